@@ -1,0 +1,136 @@
+"""Everything that can go wrong, as one tree; mapped to gRPC and HTTP at the edge only.
+
+PerigeeError
+├── InvalidRequest              the caller's mistake: names the field
+│   ├── UnsupportedValue        understood, but not offered
+│   └── ContextLengthExceeded   prompt (plus completion) does not fit
+├── NotFound
+│   └── ModelNotFound
+├── Overloaded                  shed before any work was spent: retry later
+│   └── PagesExhausted          no KV page is free or evictable
+├── Unavailable                 no worker of a role, or one died
+│   └── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
+├── Incompatible                two workers differ in layout or model
+├── DeadlineExceeded
+├── Cancelled
+├── InternalError               a defect of ours
+├── ConfigError                 start-up: an unknown key or a bad value
+└── CheckpointError             start-up: the checkpoint is not what its configuration says
+"""
+
+from __future__ import annotations
+
+
+class PerigeeError(Exception):
+    """Base of all errors that may cross a service's edge.
+
+    `message` is for people; `reason` is stable, upper-case, for programs.
+    """
+
+    reason = "INTERNAL"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidRequest(PerigeeError):
+    """The request is wrong; `param` names the field as the caller spelt it, e.g. ``messages[0].role``."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class UnsupportedValue(InvalidRequest):
+    """A known field with a value this server does not offer."""
+
+    reason = "UNSUPPORTED_VALUE"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or prompt plus requested completion, is longer than the model's context."""
+
+    reason = "CONTEXT_LENGTH_EXCEEDED"
+
+
+class NotFound(PerigeeError):
+    """Something named in the request does not exist; `param` as in InvalidRequest."""
+
+    reason = "NOT_FOUND"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ModelNotFound(NotFound):
+    """No model is served under that name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class Overloaded(PerigeeError):
+    """Shed before any work was spent; the caller may retry after `retry_after_s` seconds."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PagesExhausted(Overloaded):
+    """Fewer KV pages are free or evictable than asked for."""
+
+    reason = "PAGES_EXHAUSTED"
+
+
+class Unavailable(PerigeeError):
+    """No worker of a role can serve, or the one that did went away; the message names it."""
+
+    reason = "UNAVAILABLE"
+
+
+class TransferFailed(Unavailable):
+    """Pages or embeddings did not arrive whole and in time."""
+
+    reason = "TRANSFER_FAILED"
+
+
+class Incompatible(PerigeeError):
+    """Two workers differ in model or KV layout; the message says in what."""
+
+    reason = "INCOMPATIBLE"
+
+
+class DeadlineExceeded(PerigeeError):
+    """The request's time ran out."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(PerigeeError):
+    """The caller went away or cancelled."""
+
+    reason = "CANCELLED"
+
+
+class InternalError(PerigeeError):
+    """A defect of ours; the message is safe to show."""
+
+    reason = "INTERNAL"
+
+
+class ConfigError(PerigeeError):
+    """A setting is unknown or has a bad value; the message names the key."""
+
+    reason = "CONFIG"
+
+
+class CheckpointError(PerigeeError):
+    """The checkpoint directory does not hold what its configuration promises; all findings are listed."""
+
+    reason = "CHECKPOINT"

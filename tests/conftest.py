@@ -1,0 +1,25 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The directory of golden vectors and published files beside the checkout; skips where there is none."""
+    path = Path(os.environ.get("PERIGEE_SHARED", REPOSITORY.parent / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip("golden vectors are absent: set PERIGEE_SHARED to the directory that holds data/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def nano_dir() -> Path:
+    """The embedded checkpoint."""
+    return REPOSITORY / "models" / "kimi-nano"
