@@ -9,7 +9,8 @@ PerigeeError
 ├── Overloaded                  shed before any work was spent: retry later
 │   └── PagesExhausted          no KV page is free or evictable
 ├── Unavailable                 no worker of a role, or one died
-│   └── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
+│   ├── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
+│   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
 ├── DeadlineExceeded
 ├── Cancelled
@@ -98,6 +99,12 @@ class TransferFailed(Unavailable):
     """Pages or embeddings did not arrive whole and in time."""
 
     reason = "TRANSFER_FAILED"
+
+
+class MediaLost(Unavailable):
+    """An embedding is no longer in the vision worker's pool; encoding the image again cures it."""
+
+    reason = "MEDIA_LOST"
 
 
 class Incompatible(PerigeeError):

@@ -110,6 +110,7 @@ class PrefillStart(_message.Message):
     MEDIA_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     READER_CACHED_PAGES_FIELD_NUMBER: _builtins.int
+    LEASE_KEY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """For logs and traces; up to 64 characters."""
     reader_incarnation: _builtins.str
@@ -118,6 +119,8 @@ class PrefillStart(_message.Message):
     """Prefix-cache isolation. Empty: the common cache."""
     reader_cached_pages: _builtins.int
     """Leading whole pages the reader already has: they are neither leased nor announced. 0: none."""
+    lease_key: _builtins.int
+    """Chosen by the reader, unique in its incarnation; what it calls the lease when it says settled. Never 0."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens whose KV is wanted: the prompt without its last token. At least one."""
@@ -135,10 +138,11 @@ class PrefillStart(_message.Message):
         media: _abc.Iterable[_vision_pb2.MediaRef] | None = ...,
         cache_salt: _builtins.str = ...,
         reader_cached_pages: _builtins.int = ...,
+        lease_key: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "media", b"media", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

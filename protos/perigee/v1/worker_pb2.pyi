@@ -422,23 +422,25 @@ Global___ReaderHello: _TypeAlias = ReaderHello  # noqa: Y015
 
 @_typing.final
 class SettledLeases(_message.Message):
-    """Leases that may be reused at once."""
+    """Leases whose pages may be reused at once: no read of theirs is in flight and none will be posted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    LEASE_IDS_FIELD_NUMBER: _builtins.int
+    LEASE_KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ids given by this worker; unknown ones are ignored."""
+    def lease_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Keys this reader chose when it asked for the leases. A key not seen yet is remembered, and its request refused
+        when it arrives after all.
+        """
 
     def __init__(
         self,
         *,
-        lease_ids: _abc.Iterable[_builtins.int] | None = ...,
+        lease_keys: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_keys", b"lease_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
