@@ -1,0 +1,53 @@
+"""Batches of items become flat rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.engine.batch import BatchItem, build_batch
+
+
+def test_items_lie_one_after_another_with_positions_and_slots_of_their_pages():
+    batch = build_batch(
+        [
+            BatchItem([7, 8, 9], start=62, pages=[5, 2], wants_logits=True),
+            BatchItem([4], start=0, pages=[3], wants_logits=False),
+        ]
+    )
+    assert batch.token_ids.tolist() == [7, 8, 9, 4]
+    assert batch.positions.tolist() == [62, 63, 64, 0]
+    assert batch.slot_mapping.tolist() == [5 * 64 + 62, 5 * 64 + 63, 2 * 64, 3 * 64]
+    assert [(s.num_tokens, s.context_len) for s in batch.sequences] == [(3, 65), (1, 1)]
+
+
+def test_logits_are_wanted_of_the_last_row_of_each_item_that_asks():
+    items = [BatchItem([1, 2], 0, [0], True), BatchItem([3], 0, [1], False), BatchItem([4, 5], 0, [2], True)]
+    assert build_batch(items).logits_rows.tolist() == [1, 4]
+
+
+def test_embeddings_are_addressed_by_their_row_in_the_batch():
+    values = torch.ones(2, 8)
+    items = [BatchItem([1, 2], 0, [0], True), BatchItem([3, 4, 5], 0, [1], True, embeds=((1, values),))]
+    embeds = build_batch(items).embeds
+    assert embeds is not None
+    assert embeds.rows.tolist() == [3, 4]
+    assert torch.equal(embeds.values, values)
+
+
+def test_slots_beyond_32_bits_of_values_stay_exact():
+    page = 2**40
+    assert build_batch([BatchItem([1], 0, [page], True)]).slot_mapping.tolist() == [page * 64]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        BatchItem([], 0, [0], True),
+        BatchItem([1], 64, [0], True),
+        BatchItem([1, 2], 0, [0], True, embeds=((1, torch.ones(2, 8)),)),
+    ],
+)
+def test_an_item_that_does_not_fit_its_pages_or_tokens_is_refused(item):
+    with pytest.raises(ValueError, match=r"tokens"):
+        build_batch([item])
