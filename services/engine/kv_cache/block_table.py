@@ -1,0 +1,61 @@
+"""The pages of one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.common.errors import InternalError
+from services.engine.kv_cache.page_pool import PagePool
+
+
+class BlockTable:
+    """Holds one reference on every page of one sequence, in order, until `free`; then it is as new."""
+
+    def __init__(self, pool: PagePool, page_tokens: int = 64) -> None:
+        self._pool = pool
+        self._page_tokens = page_tokens
+        self._pages: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @property
+    def pages(self) -> Sequence[int]:
+        """Page ids; the page of token t is pages[t // page_tokens]. A view: it grows with the table."""
+        return self._pages
+
+    @property
+    def capacity_tokens(self) -> int:
+        """Tokens that fit in the pages held."""
+        return len(self._pages) * self._page_tokens
+
+    def adopt(self, pages: Sequence[int]) -> None:
+        """Appends pages on which the caller has references, and takes these over."""
+        self._pages.extend(pages)
+
+    def ensure(self, num_tokens: int) -> None:
+        """Allocates what is missing to hold `num_tokens`. PagesExhausted: nothing changed."""
+        missing = -(-num_tokens // self._page_tokens) - len(self._pages)
+        if missing > 0:
+            self._pages.extend(self._pool.allocate(missing))
+
+    def fork(self, num_tokens: int) -> tuple[BlockTable, list[tuple[int, int]]]:
+        """A second table for a sequence with the same first `num_tokens`.
+
+        Full pages are shared. A partly filled last page gets a page of its own, to be copied before either
+        sequence is written to: returned as (source, destination). PagesExhausted: nothing changed.
+        """
+        if num_tokens > self.capacity_tokens:
+            raise InternalError(f"cannot fork {num_tokens} tokens from a table of {self.capacity_tokens}")
+        full, rest = divmod(num_tokens, self._page_tokens)
+        copied = self._pool.allocate(1 if rest else 0)
+        shared = self._pages[:full]
+        self._pool.retain(shared)
+        table = BlockTable(self._pool, self._page_tokens)
+        table.adopt([*shared, *copied])
+        return table, [(self._pages[full], page) for page in copied]
+
+    def free(self) -> None:
+        """Lets go of all pages. Idempotent."""
+        pages, self._pages = self._pages, []
+        self._pool.release(pages)

@@ -1,0 +1,89 @@
+"""Names for pages of KV: what a page holds depends on all tokens before it, so its hash chains theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from services.common.errors import InternalError
+
+_HASH_BYTES = 16
+
+
+@dataclass(frozen=True)
+class MediaSpan:
+    """A run of media pads in a token sequence.
+
+    content_hash: names the medium. offset: index of its first pad in the sequence. num_tokens: its pads.
+    """
+
+    content_hash: bytes
+    offset: int
+    num_tokens: int
+
+    @property
+    def end(self) -> int:
+        """Index behind its last pad."""
+        return self.offset + self.num_tokens
+
+
+def chain_hashes(
+    token_ids: Sequence[int],
+    media: Sequence[MediaSpan] = (),
+    salt: str = "",
+    page_tokens: int = 64,
+    known: Sequence[bytes] = (),
+) -> list[bytes]:
+    """One 16-byte hash per whole page of `token_ids`, in order.
+
+    Hash i = BLAKE2b(hash i-1 | the page's ids as little-endian u32 | its media records); hash -1 is
+    BLAKE2b(salt). A pad contributes its medium's content hash and its place in the medium, never the pad's
+    id: equal prompts with different images differ. `known`: the hashes of the leading pages, when a prefix of
+    the same sequence was hashed before; they are trusted, and the work is that of the pages beyond them.
+    InternalError when media overlap or leave the sequence, or more pages are known than there are.
+    """
+    spans = _ordered(media, len(token_ids))
+    hashes = list(known)
+    parent = hashes[-1] if hashes else blake2b(salt.encode(), digest_size=_HASH_BYTES).digest()
+    first = len(hashes) * page_tokens
+    end = len(token_ids) // page_tokens * page_tokens
+    if first > end:
+        raise InternalError(f"{len(hashes)} page hashes are known of a sequence of {len(token_ids)} tokens")
+    ids = np.asarray(token_ids[first:end], dtype="<u4")
+    for span in spans:
+        ids[max(span.offset - first, 0) : max(span.end - first, 0)] = 0
+    next_span = 0
+    for start in range(first, end, page_tokens):
+        while next_span < len(spans) and spans[next_span].end <= start:
+            next_span += 1
+        digest = blake2b(parent, digest_size=_HASH_BYTES)
+        digest.update(ids[start - first : start - first + page_tokens].tobytes())
+        digest.update(_media_records(spans[next_span:], start, start + page_tokens))
+        parent = digest.digest()
+        hashes.append(parent)
+    return hashes
+
+
+def _ordered(media: Sequence[MediaSpan], num_tokens: int) -> list[MediaSpan]:
+    spans = sorted(media, key=lambda span: span.offset)
+    position = 0
+    for span in spans:
+        if span.offset < position or span.num_tokens < 1 or span.end > num_tokens:
+            raise InternalError(f"media {span.offset} .. {span.end} overlap or leave {num_tokens} tokens")
+        position = span.end
+    return spans
+
+
+def _media_records(spans: Sequence[MediaSpan], start: int, end: int) -> bytes:
+    """For each medium in tokens [start, end): place in the page, pads, place in the medium, its hash."""
+    records = bytearray()
+    for span in spans:
+        if span.offset >= end:
+            break
+        first, last = max(span.offset, start), min(span.end, end)
+        numbers = (first - start, last - first, first - span.offset, len(span.content_hash))
+        records += np.asarray(numbers, dtype="<u4").tobytes() + span.content_hash
+    return bytes(records)

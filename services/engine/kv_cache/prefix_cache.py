@@ -1,0 +1,89 @@
+"""Finished pages by the hash of what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.errors import InternalError
+from services.engine.kv_cache.page_pool import PagePool
+
+
+@dataclass
+class CacheStats:
+    """Since the start. Pages looked up, pages found, pages inserted, pages that lost their hash."""
+
+    queried_pages: int = 0
+    hit_pages: int = 0
+    inserted_pages: int = 0
+    evicted_pages: int = 0
+
+
+class PrefixCache:
+    """Which page holds the KV of which chained hash (see page_hash).
+
+    A page may be found while requests still hold it, and until the pool evicts it.
+    """
+
+    def __init__(self, pool: PagePool) -> None:
+        self._pool = pool
+        self._page_of: dict[bytes, int] = {}
+        self._hash_of: dict[int, bytes] = {}
+        self.stats = CacheStats()
+        pool.attach_cache(self._evicted)
+        pool.add_audit(self._findings)
+
+    def __len__(self) -> int:
+        return len(self._page_of)
+
+    def match(self, hashes: Sequence[bytes]) -> list[int]:
+        """Pages of the longest prefix of `hashes` that is here, each retained once for the caller."""
+        pages: list[int] = []
+        for page_hash in hashes:
+            page = self._page_of.get(page_hash)
+            if page is None:
+                break
+            pages.append(page)
+        self._pool.retain(pages)
+        self.stats.queried_pages += len(hashes)
+        self.stats.hit_pages += len(pages)
+        return pages
+
+    def insert(self, page_hash: bytes, page: int) -> bool:
+        """Makes a page the caller holds, all of whose KV is written, findable. Idempotent.
+
+        False when another page has the hash already: that one stays, and `page` becomes free when let go of.
+        InternalError when nobody holds the page or it has another hash.
+        """
+        holder = self._page_of.get(page_hash)
+        if holder is not None:
+            return holder == page
+        self._pool.mark_hashed(page)
+        self._page_of[page_hash] = page
+        self._hash_of[page] = page_hash
+        self.stats.inserted_pages += 1
+        return True
+
+    def clear(self) -> int:
+        """Forgets all pages that nobody holds, and returns how many; held ones stay findable."""
+        return self._pool.drop_cached()
+
+    def _evicted(self, page: int) -> None:
+        page_hash = self._hash_of.pop(page, None)
+        if page_hash is None:
+            raise InternalError(f"page {page} was evicted but has no hash")
+        del self._page_of[page_hash]
+        self.stats.evicted_pages += 1
+
+    def _findings(self) -> list[str]:
+        findings = [
+            f"page {page} and its hash do not name each other"
+            for page, page_hash in self._hash_of.items()
+            if self._page_of.get(page_hash) != page
+        ]
+        if len(self._page_of) != len(self._hash_of):
+            findings.append(f"{len(self._page_of)} hashes name {len(self._hash_of)} pages")
+        marked = {page for page in range(self._pool.num_pages) if self._pool.is_hashed(page)}
+        if odd := sorted(marked ^ self._hash_of.keys()):
+            findings.append(f"only one of pool and cache calls these pages hashed: {odd[:8]}")
+        return findings

@@ -1,0 +1,121 @@
+import pytest
+
+from services.common.errors import InternalError
+from services.engine.kv_cache.page_pool import PagePool
+from services.engine.kv_cache.prefix_cache import CacheStats, PrefixCache
+
+
+@pytest.fixture
+def pool() -> PagePool:
+    return PagePool(8)
+
+
+@pytest.fixture
+def cache(pool) -> PrefixCache:
+    return PrefixCache(pool)
+
+
+def finish(pool, cache, hashes) -> list[int]:
+    """A request that computed pages with these hashes and has ended."""
+    pages = pool.allocate(len(hashes))
+    for page_hash, page in zip(hashes, pages, strict=True):
+        assert cache.insert(page_hash, page)
+    pool.release(pages)
+    return pages
+
+
+def test_a_match_is_the_longest_prefix_that_is_here(pool, cache):
+    pages = finish(pool, cache, [b"a", b"b", b"c"])
+    assert cache.match([b"a", b"b", b"x", b"c"]) == pages[:2]
+    assert cache.match([b"x", b"a"]) == []
+
+
+def test_matched_pages_are_held_for_the_caller(pool, cache):
+    finish(pool, cache, [b"a", b"b"])
+    pages = cache.match([b"a", b"b"])
+    assert pool.counts().used == 2
+    pool.allocate(6)
+    pool.release(pages)
+    assert cache.match([b"a", b"b"]) == pages
+    pool.check_integrity()
+
+
+def test_a_page_can_be_shared_while_its_maker_still_runs(pool, cache):
+    pages = pool.allocate(2)
+    cache.insert(b"a", pages[0])
+    assert cache.match([b"a", b"b"]) == pages[:1]
+    assert pool.references(pages[0]) == 2
+
+
+def test_an_evicted_page_is_not_found_any_more(pool, cache):
+    finish(pool, cache, [b"a", b"b"])
+    pool.allocate(7)
+    assert len(cache.match([b"a", b"b"])) == 1
+    assert len(cache) == 1
+    pool.check_integrity()
+
+
+def test_the_first_page_of_a_hash_stays_and_the_second_becomes_free(pool, cache):
+    (first,) = finish(pool, cache, [b"a"])
+    (second,) = pool.allocate(1)
+    assert not cache.insert(b"a", second)
+    pool.release([second])
+    assert cache.match([b"a"]) == [first]
+    assert pool.counts().free == 7
+    pool.check_integrity()
+
+
+def test_inserting_twice_is_harmless(pool, cache):
+    (page,) = pool.allocate(1)
+    assert cache.insert(b"a", page)
+    assert cache.insert(b"a", page)
+    assert cache.stats.inserted_pages == 1
+
+
+def test_a_page_nobody_holds_cannot_be_inserted(pool, cache):
+    with pytest.raises(InternalError):
+        cache.insert(b"a", 3)
+    assert cache.match([b"a"]) == []
+    pool.check_integrity()
+
+
+def test_a_page_cannot_have_two_hashes(pool, cache):
+    (page,) = pool.allocate(1)
+    cache.insert(b"a", page)
+    with pytest.raises(InternalError):
+        cache.insert(b"b", page)
+    assert cache.match([b"b"]) == []
+    pool.check_integrity()
+
+
+def test_clearing_forgets_only_what_nobody_holds(pool, cache):
+    pages = finish(pool, cache, [b"a", b"b", b"c"])
+    cache.match([b"a"])
+    pool.lease(pages[1:2])
+    assert cache.clear() == 1
+    assert cache.match([b"a", b"b", b"c"]) == pages[:2]
+    pool.check_integrity()
+
+
+def test_hits_and_evictions_are_counted(pool, cache):
+    finish(pool, cache, [b"a", b"b"])
+    cache.match([b"a", b"b", b"c"])
+    cache.match([b"x"])
+    pool.release(cache.match([b"a"]))
+    pool.release([0, 1])
+    cache.clear()
+    assert cache.stats == CacheStats(queried_pages=5, hit_pages=3, inserted_pages=2, evicted_pages=2)
+
+
+def test_the_pool_reports_a_hash_that_names_the_wrong_page(pool, cache):
+    finish(pool, cache, [b"a", b"b"])
+    cache._page_of[b"a"] = cache._page_of[b"b"]
+    with pytest.raises(InternalError, match="do not name each other"):
+        pool.check_integrity()
+
+
+def test_the_pool_reports_a_hash_that_only_one_side_knows(pool, cache):
+    (page,) = finish(pool, cache, [b"a"])
+    del cache._hash_of[page]
+    with pytest.raises(InternalError, match=r"1 hashes name 0 pages.*only one of pool and cache"):
+        pool.check_integrity()
