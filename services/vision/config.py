@@ -1,0 +1,36 @@
+"""Settings of a vision worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """All settings; every field is a flag, an environment variable PERIGEE_… and a key of the file."""
+
+    model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
+    port: int = field(default=50051, metadata={"help": "gRPC port; 0 picks a free one"})
+    metrics_port: int = field(default=9151, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
+    embedding_pages: int = field(default=512, metadata={"help": "pages of 64 rows in the embedding pool"})
+    max_image_pixels: int = field(
+        default=64 * 1024 * 1024, metadata={"help": "pixels of an image file beyond which it is refused"}
+    )
+    max_waiting: int = field(default=64, metadata={"help": "images taken in before new ones are refused"})
+    preprocess_threads: int = field(default=1, metadata={"help": "threads that decode and resize images"})
+    hold_ms: int = field(
+        default=30_000, metadata={"help": "how long an embedding is kept at least after Encode, milliseconds"}
+    )
+    lease_seconds: float = field(
+        default=30.0, metadata={"help": "how long embeddings stay pinned without a renewal"}
+    )
+    max_quarantined_pages: int = field(
+        default=0,
+        metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
+    )
+    expected_transport: str = field(
+        default="any", metadata={"help": "'rdma' refuses to start without remote DMA"}
+    )
+    threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
+    grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})

@@ -1,0 +1,94 @@
+"""An image file to the patches the vision tower takes.
+
+The sizes are those of `services.common.kimi.media`; the pixels are what the published preprocessing makes
+with Pillow: RGB without alpha, bicubic, black padding at the right and bottom, scaled to [-1, 1].
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from services.common.errors import InvalidRequest
+from services.common.kimi.media import ImageGrid, image_grid
+
+PATCH_SIZE = 14
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MAX_SIDE = 65_535
+
+
+@dataclass(frozen=True)
+class Patches:
+    """One medium, cut up.
+
+    `pixels`: float32 [grid_h * grid_w, 3, 14, 14], row-major over the grid, values in [-1, 1].
+    """
+
+    pixels: NDArray[np.float32]
+    grid: ImageGrid
+
+
+def preprocess_image(data: bytes, max_pixels: int) -> Patches:
+    """Decodes an image file and cuts it into patches; of an animation the first frame counts.
+
+    Orientation tags are left alone, as the published preprocessing leaves them.
+    Raises InvalidRequest where `data` is not a whole image of a supported format or exceeds `max_pixels`.
+    """
+    image = decode_image(data, max_pixels)
+    grid = image_grid(image.width, image.height)
+    return Patches(image_patches(image, grid), grid)
+
+
+def decode_image(data: bytes, max_pixels: int) -> Image.Image:
+    """The file's first frame in mode RGB, alpha dropped. Errors as in `preprocess_image`."""
+    if not data:
+        raise InvalidRequest("the image is empty", "image")
+    try:
+        # Only the listed decoders: Pillow's others reach for external programs or are rarely fuzzed.
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check_size(image.width, image.height, max_pixels)
+            return image.convert("RGB")
+    except InvalidRequest:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InvalidRequest(f"the image has more than {max_pixels} pixels", "image") from error
+    except UnidentifiedImageError as error:
+        raise InvalidRequest(f"not an image of a supported format ({', '.join(FORMATS)})", "image") from error
+    except Exception as error:
+        # Barrier: a decoder fed with hostile bytes raises OSError, SyntaxError, ValueError, struct.error,
+        # zlib.error and others; whatever it is, the file is at fault.
+        raise InvalidRequest(f"the image is broken: {error}", "image") from error
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuses, before anything is decoded, an image whose pixels would not fit. Raises InvalidRequest."""
+    if width < 1 or height < 1:
+        raise InvalidRequest("the image has no pixels", "image")
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        raise InvalidRequest(
+            f"the image is too large: {width} x {height} pixels, the limit is {max_pixels} in all "
+            f"and {MAX_SIDE} a side",
+            "image",
+        )
+
+
+def image_patches(image: Image.Image, grid: ImageGrid) -> NDArray[np.float32]:
+    """Resizes an RGB image to `grid`, pads it and cuts it: float32 [grid_h * grid_w, 3, 14, 14]."""
+    if image.size != (grid.resized_w, grid.resized_h):
+        image = image.resize((grid.resized_w, grid.resized_h), Image.Resampling.BICUBIC)
+    padded = np.zeros((grid.padded_h, grid.padded_w, 3), dtype=np.uint8)
+    padded[: grid.resized_h, : grid.resized_w] = np.asarray(image)
+    cells = padded.reshape(grid.grid_h, PATCH_SIZE, grid.grid_w, PATCH_SIZE, 3).transpose(0, 2, 4, 1, 3)
+    patches: NDArray[np.float32] = normalised_levels()[cells.reshape(-1, 3, PATCH_SIZE, PATCH_SIZE)]
+    return patches
+
+
+def normalised_levels() -> NDArray[np.float32]:
+    """float32 [256]: what each 8-bit level becomes, (x / 255 - 0.5) / 0.5, rounded after every operation."""
+    half = np.float32(0.5)
+    levels = np.arange(256, dtype=np.float32)
+    return (levels / np.float32(255) - half) / half

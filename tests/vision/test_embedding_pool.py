@@ -1,0 +1,187 @@
+"""Holding, caching, evicting and leasing embeddings."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.common.errors import Cancelled, InvalidRequest, NotFound, PagesExhausted
+from services.vision.embedding_pool import (
+    PAGE_ROWS,
+    Embedding,
+    EmbeddingPool,
+    allocate_embedding_rows,
+)
+
+HOLD_S = 10.0
+LEASE_S = 5.0
+WIDTH = 8
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def rows() -> torch.Tensor:
+    return allocate_embedding_rows(6, WIDTH, torch.float32)
+
+
+@pytest.fixture
+def pool(rows, clock):
+    pool = EmbeddingPool(rows, HOLD_S, LEASE_S, clock)
+    yield pool
+    pool.check_integrity()
+
+
+def put(pool: EmbeddingPool, name: str, num_tokens: int) -> Embedding:
+    values = torch.randn(num_tokens, WIDTH)
+    return pool.store(name.encode(), (1, 2, 2 * num_tokens), pool.reserve(num_tokens), values)
+
+
+def test_stored_rows_are_in_their_pages_and_the_rest_is_zero(pool, rows):
+    rows.fill_(7.0)
+    values = torch.randn(70, WIDTH)
+    embedding = pool.store(b"a", (1, 14, 20), pool.reserve(70), values)
+    assert len(embedding.pages) == 2
+    stored = rows[list(embedding.pages)].flatten(0, 1)
+    assert torch.equal(stored[:70], values)
+    assert (stored[70:] == 0).all()
+
+
+def test_a_stored_embedding_is_found_by_its_hash(pool):
+    embedding = put(pool, "a", 3)
+    assert pool.find(b"a") is embedding
+    assert pool.find(b"b") is None
+
+
+def test_a_held_embedding_is_never_evicted(pool, clock):
+    put(pool, "a", 4 * PAGE_ROWS)
+    clock.now += HOLD_S - 1
+    with pytest.raises(PagesExhausted):
+        pool.reserve(3 * PAGE_ROWS)
+    assert pool.find(b"a") is not None
+
+
+def test_room_is_made_by_dropping_the_least_recently_found(pool, clock):
+    put(pool, "a", 2 * PAGE_ROWS)
+    put(pool, "b", 2 * PAGE_ROWS)
+    clock.now += 1
+    pool.find(b"a")
+    clock.now += HOLD_S + 1
+    put(pool, "c", 3 * PAGE_ROWS)
+    assert pool.find(b"b") is None
+    assert pool.find(b"a") is not None
+
+
+def test_an_embedding_that_lost_one_page_is_gone_and_can_be_stored_again(pool, clock):
+    put(pool, "a", 4 * PAGE_ROWS)
+    clock.now += HOLD_S + 1
+    put(pool, "b", 3 * PAGE_ROWS)
+    assert pool.find(b"a") is None
+    clock.now += HOLD_S + 1
+    again = put(pool, "a", 4 * PAGE_ROWS)
+    assert pool.find(b"a") is again
+
+
+def test_finding_an_embedding_holds_it_anew(pool, clock):
+    put(pool, "a", 6 * PAGE_ROWS)
+    clock.now += HOLD_S - 1
+    pool.find(b"a")
+    clock.now += HOLD_S - 1
+    with pytest.raises(PagesExhausted):
+        pool.reserve(1)
+    clock.now += 2
+    pool.discard(pool.reserve(1))
+
+
+def test_a_leased_embedding_outlives_its_hold(pool, clock):
+    put(pool, "a", 6 * PAGE_ROWS)
+    clock.now += HOLD_S - 1
+    lease, (embedding,) = pool.lease([b"a"], "reader", 1)
+    clock.now += 2
+    assert lease.pages == embedding.pages
+    with pytest.raises(PagesExhausted):
+        pool.reserve(1)
+    pool.leases.release(lease.id)
+    pool.discard(pool.reserve(1))
+
+
+def test_an_expired_lease_keeps_its_pages_until_the_reader_has_settled(pool, clock):
+    put(pool, "a", 6 * PAGE_ROWS)
+    lease, _ = pool.lease([b"a"], "reader", 1)
+    clock.now += HOLD_S + LEASE_S
+    assert [expired.id for expired in pool.tick()] == [lease.id]
+    assert pool.counts().quarantined == 6
+    assert pool.lent()
+    with pytest.raises(PagesExhausted):
+        pool.reserve(1)
+    pool.leases.settled_keys("reader", [1])
+    assert not pool.lent()
+    pool.discard(pool.reserve(1))
+
+
+def test_a_quarantined_embedding_can_still_be_leased_by_another(pool):
+    put(pool, "a", 64)
+    lease, _ = pool.lease([b"a"], "reader", 1)
+    pool.leases.abandon(lease.id)
+    other, _ = pool.lease([b"a"], "other", 1)
+    pool.leases.release(other.id)
+    assert pool.counts().quarantined == 1
+    pool.leases.reader_gone("reader")
+
+
+def test_a_lease_of_several_embeddings_has_their_pages_in_order(pool):
+    first, second = put(pool, "a", 65), put(pool, "b", 1)
+    lease, embeddings = pool.lease([b"b", b"a"], "reader", 1)
+    assert embeddings == (second, first)
+    assert lease.pages == second.pages + first.pages
+    pool.leases.release(lease.id)
+
+
+def test_a_lease_with_one_unknown_hash_pins_nothing(pool):
+    put(pool, "a", 1)
+    with pytest.raises(NotFound, match=b"gone".hex()):
+        pool.lease([b"a", b"gone"], "reader", 1)
+    assert pool.counts().leased == 0
+
+
+def test_a_lease_settled_before_it_was_asked_for_is_refused(pool):
+    put(pool, "a", 1)
+    pool.leases.settled_keys("reader", [9])
+    with pytest.raises(Cancelled):
+        pool.lease([b"a"], "reader", 9)
+
+
+def test_an_embedding_larger_than_the_pool_is_the_callers_mistake(pool):
+    with pytest.raises(InvalidRequest, match="does not fit"):
+        pool.reserve(6 * PAGE_ROWS + 1)
+
+
+def test_flush_drops_what_nobody_holds_or_leases(pool, clock):
+    put(pool, "old", 2 * PAGE_ROWS)
+    put(pool, "leased", 1)
+    lease, _ = pool.lease([b"leased"], "reader", 1)
+    clock.now += HOLD_S + 1
+    pool.leases.renew(lease.id)
+    pool.tick()
+    put(pool, "held", 1)
+    assert pool.flush() == (2, 1)
+    assert pool.find(b"old") is None
+    assert pool.find(b"held") is not None
+
+
+def test_the_region_covers_the_whole_pool_in_pages(pool, rows):
+    region = pool.region()
+    assert region.base_address == rows.data_ptr()
+    assert region.block_bytes == PAGE_ROWS * WIDTH * 4
+    assert region.block_count == 6

@@ -1,0 +1,160 @@
+"""Image files to patches."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from services.common.kimi.media import image_grid
+
+from services.common.errors import InvalidRequest
+from services.vision.preprocess import decode_image, image_patches, preprocess_image
+
+LIMIT = 10_000_000
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def formula_image(width: int, height: int, mode: str, channels: list[str]) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width].astype(np.int64)
+    planes = [np.asarray(eval(text, {}, {"x": x, "y": y})).astype(np.uint8) for text in channels]
+    if mode == "L":
+        return Image.fromarray(planes[0])
+    return Image.fromarray(np.stack(planes, axis=-1), mode)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises pixels it does not have."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def test_the_golden_images_give_exactly_the_golden_patches(shared_dir):
+    lines = (shared_dir / "data/golden/image_preprocess.jsonl").read_text().splitlines()
+    cases = [case for case in map(json.loads, lines) if case["kind"] == "image_pixels"]
+    assert len(cases) >= 7
+    for case in cases:
+        given, expected = case["input"], case["expected"]
+        image = formula_image(given["width"], given["height"], given["mode"], given["channels"])
+        patches = preprocess_image(encoded(image, "PNG"), LIMIT)
+        assert list(patches.pixels.shape) == expected["shape"], case["id"]
+        assert patches.pixels.dtype == np.float32
+        for patch, channel, row, column, value in expected["samples"]:
+            assert patches.pixels[patch, channel, row, column] == np.float32(value), case["id"]
+        digest = hashlib.sha256(patches.pixels.astype("<f4").tobytes()).hexdigest()
+        assert digest == expected["sha256_f32le"], case["id"]
+
+
+def test_alpha_is_dropped_and_not_composited():
+    image = Image.new("RGBA", (28, 28), (200, 100, 50, 0))
+    opaque = Image.new("RGB", (28, 28), (200, 100, 50))
+    expected = preprocess_image(encoded(opaque, "PNG"), LIMIT).pixels
+    assert np.array_equal(preprocess_image(encoded(image, "PNG"), LIMIT).pixels, expected)
+
+
+def test_padding_is_black_at_the_right_and_bottom():
+    image = decode_image(encoded(Image.new("RGB", (15, 29), (255, 255, 255)), "PNG"), LIMIT)
+    pixels = image_patches(image, image_grid(15, 29))
+    whole = pixels.reshape(4, 2, 3, 14, 14).transpose(2, 0, 3, 1, 4).reshape(3, 56, 28)
+    assert (whole[:, :29, :15] == 1).all()
+    assert (whole[:, 29:] == -1).all()
+    assert (whole[:, :, 15:] == -1).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_of_an_animation_the_first_frame_counts(kind):
+    frames = [Image.new("RGB", (28, 28), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    assert decode_image(data, LIMIT).getpixel((3, 3)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_each_promised_format_is_read(kind):
+    data = encoded(Image.new("RGB", (30, 17), (120, 120, 120)), kind)
+    patches = preprocess_image(data, LIMIT)
+    assert patches.pixels.shape == (8, 3, 14, 14)
+    assert patches.grid.num_tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("1", "PNG"),
+        ("L", "PNG"),
+        ("LA", "PNG"),
+        ("P", "PNG"),
+        ("I;16", "PNG"),
+        ("RGBA", "WEBP"),
+        ("CMYK", "JPEG"),
+    ],
+)
+def test_every_colour_mode_becomes_rgb(mode, kind):
+    assert decode_image(encoded(Image.new(mode, (28, 28)), kind), LIMIT).mode == "RGB"
+
+
+def test_an_orientation_tag_is_left_alone():
+    image = Image.new("RGB", (56, 28))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grid = preprocess_image(encoded(image, "JPEG", exif=exif), LIMIT).grid
+    assert (grid.grid_h, grid.grid_w) == (2, 4)
+
+
+def test_a_file_cut_short_is_refused():
+    data = encoded(Image.effect_noise((100, 100), 50), "PNG")
+    for length in (20, 60, len(data) // 2):
+        with pytest.raises(InvalidRequest, match="image") as caught:
+            preprocess_image(data[:length], LIMIT)
+        assert caught.value.param == "image"
+
+
+def test_flipped_bytes_are_refused_or_decoded_but_never_another_error():
+    data = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "PNG")
+    random = np.random.default_rng(7)
+    for _ in range(200):
+        broken = bytearray(data)
+        for place in random.integers(0, len(data), 5):
+            broken[place] ^= int(random.integers(1, 256))
+        try:
+            preprocess_image(bytes(broken), LIMIT)
+        except InvalidRequest:
+            continue
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg></svg>"])
+def test_what_is_no_image_is_refused(data):
+    with pytest.raises(InvalidRequest, match="image"):
+        preprocess_image(data, LIMIT)
+
+
+@pytest.mark.parametrize(("width", "height"), [(4000, 4000), (60_000, 60_000), (70_000, 1)])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(width, height):
+    with pytest.raises(InvalidRequest, match="pixels"):
+        preprocess_image(png_header(width, height), LIMIT)
+
+
+def test_the_pixel_limit_is_inclusive():
+    data = encoded(Image.new("RGB", (100, 100)), "PNG")
+    assert preprocess_image(data, 10_000).grid.num_tokens > 0
+    with pytest.raises(InvalidRequest, match="too large"):
+        preprocess_image(data, 9_999)
+
+
+def test_an_unlisted_format_is_refused_though_the_library_could_read_it():
+    with pytest.raises(InvalidRequest, match="supported format"):
+        preprocess_image(encoded(Image.new("RGB", (20, 20)), "TIFF"), LIMIT)
