@@ -49,7 +49,8 @@ class PrefillServiceServicer:
     def Prefill(self, request_iterator, context):
         """Fills the KV pages of one prompt and keeps them pinned until the reader has them. First message up: `start`.
         Down: `admitted` or `refused`; `ready` as pages are written, per chunk and group of layers; `done`.
-        Up, any time: `renew`; at the end `release` and half-close. Cancelling the call abandons the request: the
+        Up, any time: `renew` (answered even before admission); at the end `release` and half-close: then the worker ends
+        the stream. Cancelling the call abandons the request: the
         computation stops at the next chunk. A broken stream does the same, and the pages stay pinned until the
         reader's handshake says settled or ends.
         Not idempotent, but repeatable: a second call computes or finds the same pages.

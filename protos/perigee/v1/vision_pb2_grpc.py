@@ -62,7 +62,7 @@ class VisionServiceServicer:
 
     def Lease(self, request_iterator, context):
         """Pins embeddings for a reader for as long as it needs. First message up: `start`; then `renew` as often as
-        liked, `release` or a half-close when done. Down: `granted` once, `renewed` per renewal.
+        liked, `release` when done: then the worker ends the stream. Down: `granted` once, `renewed` per renewal.
         NOT_FOUND: no longer in the pool (encode again). A broken stream counts as a release once the reader's
         handshake is gone or says settled.
         """

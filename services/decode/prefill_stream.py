@@ -1,0 +1,180 @@
+"""One Prefill call: what it announces is read at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+
+from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
+from services.common.errors import (
+    InvalidRequest,
+    MediaLost,
+    Overloaded,
+    PerigeeError,
+    TransferFailed,
+    Unavailable,
+)
+from services.common.rpc.status import from_rpc_error
+from services.decode.fetch import FetchOrder, FetchResult
+from services.engine.kv_pages import kv_blocks
+from services.engine.lease_clock import LeaseClock
+from services.engine.peers import Peer
+from services.engine.read_group import ReadGroup
+
+_RELEASE_TIMEOUT_S = 5.0
+_TICK_S = 0.25
+
+_REFUSALS: dict[int, type[PerigeeError]] = {
+    prefill_pb2.PREFILL_REFUSAL_OVERLOADED: Overloaded,
+    prefill_pb2.PREFILL_REFUSAL_DRAINING: Overloaded,
+    prefill_pb2.PREFILL_REFUSAL_TOO_LONG: InvalidRequest,
+    prefill_pb2.PREFILL_REFUSAL_MEDIA_LOST: MediaLost,
+    prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED: TransferFailed,
+}
+
+
+class PrefillStream:
+    """A Prefill call and the reads of what it announces. Event loop only.
+
+    Three tasks run side by side: one hears messages and posts reads, one renews the lease and watches for silence,
+    one waits for the last byte; the first to end or fail decides.
+    """
+
+    def __init__(
+        self, order: FetchOrder, peer: Peer, group: ReadGroup, lease_key: int, num_layers: int
+    ) -> None:
+        self.peer = peer
+        self.group = group
+        self.lease_key = lease_key
+        self._order = order
+        self._num_layers = num_layers
+        self._clock = LeaseClock()
+        self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
+        self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(_until_none(self._outgoing))
+        self._hearing: asyncio.Task[None] | None = None
+        self._heard_at = time.monotonic()
+        self._remote_pages: list[int] = []
+        self._cached_tokens = 0
+        self._bytes_before_done = 0
+        self._done_at = 0.0
+
+    async def run(self, reader: str, silence_s: float) -> FetchResult:
+        """Until every page is here; raises a PerigeeError that names the worker otherwise."""
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(start=self._start(reader)))
+        self._hearing = asyncio.create_task(self._hear_all())
+        keeping = asyncio.create_task(self._keep(silence_s))
+        reading = asyncio.create_task(self.group.completed(more=lambda: not self._done_at))
+        try:
+            await asyncio.wait({self._hearing, keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                await (keeping if keeping.done() else self._hearing)
+                raise Unavailable(f"{self._name} ended the stream before its pages were read")
+            await reading
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error)
+            raise type(failure)(f"{self._name}: {failure.message}") from error
+        finally:
+            keeping.cancel()
+            reading.cancel()
+        if self._clock.expired:
+            raise TransferFailed(f"the lease of {self._name} ran out during a read")
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease()))
+        self._outgoing.put_nowait(None)
+        return FetchResult(
+            error=None,
+            cached_tokens=self._cached_tokens,
+            bytes_read=self.group.bytes_read,
+            bytes_before_done=self._bytes_before_done,
+            tail_s=time.monotonic() - self._done_at,
+        )
+
+    async def released(self) -> bool:
+        """After a good `run`: whether the worker confirmed the release by ending the stream."""
+        assert self._hearing is not None
+        try:
+            await asyncio.wait_for(self._hearing, _RELEASE_TIMEOUT_S)
+        except (TimeoutError, PerigeeError, grpc.aio.AioRpcError):
+            return False
+        return True
+
+    def cancel(self) -> None:
+        """Breaks the stream. Idempotent."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+        self._stream.cancel()
+
+    @property
+    def _name(self) -> str:
+        return f"prefill worker {self._order.address}"
+
+    def _start(self, reader: str) -> prefill_pb2.PrefillStart:
+        return prefill_pb2.PrefillStart(
+            request_id=self._order.request_id,
+            reader_incarnation=reader,
+            token_ids=self._order.token_ids,
+            media=[medium.to_proto() for medium in self._order.media],
+            cache_salt=self._order.cache_salt,
+            reader_cached_pages=self._order.cached_pages,
+            lease_key=self.lease_key,
+        )
+
+    async def _hear_all(self) -> None:
+        """Handles every message up to the end of the stream."""
+        async for message in self._stream:
+            self._heard_at = time.monotonic()
+            match message.WhichOneof("message"):
+                case "admitted":
+                    self._clock.granted(message.admitted.lease)
+                    self._remote_pages = list(message.admitted.pages)
+                    self._cached_tokens = message.admitted.cached_tokens
+                case "ready":
+                    self._read(message.ready)
+                case "done":
+                    self._done_at = time.monotonic()
+                    self._bytes_before_done = self.group.bytes_read
+                    self.group.wake()
+                case "renewed":
+                    self._clock.renewed()
+                case "refused":
+                    error = _REFUSALS.get(message.refused.reason, Unavailable)
+                    raise error(f"{self._name} refused: {message.refused.message}")
+
+    def _read(self, ready: prefill_pb2.PagesReady) -> None:
+        """Posts the read of what is ready."""
+        if self._clock.expired:
+            raise TransferFailed(f"the lease of {self._name} ran out before a read")
+        first = ready.first_block - self._order.cached_pages
+        local = self._order.pages[first : first + ready.block_count]
+        remote = self._remote_pages[first : first + ready.block_count]
+        if first < 0 or len(local) != ready.block_count or len(remote) != ready.block_count:
+            raise TransferFailed(f"{self._name} announced blocks that were not asked for")
+        layers = (self._num_layers, ready.first_layer, ready.end_layer)
+        self.group.post(
+            local,
+            kv_blocks(local, *layers),
+            kv_blocks(remote, *layers),
+            self._clock.deadline,
+            list(ready.crc32) or None,
+            ready.end_layer - ready.first_layer,
+        )
+
+    async def _keep(self, silence_s: float) -> None:
+        """Renews the lease when due; raises when the worker says nothing for too long."""
+        while True:
+            await asyncio.sleep(min(_TICK_S, silence_s / 4))
+            if self._clock.renewal_due(silence_s / 3):
+                self._clock.renewal_sent()
+                self._outgoing.put_nowait(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
+            if time.monotonic() > self._heard_at + silence_s and not self._done_at:
+                raise Unavailable(f"{self._name} has been silent for {silence_s:g} s")
+
+
+async def _until_none(
+    queue: asyncio.Queue[prefill_pb2.PrefillRequest | None],
+) -> AsyncIterator[prefill_pb2.PrefillRequest]:
+    """What the queue gives, up to the first None."""
+    while (message := await queue.get()) is not None:
+        yield message

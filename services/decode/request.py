@@ -1,0 +1,168 @@
+"""A request, its choices, and the prompts that lead to them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from perigee.v1 import sampling_pb2
+from services.common.errors import PerigeeError
+from services.engine.batch import BatchItem
+from services.engine.kv_cache.block_table import BlockTable
+from services.engine.kv_pages import PAGE_TOKENS
+from services.engine.media import Medium, embeds_within, media_within
+from services.engine.sampler import SampledToken, SamplingSpec, SamplingState
+
+
+@dataclass(frozen=True)
+class Delta:
+    """News of one choice, for its session."""
+
+    handle: int
+    choice: int
+    tokens: tuple[SampledToken, ...] = ()
+    finish: sampling_pb2.FinishReason = sampling_pb2.FINISH_REASON_UNSPECIFIED
+    error: PerigeeError | None = None
+    stats: RequestStats | None = None
+
+
+@dataclass
+class RequestStats:
+    """Where the prompt's KV came from; bytes and seconds of the last transfer that succeeded."""
+
+    cached_tokens: int = 0
+    prefill_cached_tokens: int = 0
+    transfer_bytes: int = 0
+    transfer_bytes_before_done: int = 0
+    transfer_tail_s: float = 0.0
+    prefill_address: str = ""
+
+
+@dataclass(eq=False)
+class Request:
+    """As submitted. `emit` takes all deltas of one engine step; it is called on the engine thread."""
+
+    session: Session
+    handle: int
+    request_id: str
+    prompt_ids: list[int]
+    output_ids: list[int]
+    spec: SamplingSpec
+    seed: int
+    num_choices: int
+    max_tokens: int
+    media: tuple[Medium, ...]
+    cache_salt: str
+    prefill_addresses: tuple[str, ...]
+    deadline: float
+
+    unfinished: set[int] = field(default_factory=set)
+    stats: RequestStats = field(default_factory=RequestStats)
+    stats_sent: bool = False
+    embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Session:
+    """A gateway's stream: where deltas go, and the live requests by handle. Engine thread only, but for `emit`."""
+
+    emit: Callable[[list[Delta]], object]
+    requests: dict[int, Request] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One choice of a request. `context` is prompt plus output; all but its last token have KV once it runs."""
+
+    request: Request
+    choice: int
+    sampling: SamplingState
+    context: list[int]
+    table: BlockTable
+    hashes: list[bytes] = field(default_factory=list)
+
+    def batch_item(self) -> BatchItem:
+        """The last token, whose logits give the next one."""
+        position = len(self.context) - 1
+        return BatchItem(
+            token_ids=self.context[-1:],
+            start=position,
+            pages=self.table.pages,
+            wants_logits=True,
+            embeds=embeds_within(self.request.media, self.request.embeddings, position, position + 1),
+        )
+
+
+class PromptState(enum.Enum):
+    """Where a prompt stands."""
+
+    WAITING = "waiting"
+    """In the queue: no pages yet."""
+    FETCHING = "fetching"
+    """A prefill worker fills its pages; they are not touched here until the fetch has ended."""
+    STOPPING = "stopping"
+    """The request ended while fetching: pages are let go of when the fetch has ended."""
+    NEEDS_MEDIA = "needs media"
+    """Embeddings are on their way."""
+    EXTENDING = "extending"
+    """Computed here, chunk by chunk."""
+    ENDED = "ended"
+    """Its sequences run, or its request is over."""
+
+
+@dataclass(eq=False)
+class Prompt:
+    """The way to KV for all but the last token of a context: of a fresh request, all its choices share it; of a
+    preempted or resumed one, it has a single choice with output."""
+
+    request: Request
+    sequences: list[Sequence]
+    table: BlockTable
+    candidates: list[str]
+    state: PromptState = PromptState.WAITING
+    hashes: list[bytes] = field(default_factory=list)
+    computed: int = 0
+    retried: bool = False
+
+    @property
+    def context(self) -> list[int]:
+        """Prompt plus output so far, the same for all its sequences."""
+        return self.sequences[0].context
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens whose KV is wanted."""
+        return len(self.context) - 1
+
+    @property
+    def num_blocks(self) -> int:
+        """Pages they fill, the last perhaps in part."""
+        return -(-self.num_tokens // PAGE_TOKENS)
+
+    def missing_media(self) -> tuple[int, ...]:
+        """Indices of media with pads among the tokens to be computed here, the last one included."""
+        media = self.request.media
+        wanted = media_within(media, self.computed, len(self.context))
+        return tuple(
+            index
+            for index, medium in enumerate(media)
+            if medium in wanted and index not in self.request.embeddings
+        )
+
+    def next_chunk(self, budget: int) -> int:
+        """How many tokens the next pass takes of at most `budget`."""
+        return min(budget, self.num_tokens - self.computed)
+
+    def batch_item(self, chunk: int) -> BatchItem:
+        """The next `chunk` tokens as an item of a forward pass."""
+        start, end = self.computed, self.computed + chunk
+        return BatchItem(
+            token_ids=self.context[start:end],
+            start=start,
+            pages=self.table.pages,
+            wants_logits=False,
+            embeds=embeds_within(self.request.media, self.request.embeddings, start, end),
+        )

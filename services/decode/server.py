@@ -1,0 +1,158 @@
+"""DecodeService: protos to requests and deltas to protos."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+
+from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
+from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
+from services.common.rpc.status import grpc_code
+from services.decode.engine import DecodeEngine
+from services.decode.request import Delta, Request, Session
+from services.decode.sampling import sampling_spec
+from services.engine.loop import EngineLoop
+from services.engine.media import media_from_proto
+from services.engine.sampler import SampledToken
+
+_MAX_BATCHES_BEHIND = 8192
+
+
+class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
+    """One bidirectional stream per gateway; the engine does the work on its own thread."""
+
+    def __init__(
+        self,
+        engine: DecodeEngine,
+        loop: EngineLoop,
+        vocab_size: int,
+        context_length: int,
+        request_timeout_s: float,
+    ) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._vocab_size = vocab_size
+        self._context_length = context_length
+        self._request_timeout_s = request_timeout_s
+
+    async def Session(
+        self,
+        request_iterator: AsyncIterator[decode_pb2.SessionRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[decode_pb2.SessionResponse]:
+        batches: asyncio.Queue[list[Delta] | None] = asyncio.Queue()
+        post = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, batches.put_nowait)
+        session = Session(post)
+        hearing = asyncio.create_task(self._hear(session, request_iterator, batches))
+        try:
+            while (deltas := await batches.get()) is not None:
+                if batches.qsize() > _MAX_BATCHES_BEHIND:
+                    raise Overloaded(f"the gateway is {batches.qsize()} engine steps behind")
+                yield decode_pb2.SessionResponse(deltas=[to_proto(delta) for delta in deltas])
+        finally:
+            hearing.cancel()
+            self._loop.post(lambda: self._engine.session_ended(session))
+
+    async def _hear(
+        self,
+        session: Session,
+        messages: AsyncIterator[decode_pb2.SessionRequest],
+        batches: asyncio.Queue[list[Delta] | None],
+    ) -> None:
+        """Passes submits and cancels on; a submit that is wrong in itself is answered here."""
+        async for message in messages:
+            if message.WhichOneof("message") == "cancel":
+                cancel = functools.partial(self._engine.cancel, session, message.cancel.handle)
+                self._loop.post(cancel)
+                continue
+            submit = message.submit
+            try:
+                request = self._request(session, submit)
+            except PerigeeError as error:
+                batches.put_nowait(_refusal(submit, error))
+                continue
+            self._loop.post(functools.partial(self._engine.submit, request))
+        batches.put_nowait(None)
+
+    def _request(self, session: Session, submit: decode_pb2.Submit) -> Request:
+        """A checked submit as a request."""
+        prompt, outputs, sampling = list(submit.prompt_token_ids), list(submit.output_token_ids), submit.sampling
+        if not submit.handle or submit.handle in session.requests:
+            raise InvalidRequest(f"handle {submit.handle} is zero or in use", "handle")
+        if not prompt:
+            raise InvalidRequest("prompt_token_ids is empty", "prompt_token_ids")
+        if max(max(prompt), max(outputs, default=0)) >= self._vocab_size:
+            raise InvalidRequest(f"a token id is not below {self._vocab_size}", "prompt_token_ids")
+        choices = sampling.n or 1
+        if choices > 1 and outputs:
+            raise InvalidRequest("output_token_ids can be given for one choice only", "output_token_ids")
+        left = self._context_length - len(prompt)
+        if left < 1:
+            raise InvalidRequest(
+                f"the prompt has {len(prompt)} tokens; this worker takes {self._context_length - 1} at most",
+                "prompt_token_ids",
+            )
+        timeout_s = submit.timeout_ms / 1000 or self._request_timeout_s
+        return Request(
+            session=session,
+            handle=submit.handle,
+            request_id=submit.request_id,
+            prompt_ids=prompt,
+            output_ids=outputs,
+            spec=sampling_spec(sampling),
+            seed=sampling.seed,
+            num_choices=choices,
+            max_tokens=min(left, sampling.max_tokens) if sampling.HasField("max_tokens") else left,
+            media=media_from_proto(submit.media, len(prompt)),
+            cache_salt=submit.cache_salt,
+            prefill_addresses=tuple(submit.prefill_addresses),
+            deadline=time.monotonic() + min(timeout_s, self._request_timeout_s),
+        )
+
+
+def _refusal(submit: decode_pb2.Submit, error: PerigeeError) -> list[Delta]:
+    """An error finish for every choice of a submit that never became a request."""
+    finish = sampling_pb2.FINISH_REASON_ERROR
+    choices = range(min(submit.sampling.n or 1, 16))
+    return [Delta(submit.handle, choice, (), finish, error if choice == 0 else None) for choice in choices]
+
+
+def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
+    """The wire form."""
+    message = decode_pb2.SequenceDelta(
+        handle=delta.handle,
+        choice=delta.choice,
+        token_ids=[token.token_id for token in delta.tokens],
+        finish_reason=delta.finish,
+    )
+    for token in delta.tokens:
+        if token.logprob is not None:
+            message.logprobs.append(_logprobs(token))
+    if delta.error is not None and not isinstance(delta.error, Cancelled):
+        message.error.code = grpc_code(delta.error).value[0]
+        message.error.reason = delta.error.reason
+        message.error.message = delta.error.message
+    if delta.stats is not None:
+        stats = delta.stats
+        message.stats.CopyFrom(
+            decode_pb2.RequestStats(
+                cached_tokens=stats.cached_tokens,
+                prefill_cached_tokens=stats.prefill_cached_tokens,
+                transfer_bytes=stats.transfer_bytes,
+                transfer_bytes_before_done=stats.transfer_bytes_before_done,
+                transfer_tail_seconds=stats.transfer_tail_s,
+                prefill_address=stats.prefill_address,
+            )
+        )
+    return message
+
+
+def _logprobs(token: SampledToken) -> sampling_pb2.PositionLogprobs:
+    return sampling_pb2.PositionLogprobs(
+        sampled=sampling_pb2.TokenLogprob(token_id=token.token_id, logprob=token.logprob),
+        top=[sampling_pb2.TokenLogprob(token_id=token_id, logprob=logprob) for token_id, logprob in token.top],
+    )

@@ -1,0 +1,138 @@
+"""Image embeddings, read from the vision pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import numpy as np
+import torch
+
+from perigee.v1 import vision_pb2, vision_pb2_grpc
+from services.common.errors import MediaLost, NotFound, PerigeeError, TransferFailed, Unavailable
+from services.common.rpc.status import from_rpc_error
+from services.engine.kv_cache.page_pool import PagePool
+from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.lease_clock import LeaseClock
+from services.engine.media import Medium
+from services.engine.peers import Peer, PeerDirectory
+from services.engine.read_group import ReadGroup
+
+ROWS_PER_BLOCK = 64
+
+
+class EmbeddingReader:
+    """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
+
+    `staging` is [blocks, 64, hidden]; a read that needs more blocks than are free waits for its turn. Blocks of a
+    read that has not settled stay out of use until it has.
+    """
+
+    def __init__(self, peers: PeerDirectory, transfer: TransferThread, reader: str, staging: torch.Tensor) -> None:
+        self._peers = peers
+        self._transfer = transfer
+        self._reader = reader
+        self._staging = staging
+        self._blocks = PagePool(staging.shape[0])
+        self._freed = asyncio.Condition()
+        self._settling: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def region(staging: torch.Tensor) -> Region:
+        """The staging area as a region of the transfer thread."""
+        block_bytes = staging[0].numel() * staging.element_size()
+        return Region(RegionKind.EMBEDDING, staging.data_ptr(), block_bytes, staging.shape[0])
+
+    async def fetch(self, medium: Medium) -> torch.Tensor:
+        """The embedding of a medium, [num_tokens, hidden]; a copy of the caller's own.
+
+        Raises MediaLost when it is not in the vision worker's pool (any more) or could not be read whole.
+        """
+        needed = -(-medium.num_tokens // ROWS_PER_BLOCK)
+        if needed > self._staging.shape[0]:
+            raise MediaLost(
+                f"an image of {medium.num_tokens} tokens does not fit the staging area of "
+                f"{self._staging.shape[0] * ROWS_PER_BLOCK} rows"
+            )
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._blocks.available() >= needed)
+            blocks = self._blocks.allocate(needed)
+        try:
+            peer = await self._peers.get(medium.address)
+            if peer.offer.incarnation != medium.incarnation:
+                raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
+            group = ReadGroup(self._transfer, peer.agent_name, RegionKind.EMBEDDING)
+        except BaseException:
+            await self._free(blocks)
+            raise
+        key = self._peers.next_lease_key()
+        try:
+            await self._read(medium, peer, key, group, blocks)
+            embedding = self._staging[blocks].flatten(0, 1)[: medium.num_tokens].clone()
+        except BaseException as error:
+            task = asyncio.create_task(self._settle(peer, key, group, blocks))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+            if isinstance(error, TransferFailed):
+                raise MediaLost(error.message) from error
+            raise
+        await self._free(blocks)
+        return embedding
+
+    async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
+        """Leases the embedding, reads it into `blocks`, releases it."""
+        clock = LeaseClock()
+        outgoing: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None] = asyncio.Queue()
+        start = vision_pb2.EmbeddingLeaseStart(
+            reader_incarnation=self._reader, content_hashes=[medium.content_hash], lease_key=key
+        )
+        outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(start=start))
+        stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(_until_none(outgoing))
+        try:
+            response = await stream.read()
+            if response is grpc.aio.EOF or response.WhichOneof("message") != "granted":
+                raise Unavailable(f"vision worker {medium.address} ended a lease without granting it")
+            clock.granted(response.granted.lease)
+            pages = response.granted.embeddings[0]
+            if pages.num_tokens != medium.num_tokens or len(pages.blocks) != len(blocks):
+                raise MediaLost(
+                    f"vision worker {medium.address} has {pages.num_tokens} rows for an image of "
+                    f"{medium.num_tokens} tokens"
+                )
+            group.post(
+                blocks, np.asarray(blocks, np.int32), np.asarray(pages.blocks, np.int32), clock.deadline
+            )
+            await group.completed()
+            if clock.expired:
+                raise MediaLost(f"the lease of vision worker {medium.address} ran out during the read")
+            outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(release=vision_pb2.LeaseRelease()))
+            outgoing.put_nowait(None)
+            await stream.read()
+        except grpc.aio.AioRpcError as error:
+            failure: PerigeeError = from_rpc_error(error)
+            if isinstance(failure, NotFound | Unavailable):
+                raise MediaLost(f"vision worker {medium.address}: {failure.message}") from error
+            raise failure from error
+        finally:
+            stream.cancel()
+
+    async def _settle(self, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
+        """When no byte can land any more: the owner may reuse its pages, and we our blocks."""
+        await group.settled()
+        peer.settle([key])
+        await self._free(blocks)
+
+    async def _free(self, blocks: list[int]) -> None:
+        async with self._freed:
+            self._blocks.release(blocks)
+            self._freed.notify_all()
+
+
+async def _until_none(
+    queue: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None],
+) -> AsyncIterator[vision_pb2.EmbeddingLeaseRequest]:
+    """What the queue gives, up to the first None."""
+    while (message := await queue.get()) is not None:
+        yield message

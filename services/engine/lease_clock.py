@@ -1,0 +1,57 @@
+"""A lease, seen by its reader."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from perigee.v1 import vision_pb2
+
+
+class LeaseClock:
+    """When the reader must consider its lease over.
+
+    Clocks of two machines are never compared: the deadline is the moment the request (or the last renewal that
+    was acknowledged) was *sent*, plus the granted duration, less a tenth of it as margin.
+    """
+
+    _MARGIN = 0.1
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sent_at = clock()
+        self._duration_s = 0.0
+        self._renewals: deque[float] = deque()
+
+    def granted(self, grant: vision_pb2.LeaseGrant) -> None:
+        """The owner said yes."""
+        self._duration_s = grant.duration_ms / 1000
+
+    @property
+    def deadline(self) -> float:
+        """time.monotonic() at which it is over; already past before the grant."""
+        return self._sent_at + self._duration_s * (1 - self._MARGIN)
+
+    @property
+    def expired(self) -> bool:
+        """Whether it is over."""
+        return self._clock() >= self.deadline
+
+    def renewal_due(self, at_most_s: float) -> bool:
+        """Whether a third of the duration, or `at_most_s`, has passed since the last request.
+
+        Due before the grant too: the answers are the owner's sign of life while a request waits in its queue.
+        """
+        last = self._renewals[-1] if self._renewals else self._sent_at
+        period = min(at_most_s, self._duration_s / 3) if self._duration_s else at_most_s
+        return self._clock() >= last + period
+
+    def renewal_sent(self) -> None:
+        """A renewal is on its way; call just before sending."""
+        self._renewals.append(self._clock())
+
+    def renewed(self) -> None:
+        """The oldest renewal without an answer was acknowledged."""
+        if self._renewals:
+            self._sent_at = self._renewals.popleft()

@@ -1,0 +1,87 @@
+"""The one thread that owns a worker's device and state."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class EngineLoop:
+    """Runs `step` again and again on a thread of its own; other threads talk to it through `post` and `call`.
+
+    Messages run in the order posted, between steps, so state that only they and `step` touch needs no lock.
+    `step` returns whether it did work: after an idle step the thread sleeps until a message comes or
+    `idle_wait_s` passes. An exception out of a step or a message is a defect that leaves the state unknown:
+    it goes to `on_fatal`, and the thread ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], bool],
+        on_fatal: Callable[[BaseException], None],
+        idle_wait_s: float = 0.05,
+    ) -> None:
+        self._step = step
+        self._on_fatal = on_fatal
+        self._idle_wait_s = idle_wait_s
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread; once."""
+        self._thread.start()
+
+    def post(self, message: Callable[[], None]) -> None:
+        """Has `message` run on the engine thread. Any thread; never blocks."""
+        self._inbox.put(message)
+
+    def call(self, function: Callable[[], T]) -> Future[T]:
+        """Like `post`, with the result or the exception in a future; the exception does not end the thread."""
+        future: Future[T] = Future()
+
+        def message() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function())
+            except Exception as error:  # noqa: BLE001 - barrier: it belongs to whoever waits for the future
+                future.set_exception(error)
+
+        self.post(message)
+        return future
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Ends the thread after the messages posted so far, and waits for it. Idempotent."""
+        self._inbox.put(None)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            busy = True
+            while self._drain_inbox(wait=not busy):
+                busy = self._step()
+        except BaseException as error:  # noqa: BLE001 - barrier: the worker must hear of it and end
+            log.exception("engine loop failed", loop=self._thread.name)
+            self._on_fatal(error)
+
+    def _drain_inbox(self, *, wait: bool) -> bool:
+        """Runs all messages there are, waiting for the first if asked. False: the loop is to end."""
+        try:
+            message = self._inbox.get(timeout=self._idle_wait_s) if wait else self._inbox.get_nowait()
+            while message is not None:
+                message()
+                message = self._inbox.get_nowait()
+        except queue.Empty:
+            return True
+        return False

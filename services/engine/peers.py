@@ -1,0 +1,147 @@
+"""The owners of memory this worker reads from: one handshake each, for as long as both live."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+import structlog
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import PerigeeError, Unavailable
+from services.common.rpc.channel import open_channel
+from services.common.rpc.status import from_rpc_error
+from services.engine.kv_transfer.offer import Offer
+from services.engine.kv_transfer.offer_proto import offer_from_proto
+from services.engine.kv_transfer.transfer_thread import TransferThread
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Peer:
+    """A paired owner of memory. `alive` turns false once and for all when its handshake stream ends."""
+
+    address: str
+    offer: Offer
+    channel: grpc.aio.Channel
+    outgoing: asyncio.Queue[worker_pb2.HandshakeRequest]
+    alive: bool = True
+    link: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def agent_name(self) -> str:
+        return self.offer.agent_name
+
+    def settle(self, lease_keys: list[int]) -> None:
+        """Tells the owner that no read of these leases is in flight and none will come."""
+        if self.alive:
+            settled = worker_pb2.SettledLeases(lease_keys=lease_keys)
+            self.outgoing.put_nowait(worker_pb2.HandshakeRequest(settled=settled))
+
+
+class PeerDirectory:
+    """Pairs with owners on first use, and again with their successors. Used on the event loop only.
+
+    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is dropped once
+    they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
+    """
+
+    def __init__(
+        self, hello: worker_pb2.ReaderHello, transfer: TransferThread, handshake_timeout_s: float = 10.0
+    ) -> None:
+        self._hello = hello
+        self._transfer = transfer
+        self._timeout_s = handshake_timeout_s
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._pairing: dict[str, asyncio.Task[Peer]] = {}
+        self._keys = itertools.count(1)
+
+    def next_lease_key(self) -> int:
+        """A lease key never used before in this incarnation."""
+        return next(self._keys)
+
+    def channel(self, address: str) -> grpc.aio.Channel:
+        """The one channel to an address."""
+        if address not in self._channels:
+            self._channels[address] = open_channel(address)
+        return self._channels[address]
+
+    async def get(self, address: str) -> Peer:
+        """The live peer at `address`, pairing if need be; concurrent callers share one attempt.
+
+        Raises Unavailable naming the address, or Incompatible with the owner's reason.
+        """
+        task = self._pairing.get(address)
+        if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().alive)):
+            task = asyncio.create_task(self._pair(address))
+            self._pairing[address] = task
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends all handshakes and channels."""
+        tasks = list(self._pairing.values())
+        for task in tasks:
+            task.cancel()
+            if task.done() and not task.cancelled() and not task.exception():
+                link = task.result().link
+                if link is not None:
+                    link.cancel()
+        for channel in self._channels.values():
+            await channel.close(grace=None)
+
+    async def _pair(self, address: str) -> Peer:
+        outgoing: asyncio.Queue[worker_pb2.HandshakeRequest] = asyncio.Queue()
+        outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
+        channel = self.channel(address)
+        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_drain(outgoing))
+        try:
+            response = await asyncio.wait_for(stream.read(), self._timeout_s)
+            if response is grpc.aio.EOF:
+                raise Unavailable(f"worker {address} closed the handshake without an offer")
+            offer = offer_from_proto(response.offer)
+            report = await asyncio.wait_for(
+                asyncio.wrap_future(self._transfer.connect(offer)), self._timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _named(from_rpc_error(error), address) from error
+        except TimeoutError as error:
+            stream.cancel()
+            raise Unavailable(f"worker {address} did not finish the handshake in {self._timeout_s:g} s") from error
+        except PerigeeError:
+            stream.cancel()
+            raise
+        log.info(
+            "paired", address=address, agent=offer.agent_name, transport=report.transport,
+            gigabytes_per_second=round(report.gigabytes_per_second, 2),
+        )  # fmt: skip
+        peer = Peer(address, offer, channel, outgoing)
+        peer.link = asyncio.create_task(self._watch(peer, stream))
+        return peer
+
+    async def _watch(self, peer: Peer, stream: grpc.aio.StreamStreamCall) -> None:
+        """Waits for the end of the handshake, then drops the peer."""
+        try:
+            await stream.read()
+        except grpc.aio.AioRpcError as error:
+            log.warning("peer lost", address=peer.address, agent=peer.agent_name, detail=error.details())
+        finally:
+            peer.alive = False
+            stream.cancel()
+            self._transfer.disconnect(peer.agent_name)
+
+
+def _named(error: PerigeeError, address: str) -> PerigeeError:
+    """The same error, its message naming the worker."""
+    if address not in error.message:
+        error.message = f"worker {address}: {error.message}"
+        error.args = (error.message,)
+    return error
+
+
+async def _drain(queue: asyncio.Queue[worker_pb2.HandshakeRequest]) -> AsyncIterator[worker_pb2.HandshakeRequest]:
+    while True:
+        yield await queue.get()

@@ -1,0 +1,116 @@
+"""WorkerService: what every worker answers, whatever its role."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import grpc
+import structlog
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import Incompatible, InvalidRequest
+from services.engine.compatibility import explain_mismatch
+
+log = structlog.get_logger()
+
+_LOAD_POLL_S = 0.05
+
+
+class WorkerHost(Protocol):
+    """What the servicer needs of its worker. All methods are called on the event loop and must not block."""
+
+    def info(self) -> worker_pb2.WorkerInfo:
+        """Who it is; constant."""
+
+    def offer(self) -> worker_pb2.MemoryOffer:
+        """How to read its memory; constant."""
+
+    def load(self) -> worker_pb2.LoadReport:
+        """Its load now."""
+
+    def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
+        """The reader will not touch the pages of these leases any more."""
+
+    def reader_joined(self, reader: str) -> None:
+        """A handshake of the reader opened."""
+
+    def reader_gone(self, reader: str) -> None:
+        """The reader's last handshake ended: all its leases are settled."""
+
+    async def flush(self) -> worker_pb2.FlushResponse:
+        """Drops cached pages nobody holds."""
+
+    async def drain(self) -> worker_pb2.DrainResponse:
+        """Stops admitting."""
+
+
+class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
+    """Serves identity, load and handshakes; knows which readers are paired."""
+
+    def __init__(self, host: WorkerHost) -> None:
+        self._host = host
+        self._links: Counter[str] = Counter()
+
+    def is_paired(self, reader: str) -> bool:
+        """Whether a handshake of this reader incarnation is open."""
+        return self._links[reader] > 0
+
+    async def GetInfo(
+        self, request: worker_pb2.GetInfoRequest, context: grpc.aio.ServicerContext
+    ) -> worker_pb2.WorkerInfo:
+        return self._host.info()
+
+    async def WatchLoad(
+        self, request: worker_pb2.WatchLoadRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[worker_pb2.LoadReport]:
+        interval_ms = request.interval_ms or 1000
+        if not 50 <= interval_ms <= 60_000:
+            raise InvalidRequest(f"interval_ms is {interval_ms}; it must be 50 to 60000", "interval_ms")
+        last: worker_pb2.LoadReport | None = None
+        silent_s = 0.0
+        while True:
+            report = self._host.load()
+            if report != last or silent_s * 1000 >= interval_ms:
+                yield report
+                last, silent_s = report, 0.0
+            await asyncio.sleep(_LOAD_POLL_S)
+            silent_s += _LOAD_POLL_S
+
+    async def Handshake(
+        self,
+        request_iterator: AsyncIterator[worker_pb2.HandshakeRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[worker_pb2.HandshakeResponse]:
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("message") != "hello":
+            raise InvalidRequest("the first message of a handshake must be hello", "hello")
+        reader = first.hello.incarnation
+        mismatch = explain_mismatch(self._host.info(), first.hello)
+        if mismatch is not None:
+            raise Incompatible(f"{self._host.info().incarnation} refuses reader {reader}: {mismatch}")
+        self._links[reader] += 1
+        self._host.reader_joined(reader)
+        log.info("reader paired", reader=reader)
+        try:
+            yield worker_pb2.HandshakeResponse(offer=self._host.offer())
+            async for message in request_iterator:
+                self._host.leases_settled(reader, list(message.settled.lease_keys))
+        finally:
+            self._links[reader] -= 1
+            if not self._links[reader]:
+                del self._links[reader]
+                log.info("reader gone", reader=reader)
+                self._host.reader_gone(reader)
+
+    async def Flush(
+        self, request: worker_pb2.FlushRequest, context: grpc.aio.ServicerContext
+    ) -> worker_pb2.FlushResponse:
+        return await self._host.flush()
+
+    async def Drain(
+        self, request: worker_pb2.DrainRequest, context: grpc.aio.ServicerContext
+    ) -> worker_pb2.DrainResponse:
+        return await self._host.drain()

@@ -1,0 +1,35 @@
+"""Settings of a prefill worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PrefillConfig:
+    """All settings; every field is a flag, an environment variable PERIGEE_… and a key of the settings file."""
+
+    model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
+    port: int = field(default=50052, metadata={"help": "gRPC port; 0 picks a free one"})
+    metrics_port: int = field(default=9152, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
+    kv_pages: int = field(default=1024, metadata={"help": "pages of 64 tokens in the KV pool"})
+    chunk_tokens: int = field(default=512, metadata={"help": "tokens per forward pass; a multiple of 64"})
+    layers_per_group: int = field(
+        default=0, metadata={"help": "layers announced together; 0: a quarter of the model's"}
+    )
+    max_waiting: int = field(default=256, metadata={"help": "requests queued before new ones are refused"})
+    lease_seconds: float = field(default=30.0, metadata={"help": "how long pages stay pinned without a renewal"})
+    max_quarantined_pages: int = field(
+        default=0, metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"}
+    )
+    staging_blocks: int = field(default=512, metadata={"help": "blocks of 64 embedding rows being read at once"})
+    checksum_fraction: float = field(
+        default=0.05, metadata={"help": "share of announcements that carry checksums, 0 to 1"}
+    )
+    deterministic: bool = field(default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"})
+    expected_transport: str = field(
+        default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
+    )
+    threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
+    grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})

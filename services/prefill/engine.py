@@ -1,0 +1,299 @@
+"""Fills KV pages: admission, chunked computation, announcements, leases."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from perigee.v1 import prefill_pb2
+from services.common.errors import PerigeeError
+from services.engine.batch import build_batch
+from services.engine.kv_cache.lease_table import LeaseTable
+from services.engine.kv_cache.page_hash import chain_hashes
+from services.engine.kv_cache.page_pool import PageCounts, PagePool
+from services.engine.kv_cache.prefix_cache import PrefixCache
+from services.engine.kv_pages import PAGE_TOKENS, page_crc32
+from services.engine.media import media_spans
+from services.engine.runner import ModelRunner
+from services.engine.scheduler.token_budget import share_budget
+from services.prefill.events import Admitted, Done, NeedsMedia, Ready, Refused, Released, Renewed
+from services.prefill.job import Job, JobState
+
+log = structlog.get_logger()
+
+_OVERLOADED = prefill_pb2.PREFILL_REFUSAL_OVERLOADED
+
+
+@dataclass(frozen=True)
+class PrefillLimits:
+    """Bounds of a prefill engine; see PrefillConfig for their meaning."""
+
+    chunk_tokens: int
+    max_waiting: int
+    lease_s: float
+    checksum_fraction: float
+
+
+@dataclass(frozen=True)
+class PrefillLoad:
+    """What the engine looked like after its last step."""
+
+    running: int
+    waiting: int
+    pages: PageCounts
+    integrity_failures: int
+
+    @property
+    def serving(self) -> bool:
+        """Whether a peer may be reading pages now."""
+        return self.pages.leased > 0 or self.pages.quarantined > 0
+
+
+class PrefillEngine:
+    """Owns pages, prefix cache, leases and the model of a prefill worker. Engine thread only, but for `load`."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        kv_pages: torch.Tensor,
+        limits: PrefillLimits,
+        on_serving: Callable[[bool], None],
+    ) -> None:
+        """`on_serving` hears when the first page is pinned for a peer, and when the last is let go."""
+        self._runner = runner
+        self._on_serving = on_serving
+        self._kv_pages = kv_pages
+        self._limits = limits
+        self._pool = PagePool(kv_pages.shape[0])
+        self._cache = PrefixCache(self._pool)
+        self._leases = LeaseTable(self._pool, limits.lease_s, time.monotonic)
+        self._waiting: deque[Job] = deque()
+        self._active: list[Job] = []
+        self._announcements = 0
+        self._integrity_failures = 0
+        self._checked_idle = False
+        self._draining = False
+        self.load = self._measure()
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queues a job, or refuses it at once."""
+        if self._draining:
+            self._refuse(job, prefill_pb2.PREFILL_REFUSAL_DRAINING, "the worker is draining")
+        elif job.num_blocks > self._pool.num_pages:
+            self._refuse(
+                job,
+                prefill_pb2.PREFILL_REFUSAL_TOO_LONG,
+                f"{job.num_tokens} tokens need {job.num_blocks} pages; the pool has {self._pool.num_pages}",
+            )
+        elif len(self._waiting) >= self._limits.max_waiting:
+            self._refuse(job, _OVERLOADED, f"{len(self._waiting)} requests are waiting already")
+        else:
+            self._waiting.append(job)
+
+    def media_arrived(self, job: Job, embeddings: dict[int, torch.Tensor]) -> None:
+        """The media the engine asked for with NeedsMedia: rows [num_tokens, hidden] by index."""
+        if job.state is JobState.NEEDS_MEDIA:
+            job.embeddings = embeddings
+            job.state = JobState.COMPUTING
+
+    def media_failed(self, job: Job, message: str) -> None:
+        """An embedding cannot be had: the job ends; its lease is released, nothing was announced but cached pages."""
+        if job.state is JobState.NEEDS_MEDIA:
+            self._refuse(job, prefill_pb2.PREFILL_REFUSAL_MEDIA_LOST, message)
+
+    def renew(self, job: Job) -> None:
+        """Another full lease, or LEASE_EXPIRED; for a job still in the queue, a sign of life."""
+        if job.state is JobState.ENDED:
+            return
+        if job.state is JobState.WAITING or self._leases.renew(job.lease_id):
+            job.emit(Renewed())
+        else:
+            message = "the lease ran out before it was renewed"
+            self._refuse(job, prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED, message)
+
+    def release(self, job: Job) -> None:
+        """The reader has everything it wants and no read in flight."""
+        self._end(job)
+        self._leases.release(job.lease_id)
+        job.emit(Released())
+
+    def abandon(self, job: Job) -> None:
+        """The stream broke or was cancelled: pages stay in quarantine until the reader says settled or is gone."""
+        self._end(job)
+        self._leases.abandon(job.lease_id)
+
+    def settled(self, reader: str, lease_keys: Sequence[int]) -> None:
+        """The reader will not touch the pages of these leases any more; jobs still behind them end."""
+        keys = set(lease_keys)
+        for job in list(self._active):
+            if job.reader == reader and job.lease_key in keys:
+                self._end(job)
+        self._leases.settled_keys(reader, lease_keys)
+
+    def reader_joined(self, reader: str) -> None:
+        """A handshake of this reader is open."""
+        self._leases.reader_joined(reader)
+
+    def reader_gone(self, reader: str) -> None:
+        """All jobs and leases of this reader end."""
+        for job in [*self._active, *self._waiting]:
+            if job.reader == reader:
+                self._end(job)
+        self._leases.reader_gone(reader)
+
+    def flush(self) -> int:
+        """Drops cached pages nobody holds; returns how many."""
+        return self._cache.clear()
+
+    def drain(self) -> int:
+        """Admits nothing from now on; returns how many requests remain."""
+        self._draining = True
+        return len(self._waiting) + len(self._active)
+
+    # -- the step ------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Admits, computes one chunk, announces. Returns whether there is more to do at once."""
+        expired = self._leases.expire(time.monotonic())
+        if expired:
+            log.warning("leases expired", count=expired)
+        self._admit()
+        self._publish()
+        shares = share_budget(
+            (job for job in self._active if job.state is JobState.COMPUTING), self._limits.chunk_tokens
+        )
+        if shares:
+            self._compute(shares)
+        self._check_when_idle()
+        self._publish()
+        return bool(shares)
+
+    def _publish(self) -> None:
+        """Makes the state after a step visible to other threads."""
+        was_serving = self.load.serving
+        self.load = self._measure()
+        if self.load.serving != was_serving:
+            self._on_serving(self.load.serving)
+
+    def _admit(self) -> None:
+        """Reserves pages for waiting jobs, first come, first served, as long as there are enough."""
+        while self._waiting:
+            job = self._waiting[0]
+            if not job.hashes:
+                spans = media_spans(job.media, job.num_tokens)
+                job.hashes = chain_hashes(job.token_ids, spans, job.cache_salt)
+            cached = self._cache.match(job.hashes)
+            missing = job.num_blocks - len(cached)
+            if missing > self._pool.available():
+                self._pool.release(cached)
+                return
+            self._waiting.popleft()
+            job.pages = cached + (self._pool.allocate(missing) if missing else [])
+            job.computed = job.cached_tokens = len(cached) * PAGE_TOKENS
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
+        """Leases an admitted job's pages, announces the cached ones, and says what it waits for."""
+        wanted = job.pages[job.reader_cached_pages :]
+        job.state = JobState.COMPUTING
+        self._active.append(job)
+        try:
+            lease = self._leases.grant(wanted, job.reader, job.lease_key)
+        except PerigeeError as error:
+            self._refuse(job, prefill_pb2.PREFILL_REFUSAL_FAILED, error.message)
+            return
+        job.lease_id = lease.id
+        job.admitted_at = time.monotonic()
+        job.emit(Admitted(lease, tuple(wanted), job.cached_tokens))
+        self._announce(job, 0, job.cached_tokens // PAGE_TOKENS, 0, self._kv_pages.shape[1])
+        missing = job.missing_media()
+        if job.computed == job.num_tokens:
+            self._finish(job)
+        elif missing:
+            job.state = JobState.NEEDS_MEDIA
+            job.emit(NeedsMedia(missing))
+
+    def _compute(self, shares: Sequence[tuple[Job, int]]) -> None:
+        """One forward pass; layers are announced as soon as they are written."""
+        batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._kv_pages.device)
+
+        def on_layers(first: int, end: int) -> None:
+            for job, chunk in shares:
+                last = job.computed + chunk
+                blocks = job.num_blocks if last == job.num_tokens else last // PAGE_TOKENS
+                self._announce(job, job.computed // PAGE_TOKENS, blocks, first, end)
+
+        self._runner.forward(batch, on_layers)
+        for job, chunk in shares:
+            job.computed += chunk
+            for block in range((job.computed - chunk) // PAGE_TOKENS, job.computed // PAGE_TOKENS):
+                self._cache.insert(job.hashes[block], job.pages[block])
+            if job.computed == job.num_tokens:
+                self._finish(job)
+
+    def _announce(self, job: Job, first_block: int, end_block: int, first_layer: int, end_layer: int) -> None:
+        """Tells the reader that blocks [first_block, end_block) of these layers are written, if it lacks any."""
+        first_block = max(first_block, job.reader_cached_pages)
+        if first_block >= end_block:
+            return
+        self._announcements += 1
+        crc32: tuple[int, ...] = ()
+        fraction = self._limits.checksum_fraction
+        if int(self._announcements * fraction) != int((self._announcements - 1) * fraction):
+            crc32 = tuple(
+                page_crc32(self._kv_pages, page, first_layer, end_layer)
+                for page in job.pages[first_block:end_block]
+            )
+        job.emit(Ready(first_block, end_block - first_block, first_layer, end_layer, crc32))
+
+    def _finish(self, job: Job) -> None:
+        """Everything is written: from here on the lease alone pins the pages."""
+        now = time.monotonic()
+        started = job.started_at or now
+        job.emit(Done(job.num_tokens - job.cached_tokens, started - job.admitted_at, now - started))
+        self._active.remove(job)
+        self._pool.release(job.pages)
+        job.pages = []
+        job.embeddings = {}
+        job.state = JobState.DONE
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, job: Job, reason: prefill_pb2.PrefillRefusal, message: str) -> None:
+        """Ends a job with a reason. Its lease, if any, goes on until the reader lets go of it."""
+        self._end(job)
+        job.emit(Refused(reason, message))
+
+    def _end(self, job: Job) -> None:
+        """Takes a job out of the engine, whatever its state. Idempotent. The lease is not touched."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        elif job in self._active:
+            self._active.remove(job)
+            self._pool.release(job.pages)
+        job.pages = []
+        job.embeddings = {}
+        job.state = JobState.ENDED
+
+    def _check_when_idle(self) -> None:
+        """Runs the pool's integrity check once whenever the engine falls idle."""
+        idle = not self._active and not self._waiting
+        if idle and not self._checked_idle:
+            try:
+                self._pool.check_integrity()
+            except PerigeeError as error:
+                self._integrity_failures += 1
+                log.error("page pool integrity", detail=error.message)
+        self._checked_idle = idle
+
+    def _measure(self) -> PrefillLoad:
+        return PrefillLoad(
+            len(self._active), len(self._waiting), self._pool.counts(), self._integrity_failures
+        )

@@ -1,0 +1,65 @@
+"""What a prefill engine tells a request's reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perigee.v1 import prefill_pb2
+from services.engine.kv_cache.lease_table import Lease
+
+
+@dataclass(frozen=True)
+class NeedsMedia:
+    """Not for the reader: the engine waits for these media (indices into the request's)."""
+
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """`pages` are reserved and leased; `cached_tokens` need no computing."""
+
+    lease: Lease
+    pages: tuple[int, ...]
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Blocks [first_block, first_block + block_count) of layers [first_layer, end_layer) are written."""
+
+    first_block: int
+    block_count: int
+    first_layer: int
+    end_layer: int
+    crc32: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """The last page is written."""
+
+    computed_tokens: int
+    queue_seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Not taken, or given up; the last event."""
+
+    reason: prefill_pb2.PrefillRefusal
+    message: str
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """A renewal was applied."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """The reader has let go; the last event."""
+
+
+Event = NeedsMedia | Admitted | Ready | Done | Refused | Renewed | Released

@@ -1,0 +1,93 @@
+"""One prompt on its way through a prefill engine."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from services.engine.batch import BatchItem
+from services.engine.kv_pages import PAGE_TOKENS
+from services.engine.media import Medium, embeds_within, media_within
+from services.prefill.events import Event
+
+
+class JobState(enum.Enum):
+    """Where a job stands; a job with a lease keeps it in every state but WAITING and ENDED."""
+
+    WAITING = "waiting"
+    """In the queue: no pages yet."""
+    NEEDS_MEDIA = "needs media"
+    """Pages are reserved; embeddings are on their way."""
+    COMPUTING = "computing"
+    """Takes part in forward passes."""
+    DONE = "done"
+    """Everything is written; pinned by its lease alone."""
+    ENDED = "ended"
+    """Refused, released or abandoned."""
+
+
+@dataclass(eq=False)
+class Job:
+    """Made on the event loop; from `PrefillEngine.submit` on, touched by the engine thread only.
+
+    `emit` may be called on any thread.
+    """
+
+    request_id: str
+    reader: str
+    lease_key: int
+    token_ids: list[int]
+    media: tuple[Medium, ...]
+    cache_salt: str
+    reader_cached_pages: int
+    emit: Callable[[Event], None]
+
+    state: JobState = JobState.WAITING
+    pages: list[int] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
+    computed: int = 0
+    cached_tokens: int = 0
+    lease_id: int = 0
+    admitted_at: float = 0.0
+    started_at: float = 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens whose KV is wanted."""
+        return len(self.token_ids)
+
+    @property
+    def num_blocks(self) -> int:
+        """Pages they fill, the last perhaps in part."""
+        return -(-self.num_tokens // PAGE_TOKENS)
+
+    def missing_media(self) -> tuple[int, ...]:
+        """Indices of media with pads among the tokens still to be computed."""
+        wanted = media_within(self.media, self.computed, self.num_tokens)
+        return tuple(index for index, medium in enumerate(self.media) if medium in wanted)
+
+    def next_chunk(self, budget: int) -> int:
+        """How many tokens the next pass takes of at most `budget`: whole pages, unless the prompt ends."""
+        left = self.num_tokens - self.computed
+        if left <= budget:
+            return left
+        end = (self.computed + budget) // PAGE_TOKENS * PAGE_TOKENS
+        return max(0, end - self.computed)
+
+    def batch_item(self, chunk: int) -> BatchItem:
+        """The next `chunk` tokens as an item of a forward pass."""
+        if not self.started_at:
+            self.started_at = time.monotonic()
+        start, end = self.computed, self.computed + chunk
+        return BatchItem(
+            token_ids=self.token_ids[start:end],
+            start=start,
+            pages=self.pages,
+            wants_logits=False,
+            embeds=embeds_within(self.media, self.embeddings, start, end),
+        )

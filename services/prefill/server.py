@@ -1,0 +1,141 @@
+"""PrefillService: protos to jobs and events to protos."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+import torch
+
+from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
+from services.common.errors import Incompatible, InvalidRequest, PerigeeError
+from services.engine.embedding_reader import EmbeddingReader
+from services.engine.loop import EngineLoop
+from services.engine.media import media_from_proto
+from services.prefill.engine import PrefillEngine
+from services.prefill.events import Admitted, Done, Event, NeedsMedia, Ready, Refused, Released, Renewed
+from services.prefill.job import Job
+
+
+class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
+    """One bidirectional stream per request; the engine does the work on its own thread."""
+
+    def __init__(
+        self,
+        engine: PrefillEngine,
+        loop: EngineLoop,
+        embeddings: EmbeddingReader,
+        is_paired: Callable[[str], bool],
+        vocab_size: int,
+    ) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._embeddings = embeddings
+        self._is_paired = is_paired
+        self._vocab_size = vocab_size
+
+    async def Prefill(
+        self,
+        request_iterator: AsyncIterator[prefill_pb2.PrefillRequest],
+        context: grpc.aio.ServicerContext,
+    ) -> AsyncIterator[prefill_pb2.PrefillResponse]:
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("message") != "start":
+            raise InvalidRequest("the first message must be start", "start")
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        post = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, events.put_nowait)
+        job = self._job(first.start, post)
+        self._loop.post(lambda: self._engine.submit(job))
+        requests = asyncio.create_task(self._hear(job, request_iterator))
+        fetches: set[asyncio.Task[None]] = set()
+        renewals = 0
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, Released):
+                    return
+                if isinstance(event, NeedsMedia):
+                    fetches.add(asyncio.create_task(self._fetch(job, event.indices)))
+                    continue
+                renewals += isinstance(event, Renewed)
+                yield to_proto(event, renewals)
+                if isinstance(event, Refused):
+                    return
+        finally:
+            for task in (requests, *fetches):
+                task.cancel()
+            self._loop.post(lambda: self._engine.abandon(job))
+
+    def _job(self, start: prefill_pb2.PrefillStart, emit: Callable[[Event], object]) -> Job:
+        """A checked start as a job."""
+        if not self._is_paired(start.reader_incarnation):
+            raise Incompatible(f"reader {start.reader_incarnation!r} has no open handshake")
+        token_ids = list(start.token_ids)
+        if not token_ids:
+            raise InvalidRequest("token_ids is empty; a prompt of one token needs no prefill", "token_ids")
+        if max(token_ids) >= self._vocab_size:
+            raise InvalidRequest(f"a token id is not below {self._vocab_size}", "token_ids")
+        return Job(
+            request_id=start.request_id,
+            reader=start.reader_incarnation,
+            lease_key=start.lease_key,
+            token_ids=token_ids,
+            media=media_from_proto(start.media, len(token_ids) + 1),
+            cache_salt=start.cache_salt,
+            reader_cached_pages=start.reader_cached_pages,
+            emit=emit,
+        )
+
+    async def _hear(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
+        """Passes renewals and the release on. The end of the requests alone says nothing: a crash looks the same."""
+        async for request in requests:
+            if request.WhichOneof("message") == "renew":
+                self._loop.post(lambda: self._engine.renew(job))
+            elif request.WhichOneof("message") == "release":
+                self._loop.post(lambda: self._engine.release(job))
+                return
+
+    async def _fetch(self, job: Job, indices: tuple[int, ...]) -> None:
+        """Reads the media the engine waits for."""
+        try:
+            rows = await asyncio.gather(*(self._embeddings.fetch(job.media[index]) for index in indices))
+        except PerigeeError as error:
+            message = error.message
+            self._loop.post(lambda: self._engine.media_failed(job, message))
+            return
+        embeddings: dict[int, torch.Tensor] = dict(zip(indices, rows, strict=True))
+        self._loop.post(lambda: self._engine.media_arrived(job, embeddings))
+
+
+def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
+    """The wire form of what the reader is to hear."""
+    match event:
+        case Admitted(lease, pages, cached_tokens):
+            grant = vision_pb2.LeaseGrant(
+                lease_id=lease.id, generation=lease.generation, duration_ms=int(lease.duration_s * 1000)
+            )
+            admitted = prefill_pb2.PrefillAdmitted(lease=grant, pages=pages, cached_tokens=cached_tokens)
+            return prefill_pb2.PrefillResponse(admitted=admitted)
+        case Ready(first_block, block_count, first_layer, end_layer, crc32):
+            ready = prefill_pb2.PagesReady(
+                first_block=first_block,
+                block_count=block_count,
+                first_layer=first_layer,
+                end_layer=end_layer,
+                crc32=crc32,
+            )
+            return prefill_pb2.PrefillResponse(ready=ready)
+        case Done(computed_tokens, queue_seconds, compute_seconds):
+            done = prefill_pb2.PrefillDone(
+                computed_tokens=computed_tokens, queue_seconds=queue_seconds, compute_seconds=compute_seconds
+            )
+            return prefill_pb2.PrefillResponse(done=done)
+        case Refused(reason, message):
+            return prefill_pb2.PrefillResponse(
+                refused=prefill_pb2.PrefillRefused(reason=reason, message=message)
+            )
+        case Renewed():
+            return prefill_pb2.PrefillResponse(renewed=vision_pb2.LeaseRenewed(sequence=renewals))
+    raise TypeError(f"not for the reader: {event}")
