@@ -66,9 +66,9 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """MoonViT-3D and the projector; the file spells the sizes of the tower with a ``vt_`` prefix, or without.
+    """MoonViT-3D and the projector; the file spells the tower's sizes with a ``vt_`` prefix, or without.
 
-    `pos_emb_height`, `pos_emb_width` are of the learned table, `pos_emb_time` is the most frames of one medium.
+    `pos_emb_height`, `pos_emb_width` are of the learned table, `pos_emb_time` is the most frames of a medium.
     """
 
     patch_size: int
@@ -175,7 +175,7 @@ def _rope(section: ConfigSection) -> tuple[float, YarnScaling | None]:
     theta = rope.number("rope_theta") if rope.has("rope_theta") else section.number("rope_theta")
     kind = "rope_type" if rope.has("rope_type") else "type"
     rope.expect(kind, ["yarn", "default"], None)
-    if not rope.has("factor") and not rope.has("original_max_position_embeddings"):
+    if rope.equals(kind, "default"):
         return theta, None
     return theta, YarnScaling(
         factor=rope.number("factor"),

@@ -79,6 +79,10 @@ class ConfigSection:
         """Whether the key is there and not null."""
         return self._values.get(name) is not None
 
+    def equals(self, name: str, value: object) -> bool:
+        """Whether the key holds this value."""
+        return self._values.get(name) == value
+
     def complain(self, name: str, what: str) -> None:
         """Adds a complaint of the caller about `name`."""
         self._complain(name, what, None)
