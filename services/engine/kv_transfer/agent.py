@@ -26,28 +26,27 @@ class PeerGone(AgentError):
     """The call failed because the peer's process or its connection is gone."""
 
 
-class BlockList(Protocol):
-    """A prepared list of blocks, of ours or of a peer; opaque."""
-
-
-class Transfer(Protocol):
-    """A posted or ready transfer; opaque."""
+class Handle(Protocol):
+    """An agent's own object; opaque to others."""
 
 
 class Agent(Protocol):
-    """One NIXL agent. Not thread-safe: one thread makes all calls from `register` on.
+    """One NIXL agent. Not thread-safe: one thread makes all calls, `open` first.
 
-    Every method may raise AgentError (PeerGone where the peer is at fault) and nothing else.
+    Every method may raise AgentError (PeerGone where the peer is at fault); `open` ConfigError too.
     """
 
     @property
     def name(self) -> str:
         """Unique per process start."""
 
-    def register(self, region: Region) -> object:
-        """Makes a region readable and writable by transfers; returns a token for `deregister`."""
+    def open(self) -> None:
+        """Creates the agent and its backend."""
 
-    def deregister(self, token: object) -> None:
+    def register(self, region: Region) -> Handle:
+        """Lets transfers touch a region; returns a token for `deregister`."""
+
+    def deregister(self, token: Handle) -> None:
         """Undoes `register`, once no transfer touches the region."""
 
     def metadata(self) -> bytes:
@@ -57,40 +56,43 @@ class Agent(Protocol):
         """Makes a peer known and returns its name. Idempotent."""
 
     def remove_peer(self, name: str) -> None:
-        """Forgets a peer, once all its transfers are settled; its block lists are void from there on."""
+        """Forgets a peer whose transfers are all settled and whose lists are released. Idempotent."""
 
-    def prepare_local(self, region: Region) -> BlockList:
+    def prepare_local(self, region: Region) -> Handle:
         """The blocks of an own, registered region as the target of reads."""
 
-    def prepare_remote(self, peer: str, region: Region) -> BlockList:
-        """The blocks of a peer's region (or of our own, with our own name) as the source of reads."""
+    def prepare_remote(self, peer: str, region: Region) -> Handle:
+        """The blocks of a peer's region (of our own, given our own name) as the source of reads."""
 
-    def release_list(self, blocks: BlockList) -> None:
+    def release_list(self, blocks: Handle) -> None:
         """Frees a prepared list. Never called with transfers in flight over it."""
 
     def make_read(
         self,
-        local: BlockList,
+        local: Handle,
         local_blocks: npt.NDArray[np.int32],
-        remote: BlockList,
+        remote: Handle,
         remote_blocks: npt.NDArray[np.int32],
-    ) -> Transfer:
-        """A read that is not posted yet."""
+    ) -> Handle:
+        """A transfer that is not posted yet. The lists come from prepare_local and prepare_remote."""
 
-    def post(self, transfer: Transfer) -> TransferState:
-        """Starts it; small ones, or all of them on some transports, are DONE on return."""
+    def post(self, transfer: Handle) -> TransferState:
+        """Starts it. May copy everything before it returns, as shared-memory transports do."""
 
-    def check(self, transfer: Transfer) -> TransferState:
+    def check(self, transfer: Handle) -> TransferState:
         """Where it stands; makes progress. Not called again after DONE or an error."""
 
-    def release(self, transfer: Transfer) -> bool:
-        """Frees an ended or never posted transfer. False: parts of it still run, so ask again later."""
+    def release(self, transfer: Handle) -> bool:
+        """Frees a transfer that has ended or was never posted. False: parts of it still run, so ask again."""
 
     def poll(self) -> None:
-        """Serves peers' reads of our memory and makes connections progress."""
+        """Serves peers' reads of our memory and lets connections progress."""
 
     def transport(self, peer: str) -> tuple[str, bool]:
-        """(transport, rdma) of the path to a peer after a first transfer, as in TransportReport."""
+        """(transport, rdma) as in TransportReport for a peer (or ourselves) that was read at least once."""
+
+    def rdma_obstacle(self) -> str | None:
+        """Why no path of this machine can be RDMA, None where one can."""
 
     def close(self) -> None:
-        """Destroys the agent; from there on no transfer moves a byte. Idempotent."""
+        """Destroys the agent: from its return on no transfer moves a byte. Idempotent."""

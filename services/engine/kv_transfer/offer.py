@@ -11,8 +11,8 @@ from services.engine.kv_transfer.region import Region, RegionKind
 class Offer:
     """One worker incarnation's memory, as it travels in a handshake.
 
-    `agent_name` is unique per incarnation; `agent_metadata` is opaque; `probe_crc32` is zlib's CRC-32 over all
-    bytes of the PROBE region.
+    `agent_name` is unique per incarnation; `agent_metadata` is opaque; `probe_crc32` is zlib's CRC-32 over
+    all bytes of the PROBE region.
     """
 
     agent_name: str

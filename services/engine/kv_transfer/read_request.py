@@ -26,7 +26,9 @@ class ReadStatus(enum.Enum):
 
 @dataclass(frozen=True)
 class ReadOutcome:
-    """`bytes` were read (0 unless DONE) in `seconds` from the call of `read`; `message` says why it is not DONE."""
+    """`bytes` were read (0 unless DONE) in `seconds` from the call of `read`; `message` says why it is not
+    DONE.
+    """
 
     status: ReadStatus
     bytes: int
@@ -38,15 +40,15 @@ class ReadOutcome:
 class ReadRequest:
     """Copy the peer's `remote_blocks` of the region `kind` into our own `local_blocks`, pairwise.
 
-    `peer` is the agent name of a connected (or connecting) offer. `local_blocks` and `remote_blocks` are int32 of
-    one shape [n]. `deadline` is a time.monotonic() of this process.
+    `peer` is the agent name of a connected (or connecting) offer. `local_blocks` and `remote_blocks` are
+    int32 of one shape [n]. `deadline` is a time.monotonic() of this process.
 
-    `crc32`, where given, holds one CRC-32 per run of `crc_blocks` consecutive entries of `local_blocks` (n is a
-    multiple of it), each over the run's bytes in that order. Only host memory can be verified.
+    `crc32`, where given, holds one CRC-32 per run of `crc_blocks` consecutive entries of `local_blocks` (n is
+    a multiple of it), each over the run's bytes in that order. Only host memory can be verified.
 
     Callbacks run on the transfer thread and must return at once. `on_complete` is called exactly once, then
-    `on_settled` exactly once (in the same pass or later): from there on no byte of this read can land any more. The
-    caller keeps the local blocks out of other use until then.
+    `on_settled` exactly once (in the same pass or later): from there on no byte of this read can land any
+    more. The caller keeps the local blocks out of other use until then.
     """
 
     peer: str

@@ -10,8 +10,8 @@ class TransportReport:
     """Which transport moves the bytes, and how fast it moved the probe.
 
     `transport` names UCX's lanes, e.g. "cma", "tcp", "rc_mlx5", with " (inferred)" where UCX did not say;
-    "in-memory" for the test double. `gigabytes_per_second` is 1e9 bytes per second, measured once by reading the
-    probe. `rdma` is True only when a remote-DMA device moves every byte.
+    "in-memory" for the test double. `gigabytes_per_second` is 1e9 bytes per second, measured once by reading
+    the probe. `rdma` is True only when a remote-DMA device moves every byte.
     """
 
     transport: str

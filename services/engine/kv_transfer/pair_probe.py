@@ -1,0 +1,78 @@
+"""Reads a peer's probe: is the path whole, and how fast is it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from services.engine.kv_transfer.active_read import ActiveRead
+from services.engine.kv_transfer.offer import Offer
+from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
+from services.engine.kv_transfer.region import RegionKind
+
+CONNECT_ROUNDS = 4
+"""The first read makes the connection and is verified; the best of the others, which are not, is the
+measurement.
+"""
+
+
+class PairProbe:
+    """`rounds` reads of an offer's PROBE region, one after another, the first one verified."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        deadline: float,
+        rounds: int,
+        post: Callable[[ActiveRead], None],
+        on_end: Callable[[float, str], None],
+    ) -> None:
+        """`on_end(gigabytes_per_second, reason)` is called once, at the first failure or after the last
+        round; `reason` is empty when all is well.
+        """
+        self._offer = offer
+        self._deadline = deadline
+        self._rounds = rounds
+        self._post = post
+        self._on_end = on_end
+        self._best = 0.0
+        self._verified = False
+
+    def start(self) -> None:
+        """Posts the next round."""
+        region = self._offer.region(RegionKind.PROBE)
+        count = region.block_count if region is not None else 0
+        blocks = np.arange(count, dtype=np.int32)
+        outcomes: list[ReadOutcome] = []
+
+        def settled() -> None:
+            if outcomes[0].status is ReadStatus.DONE:
+                self._next(outcomes[0])
+
+        def completed(outcome: ReadOutcome) -> None:
+            outcomes.append(outcome)
+            if outcome.status is not ReadStatus.DONE:
+                self._on_end(0.0, f"reading the probe: {outcome.status.value}: {outcome.message}")
+
+        request = ReadRequest(
+            peer=self._offer.agent_name,
+            kind=RegionKind.PROBE,
+            local_blocks=blocks,
+            remote_blocks=blocks,
+            deadline=self._deadline,
+            on_complete=completed,
+            on_settled=settled,
+            crc32=None if self._verified else (self._offer.probe_crc32,),
+            crc_blocks=count,
+        )
+        self._post(ActiveRead(request))
+
+    def _next(self, outcome: ReadOutcome) -> None:
+        self._best = max(self._best, outcome.bytes / outcome.seconds / 1e9)
+        self._verified = True
+        self._rounds -= 1
+        if self._rounds:
+            self.start()
+        else:
+            self._on_end(self._best, "")

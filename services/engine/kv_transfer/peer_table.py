@@ -1,0 +1,219 @@
+"""Who can be read: connects, checks, breaks and forgets peers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from services.common.errors import Incompatible, PerigeeError, TransferFailed
+from services.engine.kv_transfer.active_read import ActiveRead
+from services.engine.kv_transfer.agent import Agent, AgentError
+from services.engine.kv_transfer.inbox import Connect, Disconnect, reject, resolve
+from services.engine.kv_transfer.offer import Offer
+from services.engine.kv_transfer.pair_probe import CONNECT_ROUNDS, PairProbe
+from services.engine.kv_transfer.peer import Peer, PeerState
+from services.engine.kv_transfer.read_pump import ReadPump
+from services.engine.kv_transfer.read_request import ReadStatus
+from services.engine.kv_transfer.region import RegionKind
+from services.engine.kv_transfer.transport_report import TransportReport
+
+logger = logging.getLogger(__name__)
+
+
+class PeerTable:
+    """All peers by agent name. Transfer thread only; `pump` is set before the first command."""
+
+    pump: ReadPump
+
+    def __init__(
+        self,
+        agent: Agent,
+        own: Offer,
+        objection: Callable[[TransportReport], str],
+        *,
+        idle_check_s: float,
+        check_timeout_s: float,
+    ) -> None:
+        """`objection` says why a path is not good enough for this worker, "" where it is. A peer unused for
+        `idle_check_s` must answer a probe within `check_timeout_s` before it is read again.
+        """
+        self._agent = agent
+        self._own = own
+        self._objection = objection
+        self._idle_check_s = idle_check_s
+        self._check_timeout_s = check_timeout_s
+        self._peers: dict[str, Peer] = {}
+
+    def connecting(self) -> bool:
+        """Whether anybody waits for a connection."""
+        return any(peer.connects for peer in self._peers.values())
+
+    def connect(self, command: Connect) -> None:
+        """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""
+        peer = self._peers.get(command.offer.agent_name)
+        if peer is None:
+            self._open(command)
+        elif peer.state is PeerState.READY and peer.report is not None:
+            resolve(command.future, peer.report)
+        else:
+            peer.connects.append(command)
+            if peer.state is PeerState.BROKEN:
+                peer.state = PeerState.REMOVING
+
+    def disconnect(self, command: Disconnect) -> None:
+        """Fails what waits; forgets the peer when its last flight has settled."""
+        peer = self._peers.get(command.agent_name)
+        if peer is None:
+            resolve(command.future, None)
+            return
+        self._refuse_all(peer, "the peer was disconnected")
+        peer.state = PeerState.REMOVING
+        peer.disconnects.append(command)
+
+    def route(self, read: ActiveRead) -> None:
+        """Posts a read, lets it wait for its peer, or ends it."""
+        peer = self._peers.get(read.request.peer)
+        if peer is None:
+            read.end(ReadStatus.FAILED, f"{read.request.peer} is not connected")
+        elif peer.state in (PeerState.BROKEN, PeerState.REMOVING):
+            read.end(ReadStatus.FAILED, f"{peer.name} cannot be read: {peer.reason or 'it is disconnected'}")
+        elif peer.state is not PeerState.READY:
+            peer.waiting.append(read)
+        elif time.monotonic() - peer.last_used > self._idle_check_s and not peer.flights:
+            peer.state = PeerState.CHECKING
+            peer.waiting.append(read)
+            self._probe(peer, time.monotonic() + self._check_timeout_s, rounds=1)
+        else:
+            self.pump.post(read, peer)
+
+    def broken(self, peer: Peer, reason: str) -> None:
+        """A connection failed: nothing more is posted to it. Flights that are left settle alone."""
+        if peer.state in (PeerState.BROKEN, PeerState.REMOVING):
+            return
+        peer.state = PeerState.BROKEN
+        self._refuse_all(peer, reason)
+
+    def advance(self, now: float) -> None:
+        """Deadlines of what waits, and peers whose last flight has settled."""
+        for peer in list(self._peers.values()):
+            for read in [read for read in peer.waiting if read.is_late(now)]:
+                peer.waiting.remove(read)
+                read.end(ReadStatus.LATE, f"{peer.name} was not ready before the deadline")
+            for command in [command for command in peer.connects if now >= command.deadline]:
+                peer.connects.remove(command)
+                why = "its last transfers have not ended" if peer.flights else peer.state.value
+                reject(command.future, TransferFailed(f"{peer.name} was not ready in time: {why}"))
+            if peer.state is PeerState.REMOVING and not peer.flights:
+                self._forget(peer)
+
+    def refuse_everything(self, reason: str) -> None:
+        """For a closing thread: whoever waits gets an answer."""
+        for peer in self._peers.values():
+            self._refuse_all(peer, reason)
+            for command in peer.disconnects:
+                resolve(command.future, None)
+            peer.disconnects.clear()
+
+    def _open(self, command: Connect) -> None:
+        peer = Peer(command.offer, connects=[command])
+        self._peers[peer.name] = peer
+        try:
+            self._check_layout(peer.offer)
+            self._prepare(peer)
+        except PerigeeError as error:
+            self._give_up(peer, error)
+        except AgentError as error:
+            self._give_up(peer, TransferFailed(f"{peer.name} cannot be added: {error}"))
+        else:
+            self._probe(peer, command.deadline, CONNECT_ROUNDS)
+
+    def _check_layout(self, offer: Offer) -> None:
+        if offer.region(RegionKind.PROBE) is None:
+            raise Incompatible(f"{offer.agent_name} offers no probe")
+        for theirs in offer.regions:
+            ours = self._own.region(theirs.kind)
+            if ours is not None and ours.block_bytes != theirs.block_bytes:
+                raise Incompatible(
+                    f"{offer.agent_name} offers {theirs.kind.value} blocks of {theirs.block_bytes} bytes; "
+                    f"this worker's have {ours.block_bytes}"
+                )
+
+    def _prepare(self, peer: Peer) -> None:
+        if peer.name != self._own.agent_name:
+            name = self._agent.add_peer(peer.offer.agent_metadata)
+            if name != peer.name:
+                self._agent.remove_peer(name)
+                raise Incompatible(f"the offer of {peer.name} carries the metadata of {name}")
+        for region in peer.offer.regions:
+            peer.lists[region.kind] = self._agent.prepare_remote(peer.name, region)
+        peer.landing_token = self._agent.register(peer.landing.region)
+        peer.landing_list = self._agent.prepare_local(peer.landing.region)
+
+    def _probe(self, peer: Peer, deadline: float, rounds: int) -> None:
+        PairProbe(
+            peer.offer,
+            deadline,
+            rounds,
+            post=lambda read: self.pump.post(read, peer),
+            on_end=lambda speed, reason: self._probed(peer, speed, reason),
+        ).start()
+
+    def _probed(self, peer: Peer, speed: float, reason: str) -> None:
+        if peer.state not in (PeerState.CONNECTING, PeerState.CHECKING):
+            return
+        if reason:
+            if peer.report is None:
+                self._give_up(peer, TransferFailed(f"{peer.name} cannot be read: {reason}"))
+            else:
+                self.broken(peer, reason)
+            return
+        if peer.report is None:
+            transport, rdma = self._agent.transport(peer.name)
+            peer.report = TransportReport(transport, speed, rdma)
+            objection = "" if peer.name == self._own.agent_name else self._objection(peer.report)
+            if objection:
+                self._give_up(peer, Incompatible(f"{peer.name}: {objection}"))
+                return
+        peer.state = PeerState.READY
+        peer.last_used = time.monotonic()
+        for command in peer.connects:
+            resolve(command.future, peer.report)
+        peer.connects.clear()
+        while peer.waiting and peer.state is PeerState.READY:
+            self.pump.post(peer.waiting.popleft(), peer)
+
+    def _give_up(self, peer: Peer, error: PerigeeError) -> None:
+        for command in peer.connects:
+            reject(command.future, error)
+        peer.connects.clear()
+        self._refuse_all(peer, error.message)
+        peer.state = PeerState.REMOVING
+
+    def _refuse_all(self, peer: Peer, reason: str) -> None:
+        peer.reason = reason
+        while peer.waiting:
+            peer.waiting.popleft().end(ReadStatus.FAILED, reason)
+        for command in peer.connects:
+            reject(command.future, TransferFailed(f"{peer.name}: {reason}"))
+        peer.connects.clear()
+
+    def _forget(self, peer: Peer) -> None:
+        del self._peers[peer.name]
+        try:
+            self._release(peer)
+        except AgentError as error:
+            logger.warning("forgetting %s left something behind: %s", peer.name, error)
+        for command in peer.disconnects:
+            resolve(command.future, None)
+        for connect in peer.connects:
+            self.connect(connect)
+
+    def _release(self, peer: Peer) -> None:
+        for blocks in (*peer.lists.values(), peer.landing_list):
+            if blocks is not None:
+                self._agent.release_list(blocks)
+        if peer.landing_token is not None:
+            self._agent.deregister(peer.landing_token)
+        if peer.name != self._own.agent_name:
+            self._agent.remove_peer(peer.name)

@@ -1,0 +1,65 @@
+"""Which transport UCX chose: from its own tables where it prints them, else inferred and said to be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+RDMA_TRANSPORTS = ("rc_verbs", "rc_mlx5", "dc_mlx5", "gga_mlx5", "srd")
+_RDMA_NAMES = (
+    "all",
+    "ib",
+    "rc",
+    "rc_v",
+    "rc_x",
+    "rc_mlx5",
+    "rc_verbs",
+    "dc",
+    "dc_x",
+    "dc_mlx5",
+    "gga",
+    "srd",
+)
+_LANE = re.compile(r"\b([a-z][a-z0-9_]*)/[\w:.-]+")
+_RANGE = re.compile(r"^\s*(\d+|\d+\.\.(\d+\w?|inf))\s*\|")
+
+
+def from_tables(rows: Sequence[str], agent_name: str, to_self: bool) -> tuple[str, bool] | None:
+    """(transport, rdma) of reads by `agent_name`, from the rows of UCX's protocol tables.
+
+    A table has a title row "<agent> <self|intra-node|inter-node> cfg#<n>", one saying what it is for, and one
+    row per message size: "<range> | <description> | <lanes>". UCX prints a table once per endpoint
+    configuration and names no peer, so several different ones to other agents are reported together. None: no
+    table is for it.
+    """
+    lanes: list[tuple[str, str]] = []
+    relevant = False
+    for row in rows:
+        if " cfg#" in row:
+            title = row.split(" cfg#")[0].strip()
+            relevant = title.startswith(f"{agent_name} ") and title.endswith(" self") == to_self
+        elif relevant and _RANGE.match(row):
+            cells = row.split("|")
+            lanes += [(name, cells[1].strip()) for name in _LANE.findall(cells[2])]
+    if not lanes:
+        return None
+    transports = sorted({name for name, _ in lanes})
+    rdma = all(name in RDMA_TRANSPORTS and "emulation" not in how for name, how in lanes)
+    return "+".join(transports), rdma
+
+
+def inferred(environ: Mapping[str, str]) -> tuple[str, bool]:
+    """A guess from UCX_TLS, marked as one; never claims RDMA."""
+    return f"{environ.get('UCX_TLS', 'ucx')} (inferred)", False
+
+
+def rdma_obstacle(environ: Mapping[str, str], infiniband: Path = Path("/sys/class/infiniband")) -> str | None:
+    """Why no path of this machine can be RDMA, None where one can."""
+    if not infiniband.is_dir() or not any(infiniband.iterdir()):
+        return "the machine has no RDMA device"
+    names = environ.get("UCX_TLS", "all")
+    listed = {name.strip().lower() for name in names.removeprefix("^").split(",")}
+    named = listed.intersection(_RDMA_NAMES)
+    excluded = "ib" in named if names.startswith("^") else not named
+    return f"UCX_TLS={names} excludes RDMA" if excluded else None

@@ -1,0 +1,82 @@
+"""Reads what UCX says about the protocols it chose.
+
+UCX tells it in its log only. The log goes to an anonymous file of this process instead of stdout; what UCX
+has to say besides is handed on to our own log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_VARIABLES = ("UCX_LOG_FILE", "UCX_PROTO_INFO")
+_TABLE_MARK = "]   | "
+_RULE_MARK = "]   +-"
+
+
+class UcxLog:
+    """The tables of chosen protocols since the process started, as lines of cells."""
+
+    def __init__(self) -> None:
+        """Opens the anonymous file; UCX writes there if loaded inside `captured`."""
+        self._file = os.memfd_create("ucx-log")
+        self._read = 0
+        self._tables: list[str] = []
+        self._captures = False
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """While UCX is loaded: points its log here, unless the operator has settings of their own.
+
+        The variables are gone afterwards: a child process could not open the file.
+        """
+        if any(name in os.environ for name in _VARIABLES):
+            yield
+            return
+        os.environ["UCX_LOG_FILE"] = f"/proc/self/fd/{self._file}"
+        os.environ["UCX_PROTO_INFO"] = "*ucp_get*"
+        try:
+            yield
+        finally:
+            for name in _VARIABLES:
+                os.environ.pop(name, None)
+        self._captures = True
+
+    def tables(self) -> list[str]:
+        """All table rows so far, oldest first, without borders; empty where the operator keeps the log."""
+        if self._captures:
+            self._drain()
+        return self._tables
+
+    def close(self) -> None:
+        """Hands on what is left. The file stays open, for UCX may write to it until the process ends."""
+        if self._captures:
+            self._drain()
+
+    def _drain(self) -> None:
+        _flush()
+        text = b""
+        while chunk := os.pread(self._file, 1 << 16, self._read + len(text)):
+            text += chunk
+        self._read += len(text)
+        for line in text.decode(errors="replace").splitlines():
+            if _TABLE_MARK in line:
+                self._tables.append(line.split(_TABLE_MARK, 1)[1])
+            elif _RULE_MARK not in line:
+                logger.warning("ucx: %s", line)
+
+
+def _flush() -> None:
+    """UCX buffers its log; the function that empties the buffer is exported by the copy that is loaded."""
+    maps = Path("/proc/self/maps").read_text()
+    paths = {line.split()[-1] for line in maps.splitlines() if "/libucs" in line}
+    for path in paths:
+        library = ctypes.CDLL(path)
+        if hasattr(library, "ucs_log_flush"):
+            library.ucs_log_flush()
