@@ -1,0 +1,77 @@
+"""Prometheus numbers of one process, and the small HTTP server that shows a worker's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from services.common.errors import ConfigError
+
+# One scraper at a time is served; a stalled one must not keep the next waiting for long.
+_REQUEST_TIMEOUT_S = 2.0
+
+
+def new_registry(role: str) -> CollectorRegistry:
+    """A registry that already knows the process (CPU, memory, files) and the build; one per process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    build = Gauge(
+        "perigee_build_info", "Constant 1; the labels say what runs", ["version", "role"], registry=registry
+    )
+    build.labels(version=importlib.metadata.version("perigee"), role=role).set(1)
+    return registry
+
+
+def render(registry: CollectorRegistry) -> tuple[bytes, str]:
+    """The registry as a /metrics body and its content type."""
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class MetricsServer:
+    """Serves GET /metrics from a thread of its own, one request at a time, each for at most two seconds."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _REQUEST_TIMEOUT_S
+
+            def do_GET(self) -> None:
+                found = self.path.split("?")[0] == "/metrics"
+                body, kind = render(registry) if found else (b"try /metrics\n", "text/plain")
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """A scrape every few seconds is no event."""
+
+        self._server = HTTPServer((host, port), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops serving and frees the port. Idempotent."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def start_metrics_server(
+    registry: CollectorRegistry, host: str, port: int, flag: str = "--metrics-port"
+) -> MetricsServer:
+    """A running server; its `port` tells which one was picked for port 0.
+
+    Raises ConfigError naming address and `flag` when it cannot listen there.
+    """
+    try:
+        return MetricsServer(registry, host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with {flag}"
+        ) from error

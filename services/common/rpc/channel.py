@@ -1,0 +1,40 @@
+"""Channels to Perigee's servers."""
+
+from __future__ import annotations
+
+import grpc
+
+from services.common.rpc.keepalive import Keepalive
+
+MAX_MESSAGE_BYTES = 64 << 20
+
+# A restarted worker is back within seconds; gRPC's own backoff grows to two minutes.
+_RECONNECT_MIN_MS = 200
+_RECONNECT_MAX_MS = 2000
+
+
+def channel_options(keepalive: Keepalive, max_message_bytes: int) -> list[tuple[str, int]]:
+    """Arguments of a channel inside the cluster: no proxy, quick reconnection, bounded messages."""
+    return [
+        *keepalive.channel_options(),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MIN_MS),
+        ("grpc.min_reconnect_backoff_ms", _RECONNECT_MIN_MS),
+        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def open_channel(
+    address: str, *, keepalive: Keepalive | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.aio.Channel:
+    """A channel to `host:port` for asyncio; connects on first use. The caller closes it."""
+    return grpc.aio.insecure_channel(address, channel_options(keepalive or Keepalive(), max_message_bytes))
+
+
+def open_sync_channel(
+    address: str, *, keepalive: Keepalive | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> grpc.Channel:
+    """A channel to `host:port` for threads; connects on first use. The caller closes it."""
+    return grpc.insecure_channel(address, channel_options(keepalive or Keepalive(), max_message_bytes))

@@ -1,0 +1,102 @@
+"""Where exceptions of a servicer become statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from services.common import ids
+from services.common.errors import InternalError, PerigeeError
+from services.common.rpc.status import from_rpc_error, to_status
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
+    """Maps what async servicers raise, on unary and streaming methods alike.
+
+    PerigeeError and failed calls to other servers go by the table of `status.py`; all else is logged with its
+    traceback and answered as INTERNAL with nothing but a request id. Synchronous handlers are left alone.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
+        if handler is None:
+            return handler  # an unknown method: gRPC answers UNIMPLEMENTED
+        method = handler_call_details.method
+        kind, wrap = _shape(handler)
+        behaviour = getattr(handler, kind)
+        if inspect.isasyncgenfunction(behaviour):
+            wrapped = _guard(_written(behaviour), method)
+        elif inspect.iscoroutinefunction(behaviour):
+            wrapped = _guard(behaviour, method)
+        else:
+            return handler
+        guarded: grpc.RpcMethodHandler[Any, Any] = wrap(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return guarded
+
+
+def _shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[..., Any]]:
+    """The attribute that holds the handler's behaviour, and the function that makes such a handler."""
+    word = {False: "unary", True: "stream"}
+    name = f"{word[handler.request_streaming]}_{word[handler.response_streaming]}"
+    return name, getattr(grpc, f"{name}_rpc_method_handler")
+
+
+def _written(
+    behaviour: Callable[[Any, Context], AsyncIterator[Any]],
+) -> Callable[[Any, Context], Awaitable[None]]:
+    """A generator of responses as a coroutine that writes them.
+
+    gRPC drops a cancelled call's generator without closing it; here its `finally` runs at once, and with it
+    everything a client that left still holds.
+    """
+
+    async def write_all(request: Any, context: Context) -> None:
+        async with contextlib.aclosing(behaviour(request, context)) as responses:  # type: ignore[type-var]
+            async for response in responses:
+                await context.write(response)
+
+    return write_all
+
+
+def _guard(
+    behaviour: Callable[[Any, Context], Awaitable[Any]], method: str
+) -> Callable[[Any, Context], Awaitable[Any]]:
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except PerigeeError as error:
+            await _abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except grpc.aio.AioRpcError as error:
+            await _abort(context, from_rpc_error(error))
+        # The server's edge: whatever else happened, the caller gets an answer and the log the cause.
+        except Exception:
+            request_id = ids.request_id()
+            log.exception("unexpected error", method=method, request_id=request_id)
+            await _abort(context, InternalError(f"internal error, request id {request_id}"), request_id)
+
+    return guarded
+
+
+async def _abort(context: Context, error: PerigeeError, request_id: str = "") -> NoReturn:
+    status = to_status(error, request_id)
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort raises")
