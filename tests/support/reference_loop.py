@@ -1,0 +1,45 @@
+"""A plain loop over the model in this process: no gRPC, no scheduler, no transfer, no cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from services.engine.batch import BatchItem, build_batch
+from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages
+from services.engine.runner import ModelRunner
+from services.engine.weights.loader import load_text_model
+
+
+class ReferenceLoop:
+    """What the suite's greedy tokens must equal: one prompt at a time, whole, then token by token."""
+
+    def __init__(self, model_dir: Path) -> None:
+        torch.set_num_threads(1)
+        self.model = load_text_model(model_dir, deterministic=True)
+
+    @torch.inference_mode()
+    def greedy(
+        self,
+        prompt: Sequence[int],
+        num_tokens: int,
+        embeds: tuple[tuple[int, torch.Tensor], ...] = (),
+        stop: frozenset[int] = frozenset(),
+    ) -> list[int]:
+        """The `num_tokens` most likely continuations, one by one; fewer after one of `stop`, which is included."""
+        num_pages = -(-(len(prompt) + num_tokens) // PAGE_TOKENS)
+        config = self.model.config
+        width = config.kv_lora_rank + config.qk_rope_head_dim
+        kv_pages = allocate_kv_pages(num_pages, config.num_hidden_layers, width, torch.float32)
+        runner = ModelRunner(self.model, kv_pages, config.num_hidden_layers)
+        pages = list(range(num_pages))
+        output: list[int] = []
+        item = BatchItem(list(prompt), 0, pages, True, embeds)
+        while True:
+            logits = runner.forward(build_batch([item]))
+            output.append(int(logits[0].argmax()))
+            if len(output) == num_tokens or output[-1] in stop:
+                return output
+            item = BatchItem(output[-1:], len(prompt) + len(output) - 1, pages, True)
