@@ -1,0 +1,78 @@
+"""A conversation as the chat template takes it; every door converts its own spelling to these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+# What JSON can hold, as the standard library decodes it.
+Json: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """Text, verbatim; special-token strings in it are ordinary text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """A picture. The template writes one media pad for it whatever `data`, the encoded file, holds."""
+
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class VideoPart:
+    """A film. The template writes the model's placeholder text, which is no token, in its place."""
+
+    data: bytes = b""
+
+
+Part: TypeAlias = TextPart | ImagePart | VideoPart
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A past call. `id`: `functions.NAME:IDX`, the only place where the model sees the name.
+
+    `arguments`: text is written verbatim, any other JSON value as Python's `json.dumps` spells it.
+    """
+
+    id: str
+    name: str
+    arguments: Json = ""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `role`: user, assistant, or anything else (written as a system turn of that name).
+
+    `name`: the speaker or tool; empty: the role. `reasoning_content`, `tool_calls`: assistant turns;
+    `tool_call_id`: tool turns. Empty means absent everywhere; a null of the caller is empty too.
+    """
+
+    role: str
+    content: tuple[Part, ...] = ()
+    name: str = ""
+    reasoning_content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """All that the template needs. `tools`: the OpenAI `tools` array; empty: none are declared.
+
+    `thinking`: whether the model reasons first; `add_generation_prompt`: whether the assistant's turn is opened.
+    """
+
+    messages: tuple[Message, ...]
+    tools: tuple[Json, ...] = ()
+    thinking: bool = True
+    add_generation_prompt: bool = True
+
+    def with_messages(self, messages: tuple[Message, ...]) -> Conversation:
+        """The same conversation with other turns."""
+        return replace(self, messages=messages)
