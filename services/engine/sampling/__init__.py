@@ -1,0 +1,1 @@
+"""Pure parts of the sampler; see services/engine/sampler.py."""

@@ -1,0 +1,27 @@
+"""Bias, minimum length and penalties on the logits of one row."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from services.engine.sampling.state import SamplingState
+
+
+def adjust_logits(row: npt.NDArray[np.float32], state: SamplingState) -> None:
+    """Changes `row`, [V] raw logits, in place to those the next token is chosen from.
+
+    In this order: logit bias; stop tokens to -inf below min_tokens; repetition penalty r on tokens of
+    prompt or output (x / r if x > 0, else x * r); minus frequency penalty times occurrences in the output;
+    minus presence penalty once for tokens of the output. Temperature and filters come after this: see draw.
+    """
+    row[state.bias_ids] += state.bias
+    if state.withholds_stops:
+        row[state.stop_ids] = -np.inf
+    if state.seen is not None:
+        penalty = np.float32(state.spec.repetition_penalty)
+        values = row[state.seen.ids]
+        row[state.seen.ids] = np.where(values > 0, values / penalty, values * penalty)
+    if state.generated is not None:
+        row[state.generated.ids] -= np.float32(state.spec.frequency_penalty) * state.generated.counts
+        row[state.generated.ids] -= np.float32(state.spec.presence_penalty)

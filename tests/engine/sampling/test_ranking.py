@@ -1,0 +1,36 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from services.engine.sampling.ranking import first_ranked, rank_keys
+
+rows = arrays(
+    np.float32,
+    st.integers(1, 60),
+    elements=st.one_of(
+        st.sampled_from([0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), 1e-45, -1e-45]),
+        st.floats(width=32, allow_nan=False),
+    ),
+)
+
+
+@given(rows, st.integers(1, 80))
+def test_tokens_rank_by_logit_then_by_id(row, count):
+    expected = sorted(range(len(row)), key=lambda token_id: (-row[token_id], token_id))
+    assert first_ranked(rank_keys(row), count).tolist() == expected[:count]
+
+
+def test_keys_of_equal_logits_differ_by_id_only():
+    keys = rank_keys(np.zeros(3, dtype=np.float32))
+    assert np.diff(keys).tolist() == [1, 1]
+
+
+def test_ranking_leaves_row_and_keys_alone():
+    row = np.array([1.0, 3.0, 2.0], dtype=np.float32)
+    keys = rank_keys(row)
+    before = keys.copy()
+    first_ranked(keys, 2)
+    first_ranked(keys, 3)
+    assert keys.tolist() == before.tolist()
+    assert row.tolist() == [1.0, 3.0, 2.0]
