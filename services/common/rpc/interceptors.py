@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -16,10 +16,15 @@ from services.common.rpc.status import from_rpc_error, to_status
 
 log = structlog.get_logger()
 
-Context = grpc.aio.ServicerContext[Any, Any]
+# Generic in the stubs only, not at run time.
+if TYPE_CHECKING:
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    _Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _Interceptor = grpc.aio.ServerInterceptor
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor[Any, Any]):
+class ErrorInterceptor(_Interceptor):
     """Maps what async servicers raise, on unary and streaming methods alike.
 
     PerigeeError and failed calls to other servers go by the table of `status.py`; all else is logged with its

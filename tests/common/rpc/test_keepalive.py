@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.channel import open_channel
+from services.common.rpc.keepalive import Keepalive
+
+PEER = """
+import asyncio
+from services.common.rpc.server import add_health, bind, build_server
+
+async def main():
+    server = build_server()
+    health = await add_health(server, [])
+    print(bind(server, "127.0.0.1", 0), flush=True)
+    await server.start()
+    await health.set_serving()
+    await server.wait_for_termination()
+
+asyncio.run(main())
+"""
+
+
+def peer_process():
+    return subprocess.Popen([sys.executable, "-c", PEER], stdout=subprocess.PIPE, text=True)
+
+
+async def test_a_stopped_peer_is_noticed_within_the_times_set():
+    with peer_process() as peer:
+        try:
+            keepalive = Keepalive(time_ms=500, timeout_ms=1000)
+            address = f"127.0.0.1:{int(peer.stdout.readline())}"
+            async with open_channel(address, keepalive=keepalive) as channel:
+                call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+                assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+                os.kill(peer.pid, signal.SIGSTOP)
+                began = time.monotonic()
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await asyncio.wait_for(call.read(), 30)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+                assert time.monotonic() - began < 10
+        finally:
+            peer.kill()

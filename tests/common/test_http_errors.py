@@ -1,0 +1,45 @@
+import pytest
+
+from services.common import errors
+from services.common.http_errors import to_http
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "type_", "code"),
+    [
+        (errors.InvalidRequest("m", "messages"), 400, "invalid_request_error", None),
+        (errors.UnsupportedValue("m", "n"), 400, "invalid_request_error", "unsupported_value"),
+        (
+            errors.ContextLengthExceeded("m", "messages"),
+            400,
+            "invalid_request_error",
+            "context_length_exceeded",
+        ),
+        (errors.ModelNotFound("m", "model"), 404, "invalid_request_error", "model_not_found"),
+        (errors.Overloaded("m"), 429, "rate_limit_error", "overloaded"),
+        (errors.PagesExhausted("m"), 429, "rate_limit_error", "overloaded"),
+        (errors.Unavailable("m"), 503, "server_error", "unavailable"),
+        (errors.TransferFailed("m"), 503, "server_error", "unavailable"),
+        (errors.DeadlineExceeded("m"), 504, "server_error", "deadline_exceeded"),
+        (errors.Cancelled("m"), 499, "server_error", "cancelled"),
+        (errors.InternalError("m"), 500, "server_error", "internal"),
+    ],
+)
+def test_an_error_becomes_an_openai_error_object(error, status, type_, code):
+    answer = to_http(error)
+    param = getattr(error, "param", None)
+    assert answer.status == status
+    assert answer.body == {"error": {"message": "m", "type": type_, "param": param, "code": code}}
+
+
+def test_an_overloaded_server_says_when_to_come_back_in_whole_seconds():
+    assert to_http(errors.Overloaded("m", 2.1)).headers == {"Retry-After": "3"}
+    assert to_http(errors.Overloaded("m", 0.0)).headers == {"Retry-After": "1"}
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), errors.CheckpointError("secret")])
+def test_the_cause_of_an_unexpected_error_stays_inside(error):
+    answer = to_http(error, "req-1")
+    assert answer.status == 500
+    assert "secret" not in str(answer.body)
+    assert "req-1" in str(answer.body)

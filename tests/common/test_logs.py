@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from services.common.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_machine_reads_json_lines_with_level_time_and_role():
+    out = io.StringIO()
+    configure_logs(stream=out, role="prefill")
+    structlog.get_logger().info("pages leased", pages=3)
+    line = json.loads(out.getvalue())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "pages leased", "level": "info", "pages": 3, "role": "prefill"}
+
+
+def test_a_terminal_shows_key_value_lines():
+    out = Terminal()
+    configure_logs(stream=out)
+    structlog.get_logger().info("pages leased", pages=3)
+    assert "pages leased" in out.getvalue()
+    assert not out.getvalue().startswith("{")
+
+
+def test_lines_below_the_level_are_dropped():
+    out = io.StringIO()
+    configure_logs(level="WARNING", stream=out)
+    structlog.get_logger().info("quiet")
+    assert out.getvalue() == ""
+
+
+def test_warnings_of_libraries_come_in_the_same_form():
+    out = io.StringIO()
+    configure_logs(stream=out)
+    logging.getLogger("library").info("chatter")
+    logging.getLogger("library").warning("something is off")
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["something is off"]
+
+
+def test_a_traceback_is_part_of_the_line_it_belongs_to():
+    out = io.StringIO()
+    configure_logs(stream=out)
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        structlog.get_logger().exception("failed")
+    (line,) = out.getvalue().splitlines()
+    assert "KeyError: 'lost'" in json.loads(line)["exception"]
+
+
+def test_an_unknown_level_is_refused():
+    with pytest.raises(ValueError, match="LOUD"):
+        configure_logs(level="LOUD")

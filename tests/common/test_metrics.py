@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import socket
+import time
+
+import httpx
+import pytest
+from prometheus_client import Counter
+
+from services.common.errors import ConfigError
+from services.common.metrics import new_registry, start_metrics_server
+
+
+@pytest.fixture
+def registry():
+    return new_registry("prefill")
+
+
+@pytest.fixture
+def server(registry):
+    server = start_metrics_server(registry, "127.0.0.1", 0)
+    yield server
+    server.close()
+
+
+def test_a_scrape_shows_the_numbers_of_the_registry(registry, server):
+    Counter("perigee_example", "An example", registry=registry).inc(3)
+    response = httpx.get(f"http://127.0.0.1:{server.port}/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "perigee_example_total 3.0" in response.text
+
+
+def test_every_process_tells_what_runs_in_it(server):
+    text = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+    assert 'perigee_build_info{role="prefill",version="' in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_other_paths_are_not_found(server):
+    assert httpx.get(f"http://127.0.0.1:{server.port}/").status_code == 404
+
+
+def test_a_port_that_is_taken_is_named_with_the_flag_that_changes_it(server):
+    with pytest.raises(
+        ConfigError, match=rf"127\.0\.0\.1:{server.port}: Address already in use.*--metrics-port"
+    ):
+        start_metrics_server(new_registry("decode"), "127.0.0.1", server.port)
+
+
+def test_a_client_that_says_nothing_does_not_keep_others_waiting_for_long(server):
+    with socket.create_connection(("127.0.0.1", server.port)):
+        began = time.monotonic()
+        assert httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=10).status_code == 200
+        assert time.monotonic() - began < 5
+
+
+def test_closing_frees_the_port(registry):
+    first = start_metrics_server(registry, "127.0.0.1", 0)
+    first.close()
+    start_metrics_server(registry, "127.0.0.1", first.port).close()
