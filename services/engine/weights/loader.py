@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -35,16 +35,15 @@ def check_tensors(headers: Mapping[str, TensorHeader], expected: Mapping[str, Sh
 
 
 def read_tensors(
-    directory: Path, prefixes: Iterable[str], dtype: torch.dtype | None = None
+    directory: Path, prefixes: str | tuple[str, ...], dtype: torch.dtype | None = None
 ) -> dict[str, Tensor]:
     """The tensors whose names start with one of `prefixes`, by full name, on the CPU.
 
     Converted to `dtype`, or as stored (then backed by the mapped file: don't write to them).
     """
-    wanted = tuple(prefixes)
     by_shard: dict[str, list[str]] = {}
     for name, header in read_headers(directory).items():
-        if name.startswith(wanted) and not any(part in name for part in IGNORED_PARTS):
+        if name.startswith(prefixes) and not any(part in name for part in IGNORED_PARTS):
             by_shard.setdefault(header.shard, []).append(name)
     tensors: dict[str, Tensor] = {}
     for shard, names in sorted(by_shard.items()):

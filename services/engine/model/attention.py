@@ -1,0 +1,92 @@
+"""Multi-head latent attention: projections, the cache entry, and the absorbed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import PAGE_TOKENS
+from services.engine.model.config import TextConfig
+from services.engine.model.norm import RMSNorm
+from services.engine.model.page_views import PageViews
+from services.engine.model.paged_attention import AttentionPlan, PagedAttention
+from services.engine.model.projection import Projection
+from services.engine.model.rope import rotate, softmax_scale
+from services.engine.model.row_product import Products
+
+
+@dataclass(frozen=True)
+class AttentionContext:
+    """What all layers share in a pass: rotary rows `[T, 1, rope / 2]`, slots int64 `[T]`, pages and plan."""
+
+    cos: Tensor
+    sin: Tensor
+    slots: Tensor
+    kv_pages: Tensor
+    views: PageViews
+    plan: AttentionPlan
+
+
+class LatentAttention:
+    """One layer's attention. What is cached is the normalised latent and the rotated rope key, nothing per
+    head.
+
+    kv_b_proj is split into W_UK and W_UV and absorbed into the query and the output: score = (q_nope W_UK)
+    c + q_rope k_rope, output = W_UV (sum p c). Prefill uses the same form as decode, so that a token's bits
+    do not tell how it was computed.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        config: TextConfig,
+        products: Products,
+        attention: PagedAttention,
+        inner_eps: float,
+    ) -> None:
+        self._config = config
+        self._attention = attention
+        self._scale = softmax_scale(config)
+        self._down = Projection(
+            torch.cat([weights["q_a_proj.weight"], weights["kv_a_proj_with_mqa.weight"]]), products
+        )
+        self._q_norm = RMSNorm(weights["q_a_layernorm.weight"], inner_eps)
+        self._kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps)
+        self._q_up = Projection(weights["q_b_proj.weight"], products)
+        nope, heads = config.qk_nope_head_dim, config.num_attention_heads
+        kv_up = weights["kv_b_proj.weight"].view(heads, nope + config.v_head_dim, config.kv_lora_rank)
+        self._key_up = kv_up[:, :nope].contiguous()
+        self._value_up = kv_up[:, nope:].transpose(1, 2).contiguous()
+        self._absorb = products.product_for(self._key_up)
+        self._expand = products.product_for(self._value_up)
+        self._out = Projection(weights["o_proj.weight"], products)
+
+    def __call__(self, x: Tensor, layer: int, context: AttentionContext) -> Tensor:
+        """`[T, hidden]` -> `[T, hidden]`; writes the tokens' cache entries into `layer` of the pages."""
+        config = self._config
+        down = self._down(x)
+        q_low, latent, k_rope = down.split(
+            [config.q_lora_rank, config.kv_lora_rank, config.qk_rope_head_dim], dim=-1
+        )
+        self._write(self._kv_norm(latent), k_rope, layer, context)
+        query = self._query(self._q_norm(q_low), context)
+        mixed = self._attention.attend(query, context.views, layer, context.plan)
+        values = self._expand(mixed.transpose(0, 1), self._value_up)
+        return self._out(values.transpose(0, 1).flatten(1))
+
+    def _query(self, q_low: Tensor, context: AttentionContext) -> Tensor:
+        """The absorbed query, scaled: `[T, heads, latent + rope]`, contiguous."""
+        config = self._config
+        query = self._q_up(q_low).view(-1, config.num_attention_heads, config.qk_head_dim)
+        nope, rope = query.split([config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
+        absorbed = self._absorb(nope.transpose(0, 1), self._key_up).transpose(0, 1)
+        return torch.cat([absorbed, rotate(rope, context.cos, context.sin)], dim=-1) * self._scale
+
+    def _write(self, latent: Tensor, k_rope: Tensor, layer: int, context: AttentionContext) -> None:
+        rotated = rotate(k_rope.unsqueeze(1), context.cos, context.sin).squeeze(1)
+        entries = torch.cat([latent, rotated], dim=-1).to(context.kv_pages.dtype)
+        pages = torch.div(context.slots, PAGE_TOKENS, rounding_mode="floor")
+        context.kv_pages[pages, layer, context.slots % PAGE_TOKENS] = entries

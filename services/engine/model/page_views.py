@@ -1,0 +1,35 @@
+"""Views of single KV pages, made once: slicing a tensor costs as much as multiplying a small one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PageView:
+    """One page of one layer: `keys [64, latent + rope]`, `values [64, latent]`, both in the pool's memory."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class PageViews:
+    """The pages of a pool `[num_pages, num_layers, 64, latent + rope]` as pairs of views, by layer and
+    page.
+    """
+
+    def __init__(self, kv_pages: Tensor, latent_dim: int) -> None:
+        self._pages = kv_pages
+        self._latent_dim = latent_dim
+        self._views: list[dict[int, PageView]] = [{} for _ in range(kv_pages.shape[1])]
+
+    def view(self, layer: int, page: int) -> PageView:
+        """The view of `page` in `layer`."""
+        views = self._views[layer]
+        found = views.get(page)
+        if found is None:
+            keys = self._pages[page, layer]
+            found = views[page] = PageView(keys, keys[:, : self._latent_dim])
+        return found

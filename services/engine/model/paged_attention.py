@@ -1,0 +1,122 @@
+"""Attention of a batch over the paged cache: decode tokens together, prefill chunks block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.model.block_attention import BlockAttention
+from services.engine.model.decode_attention import DecodePlan, attend_decode
+from services.engine.model.page_views import PageView, PageViews
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Several new tokens of one sequence: rows `[start, end)` of the batch, from `first_position` on."""
+
+    start: int
+    end: int
+    first_position: int
+    page_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """How one batch is cut up: the same for all layers. `decode_rows` int64 `[N]`: the rows of `decode`."""
+
+    chunks: tuple[Chunk, ...]
+    decode: DecodePlan | None
+    decode_rows: Tensor
+
+
+class PagedAttention:
+    """Splits batches and runs them; with `batch_decode` off every sequence goes through BlockAttention."""
+
+    def __init__(self, blocks: BlockAttention, batch_decode: bool) -> None:
+        self._blocks = blocks
+        self.batch_decode = batch_decode
+
+    @classmethod
+    def stable(
+        cls, heads: int, latent_dim: int, key_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> PagedAttention:
+        """Rows keep their bits in any batch; decode is batched only if that was seen to change nothing."""
+        blocks = BlockAttention.stable(latent_dim, key_dim, dtype, device)
+        batch_decode = _decode_agrees(blocks, heads, latent_dim, key_dim, dtype, device)
+        return cls(blocks, batch_decode)
+
+    def plan(self, batch: ForwardBatch) -> AttentionPlan:
+        """Cuts the batch into chunks and one-token sequences."""
+        device = batch.positions.device
+        chunks: list[Chunk] = []
+        singles: list[tuple[int, Sequence[int]]] = []
+        rows: list[int] = []
+        start = 0
+        for sequence in batch.sequences:
+            end = start + sequence.num_tokens
+            first = sequence.context_len - sequence.num_tokens
+            if sequence.num_tokens == 1 and self.batch_decode:
+                singles.append((first, sequence.pages))
+                rows.append(start)
+            else:
+                chunks.append(Chunk(start, end, first, sequence.pages))
+            start = end
+        decode = DecodePlan.build(singles, device) if singles else None
+        return AttentionPlan(tuple(chunks), decode, torch.tensor(rows, dtype=torch.int64, device=device))
+
+    def attend(self, query: Tensor, views: PageViews, layer: int, plan: AttentionPlan) -> Tensor:
+        """`query [T, heads, latent + rope]` (scaled) -> `[T, heads, latent]`; the new keys are written
+        already.
+        """
+        if plan.decode is not None and not plan.chunks:
+            return self._decode(query, views, layer, plan.decode)
+        parts: list[tuple[Tensor, Tensor]] = []
+        for chunk in plan.chunks:
+            count = (chunk.first_position + chunk.end - chunk.start - 1) // PAGE_TOKENS + 1
+            pages = [views.view(layer, page) for page in chunk.page_ids[:count]]
+            rows = torch.arange(chunk.start, chunk.end, device=query.device)
+            chunk_query = query[chunk.start : chunk.end]
+            parts.append((rows, self._blocks.attend(chunk_query, chunk.first_position, pages)))
+        if len(parts) == 1 and plan.decode is None:
+            return parts[0][1]
+        if plan.decode is not None:
+            decoded = self._decode(query[plan.decode_rows], views, layer, plan.decode)
+            parts.append((plan.decode_rows, decoded))
+        output = query.new_empty(*query.shape[:2], parts[0][1].shape[-1])
+        for rows, values in parts:
+            output[rows] = values
+        return output
+
+    def _decode(self, query: Tensor, views: PageViews, layer: int, plan: DecodePlan) -> Tensor:
+        pages = [[views.view(layer, page) for page in ids] for ids in plan.page_ids]
+        return attend_decode(query, pages, plan)
+
+
+def _decode_agrees(
+    blocks: BlockAttention,
+    heads: int,
+    latent_dim: int,
+    key_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> bool:
+    """Whether batched decode gives the bits of the block form, for sequences of several lengths."""
+    generator = torch.Generator().manual_seed(2)
+    lengths = (1, 2, 63, 64, 65, 200, 1000)
+    count = -(-max(lengths) // PAGE_TOKENS)
+    pool = torch.randn(count, 1, PAGE_TOKENS, key_dim, generator=generator).to(device=device, dtype=dtype)
+    # Scaled to the spread that scores have in a model: a softmax of one key would hide every difference.
+    query = torch.randn(len(lengths), heads, key_dim, generator=generator).to(device=device, dtype=dtype)
+    query = query * key_dim**-0.5
+    views = PageViews(pool, latent_dim)
+    pages: list[PageView] = [views.view(0, page) for page in range(count)]
+    plan = DecodePlan.build([(length - 1, range(count)) for length in lengths], device)
+    together = attend_decode(query, [[pages[i] for i in ids] for ids in plan.page_ids], plan)
+    return all(
+        torch.equal(blocks.attend(query[i : i + 1], length - 1, pages)[0], together[i])
+        for i, length in enumerate(lengths)
+    )

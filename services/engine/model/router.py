@@ -1,0 +1,39 @@
+"""Which experts a token goes to: sigmoid scores, a bias that only decides (noaux_tc), no groups."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from services.engine.model.activation import sigmoid
+from services.engine.model.config import TextConfig
+from services.engine.model.projection import Projection
+from services.engine.model.row_product import Products
+
+
+class Router:
+    """Top-k experts and their weights; `weight [experts, hidden]`, `bias [experts]`, computed in float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, config: TextConfig, products: Products) -> None:
+        self._project = Projection(weight.float(), products)
+        self._bias = bias.float()
+        self._top_k = config.num_experts_per_tok
+        self._normalise = config.norm_topk_prob
+        self._scale = config.routed_scaling_factor
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`[T, hidden]` -> experts int64 `[T, k]`, best first, and their weights float32 `[T, k]`."""
+        return self.select(self._project(x.float()))
+
+    def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """From gate logits `[T, experts]`: the biased scores choose, the unbiased ones weigh."""
+        scores = sigmoid(logits)
+        experts = torch.topk(scores + self._bias, self._top_k, dim=-1).indices
+        weights = scores.gather(-1, experts)
+        if self._normalise:
+            # Added one by one: the order of a reduction over so few columns is nobody's promise.
+            total = reduce(torch.add, weights.unbind(-1))
+            weights = weights / (total + 1e-20).unsqueeze(-1)
+        return experts, weights * self._scale

@@ -1,0 +1,129 @@
+"""Matrix products whose rows do not depend on how many rows there are.
+
+A BLAS picks its kernel by the number of rows, and kernels add up in different orders: the same token would
+get other bits alone than in a batch. Deterministic mode pads the rows to a number for which the kernel was
+seen to be the same, and where no padding helps multiplies fixed tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from services.common.errors import InternalError
+
+TILE_ROWS = 16
+
+
+class RowProduct(Protocol):
+    """`x [..., M, K]` times `weight [..., K, N]` -> `[..., M, N]`; leading dimensions are equal."""
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class AtLeastRows:
+    """Pads fewer rows than `rows` with zeros."""
+
+    rows: int
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        count = x.shape[-2]
+        if count >= self.rows:
+            return torch.matmul(x, weight)
+        return torch.matmul(functional.pad(x, (0, 0, 0, self.rows - count)), weight)[..., :count, :]
+
+
+@dataclass(frozen=True)
+class MultipleOfRows:
+    """Pads the rows with zeros to a multiple of `rows`."""
+
+    rows: int
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        count = x.shape[-2]
+        missing = -count % self.rows
+        if not missing:
+            return torch.matmul(x, weight)
+        return torch.matmul(functional.pad(x, (0, 0, 0, missing)), weight)[..., :count, :]
+
+
+@dataclass(frozen=True)
+class TiledRows:
+    """Multiplies tiles of exactly `rows` rows, one after another: slow, and sure."""
+
+    rows: int
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        count = x.shape[-2]
+        padded = functional.pad(x, (0, 0, 0, -count % self.rows))
+        tiles = [torch.matmul(tile, weight) for tile in padded.split(self.rows, dim=-2)]
+        return torch.cat(tiles, dim=-2)[..., :count, :]
+
+
+CANDIDATES: tuple[RowProduct, ...] = (AtLeastRows(2), MultipleOfRows(TILE_ROWS), TiledRows(TILE_ROWS))
+"""From quick to slow."""
+
+PROBE_ROWS = (1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100, 128, 257, 512, 1000)
+PROBE_BATCH = 1040
+
+
+def rows_are_stable(product: Callable[[Tensor], Tensor], rows: Tensor) -> bool:
+    """Whether `product(rows[..., a:b, :])` has the bits of these rows of `product(rows)`, for many (a, b)."""
+    whole = product(rows)
+    total = rows.shape[-2]
+    for count in PROBE_ROWS:
+        for start in (0, 7, total - count):
+            part = rows[..., start : start + count, :]
+            expected = whole[..., start : start + count, :]
+            # As a slice and as a tensor of its own: the two differ in alignment.
+            if not (torch.equal(product(part), expected) and torch.equal(product(part.clone()), expected)):
+                return False
+    return True
+
+
+class PlainProducts:
+    """Whatever the BLAS gives: rows may depend on the batch in their last bits."""
+
+    deterministic = False
+
+    def product_for(self, weight: Tensor) -> RowProduct:
+        """`torch.matmul`."""
+        return torch.matmul
+
+
+class StableProducts:
+    """Chooses for each weight the quickest candidate whose rows are stable on this machine, by trying."""
+
+    deterministic = True
+
+    def __init__(self, candidates: Sequence[RowProduct] = CANDIDATES) -> None:
+        self._candidates = candidates
+        self._chosen: dict[tuple[object, ...], RowProduct] = {}
+
+    def product_for(self, weight: Tensor) -> RowProduct:
+        """The product for `weight [..., K, N]`; one trial per shape, layout and dtype.
+
+        InternalError where not even tiles are stable: determinism cannot be had on this machine.
+        """
+        key = (weight.shape, weight.stride(), weight.dtype, weight.device)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(weight)
+        return self._chosen[key]
+
+    def _choose(self, weight: Tensor) -> RowProduct:
+        generator = torch.Generator().manual_seed(1)
+        shape = (*weight.shape[:-2], PROBE_BATCH, weight.shape[-2])
+        rows = torch.randn(shape, generator=generator).to(device=weight.device, dtype=weight.dtype)
+        for candidate in self._candidates:
+            if rows_are_stable(lambda x, multiply=candidate: multiply(x, weight), rows):
+                return candidate
+        raise InternalError(f"no matrix product with stable rows for a weight of shape {list(weight.shape)}")
+
+
+Products = PlainProducts | StableProducts

@@ -1,0 +1,117 @@
+"""The text model: embedding, layers, final norm and head, over a paged cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import ForwardBatch
+from services.engine.model.attention import AttentionContext
+from services.engine.model.block_attention import BlockAttention
+from services.engine.model.config import TextConfig
+from services.engine.model.norm import RMSNorm
+from services.engine.model.page_views import PageViews
+from services.engine.model.paged_attention import PagedAttention
+from services.engine.model.projection import Projection
+from services.engine.model.rope import RotaryEmbedding
+from services.engine.model.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.text_layer import TextLayer, below
+
+
+class TextModel:
+    """Built from tensors in the published names (with or without ``language_model.``), all of one dtype.
+
+    In deterministic mode a token's hidden state, logits and cache entry are the same bits whatever else is
+    in the batch, wherever chunks end, whatever was cached, in prefill or decode; this is tried at
+    construction on the model's own shapes. `inner_norm_eps` replaces the eps of the norms inside attention,
+    which some implementations fix at 1e-6.
+    """
+
+    def __init__(
+        self,
+        config: TextConfig,
+        weights: Mapping[str, Tensor],
+        deterministic: bool,
+        inner_norm_eps: float | None = None,
+        products: Products | None = None,
+    ) -> None:
+        self.config = config
+        self.deterministic = deterministic
+        weights = {name.removeprefix("language_model."): tensor for name, tensor in weights.items()}
+        self._embedding = weights["model.embed_tokens.weight"]
+        products = products or (StableProducts() if deterministic else PlainProducts())
+        self._attention = self._paged_attention()
+        self._rotary = RotaryEmbedding(config, self.device)
+        inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps
+        self.layers = [
+            TextLayer(
+                index,
+                below(weights, f"model.layers.{index}."),
+                config,
+                products,
+                self._attention,
+                inner_eps,
+            )
+            for index in range(config.num_hidden_layers)
+        ]
+        self._norm = RMSNorm(weights["model.norm.weight"], config.rms_norm_eps)
+        self._head = Projection(weights["lm_head.weight"], products)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and hidden states."""
+        return self._embedding.dtype
+
+    def _paged_attention(self) -> PagedAttention:
+        if not self.deterministic:
+            return PagedAttention(BlockAttention(), batch_decode=True)
+        config = self.config
+        return PagedAttention.stable(
+            config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.dtype, self.device
+        )
+
+    def forward(
+        self,
+        batch: ForwardBatch,
+        kv_pages: Tensor,
+        views: PageViews,
+        on_layer: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Runs the batch and writes its cache entries; `on_layer(i)` is called when those of layer i are
+        enqueued.
+
+        Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
+        """
+        cos, sin = self._rotary.at(batch.positions)
+        context = AttentionContext(
+            cos.unsqueeze(1),
+            sin.unsqueeze(1),
+            batch.slot_mapping,
+            kv_pages,
+            views,
+            self._attention.plan(batch),
+        )
+        x = self._embed(batch)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, context)
+            if on_layer is not None:
+                on_layer(index)
+        return self._logits(x, batch.logits_rows)
+
+    def _embed(self, batch: ForwardBatch) -> Tensor:
+        x = self._embedding[batch.token_ids]
+        if batch.embeds is not None:
+            x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
+        return x
+
+    def _logits(self, x: Tensor, rows: Tensor) -> Tensor:
+        if not len(rows):
+            return x.new_empty(0, self.config.vocab_size, dtype=torch.float32)
+        return self._head(self._norm(x[rows])).float()
