@@ -22,16 +22,23 @@ class DecodeConfig:
     local_prefill_tokens: int = field(
         default=16, metadata={"help": "uncached prompts up to this long are computed here, not by prefill"}
     )
-    headroom_pages: int = field(default=2, metadata={"help": "pages kept free per admitted choice for its output"})
+    headroom_pages: int = field(
+        default=2, metadata={"help": "pages kept free per admitted choice for its output"}
+    )
     prefill_silence_seconds: float = field(
         default=10.0, metadata={"help": "how long a prefill worker may say nothing before another is tried"}
     )
     request_timeout_seconds: float = field(default=600.0, metadata={"help": "longest life of a request"})
-    staging_blocks: int = field(default=512, metadata={"help": "blocks of 64 embedding rows being read at once"})
-    max_quarantined_pages: int = field(
-        default=0, metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"}
+    staging_blocks: int = field(
+        default=512, metadata={"help": "blocks of 64 embedding rows being read at once"}
     )
-    deterministic: bool = field(default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"})
+    max_quarantined_pages: int = field(
+        default=0,
+        metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
+    )
+    deterministic: bool = field(
+        default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}
+    )
     expected_transport: str = field(
         default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
     )

@@ -32,7 +32,8 @@ from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.kv_pages import PAGE_TOKENS
 from services.engine.media import media_spans
 from services.engine.runner import ModelRunner
-from services.engine.sampler import SampledToken, Sampler, SamplingState
+from services.engine.sampler import SampledToken, Sampler
+from services.engine.sampling.state import SamplingState
 from services.engine.scheduler.token_budget import share_budget
 
 log = structlog.get_logger()
@@ -84,7 +85,12 @@ class DecodeEngine:
     """Owns pages, prefix cache and the model of a decode worker. Engine thread only, but for `load`."""
 
     def __init__(
-        self, runner: ModelRunner, kv_pages: torch.Tensor, sampler: Sampler, limits: DecodeLimits, outside: Outside
+        self,
+        runner: ModelRunner,
+        kv_pages: torch.Tensor,
+        sampler: Sampler,
+        limits: DecodeLimits,
+        outside: Outside,
     ) -> None:
         self._runner = runner
         self._kv_pages = kv_pages
@@ -119,7 +125,9 @@ class DecodeEngine:
             self._fail(request, Overloaded(f"{len(self._waiting)} requests are waiting on the decode worker"))
         else:
             context = request.prompt_ids + request.output_ids
-            sequences = [self._new_sequence(request, choice, context) for choice in range(request.num_choices)]
+            sequences = [
+                self._new_sequence(request, choice, context) for choice in range(request.num_choices)
+            ]
             self._waiting.append(self._new_prompt(request, sequences))
         self._publish()
 
@@ -209,11 +217,13 @@ class DecodeEngine:
             for sequence, token in zip(running, tokens, strict=True):
                 self._advance(sequence, token)
 
-    def _advance(self, sequence: Sequence, token: SampledToken) -> None:
+    def _advance(self, sequence: Sequence, token: SampledToken | InternalError) -> None:
         """Appends a sampled token, remembers a page that became full, and ends the choice if it is to end."""
         request = sequence.request
-        if token.error is not None:
-            self._fail(request, InternalError(token.error))
+        if sequence not in self._running:
+            return  # another choice of its request failed in this very step
+        if isinstance(token, InternalError):
+            self._fail(request, token)
             return
         written = len(sequence.context)
         if written % PAGE_TOKENS == 0:
@@ -229,7 +239,7 @@ class DecodeEngine:
         if finish:
             self._end_sequence(sequence)
 
-    def _finish_reason(self, sequence: Sequence, token_id: int) -> sampling_pb2.FinishReason:
+    def _finish_reason(self, sequence: Sequence, token_id: int) -> sampling_pb2.FinishReason.ValueType:
         request = sequence.request
         if token_id in request.spec.stop_token_ids:
             return _STOP
@@ -419,7 +429,7 @@ class DecodeEngine:
         self._finish_request(request, _ERROR, error)
 
     def _finish_request(
-        self, request: Request, finish: sampling_pb2.FinishReason, error: PerigeeError | None
+        self, request: Request, finish: sampling_pb2.FinishReason.ValueType, error: PerigeeError | None
     ) -> None:
         """Ends every unfinished choice, wherever it stands. The error goes with the first."""
         for sequence in [s for s in self._running if s.request is request]:

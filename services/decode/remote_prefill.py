@@ -76,7 +76,9 @@ class RemotePrefill:
         except asyncio.CancelledError:
             result = FetchResult(Cancelled("the request was cancelled"))
         except PerigeeError as error:
-            log.warning("prefill failed", request=order.request_id, worker=order.address, detail=error.message)
+            log.warning(
+                "prefill failed", request=order.request_id, worker=order.address, detail=error.message
+            )
             result = FetchResult(error)
         del self._running[prompt]
         if fetch is not None:

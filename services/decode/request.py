@@ -14,7 +14,9 @@ from services.engine.batch import BatchItem
 from services.engine.kv_cache.block_table import BlockTable
 from services.engine.kv_pages import PAGE_TOKENS
 from services.engine.media import Medium, embeds_within, media_within
-from services.engine.sampler import SampledToken, SamplingSpec, SamplingState
+from services.engine.sampler import SampledToken
+from services.engine.sampling.spec import SamplingSpec
+from services.engine.sampling.state import SamplingState
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Delta:
     handle: int
     choice: int
     tokens: tuple[SampledToken, ...] = ()
-    finish: sampling_pb2.FinishReason = sampling_pb2.FINISH_REASON_UNSPECIFIED
+    finish: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
     error: PerigeeError | None = None
     stats: RequestStats | None = None
 

@@ -7,13 +7,13 @@ import functools
 import time
 from collections.abc import AsyncIterator
 
-import grpc
-
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
-from services.common.rpc.status import grpc_code
+from services.common.rpc.interceptors import Context
+from services.common.rpc.status import code_of
 from services.decode.engine import DecodeEngine
-from services.decode.request import Delta, Request, Session
+from services.decode import request as domain
+from services.decode.request import Delta, Request
 from services.decode.sampling import sampling_spec
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
@@ -42,11 +42,11 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
     async def Session(
         self,
         request_iterator: AsyncIterator[decode_pb2.SessionRequest],
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> AsyncIterator[decode_pb2.SessionResponse]:
         batches: asyncio.Queue[list[Delta] | None] = asyncio.Queue()
-        post = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, batches.put_nowait)
-        session = Session(post)
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
+        session = domain.Session(lambda deltas: call_soon(batches.put_nowait, deltas))
         hearing = asyncio.create_task(self._hear(session, request_iterator, batches))
         try:
             while (deltas := await batches.get()) is not None:
@@ -59,7 +59,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
 
     async def _hear(
         self,
-        session: Session,
+        session: domain.Session,
         messages: AsyncIterator[decode_pb2.SessionRequest],
         batches: asyncio.Queue[list[Delta] | None],
     ) -> None:
@@ -78,9 +78,13 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             self._loop.post(functools.partial(self._engine.submit, request))
         batches.put_nowait(None)
 
-    def _request(self, session: Session, submit: decode_pb2.Submit) -> Request:
+    def _request(self, session: domain.Session, submit: decode_pb2.Submit) -> Request:
         """A checked submit as a request."""
-        prompt, outputs, sampling = list(submit.prompt_token_ids), list(submit.output_token_ids), submit.sampling
+        prompt, outputs, sampling = (
+            list(submit.prompt_token_ids),
+            list(submit.output_token_ids),
+            submit.sampling,
+        )
         if not submit.handle or submit.handle in session.requests:
             raise InvalidRequest(f"handle {submit.handle} is zero or in use", "handle")
         if not prompt:
@@ -103,7 +107,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             request_id=submit.request_id,
             prompt_ids=prompt,
             output_ids=outputs,
-            spec=sampling_spec(sampling),
+            spec=sampling_spec(sampling, self._vocab_size),
             seed=sampling.seed,
             num_choices=choices,
             max_tokens=min(left, sampling.max_tokens) if sampling.HasField("max_tokens") else left,
@@ -133,7 +137,7 @@ def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
         if token.logprob is not None:
             message.logprobs.append(_logprobs(token))
     if delta.error is not None and not isinstance(delta.error, Cancelled):
-        message.error.code = grpc_code(delta.error).value[0]
+        message.error.code = code_of(delta.error).value[0]
         message.error.reason = delta.error.reason
         message.error.message = delta.error.message
     if delta.stats is not None:
@@ -153,6 +157,8 @@ def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
 
 def _logprobs(token: SampledToken) -> sampling_pb2.PositionLogprobs:
     return sampling_pb2.PositionLogprobs(
-        sampled=sampling_pb2.TokenLogprob(token_id=token.token_id, logprob=token.logprob),
-        top=[sampling_pb2.TokenLogprob(token_id=token_id, logprob=logprob) for token_id, logprob in token.top],
+        sampled=sampling_pb2.TokenLogprob(token_id=token.token_id, logprob=token.logprob or 0.0),
+        top=[
+            sampling_pb2.TokenLogprob(token_id=token_id, logprob=logprob) for token_id, logprob in token.top
+        ],
     )

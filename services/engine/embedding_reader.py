@@ -30,7 +30,9 @@ class EmbeddingReader:
     read that has not settled stay out of use until it has.
     """
 
-    def __init__(self, peers: PeerDirectory, transfer: TransferThread, reader: str, staging: torch.Tensor) -> None:
+    def __init__(
+        self, peers: PeerDirectory, transfer: TransferThread, reader: str, staging: torch.Tensor
+    ) -> None:
         self._peers = peers
         self._transfer = transfer
         self._reader = reader
@@ -92,7 +94,7 @@ class EmbeddingReader:
         stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(_until_none(outgoing))
         try:
             response = await stream.read()
-            if response is grpc.aio.EOF or response.WhichOneof("message") != "granted":
+            if not isinstance(response, vision_pb2.EmbeddingLeaseResponse) or not response.HasField("granted"):
                 raise Unavailable(f"vision worker {medium.address} ended a lease without granting it")
             clock.granted(response.granted.lease)
             pages = response.granted.embeddings[0]

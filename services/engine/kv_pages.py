@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,9 @@ def kv_region(pages: torch.Tensor) -> Region:
     )
 
 
-def kv_blocks(pages: list[int], num_layers: int, first_layer: int, end_layer: int) -> npt.NDArray[np.int32]:
+def kv_blocks(
+    pages: Sequence[int], num_layers: int, first_layer: int, end_layer: int
+) -> npt.NDArray[np.int32]:
     """Block numbers of layers [first_layer, end_layer) of `pages`, page by page: int32 [pages * layers]."""
     layers = np.arange(first_layer, end_layer, dtype=np.int64)
     blocks = np.asarray(pages, np.int64)[:, None] * num_layers + layers
@@ -59,4 +62,4 @@ def kv_blocks(pages: list[int], num_layers: int, first_layer: int, end_layer: in
 def page_crc32(pages: torch.Tensor, page: int, first_layer: int, end_layer: int) -> int:
     """CRC-32 of the bytes of layers [first_layer, end_layer) of one page."""
     view = pages[page, first_layer:end_layer].contiguous().cpu().view(torch.uint8)
-    return zlib.crc32(memoryview(view.numpy().reshape(-1)))
+    return zlib.crc32(view.numpy().tobytes())

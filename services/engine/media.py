@@ -53,7 +53,9 @@ def media_from_proto(refs: Iterable[vision_pb2.MediaRef], num_prompt_tokens: int
                 f"media[{index}]",
             )
         if len(medium.content_hash) != 32:
-            raise InvalidRequest(f"media[{index}].content_hash must have 32 bytes", f"media[{index}].content_hash")
+            raise InvalidRequest(
+                f"media[{index}].content_hash must have 32 bytes", f"media[{index}].content_hash"
+            )
         end = medium.end
     return media
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 import structlog
@@ -76,7 +77,9 @@ class PeerDirectory:
         Raises Unavailable naming the address, or Incompatible with the owner's reason.
         """
         task = self._pairing.get(address)
-        if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().alive)):
+        if task is None or (
+            task.done() and (task.cancelled() or task.exception() or not task.result().alive)
+        ):
             task = asyncio.create_task(self._pair(address))
             self._pairing[address] = task
         return await asyncio.shield(task)
@@ -100,7 +103,7 @@ class PeerDirectory:
         stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_drain(outgoing))
         try:
             response = await asyncio.wait_for(stream.read(), self._timeout_s)
-            if response is grpc.aio.EOF:
+            if not isinstance(response, worker_pb2.HandshakeResponse):
                 raise Unavailable(f"worker {address} closed the handshake without an offer")
             offer = offer_from_proto(response.offer)
             report = await asyncio.wait_for(
@@ -110,7 +113,9 @@ class PeerDirectory:
             raise _named(from_rpc_error(error), address) from error
         except TimeoutError as error:
             stream.cancel()
-            raise Unavailable(f"worker {address} did not finish the handshake in {self._timeout_s:g} s") from error
+            raise Unavailable(
+                f"worker {address} did not finish the handshake in {self._timeout_s:g} s"
+            ) from error
         except PerigeeError:
             stream.cancel()
             raise
@@ -122,7 +127,7 @@ class PeerDirectory:
         peer.link = asyncio.create_task(self._watch(peer, stream))
         return peer
 
-    async def _watch(self, peer: Peer, stream: grpc.aio.StreamStreamCall) -> None:
+    async def _watch(self, peer: Peer, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         """Waits for the end of the handshake, then drops the peer."""
         try:
             await stream.read()
@@ -142,6 +147,8 @@ def _named(error: PerigeeError, address: str) -> PerigeeError:
     return error
 
 
-async def _drain(queue: asyncio.Queue[worker_pb2.HandshakeRequest]) -> AsyncIterator[worker_pb2.HandshakeRequest]:
+async def _drain(
+    queue: asyncio.Queue[worker_pb2.HandshakeRequest],
+) -> AsyncIterator[worker_pb2.HandshakeRequest]:
     while True:
         yield await queue.get()

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-import grpc
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest
+from services.common.rpc.interceptors import Context
 from services.engine.compatibility import explain_mismatch
 
 log = structlog.get_logger()
@@ -59,12 +59,12 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         return self._links[reader] > 0
 
     async def GetInfo(
-        self, request: worker_pb2.GetInfoRequest, context: grpc.aio.ServicerContext
+        self, request: worker_pb2.GetInfoRequest, context: Context
     ) -> worker_pb2.WorkerInfo:
         return self._host.info()
 
     async def WatchLoad(
-        self, request: worker_pb2.WatchLoadRequest, context: grpc.aio.ServicerContext
+        self, request: worker_pb2.WatchLoadRequest, context: Context
     ) -> AsyncIterator[worker_pb2.LoadReport]:
         interval_ms = request.interval_ms or 1000
         if not 50 <= interval_ms <= 60_000:
@@ -82,7 +82,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def Handshake(
         self,
         request_iterator: AsyncIterator[worker_pb2.HandshakeRequest],
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> AsyncIterator[worker_pb2.HandshakeResponse]:
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "hello":
@@ -106,11 +106,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 self._host.reader_gone(reader)
 
     async def Flush(
-        self, request: worker_pb2.FlushRequest, context: grpc.aio.ServicerContext
+        self, request: worker_pb2.FlushRequest, context: Context
     ) -> worker_pb2.FlushResponse:
         return await self._host.flush()
 
     async def Drain(
-        self, request: worker_pb2.DrainRequest, context: grpc.aio.ServicerContext
+        self, request: worker_pb2.DrainRequest, context: Context
     ) -> worker_pb2.DrainResponse:
         return await self._host.drain()

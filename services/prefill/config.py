@@ -19,15 +19,22 @@ class PrefillConfig:
         default=0, metadata={"help": "layers announced together; 0: a quarter of the model's"}
     )
     max_waiting: int = field(default=256, metadata={"help": "requests queued before new ones are refused"})
-    lease_seconds: float = field(default=30.0, metadata={"help": "how long pages stay pinned without a renewal"})
-    max_quarantined_pages: int = field(
-        default=0, metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"}
+    lease_seconds: float = field(
+        default=30.0, metadata={"help": "how long pages stay pinned without a renewal"}
     )
-    staging_blocks: int = field(default=512, metadata={"help": "blocks of 64 embedding rows being read at once"})
+    max_quarantined_pages: int = field(
+        default=0,
+        metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
+    )
+    staging_blocks: int = field(
+        default=512, metadata={"help": "blocks of 64 embedding rows being read at once"}
+    )
     checksum_fraction: float = field(
         default=0.05, metadata={"help": "share of announcements that carry checksums, 0 to 1"}
     )
-    deterministic: bool = field(default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"})
+    deterministic: bool = field(
+        default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}
+    )
     expected_transport: str = field(
         default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
     )

@@ -266,7 +266,7 @@ class PrefillEngine:
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, job: Job, reason: prefill_pb2.PrefillRefusal, message: str) -> None:
+    def _refuse(self, job: Job, reason: prefill_pb2.PrefillRefusal.ValueType, message: str) -> None:
         """Ends a job with a reason. Its lease, if any, goes on until the reader lets go of it."""
         self._end(job)
         job.emit(Refused(reason, message))

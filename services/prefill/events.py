@@ -48,7 +48,7 @@ class Done:
 class Refused:
     """Not taken, or given up; the last event."""
 
-    reason: prefill_pb2.PrefillRefusal
+    reason: prefill_pb2.PrefillRefusal.ValueType
     message: str
 
 

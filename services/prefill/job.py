@@ -44,7 +44,7 @@ class Job:
     media: tuple[Medium, ...]
     cache_salt: str
     reader_cached_pages: int
-    emit: Callable[[Event], None]
+    emit: Callable[[Event], object]
 
     state: JobState = JobState.WAITING
     pages: list[int] = field(default_factory=list)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Callable
 
-import grpc
 import torch
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest, PerigeeError
+from services.common.rpc.interceptors import Context
 from services.engine.embedding_reader import EmbeddingReader
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
@@ -39,14 +38,14 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
     async def Prefill(
         self,
         request_iterator: AsyncIterator[prefill_pb2.PrefillRequest],
-        context: grpc.aio.ServicerContext,
+        context: Context,
     ) -> AsyncIterator[prefill_pb2.PrefillResponse]:
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "start":
             raise InvalidRequest("the first message must be start", "start")
         events: asyncio.Queue[Event] = asyncio.Queue()
-        post = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, events.put_nowait)
-        job = self._job(first.start, post)
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
+        job = self._job(first.start, lambda event: call_soon(events.put_nowait, event))
         self._loop.post(lambda: self._engine.submit(job))
         requests = asyncio.create_task(self._hear(job, request_iterator))
         fetches: set[asyncio.Task[None]] = set()
@@ -89,7 +88,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         )
 
     async def _hear(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
-        """Passes renewals and the release on. The end of the requests alone says nothing: a crash looks the same."""
+        """Passes renewals and the release on. The end of the requests alone says nothing: so ends a crash."""
         async for request in requests:
             if request.WhichOneof("message") == "renew":
                 self._loop.post(lambda: self._engine.renew(job))

@@ -10,7 +10,7 @@ import torch
 from services.engine.batch import BatchItem, build_batch
 from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages
 from services.engine.runner import ModelRunner
-from services.engine.weights.loader import load_text_model
+from services.engine.weights.text import load_text_model
 
 
 class ReferenceLoop:

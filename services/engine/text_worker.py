@@ -1,0 +1,119 @@
+"""What prefill and decode workers have in common: a text model over pages, and peers to read from."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import structlog
+import torch
+
+from perigee.v1 import worker_pb2
+from services.common.ids import incarnation
+from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
+from services.engine.identity import model_identity
+from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages, kv_layout, kv_region
+from services.engine.kv_transfer.nixl_agent import NixlAgent
+from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.model.config import ModelConfig
+from services.engine.peers import PeerDirectory
+from services.engine.runner import ModelRunner
+from services.engine.weights.text import load_text_model
+
+log = structlog.get_logger()
+
+
+class TextWorkerSettings(Protocol):
+    """What both configurations have."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def kv_pages(self) -> int: ...
+    @property
+    def staging_blocks(self) -> int: ...
+    @property
+    def deterministic(self) -> bool: ...
+    @property
+    def expected_transport(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class TextWorker:
+    """The parts, ready to use; `info` lacks nothing but the metrics port."""
+
+    config: ModelConfig
+    kv_pages: torch.Tensor
+    runner: ModelRunner
+    transfer: TransferThread
+    peers: PeerDirectory
+    embeddings: EmbeddingReader
+    info: worker_pb2.WorkerInfo
+    offer: worker_pb2.MemoryOffer
+
+    @property
+    def name(self) -> str:
+        """This incarnation."""
+        return self.info.incarnation
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        return self.config.text.vocab_size
+
+    async def close(self) -> None:
+        """Ends handshakes, then the transfer thread."""
+        await self.peers.close()
+        await asyncio.to_thread(self.transfer.close)
+
+
+async def build_text_worker(
+    settings: TextWorkerSettings, role: worker_pb2.WorkerRole.ValueType, layers_per_group: int = 0
+) -> TextWorker:
+    """Loads the checkpoint, allocates and registers the pages, tests the transport. Event loop only.
+
+    layers_per_group 0: a quarter of the layers, at least one. Raises CheckpointError, ConfigError, TransferFailed.
+    """
+    directory = Path(settings.model)
+    config = ModelConfig.from_dir(directory)
+    text = config.text
+    context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
+    log.info("loading", model=str(directory))
+    model = await asyncio.to_thread(load_text_model, directory, deterministic=settings.deterministic)
+    kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, torch.float32)
+    staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
+    name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
+    expected = cast(Literal["any", "rdma"], settings.expected_transport)
+    transfer = TransferThread(
+        NixlAgent(name),
+        [kv_region(kv_pages), EmbeddingReader.region(staging)],
+        name,
+        expected=expected,
+        allow_fallback=expected != "rdma",
+    )
+    report = await asyncio.to_thread(transfer.start)
+    identity = model_identity(directory, config, context_length)
+    hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=kv_layout(kv_pages))
+    peers = PeerDirectory(hello, transfer)
+    return TextWorker(
+        config=config,
+        kv_pages=kv_pages,
+        runner=ModelRunner(model, kv_pages, layers_per_group or max(1, text.num_hidden_layers // 4)),
+        transfer=transfer,
+        peers=peers,
+        embeddings=EmbeddingReader(peers, transfer, name, staging),
+        info=worker_pb2.WorkerInfo(
+            role=role,
+            incarnation=name,
+            version=importlib.metadata.version("perigee"),
+            model=identity,
+            layout=kv_layout(kv_pages),
+            transport=report_to_proto(report),
+            deterministic=settings.deterministic,
+        ),
+        offer=offer_to_proto(transfer.offer()),
+    )
