@@ -162,16 +162,24 @@ def test_no_rows_give_no_tokens_and_wrong_shapes_are_a_defect():
         sampler.sample(logits_of(1, vocab=VOCAB - 1), [state_of(GREEDY)])
 
 
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("spec", "limit_s"), [(GREEDY, 0.005), (SamplingSpec(top_p=0.95), 0.040)])
 def test_two_hundred_rows_of_the_small_vocabulary_take_a_small_part_of_a_step(spec, limit_s):
     logits = logits_of(200, vocab=2304)
     states = [state_of(spec, seed=row) for row in range(200)]
     sampler = Sampler(2304)
-    fastest = torch.inf
-    for _ in range(20):
-        start = time.perf_counter()
+    seconds = []
+    for _ in range(10):
+        # Of this thread's own time, so that a busy machine does not count.
+        start = time.thread_time()
         sampler.sample(logits, states)
-        fastest = min(fastest, time.perf_counter() - start)
-        if fastest < limit_s:
-            break
-    assert fastest < limit_s
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < limit_s

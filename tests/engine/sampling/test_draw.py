@@ -109,6 +109,13 @@ def test_a_masked_token_is_never_drawn_even_at_the_very_end(spec):
     assert {draw_token(row, spec, u) for u in (0.0, 0.3, LAST)} == {1, 3}
 
 
+def test_rounding_at_the_very_end_never_reaches_a_masked_token():
+    for seed in range(100):
+        row = np.random.default_rng(seed).normal(size=300).astype(np.float32)
+        row[200:] = -np.inf
+        assert draw_token(row, SamplingSpec(), LAST) < 200
+
+
 @pytest.mark.parametrize(
     "spec",
     [
