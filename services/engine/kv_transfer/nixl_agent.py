@@ -198,7 +198,7 @@ class NixlAgent:
         self._handles.add(handle)
         return handle
 
-    def _drop(self, handle: Handle) -> Any:  # noqa: ANN401 - NIXL's objects have no types
+    def _drop(self, handle: Handle) -> Any:
         assert isinstance(handle, _NixlHandle)
         self._handles.discard(handle)
         return handle.inner
@@ -213,7 +213,7 @@ class NixlAgent:
             raise AgentError(f"NIXL cannot {action}: {error}") from error
 
 
-def _inner(handle: Handle) -> Any:  # noqa: ANN401 - NIXL's objects have no types
+def _inner(handle: Handle) -> Any:
     assert isinstance(handle, _NixlHandle)
     return handle.inner
 

@@ -17,7 +17,7 @@ from services.engine.kv_transfer.transport_report import TransportReport
 
 
 class PeerState(enum.Enum):
-    """CONNECTING -> READY <-> CHECKING; any of them -> BROKEN; any of all -> REMOVING -> gone."""
+    """CONNECTING -> READY <-> CHECKING, both -> BROKEN -> RENEWING -> CONNECTING; any -> REMOVING -> gone."""
 
     CONNECTING = "connecting"
     """The first probe is being read; reads wait."""
@@ -25,7 +25,9 @@ class PeerState(enum.Enum):
     CHECKING = "checking"
     """Idle for long, so a probe goes first; reads wait."""
     BROKEN = "broken"
-    """Its connection is gone; reads fail until it is connected again."""
+    """Its connection is gone; reads fail for a moment, then the next one renews it."""
+    RENEWING = "renewing"
+    """Connects again when the last transfer has ended; reads wait."""
     REMOVING = "removing"
     """Reads fail; forgotten when the last transfer has ended."""
 
@@ -42,11 +44,14 @@ class Peer:
     landing_list: Handle | None = None
     flights: int = 0
     waiting: deque[ActiveRead] = field(default_factory=deque)
+    established: bool = False
+    """It was READY once, so its owner counts on it: a failure breaks it but does not remove it."""
     report: TransportReport | None = None
     reason: str = ""
+    broken_at: float = 0.0
     last_used: float = field(default_factory=time.monotonic)
     connects: list[Connect] = field(default_factory=list)
-    """Wait for READY; those that came after BROKEN or REMOVING wait for a new beginning."""
+    """Wait for READY; those that came while REMOVING wait for a new beginning."""
     disconnects: list[Disconnect] = field(default_factory=list)
 
     @property

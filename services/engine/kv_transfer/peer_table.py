@@ -20,6 +20,9 @@ from services.engine.kv_transfer.transport_report import TransportReport
 
 logger = logging.getLogger(__name__)
 
+RENEW_AFTER_S = 1.0
+"""Reads from a peer that has just broken fail at once: it is dead more often than not."""
+
 
 class PeerTable:
     """All peers by agent name. Transfer thread only; `pump` is set before the first command."""
@@ -53,13 +56,15 @@ class PeerTable:
         """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""
         peer = self._peers.get(command.offer.agent_name)
         if peer is None:
-            self._open(command)
+            peer = Peer(command.offer, connects=[command])
+            self._peers[peer.name] = peer
+            self._open(peer, command.deadline)
         elif peer.state is PeerState.READY and peer.report is not None:
             resolve(command.future, peer.report)
         else:
             peer.connects.append(command)
             if peer.state is PeerState.BROKEN:
-                peer.state = PeerState.REMOVING
+                peer.state = PeerState.RENEWING
 
     def disconnect(self, command: Disconnect) -> None:
         """Fails what waits; forgets the peer when its last flight has settled."""
@@ -67,7 +72,7 @@ class PeerTable:
         if peer is None:
             resolve(command.future, None)
             return
-        self._refuse_all(peer, "the peer was disconnected")
+        self._refuse_all(peer, TransferFailed(f"{peer.name} was disconnected"))
         peer.state = PeerState.REMOVING
         peer.disconnects.append(command)
 
@@ -76,8 +81,11 @@ class PeerTable:
         peer = self._peers.get(read.request.peer)
         if peer is None:
             read.end(ReadStatus.FAILED, f"{read.request.peer} is not connected")
+        elif peer.state is PeerState.BROKEN and time.monotonic() - peer.broken_at >= RENEW_AFTER_S:
+            peer.waiting.append(read)
+            peer.state = PeerState.RENEWING
         elif peer.state in (PeerState.BROKEN, PeerState.REMOVING):
-            read.end(ReadStatus.FAILED, f"{peer.name} cannot be read: {peer.reason or 'it is disconnected'}")
+            read.end(ReadStatus.FAILED, f"{peer.name} cannot be read: {peer.reason}")
         elif peer.state is not PeerState.READY:
             peer.waiting.append(read)
         elif time.monotonic() - peer.last_used > self._idle_check_s and not peer.flights:
@@ -89,10 +97,11 @@ class PeerTable:
 
     def broken(self, peer: Peer, reason: str) -> None:
         """A connection failed: nothing more is posted to it. Flights that are left settle alone."""
-        if peer.state in (PeerState.BROKEN, PeerState.REMOVING):
+        if peer.state in (PeerState.BROKEN, PeerState.RENEWING, PeerState.REMOVING):
             return
         peer.state = PeerState.BROKEN
-        self._refuse_all(peer, reason)
+        peer.broken_at = time.monotonic()
+        self._refuse_all(peer, TransferFailed(reason))
 
     def advance(self, now: float) -> None:
         """Deadlines of what waits, and peers whose last flight has settled."""
@@ -104,20 +113,20 @@ class PeerTable:
                 peer.connects.remove(command)
                 why = "its last transfers have not ended" if peer.flights else peer.state.value
                 reject(command.future, TransferFailed(f"{peer.name} was not ready in time: {why}"))
-            if peer.state is PeerState.REMOVING and not peer.flights:
+            if not peer.flights and peer.state is PeerState.REMOVING:
                 self._forget(peer)
+            elif not peer.flights and peer.state is PeerState.RENEWING:
+                self._renew(peer)
 
     def refuse_everything(self, reason: str) -> None:
         """For a closing thread: whoever waits gets an answer."""
         for peer in self._peers.values():
-            self._refuse_all(peer, reason)
+            self._refuse_all(peer, TransferFailed(reason))
             for command in peer.disconnects:
                 resolve(command.future, None)
             peer.disconnects.clear()
 
-    def _open(self, command: Connect) -> None:
-        peer = Peer(command.offer, connects=[command])
-        self._peers[peer.name] = peer
+    def _open(self, peer: Peer, deadline: float) -> None:
         try:
             self._check_layout(peer.offer)
             self._prepare(peer)
@@ -126,7 +135,7 @@ class PeerTable:
         except AgentError as error:
             self._give_up(peer, TransferFailed(f"{peer.name} cannot be added: {error}"))
         else:
-            self._probe(peer, command.deadline, CONNECT_ROUNDS)
+            self._probe(peer, deadline, CONNECT_ROUNDS)
 
     def _check_layout(self, offer: Offer) -> None:
         if offer.region(RegionKind.PROBE) is None:
@@ -163,10 +172,7 @@ class PeerTable:
         if peer.state not in (PeerState.CONNECTING, PeerState.CHECKING):
             return
         if reason:
-            if peer.report is None:
-                self._give_up(peer, TransferFailed(f"{peer.name} cannot be read: {reason}"))
-            else:
-                self.broken(peer, reason)
+            self._give_up(peer, TransferFailed(f"{peer.name} cannot be read: {reason}"))
             return
         if peer.report is None:
             transport, rdma = self._agent.transport(peer.name)
@@ -176,6 +182,7 @@ class PeerTable:
                 self._give_up(peer, Incompatible(f"{peer.name}: {objection}"))
                 return
         peer.state = PeerState.READY
+        peer.established = True
         peer.last_used = time.monotonic()
         for command in peer.connects:
             resolve(command.future, peer.report)
@@ -184,36 +191,42 @@ class PeerTable:
             self.pump.post(peer.waiting.popleft(), peer)
 
     def _give_up(self, peer: Peer, error: PerigeeError) -> None:
+        if peer.established:
+            self.broken(peer, error.message)
+            return
+        peer.state = PeerState.REMOVING
+        self._refuse_all(peer, error)
+
+    def _refuse_all(self, peer: Peer, error: PerigeeError) -> None:
+        peer.reason = error.message
+        while peer.waiting:
+            peer.waiting.popleft().end(ReadStatus.FAILED, error.message)
         for command in peer.connects:
             reject(command.future, error)
         peer.connects.clear()
-        self._refuse_all(peer, error.message)
-        peer.state = PeerState.REMOVING
 
-    def _refuse_all(self, peer: Peer, reason: str) -> None:
-        peer.reason = reason
-        while peer.waiting:
-            peer.waiting.popleft().end(ReadStatus.FAILED, reason)
-        for command in peer.connects:
-            reject(command.future, TransferFailed(f"{peer.name}: {reason}"))
-        peer.connects.clear()
+    def _renew(self, peer: Peer) -> None:
+        self._release(peer)
+        fresh = Peer(peer.offer, established=True, waiting=peer.waiting, connects=peer.connects)
+        self._peers[peer.name] = fresh
+        self._open(fresh, time.monotonic() + self._check_timeout_s)
 
     def _forget(self, peer: Peer) -> None:
+        self._release(peer)
         del self._peers[peer.name]
-        try:
-            self._release(peer)
-        except AgentError as error:
-            logger.warning("forgetting %s left something behind: %s", peer.name, error)
         for command in peer.disconnects:
             resolve(command.future, None)
         for connect in peer.connects:
             self.connect(connect)
 
     def _release(self, peer: Peer) -> None:
-        for blocks in (*peer.lists.values(), peer.landing_list):
-            if blocks is not None:
+        lists = [blocks for blocks in (*peer.lists.values(), peer.landing_list) if blocks is not None]
+        try:
+            for blocks in lists:
                 self._agent.release_list(blocks)
-        if peer.landing_token is not None:
-            self._agent.deregister(peer.landing_token)
-        if peer.name != self._own.agent_name:
-            self._agent.remove_peer(peer.name)
+            if peer.landing_token is not None:
+                self._agent.deregister(peer.landing_token)
+            if peer.name != self._own.agent_name:
+                self._agent.remove_peer(peer.name)
+        except AgentError as error:
+            logger.warning("dropping %s left something behind: %s", peer.name, error)

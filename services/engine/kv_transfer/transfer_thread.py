@@ -145,6 +145,10 @@ class TransferThread:
         with self._lock:
             return self._unsettled
 
+    def is_alive(self) -> bool:
+        """Whether reads are carried out. False before `start`, after `close` and when NIXL itself gave up."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest."""
         self._inbox.put(Stop())

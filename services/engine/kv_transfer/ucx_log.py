@@ -51,13 +51,15 @@ class UcxLog:
     def tables(self) -> list[str]:
         """All table rows so far, oldest first, without borders; empty where the operator keeps the log."""
         if self._captures:
-            self._drain()
+            try:
+                self._drain()
+            except OSError as error:
+                logger.warning("UCX's log cannot be read: %s", error)
         return self._tables
 
     def close(self) -> None:
         """Hands on what is left. The file stays open, for UCX may write to it until the process ends."""
-        if self._captures:
-            self._drain()
+        self.tables()
 
     def _drain(self) -> None:
         _flush()

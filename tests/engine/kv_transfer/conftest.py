@@ -1,0 +1,117 @@
+"""Workers that read each other's memory inside one process, and what became of their reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from services.engine.kv_transfer.memory_agent import InMemoryAgent, MemoryFabric
+from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest
+from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.transfer_thread import TransferThread
+
+BLOCK_BYTES = 256
+BLOCKS = 64
+
+
+@dataclass
+class Watched:
+    """A read's callbacks in the order they came."""
+
+    events: list[ReadOutcome | str] = field(default_factory=list)
+    completed: threading.Event = field(default_factory=threading.Event)
+    settled: threading.Event = field(default_factory=threading.Event)
+
+    def on_complete(self, outcome: ReadOutcome) -> None:
+        self.events.append(outcome)
+        self.completed.set()
+
+    def on_settled(self) -> None:
+        self.events.append("settled")
+        self.settled.set()
+
+    def outcome(self, timeout_s: float = 5.0) -> ReadOutcome:
+        assert self.completed.wait(timeout_s), "no outcome came"
+        first = self.events[0]
+        assert isinstance(first, ReadOutcome)
+        return first
+
+    def status(self) -> str:
+        return self.outcome().status.value
+
+    def wait_settled(self, timeout_s: float = 5.0) -> None:
+        assert self.settled.wait(timeout_s), "the read was not settled"
+        assert self.events.count("settled") == 1
+        assert len(self.events) == 2
+
+
+class MemoryWorker:
+    """A transfer thread over an in-memory agent with a KV region of `memory` [BLOCKS, BLOCK_BYTES]."""
+
+    def __init__(self, name: str, fabric: MemoryFabric, seed: int, **options) -> None:
+        random = np.random.default_rng(seed)
+        self.memory = random.integers(0, 256, (BLOCKS, BLOCK_BYTES), dtype=np.uint8)
+        self.agent = InMemoryAgent(name, fabric)
+        self.agent.rdma = options.pop("rdma", False)
+        block_bytes = options.pop("block_bytes", BLOCK_BYTES)
+        region = Region(
+            RegionKind.KV, self.memory.ctypes.data, block_bytes, self.memory.nbytes // block_bytes
+        )
+        defaults = {"serving_poll_s": 0.0005, "idle_poll_s": 0.001, "close_grace_s": 0.05}
+        self.thread = TransferThread(self.agent, [region], f"{name}-incarnation", **(defaults | options))
+
+    def read(self, peer: str, local, remote, deadline_s: float = 5.0, **options) -> Watched:
+        watched = Watched()
+        request = ReadRequest(
+            peer=peer,
+            kind=options.pop("kind", RegionKind.KV),
+            local_blocks=np.array(local, dtype=np.int32),
+            remote_blocks=np.array(remote, dtype=np.int32),
+            deadline=time.monotonic() + deadline_s,
+            on_complete=options.pop("on_complete", watched.on_complete),
+            on_settled=options.pop("on_settled", watched.on_settled),
+            **options,
+        )
+        self.thread.read(request)
+        return watched
+
+
+@pytest.fixture
+def fabric() -> MemoryFabric:
+    return MemoryFabric()
+
+
+@pytest.fixture
+def new_worker(fabric: MemoryFabric) -> Iterator[Callable[..., MemoryWorker]]:
+    """Makes workers on one fabric and closes them."""
+    workers: list[MemoryWorker] = []
+
+    def make(name: str, seed: int = 0, start: bool = True, **options) -> MemoryWorker:
+        worker = MemoryWorker(name, fabric, seed, **options)
+        workers.append(worker)
+        if start:
+            worker.thread.start()
+        return worker
+
+    yield make
+    for worker in workers:
+        worker.thread.close()
+
+
+@pytest.fixture
+def reader(new_worker) -> MemoryWorker:
+    """A worker that is connected to `source`."""
+    return new_worker("reader", seed=1)
+
+
+@pytest.fixture
+def source(new_worker, reader) -> MemoryWorker:
+    """The worker whose memory `reader` reads."""
+    worker = new_worker("source", seed=2)
+    reader.thread.connect(worker.thread.offer()).result(5)
+    return worker

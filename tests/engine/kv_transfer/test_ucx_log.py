@@ -1,0 +1,48 @@
+import logging
+import os
+
+import pytest
+
+from services.engine.kv_transfer.ucx_log import UcxLog
+
+LINE = "[1795488802.721518] [vm:5878 :0]   "
+
+
+@pytest.fixture(autouse=True)
+def _no_operator_settings(monkeypatch):
+    monkeypatch.delenv("UCX_LOG_FILE", raising=False)
+    monkeypatch.delenv("UCX_PROTO_INFO", raising=False)
+
+
+def test_the_log_is_redirected_only_while_ucx_is_loaded():
+    log = UcxLog()
+    with log.captured():
+        assert os.environ["UCX_LOG_FILE"].startswith("/proc/self/fd/")
+    assert "UCX_LOG_FILE" not in os.environ
+    assert "UCX_PROTO_INFO" not in os.environ
+
+
+def test_table_rows_are_kept_and_other_lines_are_handed_on(caplog):
+    log = UcxLog()
+    with log.captured():
+        path = os.environ["UCX_LOG_FILE"]
+    with open(path, "w") as file:
+        file.write(f"{LINE}+-----+\n{LINE}| a self cfg#0 |\n[1.2] [vm:1 :0] ucp.c:7 UCX  WARN  low memory\n")
+        file.flush()
+        with caplog.at_level(logging.WARNING):
+            assert log.tables() == ["a self cfg#0 |"]
+        file.write(f"{LINE}| 0..inf | zero-copy | cma/memory |\n")
+        file.flush()
+        assert log.tables() == ["a self cfg#0 |", "0..inf | zero-copy | cma/memory |"]
+    assert "low memory" in caplog.text
+    assert "cfg#0" not in caplog.text
+
+
+def test_an_operators_own_log_settings_are_left_alone(monkeypatch):
+    monkeypatch.setenv("UCX_LOG_FILE", "stderr")
+    log = UcxLog()
+    with log.captured():
+        assert os.environ["UCX_LOG_FILE"] == "stderr"
+        assert "UCX_PROTO_INFO" not in os.environ
+    assert os.environ["UCX_LOG_FILE"] == "stderr"
+    assert log.tables() == []
