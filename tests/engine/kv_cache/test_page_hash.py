@@ -2,7 +2,7 @@ import random
 from hashlib import blake2b
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import InternalError
@@ -107,6 +107,7 @@ def test_the_hash_is_the_documented_one():
     assert chain_hashes(range(1000, 1064), salt="salt") == [blake2b(seed + page, digest_size=16).digest()]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_hashing_as_tokens_come_equals_hashing_at_once(seed, steps):
     draw = random.Random(seed)

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.engine.sampling.adjust import adjust_logits
@@ -26,6 +26,7 @@ def reference(row, spec, prompt, outputs):
     return adjusted
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 1000),
     prompt=tokens,

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.engine.sampling import draw
@@ -58,6 +58,7 @@ def test_tokens_come_as_often_as_the_distribution_says(spec):
     assert statistic < freedom + 4 * np.sqrt(2 * freedom) + 4
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     spec=st.builds(

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -15,6 +15,7 @@ rows = arrays(
 )
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1, 80))
 def test_tokens_rank_by_logit_then_by_id(row, count):
     expected = sorted(range(len(row)), key=lambda token_id: (-row[token_id], token_id))
@@ -34,3 +35,10 @@ def test_ranking_leaves_row_and_keys_alone():
     first_ranked(keys, 3)
     assert keys.tolist() == before.tolist()
     assert row.tolist() == [1.0, 3.0, 2.0]
+
+
+def test_the_head_of_a_large_vocabulary_is_the_start_of_the_full_order():
+    keys = rank_keys(np.random.default_rng(0).normal(size=20_000).astype(np.float32))
+    whole = first_ranked(keys, 20_000)
+    for count in (1, 50, 2048, 19_999):
+        assert first_ranked(keys, count).tolist() == whole[:count].tolist()
