@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from services.common.errors import ConfigError
+
+_AT_LEAST_ONE = ("embedding_pages", "max_image_pixels", "max_waiting", "preprocess_threads", "threads")
+_POSITIVE = ("lease_seconds", "grace_seconds")
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,20 @@ class VisionConfig:
         default=0,
         metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
     )
-    expected_transport: str = field(
+    expected_transport: Literal["any", "rdma"] = field(
         default="any", metadata={"help": "'rdma' refuses to start without remote DMA"}
     )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
     grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming the first setting that makes no sense."""
+        for key in _AT_LEAST_ONE:
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key}: {getattr(self, key)} is not at least 1")
+        for key in _POSITIVE:
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"{key}: {getattr(self, key)} is not above 0")
+        for key in ("hold_ms", "max_quarantined_pages"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"{key}: {getattr(self, key)} is below 0")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from services.common.errors import InvalidRequest, NotFound
 from services.engine.kv_cache.lease_table import Lease, LeaseTable
-from services.engine.kv_cache.page_pool import PageCounts, PagePool
+from services.engine.kv_cache.page_pool import PageCounts, PagePool, PageState
 from services.engine.kv_transfer.region import Region, RegionKind
 
 PAGE_ROWS = 64
@@ -152,8 +152,14 @@ class EmbeddingPool:
         return pages, before - len(self._by_hash)
 
     def counts(self) -> PageCounts:
-        """Pages by state; `used` are held or being filled."""
-        return self._pages.counts()
+        """Pages by state: `used` are being filled; held ones are `cached`, for no request waits on them."""
+        counts = self._pages.counts()
+        held = sum(
+            len(embedding.pages)
+            for embedding in self._held
+            if self._pages.state(embedding.pages[0]) is PageState.USED
+        )
+        return replace(counts, used=counts.used - held, cached=counts.cached + held)
 
     def lent(self) -> bool:
         """Whether a reader may be reading now, by a lease in force or an unsettled one."""

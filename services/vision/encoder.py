@@ -54,8 +54,6 @@ class ImageEncoder:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
         self._flights: dict[bytes, _Flight] = {}
         self._draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
         self.counts = EncodeCounts()
 
     @property
@@ -85,13 +83,15 @@ class ImageEncoder:
                 self._forget(content_hash, flight)
                 flight.task.cancel()
 
-    def drain(self) -> None:
-        """Takes in no more images."""
-        self._draining = True
+    @property
+    def draining(self) -> bool:
+        """Whether new images are refused."""
+        return self._draining
 
-    async def finished(self) -> None:
-        """Returns once no image is on its way."""
-        await self._idle.wait()
+    def drain(self) -> int:
+        """Takes in no more images; returns how many are on their way."""
+        self._draining = True
+        return len(self._flights)
 
     def close(self) -> None:
         """Ends the decoding threads; nothing is on its way any more."""
@@ -102,7 +102,6 @@ class ImageEncoder:
             raise Overloaded(f"{len(self._flights)} images are being encoded or waiting already")
         flight = _Flight(asyncio.create_task(self._run(content_hash, image)))
         self._flights[content_hash] = flight
-        self._idle.clear()
         flight.task.add_done_callback(lambda _: self._forget(content_hash, flight))
         return flight
 
@@ -110,8 +109,6 @@ class ImageEncoder:
         """Takes a flight off the list, at its end or once nobody waits; the next caller starts anew."""
         if self._flights.get(content_hash) is flight:
             del self._flights[content_hash]
-        if not self._flights:
-            self._idle.set()
 
     async def _run(self, content_hash: bytes, image: bytes) -> Encoded:
         found = await asyncio.wrap_future(self._loop.call(lambda: self._engine.find(content_hash)))

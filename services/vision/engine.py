@@ -114,8 +114,6 @@ class VisionEngine:
         self, reader: str, key: int, content_hashes: Sequence[bytes]
     ) -> tuple[Lease, tuple[Embedding, ...]]:
         """Pins embeddings for a reader whose handshake is open. Errors as in EmbeddingPool.lease."""
-        # A message of a paired reader: if the table thinks it gone, it has paired again since.
-        self._pool.leases.reader_joined(reader)
         lease, embeddings = self._pool.lease(content_hashes, reader, key)
         self._lease_ids[reader, key] = lease.id
         self._publish()
@@ -142,6 +140,10 @@ class VisionEngine:
         for key in keys:
             self._lease_ids.pop((reader, key), None)
         self._publish()
+
+    def reader_joined(self, reader: str) -> None:
+        """A handshake of the reader is open: it may lease."""
+        self._pool.leases.reader_joined(reader)
 
     def reader_gone(self, reader: str) -> None:
         """All leases of this reader are over."""

@@ -185,3 +185,16 @@ def test_the_region_covers_the_whole_pool_in_pages(pool, rows):
     assert region.base_address == rows.data_ptr()
     assert region.block_bytes == PAGE_ROWS * WIDTH * 4
     assert region.block_count == 6
+
+
+def test_pages_are_used_while_being_filled_and_cached_while_held(pool, clock):
+    pages = pool.reserve(65)
+    assert (pool.counts().used, pool.counts().cached) == (2, 0)
+    pool.store(b"a", (1, 10, 26), pages, torch.randn(65, WIDTH))
+    assert (pool.counts().used, pool.counts().cached) == (0, 2)
+    lease, _ = pool.lease([b"a"], "reader", 1)
+    assert (pool.counts().leased, pool.counts().cached) == (2, 0)
+    pool.leases.release(lease.id)
+    clock.now += HOLD_S
+    pool.tick()
+    assert (pool.counts().used, pool.counts().cached) == (0, 2)

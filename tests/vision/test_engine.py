@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.common.errors import InternalError, NotFound, PagesExhausted
+from services.common.errors import Cancelled, InternalError, NotFound, PagesExhausted
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.engine import EncodeJob, VisionEngine
 from services.vision.preprocess import preprocess_image
@@ -63,12 +63,12 @@ def test_a_cancelled_image_is_skipped(engine, model, image_file):
     a_job.done.cancel()
     run(engine, a_job)
     assert model.runs == 0
-    assert engine.load.pages.used == 0
+    assert engine.load.pages.free == PAGES
 
 
 def test_without_room_the_model_is_not_run(engine, model, image_file):
     run(engine, job(image_file(448, 448, 1), b"large"))
-    assert engine.load.pages.used == PAGES
+    assert engine.load.pages.cached == PAGES
     refused = run(engine, job(image_file(), b"small"))
     with pytest.raises(PagesExhausted):
         refused.done.result(0)
@@ -93,7 +93,7 @@ def test_waiting_images_and_pages_are_reported(engine, image_file):
     engine.submit(job(image_file(56, 56, 1), b"b"))
     assert engine.load.waiting == 2
     engine.step()
-    assert (engine.load.waiting, engine.load.pages.used, engine.load.embeddings) == (1, 1, 1)
+    assert (engine.load.waiting, engine.load.pages.cached, engine.load.embeddings) == (1, 1, 1)
 
 
 def test_serving_begins_with_the_first_lease_and_ends_with_the_last(engine, serving, image_file):
@@ -123,7 +123,10 @@ def test_a_reader_that_is_gone_leaves_nothing_and_may_come_again(engine, image_f
     engine.lease("reader", 2, [b"a"])
     engine.abandon("reader", 2)
     engine.reader_gone("reader")
-    assert engine.load.pages.used == 1
+    assert engine.load.pages.cached == 1
+    with pytest.raises(Cancelled):
+        engine.lease("reader", 1, [b"a"])
+    engine.reader_joined("reader")
     engine.lease("reader", 1, [b"a"])
     assert engine.load.pages.leased == 1
 
@@ -146,4 +149,4 @@ def test_releasing_abandoning_and_settling_may_come_late_and_twice(engine, image
     engine.settled("reader", [1, 1])
     engine.reader_gone("reader")
     engine.reader_gone("reader")
-    assert engine.load.pages.used == 1
+    assert engine.load.pages.cached == 1

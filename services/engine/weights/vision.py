@@ -1,0 +1,25 @@
+"""The vision tower and projector out of a checkpoint directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from services.engine.model.vision.model import VisionModel
+from services.engine.weights.loader import read_tensors
+from services.engine.weights.names import VISION_PREFIXES
+from services.engine.weights.text import check_checkpoint
+
+
+def load_vision_model(
+    directory: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> VisionModel:
+    """Checks the whole checkpoint and loads its vision half, converted to `dtype`, for inference."""
+    config = check_checkpoint(directory)
+    weights = read_tensors(directory, VISION_PREFIXES, dtype)
+    # Nothing is allocated or initialised that the checkpoint is about to replace.
+    with torch.device("meta"):
+        model = VisionModel(config.vision)
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.requires_grad_(False).to(device).eval()

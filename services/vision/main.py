@@ -1,0 +1,158 @@
+"""A vision worker, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from perigee.v1 import vision_pb2_grpc, worker_pb2
+
+from services.common.ids import incarnation
+from services.common.metrics import new_registry
+from services.engine.identity import model_identity
+from services.engine.kv_transfer.nixl_agent import NixlAgent
+from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.kv_transfer.transport_report import TransportReport
+from services.engine.load_metrics import LoadMetrics
+from services.engine.loop import EngineLoop
+from services.engine.model.config import ModelConfig
+from services.engine.weights.vision import load_vision_model
+from services.engine.worker_server import (
+    Endings,
+    failure_future,
+    serve_metrics,
+    serve_worker,
+    tune_process,
+)
+from services.engine.worker_service import WorkerServicer
+from services.vision.config import VisionConfig
+from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
+from services.vision.encoder import ImageEncoder
+from services.vision.engine import VisionEngine
+from services.vision.host import VisionHost
+from services.vision.server import VisionServicer
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class VisionWorker:
+    """The parts, ready to use; `info` lacks nothing but the metrics port."""
+
+    info: worker_pb2.WorkerInfo
+    transfer: TransferThread
+    engine: VisionEngine
+    loop: EngineLoop
+    encoder: ImageEncoder
+    host: VisionHost
+
+    async def close(self) -> None:
+        """Ends the engine's thread, then the transfer thread."""
+        self.encoder.close()
+        await asyncio.to_thread(self.loop.stop)
+        await asyncio.to_thread(self.transfer.close)
+
+
+async def build_vision_worker(config: VisionConfig, fail: Callable[[BaseException], None]) -> VisionWorker:
+    """Loads the model, allocates and registers the pool, tests the transport; the engine is not started.
+
+    `fail` hears of a broken engine thread. Raises CheckpointError, ConfigError, TransferFailed.
+    """
+    directory = Path(config.model)
+    log.info("loading", model=str(directory))
+    model = await asyncio.to_thread(load_vision_model, directory)
+    rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, model.dtype)
+    pool = EmbeddingPool(rows, config.hold_ms / 1000, config.lease_seconds)
+    name = incarnation("vision")
+    transfer = TransferThread(
+        NixlAgent(name),
+        [pool.region()],
+        name,
+        expected=config.expected_transport,
+        allow_fallback=config.expected_transport != "rdma",
+    )
+    report = await asyncio.to_thread(transfer.start)
+
+    def on_serving(serving: bool) -> None:
+        (transfer.pin_serving if serving else transfer.unpin_serving)()
+
+    engine = VisionEngine(model, pool, on_serving)
+    loop = EngineLoop("vision-engine", engine.step, fail)
+    encoder = ImageEncoder(
+        engine, loop, config.max_image_pixels, config.max_waiting, config.preprocess_threads
+    )
+    info = worker_info(name, directory, report)
+    host = VisionHost(info, offer_to_proto(transfer.offer()), engine, loop, encoder)
+    return VisionWorker(info, transfer, engine, loop, encoder, host)
+
+
+def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:
+    """Who this worker is."""
+    config = ModelConfig.from_dir(directory)
+    return worker_pb2.WorkerInfo(
+        role=worker_pb2.WORKER_ROLE_VISION,
+        incarnation=name,
+        version=importlib.metadata.version("perigee"),
+        model=model_identity(directory, config, config.text.max_position_embeddings),
+        transport=report_to_proto(report),
+        # Every medium is computed on its own, in an order that its grid alone decides.
+        deterministic=True,
+    )
+
+
+async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
+    """Runs a vision worker until `stop` is set and what it owes is done.
+
+    Raises CheckpointError, ConfigError, TransferFailed at start; Unavailable when it must be restarted.
+    """
+    tune_process(config.threads)
+    failure, fail = failure_future()
+    worker = await build_vision_worker(config, fail)
+    worker_servicer = WorkerServicer(worker.host)
+    servicer = VisionServicer(
+        worker.encoder,
+        worker.engine,
+        worker.loop,
+        worker_servicer.is_paired,
+        worker.info.incarnation,
+        config.hold_ms,
+    )
+
+    def add_vision_service(server: grpc.aio.Server) -> None:
+        vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server)
+
+    services = [("perigee.v1.VisionService", add_vision_service)]
+    endings = Endings(failure, config.max_quarantined_pages or max(1, config.embedding_pages // 2))
+    worker.loop.start()
+    try:
+        registry = new_registry("vision")
+        LoadMetrics(registry, worker.host.load, counters(worker.engine, worker.encoder))
+        worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
+        await serve_worker(config, worker.host, worker_servicer, services, stop, endings)
+    finally:
+        await worker.close()
+
+
+def counters(engine: VisionEngine, encoder: ImageEncoder) -> Mapping[str, tuple[str, Callable[[], int]]]:
+    """Counter families by name."""
+    return {
+        "perigee_kv_transfer_bytes": ("Bytes read from peers; a vision worker is only read", lambda: 0),
+        "perigee_vision_cache_hits": (
+            "Encode answers that needed no run of the model of their own",
+            lambda: encoder.counts.hits,
+        ),
+        "perigee_vision_cache_misses": (
+            "Encode requests that found nothing in the pool",
+            lambda: encoder.counts.misses,
+        ),
+        "perigee_integrity_failures": (
+            "Integrity checks of the embedding pool that failed",
+            lambda: engine.load.integrity_failures,
+        ),
+    }

@@ -1,0 +1,46 @@
+"""A reader of embeddings as a process of its own: pairs, leases, reads over NIXL, saves the rows.
+
+`python reader_process.py MODEL ADDRESS INCARNATION CONTENT_HASH NUM_TOKENS OUTPUT`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import torch
+
+from perigee.v1 import worker_pb2
+from services.common.ids import incarnation
+from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
+from services.engine.identity import model_identity
+from services.engine.kv_transfer.nixl_agent import NixlAgent
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.media import Medium
+from services.engine.model.config import ModelConfig
+from services.engine.peers import PeerDirectory
+
+
+async def main(
+    model: Path, address: str, owner: str, content_hash: bytes, num_tokens: int, out: Path
+) -> None:
+    config = ModelConfig.from_dir(model)
+    staging = torch.zeros(8, ROWS_PER_BLOCK, config.text.hidden_size)
+    name = incarnation("prefill")
+    transfer = TransferThread(NixlAgent(name), [EmbeddingReader.region(staging)], name)
+    transfer.start()
+    hello = worker_pb2.ReaderHello(
+        incarnation=name, role=worker_pb2.WORKER_ROLE_PREFILL, model=model_identity(model, config, 512)
+    )
+    peers = PeerDirectory(hello, transfer)
+    reader = EmbeddingReader(peers, transfer, name, staging)
+    rows = await reader.fetch(Medium(content_hash, 0, num_tokens, address, owner))
+    torch.save(rows, out)
+    await peers.close()
+    transfer.close()
+
+
+if __name__ == "__main__":
+    model, address, owner, content_hash, num_tokens, out = sys.argv[1:]
+    asyncio.run(main(Path(model), address, owner, bytes.fromhex(content_hash), int(num_tokens), Path(out)))
