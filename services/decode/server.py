@@ -6,10 +6,10 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
-from services.common.rpc.interceptors import Context
 from services.common.rpc.status import code_of
 from services.decode.engine import DecodeEngine
 from services.decode import request as domain
@@ -18,6 +18,9 @@ from services.decode.sampling import sampling_spec
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
 from services.engine.sampler import SampledToken
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Context
 
 _MAX_BATCHES_BEHIND = 8192
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest
-from services.common.rpc.interceptors import Context
 from services.engine.compatibility import explain_mismatch
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Context
 
 log = structlog.get_logger()
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import torch
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest, PerigeeError
-from services.common.rpc.interceptors import Context
 from services.engine.embedding_reader import EmbeddingReader
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Done, Event, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Context
 
 
 class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):

@@ -26,7 +26,9 @@ def test_equal_workers_agree_whatever_their_number_of_pages():
     assert explain_mismatch(OWNER, hello) is None
 
 
-@pytest.mark.parametrize("change", [{"num_layers": 5}, {"page_tokens": 32}, {"width": 640}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "change", [{"num_layers": 5}, {"page_tokens": 32}, {"width": 640}, {"dtype": "bfloat16"}]
+)
 def test_a_layout_that_differs_is_named_with_both_values(change):
     field, value = next(iter(change.items()))
     explanation = explain_mismatch(OWNER, worker_pb2.ReaderHello(model=model(), layout=layout(**change)))

@@ -19,7 +19,9 @@ class Prompt:
 def test_earlier_prompts_take_what_they_can_use_and_later_ones_the_rest():
     first, second, third = Prompt(100), Prompt(300), Prompt(50)
     shares = share_budget([first, second, third], 256)
-    assert [(share[0] is prompt, share[1]) for share, prompt in zip(shares, (first, second), strict=True)] == [
+    assert [
+        (share[0] is prompt, share[1]) for share, prompt in zip(shares, (first, second), strict=True)
+    ] == [
         (True, 100),
         (True, 156),
     ]

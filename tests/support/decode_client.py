@@ -1,0 +1,125 @@
+"""A gateway's side of a decode session, for tests that want tokens and stats."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2
+
+
+@dataclass
+class Outcome:
+    """All a request said, by choice."""
+
+    tokens: dict[int, list[int]] = field(default_factory=dict)
+    logprobs: dict[int, list[float]] = field(default_factory=dict)
+    finish: dict[int, int] = field(default_factory=dict)
+    stats: decode_pb2.RequestStats | None = None
+    error: decode_pb2.RequestError | None = None
+    first_token: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class DecodeClient:
+    """One session; requests may be submitted from any thread."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._up: queue.SimpleQueue[decode_pb2.SessionRequest | None] = queue.SimpleQueue()
+        self._outcomes: dict[int, tuple[Outcome, int]] = {}
+        self._next_handle = 1
+        self._lock = threading.Lock()
+        self.failure: grpc.RpcError | None = None
+        self._stream = decode_pb2_grpc.DecodeServiceStub(channel).Session(self._requests())
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        max_tokens: int,
+        prefill: Sequence[str],
+        *,
+        n: int = 1,
+        temperature: float = 0.0,
+        seed: int = 1,
+        outputs: Sequence[int] = (),
+        media: Sequence[vision_pb2.MediaRef] = (),
+        salt: str = "",
+        logprobs: bool = False,
+        timeout_ms: int = 0,
+    ) -> tuple[int, Outcome]:
+        """Sends a request; greedy unless told otherwise."""
+        sampling = sampling_pb2.SamplingParams(
+            temperature=temperature, top_p=1.0, seed=seed, n=n, max_tokens=max_tokens, logprobs=logprobs
+        )
+        outcome = Outcome()
+        with self._lock:
+            handle = self._next_handle
+            self._next_handle += 1
+            self._outcomes[handle] = (outcome, n)
+        submit = decode_pb2.Submit(
+            handle=handle,
+            request_id=f"test-{handle}",
+            prompt_token_ids=prompt,
+            output_token_ids=outputs,
+            sampling=sampling,
+            media=media,
+            cache_salt=salt,
+            prefill_addresses=prefill,
+            timeout_ms=timeout_ms,
+        )
+        self._up.put(decode_pb2.SessionRequest(submit=submit))
+        return handle, outcome
+
+    def generate(self, prompt: Sequence[int], max_tokens: int, prefill: Sequence[str], **options) -> Outcome:
+        """Submits and waits for the end of every choice."""
+        _, outcome = self.submit(prompt, max_tokens, prefill, **options)
+        assert outcome.done.wait(240), "the request did not end"
+        return outcome
+
+    def cancel(self, handle: int) -> None:
+        """Asks for the end of a request."""
+        self._up.put(decode_pb2.SessionRequest(cancel=decode_pb2.Cancel(handle=handle)))
+
+    def break_off(self) -> None:
+        """Cancels the session, as a gateway that dies does."""
+        self._stream.cancel()
+
+    def close(self) -> None:
+        """Half-closes and waits."""
+        self._up.put(None)
+        self._thread.join(10)
+
+    def _requests(self) -> Iterator[decode_pb2.SessionRequest]:
+        while (request := self._up.get()) is not None:
+            yield request
+
+    def _hear(self) -> None:
+        try:
+            for response in self._stream:
+                for delta in response.deltas:
+                    self._take(delta)
+        except grpc.RpcError as error:
+            self.failure = error
+        for outcome, _ in self._outcomes.values():
+            outcome.done.set()
+
+    def _take(self, delta: decode_pb2.SequenceDelta) -> None:
+        outcome, choices = self._outcomes[delta.handle]
+        outcome.tokens.setdefault(delta.choice, []).extend(delta.token_ids)
+        outcome.logprobs.setdefault(delta.choice, []).extend(p.sampled.logprob for p in delta.logprobs)
+        if delta.HasField("stats"):
+            outcome.stats = delta.stats
+        if delta.HasField("error"):
+            outcome.error = delta.error
+        if delta.token_ids:
+            outcome.first_token.set()
+        if delta.finish_reason:
+            outcome.finish[delta.choice] = delta.finish_reason
+            if len(outcome.finish) == choices:
+                outcome.done.set()

@@ -1,0 +1,166 @@
+"""The real suite: four processes on free ports, real gRPC, real NIXL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.common.rpc.channel import open_sync_channel
+
+ROLES = ("vision", "prefill", "decode", "gateway")
+CPU_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
+TRANSPORTS = {"default": {}, "tcp": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}
+
+
+def free_port() -> int:
+    """A port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Stack:
+    """Starts, watches, kills and restarts the processes; `flags` are per role, e.g. {"decode": {"kv_pages": 64}}."""
+
+    def __init__(
+        self,
+        model: Path,
+        logs: Path,
+        flags: Mapping[str, Mapping[str, object]] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model = model
+        self.logs = logs
+        self.ports = {role: free_port() for role in ROLES}
+        self.metrics_ports = {role: free_port() for role in ROLES}
+        self.http_port = self.metrics_ports["gateway"]
+        self._flags = flags or {}
+        self._environment = {**os.environ, **CPU_ENVIRONMENT, **(environment or {})}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def address(self, role: str) -> str:
+        """host:port of a role's gRPC server."""
+        return f"127.0.0.1:{self.ports[role]}"
+
+    @property
+    def base_url(self) -> str:
+        """Of the REST door."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def channel(self, role: str = "gateway") -> grpc.Channel:
+        """A new synchronous channel to a role."""
+        return open_sync_channel(self.address(role))
+
+    def start(self, *roles: str) -> None:
+        """Starts the roles given, by default all, and waits until each is healthy."""
+        for role in roles or ROLES:
+            self._spawn(role)
+        for role in roles or ROLES:
+            self._wait_ready(role)
+
+    def stop(self) -> dict[str, int]:
+        """Ends all processes politely, the stubborn ones not; returns their exit codes."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.send_signal(signal.SIGTERM)
+        codes = {}
+        for role, process in self.processes.items():
+            try:
+                codes[role] = process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[role] = process.wait()
+        return codes
+
+    def signal(self, role: str, number: int) -> None:
+        """Sends a signal to a role's process; after SIGKILL, waits for its end."""
+        self.processes[role].send_signal(number)
+        if number == signal.SIGKILL:
+            self.processes[role].wait()
+
+    def metrics(self, role: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """The samples of a role's /metrics page by name and sorted labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_ports[role]}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def pages(self, role: str) -> dict[str, int]:
+        """A role's pages by state."""
+        return {
+            dict(labels)["state"]: int(value)
+            for (name, labels), value in self.metrics(role).items()
+            if name == "perigee_kv_pages"
+        }
+
+    def counter(self, role: str, name: str) -> int:
+        """A role's counter without labels."""
+        return int(self.metrics(role)[name, ()])
+
+    def wait_until_free(self, timeout_s: float, roles: tuple[str, ...] = ("prefill", "decode", "vision")) -> float:
+        """Waits until no page of the roles is used, leased or quarantined; returns the seconds it took."""
+        started = time.monotonic()
+        while True:
+            held = {
+                role: {state: count for state, count in self.pages(role).items() if state not in ("free", "cached")}
+                for role in roles
+            }
+            elapsed = time.monotonic() - started
+            if not any(any(states.values()) for states in held.values()):
+                return elapsed
+            assert elapsed < timeout_s, f"pages still held after {elapsed:.1f} s: {held}"
+            time.sleep(0.02)
+
+    def log(self, role: str) -> str:
+        """What a role has logged so far."""
+        return (self.logs / f"{role}.log").read_text(errors="replace")
+
+    def _arguments(self, role: str) -> dict[str, object]:
+        if role == "gateway":
+            own: dict[str, object] = {
+                "tokenizer": self.model,
+                "http_port": self.http_port,
+                "grpc_port": self.ports["gateway"],
+                **{name: self.address(name) for name in ("vision", "prefill", "decode")},
+            }
+        else:
+            own = {"model": self.model, "port": self.ports[role], "metrics_port": self.metrics_ports[role]}
+        return own | dict(self._flags.get(role, {}))
+
+    def _spawn(self, role: str) -> None:
+        command = [sys.executable, "-m", "services.cli.main", role]
+        for name, value in self._arguments(role).items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        with (self.logs / f"{role}.log").open("ab") as log:
+            self.processes[role] = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+
+    def _wait_ready(self, role: str, timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        with self.channel(role) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while True:
+                try:
+                    status = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
+                    if status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                except grpc.RpcError:
+                    pass
+                process = self.processes[role]
+                assert process.poll() is None, f"{role} ended with {process.returncode}:\n{self.log(role)}"
+                assert time.monotonic() < deadline, f"{role} is not healthy:\n{self.log(role)}"
+                time.sleep(0.05)
