@@ -32,6 +32,8 @@ class ReadPump:
         self._targets = targets
         self._on_broken = on_broken
         self._flights: list[Flight] = []
+        self.last_change = 0.0
+        """When a flight last began or ended (time.monotonic)."""
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -56,9 +58,8 @@ class ReadPump:
             self._flights.append(flight)
             self._launch(flight)
 
-    def advance(self, now: float) -> int:
-        """Looks at every flight once; returns how many ended."""
-        before = len(self._flights)
+    def advance(self, now: float) -> None:
+        """Looks at every flight once."""
         for flight in list(self._flights):
             if flight.ended:
                 self._let_go(flight)
@@ -72,7 +73,6 @@ class ReadPump:
             else:
                 if state is TransferState.DONE:
                     self._arrive(flight)
-        return max(0, before - len(self._flights))
 
     def report_all(self, message: str) -> None:
         """Tells every caller that its read failed; the flights go on until they settle."""
@@ -108,6 +108,7 @@ class ReadPump:
 
     def _launch(self, flight: Flight) -> None:
         flight.attempts += 1
+        self.last_change = time.monotonic()
         try:
             state = self._agent.post(flight.transfer)
         except AgentError as error:
@@ -141,6 +142,7 @@ class ReadPump:
         flight.ended = True
         if not self._agent.release(flight.transfer):
             return
+        self.last_change = time.monotonic()
         self._flights.remove(flight)
         flight.peer.flights -= 1
         flight.read.settle()

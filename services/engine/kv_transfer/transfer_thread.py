@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
 _BUSY_POLL_S = 0.0002
-"""While something is in flight; also the longest that a burst of commands keeps the agent from being polled.
-"""
+"""While flights come and go; also the longest that a burst of commands keeps the agent from being polled."""
+_BUSY_FOR_S = 0.02
+"""Flights that have not moved for so long (of a hung peer, say) are not worth a busy core."""
 
 
 class TransferThread:
@@ -224,9 +225,10 @@ class TransferThread:
                 looked = now
 
     def _pause(self, pump: ReadPump, table: PeerTable) -> float:
-        if len(pump):
-            return _BUSY_POLL_S
-        return self._serving_poll_s if self._pins or table.connecting() else self._idle_poll_s
+        if len(pump) and time.monotonic() - pump.last_change < _BUSY_FOR_S:
+            return min(_BUSY_POLL_S, self._serving_poll_s)
+        serving = self._pins or len(pump) or table.connecting()
+        return self._serving_poll_s if serving else self._idle_poll_s
 
     def _handle(self, command: Command | None, table: PeerTable) -> None:
         if isinstance(command, ActiveRead):

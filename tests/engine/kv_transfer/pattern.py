@@ -1,0 +1,13 @@
+"""What the memory of a test's source holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def pattern(seed: int, blocks: int, block_bytes: int) -> npt.NDArray[np.uint8]:
+    """Random bytes of that seed, [blocks, block_bytes]; seed 0 is all zeros."""
+    if seed == 0:
+        return np.full((blocks, block_bytes), 0, dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (blocks, block_bytes), dtype=np.uint8)
