@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
+import grpc
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 
 from services.common.errors import Incompatible, InvalidRequest
-from services.common.rpc.interceptors import Context
 from services.engine.kv_cache.lease_table import Lease
 from services.engine.loop import EngineLoop
 from services.vision.embedding_pool import Embedding
@@ -38,7 +39,9 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         self._incarnation = incarnation
         self._hold_ms = hold_ms
 
-    async def Encode(self, request: vision_pb2.EncodeRequest, context: Context) -> vision_pb2.EncodeResponse:
+    async def Encode(
+        self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> vision_pb2.EncodeResponse:
         content_hash = hashlib.sha256(request.image).digest()
         # A wrong hash would put one image's embedding under another's name, here and in prefix caches.
         if request.content_hash and request.content_hash != content_hash:
@@ -61,7 +64,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     async def Lease(
         self,
         request_iterator: AsyncIterator[vision_pb2.EmbeddingLeaseRequest],
-        context: Context,
+        context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[vision_pb2.EmbeddingLeaseResponse]:
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "start":
