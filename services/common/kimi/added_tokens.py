@@ -44,10 +44,8 @@ def read_added_tokens(path: Path, num_ranks: int) -> AddedTokens:
     if findings:
         raise CheckpointError("\n".join(findings))
     slots = range(num_ranks, num_ranks + NUM_SLOTS)
-    return AddedTokens(
-        ids={names.get(slot, f"<|reserved_token_{slot}|>"): slot for slot in slots},
-        flagged=frozenset(flagged),
-    )
+    ids = {names.get(slot, f"<|reserved_token_{slot}|>"): slot for slot in slots}
+    return AddedTokens(ids, frozenset(flagged))
 
 
 def _decoder(path: Path) -> dict[str, Any]:

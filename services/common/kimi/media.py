@@ -16,9 +16,10 @@ SIDE_PATCHES = 512
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """What an image becomes. Pixels: `resized_*` (bicubic) and `padded_*` (right and bottom); patches: `grid_*`.
+    """What an image becomes.
 
-    `num_tokens`: media pads of the prompt, one per 2 x 2 patches.
+    Pixels: `resized_*` (bicubic) and `padded_*` (at the right and bottom); patches: `grid_*`; `num_tokens`: media
+    pads of the prompt, one per 2 x 2 patches.
     """
 
     resized_w: int
@@ -63,7 +64,7 @@ def _grid(width: int, height: int, patches: int) -> ImageGrid:
 
 
 def _scale(width: int, height: int, patches: int) -> float:
-    """Never above 1. The budget counts whole patches before padding, so padding may exceed it (as published)."""
+    """Never above 1. The budget counts whole patches before padding, so padding may exceed it."""
     whole = max(1, width // PATCH_SIZE) * max(1, height // PATCH_SIZE)
     side = SIDE_PATCHES * PATCH_SIZE
     return min(1.0, math.sqrt(patches / whole), side / width, side / height)

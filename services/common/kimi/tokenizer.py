@@ -33,7 +33,7 @@ class Tokenizer:
 
     @classmethod
     def from_dir(cls, directory: Path | str) -> Tokenizer:
-        """Reads `tiktoken.model` and `tokenizer_config.json`; raises CheckpointError listing what is wrong."""
+        """Reads `tiktoken.model` and `tokenizer_config.json`; CheckpointError lists what is wrong."""
         directory = Path(directory)
         ranks = read_ranks(directory / "tiktoken.model")
         path = directory / "tokenizer_config.json"
@@ -78,8 +78,8 @@ class Tokenizer:
     def decode(self, token_ids: Sequence[int], skip_flagged: bool = False) -> str:
         """The text; bytes that are no UTF-8 become U+FFFD, one per maximal subpart.
 
-        `skip_flagged` leaves out the ids flagged special by the configuration (think and tool markers are not).
-        Errors as in `decode_bytes`.
+        `skip_flagged` leaves out the ids flagged special by the configuration (think and tool markers are
+        not). Errors as in `decode_bytes`.
         """
         if skip_flagged:
             token_ids = [token_id for token_id in token_ids if token_id not in self.flagged_ids]

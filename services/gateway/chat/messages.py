@@ -65,7 +65,8 @@ class Message:
 class Conversation:
     """All that the template needs. `tools`: the OpenAI `tools` array; empty: none are declared.
 
-    `thinking`: whether the model reasons first; `add_generation_prompt`: whether the assistant's turn is opened.
+    `thinking`: whether the model reasons first; `add_generation_prompt`: whether the assistant's turn is
+    opened.
     """
 
     messages: tuple[Message, ...]

@@ -1,0 +1,1 @@
+"""models/kimi-nano: its tokenizer and, later, its weights."""
