@@ -1,0 +1,82 @@
+"""`perigee chat "..."`: one question, answered as it is generated."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from services.cli.chat_printer import ChatPrinter
+from services.common.client import ChatOptions, PerigeeClient, user_message
+from services.common.errors import ConfigError, Unavailable
+from services.common.rpc.channel import open_sync_channel
+
+_CONNECT_TIMEOUT_S = 3.0
+
+
+def add_to(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "chat", allow_abbrev=False, help="ask a running suite a question; the answer streams over gRPC"
+    )
+    parser.add_argument("text", help="what to say")
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture to show; may be repeated"
+    )
+    parser.add_argument("--no-thinking", action="store_true", help="answer without thinking first")
+    parser.add_argument(
+        "--address", default="127.0.0.1:50050", metavar="HOST:PORT", help="the gateway's gRPC door"
+    )
+    parser.add_argument("--model", default="", help="served model name (default: the only one)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=1024, metavar="N", help="most tokens (default: 1024)"
+    )
+    parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
+    parser.add_argument("--seed", type=int, metavar="N", help="repeats a sampled answer")
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Streams the answer to stdout; token counts and an early end go to stderr."""
+    if arguments.max_tokens < 0 or (arguments.seed or 0) < 0:
+        raise ConfigError("--max-tokens and --seed must not be negative")
+    message = user_message(arguments.text, [_read(path) for path in arguments.image])
+    options = ChatOptions(
+        model=arguments.model,
+        thinking=False if arguments.no_thinking else None,
+        max_tokens=arguments.max_tokens,
+        temperature=arguments.temperature,
+        seed=arguments.seed,
+    )
+    _require_listener(arguments.address)
+    printer = ChatPrinter(sys.stdout, sys.stderr)
+    with open_sync_channel(arguments.address) as channel:
+        try:
+            for piece in PerigeeClient(channel).chat([message], options):
+                printer.show(piece)
+        finally:
+            printer.close()
+    return 0
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--image {path}: {error.strerror}") from error
+
+
+def _require_listener(address: str) -> None:
+    """gRPC cannot tell a server that is missing from one that is busy; a bare connection can."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"--address: {address!r} is not host:port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise Unavailable(
+            f"nothing answers at {address} ({error.strerror or error}): start the suite with `make run` or "
+            "`perigee run`, or name another place with --address"
+        ) from error

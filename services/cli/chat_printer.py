@@ -1,0 +1,85 @@
+"""An answer on the screen, the reasoning apart from it."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from services.common.client import Content, Finished, Piece, Reasoning, ToolCallPart, Used
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_QUOTE = "> "
+# What the model writes must not steer the terminal: every control character but newline and tab is replaced.
+_HARMLESS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+class ChatPrinter:
+    """Shows pieces as they come: reasoning dim on a terminal, as lines that begin with "> " elsewhere."""
+
+    def __init__(self, out: TextIO, notes: TextIO) -> None:
+        self._out = out
+        self._notes = notes
+        self._terminal = out.isatty()
+        self._reasoning = False
+        self._at_line_start = True
+
+    def show(self, piece: Piece) -> None:
+        """Prints one piece at once."""
+        match piece:
+            case Reasoning(text):
+                self._enter(reasoning=True)
+                self._write(text)
+            case Content(text):
+                self._enter(reasoning=False)
+                self._write(text)
+            case ToolCallPart(_, call_id, name, arguments):
+                self._enter(reasoning=False)
+                self._write((f"\n[{name} {call_id}] " if name else "") + arguments)
+            case Finished(reason):
+                if reason != "stop":
+                    self._note(f"[ended: {reason}]")
+            case Used():
+                self._note(
+                    f"[{piece.prompt_tokens} prompt tokens, {piece.cached_tokens} of them cached; "
+                    f"{piece.completion_tokens} generated, {piece.reasoning_tokens} of them reasoning]"
+                )
+
+    def close(self) -> None:
+        """Ends what is open: colour and line."""
+        self._end_reasoning()
+        self._end_line()
+        self._out.flush()
+
+    def _enter(self, *, reasoning: bool) -> None:
+        if reasoning and not self._reasoning:
+            self._out.write(_DIM if self._terminal else "")
+        elif self._reasoning and not reasoning:
+            self._end_reasoning()
+            self._end_line()
+            self._out.write("\n")
+        self._reasoning = reasoning
+
+    def _write(self, text: str) -> None:
+        shown = text.translate(_HARMLESS)
+        if self._reasoning and not self._terminal:
+            for line in shown.splitlines(keepends=True):
+                self._out.write((_QUOTE if self._at_line_start else "") + line)
+                self._at_line_start = line.endswith("\n")
+        else:
+            self._out.write(shown)
+            self._at_line_start = shown.endswith("\n") if shown else self._at_line_start
+        self._out.flush()
+
+    def _end_reasoning(self) -> None:
+        if self._reasoning and self._terminal:
+            self._out.write(_PLAIN)
+        self._reasoning = False
+
+    def _end_line(self) -> None:
+        if not self._at_line_start:
+            self._out.write("\n")
+            self._at_line_start = True
+
+    def _note(self, text: str) -> None:
+        self.close()
+        self._notes.write(text + "\n")
+        self._notes.flush()

@@ -1,0 +1,60 @@
+"""`perigee gateway|vision|prefill|decode`: one service in this process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import functools
+import os
+import signal
+from typing import Any
+
+import structlog
+import uvloop
+
+from services.cli.parent_death import die_with_parent
+from services.cli.roles import config_class, serve_function
+from services.cli.settings_source import add_setting_flags, resolve_settings
+from services.common.errors import ConfigError
+from services.common.logs import configure_logs
+
+
+def add_to(commands: Any, role: str) -> None:
+    """Adds the subcommand of a role."""
+    parser = commands.add_parser(role, allow_abbrev=False, help=f"run one {role} service in this process")
+    parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (or PERIGEE_LOG_LEVEL)")
+    parser.add_argument("--die-with", type=int, metavar="PID", help=argparse.SUPPRESS)
+    add_setting_flags(parser, config_class(role))
+    parser.set_defaults(execute=functools.partial(execute, role))
+
+
+def execute(role: str, arguments: argparse.Namespace) -> int:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once."""
+    if arguments.die_with is not None:
+        die_with_parent(arguments.die_with)
+    level = arguments.log_level or os.environ.get("PERIGEE_LOG_LEVEL") or "INFO"
+    try:
+        configure_logs(level, role=role)
+    except ValueError as error:
+        raise ConfigError(f"log_level: {error}") from error
+    config = resolve_settings(config_class(role), role, arguments, os.environ)
+    structlog.get_logger().info("configuration", **dataclasses.asdict(config))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(role, config))
+    return 0
+
+
+async def _serve(role: str, config: object) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    await serve_function(role)(config, stop)

@@ -1,0 +1,25 @@
+"""The four services the command can run, known by name until one is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+ROLES = ("vision", "prefill", "decode", "gateway")
+
+Serve = Callable[[Any, asyncio.Event], Awaitable[None]]
+
+
+def config_class(role: str) -> type[Any]:
+    """The configuration class of a role; imports no more than that."""
+    module = importlib.import_module(f"services.{role}.config")
+    found: type[Any] = getattr(module, f"{role.capitalize()}Config")
+    return found
+
+
+def serve_function(role: str) -> Serve:
+    """What runs the role until an event is set; imports everything the role needs."""
+    found: Serve = importlib.import_module(f"services.{role}.main").serve
+    return found

@@ -1,0 +1,83 @@
+"""One process of the suite."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_TAIL_LINES = 20
+
+
+class Child:
+    """Starts a command as often as asked, each time in a session of its own; its output goes to `log`."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        self._command = list(command)
+        self._env = dict(env)
+        self.log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs or ran last; None before the first start."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Starts the command. A session of its own keeps the terminal's Ctrl-C for the supervisor."""
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    async def wait(self) -> int:
+        """Its exit status, negative for a signal."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self, timeout_s: float) -> bool:
+        """SIGTERM, and SIGKILL after `timeout_s`. Whether it ended by itself; true when it does not run."""
+        if self._process is None or self._process.returncode is not None:
+            return True
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), timeout_s)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self._process.wait()
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+
+    def tail(self) -> list[str]:
+        """The last lines of its log."""
+        with self.log.open(encoding="utf-8", errors="replace") as lines:
+            return [line.rstrip("\n") for line in collections.deque(lines, _TAIL_LINES)]
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        # It may end between the check and the signal.
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+
+def describe_exit(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

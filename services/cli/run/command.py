@@ -1,0 +1,66 @@
+"""`perigee run`: the whole suite on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import os
+import signal
+import sys
+from typing import Any
+
+from services.cli.run.child import Child
+from services.cli.run.config import RunConfig
+from services.cli.run.greeting import greeting
+from services.cli.run.keeper import Keeper
+from services.cli.run.plan import ChildPlan, SuitePlan, child_environment, make_plan
+from services.cli.run.progress import Progress
+from services.cli.run.readiness import until_healthy
+from services.cli.run.supervisor import Supervisor
+from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
+
+
+def add_to(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "run",
+        allow_abbrev=False,
+        help="start gateway, vision, prefill and decode here, and keep them running",
+    )
+    add_setting_flags(parser, RunConfig)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Runs the suite until Ctrl-C or SIGTERM; a second one kills what has not stopped yet."""
+    config = resolve_settings(RunConfig, "run", arguments, os.environ)
+    plan = make_plan(config, settings_file(arguments, os.environ))
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_run(config, plan))
+    return 0
+
+
+async def _run(config: RunConfig, plan: SuitePlan) -> None:
+    progress = Progress(sys.stdout, [child.role for child in plan.children])
+    keepers = [_keeper(config, child, progress) for child in plan.children]
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, signalled)
+    progress.say(f"starting {plan.model_name} …")
+    supervisor = Supervisor(keepers, progress, config.stop_timeout_s)
+    await supervisor.run(stop, hurry, lambda: progress.say(greeting(plan, config.run_dir)))
+
+
+def _keeper(config: RunConfig, plan: ChildPlan, progress: Progress) -> Keeper:
+    log = config.run_dir / f"{plan.role}.log"
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    child = Child(plan.command(), child_environment(os.environ), log)
+    is_healthy = functools.partial(until_healthy, plan.grpc_address, plan.http_address)
+    return Keeper(plan.role, child, is_healthy, progress, config.start_timeout_s)

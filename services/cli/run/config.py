@@ -1,0 +1,48 @@
+"""What `perigee run` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.common.errors import ConfigError
+
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of the suite as a whole; a role's own come from the settings file or PERIGEE_* variables."""
+
+    model: str = field(
+        default=str(_REPOSITORY / "models" / "kimi-nano"), metadata={"help": "checkpoint directory"}
+    )
+    served_model_name: str = field(
+        default="",
+        metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "address of the public doors"})
+    http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
+    grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    port_base: int = field(
+        default=50051, metadata={"help": "gRPC port of vision; prefill and decode follow; 0: any free ones"}
+    )
+    metrics_port_base: int = field(
+        default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
+    )
+    run_dir: Path = field(default=Path(".run"), metadata={"help": "where the logs of the services go"})
+    start_timeout_s: float = field(
+        default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
+    )
+    stop_timeout_s: float = field(
+        default=15.0, metadata={"help": "how long a service may take to stop before it is killed, seconds"}
+    )
+
+    def __post_init__(self) -> None:
+        for key, count in (("http_port", 1), ("grpc_port", 1), ("port_base", 3), ("metrics_port_base", 3)):
+            value = getattr(self, key)
+            if not 0 <= value <= 65536 - count:
+                raise ConfigError(f"{key}: {value} is not a port, or leaves no room for {count}")
+        for key in ("start_timeout_s", "stop_timeout_s"):
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

@@ -1,0 +1,50 @@
+"""What a newcomer sees when the suite is ready."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from services.cli.run.plan import SuitePlan
+
+_DEFAULT_DOOR = "127.0.0.1:50050"
+
+
+def greeting(plan: SuitePlan, run_dir: Path) -> str:
+    """Addresses and three lines to copy."""
+    url = f"http://{plan.rest_address}/v1"
+    python = _shown(sys.executable)
+    perigee = _shown(os.path.join(os.path.dirname(sys.executable), "perigee"))
+    address = "" if plan.grpc_address == _DEFAULT_DOOR else f" --address {plan.grpc_address}"
+    messages = '[{"role": "user", "content": "Hello"}]'
+    body = f'{{"model": "{plan.model_name}", "max_tokens": 64, "messages": {messages}}}'
+    return f"""
+Perigee is ready and serves {plan.model_name}.
+
+  REST   {url}
+  gRPC   {plan.grpc_address}
+  logs   {run_dir}/
+
+From a second terminal:
+
+  {perigee} chat "Hello"{address}
+
+  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
+
+  {python} -c '{_program(url, plan.model_name, messages)}'
+
+Ctrl-C stops everything.
+"""
+
+
+def _program(url: str, model: str, messages: str) -> str:
+    client = f'OpenAI(base_url="{url}", api_key="none")'
+    call = f'{client}.chat.completions.create(model="{model}", max_tokens=64, messages={messages})'
+    return f"from openai import OpenAI; print({call}.choices[0].message)"
+
+
+def _shown(program: str) -> str:
+    """Relative to the working directory where that is shorter to type."""
+    relative = os.path.relpath(program)
+    return program if relative.startswith("..") else relative

@@ -1,0 +1,96 @@
+"""Keeps one service running."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from services.cli.run.child import Child, describe_exit
+from services.cli.run.progress import Progress
+from services.common.errors import Unavailable
+
+_TICK_S = 0.5
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """Seconds: first pause before a restart, longest pause, and a life that makes up for past crashes."""
+
+    first_s: float = 0.5
+    longest_s: float = 30.0
+    forgive_s: float = 60.0
+
+    def pause(self, crashes: int) -> float:
+        """Before the restart after so many crashes in a row, from 1."""
+        return min(self.longest_s, self.first_s * 2.0 ** (crashes - 1))
+
+
+class Keeper:
+    """Starts a child, waits until it is healthy, restarts it whenever it ends.
+
+    `ready` is set by the first success, once and for all.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        child: Child,
+        is_healthy: Callable[[], Awaitable[None]],
+        progress: Progress,
+        start_timeout_s: float,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self.role = role
+        self.child = child
+        self.ready = asyncio.Event()
+        self._is_healthy = is_healthy
+        self._progress = progress
+        self._start_timeout_s = start_timeout_s
+        self._policy = policy or RestartPolicy()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises Unavailable, with the end of its log, when the very first start fails."""
+        crashes = 0
+        while True:
+            began = time.monotonic()
+            self._progress.update(self.role, "loading…")
+            await self.child.start()
+            failure = await self._until_ready(began)
+            if failure is None:
+                self._progress.update(self.role, f"ready in {time.monotonic() - began:.1f} s")
+                self.ready.set()
+                failure = describe_exit(await self.child.wait())
+            elif not self.ready.is_set():
+                self._progress.update(self.role, f"failed: {failure}")
+                raise Unavailable(self._account(failure))
+            lived = time.monotonic() - began
+            crashes = 1 if lived > self._policy.forgive_s else crashes + 1
+            pause = self._policy.pause(crashes)
+            self._progress.update(self.role, f"ended ({failure}); restarting in {pause:.1f} s")
+            await asyncio.sleep(pause)
+
+    async def _until_ready(self, began: float) -> str | None:
+        """None once the child is healthy, else what went wrong; a child too slow is killed."""
+        healthy = asyncio.ensure_future(self._is_healthy())
+        ended = asyncio.ensure_future(self.child.wait())
+        try:
+            while (elapsed := time.monotonic() - began) < self._start_timeout_s:
+                self._progress.glimpse(self.role, f"loading… {elapsed:.0f} s")
+                await asyncio.wait({healthy, ended}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    return describe_exit(ended.result())
+                if healthy.done():
+                    healthy.result()
+                    return None
+            self.child.kill()
+            await ended
+            return f"not healthy within {self._start_timeout_s:.0f} s"
+        finally:
+            healthy.cancel()
+            ended.cancel()
+
+    def _account(self, failure: str) -> str:
+        lines = "\n".join(f"    {line}" for line in self.child.tail())
+        return f"{self.role} did not start ({failure}). The end of {self.child.log}:\n{lines}"

@@ -1,0 +1,80 @@
+"""Which processes make the suite, and where each will be found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.cli.run.config import RunConfig
+from services.cli.run.ports import take_ports
+from services.common.errors import ConfigError
+
+WORKERS = ("vision", "prefill", "decode")
+_LOOPBACK = "127.0.0.1"
+_ANY = {"0.0.0.0": _LOOPBACK, "::": "::1"}
+# Several processes share the cores: OpenMP threads that spin while they wait would starve the others.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
+
+
+@dataclass(frozen=True)
+class ChildPlan:
+    """One process: its role, its arguments after `perigee`, and the addresses to ask for its health."""
+
+    role: str
+    arguments: tuple[str, ...]
+    grpc_address: str
+    http_address: str | None = None
+
+    def command(self) -> list[str]:
+        """What to execute: this interpreter; the child dies with this process."""
+        return [sys.executable, "-m", "services.cli.main", *self.arguments, "--die-with", str(os.getpid())]
+
+
+@dataclass(frozen=True)
+class SuitePlan:
+    """All processes, and the addresses to show."""
+
+    children: tuple[ChildPlan, ...]
+    rest_address: str
+    grpc_address: str
+    model_name: str
+
+
+def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
+    """Chooses ports and arguments. Raises ConfigError when the checkpoint is absent or a port is taken."""
+    if not (Path(config.model) / "config.json").is_file():
+        raise ConfigError(
+            f"model: {config.model} is no checkpoint directory (it has no config.json); see --model"
+        )
+    http_port, grpc_port = (
+        take_ports(config.host, getattr(config, key), 1, flag)[0]
+        for key, flag in (("http_port", "--http-port"), ("grpc_port", "--grpc-port"))
+    )
+    ports = take_ports(_LOOPBACK, config.port_base, len(WORKERS), "--port-base")
+    metrics = take_ports(_LOOPBACK, config.metrics_port_base, len(WORKERS), "--metrics-port-base")
+    common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
+    workers = []
+    for role, port, metrics_port in zip(WORKERS, ports, metrics, strict=True):
+        own = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
+        workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))
+    doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
+    pools = tuple(text for worker in workers for text in (f"--{worker.role}", worker.grpc_address))
+    names = ("--served-model-name", config.served_model_name) if config.served_model_name else ()
+    rest, grpc_door = _reachable(config.host, http_port), _reachable(config.host, grpc_port)
+    gateway = ChildPlan("gateway", ("gateway", *common, *doors, *pools, *names), grpc_door, rest)
+    name = config.served_model_name.split(",")[0].strip() or Path(config.model).resolve().name
+    return SuitePlan((*workers, gateway), rest, grpc_door, name)
+
+
+def child_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every child: this one's, with defaults that suit several processes on few cores."""
+    return _ENVIRONMENT | dict(env)
+
+
+def _reachable(host: str, port: int) -> str:
+    """Where a client on this machine finds a server bound to `host`."""
+    name = _ANY.get(host, host)
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -1,0 +1,46 @@
+"""When a started service is healthy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.channel import open_channel
+
+_POLL_S = 0.1
+_CALL_TIMEOUT_S = 2.0
+
+
+async def until_healthy(grpc_address: str, http_address: str | None = None) -> None:
+    """Returns when gRPC health says SERVING and GET /health of `http_address`, if given, answers 200."""
+    async with open_channel(grpc_address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while not await _is_serving(stub):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+    while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
+
+
+async def _is_serving(stub: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_TIMEOUT_S)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def _is_ok(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            try:
+                writer.write(f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except OSError:
+        return False
+    return status.split()[1:2] == [b"200"]

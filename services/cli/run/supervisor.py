@@ -1,0 +1,66 @@
+"""Starts the suite, keeps it running, stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from services.cli.run.keeper import Keeper
+from services.cli.run.progress import Progress
+
+
+class Supervisor:
+    """Owns the keepers' tasks and, through them, every child process."""
+
+    def __init__(self, keepers: Sequence[Keeper], progress: Progress, stop_timeout_s: float) -> None:
+        self._keepers = list(keepers)
+        self._progress = progress
+        self._stop_timeout_s = stop_timeout_s
+
+    async def run(self, stop: asyncio.Event, hurry: asyncio.Event, on_ready: Callable[[], None]) -> None:
+        """Until `stop` is set; calls `on_ready` once all are healthy for the first time.
+
+        Raises Unavailable when a first start fails. No child is left running in any case; `hurry`, set while
+        they stop, kills what is left.
+        """
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
+        stopped = asyncio.create_task(stop.wait())
+        ready = asyncio.create_task(self._all_ready())
+        try:
+            self._progress.begin()
+            await asyncio.wait({*tasks, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
+            self._progress.end()
+            if ready.done() and not stop.is_set():
+                on_ready()
+                await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in (*tasks, stopped, ready):
+                task.cancel()
+            await asyncio.gather(*tasks, stopped, ready, return_exceptions=True)
+            await self._stop_all(hurry)
+
+    async def _all_ready(self) -> None:
+        for keeper in self._keepers:
+            await keeper.ready.wait()
+
+    async def _stop_all(self, hurry: asyncio.Event) -> None:
+        self._progress.say("stopping…")
+        stopping = asyncio.gather(*(self._stop(keeper) for keeper in self._keepers))
+        hurried = asyncio.create_task(hurry.wait())
+        waiting: set[asyncio.Future[Any]] = {stopping, hurried}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            for keeper in self._keepers:
+                keeper.child.kill()
+        hurried.cancel()
+        await stopping
+
+    async def _stop(self, keeper: Keeper) -> None:
+        if not await keeper.child.stop(self._stop_timeout_s):
+            self._progress.say(
+                f"{keeper.role} did not stop within {self._stop_timeout_s:.0f} s and was killed"
+            )

@@ -1,0 +1,34 @@
+"""`perigee version`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+from typing import Any
+
+_SHOWN = ("torch", "nixl", "grpcio", "protobuf")
+
+
+def add_to(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "version", allow_abbrev=False, help="versions of Perigee and of what it stands on"
+    )
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Prints one line per component."""
+    print(f"perigee {importlib.metadata.version('perigee')}")
+    print(f"python {platform.python_version()}")
+    for name in _SHOWN:
+        print(f"{name} {_version(name)}")
+    return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
