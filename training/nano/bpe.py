@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 from services.common.kimi.pattern import PRE_TOKEN_PATTERN
 
@@ -75,8 +76,8 @@ class _Merger:
 
     def _count(self, index: int, sign: int) -> set[Pair]:
         piece = self._pieces[index]
-        pairs = set(zip(piece, piece[1:], strict=False))
-        for pair in zip(piece, piece[1:], strict=False):
+        pairs = set(pairwise(piece))
+        for pair in pairwise(piece):
             self._counts[pair] += sign * self._weights[index]
         for pair in pairs:
             (self._places[pair].add if sign > 0 else self._places[pair].discard)(index)

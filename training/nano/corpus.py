@@ -1,4 +1,4 @@
-"""Text to train the small tokenizer on, made of our own templates and word lists; the same for the same seed."""
+"""Text to train the small tokenizer on: our own templates and word lists, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TypeVar
 
-from training.nano import words
 from training.nano.phrases import GREETINGS, REASONING, SENTENCES, SNIPPETS
+from training.nano.words import load_words
 
 T = TypeVar("T")
 
@@ -19,15 +19,16 @@ class Corpus:
     def __init__(self, seed: int, num_documents: int) -> None:
         self._random = Random(seed)
         self._num_documents = num_documents
+        self._words = load_words()
 
     def __iter__(self) -> Iterator[str]:
         # Every word occurs by itself, so that none is left to the luck of the draw.
-        for vocabulary in self._vocabularies().values():
+        for vocabulary in self._words.values():
             for word in vocabulary:
-                yield f"{word} {word.capitalize()} {word}"
+                yield f"{word} {word} {word.capitalize()} {word} {word}"
         kinds: Sequence[Callable[[], str]] = (
             self.sentence, self.sentence, self.sentence, self.talk, self.sum, self.receipt, self.declaration,
-            self.call, self.snippet,
+            self.call, self.snippet, self.chatter, self.role,
         )  # fmt: skip
         for index in range(self._num_documents):
             yield kinds[index % len(kinds)]()
@@ -35,6 +36,14 @@ class Corpus:
     def sentence(self) -> str:
         """Two sentences with words filled in."""
         return f"{self._fill(self._pick(SENTENCES))} {self._fill(self._pick(SENTENCES))}"
+
+    def chatter(self) -> str:
+        """Common words in no order."""
+        return " ".join(self._word("COMMON") for _ in range(12))
+
+    def role(self) -> str:
+        """A word of the chat format with nothing in front of it, as behind a special token."""
+        return self._word("FORMAT_WORDS")
 
     def talk(self) -> str:
         """A greeting, a question, a thought, an answer."""
@@ -44,7 +53,7 @@ class Corpus:
     def sum(self) -> str:
         """Arithmetic, worked."""
         a, b = self._number(100), self._number(100)
-        name, thing = self._pick(words.NAMES), self._pick(words.THINGS)
+        name, thing = self._word("NAMES"), self._word("THINGS")
         return (
             f"What is {a} + {b}? Let me add: {a} + {b} = {a + b}. The answer is {a + b}.\n"
             f"{name} has {a} {thing}s and buys {b} more. How many {thing}s does {name} have now?\n"
@@ -53,15 +62,15 @@ class Corpus:
 
     def receipt(self) -> str:
         """A bill as a shop prints it."""
-        items = [(self._pick(words.FOODS), self._number(9) + 1, self._number(900)) for _ in range(3)]
+        items = [(self._word("FOODS"), self._number(9) + 1, self._number(900)) for _ in range(3)]
         lines = [f"{count} x {food:<12} {price / 100:>6.2f}" for food, count, price in items]
         total = sum(count * price for _, count, price in items) / 100
         return "\n".join(("RECEIPT", *lines, "-" * 20, f"Total: ${total:.2f}", "Thank you for your visit!"))
 
     def declaration(self) -> str:
         """Tools as the chat format declares them."""
-        verb, noun = self._pick(words.VERBS), self._pick(words.COMPUTING)
-        field, other = self._pick(words.COMPUTING), self._pick(words.THINGS)
+        verb, noun = self._word("VERBS"), self._word("COMPUTING")
+        field, other = self._word("COMPUTING"), self._word("THINGS")
         return (
             "# Tools\n\n## functions\nnamespace functions {\n"
             f"// {verb.capitalize()} the {noun}.\ntype {verb}_{noun} = (_: {{\n"
@@ -72,8 +81,8 @@ class Corpus:
 
     def call(self) -> str:
         """A tool call and its result, as JSON and as the chat format writes them."""
-        verb, noun = self._pick(words.VERBS), self._pick(words.COMPUTING)
-        arguments = {noun: self._pick(words.CITIES), "count": self._number(20), "ok": True}
+        verb, noun = self._word("VERBS"), self._word("COMPUTING")
+        arguments = {noun: self._word("CITIES"), "count": self._number(20), "ok": True}
         schema = {"type": "object", "properties": {noun: {"type": "string", "description": "The " + noun}}}
         return (
             f"functions.{verb}_{noun}:{self._number(5)}{json.dumps(arguments)}\n"
@@ -85,19 +94,15 @@ class Corpus:
         """A few lines of a programming language or markup."""
         return self._fill(self._pick(SNIPPETS))
 
-    def _vocabularies(self) -> dict[str, list[str]]:
-        return {key: value for key, value in vars(words).items() if isinstance(value, list)}
-
     def _fill(self, template: str) -> str:
         """Replaces `<LIST>` by a word of that list, `<N>` by a number, from left to right."""
-        vocabularies = self._vocabularies()
         head, *rest = template.split("<")
         for part in rest:
             key, mark, tail = part.partition(">")
             if mark and key == "N":
                 head += f"{self._number(1000)}{tail}"
-            elif mark and key in vocabularies:
-                head += self._pick(vocabularies[key]) + tail
+            elif mark and key in self._words:
+                head += self._pick(self._words[key]) + tail
             else:
                 head += "<" + part
         return head
@@ -105,6 +110,9 @@ class Corpus:
     # Only Random.random is promised to give the same values in every Python version.
     def _number(self, below: int) -> int:
         return int(self._random.random() * below)
+
+    def _word(self, vocabulary: str) -> str:
+        return self._pick(self._words[vocabulary])
 
     def _pick(self, choices: Sequence[T]) -> T:
         return choices[self._number(len(choices))]

@@ -50,7 +50,7 @@ SENTENCES = (
 SNIPPETS = (
     "def <VERBS>_<COMPUTING>(<COMPUTING>, <THINGS>=None):\n    return <COMPUTING> + <N>\n",
     "for i in range(<N>):\n    if i % 2 == 0:\n        print(i, end=' ')\n",
-    "class <NAMES>:\n    def __init__(self, <COMPUTING>: int) -> None:\n        self.<COMPUTING> = <COMPUTING>\n",
+    "class <NAMES>:\n    def __init__(self, <COMPUTING>: int) -> None:\n        self.<COMPUTING> = <N>\n",
     "import json\n\nwith open('<COMPUTING>.json') as file:\n    data = json.load(file)\n",
     "const <COMPUTING> = (<THINGS>) => { return <THINGS>.length > <N>; };\n",
     "SELECT <COMPUTING>, COUNT(*) FROM <THINGS>s WHERE <COMPUTING> = '<CITIES>' GROUP BY <COMPUTING>;\n",

@@ -41,7 +41,7 @@ _ROLES = {"bos_token": "[BOS]", "eos_token": "[EOS]", "pad_token": "[PAD]", "unk
 
 
 def tokenizer_config(num_ranks: int) -> dict[str, Any]:
-    """`tokenizer_config.json` for a vocabulary of `num_ranks` ranks; the keys are those of the published file."""
+    """`tokenizer_config.json` above `num_ranks` ranks; the keys are those of the published file."""
     decoder = {
         str(num_ranks + slot): {
             "content": name,

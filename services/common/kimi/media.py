@@ -18,8 +18,8 @@ SIDE_PATCHES = 512
 class ImageGrid:
     """What an image becomes.
 
-    Pixels: `resized_*` (bicubic) and `padded_*` (at the right and bottom); patches: `grid_*`; `num_tokens`: media
-    pads of the prompt, one per 2 x 2 patches.
+    Pixels: `resized_*` (bicubic) and `padded_*` (at the right and bottom); patches: `grid_*`; `num_tokens`:
+    media pads of the prompt, one per 2 x 2 patches.
     """
 
     resized_w: int
