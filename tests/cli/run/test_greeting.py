@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from services.cli.run.greeting import greeting
+from services.cli.run.plan import SuitePlan
+
+
+@pytest.fixture
+def lines():
+    plan = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "little-one")
+    return [line.strip() for line in greeting(plan, Path(".run")).splitlines()]
+
+
+def one(lines, part):
+    (found,) = [line for line in lines if part in line]
+    return shlex.split(found)
+
+
+def test_the_curl_line_is_a_valid_request(lines):
+    words = one(lines, "curl")
+    assert words[1] == "http://127.0.0.1:31000/v1/chat/completions"
+    body = json.loads(words[words.index("-d") + 1])
+    assert body["model"] == "little-one"
+    assert body["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+def test_the_python_line_compiles(lines):
+    words = one(lines, "import OpenAI")
+    assert words[1] == "-c"
+    compile(words[2], "line", "exec")
+    assert re.search(r'base_url="http://127\.0\.0\.1:31000/v1"', words[2])
+
+
+def test_the_chat_line_names_a_door_that_is_not_the_default(lines):
+    assert one(lines, " chat ")[-2:] == ["--address", "127.0.0.1:51000"]

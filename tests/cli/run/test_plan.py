@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from services.cli.run.config import RunConfig
+from services.cli.run.plan import child_environment, make_plan
+from services.common.errors import ConfigError
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "little-one"
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    return path
+
+
+def config(checkpoint, **changes):
+    free = {"http_port": 0, "grpc_port": 0, "port_base": 0, "metrics_port_base": 0}
+    return RunConfig(model=str(checkpoint), **(free | changes))
+
+
+def value(child, flag):
+    return child.arguments[child.arguments.index(flag) + 1]
+
+
+def test_the_gateway_is_told_where_the_workers_are(checkpoint):
+    *workers, gateway = make_plan(config(checkpoint)).children
+    assert [worker.role for worker in workers] == ["vision", "prefill", "decode"]
+    for worker in workers:
+        assert value(gateway, f"--{worker.role}") == worker.grpc_address
+        assert worker.grpc_address == f"{value(worker, '--host')}:{value(worker, '--port')}"
+
+
+def test_no_two_servers_share_a_port(checkpoint):
+    plan = make_plan(config(checkpoint))
+    flags = ("--port", "--metrics-port", "--http-port", "--grpc-port")
+    ports = [value(child, flag) for child in plan.children for flag in flags if flag in child.arguments]
+    assert len(ports) == 8
+    assert len(set(ports)) == 8
+
+
+def test_only_the_doors_listen_on_the_public_address(checkpoint):
+    *workers, gateway = make_plan(config(checkpoint, host="0.0.0.0")).children
+    assert value(gateway, "--host") == "0.0.0.0"
+    assert {value(worker, "--host") for worker in workers} == {"127.0.0.1"}
+    assert gateway.http_address == f"127.0.0.1:{value(gateway, '--http-port')}"
+
+
+def test_the_model_is_named_after_its_directory_unless_it_was_given_a_name(checkpoint):
+    assert make_plan(config(checkpoint)).model_name == "little-one"
+    named = make_plan(config(checkpoint, served_model_name="first, second"))
+    assert named.model_name == "first"
+    assert value(named.children[-1], "--served-model-name") == "first, second"
+
+
+def test_a_settings_file_is_handed_to_every_child(checkpoint):
+    for child in make_plan(config(checkpoint), "perigee.toml").children:
+        assert value(child, "--config") == "perigee.toml"
+
+
+def test_a_directory_without_a_checkpoint_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(ConfigError, match="is no checkpoint directory"):
+        make_plan(config(tmp_path))
+
+
+def test_children_run_the_same_interpreter(checkpoint):
+    for child in make_plan(config(checkpoint)).children:
+        assert child.command()[:4] == [sys.executable, "-m", "services.cli.main", child.role]
+
+
+def test_threads_of_several_processes_do_not_spin_unless_asked_to():
+    assert child_environment({"PATH": "x"})["OMP_WAIT_POLICY"] == "passive"
+    assert child_environment({"OMP_NUM_THREADS": "4"})["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize("changes", [{"http_port": 65536}, {"port_base": 65534}, {"stop_timeout_s": 0}])
+def test_impossible_settings_are_named(changes):
+    (key,) = changes
+    with pytest.raises(ConfigError, match=key):
+        RunConfig(**changes)

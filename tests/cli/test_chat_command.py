@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from perigee.v1 import chat_pb2, chat_pb2_grpc
+
+from services.cli.main import main
+from services.common.errors import ModelNotFound
+from services.common.rpc.status import to_status
+
+
+class Chat(chat_pb2_grpc.ChatServiceServicer):
+    """Thinks, then repeats the question."""
+
+    def __init__(self):
+        self.requests = []
+
+    def Stream(self, request, context):
+        self.requests.append(request)
+        if request.model == "unknown":
+            context.abort_with_status(to_status(ModelNotFound("no model is called unknown", "model")))
+        yield chat_pb2.ChatChunk(deltas=[chat_pb2.ChatDelta(reasoning_content="hm")])
+        text = request.messages[0].content[-1].text
+        yield chat_pb2.ChatChunk(deltas=[chat_pb2.ChatDelta(content=text.upper())])
+
+
+@pytest.fixture
+def gateway():
+    servicer = Chat()
+    server = grpc.server(ThreadPoolExecutor(2))
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield servicer, f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_the_answer_streams_with_the_reasoning_apart(gateway, capsys):
+    _, address = gateway
+    assert main(["chat", "hello", "--address", address]) == 0
+    assert capsys.readouterr().out == "> hm\n\nHELLO\n"
+
+
+def test_pictures_and_options_reach_the_gateway(gateway, tmp_path):
+    servicer, address = gateway
+    image = tmp_path / "f.png"
+    image.write_bytes(b"png")
+    options = ["--no-thinking", "--max-tokens", "5", "--temperature", "0", "--seed", "3", "--model", "m"]
+    assert main(["chat", "hello", "--address", address, "--image", str(image), *options]) == 0
+    (request,) = servicer.requests
+    assert request.messages[0].content[0].image.data == b"png"
+    assert request.HasField("thinking")
+    assert not request.thinking
+    assert (request.model, request.sampling.max_tokens, request.sampling.seed) == ("m", 5, 3)
+    assert request.sampling.temperature == 0
+
+
+def test_without_options_the_model_decides_whether_to_think(gateway):
+    servicer, address = gateway
+    main(["chat", "hello", "--address", address])
+    assert not servicer.requests[0].HasField("thinking")
+
+
+def test_an_error_of_the_gateway_is_one_line(gateway, capsys):
+    _, address = gateway
+    assert main(["chat", "hello", "--address", address, "--model", "unknown"]) == 1
+    assert capsys.readouterr().err == "perigee chat: no model is called unknown\n"
+
+
+def test_nobody_listening_is_said_at_once_with_what_to_do(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    assert main(["chat", "hello", "--address", address]) == 1
+    assert f"nothing answers at {address}" in (text := capsys.readouterr().err)
+    assert "make run" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--address", "nowhere"], "--address"),
+        (["--address", "a:99999"], "--address"),
+        (["--image", "/absent.png"], "/absent.png"),
+        (["--max-tokens", "-1"], "--max-tokens"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, named, capsys):
+    assert main(["chat", "hello", *arguments]) == 2
+    assert named in capsys.readouterr().err

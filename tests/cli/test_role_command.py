@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# A stand-in for the worker itself: everything around it is real.
+PROGRAM = """
+import sys, types
+stand_in = types.ModuleType("services.prefill.main")
+
+async def serve(config, stop):
+    print("port", config.port, flush=True)
+    await stop.wait()
+    {after}
+
+stand_in.serve = serve
+sys.modules["services.prefill.main"] = stand_in
+from services.cli.main import main
+sys.exit(main(["prefill", "--port", "0", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def start(after="pass", *arguments):
+        command = [sys.executable, "-c", PROGRAM.format(after=after), *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_service_finish(start, number):
+    process = start("print('drained', flush=True)")
+    assert process.stdout.readline() == "port 0\n"
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert out == "drained\n"
+    assert process.returncode == 0
+
+
+def test_a_second_signal_does_not_wait(start):
+    process = start("print('draining', flush=True); import asyncio; await asyncio.sleep(60)")
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "draining\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_the_configuration_is_logged_once_as_a_line_for_machines(start):
+    process = start()
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    (line,) = [json.loads(line) for line in err.splitlines()]
+    assert (line["event"], line["role"], line["port"]) == ("configuration", "prefill", 0)
+
+
+def test_an_error_of_the_service_is_one_line_and_a_status(start):
+    process = start("from services.common.errors import CheckpointError; raise CheckpointError('no weights')")
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert err.splitlines()[-1] == "perigee prefill: no weights"
+    assert process.returncode == 2
+
+
+def test_an_unknown_log_level_is_named(start):
+    process = start("pass", "--log-level", "LOUD")
+    _, err = process.communicate(timeout=20)
+    assert "log_level" in err
+    assert process.returncode == 2
