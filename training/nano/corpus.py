@@ -43,7 +43,7 @@ class Corpus:
 
     def role(self) -> str:
         """A word of the chat format with nothing in front of it, as behind a special token."""
-        return self._word("FORMAT_WORDS")
+        return self._word("ROLES")
 
     def talk(self) -> str:
         """A greeting, a question, a thought, an answer."""
