@@ -51,6 +51,11 @@ class NixlAgent:
         """See Agent."""
         return self._name
 
+    @property
+    def live_handles(self) -> int:
+        """Registrations, lists and transfers not released yet."""
+        return len(self._handles)
+
     def open(self) -> None:
         """See Agent. Raises ConfigError where the backend refuses its options."""
         # NIXL logs to stdout at INFO unless told otherwise before it is loaded.

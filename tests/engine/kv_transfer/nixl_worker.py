@@ -37,7 +37,8 @@ class Worker:
     def start(self, name: str, seed: int, blocks: int, block_bytes: int, pin: bool = True, **options):
         self.memory = pattern(seed, blocks, block_bytes)
         region = Region(RegionKind.KV, self.memory.ctypes.data, block_bytes, blocks)
-        self.thread = TransferThread(NixlAgent(name), [region], name, **options)
+        self.agent = NixlAgent(name)
+        self.thread = TransferThread(self.agent, [region], name, **options)
         report = self.thread.start()
         if pin:
             self.thread.pin_serving()
@@ -82,6 +83,9 @@ class Worker:
     def not_zero(self, blocks) -> int:
         """How many of the blocks something was written to."""
         return int(self.memory[blocks].any(axis=1).sum())
+
+    def live_handles(self) -> int:
+        return self.agent.live_handles
 
     def in_flight(self) -> int:
         return self.thread.in_flight()

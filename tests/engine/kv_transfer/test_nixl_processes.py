@@ -150,9 +150,10 @@ def test_two_thousand_reads_with_random_deadlines_are_each_answered_once_and_rig
 
 def test_five_thousand_reads_leave_no_memory_behind(reader, steady_source):
     reader.storm("steady", 5, 500, 8, False)
-    before = reader.resident_bytes()
+    before, handles = reader.resident_bytes(), reader.live_handles()
     tally = reader.storm("steady", 5, 5_000, 8, False)
     assert tally["done"] == 5_000
+    assert reader.live_handles() == handles
     assert reader.in_flight() == 0
     assert reader.resident_bytes() - before < 24 * 2**20
 

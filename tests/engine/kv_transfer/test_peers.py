@@ -104,6 +104,22 @@ def test_a_broken_connection_is_renewed_at_once_by_a_connect(reader, source, fab
     assert reader.read("source", [0], [0]).status() == "done"
 
 
+def test_a_broken_connection_is_renewed_only_after_its_flights_have_settled(reader, source, fabric):
+    fabric.held.add("source")
+    flying = reader.read("source", [0], [0])
+    time.sleep(0.05)
+    fabric.failing_posts["source"] = 1
+    assert reader.read("source", [1], [1]).status() == "failed"
+    future = reader.thread.connect(source.thread.offer())
+    lists = reader.agent.live_lists
+    time.sleep(0.05)
+    assert reader.agent.live_lists == lists
+    assert not future.done()
+    fabric.held.clear()
+    assert flying.status() == "done"
+    assert future.result(5).transport == "in-memory"
+
+
 def test_a_peer_that_stays_dead_fails_every_read_and_is_tried_again(reader, source, fabric):
     fabric.dead.add("source")
     assert reader.read("source", [0], [0]).status() == "failed"

@@ -196,11 +196,14 @@ def test_closing_lets_short_flights_land(reader, source, fabric, new_worker):
     fabric.held.add("source")
     read = patient.read("source", [0], [0])
     wait_until(lambda: patient.agent.live_transfers == 1)
+    order = []
+    close = patient.agent.close
+    patient.agent.close = lambda: (order.append(read.settled.is_set()), close())
     threading.Timer(0.05, fabric.held.clear).start()
     began = time.monotonic()
     patient.thread.close()
     assert time.monotonic() - began < 2.0
-    read.wait_settled()
+    assert order == [True]
 
 
 def test_a_defect_of_the_thread_still_answers_everybody(reader, source, monkeypatch):
