@@ -1,0 +1,44 @@
+"""Writes kimi-nano with random weights beside the tokenizer that is in the directory already.
+
+python -m training.nano.random_checkpoint --out models/kimi-nano
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from services.engine.model.config import ModelConfig
+from training.nano.architecture import generation_config, model_config, preprocessor_config
+from training.nano.random_weights import random_tensors
+from training.nano.shards import write_json, write_shards
+from training.nano.vocabulary import Vocabulary
+
+SEED = 20
+MAX_SHARD_BYTES = 3_000_000
+
+
+def write_checkpoint(directory: Path, seed: int = SEED) -> None:
+    """Everything but the tokenizer; the same bytes for the same tokenizer and seed."""
+    vocabulary = Vocabulary.from_dir(directory)
+    config = model_config(vocabulary)
+    for stale in directory.glob("model-*.safetensors"):
+        stale.unlink()
+    write_json(directory / "config.json", config)
+    write_json(directory / "generation_config.json", generation_config(vocabulary))
+    write_json(directory / "preprocessor_config.json", preprocessor_config())
+    tensors = random_tensors(ModelConfig.from_dict(config), vocabulary.ranks, seed)
+    write_shards(directory, tensors, MAX_SHARD_BYTES)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write kimi-nano with random weights.")
+    parser.add_argument("--out", type=Path, required=True, help="directory that holds the tokenizer's files")
+    parser.add_argument("--seed", type=int, default=SEED)
+    arguments = parser.parse_args()
+    write_checkpoint(arguments.out, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
