@@ -11,8 +11,9 @@ from perigee.v1 import decode_pb2_grpc, worker_pb2
 from services.common.errors import PerigeeError
 from services.common.metrics import new_registry
 from services.decode.config import DecodeConfig
-from services.decode.engine import DecodeEngine, DecodeLimits
+from services.decode.engine import DecodeEngine
 from services.decode.fetch import FetchOrder, FetchResult
+from services.decode.limits import DecodeLimits
 from services.decode.remote_prefill import RemotePrefill
 from services.decode.request import Prompt
 from services.decode.server import DecodeServicer

@@ -124,6 +124,7 @@ class Prompt:
     sequences: list[Sequence]
     table: BlockTable
     candidates: list[str]
+    address: str = ""
     state: PromptState = PromptState.WAITING
     hashes: list[bytes] = field(default_factory=list)
     computed: int = 0

@@ -62,6 +62,8 @@ class DecodeClient:
             handle = self._next_handle
             self._next_handle += 1
             self._outcomes[handle] = (outcome, n)
+            if self.failure is not None:
+                outcome.done.set()
         submit = decode_pb2.Submit(
             handle=handle,
             request_id=f"test-{handle}",
@@ -105,8 +107,9 @@ class DecodeClient:
                 for delta in response.deltas:
                     self._take(delta)
         except grpc.RpcError as error:
-            self.failure = error
-        for outcome, _ in self._outcomes.values():
+            with self._lock:
+                self.failure = error
+        for outcome, _ in list(self._outcomes.values()):
             outcome.done.set()
 
     def _take(self, delta: decode_pb2.SequenceDelta) -> None:

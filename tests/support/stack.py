@@ -92,7 +92,9 @@ class Stack:
 
     def metrics(self, role: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """The samples of a role's /metrics page by name and sorted labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_ports[role]}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_ports[role]}/metrics", timeout=10
+        ) as page:
             text = page.read().decode()
         return {
             (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -112,12 +114,18 @@ class Stack:
         """A role's counter without labels."""
         return int(self.metrics(role)[name, ()])
 
-    def wait_until_free(self, timeout_s: float, roles: tuple[str, ...] = ("prefill", "decode", "vision")) -> float:
+    def wait_until_free(
+        self, timeout_s: float, roles: tuple[str, ...] = ("prefill", "decode", "vision")
+    ) -> float:
         """Waits until no page of the roles is used, leased or quarantined; returns the seconds it took."""
         started = time.monotonic()
         while True:
             held = {
-                role: {state: count for state, count in self.pages(role).items() if state not in ("free", "cached")}
+                role: {
+                    state: count
+                    for state, count in self.pages(role).items()
+                    if state not in ("free", "cached")
+                }
                 for role in roles
             }
             elapsed = time.monotonic() - started

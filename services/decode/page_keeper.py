@@ -1,0 +1,89 @@
+"""Pages of a decode worker: the pool, the prefix cache and the bytes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from services.decode.request import Request
+from services.engine.kv_cache.block_table import BlockTable
+from services.engine.kv_cache.page_hash import chain_hashes
+from services.engine.kv_cache.page_pool import PageCounts, PagePool
+from services.engine.kv_cache.prefix_cache import PrefixCache
+from services.engine.kv_pages import PAGE_TOKENS
+from services.engine.media import media_spans
+
+
+class PageKeeper:
+    """What the engine does with pages, in its own words. Engine thread only."""
+
+    def __init__(self, kv_pages: torch.Tensor) -> None:
+        self._kv_pages = kv_pages
+        self._pool = PagePool(kv_pages.shape[0])
+        self._cache = PrefixCache(self._pool)
+
+    def new_table(self) -> BlockTable:
+        """An empty table."""
+        return BlockTable(self._pool, PAGE_TOKENS)
+
+    def reserve(
+        self, table: BlockTable, hashes: Sequence[bytes], num_tokens: int, headroom: int
+    ) -> int | None:
+        """Fills an empty table with room for `num_tokens`, cached pages first.
+
+        Returns how many leading tokens are cached. None, with nothing held, where fewer than the missing pages
+        plus `headroom` are available.
+        """
+        cached = self._cache.match(hashes)
+        missing = -(-num_tokens // PAGE_TOKENS) - len(cached)
+        if missing + headroom > self._pool.available():
+            self._pool.release(cached)
+            return None
+        table.adopt(cached)
+        table.ensure(num_tokens)
+        return len(cached) * PAGE_TOKENS
+
+    def fork(self, table: BlockTable, num_tokens: int) -> BlockTable:
+        """A table for another choice with the same first `num_tokens`. Raises PagesExhausted."""
+        fork, copies = table.fork(num_tokens)
+        for source, destination in copies:
+            self._kv_pages[destination].copy_(self._kv_pages[source])
+        return fork
+
+    def hashes(
+        self, request: Request, context: Sequence[int], num_tokens: int, known: Sequence[bytes]
+    ) -> list[bytes]:
+        """Hashes of the whole pages among the first `num_tokens` of a context, given those known so far."""
+        spans = media_spans(request.media, num_tokens)
+        return chain_hashes(context[:num_tokens], spans, request.cache_salt, PAGE_TOKENS, known)
+
+    def remember(self, hashes: Sequence[bytes], table: BlockTable, start: int, end: int) -> None:
+        """Makes the pages findable that became whole when tokens [start, end) were written."""
+        for block in range(self.whole_pages(start), self.whole_pages(end)):
+            self._cache.insert(hashes[block], table.pages[block])
+
+    @staticmethod
+    def whole_pages(num_tokens: int) -> int:
+        """How many pages `num_tokens` fill entirely."""
+        return num_tokens // PAGE_TOKENS
+
+    def quarantine(self, pages: Sequence[int]) -> None:
+        """A byte may still land in these."""
+        self._pool.quarantine(pages)
+
+    def settle(self, pages: Sequence[int]) -> None:
+        """None can any more."""
+        self._pool.settle(pages)
+
+    def flush(self) -> int:
+        """Drops cached pages nobody holds; returns how many."""
+        return self._cache.clear()
+
+    def counts(self) -> PageCounts:
+        """Pages by state."""
+        return self._pool.counts()
+
+    def check_integrity(self) -> None:
+        """Raises InternalError listing what is wrong."""
+        self._pool.check_integrity()

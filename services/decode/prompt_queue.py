@@ -1,0 +1,210 @@
+"""Prompts on their way to KV: the queue, the reservation of pages, and who computes what."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+
+from services.common.errors import MediaLost, PagesExhausted, PerigeeError, TransferFailed
+from services.decode.fetch import FetchOrder, FetchResult
+from services.decode.limits import DecodeLimits
+from services.decode.page_keeper import PageKeeper
+from services.decode.request import Prompt, PromptState, Request, Sequence
+
+
+class Outside(Protocol):
+    """What the engine asks of the event loop; all calls return at once, the answers come back as messages."""
+
+    def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
+        """Answered by `fetch_ended`, and by `pages_settled` where pages were left at risk."""
+
+    def stop_fetch(self, prompt: Prompt) -> None:
+        """The fetch shall end soon."""
+
+    def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
+        """Answered by `media_arrived` or `media_failed`."""
+
+
+class PromptQueue:
+    """Waiting and active prompts, first come, first served. Engine thread only."""
+
+    def __init__(self, keeper: PageKeeper, limits: DecodeLimits, outside: Outside) -> None:
+        self._keeper = keeper
+        self._limits = limits
+        self._outside = outside
+        self._waiting: deque[Prompt] = deque()
+        self._active: list[Prompt] = []
+
+    @property
+    def waiting(self) -> int:
+        """Prompts without pages."""
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        """Prompts with pages."""
+        return len(self._active)
+
+    def append(self, request: Request, sequences: list[Sequence]) -> None:
+        """Queues the prompt of a fresh request."""
+        self._waiting.append(self._prompt(request, sequences))
+
+    def append_front(self, sequence: Sequence) -> None:
+        """Queues a sequence that has lost its pages, or never got them, before everybody else."""
+        self._waiting.appendleft(self._prompt(sequence.request, [sequence]))
+
+    def of(self, request: Request) -> list[Prompt]:
+        """The prompts of a request."""
+        return [prompt for prompt in (*self._waiting, *self._active) if prompt.request is request]
+
+    def extending(self) -> Iterator[Prompt]:
+        """Those with tokens to be computed here now."""
+        return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
+
+    def admit(self, running: int) -> None:
+        """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences run."""
+        while self._waiting:
+            prompt = self._waiting[0]
+            occupied = running + sum(len(other.sequences) for other in self._active)
+            if occupied and occupied + len(prompt.sequences) > self._limits.max_running:
+                return
+            if not self._reserve(prompt, alone=not occupied):
+                return
+            self._waiting.popleft()
+            self._active.append(prompt)
+            self._proceed(prompt)
+
+    def take_complete(self) -> list[Prompt]:
+        """Prompts whose KV is complete; they are not the queue's any more, their tables the caller's."""
+        complete = [prompt for prompt in self.extending() if prompt.computed == prompt.num_tokens]
+        for prompt in complete:
+            self._active.remove(prompt)
+            prompt.state = PromptState.ENDED
+        return complete
+
+    def fork(self, prompt: Prompt) -> list[Sequence]:
+        """Gives every choice its table: full pages shared, the partial last page copied.
+
+        Returns the sequences that can run; choices for which pages are short queue up as prompts of their own.
+        """
+        first, *others = prompt.sequences
+        first.table, first.hashes = prompt.table, prompt.hashes
+        running = [first]
+        for sequence in others:
+            try:
+                sequence.table = self._keeper.fork(prompt.table, prompt.num_tokens)
+            except PagesExhausted:
+                self.append_front(sequence)
+                continue
+            sequence.hashes = list(prompt.hashes)
+            running.append(sequence)
+        return running
+
+    def leave(self, prompt: Prompt) -> None:
+        """A prompt that nobody needs any more lets go of its pages, or will when its fetch has ended."""
+        if prompt in self._waiting:
+            self._waiting.remove(prompt)
+        elif prompt in self._active:
+            self._active.remove(prompt)
+        if prompt.state is PromptState.FETCHING:
+            prompt.state = PromptState.STOPPING
+            self._outside.stop_fetch(prompt)
+        elif prompt.state is not PromptState.STOPPING:
+            prompt.table.free()
+            prompt.state = PromptState.ENDED
+
+    def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:
+        """No read of the fetch will be posted any more. Returns the error that ends the request, if one does."""
+        self._keeper.quarantine(result.pages_at_risk)
+        if result.error is None and prompt.state is PromptState.FETCHING:
+            self._note(prompt, result)
+            prompt.computed = prompt.num_tokens
+            self._keeper.remember(prompt.hashes, prompt.table, 0, prompt.computed)
+            self._proceed(prompt)
+            return None
+        prompt.table.free()
+        if prompt.state is PromptState.STOPPING:
+            prompt.state = PromptState.ENDED
+            return None
+        self._active.remove(prompt)
+        return self._try_elsewhere(prompt, result.error)
+
+    def media_arrived(self, prompt: Prompt, embeddings: dict[int, torch.Tensor]) -> None:
+        """The media asked for: rows [num_tokens, hidden] by index."""
+        if prompt.state is PromptState.NEEDS_MEDIA:
+            prompt.request.embeddings.update(embeddings)
+            prompt.state = PromptState.EXTENDING
+
+    def _prompt(self, request: Request, sequences: list[Sequence]) -> Prompt:
+        return Prompt(request, sequences, self._keeper.new_table(), list(request.prefill_addresses))
+
+    def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
+        """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing held,
+        where pages are short.
+
+        Headroom is asked for only beside others: alone, a prompt that just fits must not wait for ever.
+        """
+        request = prompt.request
+        headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
+        prompt.hashes = self._keeper.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
+        cached = self._keeper.reserve(prompt.table, prompt.hashes, len(prompt.context), headroom)
+        if cached is None:
+            return False
+        prompt.computed = cached
+        if not request.stats_sent:
+            request.stats.cached_tokens = cached
+        return True
+
+    def _proceed(self, prompt: Prompt) -> None:
+        """Decides where the uncached part of a prompt is computed, and starts that."""
+        uncached = prompt.num_tokens - prompt.computed
+        if uncached > self._limits.local_prefill_tokens and prompt.candidates:
+            prompt.state = PromptState.FETCHING
+            self._outside.start_fetch(prompt, self._order(prompt))
+            return
+        missing = prompt.missing_media()
+        if missing:
+            prompt.state = PromptState.NEEDS_MEDIA
+            self._outside.start_media(prompt, missing)
+        else:
+            prompt.state = PromptState.EXTENDING
+
+    def _order(self, prompt: Prompt) -> FetchOrder:
+        """Takes the next candidate."""
+        request = prompt.request
+        prompt.address = prompt.candidates.pop(0)
+        cached_pages = self._keeper.whole_pages(prompt.computed)
+        return FetchOrder(
+            address=prompt.address,
+            request_id=request.request_id,
+            token_ids=tuple(prompt.context[:-1]),
+            media=request.media,
+            cache_salt=request.cache_salt,
+            cached_pages=cached_pages,
+            pages=tuple(prompt.table.pages[cached_pages : prompt.num_blocks]),
+        )
+
+    def _note(self, prompt: Prompt, result: FetchResult) -> None:
+        """Puts a good fetch into the request's stats, unless they have been told."""
+        request = prompt.request
+        if not request.stats_sent:
+            request.stats.prefill_address = prompt.address
+            request.stats.prefill_cached_tokens = max(0, result.cached_tokens - prompt.computed)
+            request.stats.transfer_bytes = result.bytes_read
+            request.stats.transfer_bytes_before_done = result.bytes_before_done
+            request.stats.transfer_tail_s = result.tail_s
+
+    def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
+        """After a failed fetch: the next candidate, the same one once more after a bad transfer, or the end."""
+        if isinstance(error, TransferFailed) and not prompt.retried:
+            prompt.retried = True
+            prompt.candidates.append(prompt.address)
+        if prompt.candidates and not isinstance(error, MediaLost):
+            prompt.state = PromptState.WAITING
+            self._waiting.appendleft(prompt)
+            return None
+        prompt.state = PromptState.ENDED
+        return error
