@@ -1,0 +1,40 @@
+# Everything a contributor types. `make` alone lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.set-up
+
+.PHONY: help setup run test check fix protos clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+
+setup: $(STAMP) ## make .venv with all that running and testing needs
+
+$(STAMP): pyproject.toml scripts/setup
+	PYTHON=$(PYTHON) scripts/setup
+	@touch $@
+
+run: $(STAMP) ## start the suite here and keep it running until Ctrl-C (options: ARGS="--http-port 8080")
+	@$(BIN)/perigee run $(ARGS)
+
+test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	scripts/protos --check
+
+fix: $(STAMP) ## format, and fix what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(STAMP) ## generate the Python code of protos/ again
+	scripts/protos
+
+clean: ## remove the virtual environment, caches and logs
+	rm -rf .venv .run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
