@@ -42,7 +42,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     async def Encode(
         self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeResponse:
-        content_hash = hashlib.sha256(request.image).digest()
+        content_hash = await asyncio.to_thread(sha256, request.image)
         # A wrong hash would put one image's embedding under another's name, here and in prefix caches.
         if request.content_hash and request.content_hash != content_hash:
             raise InvalidRequest("content_hash is not the SHA-256 of image", "content_hash")
@@ -101,6 +101,11 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         if any(len(content_hash) != HASH_BYTES for content_hash in start.content_hashes):
             raise InvalidRequest(f"a content hash is not {HASH_BYTES} bytes long", "content_hashes")
         return list(start.content_hashes)
+
+
+def sha256(data: bytes) -> bytes:
+    """32 bytes; some milliseconds for a large image, so not for the event loop."""
+    return hashlib.sha256(data).digest()
 
 
 def granted(lease: Lease, embeddings: Sequence[Embedding]) -> vision_pb2.EmbeddingLeaseResponse:

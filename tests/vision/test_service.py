@@ -19,13 +19,12 @@ from services.common.errors import InvalidRequest
 from services.common.rpc.status import from_rpc_error
 from services.engine.weights.vision import load_vision_model
 from services.vision.preprocess import preprocess_image
-
-from .client import HERE, Vision
-from .tiny_checkpoint import write_checkpoint
+from tests.vision.client import HERE, Vision
+from tests.vision.tiny_checkpoint import write_checkpoint
 
 PAGES = 8
-HOLD_S = 0.4
-LEASE_S = 2.0
+HOLD_S = 1.0
+LEASE_S = 3.0
 SETTINGS = {
     "embedding_pages": PAGES,
     "hold_ms": int(HOLD_S * 1000),
