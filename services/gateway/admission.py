@@ -1,0 +1,110 @@
+"""Who may come in: a bound on the requests in flight, checked before any work is spent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.common.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PerigeeError,
+    Unavailable,
+)
+from services.gateway.metrics import GatewayMetrics
+
+
+class Ticket:
+    """One admitted request: when it came, and the moments of its tokens."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self.started = time.monotonic()
+        self._metrics = metrics
+        self._last: dict[int, float] = {}
+        metrics.waiting.inc()
+
+    def tokens(self, choice: int) -> None:
+        """Notes that tokens of a choice have arrived."""
+        now = time.monotonic()
+        if not self._last:
+            self._metrics.waiting.dec()
+            self._metrics.running.inc()
+            self._metrics.first_token.observe(now - self.started)
+        if choice in self._last:
+            self._metrics.between_tokens.observe(now - self._last[choice])
+        self._last[choice] = now
+
+    def end(self) -> None:
+        """Called once, by Admission."""
+        (self._metrics.running if self._last else self._metrics.waiting).dec()
+
+
+class Admission:
+    """Counts requests of every door. Used on the event loop only."""
+
+    def __init__(self, limit: int, metrics: GatewayMetrics) -> None:
+        self._limit = limit
+        self._metrics = metrics
+        self._inside = 0
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def enter(self, door: str) -> Iterator[Ticket]:
+        """Admits one request for the length of the block and counts how it ended.
+
+        Raises Overloaded at the limit and Unavailable once closed.
+        """
+        try:
+            self._check()
+            ticket = Ticket(self._metrics)
+            self._inside += 1
+            self._idle.clear()
+            try:
+                yield ticket
+            finally:
+                ticket.end()
+                self._inside -= 1
+                if not self._inside:
+                    self._idle.set()
+        except BaseException as error:
+            self._metrics.requests.labels(door, _outcome(error)).inc()
+            raise
+        self._metrics.requests.labels(door, "ok").inc()
+
+    def close(self) -> None:
+        """Admits nothing from now on."""
+        self._closed = True
+
+    async def idle(self) -> None:
+        """Returns when no request is inside."""
+        await self._idle.wait()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("the gateway is shutting down")
+        if self._inside >= self._limit:
+            raise Overloaded(
+                f"{self._inside} requests are in flight, the limit; retry later", retry_after_s=1.0
+            )
+
+
+def _outcome(error: BaseException) -> str:
+    """The `outcome` label. What is no error of ours and not an ordinary exception is a caller gone."""
+    if isinstance(error, InvalidRequest | NotFound):
+        return "invalid"
+    if isinstance(error, Overloaded):
+        return "overloaded"
+    if isinstance(error, Unavailable):
+        return "unavailable"
+    if isinstance(error, DeadlineExceeded):
+        return "deadline"
+    if isinstance(error, Cancelled) or not isinstance(error, Exception):
+        return "cancelled"
+    return "error" if isinstance(error, PerigeeError) else "defect"

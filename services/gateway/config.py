@@ -1,0 +1,92 @@
+"""What a gateway is told at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.common.errors import ConfigError
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Settings of one gateway process; lists are comma-separated text in flags, variables and files alike."""
+
+    model: str = field(
+        default="models/kimi-nano",
+        metadata={"help": "checkpoint directory; only config.json and the tokenizer files are read"},
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "address both servers bind to"})
+    http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
+    grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    vision: str = field(
+        default="127.0.0.1:50051", metadata={"help": "vision workers, host:port,…; empty: text only"}
+    )
+    prefill: str = field(
+        default="127.0.0.1:50052",
+        metadata={"help": "prefill workers, host:port,…; empty: decode computes prompts"},
+    )
+    decode: str = field(
+        default="127.0.0.1:50053", metadata={"help": "decode workers, host:port,…; at least one"}
+    )
+    served_model_name: str = field(
+        default="",
+        metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
+    )
+    max_concurrent_requests: int = field(
+        default=512,
+        metadata={"help": "requests in flight; more are refused at once with 429 / RESOURCE_EXHAUSTED"},
+    )
+    max_body_bytes: int = field(
+        default=64 << 20, metadata={"help": "largest request body or gRPC message, bytes"}
+    )
+    max_images: int = field(default=32, metadata={"help": "most images in one request"})
+    max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
+    max_image_pixels: int = field(default=50_000_000, metadata={"help": "largest image, width x height"})
+    request_timeout_seconds: float = field(
+        default=3600.0, metadata={"help": "a request's whole time, seconds"}
+    )
+    encode_timeout_seconds: float = field(default=60.0, metadata={"help": "one image's encoding, seconds"})
+    grace_seconds: float = field(
+        default=30.0, metadata={"help": "how long running requests may go on after SIGTERM, seconds"}
+    )
+
+    def __post_init__(self) -> None:
+        if not _split(self.decode):
+            raise ConfigError("decode: name at least one decode worker, host:port")
+        for key in ("vision", "prefill", "decode"):
+            for address in _split(getattr(self, key)):
+                host, _, port = address.rpartition(":")
+                if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                    raise ConfigError(f"{key}: {address!r} is not host:port")
+        for key in ("http_port", "grpc_port"):
+            if not 0 <= getattr(self, key) < 65536:
+                raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
+        for key in (
+            "max_concurrent_requests", "max_body_bytes", "max_images", "max_image_bytes", "max_image_pixels",
+            "request_timeout_seconds", "encode_timeout_seconds",
+        ):  # fmt: skip
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")
+        if self.grace_seconds < 0:
+            raise ConfigError(f"grace_seconds: must not be negative, is {self.grace_seconds}")
+
+    @property
+    def vision_addresses(self) -> tuple[str, ...]:
+        return _split(self.vision)
+
+    @property
+    def prefill_addresses(self) -> tuple[str, ...]:
+        return _split(self.prefill)
+
+    @property
+    def decode_addresses(self) -> tuple[str, ...]:
+        return _split(self.decode)
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Configured names, primary first; empty when none was given."""
+        return _split(self.served_model_name)

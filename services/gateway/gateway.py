@@ -1,0 +1,141 @@
+"""One gateway: its parts put together, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import structlog
+from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
+from starlette.applications import Starlette
+
+from services.common.metrics import new_registry
+from services.common.rpc.channel import open_channel
+from services.common.rpc.server import Health, add_health, bind, build_server
+from services.gateway.admission import Admission
+from services.gateway.config import GatewayConfig
+from services.gateway.http.app import build_app
+from services.gateway.http.chat import ChatEndpoint
+from services.gateway.http.health import HealthPage
+from services.gateway.http.metrics_page import MetricsPage
+from services.gateway.http.models import ModelPages
+from services.gateway.http.server import HttpServer
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.encoding import VisionStage
+from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.rendering import Renderer
+from services.gateway.router import Router
+from services.gateway.rpc.admin import AdminServicer
+from services.gateway.rpc.chat import ChatServicer
+from services.gateway.rpc.generation import GenerationServicer
+from services.gateway.rpc.models import ModelServicer
+from services.gateway.served_model import ServedModel
+from services.gateway.workers.pool import WorkerPool
+
+log = structlog.get_logger()
+
+_SERVICES = tuple(
+    f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService", "AdminService")
+)
+_HEALTH_POLL_S = 0.2
+
+
+class Gateway:
+    """Made on the event loop; `start` binds both doors, `stop` drains and closes everything.
+
+    Raises CheckpointError when the checkpoint directory lacks what the gateway needs, ConfigError when a port
+    is taken.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._model = ServedModel.from_dir(
+            Path(config.model), config.served_names, bool(config.vision_addresses)
+        )
+        self.pool = WorkerPool(
+            config.vision_addresses, config.prefill_addresses, config.decode_addresses, open_channel
+        )
+        self._metrics = GatewayMetrics(new_registry("gateway"))
+        self._admission = Admission(config.max_concurrent_requests, self._metrics)
+        self._pipeline = self._build_pipeline()
+        self._http = HttpServer(self._build_app(), config.host, config.http_port)
+        self._grpc = build_server(max_message_bytes=config.max_body_bytes)
+        self._add_servicers(self._grpc)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.grpc_port = 0
+
+    @property
+    def http_port(self) -> int:
+        """The REST port, known once started."""
+        return self._http.port
+
+    async def start(self) -> None:
+        """Watches the workers and opens both doors; requests before the workers are up get 503."""
+        health = await add_health(self._grpc, _SERVICES)
+        self.grpc_port = bind(self._grpc, self._config.host, self._config.grpc_port, "--grpc-port")
+        self.pool.start()
+        await self._grpc.start()
+        await self._http.start()
+        self._tasks.append(asyncio.create_task(self._follow_health(health)))
+        log.info(
+            "gateway ready",
+            http=f"{self._config.host}:{self.http_port}",
+            grpc=f"{self._config.host}:{self.grpc_port}",
+            models=",".join(self._model.names),
+        )
+
+    async def stop(self) -> None:
+        """Admits nothing more, lets what runs finish for up to `grace_seconds`, then cancels it."""
+        self._admission.close()
+        try:
+            async with asyncio.timeout(self._config.grace_seconds):
+                await self._admission.idle()
+        except TimeoutError:
+            log.warning("requests cut off", seconds=self._config.grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.stop()
+        await self._grpc.stop(grace=0)
+        await self.pool.stop()
+
+    def _build_pipeline(self) -> Pipeline:
+        config = self._config
+        limits = ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels)
+        router = Router(self.pool)
+        return Pipeline(
+            model=self._model,
+            pool=self.pool,
+            router=router,
+            renderer=Renderer(self._model.tokenizer, limits),
+            vision=VisionStage(router, config.encode_timeout_seconds),
+            timeout_s=config.request_timeout_seconds,
+        )
+
+    def _build_app(self) -> Starlette:
+        return build_app(
+            chat=ChatEndpoint(self._pipeline, self._admission, self._config.max_body_bytes),
+            models=ModelPages(self._model),
+            health=HealthPage(self.pool),
+            metrics=MetricsPage(self._metrics, self.pool),
+        )
+
+    def _add_servicers(self, server: grpc.aio.Server) -> None:
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, self._admission), server)
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(
+            GenerationServicer(self._pipeline, self._admission, self._model), server
+        )
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.pool), server)
+
+    async def _follow_health(self, health: Health) -> None:
+        """Keeps grpc.health.v1 saying what GET /health says."""
+        serving: bool | None = None
+        while True:
+            now = not self.pool.missing_roles()
+            if now != serving:
+                await (health.set_serving() if now else health.set_not_serving())
+                serving = now
+            await asyncio.sleep(_HEALTH_POLL_S)

@@ -1,0 +1,51 @@
+"""The REST door: its routes, and what is answered outside of them."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services.common.errors import PerigeeError
+from services.common.http_errors import to_http
+from services.gateway.http.chat import ChatEndpoint
+from services.gateway.http.errors import answer_of, envelope
+from services.gateway.http.health import HealthPage
+from services.gateway.http.metrics_page import MetricsPage
+from services.gateway.http.models import ModelPages
+
+
+def build_app(chat: ChatEndpoint, models: ModelPages, health: HealthPage, metrics: MetricsPage) -> Starlette:
+    """The ASGI application. An Authorization header is accepted and ignored: authentication is off."""
+    routes = [
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/models", models.index),
+        Route("/v1/models/{name:path}", models.show),
+        Route("/health", health.show),
+        Route("/metrics", metrics.show),
+    ]
+    return Starlette(
+        routes=routes,
+        exception_handlers={PerigeeError: _perigee_error, HTTPException: _http_exception, Exception: _defect},
+    )
+
+
+async def _perigee_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PerigeeError)
+    answer = answer_of(error)
+    return JSONResponse(answer.body, answer.status, answer.headers)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """Unknown routes and methods."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code)
+    return JSONResponse(envelope(message, code), error.status_code, error.headers)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    answer = to_http(error)
+    return JSONResponse(answer.body, answer.status)

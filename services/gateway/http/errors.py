@@ -1,0 +1,25 @@
+"""What this door adds to the common error table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from services.common.errors import InvalidRequest, PerigeeError
+from services.common.http_errors import HttpError, to_http
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is longer than this gateway takes: 413."""
+
+    reason = "BODY_TOO_LARGE"
+
+
+def answer_of(error: PerigeeError) -> HttpError:
+    """Status, headers and OpenAI error object."""
+    answer = to_http(error)
+    return dataclasses.replace(answer, status=413) if isinstance(error, BodyTooLarge) else answer
+
+
+def envelope(message: str, code: str | None) -> dict[str, object]:
+    """An OpenAI error object for what is no error of ours: unknown routes and methods."""
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}

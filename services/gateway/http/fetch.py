@@ -1,0 +1,34 @@
+"""A small HTTP GET, enough to read a worker's metrics page."""
+
+from __future__ import annotations
+
+import asyncio
+
+_MOST_BYTES = 8 << 20
+
+
+async def fetch_text(host: str, port: int, path: str, timeout_s: float) -> str:
+    """The body of an HTTP/1.0 GET as text.
+
+    Raises OSError: not reachable, not answered with 200, longer than 8 MiB. TimeoutError after `timeout_s`.
+    """
+    async with asyncio.timeout(timeout_s):
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nAccept: text/plain\r\n\r\n".encode())
+            head, _, body = (await _read_all(reader)).partition(b"\r\n\r\n")
+        finally:
+            writer.close()
+    status = head.split(b" ", 2)[1:2]
+    if status != [b"200"]:
+        raise OSError(f"{host}:{port}{path} answered {head[:80]!r}")
+    return body.decode()
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    data = bytearray()
+    while block := await reader.read(1 << 16):
+        data += block
+        if len(data) > _MOST_BYTES:
+            raise OSError(f"the page is longer than {_MOST_BYTES} bytes")
+    return bytes(data)

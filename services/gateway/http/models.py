@@ -1,0 +1,34 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from services.gateway.served_model import ServedModel
+
+
+class ModelPages:
+    """Every served name is a model of its own, as OpenAI's clients expect."""
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    async def index(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._entry(name) for name in self._model.names]})
+
+    async def show(self, request: Request) -> Response:
+        """Raises ModelNotFound. Names may hold slashes."""
+        return JSONResponse(self._entry(self._model.resolve(request.path_params["name"])))
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._model.created,
+            "owned_by": "perigee",
+            "root": self._model.names[0],
+            "max_model_len": self._model.context_length,
+        }

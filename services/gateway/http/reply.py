@@ -1,0 +1,60 @@
+"""One HTTP answer: a JSON document, or server-sent events; and in both cases a way to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.types import Send
+
+from services.common.errors import PerigeeError
+from services.gateway.http.errors import answer_of
+
+
+class Reply:
+    """Writes to the client. `started` says whether the status is already sent, so that only an event can tell
+    of a failure."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.started = False
+
+    async def json(
+        self, document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """The whole answer."""
+        body = orjson.dumps(document)
+        await self._head(status, "application/json", {"content-length": str(len(body)), **(headers or {})})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_events(self) -> None:
+        """Status and headers of an event stream."""
+        await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
+
+    async def event(self, document: dict[str, Any]) -> None:
+        """One `data:` line."""
+        await self._data(orjson.dumps(document), more=True)
+
+    async def end_events(self) -> None:
+        """OpenAI's end mark."""
+        await self._data(b"[DONE]", more=False)
+
+    async def fail(self, error: PerigeeError) -> None:
+        """The error object, as the answer or, mid-stream, as the last event."""
+        answer = answer_of(error)
+        if self.started:
+            await self._data(orjson.dumps(answer.body), more=False)
+        else:
+            await self.json(answer.body, answer.status, answer.headers)
+
+    async def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+        self.started = True
+        fields = {"content-type": content_type, **headers}
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+
+    async def _data(self, data: bytes, *, more: bool) -> None:
+        await self._send(
+            {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": more}
+        )

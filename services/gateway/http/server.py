@@ -1,0 +1,78 @@
+"""uvicorn beside other servers of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from services.common.errors import ConfigError
+
+_BACKLOG = 2048
+
+
+class _Uvicorn(uvicorn.Server):
+    """Says when it listens; and leaves signals to the process, whose other servers need them too."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class HttpServer:
+    """Serves an ASGI application; `start` returns once it listens, `stop` once every connection is closed."""
+
+    def __init__(self, app: Starlette, host: str, port: int) -> None:
+        self._host, self._wanted = host, port
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Uvicorn(config)
+        self._task: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Raises ConfigError naming the address when it cannot be bound."""
+        listener = self._bind()
+        self.port = listener.getsockname()[1]
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+        await self._server.listening.wait()
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._host, self._wanted))
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"cannot listen on {self._host}:{self._wanted}: {error.strerror or error};"
+                " choose another port with --http-port"
+            ) from error
+        listener.setblocking(False)
+        return listener

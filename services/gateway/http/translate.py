@@ -1,0 +1,127 @@
+"""A chat body as the pipeline's request."""
+
+from __future__ import annotations
+
+from services.common.errors import InvalidRequest
+from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall
+from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody
+from services.gateway.http.unsupported import refuse_unsupported
+from services.gateway.pipeline.images import ImageSource
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
+from services.gateway.pipeline.roles import template_role
+from services.gateway.sampling import FieldName, SamplingOptions
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+def request_from_body(body: ChatBody) -> GenerationRequest:
+    """Raises InvalidRequest or UnsupportedValue naming the field."""
+    refuse_unsupported(body)
+    images: list[ImageSource] = []
+    messages = tuple(
+        _message(message, f"messages[{index}]", images) for index, message in enumerate(body.messages)
+    )
+    tools = tuple(body.tools or ()) if body.tool_choice != "none" else ()
+    return GenerationRequest(
+        model=body.model or "",
+        prompt=ChatPrompt(Conversation(messages, tools, _thinking(body)), tuple(images)),
+        sampling=_sampling(body),
+        field_name=_field_name(body),
+        prompt_param="messages",
+        cache_salt=body.cache_salt or "",
+    )
+
+
+def _message(body: MessageBody, param: str, images: list[ImageSource]) -> Message:
+    content: tuple[Part, ...] = ()
+    if isinstance(body.content, str):
+        content = (TextPart(body.content),)
+    elif body.content is not None:
+        content = tuple(
+            _part(part, f"{param}.content[{index}]", images) for index, part in enumerate(body.content)
+        )
+    return Message(
+        role=template_role(body.role, f"{param}.role"),
+        content=content,
+        name=body.name or "",
+        reasoning_content=body.reasoning_content or "",
+        tool_calls=tuple(_tool_call(call) for call in body.tool_calls or ()),
+        tool_call_id=body.tool_call_id or "",
+    )
+
+
+def _part(part: PartBody, param: str, images: list[ImageSource]) -> Part:
+    if part.type == "text":
+        if part.text is None:
+            raise InvalidRequest("a text part needs text", f"{param}.text")
+        return TextPart(part.text)
+    if part.type == "image_url":
+        if part.image_url is None:
+            raise InvalidRequest("an image_url part needs image_url", f"{param}.image_url")
+        bare = isinstance(part.image_url, str)
+        url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+        images.append(ImageSource(url, f"{param}.image_url" if bare else f"{param}.image_url.url"))
+        return ImagePart()
+    raise InvalidRequest(f"part type {part.type!r} is not one of 'text', 'image_url'", f"{param}.type")
+
+
+def _tool_call(call: ToolCallBody) -> ToolCall:
+    return ToolCall(id=call.id or "", name=call.function.name, arguments=call.function.arguments)
+
+
+def _thinking(body: ChatBody) -> bool:
+    """Any of the three switches turns thinking off: engines' kwargs, Moonshot's object, OpenAI's effort."""
+    if body.thinking is not None and body.thinking.type not in ("enabled", "disabled"):
+        raise InvalidRequest(
+            f"thinking.type is {body.thinking.type!r}; it is 'enabled' or 'disabled'", "thinking.type"
+        )
+    if body.reasoning_effort is not None and body.reasoning_effort not in _EFFORTS:
+        raise InvalidRequest(f"reasoning_effort is not one of {', '.join(_EFFORTS)}", "reasoning_effort")
+    off = (
+        body.chat_template_kwargs is not None and body.chat_template_kwargs.thinking is False,
+        body.thinking is not None and body.thinking.type == "disabled",
+        body.reasoning_effort == "none",
+    )
+    return not any(off)
+
+
+def _sampling(body: ChatBody) -> SamplingOptions:
+    limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    return SamplingOptions(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        # -1 is how the engines' clients spell "no limit".
+        top_k=0 if body.top_k in (None, -1) else body.top_k or 0,
+        min_p=body.min_p or 0.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias=_logit_bias(body.logit_bias or {}),
+        seed=_seed(body.seed),
+        n=1 if body.n is None else body.n,
+        max_tokens=limit,
+        min_tokens=body.min_tokens or 0,
+        ignore_eos=bool(body.ignore_eos),
+        stop_token_ids=tuple(body.stop_token_ids or ()),
+        stop=tuple(stop),
+        logprobs=bool(body.logprobs),
+        top_logprobs=body.top_logprobs or 0,
+    )
+
+
+def _seed(seed: int | None) -> int | None:
+    """OpenAI's seed is a signed 64-bit number; the key of the generator is unsigned."""
+    return seed + (1 << 64) if seed is not None and -(1 << 63) <= seed < 0 else seed
+
+
+def _logit_bias(given: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token_id): bias for token_id, bias in given.items()}
+    except ValueError as error:
+        raise InvalidRequest(f"the keys of logit_bias are token ids: {error}", "logit_bias") from error
+
+
+def _field_name(body: ChatBody) -> FieldName:
+    renamed = {} if body.max_completion_tokens is None else {"max_tokens": "max_completion_tokens"}
+    return lambda name: renamed.get(name, name)

@@ -1,0 +1,45 @@
+"""The gateway's own numbers."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_BETWEEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class GatewayMetrics:
+    """Registers its families with `registry`; one per gateway."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.running = Gauge(
+            "perigee_requests_running", "Requests whose tokens are coming", registry=registry
+        )
+        self.waiting = Gauge(
+            "perigee_requests_waiting", "Requests admitted that have no token yet", registry=registry
+        )
+        self.requests = Counter(
+            "perigee_requests",
+            "Requests ended, by door (rest, grpc) and outcome",
+            ["door", "outcome"],
+            registry=registry,
+        )
+        self.first_token = Histogram(
+            "perigee_time_to_first_token_seconds",
+            "From admission to the first token",
+            buckets=_FIRST_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self.between_tokens = Histogram(
+            "perigee_inter_token_latency_seconds",
+            "Between two deltas of one choice",
+            buckets=_BETWEEN_BUCKETS,
+            registry=registry,
+        )
+        self.unreachable_pages = Counter(
+            "perigee_worker_metrics_unreachable",
+            "Times a worker's metrics page could not be gathered",
+            ["worker"],
+            registry=registry,
+        )

@@ -1,0 +1,79 @@
+"""The vision stage: every image of a prompt at once, each by content hash, once more elsewhere if need be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import grpc
+from perigee.v1 import vision_pb2, vision_pb2_grpc
+
+from services.common.errors import (
+    Incompatible,
+    InvalidRequest,
+    Overloaded,
+    PerigeeError,
+    Unavailable,
+)
+from services.common.rpc.status import from_rpc_error
+from services.gateway.pipeline.images import PromptImage
+from services.gateway.router import Router
+from services.gateway.workers.link import WorkerLink
+
+
+class VisionStage:
+    """Asks vision workers for embeddings; cancelling it cancels every call it has open."""
+
+    def __init__(self, router: Router, timeout_s: float) -> None:
+        self._router = router
+        self._timeout_s = timeout_s
+
+    async def encode(self, images: Iterable[PromptImage]) -> dict[bytes, vision_pb2.MediaRef]:
+        """Where each image's embedding is, by content hash; offsets are left unset.
+
+        Raises InvalidRequest naming the image's field, Overloaded, Unavailable, Incompatible when the worker
+        counts rows otherwise, or DeadlineExceeded. The first failure cancels the others.
+        """
+        distinct = {image.content_hash: image for image in images}
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {key: group.create_task(self._encode(image)) for key, image in distinct.items()}
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return {key: task.result() for key, task in tasks.items()}
+
+    async def _encode(self, image: PromptImage) -> vision_pb2.MediaRef:
+        candidates = self._router.vision(image.content_hash)
+        try:
+            return await self._ask(candidates[0], image)
+        except (Unavailable, Overloaded):
+            # A lone worker gets the second attempt too: it may have been restarted meanwhile.
+            return await self._ask(candidates[min(1, len(candidates) - 1)], image)
+
+    async def _ask(self, link: WorkerLink, image: PromptImage) -> vision_pb2.MediaRef:
+        request = vision_pb2.EncodeRequest(image=image.data, content_hash=image.content_hash)
+        link.note_sent()
+        try:
+            answer = await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(
+                request, timeout=self._timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            raise _named(from_rpc_error(error), link.address, image.param) from error
+        if answer.num_tokens != image.num_tokens:
+            raise Incompatible(
+                f"vision worker {link.address} gives {answer.num_tokens} rows for an image of"
+                f" {image.num_tokens} pads"
+            )
+        return vision_pb2.MediaRef(
+            content_hash=image.content_hash,
+            num_tokens=answer.num_tokens,
+            address=link.address,
+            incarnation=answer.incarnation,
+        )
+
+
+def _named(error: PerigeeError, address: str, param: str) -> PerigeeError:
+    """The same failure, naming the caller's field where it is the caller's fault, else the worker."""
+    if isinstance(error, InvalidRequest):
+        return type(error)(error.message, param)
+    return type(error)(f"vision worker {address}: {error.message}")

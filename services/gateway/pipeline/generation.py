@@ -1,0 +1,69 @@
+"""One submitted request: the tokens of its choices, turned into deltas of text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from perigee.v1 import decode_pb2, sampling_pb2
+
+from services.gateway.admission import Ticket
+from services.gateway.pipeline.answer import Answer, fold
+from services.gateway.pipeline.choice import ChoiceDecoder
+from services.gateway.pipeline.events import ChoiceDelta, Completion
+from services.gateway.workers.token_stream import TokenStream
+
+
+class Generation:
+    """Iterate once, to the end; then `usage` is complete. Made by Pipeline.open, which also ends it.
+
+    A choice that met a stop string is over at once: what the worker still sends for it is dropped. The worker
+    is told to stop when the last choice is over.
+    """
+
+    def __init__(
+        self,
+        head: Completion,
+        stream: TokenStream,
+        choices: list[ChoiceDecoder],
+        prompt_tokens: int,
+        ticket: Ticket,
+    ) -> None:
+        self.head = head
+        self._stream = stream
+        self._choices = choices
+        self._prompt_tokens = prompt_tokens
+        self._ticket = ticket
+        self._cached_tokens = 0
+
+    @property
+    def usage(self) -> sampling_pb2.Usage:
+        """Token accounting so far."""
+        return sampling_pb2.Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=sum(choice.completion_tokens for choice in self._choices),
+            cached_tokens=min(self._cached_tokens, self._prompt_tokens),
+            reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
+        )
+
+    async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
+        """The deltas, in the order the worker sent them; raises what the request failed with."""
+        while not all(choice.finished for choice in self._choices):
+            delta = await self._stream.next()
+            self._note(delta)
+            choice = self._choices[delta.choice]
+            if choice.finished:
+                continue
+            news = choice.feed(delta)
+            if news is not None:
+                yield news
+
+    async def answer(self) -> Answer:
+        """The whole answer."""
+        choices = await fold(aiter(self), len(self._choices))
+        return Answer(choices, self.usage)
+
+    def _note(self, delta: decode_pb2.SequenceDelta) -> None:
+        if delta.token_ids:
+            self._ticket.tokens(delta.choice)
+        if delta.HasField("stats"):
+            self._cached_tokens = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens

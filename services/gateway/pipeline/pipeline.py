@@ -1,0 +1,106 @@
+"""The one way from a request to its text, whatever the door: validate, render, encode, submit, decode."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from perigee.v1 import decode_pb2
+
+from services.common.errors import DeadlineExceeded
+from services.common.ids import completion_id, request_id
+from services.gateway.admission import Ticket
+from services.gateway.pipeline.choice import ChoiceDecoder
+from services.gateway.pipeline.encoding import VisionStage
+from services.gateway.pipeline.events import Completion
+from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.limits import check_request, token_budget
+from services.gateway.pipeline.rendering import Prompt, Renderer
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
+from services.gateway.router import Router
+from services.gateway.sampling import resolve
+from services.gateway.served_model import ServedModel
+from services.gateway.workers.pool import WorkerPool
+
+
+class Pipeline:
+    """Stages injected by the constructor; holds no request."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        pool: WorkerPool,
+        router: Router,
+        renderer: Renderer,
+        vision: VisionStage,
+        timeout_s: float,
+    ) -> None:
+        self._model = model
+        self._pool = pool
+        self._router = router
+        self._renderer = renderer
+        self._vision = vision
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def open(self, request: GenerationRequest, ticket: Ticket) -> AsyncIterator[Generation]:
+        """Submits a request and gives its generation for the length of the block.
+
+        Leaving the block, for whatever reason, cancels what still runs for it on any worker. Raises the
+        InvalidRequest family before any worker is asked; later Overloaded, Unavailable, DeadlineExceeded.
+        """
+        timeout_s = min(self._timeout_s, request.timeout_s or self._timeout_s)
+        deadline = time.monotonic() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                name = self._model.resolve(request.model)
+                check_request(request, self._model)
+                prompt = await self._renderer.render(request)
+                budget = token_budget(
+                    request, len(prompt.token_ids), self._model.context(self._pool.context_length())
+                )
+                submit = await self._prepare(request, prompt, budget, deadline)
+                worker = self._router.decode()
+                stream = worker.session.submit(submit)
+                worker.link.note_sent()
+                head = Completion(completion_id(), int(time.time()), name)
+                try:
+                    yield Generation(head, stream, self._choices(request), len(prompt.token_ids), ticket)
+                finally:
+                    stream.close()
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error
+
+    async def _prepare(
+        self, request: GenerationRequest, prompt: Prompt, budget: int, deadline: float
+    ) -> decode_pb2.Submit:
+        """Everything of the Submit but its handle; images are encoded here."""
+        # Before the encoders are asked, so that a suite without prefill or decode spends no work.
+        self._router.decode()
+        prefill = self._router.prefill()
+        media = await self._vision.encode(prompt.images) if prompt.images else {}
+        submit = decode_pb2.Submit(
+            request_id=request_id(),
+            prompt_token_ids=prompt.token_ids,
+            sampling=resolve(
+                request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
+            ),
+            cache_salt=request.cache_salt,
+            prefill_addresses=prefill,
+            timeout_ms=max(1, min((1 << 32) - 1, int((deadline - time.monotonic()) * 1000))),
+        )
+        for image, offset in zip(prompt.images, prompt.image_offsets, strict=True):
+            placed = submit.media.add()
+            placed.CopyFrom(media[image.content_hash])
+            placed.token_offset = offset
+        return submit
+
+    def _choices(self, request: GenerationRequest) -> list[ChoiceDecoder]:
+        chat = isinstance(request.prompt, ChatPrompt)
+        thinking = isinstance(request.prompt, ChatPrompt) and request.prompt.conversation.thinking
+        return [
+            ChoiceDecoder(self._model.tokenizer, index, request.sampling, chat=chat, thinking=thinking)
+            for index in range(request.sampling.n)
+        ]

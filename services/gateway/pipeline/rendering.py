@@ -1,0 +1,68 @@
+"""The rendering stage: from a request's prompt to token ids with every media pad in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.call_ids import normalise_call_ids
+from services.gateway.chat.messages import Conversation, TextPart
+from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
+from services.gateway.pipeline.images import ImageLimits, PromptImage, load_images
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt
+
+# Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
+_THREAD_CHARACTERS = 8_192
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt. `images` in order of appearance; `image_offsets`: index of each one's first pad."""
+
+    token_ids: tuple[int, ...]
+    images: tuple[PromptImage, ...] = ()
+    image_offsets: tuple[int, ...] = ()
+
+
+class Renderer:
+    """Template, tokenizer and image headers; long work is done in threads, so that no other request waits."""
+
+    def __init__(self, tokenizer: Tokenizer, limits: ImageLimits) -> None:
+        self._tokenizer = tokenizer
+        self._limits = limits
+
+    async def render(self, request: GenerationRequest) -> Prompt:
+        """Raises InvalidRequest or UnsupportedValue, for an image naming its field."""
+        prompt = request.prompt
+        if isinstance(prompt, TextPrompt):
+            return Prompt(tuple(await encode_text(self._tokenizer, prompt.text)))
+        if not isinstance(prompt, ChatPrompt):
+            return Prompt(prompt.token_ids)
+        images: tuple[PromptImage, ...] = ()
+        if prompt.images:
+            images = await asyncio.to_thread(load_images, prompt.images, self._limits)
+        rendered = await self._render_chat(prompt.conversation)
+        token_ids, runs = expand_media(rendered, [image.num_tokens for image in images])
+        return Prompt(token_ids, images, tuple(run.offset for run in runs))
+
+    async def _render_chat(self, conversation: Conversation) -> RenderedPrompt:
+        normalised = normalise_call_ids(conversation)
+        if not conversation.tools and _characters(conversation) < _THREAD_CHARACTERS:
+            return render(normalised, self._tokenizer)
+        return await asyncio.to_thread(render, normalised, self._tokenizer)
+
+
+def _characters(conversation: Conversation) -> int:
+    return sum(
+        len(message.reasoning_content)
+        + sum(len(part.text) for part in message.content if isinstance(part, TextPart))
+        for message in conversation.messages
+    )
+
+
+async def encode_text(tokenizer: Tokenizer, text: str, *, parse_special: bool = False) -> list[int]:
+    """Token ids of a text; a long one is encoded in a thread."""
+    if len(text) < _THREAD_CHARACTERS:
+        return tokenizer.encode(text, parse_special=parse_special)
+    return await asyncio.to_thread(tokenizer.encode, text, parse_special=parse_special)

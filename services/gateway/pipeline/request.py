@@ -1,0 +1,60 @@
+"""A request as every door hands it to the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.gateway.chat.messages import Conversation
+from services.gateway.pipeline.images import ImageSource
+from services.gateway.sampling import INSTANT, RAW, THINKING, FieldName, SamplingDefaults, SamplingOptions
+
+
+@dataclass(frozen=True)
+class ChatPrompt:
+    """A conversation for the model's template. `images`: one per image part, in order of appearance."""
+
+    conversation: Conversation
+    images: tuple[ImageSource, ...] = ()
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        return THINKING if self.conversation.thinking else INSTANT
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """Plain text; special-token strings in it are ordinary text."""
+
+    text: str
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        return RAW
+
+
+@dataclass(frozen=True)
+class TokenPrompt:
+    """Token ids, taken as they are."""
+
+    token_ids: tuple[int, ...]
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        return RAW
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What to continue and how.
+
+    `field_name` spells a sampling control as the door's caller does; `prompt_param` is the field the prompt
+    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one.
+    """
+
+    model: str
+    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    sampling: SamplingOptions
+    field_name: FieldName
+    prompt_param: str
+    cache_salt: str = ""
+    timeout_s: float | None = None

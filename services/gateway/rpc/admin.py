@@ -1,0 +1,72 @@
+"""AdminService: what an operator asks, answered over the workers' own WorkerService."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
+
+from services.common.errors import NotFound, Unavailable
+from services.common.rpc.status import from_rpc_error
+from services.gateway.rpc.context import Context
+from services.gateway.workers.link import WorkerLink
+from services.gateway.workers.pool import WorkerPool
+
+_CALL_TIMEOUT_S = 10.0
+
+
+class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """Reads the pool's links; keeps no state of its own."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+
+    async def ListWorkers(
+        self, request: admin_pb2.ListWorkersRequest, context: Context
+    ) -> admin_pb2.ListWorkersResponse:
+        return admin_pb2.ListWorkersResponse(workers=[_status(link) for link in self._pool.links])
+
+    async def FlushCache(
+        self, request: admin_pb2.FlushCacheRequest, context: Context
+    ) -> admin_pb2.FlushCacheResponse:
+        answers = await asyncio.gather(*(_flush(link) for link in self._pool.links))
+        failed = [
+            link.address for link, answer in zip(self._pool.links, answers, strict=True) if answer is None
+        ]
+        if failed:
+            raise Unavailable(f"not flushed, because unreachable: {', '.join(failed)}; all others were")
+        return admin_pb2.FlushCacheResponse(
+            pages=sum(answer.pages for answer in answers if answer),
+            embeddings=sum(answer.embeddings for answer in answers if answer),
+        )
+
+    async def DrainWorker(
+        self, request: admin_pb2.DrainWorkerRequest, context: Context
+    ) -> admin_pb2.DrainWorkerResponse:
+        link = self._pool.find(request.address)
+        if link is None:
+            known = ", ".join(link.address for link in self._pool.links)
+            raise NotFound(f"no worker {request.address!r} is known; known: {known}", "address")
+        try:
+            answer = await link.stub.Drain(worker_pb2.DrainRequest(), timeout=_CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"worker {link.address}: {from_rpc_error(error).message}") from error
+        return admin_pb2.DrainWorkerResponse(outstanding=answer.outstanding)
+
+
+def _status(link: WorkerLink) -> admin_pb2.WorkerStatus:
+    if link.info is None:
+        # Of an unreachable worker only the configured role is known.
+        return admin_pb2.WorkerStatus(address=link.address, info=worker_pb2.WorkerInfo(role=link.role))
+    return admin_pb2.WorkerStatus(address=link.address, reachable=True, info=link.info, load=link.load)
+
+
+async def _flush(link: WorkerLink) -> worker_pb2.FlushResponse | None:
+    try:
+        answer: worker_pb2.FlushResponse = await link.stub.Flush(
+            worker_pb2.FlushRequest(), timeout=_CALL_TIMEOUT_S
+        )
+    except grpc.aio.AioRpcError:
+        return None
+    return answer

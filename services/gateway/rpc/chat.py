@@ -1,0 +1,69 @@
+"""ChatService: the typed chat door."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from perigee.v1 import chat_pb2, chat_pb2_grpc
+
+from services.gateway.admission import Admission
+from services.gateway.pipeline.answer import ChoiceAnswer
+from services.gateway.pipeline.events import ChoiceDelta, Completion
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.rpc.context import Context
+from services.gateway.rpc.translate import request_from_chat
+
+
+class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
+    """Both rpcs walk the same pipeline; errors become statuses in the server's interceptor."""
+
+    def __init__(self, pipeline: Pipeline, admission: Admission) -> None:
+        self._pipeline = pipeline
+        self._admission = admission
+
+    async def Complete(self, request: chat_pb2.ChatRequest, context: Context) -> chat_pb2.ChatResponse:
+        with self._admission.enter("grpc") as ticket:
+            call = request_from_chat(request, context.time_remaining())
+            async with self._pipeline.open(call, ticket) as generation:
+                answer, head = await generation.answer(), generation.head
+        return chat_pb2.ChatResponse(
+            id=head.id,
+            model=head.model,
+            created=head.created,
+            choices=[_choice(choice) for choice in answer.choices],
+            usage=answer.usage,
+        )
+
+    async def Stream(
+        self, request: chat_pb2.ChatRequest, context: Context
+    ) -> AsyncIterator[chat_pb2.ChatChunk]:
+        with self._admission.enter("grpc") as ticket:
+            call = request_from_chat(request, context.time_remaining())
+            async with self._pipeline.open(call, ticket) as generation:
+                async for delta in generation:
+                    yield _chunk(generation.head, deltas=[_delta(delta)])
+                yield _chunk(generation.head, usage=generation.usage)
+
+
+def _chunk(head: Completion, **fields: object) -> chat_pb2.ChatChunk:
+    return chat_pb2.ChatChunk(id=head.id, model=head.model, created=head.created, **fields)  # type: ignore[arg-type]
+
+
+def _choice(choice: ChoiceAnswer) -> chat_pb2.ChatChoice:
+    return chat_pb2.ChatChoice(
+        index=choice.index,
+        reasoning_content=choice.reasoning,
+        content=choice.content,
+        finish_reason=choice.finish_reason,
+        logprobs=choice.logprobs,
+    )
+
+
+def _delta(delta: ChoiceDelta) -> chat_pb2.ChatDelta:
+    return chat_pb2.ChatDelta(
+        index=delta.index,
+        reasoning_content=delta.reasoning,
+        content=delta.content,
+        finish_reason=delta.finish_reason,
+        logprobs=delta.logprobs,
+    )

@@ -1,0 +1,87 @@
+"""Requests of the gRPC doors as the pipeline's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from perigee.v1 import chat_pb2, generation_pb2
+
+from services.common.errors import InvalidRequest
+from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall
+from services.gateway.pipeline.images import ImageSource
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
+from services.gateway.pipeline.roles import template_role
+from services.gateway.rpc.sampling import field_name, options_from_proto
+
+
+def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) -> GenerationRequest:
+    """Raises InvalidRequest naming the field."""
+    images: list[ImageSource] = []
+    messages = tuple(
+        _message(message, f"messages[{index}]", images) for index, message in enumerate(request.messages)
+    )
+    thinking = request.thinking if request.HasField("thinking") else True
+    return GenerationRequest(
+        model=request.model,
+        prompt=ChatPrompt(Conversation(messages, _tools(request.tools_json), thinking), tuple(images)),
+        sampling=options_from_proto(request.sampling),
+        field_name=field_name,
+        prompt_param="messages",
+        cache_salt=request.cache_salt,
+        timeout_s=timeout_s,
+    )
+
+
+def request_from_generate(
+    request: generation_pb2.GenerateRequest, timeout_s: float | None
+) -> GenerationRequest:
+    """Raises InvalidRequest naming the field."""
+    kind = request.WhichOneof("prompt")
+    if kind is None:
+        raise InvalidRequest("exactly one of text and token_ids must be set", "prompt")
+    prompt = TextPrompt(request.text) if kind == "text" else TokenPrompt(tuple(request.token_ids.ids))
+    return GenerationRequest(
+        model=request.model,
+        prompt=prompt,
+        sampling=options_from_proto(request.sampling),
+        field_name=field_name,
+        prompt_param="text" if kind == "text" else "token_ids.ids",
+        cache_salt=request.cache_salt,
+        timeout_s=timeout_s,
+    )
+
+
+def _message(message: chat_pb2.Message, param: str, images: list[ImageSource]) -> Message:
+    return Message(
+        role=template_role(message.role, f"{param}.role"),
+        content=tuple(
+            _part(part, f"{param}.content[{index}]", images) for index, part in enumerate(message.content)
+        ),
+        name=message.name,
+        reasoning_content=message.reasoning_content,
+        tool_calls=tuple(
+            ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in message.tool_calls
+        ),
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def _part(part: chat_pb2.ContentPart, param: str, images: list[ImageSource]) -> Part:
+    kind = part.WhichOneof("part")
+    if kind == "text":
+        return TextPart(part.text)
+    source = part.image.WhichOneof("source") if kind == "image" else None
+    if source is None:
+        raise InvalidRequest("a content part needs text, image.data or image.url", param)
+    images.append(ImageSource(getattr(part.image, source), f"{param}.image.{source}"))
+    return ImagePart()
+
+
+def _tools(text: str) -> tuple[dict[str, Any], ...]:
+    if not text:
+        return ()
+    try:
+        return tuple(msgspec.json.decode(text, type=list[dict[str, Any]]))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"tools_json is no JSON array of objects: {error}", "tools_json") from error

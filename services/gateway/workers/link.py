@@ -1,0 +1,121 @@
+"""One worker as the gateway sees it: who it is and how loaded, watched for as long as the gateway lives."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import structlog
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+
+from services.common.errors import PerigeeError
+from services.common.rpc.status import from_rpc_error
+from services.gateway.workers.backoff import Backoff
+
+log = structlog.get_logger()
+
+_INFO_TIMEOUT_S = 5.0
+_INTERVAL_MS = 500
+# Several reports may be late on a busy machine; a peer this silent is taken for stopped.
+_SILENCE_S = 10.0
+
+
+class WorkerLink:
+    """The channel to one address, its last WorkerInfo and LoadReport. Used on the event loop only.
+
+    `up` is set while the worker's load is being heard. `run` keeps that so until cancelled.
+    """
+
+    def __init__(
+        self,
+        role: worker_pb2.WorkerRole.ValueType,
+        address: str,
+        channel: grpc.aio.Channel,
+        interval_ms: int = _INTERVAL_MS,
+    ) -> None:
+        self.role = role
+        self.address = address
+        self.channel = channel
+        self.up = asyncio.Event()
+        self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        self._interval_ms = interval_ms
+        self._info: worker_pb2.WorkerInfo | None = None
+        self._load: worker_pb2.LoadReport | None = None
+        self._sent_since_report = 0
+
+    @property
+    def info(self) -> worker_pb2.WorkerInfo | None:
+        """What it said of itself; None while unreachable."""
+        return self._info
+
+    @property
+    def load(self) -> worker_pb2.LoadReport | None:
+        """Its last load report; None while unreachable."""
+        return self._load
+
+    @property
+    def reachable(self) -> bool:
+        return self.up.is_set()
+
+    @property
+    def serving(self) -> bool:
+        """Reachable and admitting."""
+        return self._load is not None and not self._load.draining
+
+    @property
+    def pressure(self) -> tuple[int, int]:
+        """For ordering, least loaded first: requests there or on their way; then pages in use."""
+        if self._load is None:
+            return (1 << 30, 0)
+        pages = self._load.pages
+        return (
+            self._load.running + self._load.waiting + self._sent_since_report,
+            -(pages.free + pages.cached),
+        )
+
+    def note_sent(self) -> None:
+        """Counts a request its next report will include, so that a burst spreads before that report."""
+        self._sent_since_report += 1
+
+    async def run(self) -> None:
+        """Watches the worker, again and again, until cancelled."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._watch(backoff)
+            except PerigeeError as error:
+                if self.reachable or self._info is None:
+                    log.info("worker unreachable", address=self.address, detail=error.message)
+            finally:
+                self._lost()
+            await asyncio.sleep(backoff.delay())
+
+    async def _watch(self, backoff: Backoff) -> None:
+        request = worker_pb2.WatchLoadRequest(interval_ms=self._interval_ms)
+        try:
+            info = await self.stub.GetInfo(worker_pb2.GetInfoRequest(), timeout=_INFO_TIMEOUT_S)
+            if info.role != self.role:
+                found = worker_pb2.WorkerRole.Name(info.role)
+                log.error("worker has another role than configured", address=self.address, found=found)
+                return
+            reports = aiter(self.stub.WatchLoad(request))
+            while report := await asyncio.wait_for(anext(reports, None), _SILENCE_S):
+                self._heard(info, report)
+                backoff.reset()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        except TimeoutError:
+            log.warning("worker fell silent", address=self.address, seconds=_SILENCE_S)
+
+    def _heard(self, info: worker_pb2.WorkerInfo, report: worker_pb2.LoadReport) -> None:
+        if not self.reachable:
+            log.info("worker reachable", address=self.address, incarnation=info.incarnation)
+        self._info, self._load = info, report
+        self._sent_since_report = 0
+        self.up.set()
+
+    def _lost(self) -> None:
+        if self.reachable:
+            log.warning("worker lost", address=self.address)
+        self._info = self._load = None
+        self.up.clear()

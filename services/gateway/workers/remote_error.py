@@ -1,0 +1,23 @@
+"""A worker's account of a failed request, as an error of ours."""
+
+from __future__ import annotations
+
+from perigee.v1 import decode_pb2, sampling_pb2
+
+from services.common.errors import PerigeeError, Unavailable
+from services.common.rpc.status import make_error
+
+_LOST = (sampling_pb2.FINISH_REASON_ERROR, sampling_pb2.FINISH_REASON_CANCELLED)
+
+
+def failure_of(delta: decode_pb2.SequenceDelta, worker: str) -> PerigeeError | None:
+    """What the delta says went wrong, naming the worker; None if nothing did."""
+    if delta.HasField("error"):
+        error = delta.error
+        message = error.message or "failed without a message"
+        named = message if worker in message else f"{worker}: {message}"
+        return make_error(error.code, error.reason, named)
+    if delta.finish_reason in _LOST:
+        # We cancel only what nobody reads any more, so the worker gave this one up by itself.
+        return Unavailable(f"{worker} ended the request")
+    return None

@@ -1,0 +1,115 @@
+"""The one stream between this gateway and a decode worker: submits and cancels up, tokens down."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+import grpc
+import structlog
+from perigee.v1 import decode_pb2, decode_pb2_grpc
+
+from services.common.errors import PerigeeError, Unavailable
+from services.common.rpc.status import from_rpc_error
+from services.gateway.workers.backoff import Backoff
+from services.gateway.workers.remote_error import failure_of
+from services.gateway.workers.token_stream import TokenStream
+
+log = structlog.get_logger()
+
+_Outbox = asyncio.Queue[decode_pb2.SessionRequest]
+
+
+class DecodeSession:
+    """Submits requests and hands each its deltas. Used on the event loop only.
+
+    A break fails every request on the stream with Unavailable naming the worker; `run` then opens a new one
+    as soon as the worker is up.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel, up: asyncio.Event) -> None:
+        self.address = address
+        self._stub = decode_pb2_grpc.DecodeServiceStub(channel)
+        self._up = up
+        self._handles = itertools.count(1)
+        self._streams: dict[int, TokenStream] = {}
+        self._outbox: _Outbox | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a submit would be sent."""
+        return self._outbox is not None
+
+    @property
+    def active(self) -> int:
+        """Requests whose tokens are awaited."""
+        return len(self._streams)
+
+    def submit(self, submit: decode_pb2.Submit) -> TokenStream:
+        """Sends a request; its `handle` is chosen here. The caller closes the stream, whatever happens.
+
+        Raises Unavailable when no session is open.
+        """
+        if self._outbox is None:
+            raise Unavailable(f"decode worker {self.address} has no open session")
+        submit.handle = next(self._handles)
+        stream = TokenStream(submit.handle, max(1, submit.sampling.n), self._close)
+        self._streams[submit.handle] = stream
+        self._outbox.put_nowait(decode_pb2.SessionRequest(submit=submit))
+        return stream
+
+    async def run(self) -> None:
+        """Keeps a session open while the worker is up, until cancelled."""
+        backoff = Backoff()
+        while True:
+            await self._up.wait()
+            try:
+                await self._converse(backoff)
+            except PerigeeError as error:
+                log.warning("decode session broke", address=self.address, detail=error.message)
+            await asyncio.sleep(backoff.delay())
+
+    async def _converse(self, backoff: Backoff) -> None:
+        outbox: _Outbox = asyncio.Queue()
+        call = self._stub.Session(_drain(outbox))
+        self._outbox = outbox
+        cause = "closed the session"
+        try:
+            async for response in call:
+                backoff.reset()
+                for delta in response.deltas:
+                    self._deliver(delta)
+        except grpc.aio.AioRpcError as error:
+            cause = f"broke the session: {error.details()}"
+            raise from_rpc_error(error) from error
+        finally:
+            self._outbox = None
+            call.cancel()
+            self._fail_all(Unavailable(f"decode worker {self.address} {cause}"))
+
+    def _deliver(self, delta: decode_pb2.SequenceDelta) -> None:
+        stream = self._streams.get(delta.handle)
+        if stream is None:
+            return
+        failure = failure_of(delta, f"decode worker {self.address}")
+        if failure is None:
+            stream.put(delta)
+        else:
+            stream.fail(failure)
+
+    def _close(self, stream: TokenStream) -> None:
+        if self._streams.pop(stream.handle, None) is None or stream.finished or self._outbox is None:
+            return
+        cancel = decode_pb2.Cancel(handle=stream.handle)
+        self._outbox.put_nowait(decode_pb2.SessionRequest(cancel=cancel))
+
+    def _fail_all(self, error: PerigeeError) -> None:
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.fail(error)
+
+
+async def _drain(outbox: _Outbox) -> AsyncIterator[decode_pb2.SessionRequest]:
+    while True:
+        yield await outbox.get()

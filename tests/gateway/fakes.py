@@ -1,0 +1,229 @@
+"""Workers that speak the real protos over real sockets and answer from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from perigee.v1 import (
+    decode_pb2,
+    decode_pb2_grpc,
+    sampling_pb2,
+    vision_pb2,
+    vision_pb2_grpc,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+from PIL import Image
+
+from services.common.kimi.media import image_grid
+
+STOP = sampling_pb2.FINISH_REASON_STOP
+LENGTH = sampling_pb2.FINISH_REASON_LENGTH
+
+
+class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
+    """Identity and load, settable by the test."""
+
+    def __init__(self, role: int, context_length: int = 0, metrics_port: int = 0) -> None:
+        model = worker_pb2.ModelIdentity(name="fake", context_length=context_length)
+        self.info = worker_pb2.WorkerInfo(
+            role=role, incarnation=f"fake-{role}", model=model, metrics_port=metrics_port
+        )
+        self.load = worker_pb2.LoadReport(pages=worker_pb2.PageCounts(free=100))
+        self.flushed = 0
+
+    async def GetInfo(self, request, context):
+        return self.info
+
+    async def WatchLoad(self, request, context):
+        last = None
+        while True:
+            if self.load != last:
+                last = worker_pb2.LoadReport()
+                last.CopyFrom(self.load)
+                yield last
+            await asyncio.sleep(0.02)
+
+    async def Flush(self, request, context):
+        self.flushed += 1
+        return worker_pb2.FlushResponse(pages=3, embeddings=1)
+
+    async def Drain(self, request, context):
+        self.load.draining = True
+        return worker_pb2.DrainResponse(outstanding=2)
+
+
+Script = Callable[[decode_pb2.Submit, int], Sequence[int]]
+
+
+@dataclass
+class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
+    """Plays `script(submit, choice)` token by token. `admit`: until set, submits wait as in a queue.
+
+    A choice ends with STOP where its script ends in one of the submit's stop ids, else with LENGTH.
+    max_tokens cuts it.
+    """
+
+    script: Script
+    step_s: float = 0.0
+    tokens_per_delta: int = 1
+    cached_tokens: int = 0
+    refuse: decode_pb2.RequestError | None = None
+    fail_after: int | None = None
+    admit: asyncio.Event = field(default_factory=asyncio.Event)
+    submits: list[decode_pb2.Submit] = field(default_factory=list)
+    cancels: list[int] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: int = 0
+    _sessions: list[asyncio.Queue] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.admit.set()
+
+    async def Session(self, request_iterator, context):
+        outbox: asyncio.Queue = asyncio.Queue()
+        self._sessions.append(outbox)
+        reader = asyncio.create_task(self._read(request_iterator, outbox))
+        try:
+            while (response := await outbox.get()) is not None:
+                yield response
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker died")
+        finally:
+            reader.cancel()
+            self._sessions.remove(outbox)
+
+    def die(self) -> None:
+        """Breaks every session."""
+        for outbox in self._sessions:
+            outbox.put_nowait(None)
+
+    async def _read(self, requests: AsyncIterator[decode_pb2.SessionRequest], outbox: asyncio.Queue) -> None:
+        playing: dict[int, asyncio.Task] = {}
+        async for message in requests:
+            if message.WhichOneof("message") == "submit":
+                self.submits.append(message.submit)
+                playing[message.submit.handle] = asyncio.create_task(self._play(message.submit, outbox))
+            else:
+                self.cancels.append(message.cancel.handle)
+                self.cancelled.set()
+                task = playing.get(message.cancel.handle)
+                if task is not None:
+                    task.cancel()
+
+    async def _play(self, submit: decode_pb2.Submit, outbox: asyncio.Queue) -> None:
+        await self.admit.wait()
+        if self.refuse is not None:
+            error = decode_pb2.SequenceDelta(
+                handle=submit.handle, finish_reason=sampling_pb2.FINISH_REASON_ERROR, error=self.refuse
+            )
+            outbox.put_nowait(decode_pb2.SessionResponse(deltas=[error]))
+            return
+        plays = [self._deltas(submit, choice) for choice in range(submit.sampling.n)]
+        for step in range(max(len(play) for play in plays)):
+            if self.fail_after is not None and self.sent >= self.fail_after:
+                self.die()
+                return
+            deltas = [play[step] for play in plays if step < len(play)]
+            outbox.put_nowait(decode_pb2.SessionResponse(deltas=deltas))
+            self.sent += 1
+            await asyncio.sleep(self.step_s)
+
+    def _deltas(self, submit: decode_pb2.Submit, choice: int) -> list[decode_pb2.SequenceDelta]:
+        script = list(self.script(submit, choice))
+        tokens = script[: submit.sampling.max_tokens]
+        stopped = bool(tokens) and tokens[-1] in submit.sampling.stop_token_ids
+        size = self.tokens_per_delta
+        deltas = []
+        for start in range(0, len(tokens), size) if tokens else [0]:
+            ids = tokens[start : start + size]
+            delta = decode_pb2.SequenceDelta(handle=submit.handle, choice=choice, token_ids=ids)
+            if submit.sampling.logprobs:
+                delta.logprobs.extend(_logprobs(token, submit.sampling.top_logprobs) for token in ids)
+            deltas.append(delta)
+        deltas[-1].finish_reason = STOP if stopped else LENGTH
+        if choice == 0:
+            deltas[0].stats.CopyFrom(decode_pb2.RequestStats(cached_tokens=self.cached_tokens))
+        return deltas
+
+
+def _logprobs(token: int, alternatives: int) -> sampling_pb2.PositionLogprobs:
+    top = [sampling_pb2.TokenLogprob(token_id=token + i, logprob=-0.5 - i) for i in range(alternatives)]
+    return sampling_pb2.PositionLogprobs(
+        sampled=sampling_pb2.TokenLogprob(token_id=token, logprob=-0.5), top=top
+    )
+
+
+@dataclass
+class FakeVision(vision_pb2_grpc.VisionServiceServicer):
+    """Counts rows as the real one does. `release`: until set, encodes hang; `extra_rows`: it disagrees."""
+
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    encoded: list[bytes] = field(default_factory=list)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    extra_rows: int = 0
+    failures: int = 0
+    running: int = 0
+    most_running: int = 0
+
+    def __post_init__(self) -> None:
+        self.release.set()
+
+    async def Encode(self, request, context):
+        self.started.set()
+        self.running += 1
+        self.most_running = max(self.running, self.most_running)
+        try:
+            await asyncio.sleep(0.01)
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.running -= 1
+        if self.failures:
+            self.failures -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "encoder broke")
+        try:
+            with Image.open(io.BytesIO(request.image)) as image:
+                image.load()
+                grid = image_grid(*image.size)
+        except OSError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not an image: {error}")
+        assert request.content_hash == hashlib.sha256(request.image).digest()
+        self.encoded.append(request.content_hash)
+        return vision_pb2.EncodeResponse(
+            content_hash=request.content_hash,
+            num_tokens=grid.num_tokens + self.extra_rows,
+            hold_ms=1000,
+            incarnation="fake-vision",
+        )
+
+
+@dataclass
+class FakeServer:
+    """One worker process: a real server on a port of its own."""
+
+    worker: FakeWorker
+    server: grpc.aio.Server
+    address: str
+
+    @classmethod
+    async def start(cls, worker: FakeWorker, service: FakeDecode | FakeVision | None = None) -> FakeServer:
+        server = grpc.aio.server(options=[("grpc.max_receive_message_length", 128 << 20)])
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker, server)
+        if isinstance(service, FakeDecode):
+            decode_pb2_grpc.add_DecodeServiceServicer_to_server(service, server)
+        if isinstance(service, FakeVision):
+            vision_pb2_grpc.add_VisionServiceServicer_to_server(service, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        return cls(worker, server, f"127.0.0.1:{port}")
+
+    async def stop(self) -> None:
+        await self.server.stop(grace=None)

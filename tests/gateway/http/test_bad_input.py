@@ -1,0 +1,140 @@
+"""Every wrong request gets a 4xx, an OpenAI error object and the field's name; no worker sees it."""
+
+import pytest
+
+from tests.gateway.pictures import data_url, image_part, picture
+from tests.gateway.suite import chat_body, open_suite
+
+URL = "/v1/chat/completions"
+
+
+def user(*content):
+    return {"messages": [{"role": "user", "content": list(content)}]}
+
+
+BAD_VALUES = [
+    ({"model": "gpt-4"}, 404, "model", "model_not_found"),
+    ({"messages": []}, 400, "messages", None),
+    ({"messages": "hi"}, 400, "messages", None),
+    ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "messages[0].role", None),
+    ({"messages": [{"content": "x"}]}, 400, "messages[0].role", None),
+    (user({"type": "text"}), 400, "messages[0].content[0].text", None),
+    (user({"type": "smell", "text": "x"}), 400, "messages[0].content[0].type", None),
+    (user({"type": "image_url"}), 400, "messages[0].content[0].image_url", None),
+    (user(image_part(b"no image")), 400, "messages[0].content[0].image_url.url", None),
+    (user(image_part(picture(600, 600, "JPEG")[:-400])), 400, "messages[0].content[0].image_url.url", None),
+    (user({"type": "image_url", "image_url": "https://example.org/x.png"}), 400,
+     "messages[0].content[0].image_url", "unsupported_value"),
+    ({"temperature": 3}, 400, "temperature", None),
+    ({"temperature": "hot"}, 400, "temperature", None),
+    ({"top_p": 0}, 400, "top_p", None),
+    ({"n": 17}, 400, "n", None),
+    ({"n": 0}, 400, "n", None),
+    ({"max_tokens": -1}, 400, "max_tokens", None),
+    ({"max_completion_tokens": -1}, 400, "max_completion_tokens", None),
+    ({"max_tokens": 1_000_000}, 400, "max_tokens", "context_length_exceeded"),
+    ({"seed": 1 << 70}, 400, "seed", None),
+    ({"top_logprobs": 3}, 400, "top_logprobs", None),
+    ({"logit_bias": {"word": 1}}, 400, "logit_bias", None),
+    ({"stop": [""]}, 400, "stop", None),
+    ({"cache_salt": "x" * 257}, 400, "cache_salt", None),
+    ({"tool_choice": "required"}, 400, "tool_choice", "unsupported_value"),
+    ({"tool_choice": {"type": "function"}}, 400, "tool_choice", "unsupported_value"),
+    ({"response_format": {"type": "json_object"}}, 400, "response_format.type", "unsupported_value"),
+    ({"regex": "a+"}, 400, "regex", "unsupported_value"),
+    ({"parallel_tool_calls": False}, 400, "parallel_tool_calls", "unsupported_value"),
+    ({"modalities": ["audio"]}, 400, "modalities", "unsupported_value"),
+    ({"continue_final_message": True}, 400, "continue_final_message", "unsupported_value"),
+    ({"thinking": {"type": "sometimes"}}, 400, "thinking.type", None),
+    ({"reasoning_effort": "huge"}, 400, "reasoning_effort", None),
+    ({"chat_template_kwargs": {"thinking": "no"}}, 400, "chat_template_kwargs.thinking", None),
+    ({"stream_options": {"include_usage": True}}, 400, "stream_options", "unsupported_value"),
+    ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, 400,
+     "stream_options.continuous_usage_stats", "unsupported_value"),
+]  # fmt: skip
+
+
+async def test_a_wrong_value_is_refused_by_name(suite):
+    for fields, status, param, code in BAD_VALUES:
+        answer = await suite.http.post(URL, json=chat_body(**fields))
+        assert answer.status_code == status, (fields, answer.text)
+        error = answer.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["type"] == "invalid_request_error"
+        assert (error["param"], error["code"]) == (param, code), fields
+        assert error["message"]
+    assert not suite.decode.submits
+
+
+async def test_neutral_values_of_unsupported_fields_are_accepted(suite):
+    body = chat_body(
+        response_format={"type": "text"}, tool_choice="none", parallel_tool_calls=True, modalities=["text"],
+        audio=None, best_of=1, echo=False, user="me", metadata={"a": "b"}, store=False, service_tier="auto",
+        separate_reasoning=True, skip_special_tokens=True, unheard_of={"x": 1},
+    )  # fmt: skip
+    assert (await suite.http.post(URL, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])
+async def test_what_is_no_json_object_is_refused(suite, body):
+    answer = await suite.http.post(URL, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] is None
+
+
+async def test_a_prompt_over_the_context_is_refused_with_the_numbers():
+    async with open_suite(context_length=300) as suite:
+        answer = await suite.chat(messages=[{"role": "user", "content": "word " * 1000}])
+        error = answer.json()["error"]
+        assert answer.status_code == 400
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        assert "300" in error["message"]
+        assert not suite.decode.submits
+
+
+async def test_a_body_over_the_limit_is_refused_whether_its_length_is_announced_or_not():
+    async with open_suite(max_body_bytes=4096) as suite:
+        big = b'{"messages": "' + b"x" * 5000 + b'"}'
+
+        async def chunks():
+            yield big[:3000]
+            yield big[3000:]
+
+        for content in (big, chunks()):
+            answer = await suite.http.post(URL, content=content)
+            assert answer.status_code == 413
+            assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_images_are_refused_where_no_encoder_is_configured():
+    async with open_suite(vision=False) as suite:
+        part = {"type": "image_url", "image_url": data_url(picture())}
+        answer = await suite.chat(messages=[{"role": "user", "content": [part]}])
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "messages[0].content[0].image_url"
+        assert (await suite.chat()).status_code == 200
+
+
+async def test_too_many_or_too_large_images_are_refused():
+    async with open_suite(max_images=1, max_image_bytes=2000, max_image_pixels=10_000) as suite:
+        for parts, param in [
+            ([picture(), picture()], "messages[0].content[1].image_url.url"),
+            ([picture(101, 100)], "messages[0].content[0].image_url.url"),
+            ([picture(90, 90, "BMP")], "messages[0].content[0].image_url.url"),
+        ]:
+            answer = await suite.http.post(URL, json=user(*map(image_part, parts)))
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == param
+
+
+async def test_unknown_routes_and_methods_are_answered_in_kind(suite):
+    for method, path, status in [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/", 404),
+        ("GET", URL, 405),
+        ("DELETE", "/v1/models", 405),
+        ("GET", "/v1/models/nobody", 404),
+    ]:
+        answer = await suite.http.request(method, path)
+        assert answer.status_code == status
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}

@@ -1,0 +1,72 @@
+"""A client that goes away, in every phase: what it had asked for is cancelled within a second."""
+
+import asyncio
+
+import pytest
+
+from tests.gateway.pictures import image_part, picture
+from tests.gateway.suite import chat_body, wait_until
+
+
+async def hang_up_when(suite, ready, *, stream, **body):
+    """Sends a request and closes the connection once `ready()` holds."""
+    request = asyncio.create_task(suite.chat(stream=stream, **body))
+    await wait_until(ready)
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+
+
+async def nothing_is_left(suite):
+    await wait_until(lambda: suite.gateway.pool.decode[0].session.active == 0, 1)
+    page = (await suite.http.get("/metrics")).text
+    assert "perigee_requests_running 0.0" in page
+    assert "perigee_requests_waiting 0.0" in page
+    assert 'perigee_requests_total{door="rest",outcome="cancelled"} 1.0' in page
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_while_tokens_come_the_worker_is_told_to_stop(suite, stream):
+    suite.say("word " * 2000)
+    suite.decode.step_s = 0.01
+    await hang_up_when(suite, lambda: suite.decode.sent > 3, stream=stream)
+    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+    assert suite.decode.cancels == [suite.decode.submits[0].handle]
+    await nothing_is_left(suite)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_while_queued_the_worker_is_told_to_stop(suite, stream):
+    suite.decode.admit.clear()
+    await hang_up_when(suite, lambda: suite.decode.submits, stream=stream)
+    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+    await nothing_is_left(suite)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_while_an_image_is_encoded_the_encoder_is_told_to_stop(suite, stream):
+    suite.vision.release.clear()
+    messages = [{"role": "user", "content": [image_part(picture())]}]
+    await hang_up_when(suite, suite.vision.started.is_set, stream=stream, messages=messages)
+    await asyncio.wait_for(suite.vision.cancelled.wait(), 1)
+    assert not suite.decode.submits
+    await nothing_is_left(suite)
+
+
+async def test_while_sending_its_body_nothing_is_begun(suite):
+    async def half_a_body():
+        yield b'{"messages": ['
+        await asyncio.sleep(60)
+
+    request = asyncio.create_task(suite.http.post("/v1/chat/completions", content=half_a_body()))
+    await asyncio.sleep(0.1)
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    await nothing_is_left(suite)
+
+
+async def test_a_finished_answer_is_not_cancelled(suite):
+    assert (await suite.http.post("/v1/chat/completions", json=chat_body())).status_code == 200
+    await suite.stream()
+    await asyncio.sleep(0.1)
+    assert suite.decode.cancels == []

@@ -1,0 +1,171 @@
+"""When workers fail, are missing or are too busy: what the client is told."""
+
+import asyncio
+
+import grpc
+import pytest
+from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2
+
+from tests.gateway.pictures import image_part, picture
+from tests.gateway.suite import joined, open_suite, wait_until
+
+
+def one_message():
+    return chat_pb2.ChatRequest(
+        messages=[chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hi")])]
+    )
+
+
+async def test_a_decode_worker_that_dies_mid_stream_ends_it_with_an_error_event(suite):
+    suite.say("a</think>" + "word " * 100)
+    suite.decode.fail_after = 5
+    chunks = await suite.stream()
+    error = chunks[-1]["error"]
+    assert error["code"] == "unavailable"
+    assert suite.workers["decode0"].address in error["message"]
+    assert joined(chunks[:-1], "reasoning_content") == "a"
+
+
+async def test_a_decode_worker_that_dies_before_the_answer_is_a_503(suite):
+    suite.say("a</think>" + "word " * 100)
+    suite.decode.fail_after = 5
+    answer = await suite.chat()
+    assert answer.status_code == 503
+    assert suite.workers["decode0"].address in answer.json()["error"]["message"]
+
+
+async def test_over_grpc_a_dying_decode_worker_is_unavailable(suite):
+    suite.say("a</think>" + "word " * 100)
+    suite.decode.fail_after = 5
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in chat_pb2_grpc.ChatServiceStub(suite.channel).Stream(one_message()):
+            pass
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert suite.workers["decode0"].address in caught.value.details()
+
+
+async def test_after_a_break_the_session_is_opened_again(suite):
+    suite.decode.fail_after = 0
+    assert (await suite.chat()).status_code == 503
+    suite.decode.fail_after = None
+    await wait_until(lambda: suite.gateway.pool.decode[0].serving)
+    assert (await suite.chat()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "status", "error_code"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", 429, "overloaded"),
+        (grpc.StatusCode.UNAVAILABLE, "TRANSFER_FAILED", 503, "unavailable"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 504, "deadline_exceeded"),
+        (grpc.StatusCode.INTERNAL, "INTERNAL", 500, "internal"),
+    ],
+)
+async def test_a_refusal_of_the_worker_becomes_a_status(suite, code, reason, status, error_code):
+    suite.decode.refuse = decode_pb2.RequestError(code=code.value[0], reason=reason, message="no")
+    for stream in (False, True):
+        answer = await suite.chat(stream=stream)
+        assert answer.status_code == status
+        assert answer.json()["error"]["code"] == error_code
+        assert ("retry-after" in answer.headers) == (status == 429)
+
+
+@pytest.mark.parametrize("role", ["decode0", "prefill"])
+async def test_without_a_worker_of_a_role_requests_get_503_naming_it(role):
+    async with open_suite() as suite:
+        await suite.workers[role].stop()
+        await wait_until(lambda: suite.gateway.pool.missing_roles())
+        answer = await suite.chat()
+        assert answer.status_code == 503
+        assert suite.workers[role].address in answer.json()["error"]["message"]
+        health = await suite.http.get("/health")
+        assert health.status_code == 503
+        assert health.json()["missing"] == [role.rstrip("0")]
+
+
+async def test_without_an_encoder_only_images_get_503(suite):
+    await suite.workers["vision"].stop()
+    await wait_until(lambda: suite.gateway.pool.missing_roles())
+    answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+    assert answer.status_code == 503
+    assert (await suite.chat()).status_code == 200
+
+
+async def test_an_encode_that_fails_is_tried_once_more(suite):
+    messages = [{"role": "user", "content": [image_part(picture())]}]
+    suite.vision.failures = 1
+    assert (await suite.chat(messages=messages)).status_code == 200
+    suite.vision.failures = 2
+    answer = await suite.chat(messages=messages)
+    assert answer.status_code == 503
+    assert suite.workers["vision"].address in answer.json()["error"]["message"]
+
+
+async def test_an_encoder_that_counts_otherwise_is_not_believed(suite):
+    suite.vision.extra_rows = 1
+    answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+    assert answer.status_code == 503
+    assert not suite.decode.submits
+
+
+async def test_requests_beyond_the_limit_get_429_at_both_doors():
+    async with open_suite(max_concurrent_requests=1) as suite:
+        suite.decode.admit.clear()
+        first = asyncio.create_task(suite.chat())
+        await wait_until(lambda: suite.decode.submits)
+        shed = await suite.http.post("/v1/chat/completions", content=b"not even read")
+        assert shed.status_code == 429
+        assert int(shed.headers["retry-after"]) >= 1
+        assert shed.json()["error"]["code"] == "overloaded"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await chat_pb2_grpc.ChatServiceStub(suite.channel).Complete(one_message())
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        suite.decode.admit.set()
+        assert (await first).status_code == 200
+        assert len(suite.decode.submits) == 1
+
+
+async def test_a_request_that_outlives_its_time_is_cancelled_and_gets_504():
+    async with open_suite(request_timeout_seconds=0.3) as suite:
+        suite.decode.admit.clear()
+        answer = await suite.chat()
+        assert answer.status_code == 504
+        await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+        assert 0 < suite.decode.submits[0].timeout_ms <= 300
+
+
+async def test_a_draining_worker_gets_nothing_new():
+    async with open_suite(decodes=2) as suite:
+        suite.workers["decode0"].worker.load.draining = True
+        await wait_until(lambda: not suite.gateway.pool.decode[0].serving)
+        for _ in range(4):
+            assert (await suite.chat()).status_code == 200
+        assert [len(decode.submits) for decode in suite.decodes] == [0, 4]
+
+
+async def test_a_burst_spreads_over_the_decode_workers():
+    async with open_suite(decodes=2) as suite:
+        await asyncio.gather(*(suite.chat() for _ in range(20)))
+        assert all(len(decode.submits) >= 5 for decode in suite.decodes)
+
+
+async def test_two_hundred_streams_at_once_all_finish_with_their_text(suite):
+    suite.say("Thinking hard.</think>" + "All work and no play. " * 4)
+    suite.decode.step_s = 0.002
+    streams = await asyncio.gather(*(suite.stream() for _ in range(200)))
+    assert {joined(chunks, "content") for chunks in streams} == {"All work and no play. " * 4}
+    assert len({chunks[0]["id"] for chunks in streams}) == 200
+    assert suite.gateway.pool.decode[0].session.active == 0
+
+
+async def test_shutting_down_lets_what_runs_finish():
+    async with open_suite(grace_seconds=10.0) as suite:
+        suite.decode.admit.clear()
+        running = asyncio.create_task(suite.chat())
+        await wait_until(lambda: suite.decode.submits)
+        stopping = asyncio.create_task(suite.gateway.stop())
+        await asyncio.sleep(0.1)
+        assert (await suite.chat()).status_code == 503
+        suite.decode.admit.set()
+        assert (await running).status_code == 200
+        await stopping

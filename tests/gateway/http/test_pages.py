@@ -1,0 +1,78 @@
+"""/v1/models, /health and /metrics."""
+
+import pytest
+from perigee.v1 import worker_pb2
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.common.metrics import start_metrics_server
+from tests.gateway.fakes import FakeWorker
+from tests.gateway.suite import open_suite
+
+
+async def test_every_served_name_is_listed_the_primary_one_first(suite):
+    models = (await suite.http.get("/v1/models")).json()
+    assert [model["id"] for model in models["data"]] == ["kimi", "kimi-alias"]
+    assert models["object"] == "list"
+    one = (await suite.http.get("/v1/models/kimi-alias")).json()
+    assert (one["id"], one["object"]) == ("kimi-alias", "model")
+    assert one["created"] == models["data"][0]["created"] > 0
+
+
+async def test_an_unnamed_model_is_called_like_its_directory():
+    async with open_suite(served_model_name="") as suite:
+        models = (await suite.http.get("/v1/models")).json()
+        assert [model["id"] for model in models["data"]] == ["kimi-nano"]
+
+
+async def test_health_is_ok_when_every_role_has_a_worker(suite):
+    answer = await suite.http.get("/health")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ok"
+    assert set(answer.json()["workers"].values()) == {"serving"}
+
+
+@pytest.fixture
+def worker_page():
+    registry = CollectorRegistry()
+    pages = Gauge("perigee_kv_pages", "Pages by state", ["state"], registry=registry)
+    pages.labels("free").set(7)
+    Gauge("perigee_requests_running", "Being computed", registry=registry).set(5)
+    server = start_metrics_server(registry, "127.0.0.1", 0)
+    yield server
+    server.close()
+
+
+async def test_the_metrics_page_gathers_the_workers_pages_under_their_names(worker_page):
+    worker = FakeWorker(worker_pb2.WORKER_ROLE_PREFILL, metrics_port=worker_page.port)
+    async with open_suite(prefill_worker=worker) as suite:
+        name = suite.workers["prefill"].address
+        page = (await suite.http.get("/metrics")).text
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    [free] = families["perigee_kv_pages"].samples
+    assert (free.labels, free.value) == ({"state": "free", "worker": name}, 7)
+    running = {
+        sample.labels.get("worker"): sample.value for sample in families["perigee_requests_running"].samples
+    }
+    assert running == {None: 0, name: 5}
+    assert page.count("# TYPE perigee_requests_running ") == 1
+
+
+async def test_a_worker_whose_page_cannot_be_read_is_left_out_and_counted():
+    worker = FakeWorker(worker_pb2.WORKER_ROLE_PREFILL, metrics_port=1)
+    async with open_suite(prefill_worker=worker) as suite:
+        await suite.http.get("/metrics")
+        page = (await suite.http.get("/metrics")).text
+        name = suite.workers["prefill"].address
+    assert "perigee_requests_waiting 0.0" in page
+    assert f'perigee_worker_metrics_unreachable_total{{worker="{name}"}} ' in page
+
+
+async def test_latencies_and_outcomes_are_on_the_page(suite):
+    await suite.chat()
+    await suite.chat(model="nobody")
+    page = (await suite.http.get("/metrics")).text
+    assert 'perigee_requests_total{door="rest",outcome="ok"} 1.0' in page
+    assert 'perigee_requests_total{door="rest",outcome="invalid"} 1.0' in page
+    assert "perigee_time_to_first_token_seconds_count 1.0" in page
+    assert "perigee_inter_token_latency_seconds_count " in page

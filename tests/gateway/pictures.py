@@ -1,0 +1,25 @@
+"""Small image files."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import Image
+
+
+def picture(width: int = 60, height: int = 40, kind: str = "PNG", colour: str = "red") -> bytes:
+    """An encoded image file."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, kind)
+    return file.getvalue()
+
+
+def data_url(data: bytes, media_type: str = "image/png") -> str:
+    """The file as a `data:` URL."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def image_part(data: bytes) -> dict[str, object]:
+    """An image_url part of a chat message."""
+    return {"type": "image_url", "image_url": {"url": data_url(data)}}

@@ -1,0 +1,123 @@
+"""One choice's tokens to text."""
+
+from __future__ import annotations
+
+import pytest
+from perigee.v1 import decode_pb2, sampling_pb2
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.pipeline.answer import fold
+from services.gateway.pipeline.choice import ChoiceDecoder
+from services.gateway.sampling import SamplingOptions
+
+STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH
+
+
+@pytest.fixture(scope="module")
+def tokenizer(nano_dir):
+    return Tokenizer.from_dir(nano_dir)
+
+
+def decoder(tokenizer, *, chat=True, thinking=True, **options):
+    return ChoiceDecoder(tokenizer, 0, SamplingOptions(**options), chat=chat, thinking=thinking)
+
+
+async def decode(tokenizer, choice, text, *, size=1, finish=LENGTH):
+    """Feeds a text's tokens, `size` to a delta, until the choice is finished; gives the folded answer."""
+
+    async def deltas():
+        ids = tokenizer.encode(text, parse_special=True)
+        for start in range(0, len(ids), size):
+            last = start + size >= len(ids)
+            delta = decode_pb2.SequenceDelta(token_ids=ids[start : start + size])
+            delta.finish_reason = finish if last else sampling_pb2.FINISH_REASON_UNSPECIFIED
+            if not choice.finished:
+                news = choice.feed(delta)
+                if news is not None:
+                    yield news
+
+    [answer] = await fold(deltas(), 1)
+    return answer
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+async def test_the_text_does_not_depend_on_how_tokens_are_batched(tokenizer, size):
+    answer = await decode(
+        tokenizer, decoder(tokenizer), "Denken 日本🙂</think>Grüße 🙃!<|im_end|>", size=size, finish=STOP
+    )
+    assert (answer.reasoning, answer.content) == ("Denken 日本🙂", "Grüße 🙃!")
+    assert answer.finish_reason == STOP
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+async def test_a_stop_string_ends_the_choice_wherever_tokens_are_cut(tokenizer, size):
+    choice = decoder(tokenizer, stop=("STOP HERE",))
+    answer = await decode(tokenizer, choice, "a</think>some text STOP HERE and more", size=size)
+    assert (answer.content, answer.finish_reason) == ("some text ", STOP)
+    assert choice.completion_tokens < len(tokenizer.encode("a</think>some text STOP HERE and more", True))
+
+
+async def test_a_stop_string_in_the_reasoning_ends_the_choice_too(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer, stop=("xyz",)), "first xyz</think>content")
+    assert (answer.reasoning, answer.content, answer.finish_reason) == ("first ", "", STOP)
+
+
+async def test_a_stop_string_does_not_reach_over_the_end_of_the_reasoning(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer, stop=("ab",)), "xa</think>b ends")
+    assert (answer.reasoning, answer.content, answer.finish_reason) == ("xa", "b ends", LENGTH)
+
+
+async def test_what_might_have_become_a_stop_string_is_given_at_the_end(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer, stop=("STOP!",)), "a</think>we STOP")
+    assert (answer.content, answer.finish_reason) == ("we STOP", LENGTH)
+
+
+async def test_an_ending_token_is_no_text_and_is_counted(tokenizer):
+    ids = tokenizer.encode("red green")
+    choice = decoder(tokenizer, chat=False, stop_token_ids=(ids[-1],))
+    answer = await decode(tokenizer, choice, "red green", finish=STOP)
+    assert answer.content == tokenizer.decode(ids[:-1])
+    assert answer.token_ids == ids
+    assert choice.completion_tokens == len(ids)
+
+
+async def test_the_same_token_is_text_where_it_did_not_end_the_choice(tokenizer):
+    ids = tokenizer.encode("red green")
+    choice = decoder(tokenizer, chat=False, stop_token_ids=(ids[-1],), min_tokens=99)
+    answer = await decode(tokenizer, choice, "red green", finish=LENGTH)
+    assert answer.content == "red green"
+
+
+async def test_half_a_character_at_the_end_becomes_a_replacement_mark(tokenizer):
+    first = tokenizer.encode("日")
+    cut = next((n for n in range(1, len(first)) if len(tokenizer.decode_bytes(first[:n])) < 3), None)
+    if cut is None:
+        pytest.skip("this vocabulary has a token for the whole character")
+    choice = decoder(tokenizer, chat=False)
+    delta = decode_pb2.SequenceDelta(token_ids=first[:cut], finish_reason=LENGTH)
+    assert choice.feed(delta).content == "\ufffd"
+
+
+async def test_the_raw_door_knows_no_reasoning(tokenizer):
+    choice = decoder(tokenizer, chat=False, thinking=False)
+    answer = await decode(tokenizer, choice, "<think>a</think>b<|im_end|>c")
+    assert (answer.reasoning, answer.content) == ("", "<think>a</think>bc")
+    assert choice.reasoning_tokens == 0
+
+
+async def test_reasoning_tokens_end_with_the_reasoning(tokenizer):
+    choice = decoder(tokenizer)
+    await decode(tokenizer, choice, "think</think>then speak at length")
+    assert choice.reasoning_tokens == len(tokenizer.encode("think</think>", True))
+    without_end = decoder(tokenizer)
+    await decode(tokenizer, without_end, "only thoughts")
+    assert without_end.reasoning_tokens == without_end.completion_tokens
+
+
+async def test_a_tool_section_stays_in_the_content_for_now(tokenizer):
+    section = (
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}"
+        "<|tool_call_end|><|tool_calls_section_end|>"
+    )
+    answer = await decode(tokenizer, decoder(tokenizer), f"think{section}<|im_end|>", finish=STOP)
+    assert (answer.reasoning, answer.content) == ("think", section)

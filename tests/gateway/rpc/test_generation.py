@@ -1,0 +1,111 @@
+"""GenerationService: text and token ids without the chat format."""
+
+import grpc
+import pytest
+from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
+
+
+@pytest.fixture
+def generation(suite):
+    return generation_pb2_grpc.GenerationServiceStub(suite.channel)
+
+
+def request(**fields):
+    return generation_pb2.GenerateRequest(**fields)
+
+
+async def test_a_text_is_continued_as_it_stands(suite, generation):
+    suite.say(" upon a time</think> 🙂")
+    answer = await generation.Generate(request(text="Once<|im_end|>"))
+    submit = suite.decode.submits[0]
+    assert list(submit.prompt_token_ids) == suite.tokenizer.encode("Once<|im_end|>")
+    assert submit.sampling.temperature == pytest.approx(1.0)
+    choice = answer.choices[0]
+    assert choice.text == " upon a time</think> 🙂"
+    assert choice.token_ids[-1] in suite.tokenizer.stop_ids
+    assert answer.usage.completion_tokens == len(choice.token_ids)
+    assert answer.usage.reasoning_tokens == 0
+
+
+async def test_chunks_add_up_to_the_whole_answer(suite, generation):
+    suite.say("one 🙂 two 日本 three")
+    asked = request(text="x", sampling=sampling_pb2.SamplingParams(n=2, logprobs=True))
+    whole = await generation.Generate(asked)
+    chunks = [chunk async for chunk in generation.StreamGenerate(asked)]
+    for index, choice in enumerate(whole.choices):
+        deltas = [delta for chunk in chunks for delta in chunk.deltas if delta.index == index]
+        assert "".join(delta.text for delta in deltas) == choice.text == "one 🙂 two 日本 three"
+        assert [i for delta in deltas for i in delta.token_ids] == list(choice.token_ids)
+        assert [p for delta in deltas for p in delta.logprobs] == list(choice.logprobs)
+    assert chunks[-1].usage == whole.usage
+    assert not chunks[-1].deltas
+
+
+async def test_token_ids_are_taken_as_they_are(suite, generation):
+    ids = [1, suite.tokenizer.special.im_end, 2]
+    await generation.Generate(request(token_ids=generation_pb2.TokenIds(ids=ids)))
+    assert list(suite.decode.submits[0].prompt_token_ids) == ids
+
+
+async def test_a_stop_token_of_the_caller_s_is_in_the_ids_and_not_in_the_text(suite, generation):
+    ids = suite.tokenizer.encode("red green")
+    suite.decode.script = lambda submit, choice: ids
+    sampling = sampling_pb2.SamplingParams(stop_token_ids=[ids[-1]])
+    choice = (await generation.Generate(request(text="x", sampling=sampling))).choices[0]
+    assert list(choice.token_ids) == ids
+    assert choice.text == suite.tokenizer.decode(ids[:-1])
+    assert choice.finish_reason == sampling_pb2.FINISH_REASON_STOP
+
+
+async def test_no_tokens_may_be_asked_for(suite, generation):
+    suite.decode.script = lambda submit, choice: []
+    sampling = sampling_pb2.SamplingParams(max_tokens=0)
+    answer = await generation.Generate(request(text="x", sampling=sampling))
+    assert answer.choices[0].text == ""
+    assert answer.choices[0].finish_reason == sampling_pb2.FINISH_REASON_LENGTH
+    assert answer.usage.completion_tokens == 0
+
+
+async def test_a_wrong_prompt_is_refused(suite, generation):
+    pads = generation_pb2.TokenIds(ids=[1, suite.tokenizer.special.media_pad])
+    beyond = generation_pb2.TokenIds(ids=[suite.tokenizer.vocab_size])
+    for wrong in (
+        request(),
+        request(text=""),
+        request(token_ids=generation_pb2.TokenIds()),
+        request(token_ids=pads),
+        request(token_ids=beyond),
+        request(text="x", sampling=sampling_pb2.SamplingParams(n=99)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await generation.Generate(wrong)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert not suite.decode.submits
+
+
+async def test_tokenizing_and_back_is_the_identity(suite, generation):
+    text = "Hello, Wörld! 你好 <|im_end|> " + "long " * 5000
+    ids = (await generation.Tokenize(generation_pb2.TokenizeRequest(text=text))).token_ids
+    back = await generation.Detokenize(generation_pb2.DetokenizeRequest(token_ids=ids))
+    assert back.text == text
+    assert suite.tokenizer.special.im_end not in ids
+
+
+async def test_special_tokens_are_parsed_and_skipped_on_request(suite, generation):
+    special = suite.tokenizer.special
+    asked = generation_pb2.TokenizeRequest(text="a<|im_end|></think>", parse_special=True)
+    ids = list((await generation.Tokenize(asked)).token_ids)
+    assert ids[-2:] == [special.im_end, special.end_think]
+    shown = await generation.Detokenize(generation_pb2.DetokenizeRequest(token_ids=ids))
+    skipped = await generation.Detokenize(generation_pb2.DetokenizeRequest(token_ids=ids, skip_special=True))
+    assert (shown.text, skipped.text) == ("a<|im_end|></think>", "a</think>")
+
+
+async def test_an_unknown_id_or_model_is_refused(suite, generation):
+    beyond = generation_pb2.DetokenizeRequest(token_ids=[0, suite.tokenizer.vocab_size])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await generation.Detokenize(beyond)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await generation.Tokenize(generation_pb2.TokenizeRequest(model="nobody"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND

@@ -1,0 +1,108 @@
+"""ModelService, AdminService, health and reflection."""
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from perigee.v1 import admin_pb2, admin_pb2_grpc, models_pb2, models_pb2_grpc, worker_pb2
+
+from tests.gateway.suite import open_suite, wait_until
+
+
+@pytest.fixture
+def models(suite):
+    return models_pb2_grpc.ModelServiceStub(suite.channel)
+
+
+@pytest.fixture
+def admin(suite):
+    return admin_pb2_grpc.AdminServiceStub(suite.channel)
+
+
+async def test_models_are_listed_by_every_served_name(suite, models):
+    listed = (await models.ListModels(models_pb2.ListModelsRequest())).models
+    assert [model.name for model in listed] == ["kimi", "kimi-alias"]
+    assert listed[0].vocab_size == suite.tokenizer.vocab_size
+    assert listed[0].vision
+    assert listed[0].created > 0
+    assert (await models.GetModel(models_pb2.GetModelRequest())).name == "kimi"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await models.GetModel(models_pb2.GetModelRequest(name="nobody"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_worker_with_a_shorter_context_shortens_the_model_s():
+    async with open_suite(context_length=321) as suite:
+        model = await models_pb2_grpc.ModelServiceStub(suite.channel).GetModel(models_pb2.GetModelRequest())
+        assert model.context_length == 321
+
+
+async def test_workers_are_listed_reachable_or_not(suite, admin):
+    await suite.workers["prefill"].stop()
+    await wait_until(lambda: not suite.gateway.pool.prefill[0].reachable)
+    listed = (await admin.ListWorkers(admin_pb2.ListWorkersRequest())).workers
+    assert [(worker.info.role, worker.reachable) for worker in listed] == [
+        (worker_pb2.WORKER_ROLE_VISION, True),
+        (worker_pb2.WORKER_ROLE_PREFILL, False),
+        (worker_pb2.WORKER_ROLE_DECODE, True),
+    ]
+    assert listed[2].load.pages.free == 100
+    assert listed[2].info.incarnation
+
+
+async def test_a_flush_reaches_every_worker_and_names_the_ones_it_missed(suite, admin):
+    answer = await admin.FlushCache(admin_pb2.FlushCacheRequest())
+    assert (answer.pages, answer.embeddings) == (9, 3)
+    await suite.workers["prefill"].stop()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await admin.FlushCache(admin_pb2.FlushCacheRequest())
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert suite.workers["prefill"].address in caught.value.details()
+    assert suite.workers["decode0"].worker.flushed == 2
+
+
+async def test_a_drained_worker_leaves_the_rotation(suite, admin):
+    address = suite.workers["decode0"].address
+    answer = await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=address))
+    assert answer.outstanding == 2
+    await wait_until(lambda: not suite.gateway.pool.decode[0].serving)
+    assert (await suite.chat()).status_code == 503
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address="unknown:1"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_health_follows_the_workers(suite):
+    health = health_pb2_grpc.HealthStub(suite.channel)
+    states = [state async for state in FirstOf(health.Watch(health_pb2.HealthCheckRequest()), suite)]
+    assert states[0] == health_pb2.HealthCheckResponse.SERVING
+    assert states[-1] == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class FirstOf:
+    """Watches health until it stops serving, after taking the decode worker away."""
+
+    def __init__(self, call, suite):
+        self.call, self.suite = call, suite
+
+    async def __aiter__(self):
+        async for answer in self.call:
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                await self.suite.workers["decode0"].stop()
+                yield answer.status
+            elif not self.suite.gateway.pool.decode[0].serving:
+                yield answer.status
+                self.call.cancel()
+                return
+
+
+async def test_reflection_lists_every_public_service(suite):
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    call = reflection_pb2_grpc.ServerReflectionStub(suite.channel).ServerReflectionInfo(iter([ask]))
+    answer = await call.read()
+    call.cancel()
+    names = {service.name for service in answer.list_services_response.service}
+    assert names >= {
+        f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService", "AdminService")
+    }
+    assert not any("Decode" in name or "Worker" in name for name in names)

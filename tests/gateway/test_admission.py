@@ -1,0 +1,76 @@
+"""The bound on requests in flight."""
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from services.gateway.admission import Admission
+from services.gateway.metrics import GatewayMetrics
+
+
+@pytest.fixture
+def metrics():
+    return GatewayMetrics(CollectorRegistry())
+
+
+def count(metrics, name, **labels):
+    return metrics.registry.get_sample_value(name, labels) or 0
+
+
+async def test_the_request_beyond_the_limit_is_shed_with_a_delay(metrics):
+    admission = Admission(1, metrics)
+    with admission.enter("rest"):
+        with pytest.raises(Overloaded) as caught, admission.enter("rest"):
+            pass
+        assert caught.value.retry_after_s >= 1
+    with admission.enter("rest"):
+        pass
+    assert count(metrics, "perigee_requests_total", door="rest", outcome="overloaded") == 1
+    assert count(metrics, "perigee_requests_total", door="rest", outcome="ok") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (InvalidRequest("x"), "invalid"),
+        (Unavailable("x"), "unavailable"),
+        (DeadlineExceeded("x"), "deadline"),
+        (asyncio.CancelledError(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+        (ZeroDivisionError(), "defect"),
+    ],
+)
+async def test_a_request_is_counted_by_how_it_ended(metrics, error, outcome):
+    admission = Admission(1, metrics)
+    with pytest.raises(type(error)), admission.enter("grpc"):
+        raise error
+    assert count(metrics, "perigee_requests_total", door="grpc", outcome=outcome) == 1
+    with admission.enter("grpc"):
+        pass
+
+
+async def test_a_request_waits_until_its_first_token_and_then_runs(metrics):
+    admission = Admission(1, metrics)
+    with admission.enter("rest") as ticket:
+        assert count(metrics, "perigee_requests_waiting") == 1
+        ticket.tokens(0)
+        ticket.tokens(0)
+        assert count(metrics, "perigee_requests_waiting") == 0
+        assert count(metrics, "perigee_requests_running") == 1
+    assert count(metrics, "perigee_requests_running") == 0
+    assert count(metrics, "perigee_time_to_first_token_seconds_count") == 1
+    assert count(metrics, "perigee_inter_token_latency_seconds_count") == 1
+
+
+async def test_once_closed_nothing_enters_and_idle_waits_for_the_last_one_out(metrics):
+    admission = Admission(2, metrics)
+    with admission.enter("rest"):
+        admission.close()
+        with pytest.raises(Unavailable), admission.enter("rest"):
+            pass
+        idle = asyncio.create_task(admission.idle())
+        await asyncio.sleep(0)
+        assert not idle.done()
+    await asyncio.wait_for(idle, 1)
