@@ -11,6 +11,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The directory of golden vectors and published files beside the checkout; skips where there is none."""
     path = Path(os.environ.get("PERIGEE_SHARED", REPOSITORY.parent / "shared"))

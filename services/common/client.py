@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
-from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 
+from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 from services.common.rpc.status import from_rpc_error
 
 

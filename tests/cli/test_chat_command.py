@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from perigee.v1 import chat_pb2, chat_pb2_grpc
 
+from perigee.v1 import chat_pb2, chat_pb2_grpc
 from services.cli.main import main
 from services.common.errors import ModelNotFound
 from services.common.rpc.status import to_status

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import grpc_testing
 import pytest
-from perigee.v1 import chat_pb2, sampling_pb2
 
+from perigee.v1 import chat_pb2, sampling_pb2
 from services.common import errors
 from services.common.client import (
     ChatOptions,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from perigee.v1 import chat_pb2_grpc, prefill_pb2_grpc
 
+from perigee.v1 import chat_pb2_grpc, prefill_pb2_grpc
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import add_health, bind, build_server
 

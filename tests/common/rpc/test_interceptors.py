@@ -5,8 +5,8 @@ import asyncio
 import grpc
 import pytest
 import structlog
-from perigee.v1 import chat_pb2, chat_pb2_grpc, prefill_pb2, prefill_pb2_grpc
 
+from perigee.v1 import chat_pb2, chat_pb2_grpc, prefill_pb2, prefill_pb2_grpc
 from services.common.errors import InternalError, InvalidRequest, Overloaded, Unavailable
 from services.common.rpc.status import from_rpc_error, to_status
 

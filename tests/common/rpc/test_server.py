@@ -6,8 +6,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from perigee.v1 import chat_pb2, chat_pb2_grpc
 
+from perigee.v1 import chat_pb2, chat_pb2_grpc
 from services.common.errors import ConfigError
 from services.common.rpc.channel import open_channel, open_sync_channel
 from services.common.rpc.server import add_health, bind, build_server

@@ -1,0 +1,59 @@
+"""What the README shows is what the repository does."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from services.cli.roles import config_class
+from services.cli.run.config import RunConfig
+from services.common.settings import flag_name
+
+
+@pytest.fixture(scope="module")
+def readme(repository):
+    return (repository / "README.md").read_text()
+
+
+def test_the_grpc_client_is_the_one_under_examples(readme, repository):
+    assert (repository / "examples" / "grpc_chat.py").read_text() in readme
+
+
+def test_the_grpc_client_fits_in_twenty_lines_of_code(repository):
+    lines = (repository / "examples" / "grpc_chat.py").read_text().splitlines()
+    assert len([line for line in lines if line.strip()]) <= 20
+
+
+def test_its_programs_compile(readme):
+    programs = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(programs) == 2
+    for program in programs:
+        compile(program, "README.md", "exec")
+
+
+def test_the_ports_it_names_are_the_defaults(readme):
+    run, vision = RunConfig(), config_class("vision")()
+    row = re.search(r"\| gateway \| (\d+) \| (\d+)", readme)
+    assert [int(port) for port in row.groups()] == [run.grpc_port, run.http_port]
+    for offset, role in enumerate(("vision", "prefill", "decode")):
+        config = config_class(role)()
+        row = re.search(rf"\| {role} \| (\d+) \| (\d+)", readme)
+        assert [int(port) for port in row.groups()] == [config.port, config.metrics_port]
+        assert config.port == run.port_base + offset
+        assert config.metrics_port == run.metrics_port_base + offset
+    assert vision.port == run.port_base
+
+
+def test_the_flags_it_names_exist(readme):
+    known = {
+        flag_name(key)
+        for cls in (RunConfig, *(config_class(role) for role in ("vision", "prefill", "decode", "gateway")))
+        for key in cls.__dataclass_fields__
+    } | {"--help", "--config", "--image", "--max-tokens"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", readme)) <= known
+
+
+def test_the_files_it_links_to_exist(readme, repository):
+    for name in re.findall(r"\]\(([^)]+)\)", readme):
+        assert (repository / name).is_file(), name
