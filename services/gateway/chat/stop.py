@@ -9,7 +9,8 @@ class StopMatcher:
     """One text. Holds back only what may still become a stop string.
 
     The stop string that is complete first counts; of several complete at once, the longest. So the result
-    does not depend on how the text is cut into pieces. Empty stop strings are ignored. After a stop, feed no more.
+    does not depend on how the text is cut into pieces. Empty stop strings are ignored. After a stop, feed no
+    more.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
