@@ -59,6 +59,7 @@ class InMemoryAgent:
         self._fabric = fabric
         self._registered: list[Region] = []
         self._peers: set[str] = set()
+        self._processing: set[_Read] = set()
         self.live_transfers = 0
         self.live_lists = 0
         self.polls = 0
@@ -98,6 +99,7 @@ class InMemoryAgent:
 
     def remove_peer(self, name: str) -> None:
         """See Agent."""
+        assert not any(read.peer == name for read in self._processing), "removed with reads in flight"
         self._peers.discard(name)
 
     def prepare_local(self, region: Region) -> Handle:
@@ -135,6 +137,7 @@ class InMemoryAgent:
             self._fabric.failing_posts[read.peer] -= 1
             raise AgentError("the post was refused")
         read.state = TransferState.PROCESSING
+        self._processing.add(read)
         return self.check(transfer)
 
     def check(self, transfer: Handle) -> TransferState:
@@ -143,9 +146,11 @@ class InMemoryAgent:
         assert read.state is TransferState.PROCESSING, "checked before its post or after its end"
         if read.peer in self._fabric.dead:
             read.state = None
+            self._processing.discard(read)
             raise PeerGone(f"{read.peer} is gone")
         if read.peer not in self._fabric.held:
             read.state = TransferState.DONE
+            self._processing.discard(read)
             self._move(read)
         return read.state
 

@@ -32,11 +32,12 @@ def test_closing_destroys_the_native_agent_even_when_somebody_keeps_a_handle(age
     other.open()
     buffer = ProbeBuffer("x")
     kept = [other.register(buffer.region), other.prepare_local(buffer.region)]
-    assert open_files() > before + 1
+    native = open_files() - before
+    assert native > 5
     assert other.live_handles == 2
     other.close()
     other.close()
-    assert open_files() <= before + 1  # the log that UCX may still write to
+    assert open_files() - before < native / 2
     assert kept
 
 

@@ -176,6 +176,7 @@ def test_a_killed_source_fails_its_reads_within_two_seconds_and_settles_them(
     if transport == "tcp":
         assert statuses == {"failed"}
     assert all(reader.settled(key, 1.0) for key in range(100))
+    source.popen.wait(10)
     reader.read(100, source.name, blocks(0), blocks(0), 20.0)
     assert reader.outcome(100, 2.0).status.value == "failed"
 
