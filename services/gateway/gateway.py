@@ -7,9 +7,9 @@ from pathlib import Path
 
 import grpc
 import structlog
-from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from starlette.applications import Starlette
 
+from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from services.common.metrics import new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from perigee.v1 import sampling_pb2
-
 from services.common.errors import InvalidRequest
 
 MAX_CHOICES = 16

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import grpc
+from PIL import Image
+
 from perigee.v1 import (
     decode_pb2,
     decode_pb2_grpc,
@@ -18,8 +20,6 @@ from perigee.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
-from PIL import Image
-
 from services.common.kimi.media import image_grid
 
 STOP = sampling_pb2.FINISH_REASON_STOP
@@ -74,6 +74,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     tokens_per_delta: int = 1
     cached_tokens: int = 0
     refuse: decode_pb2.RequestError | None = None
+    refusals: int = 1_000_000
     fail_after: int | None = None
     admit: asyncio.Event = field(default_factory=asyncio.Event)
     submits: list[decode_pb2.Submit] = field(default_factory=list)
@@ -117,7 +118,8 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
 
     async def _play(self, submit: decode_pb2.Submit, outbox: asyncio.Queue) -> None:
         await self.admit.wait()
-        if self.refuse is not None:
+        if self.refuse is not None and self.refusals:
+            self.refusals -= 1
             error = decode_pb2.SequenceDelta(
                 handle=submit.handle, finish_reason=sampling_pb2.FINISH_REASON_ERROR, error=self.refuse
             )

@@ -14,8 +14,8 @@ from typing import Any
 
 import grpc
 import httpx
-from perigee.v1 import worker_pb2
 
+from perigee.v1 import worker_pb2
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
-from perigee.v1 import worker_pb2
 
+from perigee.v1 import worker_pb2
 from services.common.errors import Unavailable
 from services.gateway.router import Router
 from services.gateway.workers.link import WorkerLink

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from perigee.v1 import sampling_pb2
-
 from services.gateway.pipeline.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from perigee.v1 import sampling_pb2
-
 from services.gateway.pipeline.events import ChoiceDelta
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perigee.v1 import decode_pb2, sampling_pb2
-
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.detokenizer import Detokenizer
 from services.gateway.chat.reasoning import Channel, ReasoningSplitter

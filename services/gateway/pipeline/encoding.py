@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterable
 
 import grpc
-from perigee.v1 import vision_pb2, vision_pb2_grpc
 
+from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import (
     Incompatible,
     InvalidRequest,

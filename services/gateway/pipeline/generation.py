@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from perigee.v1 import decode_pb2, sampling_pb2
-
+from services.common.errors import MediaLost
 from services.gateway.admission import Ticket
 from services.gateway.pipeline.answer import Answer, fold
 from services.gateway.pipeline.choice import ChoiceDecoder
@@ -24,12 +24,14 @@ class Generation:
         self,
         head: Completion,
         stream: TokenStream,
+        resend: Callable[[], Awaitable[TokenStream]],
         choices: list[ChoiceDecoder],
         prompt_tokens: int,
         ticket: Ticket,
     ) -> None:
         self.head = head
         self._stream = stream
+        self._resend: Callable[[], Awaitable[TokenStream]] | None = resend
         self._choices = choices
         self._prompt_tokens = prompt_tokens
         self._ticket = ticket
@@ -48,7 +50,7 @@ class Generation:
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
         """The deltas, in the order the worker sent them; raises what the request failed with."""
         while not all(choice.finished for choice in self._choices):
-            delta = await self._stream.next()
+            delta = await self._next()
             self._note(delta)
             choice = self._choices[delta.choice]
             if choice.finished:
@@ -57,10 +59,28 @@ class Generation:
             if news is not None:
                 yield news
 
+    def close(self) -> None:
+        """Tells the worker to stop unless all is done. Idempotent."""
+        self._stream.close()
+
     async def answer(self) -> Answer:
         """The whole answer."""
         choices = await fold(aiter(self), len(self._choices))
         return Answer(choices, self.usage)
+
+    async def _next(self) -> decode_pb2.SequenceDelta:
+        """The next delta. Embeddings lost before there was any news are encoded again, once."""
+        try:
+            delta = await self._stream.next()
+        except MediaLost:
+            if self._resend is None:
+                raise
+            resend, self._resend = self._resend, None
+            self._stream.close()
+            self._stream = await resend()
+            return await self._stream.next()
+        self._resend = None
+        return delta
 
     def _note(self, delta: decode_pb2.SequenceDelta) -> None:
         if delta.token_ids:

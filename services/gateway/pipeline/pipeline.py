@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-from perigee.v1 import decode_pb2
 
 from services.common.errors import DeadlineExceeded
 from services.common.ids import completion_id, request_id
@@ -17,8 +16,9 @@ from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.limits import check_request, token_budget
-from services.gateway.pipeline.rendering import Prompt, Renderer
+from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
+from services.gateway.pipeline.submission import Submission
 from services.gateway.router import Router
 from services.gateway.sampling import resolve
 from services.gateway.served_model import ServedModel
@@ -61,41 +61,30 @@ class Pipeline:
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
                 )
-                submit = await self._prepare(request, prompt, budget, deadline)
-                worker = self._router.decode()
-                stream = worker.session.submit(submit)
-                worker.link.note_sent()
-                head = Completion(completion_id(), int(time.time()), name)
+                submission = Submission(
+                    request_id=request_id(),
+                    prompt=prompt,
+                    sampling=resolve(
+                        request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
+                    ),
+                    cache_salt=request.cache_salt,
+                    deadline=deadline,
+                )
+                send = functools.partial(submission.send, self._router, self._vision)
+                generation = Generation(
+                    head=Completion(completion_id(), int(time.time()), name),
+                    stream=await send(),
+                    resend=send,
+                    choices=self._choices(request),
+                    prompt_tokens=len(prompt.token_ids),
+                    ticket=ticket,
+                )
                 try:
-                    yield Generation(head, stream, self._choices(request), len(prompt.token_ids), ticket)
+                    yield generation
                 finally:
-                    stream.close()
+                    generation.close()
         except TimeoutError as error:
             raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error
-
-    async def _prepare(
-        self, request: GenerationRequest, prompt: Prompt, budget: int, deadline: float
-    ) -> decode_pb2.Submit:
-        """Everything of the Submit but its handle; images are encoded here."""
-        # Before the encoders are asked, so that a suite without prefill or decode spends no work.
-        self._router.decode()
-        prefill = self._router.prefill()
-        media = await self._vision.encode(prompt.images) if prompt.images else {}
-        submit = decode_pb2.Submit(
-            request_id=request_id(),
-            prompt_token_ids=prompt.token_ids,
-            sampling=resolve(
-                request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
-            ),
-            cache_salt=request.cache_salt,
-            prefill_addresses=prefill,
-            timeout_ms=max(1, min((1 << 32) - 1, int((deadline - time.monotonic()) * 1000))),
-        )
-        for image, offset in zip(prompt.images, prompt.image_offsets, strict=True):
-            placed = submit.media.add()
-            placed.CopyFrom(media[image.content_hash])
-            placed.token_offset = offset
-        return submit
 
     def _choices(self, request: GenerationRequest) -> list[ChoiceDecoder]:
         chat = isinstance(request.prompt, ChatPrompt)

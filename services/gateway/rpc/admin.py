@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import grpc
-from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
 
+from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
 from services.common.errors import NotFound, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.gateway.rpc.context import Context

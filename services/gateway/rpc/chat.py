@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
-
 from services.gateway.admission import Admission
 from services.gateway.pipeline.answer import ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc
-
 from services.common.errors import InvalidRequest
 from services.gateway.admission import Admission
 from services.gateway.pipeline.answer import ChoiceAnswer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from perigee.v1 import sampling_pb2
-
 from services.gateway.sampling import SamplingOptions
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from perigee.v1 import chat_pb2, generation_pb2
 
+from perigee.v1 import chat_pb2, generation_pb2
 from services.common.errors import InvalidRequest
 from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall
 from services.gateway.pipeline.images import ImageSource

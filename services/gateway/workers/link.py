@@ -6,8 +6,8 @@ import asyncio
 
 import grpc
 import structlog
-from perigee.v1 import worker_pb2, worker_pb2_grpc
 
+from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
-from perigee.v1 import worker_pb2
 
+from perigee.v1 import worker_pb2
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.session import DecodeSession
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from perigee.v1 import decode_pb2, sampling_pb2
-
 from services.common.errors import PerigeeError, Unavailable
 from services.common.rpc.status import make_error
 

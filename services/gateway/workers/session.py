@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 import structlog
-from perigee.v1 import decode_pb2, decode_pb2_grpc
 
+from perigee.v1 import decode_pb2, decode_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff

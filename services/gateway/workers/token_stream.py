@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 from perigee.v1 import decode_pb2
-
 from services.common.errors import PerigeeError
 
 

@@ -1,8 +1,8 @@
 """POST /v1/chat/completions: what comes back."""
 
 import pytest
-from perigee.v1 import sampling_pb2
 
+from perigee.v1 import sampling_pb2
 from services.common.kimi.media import image_grid
 from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import joined, open_suite

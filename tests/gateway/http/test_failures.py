@@ -4,8 +4,8 @@ import asyncio
 
 import grpc
 import pytest
-from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2
 
+from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2
 from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import joined, open_suite, wait_until
 
@@ -99,6 +99,20 @@ async def test_an_encode_that_fails_is_tried_once_more(suite):
     answer = await suite.chat(messages=messages)
     assert answer.status_code == 503
     assert suite.workers["vision"].address in answer.json()["error"]["message"]
+
+
+async def test_an_embedding_lost_before_the_first_token_is_encoded_again_once(suite):
+    messages = [{"role": "user", "content": [image_part(picture())]}]
+    code = grpc.StatusCode.UNAVAILABLE.value[0]
+    suite.decode.refuse = decode_pb2.RequestError(code=code, reason="MEDIA_LOST", message="gone")
+    suite.decode.refusals = 1
+    assert (await suite.chat(messages=messages)).status_code == 200
+    first, second = suite.decode.submits
+    assert first.sampling == second.sampling
+    assert first.request_id == second.request_id
+    assert len(suite.vision.encoded) == 2
+    suite.decode.refusals = 2
+    assert (await suite.chat(messages=messages)).status_code == 503
 
 
 async def test_an_encoder_that_counts_otherwise_is_not_believed(suite):

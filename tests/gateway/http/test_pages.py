@@ -1,10 +1,10 @@
 """/v1/models, /health and /metrics."""
 
 import pytest
-from perigee.v1 import worker_pb2
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from perigee.v1 import worker_pb2
 from services.common.metrics import start_metrics_server
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.suite import open_suite

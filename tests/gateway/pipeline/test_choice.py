@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from perigee.v1 import decode_pb2, sampling_pb2
 
+from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.answer import fold
 from services.gateway.pipeline.choice import ChoiceDecoder

@@ -6,8 +6,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 
+from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 from tests.gateway.pictures import data_url, picture
 from tests.gateway.suite import joined, wait_until
 

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+
 from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
 
 

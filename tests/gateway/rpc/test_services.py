@@ -4,8 +4,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from perigee.v1 import admin_pb2, admin_pb2_grpc, models_pb2, models_pb2_grpc, worker_pb2
 
+from perigee.v1 import admin_pb2, admin_pb2_grpc, models_pb2, models_pb2_grpc, worker_pb2
 from tests.gateway.suite import open_suite, wait_until
 
 
