@@ -68,8 +68,8 @@ def _written(
 ) -> Callable[[Any, Context], Awaitable[None]]:
     """A generator of responses as a coroutine that writes them.
 
-    gRPC drops a cancelled call's generator without closing it. Here its `finally` runs as the call ends, not when
-    the generator happens to be collected: it frees what a client that left still holds.
+    gRPC drops a cancelled call's generator without closing it. Here its `finally` runs as the call ends,
+    whenever the generator may be collected: it frees what a client that left still holds.
     """
 
     async def write_all(request: Any, context: Context) -> None:

@@ -1,0 +1,139 @@
+"""`perigee run` itself: four real processes of the embedded checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "services.cli.main"]
+ANY_PORTS = [f"--{name}={0}" for name in ("http-port", "grpc-port", "port-base", "metrics-port-base")]
+
+
+class Suite:
+    """A running `perigee run`, what it printed so far, and its children."""
+
+    def __init__(self, run_dir, *arguments):
+        command = [*COMMAND, "run", "--run-dir", str(run_dir), *ANY_PORTS, *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.lines = []
+        self._reader = threading.Thread(target=lambda: self.lines.extend(self._read()), daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            yield line.rstrip()
+
+    def until(self, pattern, timeout_s=120.0):
+        """The first match of `pattern` in a line printed so far or soon."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for line in list(self.lines):
+                if match := re.search(pattern, line):
+                    return match
+            if self.process.poll() is not None and not self._reader.is_alive():
+                break
+            time.sleep(0.05)
+        raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines))
+
+    def children(self):
+        """Process id by role."""
+        found = {}
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            for pid in map(int, file.read().split()):
+                with open(f"/proc/{pid}/cmdline") as words:
+                    role = words.read().split("\0")[3]
+                found[role] = pid
+        return found
+
+    def end(self, number):
+        """Sends a signal; the exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(timeout=60)
+        self._reader.join(5)
+        return status
+
+
+@pytest.fixture
+def suite(nano_dir, tmp_path):
+    suite = Suite(tmp_path / "run", "--model", str(nano_dir))
+    yield suite
+    suite.process.kill()
+    suite.process.wait()
+
+
+def until_gone(pids, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    left = list(pids)
+    while left and time.monotonic() < deadline:
+        left = [pid for pid in left if os.path.exists(f"/proc/{pid}") and state(pid) != "Z"]
+        time.sleep(0.05)
+    return not left
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, tmp_path):
+    suite.until("Perigee is ready")
+    url = suite.until(r"REST +(\S+)").group(1)
+    address = suite.until(r"gRPC +(\S+)").group(1)
+    with urllib.request.urlopen(f"{url}/models", timeout=10) as answer:
+        assert b"kimi-nano" in answer.read()
+    asked = subprocess.run(
+        [*COMMAND, "chat", "Hello", "--address", address, "--max-tokens", "16", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert "16 generated" in asked.stderr
+    before = suite.children()
+    assert sorted(before) == ["decode", "gateway", "prefill", "vision"]
+    os.kill(before["prefill"], signal.SIGKILL)
+    suite.until(r"prefill +ended \(killed by SIGKILL\); restarting")
+    deadline = time.monotonic() + 60
+    while sum("prefill" in line and "ready in" in line for line in suite.lines) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    after = suite.children()
+    assert after["prefill"] != before["prefill"]
+    assert suite.end(signal.SIGINT) == 0
+    assert until_gone(after.values())
+    assert (tmp_path / "run" / "prefill.log").is_file()
+
+
+def test_no_service_outlives_a_supervisor_that_is_killed(suite):
+    suite.until("gateway +loading")
+    deadline = time.monotonic() + 30
+    while len(children := suite.children()) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # Each asks the kernel for this as the first thing it does.
+    time.sleep(3)
+    suite.process.kill()
+    suite.process.wait()
+    assert until_gone(children.values())
+
+
+def test_a_service_that_cannot_start_ends_the_run_with_its_own_words(nano_dir, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    suite = Suite(tmp_path / "run", "--model", str(broken))
+    assert suite.process.wait(timeout=60) != 0
+    suite.until(r"did not start \(exit status 2\)", 5)
+    suite.until(r"perigee (vision|prefill|decode|gateway): ", 5)
