@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from perigee.v1 import worker_pb2
-
 from services.common.errors import Incompatible
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.region import Region, RegionKind

@@ -1,6 +1,6 @@
 import pytest
-from perigee.v1 import worker_pb2
 
+from perigee.v1 import worker_pb2
 from services.common.errors import Incompatible
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.offer_proto import (
