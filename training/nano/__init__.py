@@ -1,1 +1,1 @@
-"""models/kimi-nano: its tokenizer and, later, its weights."""
+"""models/kimi-nano: how its tokenizer and weights are made."""

@@ -30,7 +30,8 @@ def learn_ranks(documents: Iterable[str], num_ranks: int) -> list[bytes]:
 def byte_order() -> list[bytes]:
     """The 256 single bytes: printable ones of Latin-1 first, as in the published vocabulary."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    return [bytes((byte,)) for byte in (*printable, *(set(range(256)) - set(printable)))]
+    others = sorted(set(range(256)) - set(printable))
+    return [bytes((byte,)) for byte in (*printable, *others)]
 
 
 def count_pieces(documents: Iterable[str]) -> Counter[bytes]:

@@ -43,7 +43,8 @@ def test_a_question_opens_the_assistants_turn_inside_its_reasoning(tokenizer):
     )
     assert rendered.token_ids == (
         special.im_user, *tokenizer.encode("user"), special.im_middle, *tokenizer.encode("Hi"),
-        special.im_end, special.im_assistant, *tokenizer.encode("assistant"), special.im_middle, special.think,
+        special.im_end, special.im_assistant, *tokenizer.encode("assistant"), special.im_middle,
+        special.think,
     )  # fmt: skip
     assert rendered.thinking
 
