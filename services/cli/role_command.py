@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from services.cli.parent_death import die_with_parent
-from services.cli.roles import config_class, serve_function
+from services.cli.roles import Serve, config_class, serve_function
 from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 from services.common.logs import configure_logs
@@ -40,12 +40,14 @@ def execute(role: str, arguments: argparse.Namespace) -> int:
         raise ConfigError(f"log_level: {error}") from error
     config = resolve_settings(config_class(role), role, arguments, os.environ)
     structlog.get_logger().info("configuration", **dataclasses.asdict(config))
+    # Imported before signals are taken over: loading takes seconds, and there is nothing to drain yet.
+    serve = serve_function(role)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(role, config))
+        runner.run(_until_stopped(serve, config))
     return 0
 
 
-async def _serve(role: str, config: object) -> None:
+async def _until_stopped(serve: Serve, config: object) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -57,4 +59,4 @@ async def _serve(role: str, config: object) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped)
-    await serve_function(role)(config, stop)
+    await serve(config, stop)

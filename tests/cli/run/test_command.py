@@ -14,13 +14,14 @@ import urllib.request
 import pytest
 
 COMMAND = [sys.executable, "-m", "services.cli.main"]
-ANY_PORTS = [f"--{name}={0}" for name in ("http-port", "grpc-port", "port-base", "metrics-port-base")]
+ANY_PORTS = [f"--{name}=0" for name in ("http-port", "grpc-port", "port-base", "metrics-port-base")]
 
 
 class Suite:
     """A running `perigee run`, what it printed so far, and its children."""
 
     def __init__(self, run_dir, *arguments):
+        self.run_dir = run_dir
         command = [*COMMAND, "run", "--run-dir", str(run_dir), *ANY_PORTS, *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines = []
@@ -86,7 +87,7 @@ def state(pid):
         return "Z"
 
 
-def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, tmp_path):
+def test_the_suite_starts_answers_survives_a_crash_and_stops(suite):
     suite.until("Perigee is ready")
     url = suite.until(r"REST +(\S+)").group(1)
     address = suite.until(r"gRPC +(\S+)").group(1)
@@ -113,17 +114,19 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, tmp_path):
     assert after["prefill"] != before["prefill"]
     assert suite.end(signal.SIGINT) == 0
     assert until_gone(after.values())
-    assert (tmp_path / "run" / "prefill.log").is_file()
+    assert (suite.run_dir / "prefill.log").is_file()
 
 
 def test_no_service_outlives_a_supervisor_that_is_killed(suite):
     suite.until("gateway +loading")
+    # What a service logs first comes after it has asked the kernel to share the supervisor's fate.
+    logs = [suite.run_dir / f"{role}.log" for role in ("vision", "prefill", "decode", "gateway")]
     deadline = time.monotonic() + 30
-    while len(children := suite.children()) < 4:
+    while not all("configuration" in log.read_text() for log in logs):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    # Each asks the kernel for this as the first thing it does.
-    time.sleep(3)
+    children = suite.children()
+    assert len(children) == 4
     suite.process.kill()
     suite.process.wait()
     assert until_gone(children.values())
