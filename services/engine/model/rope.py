@@ -28,17 +28,21 @@ def correction_range(dim: int, theta: float, scaling: YarnScaling) -> tuple[int,
 
 
 def inverse_frequencies(dim: int, theta: float, scaling: YarnScaling | None) -> Tensor:
-    """float64 `[dim / 2]`: theta^(-2j/dim), divided by the factor where a pair turns too slowly to be
-    learnt.
+    """float32 `[dim / 2]`: theta^(-2j/dim), divided by the factor where a pair turns too slowly to be learnt.
+
+    In float32 throughout, as in every published implementation: at position 4,000 the rounding of a
+    frequency is an angle of 3e-4, and the weights were trained with these angles, not with exact ones.
     """
-    plain = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    powers = theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    plain = 1.0 / powers
     if scaling is None:
         return plain
     low, high = correction_range(dim, theta, scaling)
     # Equal ends would divide by zero: the step then lies just above `low`.
     width = max(high - low, 0.001)
-    ramp = ((torch.arange(dim // 2, dtype=torch.float64) - low) / width).clamp(0.0, 1.0)
-    return plain * (1 - ramp) + plain / scaling.factor * ramp
+    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / width).clamp(0.0, 1.0)
+    kept = 1.0 - ramp
+    return 1.0 / (scaling.factor * powers) * (1.0 - kept) + plain * kept
 
 
 def softmax_scale(config: TextConfig) -> float:
@@ -55,10 +59,8 @@ class RotaryEmbedding:
     def __init__(self, config: TextConfig, device: torch.device | str = "cpu") -> None:
         scaling = config.rope_scaling
         frequencies = inverse_frequencies(config.qk_rope_head_dim, config.rope_theta, scaling)
-        # The angle is a float32 product in every implementation of the model that was published; an exact
-        # angle would differ from what the weights were trained with by 1e-3 rad at long positions.
         positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
-        angles = torch.outer(positions, frequencies.to(torch.float32))
+        angles = torch.outer(positions, frequencies)
         scale = 1.0
         if scaling is not None:
             scale = yarn_mscale(scaling.factor, scaling.mscale) / yarn_mscale(
