@@ -20,9 +20,10 @@ def allocate_kv_pages(
 ) -> torch.Tensor:
     """[num_pages, num_layers, 64, width], zeroed, one plain allocation: page-major across layers.
 
-    Zeroed because masked attention multiplies what a page's unused slots hold by zero, and NaN times zero is NaN.
+    Written, not just reserved: a first touch is ten times slower than a read over NIXL. Zeroed because masked attention multiplies what a page's unused slots hold by zero, and NaN times zero is NaN.
     """
-    return torch.zeros(num_pages, num_layers, PAGE_TOKENS, width, dtype=dtype, device=device)
+    pages = torch.empty(num_pages, num_layers, PAGE_TOKENS, width, dtype=dtype, device=device)
+    return pages.fill_(0)
 
 
 def kv_layout(pages: torch.Tensor) -> worker_pb2.KvLayout:

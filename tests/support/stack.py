@@ -141,7 +141,7 @@ class Stack:
     def _arguments(self, role: str) -> dict[str, object]:
         if role == "gateway":
             own: dict[str, object] = {
-                "tokenizer": self.model,
+                "model": self.model,
                 "http_port": self.http_port,
                 "grpc_port": self.ports["gateway"],
                 **{name: self.address(name) for name in ("vision", "prefill", "decode")},
