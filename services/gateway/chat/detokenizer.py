@@ -31,6 +31,4 @@ class Detokenizer:
 
     def flush(self) -> str:
         """At the end: what is left of an unfinished character, as U+FFFD. The next id begins a new text."""
-        text = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return text
+        return self._decoder.decode(b"", final=True)

@@ -58,6 +58,7 @@ def test_comments_are_description_constraints_and_default():
     [
         (True, "any"),
         ({"type": ["string", "null"]}, "string | null"),
+        ({"type": "string", "enum": ["a", None]}, '"a" | None'),
         ({"enum": ["a", 1, None, True]}, '"a" | 1 | None | True'),
         (
             {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "string"}}]},
