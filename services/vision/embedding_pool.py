@@ -36,17 +36,28 @@ def allocate_embedding_rows(num_pages: int, width: int, dtype: torch.dtype) -> T
     return torch.zeros(num_pages, PAGE_ROWS, width, dtype=dtype)
 
 
+def write_embedding(rows: Tensor, pages: Sequence[int], values: Tensor) -> None:
+    """Writes `values` [num_tokens, width] into reserved pages of `rows`, in order.
+
+    The rest of the last page is zeroed: it must not show what was there before.
+    """
+    filled = rows.new_zeros(len(pages) * PAGE_ROWS, rows.shape[2])
+    filled[: values.shape[0]] = values
+    rows[torch.tensor(list(pages))] = filled.view(len(pages), PAGE_ROWS, -1)
+
+
 def pages_of(num_tokens: int) -> int:
     """Pages that hold `num_tokens` rows."""
     return -(-num_tokens // PAGE_ROWS)
 
 
 class EmbeddingPool:
-    """Embeddings by content hash, in pages of 64 rows. Engine thread only.
+    """Embeddings by content hash, in pages of 64 rows. Event loop only: no operation waits.
 
     An embedding is *held* (referenced) for `hold_s` after it was stored or last found, so that a reader has
     time to lease it; afterwards it is merely cached: the least recently found goes when room is needed.
-    Leased and quarantined ones never go. `leases` may be used directly to renew and end leases.
+    Leased and quarantined ones never go. The bytes of reserved pages belong to whoever reserved them until
+    they are stored. `leases` may be used directly to renew and end leases.
     """
 
     def __init__(
@@ -107,16 +118,9 @@ class EmbeddingPool:
         self._pages.release(pages)
 
     def store(
-        self, content_hash: bytes, grid: tuple[int, int, int], pages: Sequence[int], values: Tensor
+        self, content_hash: bytes, grid: tuple[int, int, int], num_tokens: int, pages: Sequence[int]
     ) -> Embedding:
-        """Writes `values` [num_tokens, width] into reserved pages and makes them findable and held.
-
-        The rest of the last page is zeroed: it must not show what was there before.
-        """
-        num_tokens = values.shape[0]
-        filled = self._rows.new_zeros(len(pages) * PAGE_ROWS, self._rows.shape[2])
-        filled[:num_tokens] = values
-        self._rows[torch.tensor(list(pages))] = filled.view(len(pages), PAGE_ROWS, -1)
+        """Makes reserved pages, written by now, findable and held."""
         embedding = Embedding(content_hash, grid, num_tokens, tuple(pages))
         self._by_hash[content_hash] = embedding
         for page in pages:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
+import structlog
 
 from perigee.v1 import worker_pb2
-
-from services.engine.loop import EngineLoop
+from services.common.errors import InternalError
+from services.vision.embedding_pool import EmbeddingPool
 from services.vision.encoder import ImageEncoder
-from services.vision.engine import VisionEngine
+from services.vision.lending import Lending
+
+log = structlog.get_logger()
 
 
 class VisionHost:
-    """A WorkerHost: identity, load, and the words of readers about their leases."""
+    """A WorkerHost: identity, load, and the words of readers about their leases. Event loop only.
+
+    Other threads may read `last_load`, the load at the last tick, and `integrity_failures`.
+    """
 
     def __init__(
         self,
         info: worker_pb2.WorkerInfo,
         offer: worker_pb2.MemoryOffer,
-        engine: VisionEngine,
-        loop: EngineLoop,
+        pool: EmbeddingPool,
+        lending: Lending,
         encoder: ImageEncoder,
     ) -> None:
         self._info = info
         self._offer = offer
-        self._engine = engine
-        self._loop = loop
+        self._pool = pool
+        self._lending = lending
         self._encoder = encoder
+        self._checked_idle = False
+        self.integrity_failures = 0
+        self.last_load = self.load()
 
     def info(self) -> worker_pb2.WorkerInfo:
         return self._info
@@ -36,26 +44,38 @@ class VisionHost:
 
     def load(self) -> worker_pb2.LoadReport:
         """`waiting` counts images from their arrival on, also those still being decoded."""
-        load = self._engine.load
         return worker_pb2.LoadReport(
-            running=load.running,
-            waiting=max(0, self._encoder.outstanding - load.running),
-            pages=worker_pb2.PageCounts(**vars(load.pages)),
+            running=self._encoder.running,
+            waiting=self._encoder.waiting,
+            pages=worker_pb2.PageCounts(**vars(self._pool.counts())),
             draining=self._encoder.draining,
         )
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
-        self._loop.post(lambda: self._engine.settled(reader, lease_keys))
+        self._lending.settled(reader, lease_keys)
 
     def reader_joined(self, reader: str) -> None:
-        self._loop.post(lambda: self._engine.reader_joined(reader))
+        self._lending.reader_joined(reader)
 
     def reader_gone(self, reader: str) -> None:
-        self._loop.post(lambda: self._engine.reader_gone(reader))
+        self._lending.reader_gone(reader)
 
     async def flush(self) -> worker_pb2.FlushResponse:
-        pages, embeddings = await asyncio.wrap_future(self._loop.call(self._engine.flush))
+        pages, embeddings = self._pool.flush()
         return worker_pb2.FlushResponse(pages=pages, embeddings=embeddings)
 
     async def drain(self) -> worker_pb2.DrainResponse:
         return worker_pb2.DrainResponse(outstanding=self._encoder.drain())
+
+    def tick(self) -> None:
+        """Ends what has run out, refreshes `last_load`, checks the pool whenever the worker falls idle."""
+        self._lending.tick()
+        self.last_load = self.load()
+        idle = not self.last_load.running and not self.last_load.waiting
+        if idle and not self._checked_idle:
+            try:
+                self._pool.check_integrity()
+            except InternalError as error:
+                self.integrity_failures += 1
+                log.error("embedding pool integrity", detail=error.message)
+        self._checked_idle = idle

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 import structlog
-from perigee.v1 import vision_pb2_grpc, worker_pb2
 
+from perigee.v1 import vision_pb2_grpc, worker_pb2
 from services.common.ids import incarnation
 from services.common.metrics import new_registry
 from services.engine.identity import model_identity
@@ -20,7 +20,6 @@ from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_pr
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.kv_transfer.transport_report import TransportReport
 from services.engine.load_metrics import LoadMetrics
-from services.engine.loop import EngineLoop
 from services.engine.model.config import ModelConfig
 from services.engine.weights.vision import load_vision_model
 from services.engine.worker_server import (
@@ -34,11 +33,14 @@ from services.engine.worker_service import WorkerServicer
 from services.vision.config import VisionConfig
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
-from services.vision.engine import VisionEngine
 from services.vision.host import VisionHost
+from services.vision.lending import Lending
+from services.vision.model_thread import ModelThread
 from services.vision.server import VisionServicer
 
 log = structlog.get_logger()
+
+_TICK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,22 @@ class VisionWorker:
 
     info: worker_pb2.WorkerInfo
     transfer: TransferThread
-    engine: VisionEngine
-    loop: EngineLoop
+    model: ModelThread
     encoder: ImageEncoder
+    lending: Lending
     host: VisionHost
 
     async def close(self) -> None:
-        """Ends the engine's thread, then the transfer thread."""
+        """Ends the model's thread, which writes into the pool, then the transfer thread, which reads it."""
         self.encoder.close()
-        await asyncio.to_thread(self.loop.stop)
+        await asyncio.to_thread(self.model.close)
         await asyncio.to_thread(self.transfer.close)
 
 
-async def build_vision_worker(config: VisionConfig, fail: Callable[[BaseException], None]) -> VisionWorker:
-    """Loads the model, allocates and registers the pool, tests the transport; the engine is not started.
+async def build_vision_worker(config: VisionConfig) -> VisionWorker:
+    """Loads the model, allocates and registers the pool, tests the transport.
 
-    `fail` hears of a broken engine thread. Raises CheckpointError, ConfigError, TransferFailed.
+    Raises CheckpointError, ConfigError, TransferFailed.
     """
     directory = Path(config.model)
     log.info("loading", model=str(directory))
@@ -82,14 +84,14 @@ async def build_vision_worker(config: VisionConfig, fail: Callable[[BaseExceptio
     def on_serving(serving: bool) -> None:
         (transfer.pin_serving if serving else transfer.unpin_serving)()
 
-    engine = VisionEngine(model, pool, on_serving)
-    loop = EngineLoop("vision-engine", engine.step, fail)
+    thread = ModelThread(model, rows)
     encoder = ImageEncoder(
-        engine, loop, config.max_image_pixels, config.max_waiting, config.preprocess_threads
+        pool, thread, config.max_image_pixels, config.max_waiting, config.preprocess_threads
     )
+    lending = Lending(pool, on_serving)
     info = worker_info(name, directory, report)
-    host = VisionHost(info, offer_to_proto(transfer.offer()), engine, loop, encoder)
-    return VisionWorker(info, transfer, engine, loop, encoder, host)
+    host = VisionHost(info, offer_to_proto(transfer.offer()), pool, lending, encoder)
+    return VisionWorker(info, transfer, thread, encoder, lending, host)
 
 
 def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:
@@ -113,15 +115,10 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
     """
     tune_process(config.threads)
     failure, fail = failure_future()
-    worker = await build_vision_worker(config, fail)
+    worker = await build_vision_worker(config)
     worker_servicer = WorkerServicer(worker.host)
     servicer = VisionServicer(
-        worker.encoder,
-        worker.engine,
-        worker.loop,
-        worker_servicer.is_paired,
-        worker.info.incarnation,
-        config.hold_ms,
+        worker.encoder, worker.lending, worker_servicer.is_paired, worker.info.incarnation, config.hold_ms
     )
 
     def add_vision_service(server: grpc.aio.Server) -> None:
@@ -129,30 +126,45 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
 
     services = [("perigee.v1.VisionService", add_vision_service)]
     endings = Endings(failure, config.max_quarantined_pages or max(1, config.embedding_pages // 2))
-    worker.loop.start()
+    ticking = asyncio.create_task(tick(worker.host))
+
+    def ticking_ended(task: asyncio.Task[None]) -> None:
+        # Only a defect ends it before it is cancelled, and without ticks no lease would ever end.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            fail(error)
+
+    ticking.add_done_callback(ticking_ended)
     try:
         registry = new_registry("vision")
-        LoadMetrics(registry, worker.host.load, counters(worker.engine, worker.encoder))
+        LoadMetrics(registry, lambda: worker.host.last_load, counters(worker))
         worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
         await serve_worker(config, worker.host, worker_servicer, services, stop, endings)
     finally:
+        ticking.cancel()
         await worker.close()
 
 
-def counters(engine: VisionEngine, encoder: ImageEncoder) -> Mapping[str, tuple[str, Callable[[], int]]]:
+async def tick(host: VisionHost) -> None:
+    """Lets time pass for the worker, until cancelled."""
+    while True:
+        host.tick()
+        await asyncio.sleep(_TICK_S)
+
+
+def counters(worker: VisionWorker) -> Mapping[str, tuple[str, Callable[[], int]]]:
     """Counter families by name."""
     return {
         "perigee_kv_transfer_bytes": ("Bytes read from peers; a vision worker is only read", lambda: 0),
         "perigee_vision_cache_hits": (
             "Encode answers that needed no run of the model of their own",
-            lambda: encoder.counts.hits,
+            lambda: worker.encoder.counts.hits,
         ),
         "perigee_vision_cache_misses": (
             "Encode requests that found nothing in the pool",
-            lambda: encoder.counts.misses,
+            lambda: worker.encoder.counts.misses,
         ),
         "perigee_integrity_failures": (
             "Integrity checks of the embedding pool that failed",
-            lambda: engine.load.integrity_failures,
+            lambda: worker.host.integrity_failures,
         ),
     }

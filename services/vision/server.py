@@ -1,4 +1,4 @@
-"""VisionService: protos to the encoder and the engine, and back."""
+"""VisionService: protos to the encoder and the lending desk, and back."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
-from perigee.v1 import vision_pb2, vision_pb2_grpc
 
+from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest
 from services.engine.kv_cache.lease_table import Lease
-from services.engine.loop import EngineLoop
 from services.vision.embedding_pool import Embedding
 from services.vision.encoder import Encoded, ImageEncoder
-from services.vision.engine import VisionEngine
+from services.vision.lending import Lending
 
 HASH_BYTES = 32
 
@@ -26,15 +25,13 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     def __init__(
         self,
         encoder: ImageEncoder,
-        engine: VisionEngine,
-        loop: EngineLoop,
+        lending: Lending,
         is_paired: Callable[[str], bool],
         incarnation: str,
         hold_ms: int,
     ) -> None:
         self._encoder = encoder
-        self._engine = engine
-        self._loop = loop
+        self._lending = lending
         self._is_paired = is_paired
         self._incarnation = incarnation
         self._hold_ms = hold_ms
@@ -71,24 +68,23 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             raise InvalidRequest("the first message must be start", "start")
         reader, key = first.start.reader_incarnation, first.start.lease_key
         hashes = self._checked(first.start)
-        granting = self._loop.call(lambda: self._engine.lease(reader, key, hashes))
+        lease, embeddings = self._lending.lease(reader, key, hashes)
         renewals = 0
         try:
-            yield granted(*await asyncio.wrap_future(granting))
+            yield granted(lease, embeddings)
             async for request in request_iterator:
                 if request.WhichOneof("message") == "renew":
-                    await asyncio.wrap_future(self._loop.call(lambda: self._engine.renew(reader, key)))
+                    self._lending.renew(reader, key)
                     renewals += 1
                     renewed = vision_pb2.LeaseRenewed(sequence=renewals)
                     yield vision_pb2.EmbeddingLeaseResponse(renewed=renewed)
                 elif request.WhichOneof("message") == "release":
-                    await asyncio.wrap_future(self._loop.call(lambda: self._engine.release(reader, key)))
+                    self._lending.release(reader, key)
                     return
         finally:
             # After a release there is nothing left to abandon. Without one a crash and a half-close look the
-            # same, so the pages wait for the reader's settled. A refused lease is none of this stream's.
-            if not granting.done() or granting.cancelled() or granting.exception() is None:
-                self._loop.post(lambda: self._engine.abandon(reader, key))
+            # same, so the pages wait for the reader's settled.
+            self._lending.abandon(reader, key)
 
     def _checked(self, start: vision_pb2.EmbeddingLeaseStart) -> Sequence[bytes]:
         """The hashes asked for, of a reader that may ask."""

@@ -29,11 +29,16 @@ class GatedModel(VisionModel):
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode(self, pixels: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    def encode(
+        self,
+        pixels: Tensor,
+        grid: tuple[int, int, int],
+        before_block: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         self.runs += 1
         self.entered.set()
         assert self.gate.wait(30)
-        return super().encode(pixels, grid)
+        return super().encode(pixels, grid, before_block)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
-from perigee.v1 import worker_pb2
 
+from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
 from services.engine.identity import model_identity

@@ -7,131 +7,190 @@ import asyncio
 import pytest
 import torch
 
-from services.common.errors import InvalidRequest, Overloaded, Unavailable
-from services.engine.loop import EngineLoop
+from services.common.errors import InternalError, InvalidRequest, Overloaded, PagesExhausted, Unavailable
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
-from services.vision.engine import VisionEngine
+from services.vision.model_thread import ModelThread
+from services.vision.preprocess import preprocess_image
 
+PAGES = 8
 MAX_WAITING = 3
 
 
 @pytest.fixture
-def engine(model):
-    rows = allocate_embedding_rows(16, model.config.text_hidden_size, torch.float32)
-    return VisionEngine(model, EmbeddingPool(rows, hold_s=60.0, lease_s=60.0), lambda _: None)
+def rows(model):
+    return allocate_embedding_rows(PAGES, model.config.text_hidden_size, torch.float32)
 
 
 @pytest.fixture
-async def encoder(engine, model):
-    failures: list[BaseException] = []
-    loop = EngineLoop("vision-test", engine.step, failures.append)
-    loop.start()
-    encoder = ImageEncoder(engine, loop, max_pixels=1_000_000, max_waiting=MAX_WAITING, threads=1)
+def pool(rows):
+    pool = EmbeddingPool(rows, hold_s=60.0, lease_s=60.0)
+    yield pool
+    assert pool.counts().used == 0
+    pool.check_integrity()
+
+
+@pytest.fixture
+async def encoder(model, rows, pool):
+    thread = ModelThread(model, rows)
+    encoder = ImageEncoder(pool, thread, max_pixels=1_000_000, max_waiting=MAX_WAITING, threads=1)
     yield encoder
     model.gate.set()
+    await until(lambda: encoder.running + encoder.waiting == 0)
     encoder.close()
-    await asyncio.to_thread(loop.stop)
-    assert not failures
+    await asyncio.to_thread(thread.close)
+
+
+@pytest.fixture
+def encode(encoder, sha256):
+    async def encode(image: bytes):
+        return await encoder.encode(sha256(image), image)
+
+    return encode
 
 
 async def until(condition) -> None:
-    for _ in range(500):
+    for _ in range(1000):
         if condition():
             return
         await asyncio.sleep(0.01)
     raise AssertionError("it never came true")
 
 
-async def test_the_second_request_for_an_image_is_answered_from_the_pool(encoder, model, image_file, sha256):
-    image = image_file()
-    first = await encoder.encode(sha256(image), image)
-    second = await encoder.encode(sha256(image), image)
+async def started(model, encode, image: bytes):
+    """A task whose image the model is working on, held up at the gate."""
+    model.gate.clear()
+    task = asyncio.create_task(encode(image))
+    await asyncio.to_thread(model.entered.wait, 30)
+    return task
+
+
+async def leave(task) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_encoded_image_lies_in_the_pool_as_the_model_made_it(encode, model, rows, image_file):
+    image = image_file(300, 280, 1)
+    embedding = (await encode(image)).embedding
+    expected = model.encode(torch.from_numpy(preprocess_image(image, 1_000_000).pixels), embedding.grid)
+    assert embedding.num_tokens == expected.shape[0] == 110
+    stored = rows[list(embedding.pages)].flatten(0, 1)
+    assert torch.equal(stored[:110], expected)
+    assert (stored[110:] == 0).all()
+
+
+async def test_the_second_request_for_an_image_is_answered_from_the_pool(encoder, encode, model, image_file):
+    first, second = await encode(image_file()), await encode(image_file())
     assert (first.cached, second.cached) == (False, True)
     assert first.embedding is second.embedding
     assert model.runs == 1
     assert (encoder.counts.hits, encoder.counts.misses) == (1, 1)
 
 
-async def test_identical_images_at_once_are_encoded_once(encoder, model, image_file, sha256):
-    image = image_file()
-    answers = await asyncio.gather(*(encoder.encode(sha256(image), image) for _ in range(8)))
+async def test_identical_images_at_once_are_encoded_once(encoder, encode, model, image_file):
+    answers = await asyncio.gather(*(encode(image_file()) for _ in range(8)))
     assert len({id(answer.embedding) for answer in answers}) == 1
     assert model.runs == 1
     assert (encoder.counts.hits, encoder.counts.misses) == (7, 1)
 
 
-async def test_more_images_than_may_wait_are_refused_at_once(encoder, model, image_file, sha256):
-    model.gate.clear()
-    images = [image_file(seed=seed) for seed in range(MAX_WAITING + 1)]
-    waiting = [asyncio.create_task(encoder.encode(sha256(image), image)) for image in images[:MAX_WAITING]]
-    await until(lambda: encoder.outstanding == MAX_WAITING)
-    with pytest.raises(Overloaded):
-        await encoder.encode(sha256(images[-1]), images[-1])
-    model.gate.set()
-    await asyncio.gather(*waiting)
-    await encoder.encode(sha256(images[-1]), images[-1])
-
-
-async def test_an_image_nobody_waits_for_any_more_is_dropped(encoder, engine, model, image_file, sha256):
-    model.gate.clear()
-    first, second = image_file(seed=1), image_file(seed=2)
-    running = asyncio.create_task(encoder.encode(sha256(first), first))
-    await asyncio.to_thread(model.entered.wait)
-    dropped = asyncio.create_task(encoder.encode(sha256(second), second))
-    await until(lambda: encoder.outstanding == 2)
-    dropped.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await dropped
-    assert encoder.outstanding == 1
+async def test_an_image_in_the_pool_is_answered_while_the_model_works_on_another(encode, model, image_file):
+    await encode(image_file(seed=1))
+    model.entered.clear()
+    running = await started(model, encode, image_file(seed=2))
+    assert (await asyncio.wait_for(encode(image_file(seed=1)), 5)).cached
     model.gate.set()
     await running
-    await until(lambda: engine.load.waiting == 0)
+
+
+async def test_more_images_than_may_wait_are_refused_at_once(encoder, encode, model, image_file):
+    model.gate.clear()
+    images = [image_file(seed=seed) for seed in range(MAX_WAITING + 1)]
+    waiting = [asyncio.create_task(encode(image)) for image in images[:MAX_WAITING]]
+    await until(lambda: (encoder.running, encoder.waiting) == (1, MAX_WAITING - 1))
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(encode(images[-1]), 5)
+    model.gate.set()
+    await asyncio.gather(*waiting)
+    await encode(images[-1])
+
+
+async def test_without_room_the_model_is_not_run(encode, model, image_file):
+    for seed in (1, 2):
+        await encode(image_file(448, 448, seed))
+    with pytest.raises(PagesExhausted):
+        await encode(image_file(seed=3))
+    assert model.runs == 2
+
+
+async def test_a_waiting_image_that_nobody_wants_any_more_is_dropped(encoder, encode, model, image_file):
+    running = await started(model, encode, image_file(seed=1))
+    waiting = asyncio.create_task(encode(image_file(seed=2)))
+    await until(lambda: encoder.waiting == 1)
+    await leave(waiting)
+    await until(lambda: encoder.waiting == 0)
+    model.gate.set()
+    await running
     assert model.runs == 1
 
 
-async def test_a_caller_that_leaves_does_not_take_the_image_from_another(encoder, model, image_file, sha256):
-    model.gate.clear()
-    image = image_file()
-    leaving = asyncio.create_task(encoder.encode(sha256(image), image))
-    staying = asyncio.create_task(encoder.encode(sha256(image), image))
-    await asyncio.to_thread(model.entered.wait)
-    leaving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await leaving
+async def test_a_running_image_that_nobody_wants_any_more_is_broken_off(
+    encoder, encode, model, pool, image_file
+):
+    running = await started(model, encode, image_file())
+    assert pool.counts().used == 1
+    await leave(running)
+    assert (encoder.running, pool.counts().used) == (1, 1)
+    model.gate.set()
+    await until(lambda: encoder.running == 0)
+    assert pool.counts().free == PAGES
+
+
+async def test_a_caller_that_leaves_does_not_take_the_image_from_another(encode, model, image_file):
+    leaving = await started(model, encode, image_file())
+    staying = asyncio.create_task(encode(image_file()))
+    await asyncio.sleep(0)
+    await leave(leaving)
     model.gate.set()
     assert (await staying).embedding.num_tokens == 4
+    assert model.runs == 1
 
 
-async def test_an_image_asked_for_again_right_after_it_was_dropped_is_encoded(
-    encoder, model, image_file, sha256
-):
-    model.gate.clear()
-    image = image_file()
-    leaving = asyncio.create_task(encoder.encode(sha256(image), image))
-    await asyncio.to_thread(model.entered.wait)
+async def test_an_image_asked_for_again_right_after_it_was_dropped_is_encoded(encode, model, image_file):
+    leaving = await started(model, encode, image_file())
     leaving.cancel()
-    again = asyncio.create_task(encoder.encode(sha256(image), image))
+    again = asyncio.create_task(encode(image_file()))
+    await asyncio.sleep(0.02)
     model.gate.set()
     assert (await again).embedding.num_tokens == 4
 
 
-async def test_a_broken_image_fails_all_who_wait_for_it_and_is_not_remembered(encoder, sha256):
-    answers = await asyncio.gather(
-        *(encoder.encode(sha256(b"x"), b"x") for _ in range(2)), return_exceptions=True
-    )
+async def test_an_image_the_model_fails_on_fails_alone_and_leaves_no_page(
+    encode, model, pool, image_file, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "encode", fail)
+        with pytest.raises(InternalError, match="could not be encoded"):
+            await encode(image_file(seed=1))
+    assert pool.counts().free == PAGES
+    await encode(image_file(seed=2))
+
+
+async def test_a_broken_image_fails_all_who_wait_for_it_and_is_not_remembered(encoder, encode):
+    answers = await asyncio.gather(encode(b"x"), encode(b"x"), return_exceptions=True)
     assert all(isinstance(answer, InvalidRequest) for answer in answers)
-    assert encoder.outstanding == 0
+    await until(lambda: encoder.waiting == 0)
 
 
-async def test_a_draining_encoder_finishes_what_runs_and_takes_in_nothing(encoder, model, image_file, sha256):
-    model.gate.clear()
-    image = image_file()
-    running = asyncio.create_task(encoder.encode(sha256(image), image))
-    await asyncio.to_thread(model.entered.wait)
+async def test_a_draining_encoder_finishes_what_runs_and_takes_in_nothing(encoder, encode, model, image_file):
+    running = await started(model, encode, image_file())
     assert encoder.drain() == 1
     with pytest.raises(Unavailable, match="draining"):
-        await encoder.encode(sha256(b"other"), b"other")
+        await encode(b"other")
     model.gate.set()
     assert (await running).embedding.num_tokens == 4
-    assert encoder.outstanding == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -26,17 +28,23 @@ class VisionModel(nn.Module):
         )
 
     @torch.inference_mode()
-    def encode(self, pixels: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    def encode(
+        self,
+        pixels: Tensor,
+        grid: tuple[int, int, int],
+        before_block: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Embeds one medium.
 
         `pixels`: [t * h * w, 3, patch, patch] in [-1, 1]; `grid`: (t, h, w) in patches.
         Returns [h * w / (kernel area), text_hidden_size] in the model's dtype. ValueError when pixels and
-        grid disagree or the grid is beyond what the model takes.
+        grid disagree or the grid is beyond what the model takes. `before_block` may end a run, whose largest
+        images take seconds on a CPU, by raising.
         """
         frames, rows, columns = grid
         if pixels.shape[0] != frames * rows * columns:
             raise ValueError(f"{pixels.shape[0]} patches for a grid of {frames} x {rows} x {columns}")
-        patches = self.vision_tower(pixels.to(self.dtype), frames, rows, columns)
+        patches = self.vision_tower(pixels.to(self.dtype), frames, rows, columns, before_block)
         groups = merge_patches(patches, frames, rows, columns, self.config.merge_kernel_size)
         rows_out: Tensor = self.mm_projector(groups)
         return rows_out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from services.engine.model.config import VisionConfig
@@ -51,11 +53,17 @@ class VisionTower(nn.Module):
         self.patch_embed = PatchEmbedding(config)
         self.encoder = VisionEncoder(config)
 
-    def forward(self, pixels: Tensor, frames: int, rows: int, columns: int) -> Tensor:
-        """One medium. `pixels`: [frames * rows * columns, 3, patch, patch]; returns [patches, width]."""
+    def forward(
+        self, pixels: Tensor, frames: int, rows: int, columns: int, before_block: Callable[[], None]
+    ) -> Tensor:
+        """One medium. `pixels`: [frames * rows * columns, 3, patch, patch]; returns [patches, width].
+
+        `before_block` is called before every block and ends the run by raising.
+        """
         x: Tensor = self.patch_embed(pixels, frames, rows, columns)
         rope = rope_table(frames, rows, columns, self.head_dim, x.device)
         for block in self.encoder.blocks:
+            before_block()
             x = block(x, rope)
         normed: Tensor = self.encoder.final_layernorm(x)
         return normed

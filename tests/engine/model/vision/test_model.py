@@ -11,6 +11,7 @@ from transformers.models.kimi_k25.modeling_kimi_k25 import (
     Kimi_K25VisionModel,
 )
 
+from services.common.errors import Cancelled
 from services.engine.model.config import VisionConfig
 from services.engine.model.vision.model import VisionModel
 
@@ -154,6 +155,20 @@ def test_the_parameters_bear_the_published_names():
             for kind in ("weight", "bias")
         ),
     }
+
+
+def test_a_run_ends_at_the_next_block_when_its_caller_says_so():
+    model = random_model(tiny_config(48, 4, 3, (8, 8)), seed=2)
+    blocks = []
+
+    def twice() -> None:
+        blocks.append(len(blocks))
+        if len(blocks) == 2:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        model.encode(torch.zeros(16, 3, 14, 14), (1, 4, 4), twice)
+    assert blocks == [0, 1]
 
 
 @pytest.mark.parametrize(
