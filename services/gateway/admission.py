@@ -78,6 +78,11 @@ class Admission:
             raise
         self._metrics.requests.labels(door, "ok").inc()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the gateway is shutting down."""
+        return self._closed
+
     def close(self) -> None:
         """Admits nothing from now on."""
         self._closed = True

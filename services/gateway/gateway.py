@@ -118,7 +118,7 @@ class Gateway:
         return build_app(
             chat=ChatEndpoint(self._pipeline, self._admission, self._config.max_body_bytes),
             models=ModelPages(self._model),
-            health=HealthPage(self.pool),
+            health=HealthPage(self.pool, self._admission),
             metrics=MetricsPage(self._metrics, self.pool),
         )
 
@@ -134,7 +134,7 @@ class Gateway:
         """Keeps grpc.health.v1 saying what GET /health says."""
         serving: bool | None = None
         while True:
-            now = not self.pool.missing_roles()
+            now = not self.pool.missing_roles() and not self._admission.closed
             if now != serving:
                 await (health.set_serving() if now else health.set_not_serving())
                 serving = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -16,6 +17,7 @@ from services.gateway.http.decode import ChatBodyDecoder
 from services.gateway.http.disconnect import run_while_connected
 from services.gateway.http.reply import Reply
 from services.gateway.http.translate import request_from_body
+from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
 
@@ -68,13 +70,22 @@ class ChatEndpoint:
             if not call.stream:
                 await reply.json(shape.completion(generation.head, await generation.answer()))
                 return
-            head = generation.head
-            async for delta in generation:
-                if not reply.started:
-                    await reply.start_events()
-                    for index in range(call.request.sampling.n):
-                        await reply.event(shape.role_chunk(head, index))
-                await reply.event(shape.delta_chunk(head, delta))
-            if call.include_usage:
-                await reply.event(shape.usage_chunk(head, generation.usage))
-            await reply.end_events()
+            await self._stream(call, generation, reply)
+
+    async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
+        """Nothing is sent before the first news, so that a failure until then has a status of its own."""
+        head = generation.head
+        dress = shape.without_usage if call.include_usage else _as_it_is
+        async for delta in generation:
+            if not reply.started:
+                await reply.start_events()
+                for index in range(call.request.sampling.n):
+                    await reply.event(dress(shape.role_chunk(head, index)))
+            await reply.event(dress(shape.delta_chunk(head, delta)))
+        if call.include_usage:
+            await reply.event(shape.usage_chunk(head, generation.usage))
+        await reply.end_events()
+
+
+def _as_it_is(chunk: dict[str, Any]) -> dict[str, Any]:
+    return chunk

@@ -5,23 +5,29 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from services.gateway.admission import Admission
 from services.gateway.workers.pool import WorkerPool
 
 
 class HealthPage:
-    """200 when every configured role has a worker that serves, else 503 naming the roles that lack one."""
+    """200 when every configured role has a worker that serves, else 503 naming the roles that lack one.
 
-    def __init__(self, pool: WorkerPool) -> None:
+    Also 503 while shutting down, so that balancers look elsewhere before the door closes.
+    """
+
+    def __init__(self, pool: WorkerPool, admission: Admission) -> None:
         self._pool = pool
+        self._admission = admission
 
     async def show(self, request: Request) -> Response:
         missing = self._pool.missing_roles()
+        status = "stopping" if self._admission.closed else "unavailable" if missing else "ok"
         body = {
-            "status": "unavailable" if missing else "ok",
+            "status": status,
             "missing": list(missing),
             "workers": {link.address: _state(link.reachable, link.serving) for link in self._pool.links},
         }
-        return JSONResponse(body, status_code=503 if missing else 200)
+        return JSONResponse(body, status_code=200 if status == "ok" else 503)
 
 
 def _state(reachable: bool, serving: bool) -> str:

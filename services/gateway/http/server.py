@@ -13,6 +13,8 @@ from starlette.applications import Starlette
 from services.common.errors import ConfigError
 
 _BACKLOG = 2048
+# Longer than clients and proxies keep idle connections, so that none is closed under a new request.
+_KEEP_ALIVE_S = 75
 
 
 class _Uvicorn(uvicorn.Server):
@@ -45,6 +47,7 @@ class HttpServer:
             log_config=None,
             backlog=_BACKLOG,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None

@@ -33,6 +33,11 @@ def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
     }
 
 
+def without_usage(chunk: dict[str, Any]) -> dict[str, Any]:
+    """A chunk before the last, where usage was asked for: OpenAI says so in each."""
+    return {**chunk, "usage": None}
+
+
 def role_chunk(head: Completion, index: int) -> dict[str, Any]:
     """A choice's first `chat.completion.chunk`."""
     return _chunk(head, index, {"role": "assistant", "content": ""})

@@ -95,8 +95,7 @@ class WorkerLink:
         try:
             info = await self.stub.GetInfo(worker_pb2.GetInfoRequest(), timeout=_INFO_TIMEOUT_S)
             if info.role != self.role:
-                found = worker_pb2.WorkerRole.Name(info.role)
-                log.error("worker has another role than configured", address=self.address, found=found)
+                log.error("worker has another role", address=self.address, wanted=self.role, found=info.role)
                 return
             reports = aiter(self.stub.WatchLoad(request))
             while report := await asyncio.wait_for(anext(reports, None), _SILENCE_S):

@@ -180,6 +180,8 @@ async def test_shutting_down_lets_what_runs_finish():
         stopping = asyncio.create_task(suite.gateway.stop())
         await asyncio.sleep(0.1)
         assert (await suite.chat()).status_code == 503
+        health = await suite.http.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "stopping")
         suite.decode.admit.set()
         assert (await running).status_code == 200
         await stopping
