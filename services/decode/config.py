@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """All settings; every field is a flag, an environment variable PERIGEE_… and a key of the settings file."""
+    """All settings; every field is a flag, an environment variable PERIGEE_… and a key of the settings
+    file."""
 
     model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
     host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})

@@ -72,7 +72,7 @@ class DecodeEngine:
         self._draining = False
         self.load = self._measure()
 
-    # -- messages ------------------------------------------------------------------------------------------------
+    # -- messages ------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
         """Queues a request, or refuses it at once by an error."""
@@ -135,10 +135,11 @@ class DecodeEngine:
         self._draining = True
         return len(self._news.requests())
 
-    # -- the step ------------------------------------------------------------------------------------------------
+    # -- the step ------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """One forward pass over all running sequences and a chunk of prompts. Returns whether there is more."""
+        """One forward pass over all running sequences and a chunk of prompts. Returns whether there is
+        more."""
         self._enforce_deadlines()
         self._prompts.admit(len(self._running))
         self._start_sequences()
@@ -166,7 +167,8 @@ class DecodeEngine:
                     self._advance(sequence, token)
 
     def _advance(self, sequence: Sequence, token: SampledToken | InternalError) -> None:
-        """Appends a sampled token, remembers a page that became whole, and ends the choice if it is to end."""
+        """Appends a sampled token, remembers a page that became whole, and ends the choice if it is to
+        end."""
         request, written = sequence.request, len(sequence.context)
         if isinstance(token, InternalError):
             self._fail(request, token)
@@ -217,7 +219,7 @@ class DecodeEngine:
         log.info("preempted", request=sequence.request.request_id, choice=sequence.choice)
         self._prompts.append_front(sequence)
 
-    # -- ends ----------------------------------------------------------------------------------------------------
+    # -- ends ----------------------------------------------------------------------------------------------
 
     def _sequence(self, request: Request, choice: int) -> Sequence:
         sampling = SamplingState(request.spec, request.seed, choice, request.prompt_ids, request.output_ids)

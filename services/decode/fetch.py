@@ -28,9 +28,10 @@ class FetchOrder:
 class FetchResult:
     """How a fetch ended. No read will be posted any more.
 
-    error: None where every page holds its KV. pages_at_risk: pages a byte may still land in; `pages_settled` follows.
-    bytes_read counts KV bytes; bytes_before_done those read when prefill said done; tail_s is the time from then to
-    the last byte.
+    error: None where every page holds its KV. pages_at_risk: pages a byte may still land in;
+    `pages_settled` follows.
+    bytes_read counts KV bytes; bytes_before_done those read when prefill said done; tail_s is the time
+    from then to the last byte.
     """
 
     error: PerigeeError | None

@@ -82,7 +82,8 @@ class DecodeOutside:
 
 
 class DecodeHost:
-    """The worker behind WorkerService. Nobody reads a decode worker's memory yet: leases are never granted."""
+    """The worker behind WorkerService. Nobody reads a decode worker's memory yet: leases are never
+    granted."""
 
     def __init__(self, worker: TextWorker, engine: DecodeEngine, loop: EngineLoop) -> None:
         self._worker = worker

@@ -11,7 +11,8 @@ from services.engine.sampler import SampledToken
 
 
 class Newsroom:
-    """Collects deltas, adds stats where they are due, and forgets a request with its last choice. Engine thread."""
+    """Collects deltas, adds stats where they are due, and forgets a request with its last choice. Engine
+    thread."""
 
     def __init__(self) -> None:
         self._sessions: set[Session] = set()

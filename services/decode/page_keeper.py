@@ -32,8 +32,8 @@ class PageKeeper:
     ) -> int | None:
         """Fills an empty table with room for `num_tokens`, cached pages first.
 
-        Returns how many leading tokens are cached. None, with nothing held, where fewer than the missing pages
-        plus `headroom` are available.
+        Returns how many leading tokens are cached. None, with nothing held, where fewer than the missing
+        pages plus `headroom` are available.
         """
         cached = self._cache.match(hashes)
         missing = -(-num_tokens // PAGE_TOKENS) - len(cached)

@@ -39,8 +39,8 @@ _REFUSALS: dict[int, type[PerigeeError]] = {
 class PrefillStream:
     """A Prefill call and the reads of what it announces. Event loop only.
 
-    Three tasks run side by side: one hears messages and posts reads, one renews the lease and watches for silence,
-    one waits for the last byte; the first to end or fail decides.
+    Three tasks run side by side: one hears messages and posts reads, one renews the lease and watches for
+    silence, one waits for the last byte; the first to end or fail decides.
     """
 
     def __init__(

@@ -65,7 +65,8 @@ class PromptQueue:
         return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
 
     def admit(self, running: int) -> None:
-        """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences run."""
+        """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences
+        run."""
         while self._waiting:
             prompt = self._waiting[0]
             occupied = running + sum(len(other.sequences) for other in self._active)
@@ -88,7 +89,8 @@ class PromptQueue:
     def fork(self, prompt: Prompt) -> list[Sequence]:
         """Gives every choice its table: full pages shared, the partial last page copied.
 
-        Returns the sequences that can run; choices for which pages are short queue up as prompts of their own.
+        Returns the sequences that can run; choices for which pages are short queue up as prompts of their
+        own.
         """
         first, *others = prompt.sequences
         first.table, first.hashes = prompt.table, prompt.hashes
@@ -117,7 +119,8 @@ class PromptQueue:
             prompt.state = PromptState.ENDED
 
     def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:
-        """No read of the fetch will be posted any more. Returns the error that ends the request, if one does."""
+        """No read of the fetch will be posted any more. Returns the error that ends the request, if one
+        does."""
         self._keeper.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
@@ -142,8 +145,8 @@ class PromptQueue:
         return Prompt(request, sequences, self._keeper.new_table(), list(request.prefill_addresses))
 
     def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
-        """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing held,
-        where pages are short.
+        """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing
+        held, where pages are short.
 
         Headroom is asked for only beside others: alone, a prompt that just fits must not wait for ever.
         """
@@ -198,7 +201,8 @@ class PromptQueue:
             request.stats.transfer_tail_s = result.tail_s
 
     def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
-        """After a failed fetch: the next candidate, the same one once more after a bad transfer, or the end."""
+        """After a failed fetch: the next candidate, the same one once more after a bad transfer, or the
+        end."""
         if isinstance(error, TransferFailed) and not prompt.retried:
             prompt.retried = True
             prompt.candidates.append(prompt.address)

@@ -23,9 +23,10 @@ log = structlog.get_logger()
 class RemotePrefill:
     """Runs fetches as tasks of the event loop.
 
-    `start` and `stop` may be called from any thread; the prompt a fetch is for names it. `on_end(prompt, result)` is
-    called once per fetch, on the event loop; for a result with pages at risk, `on_settled(pages)` follows when no
-    byte can land in them any more.
+    `start` and `stop` may be called from any thread; the prompt a fetch is for names it. `on_end(prompt,
+    result)` is
+    called once per fetch, on the event loop; for a result with pages at risk, `on_settled(pages)` follows
+    when no byte can land in them any more.
     """
 
     def __init__(

@@ -69,7 +69,8 @@ class Request:
 
 @dataclass(eq=False)
 class Session:
-    """A gateway's stream: where deltas go, and the live requests by handle. Engine thread only, but for `emit`."""
+    """A gateway's stream: where deltas go, and the live requests by handle. Engine thread only, but for
+    `emit`."""
 
     emit: Callable[[list[Delta]], object]
     requests: dict[int, Request] = field(default_factory=dict)
@@ -77,7 +78,8 @@ class Session:
 
 @dataclass(eq=False)
 class Sequence:
-    """One choice of a request. `context` is prompt plus output; all but its last token have KV once it runs."""
+    """One choice of a request. `context` is prompt plus output; all but its last token have KV once it
+    runs."""
 
     request: Request
     choice: int
@@ -117,8 +119,8 @@ class PromptState(enum.Enum):
 
 @dataclass(eq=False)
 class Prompt:
-    """The way to KV for all but the last token of a context: of a fresh request, all its choices share it; of a
-    preempted or resumed one, it has a single choice with output."""
+    """The way to KV for all but the last token of a context: of a fresh request, all its choices share it;
+    of a preempted or resumed one, it has a single choice with output."""
 
     request: Request
     sequences: list[Sequence]

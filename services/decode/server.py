@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.status import code_of
-from services.decode.engine import DecodeEngine
 from services.decode import request as domain
+from services.decode.engine import DecodeEngine
 from services.decode.request import Delta, Request
 from services.decode.sampling import sampling_spec
 from services.engine.loop import EngineLoop

@@ -26,8 +26,8 @@ ROWS_PER_BLOCK = 64
 class EmbeddingReader:
     """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
 
-    `staging` is [blocks, 64, hidden]; a read that needs more blocks than are free waits for its turn. Blocks of a
-    read that has not settled stay out of use until it has.
+    `staging` is [blocks, 64, hidden]; a read that needs more blocks than are free waits for its turn.
+    Blocks of a read that has not settled stay out of use until it has.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class EmbeddingReader:
         stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(_until_none(outgoing))
         try:
             response = await stream.read()
-            if not isinstance(response, vision_pb2.EmbeddingLeaseResponse) or not response.HasField("granted"):
+            granted = isinstance(response, vision_pb2.EmbeddingLeaseResponse) and response.HasField("granted")
+            if not granted:
                 raise Unavailable(f"vision worker {medium.address} ended a lease without granting it")
             clock.granted(response.granted.lease)
             pages = response.granted.embeddings[0]

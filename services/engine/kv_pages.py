@@ -20,7 +20,8 @@ def allocate_kv_pages(
 ) -> torch.Tensor:
     """[num_pages, num_layers, 64, width], zeroed, one plain allocation: page-major across layers.
 
-    Written, not just reserved: a first touch is ten times slower than a read over NIXL. Zeroed because masked attention multiplies what a page's unused slots hold by zero, and NaN times zero is NaN.
+    Written, not just reserved: a first touch is ten times slower than a read over NIXL. And zeroed,
+    because masked attention multiplies what a page's unused slots hold by zero, and NaN times zero is NaN.
     """
     pages = torch.empty(num_pages, num_layers, PAGE_TOKENS, width, dtype=dtype, device=device)
     return pages.fill_(0)

@@ -12,8 +12,8 @@ from perigee.v1 import vision_pb2
 class LeaseClock:
     """When the reader must consider its lease over.
 
-    Clocks of two machines are never compared: the deadline is the moment the request (or the last renewal that
-    was acknowledged) was *sent*, plus the granted duration, less a tenth of it as margin.
+    Clocks of two machines are never compared: the deadline is the moment the request (or the last renewal
+    that was acknowledged) was *sent*, plus the granted duration, less a tenth of it as margin.
     """
 
     _MARGIN = 0.1

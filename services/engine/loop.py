@@ -46,7 +46,8 @@ class EngineLoop:
         self._inbox.put(message)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Like `post`, with the result or the exception in a future; the exception does not end the thread."""
+        """Like `post`, with the result or the exception in a future; the exception does not end the
+        thread."""
         future: Future[T] = Future()
 
         def message() -> None:
@@ -71,7 +72,7 @@ class EngineLoop:
             busy = True
             while self._drain_inbox(wait=not busy):
                 busy = self._step()
-        except BaseException as error:  # noqa: BLE001 - barrier: the worker must hear of it and end
+        except BaseException as error:
             log.exception("engine loop failed", loop=self._thread.name)
             self._on_fatal(error)
 

@@ -48,8 +48,8 @@ def media_from_proto(refs: Iterable[vision_pb2.MediaRef], num_prompt_tokens: int
     for index, medium in enumerate(media):
         if medium.offset < end or medium.num_tokens < 1 or medium.end > num_prompt_tokens:
             raise InvalidRequest(
-                f"media[{index}] covers tokens {medium.offset}..{medium.end} of {num_prompt_tokens}; media must "
-                "be in order, apart and inside the prompt",
+                f"media[{index}] covers tokens {medium.offset}..{medium.end} of {num_prompt_tokens}; media "
+                "must be in order, apart and inside the prompt",
                 f"media[{index}]",
             )
         if len(medium.content_hash) != 32:

@@ -47,7 +47,8 @@ class Peer:
 class PeerDirectory:
     """Pairs with owners on first use, and again with their successors. Used on the event loop only.
 
-    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is dropped once
+    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is
+    dropped once
     they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
     """
 

@@ -20,8 +20,8 @@ Blocks = npt.NDArray[np.int32]
 class ReadGroup:
     """Posts reads to the transfer thread and keeps count of them. Made and used on one event loop.
 
-    A read *completes* when its outcome is known, and *settles* when no byte of it can land any more; a late one
-    completes long before it settles. Until then its destination must not be used for anything else.
+    A read *completes* when its outcome is known, and *settles* when no byte of it can land any more; a
+    late one completes long before it settles. Until then its destination must not be used for anything else.
     """
 
     def __init__(self, transfer: TransferThread, agent_name: str, kind: RegionKind) -> None:
@@ -69,7 +69,8 @@ class ReadGroup:
         return sorted({page for pages in self._unsettled.values() for page in pages})
 
     async def completed(self, more: Callable[[], bool] = lambda: False) -> None:
-        """Returns when every read is done and `more` says that none will be posted (call `wake` when it changes).
+        """Returns when every read is done and `more` says that none will be posted (call `wake` when it
+        changes).
 
         Raises TransferFailed as soon as a read fails.
         """

@@ -76,7 +76,8 @@ async def build_text_worker(
 ) -> TextWorker:
     """Loads the checkpoint, allocates and registers the pages, tests the transport. Event loop only.
 
-    layers_per_group 0: a quarter of the layers, at least one. Raises CheckpointError, ConfigError, TransferFailed.
+    layers_per_group 0: a quarter of the layers, at least one. Raises CheckpointError, ConfigError,
+    TransferFailed.
     """
     directory = Path(settings.model)
     config = ModelConfig.from_dir(directory)

@@ -41,7 +41,8 @@ class ServerSettings(Protocol):
 
 @dataclass(frozen=True)
 class Endings:
-    """What makes a worker stop by itself. `failure` is set by a broken thread; `max_quarantined` bounds quarantine."""
+    """What makes a worker stop by itself. `failure` is set by a broken thread; `max_quarantined` bounds
+    quarantine."""
 
     failure: asyncio.Future[None]
     max_quarantined: int
@@ -61,10 +62,11 @@ async def serve_worker(
     stop: asyncio.Event,
     endings: Endings,
 ) -> None:
-    """Serves until `stop` is set; then admits nothing, finishes what runs within the grace period, and returns.
+    """Serves until `stop` is set; then admits nothing, finishes what runs within the grace period, and
+    returns.
 
-    `services` are full names with the functions that add them to a server. Raises Unavailable when a thread broke
-    or quarantine reached its bound: the process shall end and be restarted as a new incarnation.
+    `services` are full names with the functions that add them to a server. Raises Unavailable when a
+    thread broke or quarantine reached its bound: the process shall end and be restarted as a new incarnation.
     """
     server = build_server()
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)

@@ -60,9 +60,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         """Whether a handshake of this reader incarnation is open."""
         return self._links[reader] > 0
 
-    async def GetInfo(
-        self, request: worker_pb2.GetInfoRequest, context: Context
-    ) -> worker_pb2.WorkerInfo:
+    async def GetInfo(self, request: worker_pb2.GetInfoRequest, context: Context) -> worker_pb2.WorkerInfo:
         return self._host.info()
 
     async def WatchLoad(
@@ -107,12 +105,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 log.info("reader gone", reader=reader)
                 self._host.reader_gone(reader)
 
-    async def Flush(
-        self, request: worker_pb2.FlushRequest, context: Context
-    ) -> worker_pb2.FlushResponse:
+    async def Flush(self, request: worker_pb2.FlushRequest, context: Context) -> worker_pb2.FlushResponse:
         return await self._host.flush()
 
-    async def Drain(
-        self, request: worker_pb2.DrainRequest, context: Context
-    ) -> worker_pb2.DrainResponse:
+    async def Drain(self, request: worker_pb2.DrainRequest, context: Context) -> worker_pb2.DrainResponse:
         return await self._host.drain()

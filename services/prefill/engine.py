@@ -55,7 +55,8 @@ class PrefillLoad:
 
 
 class PrefillEngine:
-    """Owns pages, prefix cache, leases and the model of a prefill worker. Engine thread only, but for `load`."""
+    """Owns pages, prefix cache, leases and the model of a prefill worker. Engine thread only, but for
+    `load`."""
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class PrefillEngine:
         self._draining = False
         self.load = self._measure()
 
-    # -- messages ------------------------------------------------------------------------------------------------
+    # -- messages ------------------------------------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
         """Queues a job, or refuses it at once."""
@@ -104,7 +105,8 @@ class PrefillEngine:
             job.state = JobState.COMPUTING
 
     def media_failed(self, job: Job, message: str) -> None:
-        """An embedding cannot be had: the job ends; its lease is released, nothing was announced but cached pages."""
+        """An embedding cannot be had: the job ends; its lease is released, nothing was announced but
+        cached pages."""
         if job.state is JobState.NEEDS_MEDIA:
             self._refuse(job, prefill_pb2.PREFILL_REFUSAL_MEDIA_LOST, message)
 
@@ -125,7 +127,8 @@ class PrefillEngine:
         job.emit(Released())
 
     def abandon(self, job: Job) -> None:
-        """The stream broke or was cancelled: pages stay in quarantine until the reader says settled or is gone."""
+        """The stream broke or was cancelled: pages stay in quarantine until the reader says settled or is
+        gone."""
         self._end(job)
         self._leases.abandon(job.lease_id)
 
@@ -157,7 +160,7 @@ class PrefillEngine:
         self._draining = True
         return len(self._waiting) + len(self._active)
 
-    # -- the step ------------------------------------------------------------------------------------------------
+    # -- the step ------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Admits, computes one chunk, announces. Returns whether there is more to do at once."""
@@ -239,7 +242,8 @@ class PrefillEngine:
                 self._finish(job)
 
     def _announce(self, job: Job, first_block: int, end_block: int, first_layer: int, end_layer: int) -> None:
-        """Tells the reader that blocks [first_block, end_block) of these layers are written, if it lacks any."""
+        """Tells the reader that blocks [first_block, end_block) of these layers are written, if it lacks
+        any."""
         first_block = max(first_block, job.reader_cached_pages)
         if first_block >= end_block:
             return
@@ -264,7 +268,7 @@ class PrefillEngine:
         job.embeddings = {}
         job.state = JobState.DONE
 
-    # -- ends ----------------------------------------------------------------------------------------------------
+    # -- ends ----------------------------------------------------------------------------------------------
 
     def _refuse(self, job: Job, reason: prefill_pb2.PrefillRefusal.ValueType, message: str) -> None:
         """Ends a job with a reason. Its lease, if any, goes on until the reader lets go of it."""

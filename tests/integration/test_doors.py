@@ -82,20 +82,31 @@ def test_an_image_as_a_data_url_gives_the_same_text_as_its_bytes_over_grpc(suite
 
 
 def test_a_seed_repeats_a_sampled_answer_and_choices_differ(client):
-    sampled = {"model": "kimi-nano", "messages": MESSAGES, "max_tokens": 24, "temperature": 1.0, "n": 3, "seed": 7}
+    sampled = {
+        "model": "kimi-nano",
+        "messages": MESSAGES,
+        "max_tokens": 24,
+        "temperature": 1.0,
+        "n": 3,
+        "seed": 7,
+    }
     first, second = (client.chat.completions.create(**sampled) for _ in range(2))
     texts = [text_of(choice.message) for choice in first.choices]
     assert texts == [text_of(choice.message) for choice in second.choices]
     assert len(set(texts)) == 3
 
 
-def test_the_readmes_grpc_program_runs_and_says_what_the_chat_command_says(suite):
+def test_the_readmes_grpc_program_prints_what_the_openai_client_gets(suite, client):
     program = REPOSITORY / "examples" / "grpc_chat.py"
-    first = subprocess.run(
-        [sys.executable, program, suite.address("gateway")], capture_output=True, text=True, timeout=120
+    command = [sys.executable, program, "What is a page?", suite.address("gateway")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    messages = [{"role": "user", "content": "What is a page?"}]
+    answer = client.chat.completions.create(
+        model="kimi-nano", messages=messages, temperature=0, max_tokens=64
     )
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.strip()
+    assert done.stdout == "".join(text_of(answer.choices[0].message)) + "\n"
+    assert done.stdout.strip()
 
 
 def test_the_chat_command_streams_an_answer_about_an_image(suite, tmp_path):
@@ -113,7 +124,11 @@ BAD_REQUESTS = {
     "no messages": ({"model": "kimi-nano", "messages": []}, 400, "messages"),
     "wrong type": ({"model": "kimi-nano", "messages": MESSAGES, "temperature": "hot"}, 400, "temperature"),
     "out of range": ({"model": "kimi-nano", "messages": MESSAGES, "temperature": 3}, 400, "temperature"),
-    "too long": ({"model": "kimi-nano", "messages": [{"role": "user", "content": "word " * 40_000}]}, 400, "messages"),
+    "too long": (
+        {"model": "kimi-nano", "messages": [{"role": "user", "content": "word " * 40_000}]},
+        400,
+        "messages",
+    ),
     "broken image": (
         {
             "model": "kimi-nano",
@@ -167,9 +182,15 @@ def test_the_same_mistakes_over_grpc_are_invalid_argument_or_its_kin(suite):
     broken = chat_pb2.ContentPart(image=chat_pb2.Image(data=b"no image"))
     hot = sampling_pb2.SamplingParams(temperature=9)
     cases = [
-        (chat_pb2.ChatRequest(model="gpt-9", messages=[chat_pb2.Message(role="user", content=[words])]), "NOT_FOUND"),
+        (
+            chat_pb2.ChatRequest(model="gpt-9", messages=[chat_pb2.Message(role="user", content=[words])]),
+            "NOT_FOUND",
+        ),
         (chat_pb2.ChatRequest(), "INVALID_ARGUMENT"),
-        (chat_pb2.ChatRequest(messages=[chat_pb2.Message(role="user", content=[broken])]), "INVALID_ARGUMENT"),
+        (
+            chat_pb2.ChatRequest(messages=[chat_pb2.Message(role="user", content=[broken])]),
+            "INVALID_ARGUMENT",
+        ),
         (
             chat_pb2.ChatRequest(messages=[chat_pb2.Message(role="user", content=[words])], sampling=hot),
             "INVALID_ARGUMENT",

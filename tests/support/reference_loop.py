@@ -28,7 +28,8 @@ class ReferenceLoop:
         embeds: tuple[tuple[int, torch.Tensor], ...] = (),
         stop: frozenset[int] = frozenset(),
     ) -> list[int]:
-        """The `num_tokens` most likely continuations, one by one; fewer after one of `stop`, which is included."""
+        """The `num_tokens` most likely continuations, one by one; fewer after one of `stop`, which is
+        included."""
         num_pages = -(-(len(prompt) + num_tokens) // PAGE_TOKENS)
         config = self.model.config
         width = config.kv_lora_rank + config.qk_rope_head_dim

@@ -31,7 +31,8 @@ def free_port() -> int:
 
 
 class Stack:
-    """Starts, watches, kills and restarts the processes; `flags` are per role, e.g. {"decode": {"kv_pages": 64}}."""
+    """Starts, watches, kills and restarts the processes; `flags` are per role, e.g. {"decode":
+    {"kv_pages": 64}}."""
 
     def __init__(
         self,
