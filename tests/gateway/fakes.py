@@ -216,14 +216,16 @@ class FakeServer:
     address: str
 
     @classmethod
-    async def start(cls, worker: FakeWorker, service: FakeDecode | FakeVision | None = None) -> FakeServer:
+    async def start(
+        cls, worker: FakeWorker, service: FakeDecode | FakeVision | None = None, port: int = 0
+    ) -> FakeServer:
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", 128 << 20)])
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker, server)
         if isinstance(service, FakeDecode):
             decode_pb2_grpc.add_DecodeServiceServicer_to_server(service, server)
         if isinstance(service, FakeVision):
             vision_pb2_grpc.add_VisionServiceServicer_to_server(service, server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
         return cls(worker, server, f"127.0.0.1:{port}")
 

@@ -42,6 +42,7 @@ class WorkerLink:
         self._info: worker_pb2.WorkerInfo | None = None
         self._load: worker_pb2.LoadReport | None = None
         self._sent_since_report = 0
+        self._complained = False
 
     @property
     def info(self) -> worker_pb2.WorkerInfo | None:
@@ -84,8 +85,7 @@ class WorkerLink:
             try:
                 await self._watch(backoff)
             except PerigeeError as error:
-                if self.reachable or self._info is None:
-                    log.info("worker unreachable", address=self.address, detail=error.message)
+                self._complain(error)
             finally:
                 self._lost()
             await asyncio.sleep(backoff.delay())
@@ -106,11 +106,18 @@ class WorkerLink:
         except TimeoutError:
             log.warning("worker fell silent", address=self.address, seconds=_SILENCE_S)
 
+    def _complain(self, error: PerigeeError) -> None:
+        """Once for each time the worker is away, not at every attempt."""
+        if not self._complained:
+            log.warning("worker unreachable", address=self.address, detail=error.message)
+            self._complained = True
+
     def _heard(self, info: worker_pb2.WorkerInfo, report: worker_pb2.LoadReport) -> None:
         if not self.reachable:
             log.info("worker reachable", address=self.address, incarnation=info.incarnation)
         self._info, self._load = info, report
         self._sent_since_report = 0
+        self._complained = False
         self.up.set()
 
     def _lost(self) -> None:

@@ -1,0 +1,77 @@
+"""Watching one worker."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from perigee.v1 import worker_pb2
+from services.common.rpc.channel import open_channel
+from services.gateway.workers.link import WorkerLink
+from tests.gateway.fakes import FakeServer, FakeWorker
+from tests.gateway.suite import wait_until
+
+PREFILL, DECODE = worker_pb2.WORKER_ROLE_PREFILL, worker_pb2.WORKER_ROLE_DECODE
+
+
+@pytest.fixture
+async def watch():
+    """Watches an address; ends with the test."""
+    opened = []
+
+    def begin(role, address):
+        link = WorkerLink(role, address, open_channel(address))
+        opened.append((link, asyncio.create_task(link.run())))
+        return link
+
+    yield begin
+    for link, task in opened:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await link.channel.close(grace=None)
+
+
+async def test_a_worker_that_goes_and_comes_back_behind_its_address_is_found_again(watch):
+    worker = FakeWorker(PREFILL)
+    server = await FakeServer.start(worker)
+    link = watch(PREFILL, server.address)
+    await wait_until(lambda: link.serving)
+    await server.stop()
+    await wait_until(lambda: not link.reachable)
+    assert link.info is None
+    successor = FakeWorker(PREFILL)
+    successor.info.incarnation = "the next one"
+    again = await FakeServer.start(successor, port=int(server.address.rpartition(":")[2]))
+    await wait_until(lambda: link.serving)
+    assert link.info.incarnation == "the next one"
+    await again.stop()
+
+
+async def test_a_load_report_is_heard_as_it_changes(watch):
+    worker = FakeWorker(PREFILL)
+    server = await FakeServer.start(worker)
+    link = watch(PREFILL, server.address)
+    await wait_until(lambda: link.serving)
+    worker.load.waiting = 5
+    await wait_until(lambda: link.pressure[0] == 5)
+    worker.load.draining = True
+    await wait_until(lambda: not link.serving)
+    assert link.reachable
+    await server.stop()
+
+
+async def test_a_worker_of_another_role_is_not_used(watch):
+    server = await FakeServer.start(FakeWorker(PREFILL))
+    with capture_logs() as logs:
+        link = watch(DECODE, server.address)
+        await wait_until(lambda: logs)
+    assert logs[0]["event"] == "worker has another role"
+    assert not link.reachable
+    await server.stop()
+
+
+async def test_an_absent_worker_is_reported_once_not_at_every_attempt(watch):
+    with capture_logs() as logs:
+        watch(PREFILL, "127.0.0.1:1")
+        await asyncio.sleep(0.8)
+    assert [line["event"] for line in logs] == ["worker unreachable"]
