@@ -15,19 +15,20 @@ _CALL_TIMEOUT_S = 2.0
 
 async def until_healthy(grpc_address: str, http_address: str | None = None) -> None:
     """Returns when gRPC health says SERVING and GET /health of `http_address`, if given, answers 200."""
-    async with open_channel(grpc_address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while not await _is_serving(stub):  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
+    while not await _is_serving(grpc_address):  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
     while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 
 
-async def _is_serving(stub: health_pb2_grpc.HealthStub) -> bool:
-    try:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_TIMEOUT_S)
-    except grpc.aio.AioRpcError:
-        return False
+async def _is_serving(address: str) -> bool:
+    # A channel that once failed to connect would pause before it tries again.
+    async with open_channel(address) as channel:
+        try:
+            stub = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
