@@ -1,0 +1,54 @@
+"""The vision worker behind WorkerService."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from perigee.v1 import worker_pb2
+from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
+from services.vision.encoder import ImageEncoder
+from services.vision.host import VisionHost
+from services.vision.lending import Lending
+from services.vision.model_thread import ModelThread
+
+
+@pytest.fixture
+def pool() -> EmbeddingPool:
+    return EmbeddingPool(allocate_embedding_rows(4, 24, torch.float32), hold_s=60.0, lease_s=60.0)
+
+
+@pytest.fixture
+def host(pool, model) -> VisionHost:
+    thread = ModelThread(model, allocate_embedding_rows(4, 24, torch.float32))
+    encoder = ImageEncoder(pool, thread, max_pixels=1_000_000, max_waiting=2, threads=1)
+    lending = Lending(pool, lambda _: None)
+    return VisionHost(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lending, encoder)
+
+
+def test_the_load_other_threads_see_is_that_of_the_last_tick(host, pool):
+    pages = pool.reserve(65)
+    assert host.last_load.pages.used == 0
+    host.tick()
+    assert (host.last_load.pages.used, host.last_load.pages.free) == (2, 2)
+    pool.discard(pages)
+
+
+def test_the_pool_is_checked_once_when_the_worker_falls_idle(host, pool, monkeypatch):
+    checks = []
+    monkeypatch.setattr(pool, "check_integrity", lambda: checks.append(1))
+    host.tick()
+    host.tick()
+    assert checks == [1]
+
+
+def test_a_failed_integrity_check_is_counted(host, pool):
+    pool._pages.add_audit(lambda: ["a page is lost"])
+    host.tick()
+    assert host.integrity_failures == 1
+
+
+async def test_a_drained_worker_says_so(host):
+    assert not host.load().draining
+    assert (await host.drain()).outstanding == 0
+    assert host.load().draining
