@@ -14,6 +14,7 @@ import torch
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
+from services.engine.hardware import parse_device, parse_dtype, parse_options
 from services.engine.identity import model_identity
 from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages, kv_layout, kv_region
 from services.engine.kv_transfer.nixl_agent import NixlAgent
@@ -40,6 +41,12 @@ class TextWorkerSettings(Protocol):
     def deterministic(self) -> bool: ...
     @property
     def expected_transport(self) -> str: ...
+    @property
+    def transfer_options(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,14 @@ async def build_text_worker(
     text = config.text
     context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
     log.info("loading", model=str(directory))
-    model = await asyncio.to_thread(load_text_model, directory, deterministic=settings.deterministic)
-    kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, torch.float32)
+    device, dtype = parse_device(settings.device), parse_dtype(settings.dtype)
+    model = await asyncio.to_thread(load_text_model, directory, settings.deterministic, dtype, device)
+    kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, dtype, device)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     expected = cast(Literal["any", "rdma"], settings.expected_transport)
     transfer = TransferThread(
-        NixlAgent(name),
+        NixlAgent(name, parse_options(settings.transfer_options)),
         [kv_region(kv_pages), EmbeddingReader.region(staging)],
         name,
         expected=expected,

@@ -39,5 +39,10 @@ class PrefillConfig:
     expected_transport: str = field(
         default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
     )
+    transfer_options: str = field(
+        default="", metadata={"help": "options of NIXL's UCX backend, e.g. num_workers=1,ucx_devices=mlx5_0"}
+    )
+    device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
+    dtype: str = field(default="float32", metadata={"help": "of weights and pages: float32 or bfloat16"})
     threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
     grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})

@@ -37,8 +37,9 @@ def from_tables(rows: Sequence[str], agent_name: str, to_self: bool) -> tuple[st
     relevant = False
     for row in rows:
         if " cfg#" in row:
-            title = row.split(" cfg#")[0].strip()
-            relevant = title.startswith(f"{agent_name} ") and title.endswith(" self") == to_self
+            printed, _, scope = row.split(" cfg#")[0].strip().rpartition(" ")
+            # UCX cuts names at 31 characters.
+            relevant = bool(printed) and agent_name.startswith(printed) and (scope == "self") == to_self
         elif relevant and _RANGE.match(row):
             cells = row.split("|")
             lanes += [(name, cells[1].strip()) for name in _LANE.findall(cells[2])]

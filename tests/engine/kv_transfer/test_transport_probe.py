@@ -67,3 +67,8 @@ def test_ucx_tls_may_exclude_rdma(tmp_path, names, excluded):
 def test_a_machine_without_a_device_cannot_do_rdma(tmp_path):
     assert "no RDMA device" in (rdma_obstacle({}, tmp_path) or "")
     assert "no RDMA device" in (rdma_obstacle({}, tmp_path / "absent") or "")
+
+
+def test_a_name_that_ucx_cut_short_is_still_ours():
+    rows = table("prefill-a4691aa16198433cba1d532 self cfg#0", "0..inf | zero-copy | cma/memory |")
+    assert from_tables(rows, "prefill-a4691aa16198433cba1d532cda4b575b", to_self=True) == ("cma", False)

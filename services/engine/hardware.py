@@ -1,0 +1,38 @@
+"""Settings that name hardware, as the libraries take them."""
+
+from __future__ import annotations
+
+import torch
+
+from services.common.errors import ConfigError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def parse_device(text: str) -> torch.device:
+    """A device this machine has, e.g. "cpu" or "cuda:0"; ConfigError otherwise."""
+    try:
+        device = torch.device(text)
+    except RuntimeError as error:
+        raise ConfigError(f"device: {text!r} is not a device; try cpu or cuda:0") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device: {text} is not here; PyTorch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def parse_dtype(text: str) -> torch.dtype:
+    """float32 or bfloat16; ConfigError otherwise."""
+    if text not in _DTYPES:
+        raise ConfigError(f"dtype: {text!r} is not one of {', '.join(_DTYPES)}")
+    return _DTYPES[text]
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """ "name=value,name=value" as a dictionary; ConfigError for a piece without "="."""
+    options: dict[str, str] = {}
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = piece.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"transfer_options: {piece!r} is not name=value")
+        options[name.strip()] = value.strip()
+    return options
