@@ -105,6 +105,7 @@ class PrefillStream:
         if self._hearing is not None:
             self._hearing.cancel()
         self._stream.cancel()
+        self._outgoing.put_nowait(None)
 
     @property
     def _name(self) -> str:

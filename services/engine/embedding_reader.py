@@ -120,6 +120,7 @@ class EmbeddingReader:
             raise failure from error
         finally:
             stream.cancel()
+            outgoing.put_nowait(None)
 
     async def _settle(self, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
         """When no byte can land any more: the owner may reuse its pages, and we our blocks."""

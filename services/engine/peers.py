@@ -18,6 +18,7 @@ from services.common.rpc.status import from_rpc_error
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.offer_proto import offer_from_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.kv_transfer.transport_report import TransportReport
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ class Peer:
     address: str
     offer: Offer
     channel: grpc.aio.Channel
-    outgoing: asyncio.Queue[worker_pb2.HandshakeRequest]
+    outgoing: asyncio.Queue[worker_pb2.HandshakeRequest | None]
     alive: bool = True
     link: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -98,27 +99,15 @@ class PeerDirectory:
             await channel.close(grace=None)
 
     async def _pair(self, address: str) -> Peer:
-        outgoing: asyncio.Queue[worker_pb2.HandshakeRequest] = asyncio.Queue()
+        outgoing: asyncio.Queue[worker_pb2.HandshakeRequest | None] = asyncio.Queue()
         outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
         channel = self.channel(address)
-        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_drain(outgoing))
+        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_until_none(outgoing))
         try:
-            response = await asyncio.wait_for(stream.read(), self._timeout_s)
-            if not isinstance(response, worker_pb2.HandshakeResponse):
-                raise Unavailable(f"worker {address} closed the handshake without an offer")
-            offer = offer_from_proto(response.offer)
-            report = await asyncio.wait_for(
-                asyncio.wrap_future(self._transfer.connect(offer)), self._timeout_s
-            )
-        except grpc.aio.AioRpcError as error:
-            raise _named(from_rpc_error(error), address) from error
-        except TimeoutError as error:
-            stream.cancel()
-            raise Unavailable(
-                f"worker {address} did not finish the handshake in {self._timeout_s:g} s"
-            ) from error
+            offer, report = await self._shake_hands(stream, address)
         except PerigeeError:
             stream.cancel()
+            outgoing.put_nowait(None)
             raise
         log.info(
             "paired", address=address, agent=offer.agent_name, transport=report.transport,
@@ -127,6 +116,24 @@ class PeerDirectory:
         peer = Peer(address, offer, channel, outgoing)
         peer.link = asyncio.create_task(self._watch(peer, stream))
         return peer
+
+    async def _shake_hands(
+        self, stream: grpc.aio.StreamStreamCall[Any, Any], address: str
+    ) -> tuple[Offer, TransportReport]:
+        """The owner's offer, and how well its memory can be read."""
+        try:
+            response = await asyncio.wait_for(stream.read(), self._timeout_s)
+            if not isinstance(response, worker_pb2.HandshakeResponse):
+                raise Unavailable(f"worker {address} closed the handshake without an offer")
+            offer = offer_from_proto(response.offer)
+            connected = asyncio.wrap_future(self._transfer.connect(offer))
+            return offer, await asyncio.wait_for(connected, self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise _named(from_rpc_error(error), address) from error
+        except TimeoutError as error:
+            raise Unavailable(
+                f"worker {address} did not finish the handshake in {self._timeout_s:g} s"
+            ) from error
 
     async def _watch(self, peer: Peer, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         """Waits for the end of the handshake, then drops the peer."""
@@ -137,6 +144,7 @@ class PeerDirectory:
         finally:
             peer.alive = False
             stream.cancel()
+            peer.outgoing.put_nowait(None)
             self._transfer.disconnect(peer.agent_name)
 
 
@@ -148,8 +156,8 @@ def _named(error: PerigeeError, address: str) -> PerigeeError:
     return error
 
 
-async def _drain(
-    queue: asyncio.Queue[worker_pb2.HandshakeRequest],
+async def _until_none(
+    queue: asyncio.Queue[worker_pb2.HandshakeRequest | None],
 ) -> AsyncIterator[worker_pb2.HandshakeRequest]:
-    while True:
-        yield await queue.get()
+    while (message := await queue.get()) is not None:
+        yield message

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
 from services.common.metrics import start_metrics_server
+from services.common.rpc.keepalive import Keepalive
 from services.common.rpc.server import add_health, bind, build_server
 from services.engine.worker_service import WorkerHost, WorkerServicer
 
@@ -61,14 +62,16 @@ async def serve_worker(
     services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
     stop: asyncio.Event,
     endings: Endings,
+    lease_s: float = 0.0,
 ) -> None:
     """Serves until `stop` is set; then admits nothing, finishes what runs within the grace period, and
     returns.
 
-    `services` are full names with the functions that add them to a server. Raises Unavailable when a
+    `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
+    last that are granted here. Raises Unavailable when a
     thread broke or quarantine reached its bound: the process shall end and be restarted as a new incarnation.
     """
-    server = build_server()
+    server = build_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
     for _, add in services:
         add(server)

@@ -106,6 +106,7 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
             ],
             stop,
             endings,
+            config.lease_seconds,
         )
     finally:
         await asyncio.to_thread(loop.stop)

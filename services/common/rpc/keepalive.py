@@ -16,6 +16,15 @@ class Keepalive:
     time_ms: int = 2000
     timeout_ms: int = 3000
 
+    @classmethod
+    def of_lessor(cls, lease_s: float) -> Keepalive:
+        """For a server that leases memory for `lease_s` at a time.
+
+        A reader that was merely stopped trusts its lease when it goes on: it must not be taken for dead,
+        and its pages for free, before that lease is over.
+        """
+        return cls(timeout_ms=max(cls.timeout_ms, int(lease_s * 1000)))
+
     def channel_options(self) -> list[tuple[str, int]]:
         """Arguments of a channel."""
         return [

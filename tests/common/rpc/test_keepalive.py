@@ -50,3 +50,9 @@ async def test_a_stopped_peer_is_noticed_within_the_times_set():
                 assert time.monotonic() - began < 10
         finally:
             peer.kill()
+
+
+def test_a_lessor_does_not_give_up_a_silent_reader_before_its_lease_is_over():
+    assert dict(Keepalive.of_lessor(30.0).server_options())["grpc.http2.ping_timeout_ms"] == 30_000
+    assert dict(Keepalive.of_lessor(30.0).server_options())["grpc.keepalive_timeout_ms"] == 30_000
+    assert Keepalive.of_lessor(0.0) == Keepalive()
