@@ -68,8 +68,8 @@ async def serve_worker(
     returns.
 
     `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
-    last that are granted here. Raises Unavailable when a
-    thread broke or quarantine reached its bound: the process shall end and be restarted as a new incarnation.
+    last that are granted here. Raises Unavailable when a thread broke or quarantine reached its bound: the
+    process shall end and be restarted as a new incarnation.
     """
     server = build_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
