@@ -138,8 +138,10 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
         registry = new_registry("vision")
         LoadMetrics(registry, lambda: worker.host.last_load, counters(worker))
         worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
-        await serve_worker(config, worker.host, worker_servicer, services, stop, endings,
-        config.lease_seconds) finally:
+        await serve_worker(
+            config, worker.host, worker_servicer, services, stop, endings, config.lease_seconds
+        )
+    finally:
         ticking.cancel()
         await worker.close()
 
