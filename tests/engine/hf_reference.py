@@ -18,13 +18,13 @@ from services.engine.model.config import ModelConfig, TextConfig, VisionConfig
 def reference_model(
     config: ModelConfig, tensors: Mapping[str, Tensor], inner_norm_eps: float | None = None
 ) -> Kimi_K25ForConditionalGeneration:
-    """Float32, eager attention, from tensors in the published names (text, vision_tower, mm_projector).
+    """Float32, from tensors in the published names (text, vision_tower, mm_projector).
 
     transformers builds the two norms inside attention with eps 1e-6 whatever the configuration says; they get
     `inner_norm_eps`, by default the configuration's.
     """
     model = Kimi_K25ForConditionalGeneration._from_config(
-        reference_config(config), attn_implementation="eager", dtype=torch.float32
+        reference_config(config), attn_implementation="sdpa", dtype=torch.float32
     ).eval()
     model.load_state_dict(reference_tensors(config, tensors), strict=True)
     eps = config.text.rms_norm_eps if inner_norm_eps is None else inner_norm_eps

@@ -128,22 +128,6 @@ def test_a_cached_prefix_gives_the_bits_of_a_computed_one(model):
     assert torch.equal(logits[1], expected_logits[129])
 
 
-def test_two_threads_keep_the_promise_too():
-    model = tiny_model(NANO_LIKE)
-    prompt = tokens(random.Random(3), 150)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        expected_logits, expected_cache = reference(tiny_model(NANO_LIKE), prompt)
-        runner = make_runner(model, 3)
-        for start, end in chunked(random.Random(4), len(prompt)):
-            logits = runner.forward(build_batch([BatchItem(prompt[start:end], start, [2, 0, 1], True)]))
-            assert torch.equal(logits[0], expected_logits[end - 1])
-        assert torch.equal(cache_of(runner, [2, 0, 1], len(prompt)), expected_cache)
-    finally:
-        torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("candidate", [MultipleOfRows(16), TiledRows(16)])
 def test_the_slower_products_keep_the_promise_too(candidate):
     products = StableProducts([candidate])

@@ -73,7 +73,7 @@ class LatentAttention:
         )
         self._write(self._kv_norm(latent), k_rope, layer, context)
         query = self._query(self._q_norm(q_low), context)
-        mixed = self._attention.attend(query, context.views, layer, context.plan)
+        mixed = self._attention.attend(query.float(), context.views, layer, context.plan).to(x.dtype)
         values = self._expand(mixed.transpose(0, 1), self._value_up)
         return self._out(values.transpose(0, 1).flatten(1))
 

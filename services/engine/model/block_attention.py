@@ -28,14 +28,12 @@ class BlockAttention:
         self._block_rows = block_rows
 
     @classmethod
-    def stable(
-        cls, latent_dim: int, key_dim: int, dtype: torch.dtype, device: torch.device
-    ) -> BlockAttention:
+    def stable(cls, latent_dim: int, key_dim: int, device: torch.device) -> BlockAttention:
         """With large blocks if their products keep rows stable on this machine, else tiles of 16 rows."""
         generator = torch.Generator().manual_seed(1)
 
         def random(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator).to(device=device, dtype=dtype)
+            return torch.randn(shape, generator=generator).to(device)
 
         keys = random(PAGE_TOKENS, key_dim)
         values = keys[:, :latent_dim]
@@ -55,8 +53,8 @@ class BlockAttention:
     def attend(self, query: Tensor, first_position: int, pages: Sequence[PageView]) -> Tensor:
         """Consecutive tokens of one sequence; their own keys are in `pages` already.
 
-        `query [n, heads, latent + rope]` (scaled) of positions `first_position`, ...; returns float
-        `[n, heads, latent]`.
+        `query [n, heads, latent + rope]`, float32 and scaled, of positions `first_position`, ...; returns
+        float32 `[n, heads, latent]`. Pages of a narrower dtype are widened.
         """
         tokens, heads, _ = query.shape
         rows = query.reshape(tokens * heads, -1)
@@ -76,7 +74,7 @@ def _attend(rows: Tensor, positions: Tensor, lowest: int, pages: Sequence[PageVi
     padded = _padded(rows)
     scores = padded.new_empty(len(pages), padded.shape[0], PAGE_TOKENS)
     for page, out in zip(pages, scores.unbind(0), strict=True):
-        torch.mm(padded, page.keys.t(), out=out)
+        torch.mm(padded, page.keys.float().t(), out=out)
     _mask(scores[:, :count], positions, lowest)
     highest = scores.amax(dim=(0, 2))
     weights = scores.sub_(highest[None, :, None]).exp_()
@@ -85,7 +83,7 @@ def _attend(rows: Tensor, positions: Tensor, lowest: int, pages: Sequence[PageVi
         total += page_sum
     output = padded.new_zeros(padded.shape[0], pages[0].values.shape[1])
     for page, page_weights in zip(pages, weights.unbind(0), strict=True):
-        output.addmm_(page_weights, page.values)
+        output.addmm_(page_weights, page.values.float())
     return (output / total[:, None])[:count]
 
 

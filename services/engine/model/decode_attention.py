@@ -51,7 +51,7 @@ class DecodePlan:
 
 
 def attend_decode(query: Tensor, pages: Sequence[Sequence[PageView]], plan: DecodePlan) -> Tensor:
-    """One token of each of N sequences: `query [N, heads, latent + rope]` -> `[N, heads, latent]`.
+    """One token of each of N sequences: float32 `query [N, heads, latent + rope]` -> `[N, heads, latent]`.
 
     The same sums in the same order as BlockAttention. Scores are taken as K Q^T: with the 64 keys as rows,
     the few heads of one token need no padding.
@@ -71,7 +71,7 @@ def attend_decode(query: Tensor, pages: Sequence[Sequence[PageView]], plan: Deco
     flat_weights = iter(weights.unbind(0))
     for row, views in zip(output.unbind(0), pages, strict=True):
         for view in views:
-            row.addmm_(next(flat_weights), view.values)
+            row.addmm_(next(flat_weights), view.values.float())
     return output / total.unsqueeze(-1)
 
 
@@ -82,5 +82,5 @@ def _scores(query: Tensor, pages: Sequence[Sequence[PageView]], num_pages: int) 
     outputs = iter(flipped.unbind(0))
     for columns, views in zip(query.transpose(1, 2).unbind(0), pages, strict=True):
         for view in views:
-            torch.mm(view.keys, columns, out=next(outputs))
+            torch.mm(view.keys.float(), columns, out=next(outputs))
     return flipped.transpose(1, 2).contiguous()

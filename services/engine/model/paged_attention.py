@@ -41,12 +41,10 @@ class PagedAttention:
         self.batch_decode = batch_decode
 
     @classmethod
-    def stable(
-        cls, heads: int, latent_dim: int, key_dim: int, dtype: torch.dtype, device: torch.device
-    ) -> PagedAttention:
+    def stable(cls, heads: int, latent_dim: int, key_dim: int, device: torch.device) -> PagedAttention:
         """Rows keep their bits in any batch; decode is batched only if that was seen to change nothing."""
-        blocks = BlockAttention.stable(latent_dim, key_dim, dtype, device)
-        batch_decode = _decode_agrees(blocks, heads, latent_dim, key_dim, dtype, device)
+        blocks = BlockAttention.stable(latent_dim, key_dim, device)
+        batch_decode = _decode_agrees(blocks, heads, latent_dim, key_dim, device)
         return cls(blocks, batch_decode)
 
     def plan(self, batch: ForwardBatch) -> AttentionPlan:
@@ -69,8 +67,8 @@ class PagedAttention:
         return AttentionPlan(tuple(chunks), decode, torch.tensor(rows, dtype=torch.int64, device=device))
 
     def attend(self, query: Tensor, views: PageViews, layer: int, plan: AttentionPlan) -> Tensor:
-        """`query [T, heads, latent + rope]` (scaled) -> `[T, heads, latent]`; the new keys are written
-        already.
+        """`query [T, heads, latent + rope]`, float32 and scaled -> `[T, heads, latent]`; the new keys are
+        written already.
         """
         if plan.decode is not None and not plan.chunks:
             return self._decode(query, views, layer, plan.decode)
@@ -101,16 +99,15 @@ def _decode_agrees(
     heads: int,
     latent_dim: int,
     key_dim: int,
-    dtype: torch.dtype,
     device: torch.device,
 ) -> bool:
     """Whether batched decode gives the bits of the block form, for sequences of several lengths."""
     generator = torch.Generator().manual_seed(2)
     lengths = (1, 2, 63, 64, 65, 200, 1000)
     count = -(-max(lengths) // PAGE_TOKENS)
-    pool = torch.randn(count, 1, PAGE_TOKENS, key_dim, generator=generator).to(device=device, dtype=dtype)
+    pool = torch.randn(count, 1, PAGE_TOKENS, key_dim, generator=generator).to(device)
     # Scaled to the spread that scores have in a model: a softmax of one key would hide every difference.
-    query = torch.randn(len(lengths), heads, key_dim, generator=generator).to(device=device, dtype=dtype)
+    query = torch.randn(len(lengths), heads, key_dim, generator=generator).to(device)
     query = query * key_dim**-0.5
     views = PageViews(pool, latent_dim)
     pages: list[PageView] = [views.view(0, page) for page in range(count)]

@@ -74,7 +74,7 @@ class TextModel:
             return PagedAttention(BlockAttention(), batch_decode=True)
         config = self.config
         return PagedAttention.stable(
-            config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.dtype, self.device
+            config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.device
         )
 
     def forward(

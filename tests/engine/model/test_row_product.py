@@ -1,0 +1,71 @@
+"""Products whose rows do not depend on their number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.common.errors import InternalError
+from services.engine.model.row_product import (
+    AtLeastTwoRows,
+    MultipleOfRows,
+    PlainProducts,
+    StableProducts,
+    TiledRows,
+    rows_are_stable,
+)
+
+PRODUCTS = [AtLeastTwoRows(), MultipleOfRows(16), TiledRows(16)]
+
+
+class Unsteady:
+    """A product that, like a BLAS, is another one for few rows."""
+
+    def __init__(self, below):
+        self.below = below
+        self.counts = []
+
+    def __call__(self, x, weight):
+        self.counts.append(x.shape[-2])
+        return x @ weight + (1.0 if x.shape[-2] < self.below else 0.0)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 40])
+def test_every_product_multiplies(product, rows):
+    x, weight = torch.randn(rows, 24), torch.randn(24, 10)
+    torch.testing.assert_close(product(x, weight), x @ weight)
+    batch, weights = torch.randn(3, rows, 24), torch.randn(3, 24, 10)
+    torch.testing.assert_close(product(batch, weights), batch @ weights)
+
+
+@pytest.mark.parametrize("product", [MultipleOfRows(16), TiledRows(16)])
+def test_rows_of_the_slower_products_are_stable_here(product):
+    weight = torch.randn(576, 70)
+    assert rows_are_stable(lambda x: product(x, weight), torch.randn(1040, 576))
+
+
+def test_a_product_that_changes_with_the_number_of_rows_is_found_out():
+    weight = torch.randn(8, 8)
+    assert not rows_are_stable(lambda x: Unsteady(16)(x, weight), torch.randn(1040, 8))
+    assert rows_are_stable(lambda x: Unsteady(0)(x, weight), torch.randn(1040, 8))
+
+
+def test_the_first_stable_candidate_is_chosen_once_per_shape():
+    unsteady, steady = Unsteady(16), Unsteady(0)
+    products = StableProducts([unsteady, steady])
+    assert products.product_for(torch.randn(8, 4)) is steady
+    tried = len(steady.counts)
+    assert products.product_for(torch.randn(8, 4)) is steady
+    assert len(steady.counts) == tried
+    products.product_for(torch.randn(8, 5))
+    assert len(steady.counts) > tried
+
+
+def test_a_machine_without_any_stable_product_is_refused():
+    with pytest.raises(InternalError, match="stable rows"):
+        StableProducts([Unsteady(16)]).product_for(torch.randn(8, 4))
+
+
+def test_without_determinism_nothing_is_tried():
+    assert PlainProducts().product_for(torch.randn(8, 4)) is torch.matmul

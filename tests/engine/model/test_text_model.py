@@ -1,0 +1,66 @@
+"""The text model as its callers see it."""
+
+from __future__ import annotations
+
+import torch
+
+from services.engine.batch import BatchItem, build_batch
+from services.engine.model.text_model import TextModel
+from services.engine.runner import ModelRunner
+from tests.engine.text_models import TINY, every_logit, greedy, make_runner, random_weights, tiny_model, whole
+
+PROMPT = [5, 90, 17, 3, 44, 8, 61] * 20
+
+
+def test_given_embeddings_replace_those_of_their_tokens():
+    weights = random_weights(TINY)
+    runner = make_runner(TextModel(TINY, weights, deterministic=True), 2)
+    expected = whole(runner, [5, 6, 7, 8], [0])
+    rows = weights["language_model.model.embed_tokens.weight"][[6, 7]]
+    item = BatchItem([5, 0, 0, 8], 0, [1], True, embeds=((1, rows),))
+    assert torch.equal(runner.forward(build_batch([item]))[0], expected)
+
+
+def test_a_batch_may_ask_for_no_logits():
+    runner = make_runner(tiny_model(), 1)
+    logits = runner.forward(build_batch([BatchItem([1, 2], 0, [0], False)]))
+    assert (logits.shape, logits.dtype) == ((0, TINY.vocab_size), torch.float32)
+
+
+def test_a_changed_page_changes_what_follows():
+    runner = make_runner(tiny_model(), 3)
+    runner.forward(build_batch([BatchItem(PROMPT[:128], 0, [0, 1, 2], False)]))
+    last = build_batch([BatchItem(PROMPT[128:], 128, [0, 1, 2], True)])
+    before = runner.forward(last)
+    runner.kv_pages[0, 1] += 0.1
+    assert (runner.forward(last) - before).abs().max() > 1e-3
+
+
+def test_later_tokens_do_not_reach_back():
+    runner = make_runner(tiny_model(), 3)
+    one = every_logit(runner, PROMPT, [0, 1, 2])
+    other = every_logit(runner, [*PROMPT[:100], *reversed(PROMPT[100:])], [0, 1, 2])
+    assert torch.equal(one[:100], other[:100])
+    assert not torch.equal(one[101:], other[101:])
+
+
+def test_fast_mode_is_near_deterministic_mode():
+    fast = every_logit(make_runner(tiny_model(deterministic=False), 3), PROMPT, [0, 1, 2])
+    slow = every_logit(make_runner(tiny_model(deterministic=True), 3), PROMPT, [0, 1, 2])
+    torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+
+
+def test_greedy_decoding_goes_on_from_its_own_pages():
+    runner = make_runner(tiny_model(), 4)
+    tokens = greedy(runner, PROMPT[:60], [0, 1], 20)
+    assert greedy(runner, PROMPT[:60] + tokens[:10], [2, 3], 10) == tokens[10:]
+
+
+def test_bf16_stays_near_f32():
+    narrow = {name: w if "bias" in name else w.bfloat16() for name, w in random_weights(TINY).items()}
+    wide = {name: w.float() for name, w in narrow.items()}
+    pages = torch.zeros(3, TINY.num_hidden_layers, 64, TINY.kv_width, dtype=torch.bfloat16)
+    rough = every_logit(ModelRunner(TextModel(TINY, narrow, True), pages, 1), PROMPT, [0, 1, 2])
+    exact = every_logit(make_runner(TextModel(TINY, wide, True), 3), PROMPT, [0, 1, 2])
+    # A token may take another expert in bf16, so single logits can differ more than rounding does.
+    assert (rough - exact).abs().median() < 0.05 * exact.std()

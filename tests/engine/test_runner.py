@@ -1,0 +1,57 @@
+"""The runner's announcements."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.engine.batch import BatchItem, build_batch
+from tests.engine.text_models import make_runner, tiny_config, tiny_model
+
+CONFIG = tiny_config(num_hidden_layers=5)
+BATCH = build_batch([BatchItem(list(range(70)), 0, [2, 0], True)])
+
+
+@pytest.mark.parametrize(
+    ("per_group", "expected"),
+    [
+        (1, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]),
+        (2, [(0, 2), (2, 4), (4, 5)]),
+        (5, [(0, 5)]),
+        (9, [(0, 5)]),
+    ],
+)
+def test_layers_are_announced_in_groups_and_in_order(per_group, expected):
+    seen: list[tuple[int, int]] = []
+    runner = make_runner(tiny_model(CONFIG), 3, per_group)
+    runner.forward(BATCH, lambda first, end: seen.append((first, end)))
+    assert seen == expected
+
+
+def test_announced_layers_are_final_and_later_ones_untouched():
+    runner = make_runner(tiny_model(CONFIG), 3, layers_per_group=2)
+    fresh = runner.kv_pages.clone()
+    snapshots = {}
+    runner.forward(BATCH, lambda first, end: snapshots.__setitem__(end, runner.kv_pages.clone()))
+    for end, snapshot in snapshots.items():
+        assert torch.equal(snapshot[:, :end], runner.kv_pages[:, :end])
+        assert torch.equal(snapshot[:, end:], fresh[:, end:])
+
+
+def test_pages_of_nobody_and_unused_slots_stay_as_they_are():
+    runner = make_runner(tiny_model(CONFIG), 3)
+    before = runner.kv_pages.clone()
+    runner.forward(BATCH)
+    assert torch.equal(runner.kv_pages[1], before[1])
+    assert torch.equal(runner.kv_pages[0, :, 6:], before[0, :, 6:])
+    assert not torch.equal(runner.kv_pages[0, :, :6], before[0, :, :6])
+
+
+def test_announcing_does_not_change_the_result():
+    runner = make_runner(tiny_model(CONFIG), 3)
+    assert torch.equal(runner.forward(BATCH), runner.forward(BATCH, lambda first, end: None))
+
+
+def test_a_group_has_at_least_one_layer():
+    with pytest.raises(ValueError, match="layers_per_group"):
+        make_runner(tiny_model(CONFIG), 1, layers_per_group=0)

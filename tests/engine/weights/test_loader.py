@@ -1,0 +1,131 @@
+"""Loading a checkpoint, whole and broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from services.common.errors import CheckpointError
+from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
+from services.engine.weights.loader import read_tensors
+from services.engine.weights.text import check_checkpoint, load_text_model
+
+
+@pytest.fixture
+def checkpoint(nano_dir, tmp_path):
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(nano_dir, directory)
+    return directory
+
+
+def edit(checkpoint, change):
+    """Rewrites the first shard and the index after `change(tensors)`."""
+    shard = shard_names(checkpoint)[0]
+    tensors = load_file(checkpoint / shard)
+    known = set(tensors)
+    change(tensors)
+    save_file(tensors, checkpoint / shard)
+    path = checkpoint / INDEX_NAME
+    index = json.loads(path.read_text())
+    weight_map = {name: file for name, file in index["weight_map"].items() if name not in known}
+    index["weight_map"] = weight_map | dict.fromkeys(tensors, shard)
+    path.write_text(json.dumps(index))
+
+
+def test_tensors_of_a_prefix_are_read_from_all_shards_under_their_full_names(checkpoint):
+    headers = read_headers(checkpoint)
+    tensors = read_tensors(checkpoint, "language_model.")
+    assert set(tensors) == {name for name in headers if name.startswith("language_model.")}
+    assert len({headers[name].shard for name in tensors}) > 1
+    assert tensors["language_model.lm_head.weight"].dtype == torch.bfloat16
+    both = read_tensors(checkpoint, ("vision_tower.", "mm_projector."), torch.float32)
+    assert {name.split(".")[0] for name in both} == {"vision_tower", "mm_projector"}
+    assert {tensor.dtype for tensor in both.values()} == {torch.float32}
+
+
+def test_missing_extra_misshapen_and_integer_tensors_are_all_named(checkpoint):
+    def change(tensors):
+        del tensors["language_model.model.layers.0.mlp.up_proj.weight"]
+        tensors["language_model.model.layers.0.mlp.surplus.weight"] = torch.zeros(2)
+        tensors["language_model.model.layers.0.input_layernorm.weight"] = torch.zeros(3)
+        tensors["language_model.model.layers.0.self_attn.q_a_layernorm.weight"] = torch.zeros(
+            64, dtype=torch.int32
+        )
+
+    edit(checkpoint, change)
+    with pytest.raises(CheckpointError) as caught:
+        load_text_model(checkpoint, deterministic=True)
+    for complaint in (
+        "4 tensors",
+        "layers.0.mlp.up_proj.weight is missing",
+        "layers.0.mlp.surplus.weight is not of this model",
+        "layers.0.input_layernorm.weight has shape [3], expected [128]",
+        "layers.0.self_attn.q_a_layernorm.weight has dtype I32",
+    ):
+        assert complaint in caught.value.message
+
+
+def test_rotary_tables_in_a_checkpoint_are_ignored(checkpoint):
+    name = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"
+    edit(checkpoint, lambda tensors: tensors.__setitem__(name, torch.zeros(32)))
+    check_checkpoint(checkpoint)
+    assert name not in read_tensors(checkpoint, "language_model.")
+
+
+def test_a_quantised_checkpoint_is_refused(checkpoint):
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text())
+    config["text_config"]["quantization_config"] = {"quant_method": "compressed-tensors"}
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"quantised \(compressed-tensors\)"):
+        load_text_model(checkpoint, deterministic=True)
+
+
+def test_a_shard_that_is_not_there_is_named(checkpoint):
+    shard = shard_names(checkpoint)[1]
+    (checkpoint / shard).unlink()
+    with pytest.raises(CheckpointError, match=shard):
+        read_headers(checkpoint)
+
+
+def test_a_shard_that_is_no_safetensors_file_is_named(checkpoint):
+    shard = shard_names(checkpoint)[0]
+    (checkpoint / shard).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(CheckpointError, match=f"{shard} is not a safetensors file"):
+        read_headers(checkpoint)
+
+
+def test_an_index_that_disagrees_with_its_shards_is_refused(checkpoint):
+    path = checkpoint / INDEX_NAME
+    index = json.loads(path.read_text())
+    del index["weight_map"]["language_model.lm_head.weight"]
+    index["weight_map"]["language_model.model.norm.bias"] = shard_names(checkpoint)[0]
+    path.write_text(json.dumps(index))
+    with pytest.raises(CheckpointError) as caught:
+        read_headers(checkpoint)
+    assert "language_model.model.norm.bias is not in model-00001" in caught.value.message
+    assert "language_model.lm_head.weight is not in the index" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("{", "no weight_map"),
+        ("{}", "no weight_map"),
+        ('{"weight_map": 3}', "must map"),
+        ('{"weight_map": {"a": "../b"}}', "outside the checkpoint"),
+    ],
+)
+def test_an_index_that_is_none_is_named(checkpoint, content, named):
+    (checkpoint / INDEX_NAME).write_text(content)
+    with pytest.raises(CheckpointError, match=named):
+        read_headers(checkpoint)
+
+
+def test_one_file_without_an_index_is_a_checkpoint_too(tmp_path):
+    save_file({"mm_projector.pre_norm.bias": torch.arange(4.0)}, tmp_path / "model.safetensors")
+    assert read_tensors(tmp_path, "mm_projector.")["mm_projector.pre_norm.bias"].tolist() == [0, 1, 2, 3]
