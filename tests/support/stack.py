@@ -50,6 +50,12 @@ class Stack:
         self._environment = {**os.environ, **CPU_ENVIRONMENT, **(environment or {})}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def address(self, role: str) -> str:
         """host:port of a role's gRPC server."""
         return f"127.0.0.1:{self.ports[role]}"
