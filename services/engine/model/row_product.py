@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +20,8 @@ from services.common.errors import InternalError
 TILE_ROWS = 16
 
 
-class RowProduct(Protocol):
-    """`x [..., M, K]` times `weight [..., K, N]` -> `[..., M, N]`; leading dimensions are equal."""
-
-    def __call__(self, x: Tensor, weight: Tensor) -> Tensor: ...
+RowProduct = Callable[[Tensor, Tensor], Tensor]
+"""`x [..., M, K]` times `weight [..., K, N]` -> `[..., M, N]`; leading dimensions are equal."""
 
 
 class AtLeastTwoRows:
@@ -117,9 +115,13 @@ class StableProducts:
         shape = (*weight.shape[:-2], PROBE_BATCH, weight.shape[-2])
         rows = torch.randn(shape, generator=generator).to(device=weight.device, dtype=weight.dtype)
         for candidate in self._candidates:
-            if rows_are_stable(lambda x, multiply=candidate: multiply(x, weight), rows):
+            if rows_are_stable(partial(_times, candidate, weight), rows):
                 return candidate
         raise InternalError(f"no matrix product with stable rows for a weight of shape {list(weight.shape)}")
+
+
+def _times(product: RowProduct, weight: Tensor, x: Tensor) -> Tensor:
+    return product(x, weight)
 
 
 Products = PlainProducts | StableProducts
