@@ -1,0 +1,112 @@
+"""However requests end, and however many at once, every page is free soon after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from perigee.v1 import sampling_pb2
+from tests.support.decode_client import DecodeClient
+from tests.support.prompts import random_prompt
+from tests.support.reference_loop import ReferenceLoop
+from tests.support.stack import TRANSPORTS, Stack
+
+# Decode can hold two long prompts at a time, and prefill one.
+FLAGS = {
+    "prefill": {"kv_pages": 60, "chunk_tokens": 256, "layers_per_group": 1},
+    "decode": {"kv_pages": 120},
+}
+LONG = 3000
+
+
+@pytest.fixture(scope="module")
+def workers(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Stack]:
+    with Stack(nano_dir, tmp_path_factory.mktemp("workers"), FLAGS, TRANSPORTS[transport]) as stack:
+        stack.start("prefill", "decode")
+        yield stack
+
+
+@pytest.fixture
+def client(workers: Stack) -> Iterator[DecodeClient]:
+    with workers.channel("decode") as channel:
+        yield DecodeClient(channel)
+
+
+def gauge(stack: Stack, role: str, name: str) -> float:
+    return stack.metrics(role)[name, ()]
+
+
+def queued_on_decode(stack: Stack) -> bool:
+    return gauge(stack, "decode", "perigee_requests_waiting") > 0
+
+
+def queued_on_prefill(stack: Stack) -> bool:
+    return gauge(stack, "prefill", "perigee_requests_waiting") > 0
+
+
+def prefilling(stack: Stack) -> bool:
+    return stack.pages("prefill")["leased"] > 0
+
+
+PHASES = {
+    "queued on decode": (4, queued_on_decode),
+    "queued on prefill": (2, queued_on_prefill),
+    "prefilling and transferring": (1, prefilling),
+    "decoding": (1, None),
+}
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "broken"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_ended_request_frees_everything_within_a_second(workers, client, phase, ending):
+    count, reached = PHASES[phase]
+    prompt = random_prompt(LONG, "ending")
+    salts = [f"{phase} {ending} {index}" for index in range(count)]
+    submitted = [client.submit(prompt, 2000, [workers.address("prefill")], salt=salt) for salt in salts]
+    if reached is None:
+        assert submitted[0][1].first_token.wait(30)
+    else:
+        wait_for(lambda: reached(workers))
+        assert not any(outcome.tokens for _, outcome in submitted)
+    if ending == "cancelled":
+        for handle, _ in submitted:
+            client.cancel(handle)
+    else:
+        client.break_off()
+    freed = workers.wait_until_free(1.0, ("prefill", "decode"))
+    print(f"{phase}, {ending}: all pages free {freed:.3f} s later")
+    if ending == "cancelled":
+        for _, outcome in submitted:
+            assert outcome.done.wait(1)
+            assert outcome.finish[0] == sampling_pb2.FINISH_REASON_CANCELLED
+    for role in ("prefill", "decode"):
+        assert gauge(workers, role, "perigee_requests_running") == 0
+        assert gauge(workers, role, "perigee_requests_waiting") == 0
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.005)
+
+
+def test_two_hundred_streams_at_once_finish_and_leave_nothing_behind(
+    workers, client, reference: ReferenceLoop
+):
+    prompts = [random_prompt(17 + index % 100, index) for index in range(200)]
+    started = time.monotonic()
+    outcomes = [client.submit(prompt, 12, [workers.address("prefill")])[1] for prompt in prompts]
+    for outcome in outcomes:
+        assert outcome.done.wait(120)
+        assert outcome.error is None, outcome.error
+        assert len(outcome.tokens[0]) == 12
+    print(f"200 streams in {time.monotonic() - started:.1f} s")
+    print(f"all pages free {workers.wait_until_free(1.0, ('prefill', 'decode')):.3f} s later")
+    for index in range(0, 200, 20):
+        assert outcomes[index].tokens[0] == reference.greedy(prompts[index], 12)
+    for role in ("prefill", "decode"):
+        assert workers.counter(role, "perigee_integrity_failures_total") == 0
