@@ -13,6 +13,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import (
     DeadlineExceeded,
     InternalError,
+    InvalidRequest,
     Overloaded,
     PagesExhausted,
     PerigeeError,
@@ -76,13 +77,17 @@ class DecodeEngine:
 
     def submit(self, request: Request) -> None:
         """Queues a request, or refuses it at once by an error."""
-        self._news.joined(request)
-        if self._draining:
+        self._checked_idle = False
+        if not self._news.joined(request):
+            self._fail(request, InvalidRequest(f"handle {request.handle} is in use", "handle"))
+        elif self._draining:
             self._fail(request, Unavailable("the decode worker is draining"))
         elif self._prompts.waiting >= self._limits.max_waiting:
             self._fail(
                 request, Overloaded(f"{self._prompts.waiting} requests are waiting on the decode worker")
             )
+        elif request.output_ids and len(request.output_ids) >= request.max_tokens:
+            self._news.tell(request, 0, None, sampling_pb2.FINISH_REASON_LENGTH)
         else:
             choices = range(request.num_choices)
             self._prompts.append(request, [self._sequence(request, choice) for choice in choices])
@@ -101,6 +106,7 @@ class DecodeEngine:
         """The gateway is gone: everything it submitted ends, unheard."""
         for request in list(session.requests.values()):
             self._withdraw(request)
+            request.unfinished.clear()
         session.requests.clear()
         self._news.left(session)
 

@@ -18,11 +18,11 @@ class Newsroom:
         self._sessions: set[Session] = set()
         self._deltas: dict[Session, list[Delta]] = {}
 
-    def joined(self, request: Request) -> None:
-        """A request came; all its choices are unfinished."""
-        self._sessions.add(request.session)
-        request.session.requests[request.handle] = request
+    def joined(self, request: Request) -> bool:
+        """A request came; all its choices are unfinished. False: its handle is another live request's."""
         request.unfinished = set(range(request.num_choices))
+        self._sessions.add(request.session)
+        return request.session.requests.setdefault(request.handle, request) is request
 
     def left(self, session: Session) -> None:
         """The gateway is gone: nothing is told any more."""
@@ -61,8 +61,9 @@ class Newsroom:
     def _add(self, request: Request, delta: Delta) -> None:
         if delta.finish:
             request.unfinished.discard(delta.choice)
-            if not request.unfinished:
-                request.session.requests.pop(request.handle, None)
+            requests = request.session.requests
+            if not request.unfinished and requests.get(request.handle) is request:
+                del requests[request.handle]
         if not request.stats_sent:
             request.stats_sent = True
             delta = replace(delta, stats=request.stats)

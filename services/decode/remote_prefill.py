@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from services.common.errors import Cancelled, PerigeeError
+from services.common.errors import Cancelled, InternalError, PerigeeError
 from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.prefill_stream import PrefillStream
 from services.decode.request import Prompt
@@ -23,10 +23,9 @@ log = structlog.get_logger()
 class RemotePrefill:
     """Runs fetches as tasks of the event loop.
 
-    `start` and `stop` may be called from any thread; the prompt a fetch is for names it. `on_end(prompt,
-    result)` is
-    called once per fetch, on the event loop; for a result with pages at risk, `on_settled(pages)` follows
-    when no byte can land in them any more.
+    `start` and `stop` may be called from any thread; the prompt a fetch is for names it.
+    `on_end(prompt, result)` is called once per fetch, on the event loop; for a result with pages at risk,
+    `on_settled(pages)` follows when no byte can land in them any more.
     """
 
     def __init__(
@@ -64,7 +63,8 @@ class RemotePrefill:
     def _stop(self, prompt: Prompt) -> None:
         task = self._running.get(prompt)
         if task is not None:
-            task.cancel()
+            # Not at once: a task cancelled before its first step never gets to report its end.
+            self._loop.call_soon(task.cancel)
 
     async def _run(self, prompt: Prompt, order: FetchOrder) -> None:
         """One fetch from beginning to end; reports its result whatever happens."""
@@ -81,6 +81,9 @@ class RemotePrefill:
                 "prefill failed", request=order.request_id, worker=order.address, detail=error.message
             )
             result = FetchResult(error)
+        except Exception as error:  # barrier: the engine waits for exactly one end per fetch
+            log.exception("a fetch broke", request=order.request_id, worker=order.address)
+            result = FetchResult(InternalError(f"the fetch from {order.address} broke: {error}"))
         del self._running[prompt]
         if fetch is not None:
             if result.error is not None:

@@ -56,6 +56,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
                 if batches.qsize() > _MAX_BATCHES_BEHIND:
                     raise Overloaded(f"the gateway is {batches.qsize()} engine steps behind")
                 yield decode_pb2.SessionResponse(deltas=[to_proto(delta) for delta in deltas])
+            await hearing
         finally:
             hearing.cancel()
             self._loop.post(lambda: self._engine.session_ended(session))
@@ -66,20 +67,25 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         messages: AsyncIterator[decode_pb2.SessionRequest],
         batches: asyncio.Queue[list[Delta] | None],
     ) -> None:
-        """Passes submits and cancels on; a submit that is wrong in itself is answered here."""
-        async for message in messages:
-            if message.WhichOneof("message") == "cancel":
-                cancel = functools.partial(self._engine.cancel, session, message.cancel.handle)
-                self._loop.post(cancel)
-                continue
-            submit = message.submit
-            try:
-                request = self._request(session, submit)
-            except PerigeeError as error:
-                batches.put_nowait(_refusal(submit, error))
-                continue
-            self._loop.post(functools.partial(self._engine.submit, request))
-        batches.put_nowait(None)
+        """Passes submits and cancels on; a submit that is wrong in itself is answered here.
+
+        Nobody would answer what comes after its end, so that is the end of the session too.
+        """
+        try:
+            async for message in messages:
+                if message.WhichOneof("message") == "cancel":
+                    cancel = functools.partial(self._engine.cancel, session, message.cancel.handle)
+                    self._loop.post(cancel)
+                    continue
+                submit = message.submit
+                try:
+                    request = self._request(session, submit)
+                except PerigeeError as error:
+                    batches.put_nowait(_refusal(submit, error))
+                    continue
+                self._loop.post(functools.partial(self._engine.submit, request))
+        finally:
+            batches.put_nowait(None)
 
     def _request(self, session: domain.Session, submit: decode_pb2.Submit) -> Request:
         """A checked submit as a request."""
@@ -88,8 +94,8 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             list(submit.output_token_ids),
             submit.sampling,
         )
-        if not submit.handle or submit.handle in session.requests:
-            raise InvalidRequest(f"handle {submit.handle} is zero or in use", "handle")
+        if not submit.handle:
+            raise InvalidRequest("handle is 0; choose one that is unique in the session", "handle")
         if not prompt:
             raise InvalidRequest("prompt_token_ids is empty", "prompt_token_ids")
         if max(max(prompt), max(outputs, default=0)) >= self._vocab_size:

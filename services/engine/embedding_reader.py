@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import numpy as np
+import structlog
 import torch
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
-from services.common.errors import MediaLost, NotFound, PerigeeError, TransferFailed, Unavailable
+from services.common.errors import InternalError, MediaLost, NotFound, PerigeeError, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_transfer.region import Region, RegionKind
@@ -21,6 +22,8 @@ from services.engine.peers import Peer, PeerDirectory
 from services.engine.read_group import ReadGroup
 
 ROWS_PER_BLOCK = 64
+
+log = structlog.get_logger()
 
 
 class EmbeddingReader:
@@ -38,7 +41,7 @@ class EmbeddingReader:
         self._reader = reader
         self._staging = staging
         self._blocks = PagePool(staging.shape[0])
-        self._freed = asyncio.Condition()
+        self._freed = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
 
     @staticmethod
@@ -50,37 +53,55 @@ class EmbeddingReader:
     async def fetch(self, medium: Medium) -> torch.Tensor:
         """The embedding of a medium, [num_tokens, hidden]; a copy of the caller's own.
 
-        Raises MediaLost when it is not in the vision worker's pool (any more) or could not be read whole.
+        Raises MediaLost when it is not in the vision worker's pool (any more) or could not be read whole, the
+        worker being gone included; Incompatible when that worker is another model's.
         """
+        try:
+            return await self._fetch(medium)
+        except (NotFound, Unavailable) as error:
+            # A new encoding cures it, whatever went wrong.
+            raise MediaLost(error.message) from error
+
+    async def fetch_all(self, media: Sequence[Medium], indices: Sequence[int]) -> dict[int, torch.Tensor]:
+        """The embeddings of media[i] for i in `indices`, by index. Raises PerigeeErrors and nothing else."""
+        try:
+            rows = await asyncio.gather(*(self.fetch(media[index]) for index in indices))
+        except PerigeeError:
+            raise
+        except Exception as error:  # barrier: a request waits for these embeddings and would wait for ever
+            log.exception("a read of embeddings broke")
+            raise InternalError(f"a read of embeddings broke: {error}") from error
+        return dict(zip(indices, rows, strict=True))
+
+    async def _fetch(self, medium: Medium) -> torch.Tensor:
         needed = -(-medium.num_tokens // ROWS_PER_BLOCK)
         if needed > self._staging.shape[0]:
             raise MediaLost(
                 f"an image of {medium.num_tokens} tokens does not fit the staging area of "
                 f"{self._staging.shape[0] * ROWS_PER_BLOCK} rows"
             )
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._blocks.available() >= needed)
-            blocks = self._blocks.allocate(needed)
+        while self._blocks.available() < needed:
+            self._freed.clear()
+            await self._freed.wait()
+        blocks = self._blocks.allocate(needed)
         try:
             peer = await self._peers.get(medium.address)
             if peer.offer.incarnation != medium.incarnation:
                 raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.EMBEDDING)
         except BaseException:
-            await self._free(blocks)
+            self._free(blocks)
             raise
         key = self._peers.next_lease_key()
         try:
             await self._read(medium, peer, key, group, blocks)
-            embedding = self._staging[blocks].flatten(0, 1)[: medium.num_tokens].clone()
-        except BaseException as error:
+            embedding = self._staging[blocks].flatten(0, 1)[: medium.num_tokens]
+        except BaseException:
             task = asyncio.create_task(self._settle(peer, key, group, blocks))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
-            if isinstance(error, TransferFailed):
-                raise MediaLost(error.message) from error
             raise
-        await self._free(blocks)
+        self._free(blocks)
         return embedding
 
     async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
@@ -114,10 +135,8 @@ class EmbeddingReader:
             outgoing.put_nowait(None)
             await stream.read()
         except grpc.aio.AioRpcError as error:
-            failure: PerigeeError = from_rpc_error(error)
-            if isinstance(failure, NotFound | Unavailable):
-                raise MediaLost(f"vision worker {medium.address}: {failure.message}") from error
-            raise failure from error
+            failure = from_rpc_error(error)
+            raise type(failure)(f"vision worker {medium.address}: {failure.message}") from error
         finally:
             stream.cancel()
             outgoing.put_nowait(None)
@@ -126,12 +145,11 @@ class EmbeddingReader:
         """When no byte can land any more: the owner may reuse its pages, and we our blocks."""
         await group.settled()
         peer.settle([key])
-        await self._free(blocks)
+        self._free(blocks)
 
-    async def _free(self, blocks: list[int]) -> None:
-        async with self._freed:
-            self._blocks.release(blocks)
-            self._freed.notify_all()
+    def _free(self, blocks: list[int]) -> None:
+        self._blocks.release(blocks)
+        self._freed.set()
 
 
 async def _until_none(

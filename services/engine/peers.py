@@ -19,6 +19,7 @@ from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.offer_proto import offer_from_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.kv_transfer.transport_report import TransportReport
+from services.engine.settled_word import Outgoing, SettledWord
 
 log = structlog.get_logger()
 
@@ -30,7 +31,7 @@ class Peer:
     address: str
     offer: Offer
     channel: grpc.aio.Channel
-    outgoing: asyncio.Queue[worker_pb2.HandshakeRequest | None]
+    word: SettledWord
     alive: bool = True
     link: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -40,17 +41,14 @@ class Peer:
 
     def settle(self, lease_keys: list[int]) -> None:
         """Tells the owner that no read of these leases is in flight and none will come."""
-        if self.alive:
-            settled = worker_pb2.SettledLeases(lease_keys=lease_keys)
-            self.outgoing.put_nowait(worker_pb2.HandshakeRequest(settled=settled))
+        self.word.say(lease_keys)
 
 
 class PeerDirectory:
     """Pairs with owners on first use, and again with their successors. Used on the event loop only.
 
-    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is
-    dropped once
-    they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
+    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is dropped
+    once they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
     """
 
     def __init__(
@@ -61,6 +59,7 @@ class PeerDirectory:
         self._timeout_s = handshake_timeout_s
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._pairing: dict[str, asyncio.Task[Peer]] = {}
+        self._words: dict[str, SettledWord] = {}
         self._keys = itertools.count(1)
 
     def next_lease_key(self) -> int:
@@ -99,7 +98,7 @@ class PeerDirectory:
             await channel.close(grace=None)
 
     async def _pair(self, address: str) -> Peer:
-        outgoing: asyncio.Queue[worker_pb2.HandshakeRequest | None] = asyncio.Queue()
+        outgoing: Outgoing = asyncio.Queue()
         outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
         channel = self.channel(address)
         stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_until_none(outgoing))
@@ -113,8 +112,12 @@ class PeerDirectory:
             "paired", address=address, agent=offer.agent_name, transport=report.transport,
             gigabytes_per_second=round(report.gigabytes_per_second, 2),
         )  # fmt: skip
-        peer = Peer(address, offer, channel, outgoing)
-        peer.link = asyncio.create_task(self._watch(peer, stream))
+        word = self._words.get(address)
+        if word is None or word.incarnation != offer.incarnation:
+            word = self._words[address] = SettledWord(offer.incarnation)
+        word.opened(outgoing)
+        peer = Peer(address, offer, channel, word)
+        peer.link = asyncio.create_task(self._watch(peer, stream, outgoing))
         return peer
 
     async def _shake_hands(
@@ -130,12 +133,16 @@ class PeerDirectory:
             return offer, await asyncio.wait_for(connected, self._timeout_s)
         except grpc.aio.AioRpcError as error:
             raise _named(from_rpc_error(error), address) from error
+        except PerigeeError as error:
+            raise _named(error, address) from error.__cause__
         except TimeoutError as error:
             raise Unavailable(
                 f"worker {address} did not finish the handshake in {self._timeout_s:g} s"
             ) from error
 
-    async def _watch(self, peer: Peer, stream: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    async def _watch(
+        self, peer: Peer, stream: grpc.aio.StreamStreamCall[Any, Any], outgoing: Outgoing
+    ) -> None:
         """Waits for the end of the handshake, then drops the peer."""
         try:
             await stream.read()
@@ -144,7 +151,8 @@ class PeerDirectory:
         finally:
             peer.alive = False
             stream.cancel()
-            peer.outgoing.put_nowait(None)
+            peer.word.closed(outgoing)
+            outgoing.put_nowait(None)
             self._transfer.disconnect(peer.agent_name)
 
 
@@ -156,8 +164,6 @@ def _named(error: PerigeeError, address: str) -> PerigeeError:
     return error
 
 
-async def _until_none(
-    queue: asyncio.Queue[worker_pb2.HandshakeRequest | None],
-) -> AsyncIterator[worker_pb2.HandshakeRequest]:
+async def _until_none(queue: Outgoing) -> AsyncIterator[worker_pb2.HandshakeRequest]:
     while (message := await queue.get()) is not None:
         yield message

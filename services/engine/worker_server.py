@@ -42,11 +42,22 @@ class ServerSettings(Protocol):
 
 @dataclass(frozen=True)
 class Endings:
-    """What makes a worker stop by itself. `failure` is set by a broken thread; `max_quarantined` bounds
-    quarantine."""
+    """What makes a worker stop by itself.
+
+    `failure` is set by a broken thread, `max_quarantined` bounds quarantine, and `can_transfer` tells whether
+    reads are still carried out.
+    """
 
     failure: asyncio.Future[None]
     max_quarantined: int
+    can_transfer: Callable[[], bool] = lambda: True
+
+    def raise_if_broken(self) -> None:
+        """Raises what broke a thread; Unavailable where it was the one that transfers."""
+        if self.failure.done():
+            self.failure.result()
+        if not self.can_transfer():
+            raise Unavailable("the transfer thread has ended")
 
 
 def tune_process(threads: int) -> None:
@@ -68,8 +79,8 @@ async def serve_worker(
     returns.
 
     `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
-    last that are granted here. Raises Unavailable when a thread broke or quarantine reached its bound: the
-    process shall end and be restarted as a new incarnation.
+    last that are granted here. Raises Unavailable when a thread broke (at once) or quarantine reached its
+    bound (after what runs): the process shall end and be restarted as a new incarnation.
     """
     server = build_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
@@ -86,12 +97,13 @@ async def serve_worker(
         gigabytes_per_second=round(info.transport.gigabytes_per_second, 2), metrics_port=info.metrics_port,
     )  # fmt: skip
     try:
-        await _until_stopped(host, stop, endings)
+        reason = await _until_stopped(host, stop, endings)
         await health.set_not_serving()
-        await host.drain()
-        await _until_idle(host, config.grace_seconds)
+        await _finish(host, endings, config.grace_seconds)
     finally:
         await server.stop(grace=0.5)
+    if reason is not None:
+        raise reason
 
 
 def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> int:
@@ -99,30 +111,42 @@ def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> int:
     return start_metrics_server(registry, host, port).port
 
 
-async def _until_stopped(host: WorkerHost, stop: asyncio.Event, endings: Endings) -> None:
+async def _until_stopped(host: WorkerHost, stop: asyncio.Event, endings: Endings) -> Unavailable | None:
+    """Until `stop` is set; or until the worker has to be restarted, which is what it returns then."""
     stopping = asyncio.create_task(stop.wait())
-    while not stopping.done():
-        waiting: set[asyncio.Future[Any]] = {stopping, endings.failure}
-        await asyncio.wait(waiting, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
-        if endings.failure.done():
-            endings.failure.result()
-        quarantined = host.load().pages.quarantined
-        if quarantined >= endings.max_quarantined:
-            raise Unavailable(
-                f"{quarantined} pages are in quarantine, the bound is {endings.max_quarantined}: only a new "
-                "incarnation is a certain fence"
-            )
+    try:
+        while not stopping.done():
+            waiting: set[asyncio.Future[Any]] = {stopping, endings.failure}
+            await asyncio.wait(waiting, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+            endings.raise_if_broken()
+            quarantined = host.load().pages.quarantined
+            if quarantined >= endings.max_quarantined:
+                return Unavailable(
+                    f"{quarantined} pages are in quarantine, the bound is {endings.max_quarantined}: only a "
+                    "new incarnation is a certain fence"
+                )
+        return None
+    finally:
+        stopping.cancel()
 
 
-async def _until_idle(host: WorkerHost, grace_s: float) -> None:
-    """Waits for requests to end and for peers to read what they lease, at most `grace_s`."""
+async def _finish(host: WorkerHost, endings: Endings, grace_s: float) -> None:
+    """Admits nothing any more; waits for requests to end and for peers to read what they lease, at most
+    `grace_s`."""
     deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline:
-        load = host.load()
-        if not (load.running or load.waiting or load.pages.leased):
-            return
-        await asyncio.sleep(_WATCH_S)
-    log.warning("grace period over", running=host.load().running, waiting=host.load().waiting)
+    draining = asyncio.create_task(host.drain())
+    try:
+        while time.monotonic() < deadline:
+            # A thread that is broken would leave the drain without an answer, too.
+            endings.raise_if_broken()
+            load = host.load()
+            if draining.done() and not (load.running or load.waiting or load.pages.leased):
+                draining.result()
+                return
+            await asyncio.sleep(_WATCH_S)
+        log.warning("grace period over", running=host.load().running, waiting=host.load().waiting)
+    finally:
+        draining.cancel()
 
 
 def failure_future() -> tuple[asyncio.Future[None], Callable[[BaseException], None]]:

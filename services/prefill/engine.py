@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 import torch
@@ -15,7 +14,7 @@ from services.common.errors import PerigeeError
 from services.engine.batch import build_batch
 from services.engine.kv_cache.lease_table import LeaseTable
 from services.engine.kv_cache.page_hash import chain_hashes
-from services.engine.kv_cache.page_pool import PageCounts, PagePool
+from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.kv_pages import PAGE_TOKENS, page_crc32
 from services.engine.media import media_spans
@@ -23,35 +22,12 @@ from services.engine.runner import ModelRunner
 from services.engine.scheduler.token_budget import share_budget
 from services.prefill.events import Admitted, Done, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job, JobState
+from services.prefill.limits import PrefillLimits, PrefillLoad
 
 log = structlog.get_logger()
 
 _OVERLOADED = prefill_pb2.PREFILL_REFUSAL_OVERLOADED
-
-
-@dataclass(frozen=True)
-class PrefillLimits:
-    """Bounds of a prefill engine; see PrefillConfig for their meaning."""
-
-    chunk_tokens: int
-    max_waiting: int
-    lease_s: float
-    checksum_fraction: float
-
-
-@dataclass(frozen=True)
-class PrefillLoad:
-    """What the engine looked like after its last step."""
-
-    running: int
-    waiting: int
-    pages: PageCounts
-    integrity_failures: int
-
-    @property
-    def serving(self) -> bool:
-        """Whether a peer may be reading pages now."""
-        return self.pages.leased > 0 or self.pages.quarantined > 0
+_FAILED = prefill_pb2.PREFILL_REFUSAL_FAILED
 
 
 class PrefillEngine:
@@ -85,6 +61,7 @@ class PrefillEngine:
 
     def submit(self, job: Job) -> None:
         """Queues a job, or refuses it at once."""
+        self._checked_idle = False
         if self._draining:
             self._refuse(job, prefill_pb2.PREFILL_REFUSAL_DRAINING, "the worker is draining")
         elif job.num_blocks > self._pool.num_pages:
@@ -137,7 +114,7 @@ class PrefillEngine:
         keys = set(lease_keys)
         for job in list(self._active):
             if job.reader == reader and job.lease_key in keys:
-                self._end(job)
+                self._refuse(job, _FAILED, "the reader called the lease settled")
         self._leases.settled_keys(reader, lease_keys)
 
     def reader_joined(self, reader: str) -> None:
@@ -148,7 +125,7 @@ class PrefillEngine:
         """All jobs and leases of this reader end."""
         for job in [*self._active, *self._waiting]:
             if job.reader == reader:
-                self._end(job)
+                self._refuse(job, _FAILED, "the reader's handshake ended")
         self._leases.reader_gone(reader)
 
     def flush(self) -> int:
@@ -158,6 +135,8 @@ class PrefillEngine:
     def drain(self) -> int:
         """Admits nothing from now on; returns how many requests remain."""
         self._draining = True
+        # Who asked looks at the load next: it must not miss a job that came just before.
+        self._publish()
         return len(self._waiting) + len(self._active)
 
     # -- the step ------------------------------------------------------------------------------------------
@@ -210,7 +189,7 @@ class PrefillEngine:
         try:
             lease = self._leases.grant(wanted, job.reader, job.lease_key)
         except PerigeeError as error:
-            self._refuse(job, prefill_pb2.PREFILL_REFUSAL_FAILED, error.message)
+            self._refuse(job, _FAILED, error.message)
             return
         job.lease_id = lease.id
         job.admitted_at = time.monotonic()

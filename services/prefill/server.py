@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-import torch
-
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest, PerigeeError
 from services.engine.embedding_reader import EmbeddingReader
@@ -31,12 +29,14 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         embeddings: EmbeddingReader,
         is_paired: Callable[[str], bool],
         vocab_size: int,
+        context_length: int,
     ) -> None:
         self._engine = engine
         self._loop = loop
         self._embeddings = embeddings
         self._is_paired = is_paired
         self._vocab_size = vocab_size
+        self._context_length = context_length
 
     async def Prefill(
         self,
@@ -74,9 +74,17 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         """A checked start as a job."""
         if not self._is_paired(start.reader_incarnation):
             raise Incompatible(f"reader {start.reader_incarnation!r} has no open handshake")
+        if start.lease_key == 0:
+            raise InvalidRequest(
+                "lease_key is 0; choose one that is unique in the reader's incarnation", "lease_key"
+            )
         token_ids = list(start.token_ids)
         if not token_ids:
             raise InvalidRequest("token_ids is empty; a prompt of one token needs no prefill", "token_ids")
+        if len(token_ids) >= self._context_length:
+            raise InvalidRequest(
+                f"{len(token_ids)} tokens; this worker takes {self._context_length - 1} at most", "token_ids"
+            )
         if max(token_ids) >= self._vocab_size:
             raise InvalidRequest(f"a token id is not below {self._vocab_size}", "token_ids")
         return Job(
@@ -102,12 +110,11 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
     async def _fetch(self, job: Job, indices: tuple[int, ...]) -> None:
         """Reads the media the engine waits for."""
         try:
-            rows = await asyncio.gather(*(self._embeddings.fetch(job.media[index]) for index in indices))
+            embeddings = await self._embeddings.fetch_all(job.media, indices)
         except PerigeeError as error:
             message = error.message
             self._loop.post(lambda: self._engine.media_failed(job, message))
             return
-        embeddings: dict[int, torch.Tensor] = dict(zip(indices, rows, strict=True))
         self._loop.post(lambda: self._engine.media_arrived(job, embeddings))
 
 

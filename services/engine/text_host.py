@@ -1,0 +1,81 @@
+"""A text worker behind WorkerService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from perigee.v1 import worker_pb2
+from services.engine.kv_cache.page_pool import PageCounts
+from services.engine.loop import EngineLoop
+from services.engine.text_worker import TextWorker
+
+
+class TextLoad(Protocol):
+    """What an engine looked like after its last step."""
+
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def pages(self) -> PageCounts: ...
+    @property
+    def integrity_failures(self) -> int: ...
+
+
+class TextEngine(Protocol):
+    """What prefill and decode engines have in common. Engine thread only, but for `load`."""
+
+    @property
+    def load(self) -> TextLoad: ...
+
+    def flush(self) -> int:
+        """Drops cached pages nobody holds; returns how many."""
+
+    def drain(self) -> int:
+        """Admits nothing from now on; returns how many requests remain."""
+
+
+class TextHost:
+    """A WorkerHost over an engine and its loop. Grants no leases, so nobody's end matters to it."""
+
+    def __init__(self, worker: TextWorker, engine: TextEngine, loop: EngineLoop) -> None:
+        self.worker = worker
+        self.engine = engine
+        self.loop = loop
+        self._draining = False
+
+    def info(self) -> worker_pb2.WorkerInfo:
+        return self.worker.info
+
+    def offer(self) -> worker_pb2.MemoryOffer:
+        return self.worker.offer
+
+    def load(self) -> worker_pb2.LoadReport:
+        """Any thread."""
+        load = self.engine.load
+        return worker_pb2.LoadReport(
+            running=load.running,
+            waiting=load.waiting,
+            pages=worker_pb2.PageCounts(**vars(load.pages)),
+            draining=self._draining,
+        )
+
+    def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
+        """No lease of ours can be meant."""
+
+    def reader_joined(self, reader: str) -> None:
+        """Nothing to lend."""
+
+    def reader_gone(self, reader: str) -> None:
+        """Nothing was lent."""
+
+    async def flush(self) -> worker_pb2.FlushResponse:
+        pages = await asyncio.wrap_future(self.loop.call(self.engine.flush))
+        return worker_pb2.FlushResponse(pages=pages)
+
+    async def drain(self) -> worker_pb2.DrainResponse:
+        self._draining = True
+        outstanding = await asyncio.wrap_future(self.loop.call(self.engine.drain))
+        return worker_pb2.DrainResponse(outstanding=outstanding)

@@ -1,0 +1,32 @@
+"""Bounds of a prefill engine, and how near it is to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.engine.kv_cache.page_pool import PageCounts
+
+
+@dataclass(frozen=True)
+class PrefillLimits:
+    """See PrefillConfig for the meaning of each."""
+
+    chunk_tokens: int
+    max_waiting: int
+    lease_s: float
+    checksum_fraction: float
+
+
+@dataclass(frozen=True)
+class PrefillLoad:
+    """What the engine looked like after its last step."""
+
+    running: int
+    waiting: int
+    pages: PageCounts
+    integrity_failures: int
+
+    @property
+    def serving(self) -> bool:
+        """Whether a peer may be reading pages now."""
+        return self.pages.leased > 0 or self.pages.quarantined > 0

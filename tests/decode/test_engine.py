@@ -1,0 +1,208 @@
+"""Requests to tokens: what is computed here, what is asked for, and what is shared."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.common.errors import InternalError
+from tests.support.decode_bench import Bench, prompt_of
+from tests.support.fake_runner import greedy
+
+
+@pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 128, 129, 200])
+def test_a_prompt_computed_here_gives_the_tokens_of_a_plain_run(length):
+    bench = Bench(8, local_prefill_tokens=1000)
+    heard = bench.submit(prompt_of(length), 70)
+    bench.run()
+    assert heard.tokens[0] == greedy(prompt_of(length), 70)
+    assert heard.finish() == "LENGTH"
+    bench.check_free()
+
+
+@pytest.mark.parametrize("length", [18, 64, 65, 66, 129])
+def test_a_prompt_filled_by_prefill_gives_the_tokens_of_a_plain_run(length):
+    bench = Bench(8)
+    heard = bench.submit(prompt_of(length), 5, prefill=["prefill:1"])
+    bench.run()
+    _, order = bench.outside.orders[0]
+    assert order.token_ids == tuple(prompt_of(length)[:-1]), "the last token is computed here"
+    assert len(order.pages) == -(-(length - 1) // 64)
+    assert heard.tokens == {}
+    bench.fill()
+    bench.run()
+    assert heard.tokens[0] == greedy(prompt_of(length), 5)
+    assert heard.stats[0].prefill_address == "prefill:1"
+    bench.check_free()
+
+
+def test_a_prompt_of_one_token_calls_no_prefill():
+    bench = Bench(4, local_prefill_tokens=0)
+    heard = bench.submit([5], 3, prefill=["prefill:1"])
+    bench.run()
+    assert bench.outside.orders == []
+    assert heard.tokens[0] == greedy([5], 3)
+
+
+def test_an_uncached_rest_up_to_the_threshold_is_computed_here():
+    bench = Bench(8, local_prefill_tokens=16)
+    first = bench.submit(prompt_of(129), 1, prefill=["prefill:1"])
+    bench.run()
+    bench.fill()
+    bench.run()
+    assert first.finish() == "LENGTH"
+    second = bench.submit([*prompt_of(128), *range(17)], 4, prefill=["prefill:1"])
+    bench.run()
+    assert len(bench.outside.orders) == 1
+    assert second.tokens[0] == greedy([*prompt_of(128), *range(17)], 4)
+    assert second.stats[0].cached_tokens == 128
+    bench.submit([*prompt_of(128), *range(18)], 4, prefill=["prefill:1"])
+    bench.run()
+    _, order = bench.outside.orders[1]
+    assert (order.cached_pages, len(order.pages)) == (2, 1), "only what is missing is asked for"
+
+
+def test_no_tokens_wanted_means_prefill_only():
+    bench = Bench(8)
+    heard = bench.submit(prompt_of(130), 0, prefill=["prefill:1"], n=2)
+    bench.run()
+    bench.fill()
+    bench.run()
+    assert (heard.finish(0), heard.finish(1)) == ("LENGTH", "LENGTH")
+    assert heard.tokens[0] == []
+    assert bench.engine.load.pages.cached == 2
+    bench.check_free()
+
+
+def test_a_stop_token_ends_a_choice_and_is_told():
+    bench = Bench(4)
+    expected = greedy([5], 9)
+    heard = bench.submit([5], 9, stop=[expected[3]])
+    bench.run()
+    assert heard.tokens[0] == expected[: expected.index(expected[3]) + 1]
+    assert heard.finish() == "STOP"
+
+
+def test_the_context_length_ends_a_choice():
+    bench = Bench(4, context_length=12)
+    heard = bench.submit(prompt_of(10), 99)
+    bench.run()
+    assert len(heard.tokens[0]) == 2
+    assert heard.finish() == "LENGTH"
+
+
+def test_a_resumed_choice_goes_on_where_it_stopped():
+    bench = Bench(4)
+    whole = greedy(prompt_of(10), 80)
+    heard = bench.submit(prompt_of(10), 80, outputs=whole[:70])
+    bench.run()
+    assert heard.tokens[0] == whole[70:]
+    assert heard.finish() == "LENGTH"
+
+
+@pytest.mark.parametrize("max_tokens", [0, 69, 70])
+def test_a_resumed_choice_that_was_at_its_end_ends_without_another_token(max_tokens):
+    bench = Bench(4)
+    heard = bench.submit(prompt_of(10), max_tokens, outputs=greedy(prompt_of(10), 70))
+    bench.run()
+    assert heard.tokens[0] == []
+    assert heard.finish() == "LENGTH"
+    assert bench.runner.batches == []
+    bench.check_free()
+
+
+@pytest.mark.parametrize("length", [1, 10, 64, 65, 70])
+def test_choices_share_full_pages_and_copy_the_last(length):
+    bench = Bench(16, local_prefill_tokens=1000)
+    heard = bench.submit(prompt_of(length), 3, n=3)
+    bench.engine.step()
+    while heard.tokens.get(0) is None:
+        bench.engine.step()
+    used = 3 * -(-length // 64) - 2 * ((length - 1) // 64)
+    assert bench.engine.load.pages.used == used
+    bench.run()
+    for choice in range(3):
+        assert heard.tokens[choice] == greedy(prompt_of(length), 3)
+        assert heard.finish(choice) == "LENGTH"
+    bench.check_free()
+
+
+def test_choices_without_a_page_of_their_own_wait_and_lose_nothing():
+    bench = Bench(3)
+    heard = bench.submit(prompt_of(10), 60, n=3)
+    other = bench.submit(prompt_of(10, seed=1), 60)
+    bench.run()
+    for choice in range(3):
+        assert heard.tokens[choice] == greedy(prompt_of(10), 60)
+        assert heard.finish(choice) == "LENGTH"
+    assert other.tokens[0] == greedy(prompt_of(10, seed=1), 60)
+    bench.check_free()
+
+
+def test_the_youngest_is_preempted_and_gives_the_same_tokens_later():
+    bench = Bench(4, local_prefill_tokens=1000)
+    old, young = (bench.submit(prompt_of(40, seed), 150) for seed in (1, 2))
+    bench.run()
+    assert bench.engine.load.preemptions > 0
+    assert old.tokens[0] == greedy(prompt_of(40, 1), 150)
+    assert young.tokens[0] == greedy(prompt_of(40, 2), 150)
+    bench.check_free()
+
+
+def test_a_preempted_sequence_is_recomputed_through_prefill():
+    bench = Bench(4)
+    heard = [bench.submit(prompt_of(60, seed), 100, prefill=["prefill:1"]) for seed in (1, 2)]
+    bench.run()
+    bench.fill(0)
+    bench.fill(1)
+    bench.run()
+    assert len(bench.outside.orders) == 3
+    _, order = bench.outside.orders[2]
+    assert order.token_ids[:60] == tuple(prompt_of(60, 2))
+    assert list(order.token_ids[60:]) == greedy(prompt_of(60, 2), 100)[: len(order.token_ids) - 60]
+    bench.fill(2)
+    bench.run()
+    assert [news.tokens[0] for news in heard] == [greedy(prompt_of(60, seed), 100) for seed in (1, 2)]
+    bench.check_free()
+
+
+def test_logits_that_are_not_numbers_fail_one_request_and_not_its_neighbours():
+    bench = Bench(8)
+    poisoned = next(start for start in range(64) if greedy([start], 1)[0] not in (start, 9))
+    bench.runner.poison.add(poisoned)
+    good = bench.submit([9], 1)
+    bad = bench.submit([poisoned], 3, n=2)
+    bench.run()
+    assert good.finish() == "LENGTH"
+    assert (bad.finish(0), bad.finish(1)) == ("ERROR", "ERROR")
+    assert [type(error) for error in bad.errors] == [InternalError]
+    bench.check_free()
+
+
+def test_flushing_drops_cached_pages_nobody_holds():
+    bench = Bench(8, local_prefill_tokens=1000)
+    bench.submit(prompt_of(130), 1)
+    bench.run()
+    assert bench.engine.load.pages.cached == 2
+    assert bench.engine.flush() == 2
+    bench.engine.step()
+    assert bench.engine.load.pages.free == 8
+
+
+def test_generated_pages_are_found_by_the_next_turn():
+    bench = Bench(8, local_prefill_tokens=1000)
+    first = bench.submit(prompt_of(10), 120)
+    bench.run()
+    second = bench.submit([*prompt_of(10), *first.tokens[0], 1, 2, 3], 2)
+    bench.run()
+    assert second.stats[0].cached_tokens == 128
+
+
+def test_a_broken_pool_is_counted_once_when_idle():
+    bench = Bench(4)
+    bench.submit([1], 1)
+    bench.run()
+    bench.engine._keeper._pool._tally[0] += 1
+    bench.submit([2], 1)
+    bench.run()
+    bench.run()
+    assert bench.engine.load.integrity_failures == 1

@@ -1,0 +1,73 @@
+"""Fetches that fail."""
+
+from __future__ import annotations
+
+from services.common.errors import MediaLost, TransferFailed, Unavailable
+from tests.support.decode_bench import Bench, medium, prompt_of
+from tests.support.fake_runner import greedy
+
+
+def test_a_failed_fetch_goes_on_to_the_next_candidate():
+    bench = Bench(4)
+    heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1", "prefill:2"])
+    bench.run()
+    bench.fail(Unavailable("prefill:1 died"))
+    bench.run()
+    assert [order.address for _, order in bench.outside.orders] == ["prefill:1", "prefill:2"]
+    bench.fill()
+    bench.run()
+    assert heard.tokens[0] == greedy(prompt_of(100), 3)
+    assert heard.stats[0].prefill_address == "prefill:2"
+    bench.check_free()
+
+
+def test_pages_at_risk_are_not_used_by_the_next_attempt():
+    bench = Bench(8)
+    heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1", "prefill:2"])
+    bench.run()
+    at_risk = bench.fail(Unavailable("prefill:1 hangs"), at_risk=2)
+    bench.run()
+    _, again = bench.outside.orders[1]
+    assert not set(again.pages) & set(at_risk)
+    bench.fill()
+    bench.kv_pages[list(at_risk)] = -1.0  # the late bytes of the first attempt
+    bench.run()
+    assert heard.tokens[0] == greedy(prompt_of(100), 3)
+    assert bench.engine.load.pages.quarantined == 2
+    bench.engine.pages_settled(at_risk)
+    bench.check_free()
+
+
+def test_the_last_candidates_error_is_the_requests():
+    bench = Bench(4)
+    heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1"], n=2)
+    bench.run()
+    bench.fail(Unavailable("prefill:1 died"))
+    assert (heard.finish(0), heard.finish(1)) == ("ERROR", "ERROR")
+    assert [error.message for error in heard.errors] == ["prefill:1 died"]
+    bench.check_free()
+
+
+def test_a_bad_transfer_is_tried_once_more_at_the_same_worker():
+    bench = Bench(4)
+    heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1"])
+    bench.run()
+    bench.fail(TransferFailed("corrupt"))
+    bench.run()
+    assert [order.address for _, order in bench.outside.orders] == ["prefill:1", "prefill:1"]
+    bench.fail(TransferFailed("corrupt again"))
+    bench.run()
+    assert heard.finish() == "ERROR"
+    assert len(bench.outside.orders) == 2
+    bench.check_free()
+
+
+def test_a_lost_embedding_ends_the_request_without_another_attempt():
+    bench = Bench(4)
+    heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1", "prefill:2"], media=[medium(3, 5)])
+    bench.run()
+    bench.fail(MediaLost("evicted"))
+    bench.run()
+    assert len(bench.outside.orders) == 1
+    assert [type(error) for error in heard.errors] == [MediaLost]
+    bench.check_free()

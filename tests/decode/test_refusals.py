@@ -1,0 +1,56 @@
+"""What the engine does not take."""
+
+from __future__ import annotations
+
+from services.common.errors import InvalidRequest, Overloaded, Unavailable
+from tests.support.decode_bench import Bench, Heard, prompt_of
+from tests.support.fake_runner import greedy
+
+
+def test_a_handle_in_use_is_refused_and_its_owner_goes_on():
+    bench = Bench(8)
+    first = bench.request(prompt_of(5), 30)
+    news = bench.heard[1]
+    bench.engine.submit(first)
+    bench.engine.step()
+    bench.heard[1] = refused = Heard()
+    bench.engine.submit(bench.request(prompt_of(7), 4, handle=1))
+    bench.heard[1] = news
+    assert refused.finish() == "ERROR"
+    assert isinstance(refused.errors[0], InvalidRequest)
+    bench.engine.step()
+    bench.engine.cancel(bench.session, 1)
+    assert news.finish() == "CANCELLED", "the handle still names the first request"
+    bench.check_free()
+
+
+def test_a_handle_can_be_used_again_after_the_end():
+    bench = Bench(8)
+    bench.submit(prompt_of(5), 2)
+    bench.run()
+    bench.heard[1] = again = Heard()
+    bench.engine.submit(bench.request(prompt_of(6), 2, handle=1))
+    bench.run()
+    assert again.tokens[0] == greedy(prompt_of(6), 2)
+
+
+def test_a_full_queue_refuses_before_any_page_is_taken():
+    bench = Bench(2, max_waiting=1)
+    bench.submit(prompt_of(100), 4, prefill=["prefill:1"])
+    bench.run()
+    bench.submit(prompt_of(100, 1), 4, prefill=["prefill:1"])
+    refused = bench.submit(prompt_of(3), n=2)
+    assert (refused.finish(0), refused.finish(1)) == ("ERROR", "ERROR")
+    assert [type(error) for error in refused.errors] == [Overloaded]
+
+
+def test_a_draining_engine_refuses_what_is_new_and_finishes_what_runs():
+    bench = Bench(8)
+    running = bench.submit(prompt_of(5), 20)
+    bench.engine.step()
+    assert bench.engine.drain() == 1
+    refused = bench.submit(prompt_of(6), 2)
+    assert isinstance(refused.errors[0], Unavailable)
+    bench.run()
+    assert running.tokens[0] == greedy(prompt_of(5), 20)
+    assert bench.engine.drain() == 0

@@ -1,0 +1,169 @@
+"""A decode engine on the test's own thread, over a model without weights and prefill workers of straw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import torch
+
+from perigee.v1 import sampling_pb2
+from services.common.errors import PerigeeError
+from services.decode.engine import DecodeEngine
+from services.decode.fetch import FetchOrder, FetchResult
+from services.decode.limits import DecodeLimits
+from services.decode.request import Delta, Prompt, Request, RequestStats, Session
+from services.engine.media import Medium
+from services.engine.sampler import Sampler
+from services.engine.sampling.spec import SamplingSpec
+from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, fake_pages, write_context
+
+FINISHES = sampling_pb2.FinishReason
+
+
+@dataclass
+class Heard:
+    """All that was said of one request, by choice."""
+
+    tokens: dict[int, list[int]] = field(default_factory=dict)
+    finishes: dict[int, list[str]] = field(default_factory=dict)
+    errors: list[PerigeeError] = field(default_factory=list)
+    stats: list[RequestStats] = field(default_factory=list)
+
+    def take(self, delta: Delta) -> None:
+        assert delta.choice not in self.finishes, "news after the end"
+        self.tokens.setdefault(delta.choice, []).extend(token.token_id for token in delta.tokens)
+        if delta.finish:
+            name = FINISHES.Name(delta.finish).removeprefix("FINISH_REASON_")
+            self.finishes.setdefault(delta.choice, []).append(name)
+        if delta.error is not None:
+            self.errors.append(delta.error)
+        if delta.stats is not None:
+            self.stats.append(delta.stats)
+
+    def finish(self, choice: int = 0) -> str | None:
+        """How a choice ended; it may do so once only."""
+        finishes = self.finishes.get(choice, [])
+        assert len(finishes) <= 1
+        return finishes[0] if finishes else None
+
+
+class StrawOutside:
+    """Records what the engine asks for; tests answer."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[Prompt, FetchOrder]] = []
+        self.stopped: list[Prompt] = []
+        self.media: list[tuple[Prompt, tuple[int, ...]]] = []
+
+    def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
+        self.orders.append((prompt, order))
+
+    def stop_fetch(self, prompt: Prompt) -> None:
+        self.stopped.append(prompt)
+
+    def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
+        self.media.append((prompt, indices))
+
+
+class Bench:
+    """The engine, one session, and everything it has heard."""
+
+    def __init__(self, num_pages: int, **limits: int) -> None:
+        self.kv_pages = fake_pages(num_pages)
+        self.runner = FakeRunner(self.kv_pages)
+        self.outside = StrawOutside()
+        defaults = {
+            "max_running": 16,
+            "max_waiting": 16,
+            "chunk_tokens": 128,
+            "local_prefill_tokens": 16,
+            "headroom_pages": 0,
+            "context_length": num_pages * 64,
+        }
+        self.engine = DecodeEngine(
+            self.runner, self.kv_pages, Sampler(VOCAB), DecodeLimits(**(defaults | limits)), self.outside
+        )
+        self.heard: dict[int, Heard] = {}
+        self.session = Session(self._take)
+        self.handles = 0
+
+    def _take(self, deltas: list[Delta]) -> None:
+        for delta in deltas:
+            self.heard[delta.handle].take(delta)
+
+    def request(self, prompt: Sequence[int], max_tokens: int = 4, **options) -> Request:
+        """A request that was not submitted yet."""
+        self.handles += 1
+        handle = options.pop("handle", self.handles)
+        session = options.pop("session", self.session)
+        if session is self.session:
+            self.heard.setdefault(handle, Heard())
+        return Request(
+            session=session,
+            handle=handle,
+            request_id=f"test-{handle}",
+            prompt_ids=list(prompt),
+            output_ids=list(options.pop("outputs", ())),
+            spec=SamplingSpec(temperature=0.0, stop_token_ids=frozenset(options.pop("stop", ()))),
+            seed=1,
+            num_choices=options.pop("n", 1),
+            max_tokens=max_tokens,
+            media=tuple(options.pop("media", ())),
+            cache_salt="",
+            prefill_addresses=tuple(options.pop("prefill", ())),
+            deadline=monotonic() + options.pop("timeout_s", 60.0),
+            **options,
+        )
+
+    def submit(self, prompt: Sequence[int], max_tokens: int = 4, **options) -> Heard:
+        """Submits, and returns what will be heard of it."""
+        request = self.request(prompt, max_tokens, **options)
+        self.engine.submit(request)
+        return self.heard.get(request.handle, Heard())
+
+    def run(self, steps: int = 1000) -> None:
+        """Steps until there is nothing to do at once."""
+        for _ in range(steps):
+            if not self.engine.step():
+                return
+        raise AssertionError("the engine does not come to rest")
+
+    def fill(self, number: int = -1) -> None:
+        """A prefill worker fills the pages of an order, and the fetch ends well."""
+        prompt, order = self.outside.orders[number]
+        write_context(self.kv_pages, order.pages, order.token_ids, order.cached_pages)
+        self.engine.fetch_ended(prompt, FetchResult(None, bytes_read=64 * len(order.pages)))
+
+    def fail(self, error: PerigeeError, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:
+        """The fetch of an order fails with its first `at_risk` pages still open; returns these."""
+        prompt, order = self.outside.orders[number]
+        self.engine.fetch_ended(prompt, FetchResult(error, pages_at_risk=order.pages[:at_risk]))
+        return order.pages[:at_risk]
+
+    def give_media(self, value: float = 3.0, number: int = -1) -> None:
+        """The media asked for arrive, every row starting with `value`."""
+        prompt, indices = self.outside.media[number]
+        media = prompt.request.media
+        rows = {index: torch.full((media[index].num_tokens, HIDDEN), value) for index in indices}
+        self.engine.media_arrived(prompt, rows)
+
+    def check_free(self) -> None:
+        """Nobody holds a page, and the pool agrees with itself."""
+        self.engine.step()
+        counts = self.engine.load.pages
+        assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts
+        assert self.engine.load.integrity_failures == 0
+        self.engine._keeper.check_integrity()
+        assert (self.engine.load.running, self.engine.load.waiting) == (0, 0)
+
+
+def medium(offset: int, num_tokens: int, name: int = 1) -> Medium:
+    """An image at a place of a prompt."""
+    return Medium(bytes([name]) * 32, offset, num_tokens, "vision:1", "vision-a")
+
+
+def prompt_of(length: int, seed: int = 0) -> list[int]:
+    """Tokens without meaning, different for different seeds."""
+    return [(seed * 17 + place * 5 + place // 64) % 64 for place in range(length)]

@@ -1,0 +1,110 @@
+"""A model without weights whose output tells whether the right pages were read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.kv_pages import allocate_kv_pages
+
+NUM_LAYERS = 2
+WIDTH = 4
+VOCAB = 64
+HIDDEN = 8
+
+
+def fake_pages(num_pages: int) -> torch.Tensor:
+    """[num_pages, 2, 64, 4]: token + 1, position, first value of an embedding, layer."""
+    return allocate_kv_pages(num_pages, NUM_LAYERS, WIDTH, torch.float32)
+
+
+def next_token(tokens: Sequence[float]) -> int:
+    """What follows `tokens`: each place matters, and so does an embedding in the place of a token."""
+    state = 7
+    for token in tokens:
+        state = (state * 31 + int(token) + 1) % 100_003
+    return state % VOCAB
+
+
+def greedy(prompt: Sequence[int], num_tokens: int) -> list[int]:
+    """What an undisturbed greedy run of `prompt` gives."""
+    context = list(prompt)
+    for _ in range(num_tokens):
+        context.append(next_token(context))
+    return context[len(prompt) :]
+
+
+class FakeRunner:
+    """Writes what it is given into the pages, layer by layer, and computes logits from what it finds there.
+
+    A context with a wrong, missing or foreign entry fails an assertion.
+    """
+
+    def __init__(self, kv_pages: torch.Tensor) -> None:
+        self.kv_pages = kv_pages
+        torch.set_num_threads(1)  # tensors this small gain nothing from more
+        self.batches: list[ForwardBatch] = []
+        self.poison: set[int] = set()
+        """Tokens after which the logits are not numbers."""
+
+    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None):
+        self.batches.append(batch)
+        slots = batch.slot_mapping
+        assert len(set(slots.tolist())) == len(slots), "two rows write one slot"
+        values = torch.zeros(len(slots), WIDTH)
+        values[:, 0] = batch.token_ids + 1
+        values[:, 1] = batch.positions
+        if batch.embeds is not None:
+            values[batch.embeds.rows, 2] = batch.embeds.values[:, 0]
+        for layer in range(NUM_LAYERS):
+            values[:, 3] = layer
+            self.kv_pages[slots // PAGE_TOKENS, layer, slots % PAGE_TOKENS] = values
+            if on_layers is not None:
+                on_layers(layer, layer + 1)
+        ends = torch.tensor([sequence.num_tokens for sequence in batch.sequences]).cumsum(0) - 1
+        wanted = set(batch.logits_rows.tolist())
+        rows = [
+            self._logits(sequence.pages, sequence.context_len)
+            for sequence, end in zip(batch.sequences, ends.tolist(), strict=True)
+            if end in wanted
+        ]
+        return torch.stack(rows) if rows else torch.zeros(0, VOCAB)
+
+    def _logits(self, pages: Sequence[int], length: int) -> torch.Tensor:
+        tokens = read_context(self.kv_pages, pages, length)
+        logits = torch.zeros(VOCAB)
+        logits[next_token(tokens)] = 20.0
+        if int(tokens[-1]) in self.poison:
+            logits[:] = float("nan")
+        return logits
+
+
+def write_context(
+    kv_pages: torch.Tensor, pages: Sequence[int], tokens: Sequence[int], first_page: int = 0
+) -> None:
+    """Does what a prefill worker and a read of all its pages do: entries of `tokens` from page `first_page`
+    on."""
+    start = first_page * PAGE_TOKENS
+    positions = torch.arange(start, len(tokens))
+    slots = torch.tensor(pages, dtype=torch.int64)[positions // PAGE_TOKENS - first_page]
+    for layer in range(NUM_LAYERS):
+        entries = torch.zeros(len(positions), WIDTH)
+        entries[:, 0] = torch.tensor(tokens[start:]) + 1
+        entries[:, 1] = positions
+        entries[:, 3] = layer
+        kv_pages[slots, layer, positions % PAGE_TOKENS] = entries
+
+
+def read_context(kv_pages: torch.Tensor, pages: Sequence[int], length: int) -> list[float]:
+    """The tokens that lie in the pages, an embedding added where there is one; asserts that they are a
+    context."""
+    entries = kv_pages[list(pages)].transpose(1, 2).flatten(0, 1)[:length]
+    positions = torch.arange(length, dtype=torch.float32)
+    for layer in range(NUM_LAYERS):
+        assert torch.equal(entries[:, layer, 1], positions), "a page of another place"
+        assert torch.equal(entries[:, layer, 3], torch.full((length,), float(layer))), "an unwritten entry"
+        assert torch.equal(entries[:, layer, :3], entries[:, 0, :3]), "layers of different contexts"
+    assert bool((entries[:, 0, 0] > 0).all()), "an unwritten entry"
+    return (entries[:, 0, 0] - 1 + entries[:, 0, 2]).tolist()
