@@ -14,7 +14,7 @@ class DecodeConfig:
     host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
     port: int = field(default=50053, metadata={"help": "gRPC port; 0 picks a free one"})
     metrics_port: int = field(default=9153, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
-    kv_pages: int = field(default=2048, metadata={"help": "pages of 64 tokens in the KV pool"})
+    kv_pages: int = field(default=1024, metadata={"help": "pages of 64 tokens in the KV pool"})
     max_running: int = field(default=256, metadata={"help": "sequences decoded together"})
     max_waiting: int = field(default=512, metadata={"help": "requests queued before new ones are refused"})
     chunk_tokens: int = field(
