@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
@@ -58,7 +59,15 @@ class RemotePrefill:
         self._loop.call_soon_threadsafe(self._stop, prompt)
 
     def _start(self, prompt: Prompt, order: FetchOrder) -> None:
-        self._running[prompt] = asyncio.create_task(self._run(prompt, order))
+        task = asyncio.create_task(self._run(prompt, order))
+        self._running[prompt] = task
+        task.add_done_callback(functools.partial(self._end_unbegun, prompt))
+
+    def _end_unbegun(self, prompt: Prompt, task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never enters `_run`: its end is reported here."""
+        if task.cancelled():
+            del self._running[prompt]
+            self._on_end(prompt, FetchResult(Cancelled("the request was cancelled")))
 
     def _stop(self, prompt: Prompt) -> None:
         task = self._running.get(prompt)
