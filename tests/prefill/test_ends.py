@@ -1,0 +1,206 @@
+"""A job ends once, its reader hears it, and its pages come back when no read can touch them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.support.decode_bench import medium, prompt_of
+from tests.support.prefill_bench import PrefillBench, Reader
+
+
+def in_state(bench: PrefillBench, state: str) -> Reader:
+    """A job of 150 tokens that stands where asked."""
+    if state == "waiting":
+        blocker = bench.submit(prompt_of(256, 9), reader="blocker")
+        bench.run()
+        reader = bench.submit(prompt_of(150))
+        bench.run()
+        assert reader.job.state.value == state
+        bench.engine.release(blocker.job)
+        return reader
+    media = [medium(2, 3)] if state == "needs media" else []
+    reader = bench.submit(prompt_of(150), media=media)
+    if state == "done":
+        bench.run()
+    else:
+        bench.engine.step()
+    assert reader.job.state.value == state
+    return reader
+
+
+STATES = ["waiting", "needs media", "computing", "done"]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_release_frees_everything_at_once(state):
+    bench = PrefillBench(4, chunk_tokens=64)
+    reader = in_state(bench, state)
+    bench.engine.release(reader.job)
+    assert reader.kinds()[-1] == "Released"
+    bench.check_free()
+    bench.engine.abandon(reader.job)  # the stream's end follows
+    bench.check_free()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_pages_of_a_broken_stream_stay_in_quarantine_until_the_reader_says_settled(state):
+    bench = PrefillBench(4, chunk_tokens=64)
+    reader = in_state(bench, state)
+    heard = len(reader.events)
+    bench.engine.abandon(reader.job)
+    bench.run()
+    assert bench.engine.load.pages.quarantined == (0 if state == "waiting" else 3)
+    assert bench.engine.load.running == 0
+    bench.engine.settled("decode-b", [reader.job.lease_key])
+    bench.engine.step()
+    assert bench.engine.load.pages.quarantined == (0 if state == "waiting" else 3), "another reader's word"
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.check_free()
+    assert len(reader.events) == heard
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_reader_that_is_gone_takes_its_jobs_and_leases_along(state):
+    bench = PrefillBench(4, chunk_tokens=64)
+    other = bench.submit(prompt_of(5), reader="decode-b") if state != "waiting" else None
+    reader = in_state(bench, state)
+    bench.engine.reader_gone("decode-a")
+    if state != "done":
+        assert reader.refusal() == "FAILED", "a stream that is still open must hear it"
+    bench.run()
+    if other is not None:
+        assert other.kinds()[-1] == "Done"
+        bench.engine.release(other.job)
+    bench.engine.abandon(reader.job)
+    bench.check_free()
+
+
+@pytest.mark.parametrize("state", ["needs media", "computing"])
+def test_a_job_whose_lease_is_called_settled_ends_and_its_stream_hears_it(state):
+    bench = PrefillBench(4, chunk_tokens=64)
+    reader = in_state(bench, state)
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    assert reader.refusal() == "FAILED"
+    bench.check_free()
+
+
+def test_a_lease_called_settled_before_its_request_came_is_refused():
+    bench = PrefillBench(4)
+    bench.engine.settled("decode-a", [77])
+    reader = bench.submit(prompt_of(150), key=77)
+    bench.run()
+    assert reader.refusal() == "FAILED"
+    bench.check_free()
+
+
+def test_a_reader_that_is_gone_is_refused_until_it_joins_again():
+    bench = PrefillBench(4)
+    bench.engine.reader_gone("decode-a")
+    refused = bench.submit(prompt_of(10))
+    bench.run()
+    assert refused.refusal() == "FAILED"
+    bench.engine.reader_joined("decode-a")
+    taken = bench.submit(prompt_of(10))
+    bench.run()
+    assert taken.kinds()[-1] == "Done"
+
+
+def test_a_lease_key_used_twice_is_refused_and_the_first_lease_stays():
+    bench = PrefillBench(8)
+    first = bench.submit(prompt_of(100), key=5)
+    bench.run()
+    second = bench.submit(prompt_of(100, 1), key=5)
+    bench.run()
+    assert second.refusal() == "FAILED"
+    bench.engine.abandon(second.job)
+    assert first.context() == prompt_of(100)
+    assert bench.engine.load.pages.leased == 2
+    bench.engine.release(first.job)
+    bench.check_free()
+
+
+def test_embeddings_that_cannot_be_had_end_the_job():
+    bench = PrefillBench(4)
+    reader = in_state(bench, "needs media")
+    bench.engine.media_failed(reader.job, "evicted")
+    assert reader.refusal() == "MEDIA_LOST"
+    bench.engine.media_failed(reader.job, "again")
+    bench.engine.abandon(reader.job)
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.check_free()
+
+
+def test_embeddings_that_come_after_the_end_change_nothing():
+    bench = PrefillBench(4)
+    reader = in_state(bench, "needs media")
+    bench.engine.abandon(reader.job)
+    bench.engine.media_arrived(reader.job, {})
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.run()
+    assert bench.runner.batches == []
+    bench.check_free()
+
+
+def test_an_expired_lease_leaves_its_pages_in_quarantine_and_a_renewal_hears_it():
+    bench = PrefillBench(4, lease_s=0.01)
+    reader = in_state(bench, "done")
+    time.sleep(0.02)
+    bench.engine.step()
+    counts = bench.engine.load.pages
+    assert (counts.leased, counts.quarantined) == (0, 3)
+    bench.engine.renew(reader.job)
+    assert reader.refusal() == "LEASE_EXPIRED"
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.check_free()
+
+
+def test_a_lease_that_expires_while_it_is_computed_ends_in_a_refusal_and_frees_its_pages():
+    bench = PrefillBench(4, chunk_tokens=64, lease_s=0.01)
+    reader = in_state(bench, "computing")
+    time.sleep(0.02)
+    bench.engine.renew(reader.job)
+    assert reader.refusal() == "LEASE_EXPIRED"
+    bench.run()
+    assert len(bench.runner.batches) == 1, "nothing is computed for nobody"
+    bench.engine.abandon(reader.job)
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.check_free()
+
+
+def test_a_renewed_lease_lives_on():
+    bench = PrefillBench(4, lease_s=0.15)
+    reader = in_state(bench, "done")
+    for _ in range(4):
+        time.sleep(0.05)
+        bench.engine.renew(reader.job)
+        bench.engine.step()
+    assert reader.kinds()[-4:] == ["Renewed"] * 4
+    assert bench.engine.load.pages.leased == 3
+
+
+def test_a_full_queue_and_a_prompt_beyond_the_pool_are_refused():
+    bench = PrefillBench(4, max_waiting=1)
+    bench.submit(prompt_of(256))
+    bench.run()
+    bench.submit(prompt_of(10))
+    assert bench.submit(prompt_of(20)).refusal() == "OVERLOADED"
+    assert bench.submit(prompt_of(257)).refusal() == "TOO_LONG"
+
+
+def test_a_draining_engine_refuses_what_is_new_and_finishes_what_runs():
+    bench = PrefillBench(8, chunk_tokens=64)
+    running = bench.submit(prompt_of(150))
+    bench.engine.step()
+    assert bench.engine.drain() == 1
+    assert bench.submit(prompt_of(10)).refusal() == "DRAINING"
+    bench.run()
+    assert running.context() == prompt_of(150)
+
+
+def test_a_job_that_came_just_before_the_drain_is_part_of_the_load_at_once():
+    bench = PrefillBench(8)
+    bench.submit(prompt_of(10))
+    assert bench.engine.drain() == 1
+    assert bench.engine.load.waiting == 1

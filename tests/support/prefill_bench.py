@@ -1,0 +1,120 @@
+"""A prefill engine on the test's own thread, over a model without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from perigee.v1 import prefill_pb2
+from services.engine.kv_pages import page_crc32
+from services.engine.media import Medium
+from services.prefill.engine import PrefillEngine
+from services.prefill.events import Admitted, Event, Ready, Refused
+from services.prefill.job import Job
+from services.prefill.limits import PrefillLimits
+from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context
+
+E = TypeVar("E")
+
+
+@dataclass
+class Reader:
+    """One prompt's reader: what it heard, and the pages it could read by then."""
+
+    bench: PrefillBench
+    events: list[Event] = field(default_factory=list)
+    ready: dict[int, set[int]] = field(default_factory=dict)
+    job: Job = field(init=False)
+
+    def take(self, event: Event) -> None:
+        """Checks that what is announced is written, at the moment it is announced."""
+        self.events.append(event)
+        if isinstance(event, Ready):
+            pages = self.all(Admitted)[0].pages
+            for block in range(event.first_block, event.first_block + event.block_count):
+                page = pages[block - self.job.reader_cached_pages]
+                for layer in range(event.first_layer, event.end_layer):
+                    assert layer not in self.ready.setdefault(block, set()), "announced twice"
+                    self.ready[block].add(layer)
+                    count = min(64, self.job.num_tokens - block * 64)
+                    entries = self.bench.kv_pages[page, layer, :count]
+                    assert (entries[:, 1] + 0).tolist() == list(range(block * 64, block * 64 + count))
+                    assert (entries[:, 3] == layer).all()
+            for index, crc in enumerate(event.crc32):
+                page = pages[event.first_block + index - self.job.reader_cached_pages]
+                assert crc == page_crc32(self.bench.kv_pages, page, event.first_layer, event.end_layer)
+
+    def all(self, kind: type[E]) -> list[E]:
+        """The events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def kinds(self) -> list[str]:
+        """What was heard, in short."""
+        return [type(event).__name__ for event in self.events]
+
+    def refusal(self) -> str | None:
+        """The reason of the refusal; it may come once only."""
+        refusals = self.all(Refused)
+        assert len(refusals) <= 1
+        if not refusals:
+            return None
+        return prefill_pb2.PrefillRefusal.Name(refusals[0].reason).removeprefix("PREFILL_REFUSAL_")
+
+    def context(self) -> list[float]:
+        """What lies in the leased pages; asserts that everything was announced."""
+        blocks = range(self.job.reader_cached_pages, self.job.num_blocks)
+        assert self.ready == {block: set(range(NUM_LAYERS)) for block in blocks}
+        return read_context(self.bench.kv_pages, self.all(Admitted)[0].pages, self.job.num_tokens)
+
+
+class PrefillBench:
+    """The engine and what it says about serving."""
+
+    def __init__(
+        self, num_pages: int, *, chunk_tokens: int = 128, max_waiting: int = 16, lease_s: float = 60.0,
+        checksums: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.kv_pages = fake_pages(num_pages)
+        self.runner = FakeRunner(self.kv_pages)
+        self.serving: list[bool] = []
+        limits = PrefillLimits(chunk_tokens, max_waiting, lease_s, checksums)
+        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.serving.append)
+        self.keys = 0
+
+    def submit(
+        self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
+        media: Sequence[Medium] = (),
+    ) -> Reader:  # fmt: skip
+        """A job, submitted."""
+        self.keys += 1
+        news = Reader(self)
+        news.job = Job(
+            request_id=f"test-{self.keys}",
+            reader=reader,
+            lease_key=key or self.keys,
+            token_ids=list(tokens),
+            media=tuple(media),
+            cache_salt="",
+            reader_cached_pages=cached_pages,
+            emit=news.take,
+        )
+        self.engine.submit(news.job)
+        return news
+
+    def run(self, steps: int = 1000) -> None:
+        """Steps until there is nothing to do at once."""
+        for _ in range(steps):
+            if not self.engine.step():
+                return
+        raise AssertionError("the engine does not come to rest")
+
+    def check_free(self) -> None:
+        """Nobody holds a page, and the pool agrees with itself."""
+        self.engine.step()
+        counts = self.engine.load.pages
+        assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts
+        self.engine._pool.check_integrity()
+        assert (self.engine.load.running, self.engine.load.waiting) == (0, 0)
+        assert self.engine.load.integrity_failures == 0
+        assert not self.engine.load.serving
