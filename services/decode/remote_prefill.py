@@ -72,8 +72,7 @@ class RemotePrefill:
     def _stop(self, prompt: Prompt) -> None:
         task = self._running.get(prompt)
         if task is not None:
-            # Not at once: a task cancelled before its first step never gets to report its end.
-            self._loop.call_soon(task.cancel)
+            task.cancel()
 
     async def _run(self, prompt: Prompt, order: FetchOrder) -> None:
         """One fetch from beginning to end; reports its result whatever happens."""
