@@ -70,6 +70,13 @@ def test_the_flags_it_names_exist(quoted):
     assert {flag.replace("--no-", "--") for flag in flags} <= known
 
 
+def test_the_pools_it_describes_are_the_defaults(page):
+    page_bytes = 4 * 64 * 576 * 4
+    prefill, decode = (config_class(role)().kv_pages for role in ("prefill", "decode"))
+    sizes = [f"{pages:,} pages ({pages * page_bytes / 1e6:.0f} MB" for pages in (prefill, decode)]
+    assert f"prefill has {sizes[0]} with kimi-nano) and decode {sizes[1].replace(' pages', '')})" in page
+
+
 def test_the_ports_it_names_are_the_defaults(page):
     gateway = config_class("gateway")()
     assert f"| gateway | {gateway.grpc_port} | {gateway.http_port}:" in page
