@@ -29,7 +29,7 @@ class DecodeConfig:
     prefill_silence_seconds: float = field(
         default=10.0, metadata={"help": "how long a prefill worker may say nothing before another is tried"}
     )
-    request_timeout_seconds: float = field(default=600.0, metadata={"help": "longest life of a request"})
+    request_timeout_seconds: float = field(default=3600.0, metadata={"help": "longest life of a request"})
     staging_blocks: int = field(
         default=512, metadata={"help": "blocks of 64 embedding rows being read at once"}
     )

@@ -39,6 +39,7 @@ class DecodeOutside:
             self._worker.name,
             self._worker.config.text.num_hidden_layers,
             self._silence_s,
+            not self._worker.kv_pages.is_cuda,
             on_end,
             on_settled,
         )

@@ -44,13 +44,20 @@ class PrefillStream:
     """
 
     def __init__(
-        self, order: FetchOrder, peer: Peer, group: ReadGroup, lease_key: int, num_layers: int
+        self,
+        order: FetchOrder,
+        peer: Peer,
+        group: ReadGroup,
+        lease_key: int,
+        num_layers: int,
+        verifies: bool,
     ) -> None:
         self.peer = peer
         self.group = group
         self.lease_key = lease_key
         self._order = order
         self._num_layers = num_layers
+        self._verifies = verifies
         self._clock = LeaseClock()
         self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
         self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(_until_none(self._outgoing))
@@ -158,7 +165,7 @@ class PrefillStream:
             kv_blocks(local, *layers),
             kv_blocks(remote, *layers),
             self._clock.deadline,
-            list(ready.crc32) or None,
+            list(ready.crc32) if self._verifies and ready.crc32 else None,
             ready.end_layer - ready.first_layer,
         )
 

@@ -26,7 +26,8 @@ class RemotePrefill:
 
     `start` and `stop` may be called from any thread; the prompt a fetch is for names it.
     `on_end(prompt, result)` is called once per fetch, on the event loop; for a result with pages at risk,
-    `on_settled(pages)` follows when no byte can land in them any more.
+    `on_settled(pages)` follows when no byte can land in them any more. `verifies`: whether announced checksums are
+    compared; bytes on a GPU are not at hand.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class RemotePrefill:
         reader: str,
         num_layers: int,
         silence_s: float,
+        verifies: bool,
         on_end: Callable[[Prompt, FetchResult], None],
         on_settled: Callable[[tuple[int, ...]], None],
     ) -> None:
@@ -44,6 +46,7 @@ class RemotePrefill:
         self._reader = reader
         self._num_layers = num_layers
         self._silence_s = silence_s
+        self._verifies = verifies
         self._on_end = on_end
         self._on_settled = on_settled
         self._loop = asyncio.get_running_loop()
@@ -80,7 +83,9 @@ class RemotePrefill:
         try:
             peer = await self._peers.get(order.address)
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
-            fetch = PrefillStream(order, peer, group, self._peers.next_lease_key(), self._num_layers)
+            fetch = PrefillStream(
+                order, peer, group, self._peers.next_lease_key(), self._num_layers, self._verifies
+            )
             result = await fetch.run(self._reader, self._silence_s)
         except asyncio.CancelledError:
             result = FetchResult(Cancelled("the request was cancelled"))
@@ -96,7 +101,8 @@ class RemotePrefill:
         if fetch is not None:
             if result.error is not None:
                 fetch.cancel()  # from here on no read is posted, so the pages at risk are known
-                result = replace(result, pages_at_risk=tuple(fetch.group.pages_at_risk))
+                at_risk = tuple(fetch.group.pages_at_risk)
+                result = replace(result, pages_at_risk=at_risk, bytes_read=fetch.group.bytes_read)
             self._background(self._close(fetch, result))
         self._on_end(prompt, result)
 

@@ -158,7 +158,7 @@ class PeerDirectory:
 
 def _named(error: PerigeeError, address: str) -> PerigeeError:
     """The same error, its message naming the worker."""
-    if address not in error.message:
+    if not error.message.startswith("worker "):
         error.message = f"worker {address}: {error.message}"
         error.args = (error.message,)
     return error

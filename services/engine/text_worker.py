@@ -83,7 +83,7 @@ async def build_text_worker(
 ) -> TextWorker:
     """Loads the checkpoint, allocates and registers the pages, tests the transport. Event loop only.
 
-    layers_per_group 0: a quarter of the layers, at least one. Raises CheckpointError, ConfigError,
+    layers_per_group 0: a quarter of the layers, rounded up. Raises CheckpointError, ConfigError,
     TransferFailed.
     """
     directory = Path(settings.model)
@@ -111,7 +111,7 @@ async def build_text_worker(
     return TextWorker(
         config=config,
         kv_pages=kv_pages,
-        runner=ModelRunner(model, kv_pages, layers_per_group or max(1, text.num_hidden_layers // 4)),
+        runner=ModelRunner(model, kv_pages, layers_per_group or -(-text.num_hidden_layers // 4)),
         transfer=transfer,
         peers=peers,
         embeddings=EmbeddingReader(peers, transfer, name, staging),

@@ -21,7 +21,7 @@ class PrefillConfig:
     )
     max_waiting: int = field(default=256, metadata={"help": "requests queued before new ones are refused"})
     lease_seconds: float = field(
-        default=30.0, metadata={"help": "how long pages stay pinned without a renewal"}
+        default=10.0, metadata={"help": "how long pages stay pinned without a renewal"}
     )
     max_quarantined_pages: int = field(
         default=0,
@@ -31,7 +31,10 @@ class PrefillConfig:
         default=512, metadata={"help": "blocks of 64 embedding rows being read at once"}
     )
     checksum_fraction: float = field(
-        default=0.05, metadata={"help": "share of announcements that carry checksums, 0 to 1"}
+        default=0.05,
+        metadata={
+            "help": "share of announcements that carry checksums, 0 to 1; none where pages are on a GPU"
+        },
     )
     deterministic: bool = field(
         default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}

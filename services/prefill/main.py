@@ -46,9 +46,8 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     def on_serving(serving: bool) -> None:
         (worker.transfer.pin_serving if serving else worker.transfer.unpin_serving)()
 
-    limits = PrefillLimits(
-        config.chunk_tokens, config.max_waiting, config.lease_seconds, config.checksum_fraction
-    )
+    checksum_fraction = 0.0 if worker.kv_pages.is_cuda else config.checksum_fraction
+    limits = PrefillLimits(config.chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
     engine = PrefillEngine(worker.runner, worker.kv_pages, limits, on_serving)
     loop = EngineLoop("prefill-engine", engine.step, fail)
     host = PrefillHost(worker, engine, loop)

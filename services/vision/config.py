@@ -29,7 +29,7 @@ class VisionConfig:
         default=30_000, metadata={"help": "how long an embedding is kept at least after Encode, milliseconds"}
     )
     lease_seconds: float = field(
-        default=30.0, metadata={"help": "how long embeddings stay pinned without a renewal"}
+        default=10.0, metadata={"help": "how long embeddings stay pinned without a renewal"}
     )
     max_quarantined_pages: int = field(
         default=0,

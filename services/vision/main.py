@@ -125,7 +125,8 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
         vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server)
 
     services = [("perigee.v1.VisionService", add_vision_service)]
-    endings = Endings(failure, config.max_quarantined_pages or max(1, config.embedding_pages // 2))
+    max_quarantined = config.max_quarantined_pages or max(1, config.embedding_pages // 2)
+    endings = Endings(failure, max_quarantined, worker.transfer.is_alive)
     ticking = asyncio.create_task(tick(worker.host))
 
     def ticking_ended(task: asyncio.Task[None]) -> None:

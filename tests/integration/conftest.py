@@ -13,13 +13,17 @@ from tests.support.stack import TRANSPORTS, Stack
 
 @pytest.fixture(scope="session")
 def suite(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All four processes on the default transport, for tests that leave them as they are."""
-    stack = Stack(nano_dir, tmp_path_factory.mktemp("suite"))
+    """All four processes on the default transport, for tests that leave them as they are.
+
+    Every announcement is checksummed, and every process ends well after SIGTERM.
+    """
+    stack = Stack(nano_dir, tmp_path_factory.mktemp("suite"), {"prefill": {"checksum_fraction": 1.0}})
     try:
         stack.start()
         yield stack
     finally:
-        stack.stop()
+        codes = stack.stop()
+    assert set(codes.values()) == {0}, f"exit codes after SIGTERM: {codes}"
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

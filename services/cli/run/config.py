@@ -35,7 +35,7 @@ class RunConfig:
         default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
     )
     stop_timeout_s: float = field(
-        default=15.0, metadata={"help": "how long a service may take to stop before it is killed, seconds"}
+        default=35.0, metadata={"help": "how long a service may take to stop before it is killed, seconds"}
     )
 
     def __post_init__(self) -> None:
