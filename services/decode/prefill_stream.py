@@ -102,7 +102,8 @@ class PrefillStream:
         """After a good `run`: whether the worker confirmed the release by ending the stream."""
         assert self._hearing is not None
         try:
-            await asyncio.wait_for(self._hearing, _RELEASE_TIMEOUT_S)
+            async with asyncio.timeout(_RELEASE_TIMEOUT_S):
+                await self._hearing
         except (TimeoutError, PerigeeError, grpc.aio.AioRpcError):
             return False
         return True

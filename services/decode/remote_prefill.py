@@ -26,8 +26,8 @@ class RemotePrefill:
 
     `start` and `stop` may be called from any thread; the prompt a fetch is for names it.
     `on_end(prompt, result)` is called once per fetch, on the event loop; for a result with pages at risk,
-    `on_settled(pages)` follows when no byte can land in them any more. `verifies`: whether announced checksums are
-    compared; bytes on a GPU are not at hand.
+    `on_settled(pages)` follows when no byte can land in them any more. `verifies`: whether announced
+    checksums are compared; bytes on a GPU are not at hand.
     """
 
     def __init__(

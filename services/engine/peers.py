@@ -125,12 +125,13 @@ class PeerDirectory:
     ) -> tuple[Offer, TransportReport]:
         """The owner's offer, and how well its memory can be read."""
         try:
-            response = await asyncio.wait_for(stream.read(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                response = await stream.read()
             if not isinstance(response, worker_pb2.HandshakeResponse):
                 raise Unavailable(f"worker {address} closed the handshake without an offer")
             offer = offer_from_proto(response.offer)
-            connected = asyncio.wrap_future(self._transfer.connect(offer))
-            return offer, await asyncio.wait_for(connected, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return offer, await asyncio.wrap_future(self._transfer.connect(offer))
         except grpc.aio.AioRpcError as error:
             raise _named(from_rpc_error(error), address) from error
         except PerigeeError as error:

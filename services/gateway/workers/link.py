@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import grpc
 import structlog
@@ -98,7 +99,7 @@ class WorkerLink:
                 log.error("worker has another role", address=self.address, wanted=self.role, found=info.role)
                 return
             reports = aiter(self.stub.WatchLoad(request))
-            while report := await asyncio.wait_for(anext(reports, None), _SILENCE_S):
+            while report := await _next_report(reports):
                 self._heard(info, report)
                 backoff.reset()
         except grpc.aio.AioRpcError as error:
@@ -125,3 +126,9 @@ class WorkerLink:
             log.warning("worker lost", address=self.address)
         self._info = self._load = None
         self.up.clear()
+
+
+async def _next_report(reports: AsyncIterator[worker_pb2.LoadReport]) -> worker_pb2.LoadReport | None:
+    """None at the end of the stream; TimeoutError when nothing comes for too long."""
+    async with asyncio.timeout(_SILENCE_S):
+        return await anext(reports, None)

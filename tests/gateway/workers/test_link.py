@@ -75,3 +75,32 @@ async def test_an_absent_worker_is_reported_once_not_at_every_attempt(watch):
         watch(PREFILL, "127.0.0.1:1")
         await asyncio.sleep(0.8)
     assert [line["event"] for line in logs] == ["worker unreachable"]
+
+
+class OneReport:
+    """A worker's stub whose load stream gives one report and ends when told."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def GetInfo(self, request, timeout):
+        return worker_pb2.WorkerInfo(role=PREFILL)
+
+    async def WatchLoad(self, request):
+        yield worker_pb2.LoadReport()
+        await self.ended.wait()
+
+
+@pytest.mark.parametrize("turns_of_the_loop", range(6))
+async def test_a_cancellation_that_races_with_the_end_of_the_stream_is_not_lost(turns_of_the_loop):
+    async with open_channel("127.0.0.1:1") as channel:
+        link = WorkerLink(PREFILL, "127.0.0.1:1", channel)
+        link.stub = OneReport()
+        task = asyncio.create_task(link.run())
+        await wait_until(lambda: link.serving)
+        link.stub.ended.set()
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=1)
+        assert task.cancelled()
