@@ -1,0 +1,237 @@
+"""Embeddings read from a vision worker's pool."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import torch
+
+from perigee.v1 import vision_pb2, vision_pb2_grpc
+from services.common.errors import Incompatible, InternalError, InvalidRequest, MediaLost, NotFound
+from services.engine.embedding_reader import EmbeddingReader
+from services.engine.kv_transfer.memory_agent import MemoryFabric
+from services.engine.media import Medium
+from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.waiting import until
+
+STAGING_BLOCKS = 4
+
+
+class StrawVision(vision_pb2_grpc.VisionServiceServicer):
+    """Leases the blocks it is told; `rows` is [blocks, 64, hidden]."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows = rows
+        self.blocks: dict[bytes, tuple[list[int], int]] = {}
+        self.duration_ms = 10_000
+        self.error: Exception | None = None
+        self.before_grant = asyncio.Event()
+        self.before_grant.set()
+        self.ends: list[str] = []
+
+    async def Lease(self, request_iterator, context) -> AsyncIterator[vision_pb2.EmbeddingLeaseResponse]:
+        start = (await anext(request_iterator)).start
+        if self.error is not None:
+            raise self.error
+        try:
+            await self.before_grant.wait()
+            blocks, num_tokens = self.blocks[start.content_hashes[0]]
+            yield vision_pb2.EmbeddingLeaseResponse(
+                granted=vision_pb2.EmbeddingLeaseGranted(
+                    lease=vision_pb2.LeaseGrant(lease_id=1, duration_ms=self.duration_ms),
+                    embeddings=[vision_pb2.EmbeddingPages(blocks=blocks, num_tokens=num_tokens)],
+                )
+            )
+            async for request in request_iterator:
+                if request.WhichOneof("message") == "release":
+                    self.ends.append("released")
+                    return
+            self.ends.append("broken")
+        except asyncio.CancelledError:
+            self.ends.append("broken")
+            raise
+
+
+class Suite:
+    """A reader with a staging area of 4 blocks, and a vision worker with 16 blocks of rows."""
+
+    def __init__(self) -> None:
+        self.fabric = MemoryFabric()
+        self.rows = torch.arange(16 * 64 * HIDDEN, dtype=torch.float32).reshape(16, 64, HIDDEN)
+        pages = fake_pages(2)
+        self.vision_thread = transfer_thread("vision", self.fabric, pages, self.rows)
+        self.staging = torch.zeros(STAGING_BLOCKS, 64, HIDDEN)
+        self.thread = transfer_thread("reader", self.fabric, pages, self.staging)
+        self.peers = peer_directory("reader-1", self.thread, pages)
+        self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", self.staging)
+        self.vision = StrawVision(self.rows)
+        self.owner = Owner(RecordingHost("vision", self.vision_thread, pages))
+
+    async def start(self) -> None:
+        await self.owner.start(
+            lambda server: vision_pb2_grpc.add_VisionServiceServicer_to_server(self.vision, server)
+        )
+
+    def medium(self, blocks: list[int], num_tokens: int, incarnation: str = "vision") -> Medium:
+        content_hash = bytes([blocks[0]]) * 32
+        self.vision.blocks[content_hash] = (blocks, num_tokens)
+        return Medium(content_hash, 0, num_tokens, self.owner.address, incarnation)
+
+    def settled(self) -> int:
+        return sum(word[0] == "settled" for word in self.owner.host.heard)
+
+    async def all_free(self) -> None:
+        await until(lambda: self.reader._blocks.available() == STAGING_BLOCKS)
+        self.reader._blocks.check_integrity()
+
+    async def close(self) -> None:
+        self.vision.before_grant.set()
+        self.fabric.held.clear()
+        await self.peers.close()
+        await self.owner.stop()
+        self.thread.close()
+        self.vision_thread.close()
+
+
+@pytest.fixture
+async def suite():
+    suite = Suite()
+    await suite.start()
+    yield suite
+    await suite.close()
+
+
+async def test_rows_come_as_they_are_and_the_lease_is_released(suite):
+    embedding = await suite.reader.fetch(suite.medium([5, 2, 9], 150))
+    assert torch.equal(embedding, suite.rows[[5, 2, 9]].flatten(0, 1)[:150])
+    assert suite.vision.ends == ["released"]
+    await suite.all_free()
+
+
+async def test_an_embedding_is_the_callers_own(suite):
+    first = await suite.reader.fetch(suite.medium([5], 64))
+    await suite.reader.fetch(suite.medium([6, 7, 8, 9], 256))
+    assert torch.equal(first, suite.rows[5])
+
+
+async def test_reads_beyond_the_staging_area_wait_for_their_turn(suite):
+    media = [suite.medium([n, n + 1, n + 2], 190) for n in range(0, 12, 3)]
+    embeddings = await suite.reader.fetch_all(media, [0, 1, 2, 3])
+    for index, embedding in embeddings.items():
+        assert torch.equal(embedding, suite.rows[3 * index : 3 * index + 3].flatten(0, 1)[:190])
+    await suite.all_free()
+
+
+async def test_an_image_larger_than_the_staging_area_is_lost(suite):
+    with pytest.raises(MediaLost, match="staging area of 256 rows"):
+        await suite.reader.fetch(suite.medium([0, 1, 2, 3, 4], 257))
+    await suite.all_free()
+
+
+async def test_a_vision_worker_that_was_replaced_has_lost_its_images(suite):
+    with pytest.raises(MediaLost, match="was replaced"):
+        await suite.reader.fetch(suite.medium([1], 10, incarnation="vision-of-yesterday"))
+    await suite.all_free()
+
+
+async def test_a_vision_worker_that_is_gone_has_lost_its_images(suite):
+    medium = suite.medium([1], 10)
+    await suite.owner.stop()
+    with pytest.raises(MediaLost, match=suite.owner.address):
+        await suite.reader.fetch(medium)
+    await suite.all_free()
+
+
+async def test_an_evicted_image_is_lost(suite):
+    suite.vision.error = NotFound("no such image")
+    with pytest.raises(MediaLost, match=f"{suite.owner.address}: no such image"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await suite.all_free()
+
+
+async def test_an_error_that_no_encoding_cures_stays_what_it_is(suite):
+    suite.vision.error = InvalidRequest("a content hash is not 32 bytes long")
+    with pytest.raises(InvalidRequest, match="32 bytes"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    suite.owner.host.info().model.fingerprint = b"other"
+    await suite.owner.stop()
+    await suite.start()
+    with pytest.raises(Incompatible):
+        await suite.reader.fetch(suite.medium([1], 10))
+
+
+@pytest.mark.parametrize(("blocks", "num_tokens"), [([1], 11), ([1, 2], 10)])
+async def test_an_embedding_of_another_size_is_refused(suite, blocks, num_tokens):
+    medium = suite.medium([1], 10)
+    suite.vision.blocks[medium.content_hash] = (blocks, num_tokens)
+    with pytest.raises(MediaLost, match="rows for an image of 10"):
+        await suite.reader.fetch(medium)
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+async def test_a_read_that_fails_loses_the_image_and_settles_the_lease(suite):
+    await suite.peers.get(suite.owner.address)
+    suite.fabric.failing_posts["vision"] = 1
+    with pytest.raises(MediaLost, match="read from vision"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await until(lambda: suite.vision.ends == ["broken"] and suite.settled() == 1)
+    await suite.all_free()
+
+
+async def test_blocks_of_a_late_read_are_not_used_before_it_has_settled(suite):
+    await suite.peers.get(suite.owner.address)
+    suite.fabric.held.add("vision")
+    suite.vision.duration_ms = 100
+    started = time.monotonic()
+    with pytest.raises(MediaLost):
+        await suite.reader.fetch(suite.medium([1, 2], 100))
+    assert time.monotonic() - started < 1.0
+    assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
+    assert suite.settled() == 0
+    suite.fabric.held.clear()
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+@pytest.mark.parametrize("moment", ["queued", "leasing", "reading"])
+async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
+    await suite.peers.get(suite.owner.address)
+    blocker = None
+    if moment == "reading":
+        suite.fabric.held.add("vision")
+    else:
+        suite.vision.before_grant.clear()
+    if moment == "queued":
+        blocker = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5, 6], 192)))
+        await asyncio.sleep(0.02)
+    fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2], 100)))
+    await asyncio.sleep(0.1)
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    suite.fabric.held.clear()
+    suite.vision.before_grant.set()
+    if blocker is not None:
+        assert torch.equal(await blocker, suite.rows[4:7].flatten(0, 1))
+    await suite.all_free()
+
+
+async def test_the_first_error_of_several_is_the_answer(suite):
+    good, bad = suite.medium([1], 10), suite.medium([2], 10, incarnation="other")
+    with pytest.raises(MediaLost):
+        await suite.reader.fetch_all([good, bad], [0, 1])
+    await suite.all_free()
+
+
+async def test_a_defect_is_answered_as_an_internal_error(suite, monkeypatch):
+    async def broken(medium):
+        raise IndexError("no such thing")
+
+    monkeypatch.setattr(suite.reader, "fetch", broken)
+    with pytest.raises(InternalError, match="no such thing"):
+        await suite.reader.fetch_all([suite.medium([1], 10)], [0])

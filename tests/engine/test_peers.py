@@ -1,0 +1,163 @@
+"""Handshakes with the owners of memory, as long as they live and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+
+from perigee.v1 import worker_pb2
+from services.common.errors import Incompatible, TransferFailed, Unavailable
+from services.engine.kv_transfer.memory_agent import MemoryFabric
+from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.waiting import until
+
+
+class Suite:
+    """A reader, and owners that come and go on one fabric."""
+
+    def __init__(self) -> None:
+        self.fabric = MemoryFabric()
+        self.pages = fake_pages(4)
+        self.reader = transfer_thread("reader", self.fabric, self.pages, torch.zeros(2, 64, HIDDEN))
+        self.peers = peer_directory("reader-1", self.reader, self.pages)
+        self.owners: list[Owner] = []
+        self.threads = [self.reader]
+
+    async def owner(self, name: str, port: int = 0) -> Owner:
+        pages = fake_pages(4)
+        thread = transfer_thread(name, self.fabric, pages, torch.zeros(2, 64, HIDDEN))
+        owner = Owner(RecordingHost(name, thread, pages))
+        self.threads.append(thread)
+        self.owners.append(owner)
+        await owner.start(port=port)
+        return owner
+
+    async def close(self) -> None:
+        await self.peers.close()
+        for owner in self.owners:
+            await owner.stop()
+        for thread in self.threads:
+            thread.close()
+
+
+@pytest.fixture
+async def suite():
+    suite = Suite()
+    yield suite
+    await suite.close()
+
+
+async def test_concurrent_callers_share_one_handshake(suite):
+    owner = await suite.owner("prefill-a")
+    peers = await asyncio.gather(*(suite.peers.get(owner.address) for _ in range(5)))
+    assert all(peer is peers[0] for peer in peers)
+    assert peers[0].alive
+    assert await suite.peers.get(owner.address) is peers[0]
+    assert owner.host.heard == [("joined", "reader-1")]
+
+
+async def test_settled_leases_are_told_to_their_owner(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address)
+    peer.settle([7, 8])
+    await until(lambda: ("settled", "reader-1", (7, 8)) in owner.host.heard)
+
+
+async def test_lease_keys_are_never_repeated(suite):
+    keys = [suite.peers.next_lease_key() for _ in range(100)]
+    assert len(set(keys)) == 100
+    assert 0 not in keys
+
+
+async def test_a_lost_peer_is_dropped_and_its_successor_paired_with(suite):
+    first = await suite.owner("prefill-a")
+    peer = await suite.peers.get(first.address)
+    await first.stop()
+    await until(lambda: not peer.alive)
+    second = await suite.owner("prefill-b", first.port)
+    successor = await suite.peers.get(second.address)
+    assert (successor.agent_name, successor.alive) == ("prefill-b", True)
+    peer.settle([3])
+    await asyncio.sleep(0.05)
+    assert second.host.heard == [("joined", "reader-1")], "a lease of the first is none of its business"
+
+
+async def test_a_lease_that_settles_between_two_handshakes_is_told_with_the_second(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address)
+    await owner.stop()
+    await until(lambda: not peer.alive)
+    peer.settle([3])
+    await owner.start(port=owner.port)
+    again = await suite.peers.get(owner.address)
+    assert again is not peer
+    peer.settle([4])
+    await until(lambda: ("settled", "reader-1", (4,)) in owner.host.heard)
+    assert ("settled", "reader-1", (3,)) in owner.host.heard
+
+
+async def test_an_address_without_a_worker_is_named_and_tried_again(suite):
+    owner = await suite.owner("prefill-a")
+    await owner.stop()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=owner.address):
+            await suite.peers.get(owner.address)
+    await owner.start(port=owner.port)
+    for _ in range(50):
+        try:
+            peer = await suite.peers.get(owner.address)
+            break
+        except Unavailable:
+            await asyncio.sleep(0.1)  # the channel's backoff
+    assert peer.alive
+
+
+async def test_a_refusal_is_passed_on_with_the_owners_reason(suite):
+    owner = await suite.owner("prefill-a")
+    owner.host.info().model.fingerprint = b"other"
+    with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
+        await suite.peers.get(owner.address)
+
+
+async def test_an_owner_whose_memory_cannot_be_read_is_named_and_told_that_the_reader_is_gone(suite):
+    owner = await suite.owner("prefill-a")
+    suite.fabric.dead.add("prefill-a")
+    with pytest.raises(TransferFailed, match=owner.address):
+        await suite.peers.get(owner.address)
+    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+
+
+async def test_an_owner_that_never_offers_is_given_up(suite):
+    owner = await suite.owner("prefill-a")
+    blocked = asyncio.Event()
+
+    async def handshake(requests, context):
+        await blocked.wait()
+        yield worker_pb2.HandshakeResponse()
+
+    await owner.stop()
+    owner.servicer.Handshake = handshake
+    await owner.start(port=owner.port)
+    suite.peers._timeout_s = 0.1
+    with pytest.raises(Unavailable, match=f"{owner.address} did not finish the handshake"):
+        await suite.peers.get(owner.address)
+
+
+async def test_a_caller_that_gives_up_does_not_take_the_others_attempt_along(suite):
+    owner = await suite.owner("prefill-a")
+    impatient = asyncio.create_task(suite.peers.get(owner.address))
+    patient = asyncio.create_task(suite.peers.get(owner.address))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert (await patient).alive
+
+
+async def test_closing_tells_every_owner_that_the_reader_is_gone(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address)
+    await suite.peers.close()
+    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+    await until(lambda: not peer.alive)

@@ -1,0 +1,114 @@
+"""Workers inside the test's process: memory offered over real gRPC, moved by the in-memory double."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+import torch
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.rpc.server import bind, build_server
+from services.engine.embedding_reader import EmbeddingReader
+from services.engine.kv_pages import kv_layout, kv_region
+from services.engine.kv_transfer.memory_agent import InMemoryAgent, MemoryFabric
+from services.engine.kv_transfer.offer_proto import offer_to_proto
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.peers import PeerDirectory
+from services.engine.worker_service import WorkerHost, WorkerServicer
+from tests.support.fake_runner import HIDDEN
+
+MODEL = worker_pb2.ModelIdentity(fingerprint=b"f" * 32, name="straw", hidden_size=HIDDEN, vocab_size=64)
+
+
+def transfer_thread(
+    name: str, fabric: MemoryFabric, kv_pages: torch.Tensor, rows: torch.Tensor
+) -> TransferThread:
+    """A started thread with a KV and an embedding region, [blocks, 64, hidden]."""
+    thread = TransferThread(
+        InMemoryAgent(name, fabric),
+        [kv_region(kv_pages), EmbeddingReader.region(rows)],
+        name,
+        serving_poll_s=0.0005,
+        idle_poll_s=0.001,
+        close_grace_s=0.05,
+    )
+    thread.start()
+    return thread
+
+
+class RecordingHost:
+    """A WorkerHost that lends nothing and remembers what it heard."""
+
+    def __init__(self, name: str, transfer: TransferThread, kv_pages: torch.Tensor) -> None:
+        self._info = worker_pb2.WorkerInfo(
+            role=worker_pb2.WORKER_ROLE_PREFILL, incarnation=name, model=MODEL, layout=kv_layout(kv_pages)
+        )
+        self._offer = offer_to_proto(transfer.offer())
+        self.report = worker_pb2.LoadReport()
+        self.heard: list[tuple[object, ...]] = []
+        self.failure: Exception | None = None
+
+    def info(self) -> worker_pb2.WorkerInfo:
+        return self._info
+
+    def offer(self) -> worker_pb2.MemoryOffer:
+        return self._offer
+
+    def load(self) -> worker_pb2.LoadReport:
+        report = worker_pb2.LoadReport()
+        report.CopyFrom(self.report)
+        return report
+
+    def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
+        self.heard.append(("settled", reader, tuple(lease_keys)))
+
+    def reader_joined(self, reader: str) -> None:
+        self.heard.append(("joined", reader))
+
+    def reader_gone(self, reader: str) -> None:
+        self.heard.append(("gone", reader))
+
+    async def flush(self) -> worker_pb2.FlushResponse:
+        return worker_pb2.FlushResponse(pages=3)
+
+    async def drain(self) -> worker_pb2.DrainResponse:
+        self.heard.append(("drain",))
+        self.report.draining = True
+        return worker_pb2.DrainResponse(outstanding=2)
+
+
+class Owner:
+    """A gRPC server on a free port with WorkerService and what else `add` adds."""
+
+    def __init__(self, host: WorkerHost) -> None:
+        self.host = host
+        self.servicer = WorkerServicer(host)
+        self.server: grpc.aio.Server | None = None
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self, *add: Callable[[grpc.aio.Server], None], port: int = 0) -> None:
+        """Listens; on `port`, to take another worker's place."""
+        self.server = build_server()
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(self.servicer, self.server)
+        for function in add:
+            function(self.server)
+        self.port = bind(self.server, "127.0.0.1", port)
+        await self.server.start()
+
+    async def stop(self) -> None:
+        """Breaks every stream."""
+        if self.server is not None:
+            await self.server.stop(grace=None)
+
+
+def peer_directory(name: str, transfer: TransferThread, kv_pages: torch.Tensor) -> PeerDirectory:
+    """The reader's side."""
+    hello = worker_pb2.ReaderHello(
+        incarnation=name, role=worker_pb2.WORKER_ROLE_DECODE, model=MODEL, layout=kv_layout(kv_pages)
+    )
+    return PeerDirectory(hello, transfer, handshake_timeout_s=2.0)
