@@ -1,0 +1,92 @@
+"""A whole prefill worker inside the test's process: real server, engine thread and leases, a straw model."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+
+from perigee.v1 import prefill_pb2_grpc
+from services.common.errors import MediaLost
+from services.engine.kv_transfer.memory_agent import MemoryFabric
+from services.engine.loop import EngineLoop
+from services.engine.media import Medium
+from services.prefill.engine import PrefillEngine
+from services.prefill.limits import PrefillLimits
+from services.prefill.main import PrefillHost
+from services.prefill.server import PrefillServicer
+from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, fake_pages
+from tests.support.owner import Owner, RecordingHost, transfer_thread
+
+
+class StrawEmbeddings:
+    """Rows of threes, or an error."""
+
+    def __init__(self) -> None:
+        self.error: MediaLost | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def fetch_all(self, media: tuple[Medium, ...], indices: tuple[int, ...]) -> dict[int, torch.Tensor]:
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return {index: torch.full((media[index].num_tokens, HIDDEN), 3.0) for index in indices}
+
+
+class PrefillWorker:
+    """`held` stops the engine thread before its next step, as a long forward pass does."""
+
+    def __init__(
+        self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0,
+        context_length: int = 2048,
+    ) -> None:  # fmt: skip
+        self.kv_pages = fake_pages(num_pages)
+        self.thread = transfer_thread(name, fabric, self.kv_pages, torch.zeros(2, 64, HIDDEN))
+        self.runner = FakeRunner(self.kv_pages)
+        limits = PrefillLimits(chunk_tokens=64, max_waiting=4, lease_s=lease_s, checksum_fraction=1.0)
+        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self._on_serving)
+        self.failures: list[BaseException] = []
+        self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
+        recorded = RecordingHost(name, self.thread, self.kv_pages)
+        parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
+        self.embeddings = StrawEmbeddings()
+        self.owner = Owner(PrefillHost(cast(Any, parts), self.engine, self.loop))
+        self.servicer = PrefillServicer(
+            self.engine,
+            self.loop,
+            cast(Any, self.embeddings),
+            self.owner.servicer.is_paired,
+            VOCAB,
+            context_length,
+        )
+        self.loop.start()
+
+    def _on_serving(self, serving: bool) -> None:
+        (self.thread.pin_serving if serving else self.thread.unpin_serving)()
+
+    @property
+    def address(self) -> str:
+        return self.owner.address
+
+    async def start(self, port: int = 0) -> None:
+        """Listens."""
+        await self.owner.start(
+            lambda server: prefill_pb2_grpc.add_PrefillServiceServicer_to_server(self.servicer, server),
+            port=port,
+        )
+
+    def is_free(self) -> bool:
+        """Whether nobody holds a page."""
+        load = self.engine.load
+        held = load.pages.used + load.pages.leased + load.pages.quarantined
+        return not (held or load.running or load.waiting)
+
+    async def stop(self) -> None:
+        """Ends everything; the engine must not have broken."""
+        await self.owner.stop()
+        self.loop.stop()
+        self.thread.close()
+        assert self.failures == []
