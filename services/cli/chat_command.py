@@ -40,9 +40,12 @@ def add_to(commands: Any) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Streams the answer to stdout; token counts and an early end go to stderr."""
-    if arguments.max_tokens < 0 or (arguments.seed or 0) < 0:
-        raise ConfigError("--max-tokens and --seed must not be negative")
-    message = user_message(arguments.text, [_read(path) for path in arguments.image])
+    for flag, value, bits in (("--max-tokens", arguments.max_tokens, 32), ("--seed", arguments.seed, 64)):
+        if value is not None and not 0 <= value < 1 << bits:
+            raise ConfigError(f"{flag} must be from 0 to 2^{bits} - 1")
+    # Bytes of the command line that are no UTF-8 arrive as surrogates, which no message can hold.
+    text = arguments.text.encode(errors="surrogateescape").decode(errors="replace")
+    message = user_message(text, [_read(path) for path in arguments.image])
     options = ChatOptions(
         model=arguments.model,
         thinking=False if arguments.no_thinking else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status: 0 done, 1 failed, 2 wrong settings or arguments, 130 interrupted."""
+    """Runs the command; the exit status: 0 done, 1 failed, 2 wrong settings or arguments, 130 interrupted,
+    141 nobody reads the output any more.
+    """
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.execute(arguments)
@@ -34,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError | CheckpointError) else 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # What is still buffered must not fail again when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return status
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -58,6 +61,22 @@ def test_pictures_and_options_reach_the_gateway(gateway, tmp_path):
     assert request.sampling.temperature == 0
 
 
+def test_what_is_no_utf8_on_the_command_line_is_replaced(gateway, capsys):
+    _, address = gateway
+    assert main(["chat", "a\udcff", "--address", address]) == 0
+    assert capsys.readouterr().out.endswith("A\ufffd\n")
+
+
+def test_a_reader_that_leaves_ends_the_command_in_silence(gateway):
+    _, address = gateway
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "services.cli.main", "chat", "hello", "--address", address]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_without_options_the_model_decides_whether_to_think(gateway):
     servicer, address = gateway
     main(["chat", "hello", "--address", address])
@@ -85,6 +104,8 @@ def test_nobody_listening_is_said_at_once_with_what_to_do(capsys):
         (["--address", "a:99999"], "--address"),
         (["--image", "/absent.png"], "/absent.png"),
         (["--max-tokens", "-1"], "--max-tokens"),
+        (["--max-tokens", str(1 << 32)], "--max-tokens"),
+        (["--seed", str(1 << 64)], "--seed"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, named, capsys):
