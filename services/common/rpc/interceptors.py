@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from services.common import ids
-from services.common.errors import InternalError, PerigeeError
+from services.common.errors import InternalError, InvalidRequest, PerigeeError
 from services.common.rpc.status import from_rpc_error, to_status
 
 log = structlog.get_logger()
@@ -28,7 +29,8 @@ class ErrorInterceptor(_Interceptor):
     """Maps what async servicers raise, on unary and streaming methods alike.
 
     PerigeeError and failed calls to other servers go by the table of `status.py`; all else is logged with its
-    traceback and answered as INTERNAL with nothing but a request id. Synchronous handlers are left alone.
+    traceback and answered as INTERNAL with nothing but a request id. A lone request that cannot be decoded
+    is INVALID_ARGUMENT. Synchronous handlers are left alone.
     """
 
     async def intercept_service(
@@ -50,7 +52,7 @@ class ErrorInterceptor(_Interceptor):
             return handler
         guarded: grpc.RpcMethodHandler[Any, Any] = wrap(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_deserializer(handler),
             response_serializer=handler.response_serializer,
         )
         return guarded
@@ -61,6 +63,21 @@ def _shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[...,
     word = {False: "unary", True: "stream"}
     name = f"{word[handler.request_streaming]}_{word[handler.response_streaming]}"
     return name, getattr(grpc, f"{name}_rpc_method_handler")
+
+
+def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any] | None:
+    """The handler's, but the error of a lone request is returned: gRPC answers a raised one with UNKNOWN."""
+    deserialize = handler.request_deserializer
+    if handler.request_streaming or deserialize is None:
+        return deserialize
+
+    def decode(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return InvalidRequest(f"the message cannot be decoded: {error}")
+
+    return decode
 
 
 def _written(
@@ -85,6 +102,8 @@ def _guard(
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     async def guarded(request: Any, context: Context) -> Any:
         try:
+            if isinstance(request, PerigeeError):
+                raise request
             return await behaviour(request, context)
         except PerigeeError as error:
             await _abort(context, error)

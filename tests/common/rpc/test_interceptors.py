@@ -57,6 +57,15 @@ async def test_an_error_of_a_unary_method_reaches_the_client_whole(serving):
     assert (error.message, error.param) == ("bad", "messages[0].role")
 
 
+@pytest.mark.parametrize("method", ["Complete", "Stream"])
+async def test_a_request_that_cannot_be_decoded_is_the_callers_fault(serving, method):
+    async with serving(chat=Chat()) as channel:
+        call = channel.unary_stream(f"/perigee.v1.ChatService/{method}")(b"\x0a\x02\xff\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert isinstance(from_rpc_error(caught.value), InvalidRequest)
+
+
 async def test_an_error_in_mid_stream_follows_what_was_sent(serving):
     async with serving(chat=Chat(Unavailable("decode died"))) as channel:
         call = chat_pb2_grpc.ChatServiceStub(channel).Stream(chat_pb2.ChatRequest())

@@ -30,7 +30,9 @@ def received(error):
 
 
 def all_classes(cls=errors.PerigeeError):
-    return [cls, *(found for child in cls.__subclasses__() for found in all_classes(child))]
+    """The tree as drawn: subclasses that single doors add for themselves do not cross the wire."""
+    children = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
+    return [cls, *(found for child in children for found in all_classes(child))]
 
 
 @pytest.mark.parametrize("cls", set(all_classes()) - {errors.PerigeeError})
