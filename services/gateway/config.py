@@ -43,6 +43,9 @@ class GatewayConfig:
     max_body_bytes: int = field(
         default=64 << 20, metadata={"help": "largest request body or gRPC message, bytes"}
     )
+    body_timeout_seconds: float = field(
+        default=60.0, metadata={"help": "how long a request body may take to arrive, seconds"}
+    )
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
     max_image_pixels: int = field(default=50_000_000, metadata={"help": "largest image, width x height"})
@@ -67,7 +70,7 @@ class GatewayConfig:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
             "max_concurrent_requests", "max_body_bytes", "max_images", "max_image_bytes", "max_image_pixels",
-            "request_timeout_seconds", "encode_timeout_seconds",
+            "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

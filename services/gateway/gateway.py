@@ -115,8 +115,11 @@ class Gateway:
         )
 
     def _build_app(self) -> Starlette:
+        config = self._config
         return build_app(
-            chat=ChatEndpoint(self._pipeline, self._admission, self._config.max_body_bytes),
+            chat=ChatEndpoint(
+                self._pipeline, self._admission, config.max_body_bytes, config.body_timeout_seconds
+            ),
             models=ModelPages(self._model),
             health=HealthPage(self.pool, self._admission),
             metrics=MetricsPage(self._metrics, self.pool),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -104,7 +103,8 @@ def _validate_lists(options: SamplingOptions, vocab_size: int, name: FieldName) 
 def _within(value: float | None, low: float, high: float, param: str, *, open_low: bool = False) -> None:
     if value is None:
         return
-    if math.isnan(value) or not (low < value if open_low else low <= value) or value > high:
+    # Written so that NaN fails too; whole numbers of any size compare, but not all become floats.
+    if not ((low < value if open_low else low <= value) and value <= high):
         bracket = "(" if open_low else "["
         raise InvalidRequest(f"{param} is {value}; it must be in {bracket}{low}, {high}]", param)
 

@@ -27,6 +27,7 @@ class Tokenizer:
         )
         self._all_names = frozenset(added.ids)
         self.num_ranks = len(ranks)
+        self._longest = max(map(len, ranks), default=1)
         self.vocab_size = len(ranks) + len(added.ids)
         self.special = SpecialTokens.from_names(added.ids)
         self.flagged_ids = added.flagged
@@ -64,6 +65,10 @@ class Tokenizer:
             else:
                 ids += self._encoding.encode_ordinary(piece)
         return ids
+
+    def least_tokens(self, num_characters: int) -> int:
+        """A lower bound, without encoding: no text of so many characters has fewer tokens."""
+        return -(-num_characters // self._longest)
 
     def decode_bytes(self, token_ids: Sequence[int]) -> bytes:
         """The tokens' bytes, special tokens as their names; may end in half a character.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from services.gateway.pipeline.request import GenerationRequest
 
 log = structlog.get_logger()
 
+# Below this, decoding takes less than the hop to a thread and back is worth.
+_THREAD_BYTES = 1 << 17
+
 
 @dataclass(frozen=True)
 class _Call:
@@ -36,17 +40,21 @@ class _Call:
 class ChatEndpoint:
     """An ASGI application, because it must hear of a disconnect in every phase, the queue included."""
 
-    def __init__(self, pipeline: Pipeline, admission: Admission, max_body_bytes: int) -> None:
+    def __init__(
+        self, pipeline: Pipeline, admission: Admission, max_body_bytes: int, body_timeout_s: float
+    ) -> None:
         self._pipeline = pipeline
         self._admission = admission
         self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
         self._decoder = ChatBodyDecoder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send)
         try:
             with self._admission.enter("rest") as ticket:
-                call = self._decode(await read_body(scope, receive, self._max_body_bytes))
+                body = await read_body(scope, receive, self._max_body_bytes, self._body_timeout_s)
+                call = await self._decode(body)
                 await run_while_connected(receive, self._answer(call, ticket, reply))
         except PerigeeError as error:
             await reply.fail(error)
@@ -56,7 +64,12 @@ class ChatEndpoint:
             log.exception("chat completion failed", request_id=name)
             await reply.fail(InternalError(f"internal error, request id {name}"))
 
-    def _decode(self, body: bytes) -> _Call:
+    async def _decode(self, body: bytes) -> _Call:
+        if len(body) < _THREAD_BYTES:
+            return self._call(body)
+        return await asyncio.to_thread(self._call, body)
+
+    def _call(self, body: bytes) -> _Call:
         decoded = self._decoder.decode(body)
         options = decoded.stream_options
         return _Call(

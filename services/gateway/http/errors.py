@@ -14,10 +14,20 @@ class BodyTooLarge(InvalidRequest):
     reason = "BODY_TOO_LARGE"
 
 
+class BodyTooSlow(InvalidRequest):
+    """The body did not arrive in time: 408."""
+
+    reason = "BODY_TOO_SLOW"
+
+
 def answer_of(error: PerigeeError) -> HttpError:
     """Status, headers and OpenAI error object."""
     answer = to_http(error)
-    return dataclasses.replace(answer, status=413) if isinstance(error, BodyTooLarge) else answer
+    if isinstance(error, BodyTooLarge):
+        return dataclasses.replace(answer, status=413)
+    if isinstance(error, BodyTooSlow):
+        return dataclasses.replace(answer, status=408, headers={"Connection": "close"})
+    return answer
 
 
 def envelope(message: str, code: str | None) -> dict[str, object]:

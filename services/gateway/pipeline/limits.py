@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from services.common.errors import ContextLengthExceeded, InvalidRequest, UnsupportedValue
-from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
+from services.gateway.chat.messages import Conversation, TextPart
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.sampling import validate
 from services.gateway.served_model import ServedModel
 
 MAX_SALT_CHARACTERS = 256
+# Every turn has a marker of its role, one behind its name and one at its end.
+_MARKERS_PER_MESSAGE = 3
 
 
 def check_request(request: GenerationRequest, model: ServedModel) -> None:
-    """Raises InvalidRequest, or UnsupportedValue for images without an encoder, naming the field."""
+    """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
+    UnsupportedValue for images without an encoder, naming the field.
+    """
     validate(request.sampling, model.vocab_size, request.field_name)
     if len(request.cache_salt) > MAX_SALT_CHARACTERS:
         raise InvalidRequest(f"cache_salt is longer than {MAX_SALT_CHARACTERS} characters", "cache_salt")
@@ -21,8 +26,32 @@ def check_request(request: GenerationRequest, model: ServedModel) -> None:
             raise InvalidRequest("at least one message is needed", "messages")
         if prompt.images and not model.vision:
             raise UnsupportedValue("this gateway has no vision workers: text only", prompt.images[0].param)
+    _check_length(request, model)
     if isinstance(prompt, TokenPrompt):
         _check_ids(prompt.token_ids, request.prompt_param, model)
+
+
+def _check_length(request: GenerationRequest, model: ServedModel) -> None:
+    """Encoding many megabytes takes minutes; that they do not fit is known before."""
+    prompt = request.prompt
+    if isinstance(prompt, ChatPrompt):
+        markers = _MARKERS_PER_MESSAGE * len(prompt.conversation.messages)
+        least = markers + model.tokenizer.least_tokens(_characters(prompt.conversation))
+    elif isinstance(prompt, TextPrompt):
+        least = model.tokenizer.least_tokens(len(prompt.text))
+    else:
+        least = len(prompt.token_ids)
+    if least > model.context_length:
+        raise ContextLengthExceeded(
+            f"the prompt has {least} tokens or more; the context length is {model.context_length}",
+            request.prompt_param,
+        )
+
+
+def _characters(conversation: Conversation) -> int:
+    """Of the contents alone: names and past reasoning may be left out of a prompt."""
+    parts = (part for message in conversation.messages for part in message.content)
+    return sum(len(part.text) for part in parts if isinstance(part, TextPart))
 
 
 def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import normalise_call_ids
-from services.gateway.chat.messages import Conversation, TextPart
+from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
 from services.gateway.pipeline.images import ImageLimits, PromptImage, load_images
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt
 
 # Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
 _THREAD_CHARACTERS = 8_192
+_THREAD_MESSAGES = 64
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,22 @@ class Renderer:
 
     async def _render_chat(self, conversation: Conversation) -> RenderedPrompt:
         normalised = normalise_call_ids(conversation)
-        if not conversation.tools and _characters(conversation) < _THREAD_CHARACTERS:
+        if _is_short(conversation):
             return render(normalised, self._tokenizer)
         return await asyncio.to_thread(render, normalised, self._tokenizer)
 
 
-def _characters(conversation: Conversation) -> int:
-    return sum(
-        len(message.reasoning_content)
-        + sum(len(part.text) for part in message.content if isinstance(part, TextPart))
-        for message in conversation.messages
-    )
+def _is_short(conversation: Conversation) -> bool:
+    """Tools and calls are never short: how much text their JSON makes is not known before."""
+    messages = conversation.messages
+    if conversation.tools or len(messages) > _THREAD_MESSAGES or any(turn.tool_calls for turn in messages):
+        return False
+    return sum(map(_characters, messages)) < _THREAD_CHARACTERS
+
+
+def _characters(message: Message) -> int:
+    texts = (part.text for part in message.content if isinstance(part, TextPart))
+    return sum(map(len, (message.name, message.reasoning_content, message.tool_call_id, *texts)))
 
 
 async def encode_text(tokenizer: Tokenizer, text: str, *, parse_special: bool = False) -> list[int]:

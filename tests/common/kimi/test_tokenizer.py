@@ -49,6 +49,17 @@ def test_every_golden_text_gives_its_ids(published, vectors):
             check_ids(published.encode(text), vector["expected"], "_plain", vector["id"])
 
 
+@given(text=st.text(max_size=200) | st.integers(0, 200).map(lambda n: " " * n))
+def test_no_text_has_fewer_tokens_than_its_length_promises(tokenizer, text):
+    assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
+
+
+def test_the_promise_grows_with_the_text(tokenizer):
+    assert tokenizer.least_tokens(0) == 0
+    assert tokenizer.least_tokens(1) == 1
+    assert tokenizer.least_tokens(1_000_000) > 40_000
+
+
 def test_every_golden_list_of_ids_gives_its_text(published, vectors):
     decoded = [vector for vector in vectors if vector["kind"].startswith("decode")]
     assert decoded

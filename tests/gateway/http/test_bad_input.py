@@ -1,9 +1,12 @@
 """Every wrong request gets a 4xx, an OpenAI error object and the field's name; no worker sees it."""
 
+import asyncio
+import json
+
 import pytest
 
 from tests.gateway.pictures import data_url, image_part, picture
-from tests.gateway.suite import chat_body, open_suite
+from tests.gateway.suite import CONTEXT_LENGTH, chat_body, open_suite
 
 URL = "/v1/chat/completions"
 
@@ -34,6 +37,10 @@ BAD_VALUES = [
     ({"max_completion_tokens": -1}, 400, "max_completion_tokens", None),
     ({"max_tokens": 1_000_000}, 400, "max_tokens", "context_length_exceeded"),
     ({"seed": 1 << 70}, 400, "seed", None),
+    ({"seed": 10**400}, 400, "seed", None),
+    ({"top_k": 10**400}, 400, "top_k", None),
+    ({"stop_token_ids": [10**400]}, 400, "stop_token_ids", None),
+    ({"logit_bias": {"9" * 400: 1}}, 400, "logit_bias", None),
     ({"top_logprobs": 3}, 400, "top_logprobs", None),
     ({"logit_bias": {"word": 1}}, 400, "logit_bias", None),
     ({"stop": [""]}, 400, "stop", None),
@@ -90,6 +97,28 @@ async def test_a_prompt_over_the_context_is_refused_with_the_numbers():
         assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
         assert "300" in error["message"]
         assert not suite.decode.submits
+
+
+async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_encoded(suite):
+    longest_token = 21
+    for messages in (
+        [{"role": "user", "content": "x" * longest_token * CONTEXT_LENGTH}],
+        [{"role": "user"}] * (CONTEXT_LENGTH // 3 + 1),
+    ):
+        error = (await suite.chat(messages=messages)).json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        assert "or more" in error["message"], messages[:1]
+
+
+async def test_a_body_that_does_not_arrive_gives_its_place_free():
+    async with open_suite(body_timeout_seconds=0.2, max_concurrent_requests=1) as suite:
+        reader, writer = await asyncio.open_connection("127.0.0.1", suite.gateway.http_port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+        assert (await suite.chat()).status_code == 200
 
 
 async def test_a_body_over_the_limit_is_refused_whether_its_length_is_announced_or_not():

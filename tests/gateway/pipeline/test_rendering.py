@@ -3,8 +3,15 @@
 import asyncio
 import threading
 
+import pytest
+
+from perigee.v1 import generation_pb2, generation_pb2_grpc
 from services.common.kimi.tokenizer import Tokenizer
-from services.gateway.pipeline.rendering import encode_text
+from services.gateway.chat.messages import Conversation, Message, TextPart, ToolCall
+from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.rendering import Renderer, encode_text
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
+from services.gateway.sampling import SamplingOptions
 
 
 class Watched:
@@ -13,6 +20,7 @@ class Watched:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
         self.threads = []
+        self.special = tokenizer.special
 
     def encode(self, text, parse_special=False):
         self.threads.append(threading.current_thread())
@@ -28,9 +36,29 @@ async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_
     assert [thread is threading.main_thread() for thread in tokenizer.threads] == [True, False]
 
 
-async def test_while_a_huge_prompt_is_encoded_other_requests_are_answered(suite):
-    huge = asyncio.create_task(suite.chat(messages=[{"role": "user", "content": "Déjà vu 你好! " * 150_000}]))
+@pytest.mark.parametrize(
+    ("messages", "in_place"),
+    [
+        ((Message("user", (TextPart("short"),)),), True),
+        ((Message("user", (TextPart("x"),)),) * 65, False),
+        ((Message("user", (TextPart("long " * 2000),)),), False),
+        ((Message("user", name="long " * 2000),), False),
+        ((Message("assistant", tool_calls=(ToolCall("f:0", "f", {"a": "long " * 2000}),)),), False),
+    ],
+    ids=["short", "many turns", "long content", "long name", "calls"],
+)
+async def test_only_a_short_conversation_is_rendered_in_place(nano_dir, messages, in_place):
+    tokenizer = Watched(Tokenizer.from_dir(nano_dir))
+    renderer = Renderer(tokenizer, ImageLimits(1, 1, 1))
+    prompt = ChatPrompt(Conversation(messages))
+    await renderer.render(GenerationRequest("", prompt, SamplingOptions(), str, "messages"))
+    assert {thread is threading.main_thread() for thread in tokenizer.threads} == {in_place}
+
+
+async def test_while_a_huge_text_is_encoded_other_requests_are_answered(suite):
+    stub = generation_pb2_grpc.GenerationServiceStub(suite.channel)
+    huge = stub.Tokenize(generation_pb2.TokenizeRequest(text="Déjà vu 你好! " * 150_000))
     await asyncio.sleep(0.05)
     assert (await suite.chat()).status_code == 200
     assert not huge.done()
-    assert (await huge).json()["error"]["code"] == "context_length_exceeded"
+    assert len((await huge).token_ids) > 150_000
