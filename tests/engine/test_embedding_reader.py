@@ -191,6 +191,7 @@ async def test_blocks_of_a_late_read_are_not_used_before_it_has_settled(suite):
     with pytest.raises(MediaLost):
         await suite.reader.fetch(suite.medium([1, 2], 100))
     assert time.monotonic() - started < 1.0
+    await asyncio.sleep(0.05)
     assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
     assert suite.settled() == 0
     suite.fabric.held.clear()
