@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest, PerigeeError
 from services.engine.embedding_reader import EmbeddingReader
+from services.engine.kv_pages import PAGE_TOKENS
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
 from services.prefill.engine import PrefillEngine
@@ -84,6 +85,11 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         if len(token_ids) >= self._context_length:
             raise InvalidRequest(
                 f"{len(token_ids)} tokens; this worker takes {self._context_length - 1} at most", "token_ids"
+            )
+        if start.reader_cached_pages * PAGE_TOKENS >= len(token_ids):
+            raise InvalidRequest(
+                f"the reader has {start.reader_cached_pages} pages: {len(token_ids)} tokens need no more",
+                "reader_cached_pages",
             )
         if max(token_ids) >= self._vocab_size:
             raise InvalidRequest(f"a token id is not below {self._vocab_size}", "token_ids")

@@ -148,6 +148,7 @@ async def test_lost_embeddings_are_refused_with_a_reason(suite):
         ([64], {}, InvalidRequest),
         ([1] * 2048, {}, InvalidRequest),
         ([1], {"lease_key": 0}, InvalidRequest),
+        ([1] * 64, {"reader_cached_pages": 1}, InvalidRequest),
         ([1], {"reader_incarnation": "a-stranger"}, Incompatible),
         ([1] * 5, {"media": [medium(3, 4).to_proto()]}, InvalidRequest),
     ],
