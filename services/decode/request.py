@@ -10,9 +10,8 @@ import torch
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
-from services.engine.batch import BatchItem
+from services.engine.batch import PAGE_TOKENS, BatchItem
 from services.engine.kv_cache.block_table import BlockTable
-from services.engine.kv_pages import PAGE_TOKENS
 from services.engine.media import Medium, embeds_within, media_within
 from services.engine.sampler import SampledToken
 from services.engine.sampling.spec import SamplingSpec

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import torch
 
 from perigee.v1 import worker_pb2
+from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_transfer.region import Region, RegionKind
-
-PAGE_TOKENS = 64
 
 
 def allocate_kv_pages(

@@ -10,7 +10,7 @@ import grpc
 
 from services.common.errors import ConfigError
 from services.common.metrics import new_registry
-from services.engine.kv_pages import PAGE_TOKENS
+from services.engine.batch import PAGE_TOKENS
 from services.engine.load_metrics import LoadMetrics
 from services.engine.text_host import TextHost
 from services.engine.worker_server import Endings, ServerSettings, serve_metrics, serve_worker

@@ -13,10 +13,11 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
+from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
 from services.engine.hardware import parse_device, parse_dtype, parse_options
 from services.engine.identity import model_identity
-from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages, kv_layout, kv_region
+from services.engine.kv_pages import allocate_kv_pages, kv_layout, kv_region
 from services.engine.kv_transfer.nixl_agent import NixlAgent
 from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from services.engine.batch import BatchItem
-from services.engine.kv_pages import PAGE_TOKENS
+from services.engine.batch import PAGE_TOKENS, BatchItem
 from services.engine.media import Medium, embeds_within, media_within
 from services.prefill.events import Event
 

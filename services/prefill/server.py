@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest, PerigeeError
+from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import EmbeddingReader
-from services.engine.kv_pages import PAGE_TOKENS
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
 from services.prefill.engine import PrefillEngine

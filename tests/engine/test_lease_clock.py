@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from perigee.v1 import vision_pb2
 from services.engine.lease_clock import LeaseClock
+from tests.support.manual_clock import ManualClock
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def granted(clock: Clock) -> LeaseClock:
+def granted(clock: ManualClock) -> LeaseClock:
     lease = LeaseClock(clock)
     clock.now += 1.0  # the answer takes a second: it does not lengthen the lease
     lease.granted(vision_pb2.LeaseGrant(lease_id=1, generation=1, duration_ms=10_000))
@@ -22,7 +15,7 @@ def granted(clock: Clock) -> LeaseClock:
 
 
 def test_the_deadline_counts_from_sending_the_request_less_a_margin():
-    clock = Clock()
+    clock = ManualClock(100.0)
     lease = granted(clock)
     assert lease.deadline == 109.0
     clock.now = 108.9
@@ -32,7 +25,7 @@ def test_the_deadline_counts_from_sending_the_request_less_a_margin():
 
 
 def test_an_unanswered_renewal_moves_nothing_and_an_answered_one_counts_from_its_sending():
-    clock = Clock()
+    clock = ManualClock(100.0)
     lease = granted(clock)
     clock.now = 104.0
     lease.renewal_sent()
@@ -43,11 +36,11 @@ def test_an_unanswered_renewal_moves_nothing_and_an_answered_one_counts_from_its
 
 
 def test_a_lease_without_a_grant_is_expired():
-    assert LeaseClock(Clock()).expired
+    assert LeaseClock(ManualClock(100.0)).expired
 
 
 def test_a_renewal_is_due_after_a_third_of_the_duration_or_the_limit_given():
-    clock = Clock()
+    clock = ManualClock(100.0)
     lease = granted(clock)
     clock.now = 103.0
     assert not lease.renewal_due(60)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from services.common.errors import TransferFailed
-from services.engine.batch import BatchItem, build_batch
-from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages, kv_blocks, kv_region, page_crc32
+from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_pages import allocate_kv_pages, kv_blocks, kv_region, page_crc32
 from services.engine.kv_transfer.memory_agent import InMemoryAgent, MemoryFabric
 from services.engine.kv_transfer.region import RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread

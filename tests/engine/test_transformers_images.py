@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from services.common.kimi.media import image_grid
-from services.engine.batch import BatchItem, build_batch
-from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages
+from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_pages import allocate_kv_pages
 from services.engine.model.config import ModelConfig
 from services.engine.runner import ModelRunner
 from services.engine.weights.loader import read_tensors

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.decode_client import DecodeClient
 from tests.support.reference_loop import ReferenceLoop
 from tests.support.stack import TRANSPORTS, Stack
 
@@ -30,6 +31,24 @@ def suite(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def transport(request: pytest.FixtureRequest) -> str:
     """Each of the transports in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def workers(
+    request: pytest.FixtureRequest, nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: str
+) -> Iterator[Stack]:
+    """Prefill and decode alone, with the FLAGS of the test's module, on each transport."""
+    flags = request.module.FLAGS
+    with Stack(nano_dir, tmp_path_factory.mktemp("workers"), flags, TRANSPORTS[transport]) as stack:
+        stack.start("prefill", "decode")
+        yield stack
+
+
+@pytest.fixture
+def decode_client(workers: Stack) -> Iterator[DecodeClient]:
+    """A session with the decode worker of `workers`."""
+    with workers.channel("decode") as channel:
+        yield DecodeClient(channel)
 
 
 @pytest.fixture(scope="session")

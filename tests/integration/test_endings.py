@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from perigee.v1 import sampling_pb2
-from tests.support.decode_client import DecodeClient
 from tests.support.prompts import random_prompt
 from tests.support.reference_loop import ReferenceLoop
-from tests.support.stack import TRANSPORTS, Stack
+from tests.support.stack import Stack
 
 # Decode can hold two long prompts at a time, and prefill one.
 FLAGS = {
@@ -20,19 +18,6 @@ FLAGS = {
     "decode": {"kv_pages": 120},
 }
 LONG = 3000
-
-
-@pytest.fixture(scope="module")
-def workers(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Stack]:
-    with Stack(nano_dir, tmp_path_factory.mktemp("workers"), FLAGS, TRANSPORTS[transport]) as stack:
-        stack.start("prefill", "decode")
-        yield stack
-
-
-@pytest.fixture
-def client(workers: Stack) -> Iterator[DecodeClient]:
-    with workers.channel("decode") as channel:
-        yield DecodeClient(channel)
 
 
 def gauge(stack: Stack, role: str, name: str) -> float:
@@ -61,11 +46,13 @@ PHASES = {
 
 @pytest.mark.parametrize("ending", ["cancelled", "broken"])
 @pytest.mark.parametrize("phase", PHASES)
-def test_an_ended_request_frees_everything_within_a_second(workers, client, phase, ending):
+def test_an_ended_request_frees_everything_within_a_second(workers, decode_client, phase, ending):
     count, reached = PHASES[phase]
     prompt = random_prompt(LONG, "ending")
     salts = [f"{phase} {ending} {index}" for index in range(count)]
-    submitted = [client.submit(prompt, 2000, [workers.address("prefill")], salt=salt) for salt in salts]
+    submitted = [
+        decode_client.submit(prompt, 2000, [workers.address("prefill")], salt=salt) for salt in salts
+    ]
     if reached is None:
         assert submitted[0][1].first_token.wait(30)
     else:
@@ -73,9 +60,9 @@ def test_an_ended_request_frees_everything_within_a_second(workers, client, phas
         assert not any(outcome.tokens for _, outcome in submitted)
     if ending == "cancelled":
         for handle, _ in submitted:
-            client.cancel(handle)
+            decode_client.cancel(handle)
     else:
-        client.break_off()
+        decode_client.break_off()
     freed = workers.wait_until_free(1.0, ("prefill", "decode"))
     print(f"{phase}, {ending}: all pages free {freed:.3f} s later")
     if ending == "cancelled":
@@ -95,11 +82,11 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 
 def test_two_hundred_streams_at_once_finish_and_leave_nothing_behind(
-    workers, client, reference: ReferenceLoop
+    workers, decode_client, reference: ReferenceLoop
 ):
     prompts = [random_prompt(17 + index % 100, index) for index in range(200)]
     started = time.monotonic()
-    outcomes = [client.submit(prompt, 12, [workers.address("prefill")])[1] for prompt in prompts]
+    outcomes = [decode_client.submit(prompt, 12, [workers.address("prefill")])[1] for prompt in prompts]
     for outcome in outcomes:
         assert outcome.done.wait(120)
         assert outcome.error is None, outcome.error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from perigee.v1 import decode_pb2, worker_pb2, worker_pb2_grpc
 from services.engine.model.config import ModelConfig
 from tests.support.decode_client import DecodeClient
 from tests.support.prompts import random_prompt
-from tests.support.stack import TRANSPORTS, Stack
+from tests.support.stack import Stack
 
 CHUNK = 512
 PAGE = 64
@@ -22,19 +21,6 @@ FLAGS = {
     "prefill": {"kv_pages": 256, "chunk_tokens": CHUNK, "layers_per_group": 1, "checksum_fraction": 1.0},
     "decode": {"kv_pages": 512, "local_prefill_tokens": SKIPPED},
 }
-
-
-@pytest.fixture(scope="module")
-def workers(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Stack]:
-    with Stack(nano_dir, tmp_path_factory.mktemp("workers"), FLAGS, TRANSPORTS[transport]) as stack:
-        stack.start("prefill", "decode")
-        yield stack
-
-
-@pytest.fixture
-def client(workers: Stack) -> Iterator[DecodeClient]:
-    with workers.channel("decode") as channel:
-        yield DecodeClient(channel)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +36,10 @@ def slab_bytes(nano_dir: Path) -> int:
     return PAGE * 576 * 4
 
 
-def stats_of(workers: Stack, client: DecodeClient, prompt: list[int], salt: str) -> decode_pb2.RequestStats:
-    outcome = client.generate(prompt, 4, [workers.address("prefill")], salt=salt)
+def stats_of(
+    workers: Stack, decode_client: DecodeClient, prompt: list[int], salt: str
+) -> decode_pb2.RequestStats:
+    outcome = decode_client.generate(prompt, 4, [workers.address("prefill")], salt=salt)
     assert len(outcome.tokens[0]) == 4, outcome.error
     return outcome.stats
 
@@ -62,7 +50,7 @@ def flush_decode(workers: Stack) -> None:
 
 
 def test_most_bytes_are_read_before_prefill_ends_and_the_tail_is_the_last_group(
-    workers, client, layers, slab_bytes
+    workers, decode_client, layers, slab_bytes
 ):
     num_tokens = 3000
     prompt = random_prompt(num_tokens, "overlap")
@@ -70,7 +58,7 @@ def test_most_bytes_are_read_before_prefill_ends_and_the_tail_is_the_last_group(
     last_group = -(-((num_tokens - 1) % CHUNK) // PAGE) * slab_bytes
     shares, tails = [], []
     for run in range(3):
-        stats = stats_of(workers, client, prompt, f"run {run}")
+        stats = stats_of(workers, decode_client, prompt, f"run {run}")
         assert stats.transfer_bytes == total
         shares.append(stats.transfer_bytes_before_done / total)
         tails.append(total - stats.transfer_bytes_before_done)
@@ -83,30 +71,32 @@ def test_most_bytes_are_read_before_prefill_ends_and_the_tail_is_the_last_group(
 
 
 @pytest.mark.parametrize("num_tokens", [1, 2, 17, 18, 64, 65, 66, 129, 500, 1025])
-def test_only_pages_that_decode_lacks_are_read(workers, client, layers, slab_bytes, num_tokens):
+def test_only_pages_that_decode_lacks_are_read(workers, decode_client, layers, slab_bytes, num_tokens):
     page_bytes = layers * slab_bytes
     prompt = random_prompt(num_tokens, "bytes")
     counted = workers.counter("decode", "perigee_kv_transfer_bytes_total")
-    first = stats_of(workers, client, prompt, "once")
+    first = stats_of(workers, decode_client, prompt, "once")
     computed = num_tokens - 1
     blocks = -(-computed // PAGE) if computed > SKIPPED else 0
     assert first.transfer_bytes == blocks * page_bytes
     assert first.prefill_address == (workers.address("prefill") if blocks else "")
-    again = stats_of(workers, client, prompt, "once")
+    again = stats_of(workers, decode_client, prompt, "once")
     assert again.cached_tokens == computed // PAGE * PAGE
     missing = computed - again.cached_tokens
     assert again.transfer_bytes == (page_bytes if missing > SKIPPED else 0)
     flush_decode(workers)
-    anew = stats_of(workers, client, prompt, "once")
+    anew = stats_of(workers, decode_client, prompt, "once")
     assert anew.transfer_bytes == blocks * page_bytes
     assert anew.prefill_cached_tokens == (computed // PAGE * PAGE if blocks else 0)
     total = first.transfer_bytes + again.transfer_bytes + anew.transfer_bytes
     assert workers.counter("decode", "perigee_kv_transfer_bytes_total") - counted == total
 
 
-def test_a_longer_prompt_reads_only_what_follows_its_cached_prefix(workers, client, layers, slab_bytes):
+def test_a_longer_prompt_reads_only_what_follows_its_cached_prefix(
+    workers, decode_client, layers, slab_bytes
+):
     start = random_prompt(400, "prefix")
-    stats_of(workers, client, start, "prefix")
-    stats = stats_of(workers, client, start + random_prompt(300, "suffix"), "prefix")
+    stats_of(workers, decode_client, start, "prefix")
+    stats = stats_of(workers, decode_client, start + random_prompt(300, "suffix"), "prefix")
     assert stats.cached_tokens == 384
     assert stats.transfer_bytes == (-(-699 // PAGE) - 384 // PAGE) * layers * slab_bytes

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from services.engine.batch import BatchItem, build_batch
-from services.engine.kv_pages import PAGE_TOKENS, allocate_kv_pages
+from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_pages import allocate_kv_pages
 from services.engine.runner import ModelRunner
 from services.engine.weights.text import load_text_model
 

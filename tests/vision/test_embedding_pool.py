@@ -13,23 +13,16 @@ from services.vision.embedding_pool import (
     allocate_embedding_rows,
     write_embedding,
 )
+from tests.support.manual_clock import ManualClock
 
 HOLD_S = 10.0
 LEASE_S = 5.0
 WIDTH = 8
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture

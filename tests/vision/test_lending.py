@@ -8,21 +8,14 @@ import torch
 from services.common.errors import Cancelled, NotFound
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.lending import Lending
+from tests.support.manual_clock import ManualClock
 
 LEASE_S = 5.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture

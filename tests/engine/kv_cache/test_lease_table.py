@@ -3,19 +3,12 @@ import pytest
 from services.common.errors import Cancelled, InternalError
 from services.engine.kv_cache.lease_table import LeaseTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.manual_clock import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(100.0)
 
 
 @pytest.fixture

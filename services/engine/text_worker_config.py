@@ -1,0 +1,33 @@
+"""Settings that prefill and decode workers share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class TextWorkerConfig:
+    """Every field is a flag, an environment variable PERIGEE_… and a key of the settings file."""
+
+    model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
+    staging_blocks: int = field(
+        default=512, metadata={"help": "blocks of 64 embedding rows being read at once"}
+    )
+    max_quarantined_pages: int = field(
+        default=0,
+        metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
+    )
+    deterministic: bool = field(
+        default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}
+    )
+    expected_transport: str = field(
+        default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
+    )
+    transfer_options: str = field(
+        default="", metadata={"help": "options of NIXL's UCX backend, e.g. num_workers=1,ucx_devices=mlx5_0"}
+    )
+    device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
+    dtype: str = field(default="float32", metadata={"help": "of weights and pages: float32 or bfloat16"})
+    threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
+    grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})
