@@ -50,6 +50,7 @@ class PrefillEngine:
         self._cache = PrefixCache(self._pool)
         self._leases = LeaseTable(self._pool, limits.lease_s, time.monotonic)
         self._waiting: deque[Job] = deque()
+        self._renewals: deque[Job] = deque()
         self._active: list[Job] = []
         self._announcements = 0
         self._integrity_failures = 0
@@ -82,18 +83,17 @@ class PrefillEngine:
             job.state = JobState.COMPUTING
 
     def media_failed(self, job: Job, message: str) -> None:
-        """An embedding cannot be had: the job ends; its lease is released, nothing was announced but
-        cached pages."""
+        """An embedding cannot be had: the job ends. Nothing was announced but cached pages."""
         if job.state is JobState.NEEDS_MEDIA:
             self._refuse(job, prefill_pb2.PREFILL_REFUSAL_MEDIA_LOST, message)
 
+    def request_renewal(self, job: Job) -> None:
+        """A renewal came in. Any thread: a long pass must neither cost a lease nor look like silence."""
+        self._renewals.append(job)
+
     def renew(self, job: Job) -> None:
         """Another full lease, or LEASE_EXPIRED; for a job still in the queue, a sign of life."""
-        if job.state is JobState.ENDED:
-            return
-        if job.state is JobState.WAITING or self._leases.renew(job.lease_id):
-            job.emit(Renewed())
-        else:
+        if not self._renewed(job):
             message = "the lease ran out before it was renewed"
             self._refuse(job, prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED, message)
 
@@ -104,8 +104,7 @@ class PrefillEngine:
         job.emit(Released())
 
     def abandon(self, job: Job) -> None:
-        """The stream broke or was cancelled: pages stay in quarantine until the reader says settled or is
-        gone."""
+        """The stream broke: pages stay in quarantine until the reader says settled or is gone."""
         self._end(job)
         self._leases.abandon(job.lease_id)
 
@@ -143,6 +142,8 @@ class PrefillEngine:
 
     def step(self) -> bool:
         """Admits, computes one chunk, announces. Returns whether there is more to do at once."""
+        while self._renewals:
+            self.renew(self._renewals.popleft())
         expired = self._leases.expire(time.monotonic())
         if expired:
             log.warning("leases expired", count=expired)
@@ -207,6 +208,7 @@ class PrefillEngine:
         batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._kv_pages.device)
 
         def on_layers(first: int, end: int) -> None:
+            self._renew_during_pass()
             for job, chunk in shares:
                 last = job.computed + chunk
                 blocks = job.num_blocks if last == job.num_tokens else last // PAGE_TOKENS
@@ -221,8 +223,7 @@ class PrefillEngine:
                 self._finish(job)
 
     def _announce(self, job: Job, first_block: int, end_block: int, first_layer: int, end_layer: int) -> None:
-        """Tells the reader that blocks [first_block, end_block) of these layers are written, if it lacks
-        any."""
+        """Tells the reader that blocks [first_block, end_block) of these layers are written."""
         first_block = max(first_block, job.reader_cached_pages)
         if first_block >= end_block:
             return
@@ -246,6 +247,22 @@ class PrefillEngine:
         job.pages = []
         job.embeddings = {}
         job.state = JobState.DONE
+
+    def _renewed(self, job: Job) -> bool:
+        """False: the lease has run out."""
+        if job.state is JobState.ENDED:
+            return True
+        if job.state is JobState.WAITING or self._leases.renew(job.lease_id):
+            job.emit(Renewed())
+            return True
+        return False
+
+    def _renew_during_pass(self) -> None:
+        """Applies renewals that came in; refusals, which take pages away, wait for the end of the pass."""
+        for _ in range(len(self._renewals)):
+            job = self._renewals.popleft()
+            if not self._renewed(job):
+                self._renewals.append(job)
 
     # -- ends ----------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         """Passes renewals and the release on. The end of the requests alone says nothing: so ends a crash."""
         async for request in requests:
             if request.WhichOneof("message") == "renew":
-                self._loop.post(lambda: self._engine.renew(job))
+                self._engine.request_renewal(job)
             elif request.WhichOneof("message") == "release":
                 self._loop.post(lambda: self._engine.release(job))
                 return

@@ -204,3 +204,43 @@ def test_a_job_that_came_just_before_the_drain_is_part_of_the_load_at_once():
     bench.submit(prompt_of(10))
     assert bench.engine.drain() == 1
     assert bench.engine.load.waiting == 1
+
+
+def test_a_renewal_that_comes_during_a_long_pass_is_applied_before_the_pass_ends():
+    bench = PrefillBench(4, lease_s=0.2)
+    reader = bench.submit(prompt_of(100))
+    heard: list[list[str]] = []
+    forward = bench.runner.forward
+
+    def slow_forward(batch, on_layers):
+        def on_slow_layers(first, end):
+            time.sleep(0.15)
+            bench.engine.request_renewal(reader.job)
+            on_layers(first, end)
+            heard.append(reader.kinds())
+
+        return forward(batch, on_slow_layers)
+
+    bench.runner.forward = slow_forward
+    bench.run()
+    assert heard[0].count("Renewed") == 1
+    assert reader.kinds().count("Renewed") == 2
+    assert reader.refusal() is None
+    assert bench.engine.load.pages.leased == 2
+
+
+def test_a_renewal_too_late_is_refused_after_the_pass_that_was_under_way():
+    bench = PrefillBench(4, chunk_tokens=64, lease_s=0.05)
+    reader = bench.submit(prompt_of(100))
+    forward = bench.runner.forward
+
+    def slow_forward(batch, on_layers):
+        time.sleep(0.1)
+        bench.engine.request_renewal(reader.job)
+        return forward(batch, on_layers)
+
+    bench.runner.forward = slow_forward
+    bench.run()
+    assert reader.refusal() == "LEASE_EXPIRED"
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.check_free()
