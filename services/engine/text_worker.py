@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import structlog
 import torch
@@ -41,7 +41,7 @@ class TextWorkerSettings(Protocol):
     @property
     def deterministic(self) -> bool: ...
     @property
-    def expected_transport(self) -> str: ...
+    def expected_transport(self) -> Literal["any", "rdma"]: ...
     @property
     def transfer_options(self) -> str: ...
     @property
@@ -97,13 +97,12 @@ async def build_text_worker(
     kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, dtype, device)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
-    expected = cast(Literal["any", "rdma"], settings.expected_transport)
     transfer = TransferThread(
         NixlAgent(name, parse_options(settings.transfer_options)),
         [kv_region(kv_pages), EmbeddingReader.region(staging)],
         name,
-        expected=expected,
-        allow_fallback=expected != "rdma",
+        expected=settings.expected_transport,
+        allow_fallback=settings.expected_transport != "rdma",
     )
     report = await asyncio.to_thread(transfer.start)
     identity = model_identity(directory, config, context_length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class TextWorkerConfig:
     deterministic: bool = field(
         default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}
     )
-    expected_transport: str = field(
+    expected_transport: Literal["any", "rdma"] = field(
         default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
     )
     transfer_options: str = field(
