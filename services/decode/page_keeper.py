@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
+from services.common.page_hash import chain_hashes
 from services.decode.request import Request
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.block_table import BlockTable
-from services.engine.kv_cache.page_hash import chain_hashes
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.media import media_spans

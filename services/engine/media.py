@@ -9,7 +9,7 @@ import torch
 
 from perigee.v1 import vision_pb2
 from services.common.errors import InvalidRequest
-from services.engine.kv_cache.page_hash import MediaSpan
+from services.common.page_hash import MediaSpan
 
 
 @dataclass(frozen=True)

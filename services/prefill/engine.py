@@ -11,9 +11,9 @@ import torch
 
 from perigee.v1 import prefill_pb2
 from services.common.errors import PerigeeError
+from services.common.page_hash import chain_hashes
 from services.engine.batch import PAGE_TOKENS, build_batch
 from services.engine.kv_cache.lease_table import LeaseTable
-from services.engine.kv_cache.page_hash import chain_hashes
 from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.kv_pages import page_crc32

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from perigee.v1 import worker_pb2 as perigee_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16perigee/v1/admin.proto\x12\nperigee.v1\x1a\x17perigee/v1/worker.proto\"\x14\n\x12ListWorkersRequest\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.perigee.v1.WorkerStatus\"~\n\x0cWorkerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12$\n\x04info\x18\x03 \x01(\x0b\x32\x16.perigee.v1.WorkerInfo\x12$\n\x04load\x18\x04 \x01(\x0b\x32\x16.perigee.v1.LoadReport\"\x13\n\x11\x46lushCacheRequest\"7\n\x12\x46lushCacheResponse\x12\r\n\x05pages\x18\x01 \x01(\x04\x12\x12\n\nembeddings\x18\x02 \x01(\x04\"%\n\x12\x44rainWorkerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"*\n\x13\x44rainWorkerResponse\x12\x13\n\x0boutstanding\x18\x01 \x01(\r2\xfb\x01\n\x0c\x41\x64minService\x12N\n\x0bListWorkers\x12\x1e.perigee.v1.ListWorkersRequest\x1a\x1f.perigee.v1.ListWorkersResponse\x12K\n\nFlushCache\x12\x1d.perigee.v1.FlushCacheRequest\x1a\x1e.perigee.v1.FlushCacheResponse\x12N\n\x0b\x44rainWorker\x12\x1e.perigee.v1.DrainWorkerRequest\x1a\x1f.perigee.v1.DrainWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16perigee/v1/admin.proto\x12\nperigee.v1\x1a\x17perigee/v1/worker.proto\"\x14\n\x12ListWorkersRequest\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.perigee.v1.WorkerStatus\"\x92\x01\n\x0cWorkerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12$\n\x04info\x18\x03 \x01(\x0b\x32\x16.perigee.v1.WorkerInfo\x12$\n\x04load\x18\x04 \x01(\x0b\x32\x16.perigee.v1.LoadReport\x12\x12\n\ndiscovered\x18\x05 \x01(\x08\"\x13\n\x11\x46lushCacheRequest\"7\n\x12\x46lushCacheResponse\x12\r\n\x05pages\x18\x01 \x01(\x04\x12\x12\n\nembeddings\x18\x02 \x01(\x04\"%\n\x12\x44rainWorkerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"*\n\x13\x44rainWorkerResponse\x12\x13\n\x0boutstanding\x18\x01 \x01(\r\"D\n\x13\x43heckWorkersRequest\x12\x0e\n\x06reader\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06rounds\x18\x03 \x01(\r2\xd0\x02\n\x0c\x41\x64minService\x12N\n\x0bListWorkers\x12\x1e.perigee.v1.ListWorkersRequest\x1a\x1f.perigee.v1.ListWorkersResponse\x12K\n\nFlushCache\x12\x1d.perigee.v1.FlushCacheRequest\x1a\x1e.perigee.v1.FlushCacheResponse\x12N\n\x0b\x44rainWorker\x12\x1e.perigee.v1.DrainWorkerRequest\x1a\x1f.perigee.v1.DrainWorkerResponse\x12S\n\rCheckTransfer\x12\x1f.perigee.v1.CheckWorkersRequest\x1a!.perigee.v1.CheckTransferResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTWORKERSREQUEST']._serialized_end=83
   _globals['_LISTWORKERSRESPONSE']._serialized_start=85
   _globals['_LISTWORKERSRESPONSE']._serialized_end=149
-  _globals['_WORKERSTATUS']._serialized_start=151
-  _globals['_WORKERSTATUS']._serialized_end=277
-  _globals['_FLUSHCACHEREQUEST']._serialized_start=279
-  _globals['_FLUSHCACHEREQUEST']._serialized_end=298
-  _globals['_FLUSHCACHERESPONSE']._serialized_start=300
-  _globals['_FLUSHCACHERESPONSE']._serialized_end=355
-  _globals['_DRAINWORKERREQUEST']._serialized_start=357
-  _globals['_DRAINWORKERREQUEST']._serialized_end=394
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=396
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=438
-  _globals['_ADMINSERVICE']._serialized_start=441
-  _globals['_ADMINSERVICE']._serialized_end=692
+  _globals['_WORKERSTATUS']._serialized_start=152
+  _globals['_WORKERSTATUS']._serialized_end=298
+  _globals['_FLUSHCACHEREQUEST']._serialized_start=300
+  _globals['_FLUSHCACHEREQUEST']._serialized_end=319
+  _globals['_FLUSHCACHERESPONSE']._serialized_start=321
+  _globals['_FLUSHCACHERESPONSE']._serialized_end=376
+  _globals['_DRAINWORKERREQUEST']._serialized_start=378
+  _globals['_DRAINWORKERREQUEST']._serialized_end=415
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=417
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=459
+  _globals['_CHECKWORKERSREQUEST']._serialized_start=461
+  _globals['_CHECKWORKERSREQUEST']._serialized_end=529
+  _globals['_ADMINSERVICE']._serialized_start=532
+  _globals['_ADMINSERVICE']._serialized_end=868
 # @@protoc_insertion_point(module_scope)

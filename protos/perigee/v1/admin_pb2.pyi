@@ -70,17 +70,20 @@ class WorkerStatus(_message.Message):
     REACHABLE_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    DISCOVERED_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """Configured address, host:port."""
+    """host:port, as discovery found it."""
     reachable: _builtins.bool
     """False: unreachable; then only address and role are set."""
+    discovered: _builtins.bool
+    """False: discovery does not find it any more; it finishes what it has and gets nothing new."""
     @_builtins.property
     def info(self) -> _worker_pb2.WorkerInfo:
         """What it said of itself."""
 
     @_builtins.property
     def load(self) -> _worker_pb2.LoadReport:
-        """Its last load report."""
+        """Its last load report, without cache changes."""
 
     def __init__(
         self,
@@ -89,10 +92,11 @@ class WorkerStatus(_message.Message):
         reachable: _builtins.bool = ...,
         info: _worker_pb2.WorkerInfo | None = ...,
         load: _worker_pb2.LoadReport | None = ...,
+        discovered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "info", b"info", "load", b"load", "reachable", b"reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "discovered", b"discovered", "info", b"info", "load", b"load", "reachable", b"reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,3 +188,33 @@ class DrainWorkerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainWorkerResponse: _TypeAlias = DrainWorkerResponse  # noqa: Y015
+
+@_typing.final
+class CheckWorkersRequest(_message.Message):
+    """Who reads whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    reader: _builtins.str
+    """The reader, as ListWorkers shows it."""
+    owner: _builtins.str
+    """The owner of the memory, as ListWorkers shows it."""
+    rounds: _builtins.int
+    """As in CheckTransferRequest."""
+    def __init__(
+        self,
+        *,
+        reader: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        rounds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "reader", b"reader", "rounds", b"rounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckWorkersRequest: _TypeAlias = CheckWorkersRequest  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from perigee.v1 import admin_pb2 as perigee_dot_v1_dot_admin__pb2
+from perigee.v1 import worker_pb2 as perigee_dot_v1_dot_worker__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -50,6 +51,11 @@ class AdminServiceStub:
                 request_serializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerResponse.FromString,
                 _registered_method=True)
+        self.CheckTransfer = channel.unary_unary(
+                '/perigee.v1.AdminService/CheckTransfer',
+                request_serializer=perigee_dot_v1_dot_admin__pb2.CheckWorkersRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -79,6 +85,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckTransfer(self, request, context):
+        """Has one worker read another's test buffer. Harmless beside traffic. Idempotent. NOT_FOUND for an unknown
+        address; else as WorkerService.CheckTransfer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +110,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DrainWorker,
                     request_deserializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerResponse.SerializeToString,
+            ),
+            'CheckTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckTransfer,
+                    request_deserializer=perigee_dot_v1_dot_admin__pb2.CheckWorkersRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +199,33 @@ class AdminService:
             '/perigee.v1.AdminService/DrainWorker',
             perigee_dot_v1_dot_admin__pb2.DrainWorkerRequest.SerializeToString,
             perigee_dot_v1_dot_admin__pb2.DrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.AdminService/CheckTransfer',
+            perigee_dot_v1_dot_admin__pb2.CheckWorkersRequest.SerializeToString,
+            perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,8 @@ class Submit(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     PREFILL_ADDRESSES_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    FIRST_CHOICE_FIELD_NUMBER: _builtins.int
+    OWN_ADDRESS_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique in the session. Never 0."""
     request_id: _builtins.str
@@ -75,13 +77,23 @@ class Submit(_message.Message):
     """Prefix-cache isolation. Empty: the common cache."""
     timeout_ms: _builtins.int
     """Milliseconds from now after which the request is cancelled. 0: the worker's default."""
+    first_choice: _builtins.int
+    """Index of the first choice, 0..15: a choice resumed elsewhere keeps its place in the sampling key. Deltas count
+    choices from here.
+    """
+    own_address: _builtins.str
+    """This worker's address as the gateway knows it: from there prefill reads cached pages that only this worker
+    has. Empty: prefill computes them again.
+    """
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The rendered prompt, media pads expanded. At least one."""
 
     @_builtins.property
     def output_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Tokens already generated elsewhere, to go on from; only with n = 1. Empty: a fresh request."""
+        """Tokens already generated elsewhere, to go on from; only with n = 1. Empty: a fresh request. They count as
+        output: for penalties, limits and the positions of random draws.
+        """
 
     @_builtins.property
     def sampling(self) -> _sampling_pb2.SamplingParams:
@@ -107,10 +119,12 @@ class Submit(_message.Message):
         cache_salt: _builtins.str = ...,
         prefill_addresses: _abc.Iterable[_builtins.str] | None = ...,
         timeout_ms: _builtins.int = ...,
+        first_choice: _builtins.int = ...,
+        own_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "prefill_addresses", b"prefill_addresses", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -259,7 +273,7 @@ class RequestStats(_message.Message):
     TRANSFER_TAIL_SECONDS_FIELD_NUMBER: _builtins.int
     PREFILL_ADDRESS_FIELD_NUMBER: _builtins.int
     cached_tokens: _builtins.int
-    """Prompt tokens whose pages were in this worker's cache."""
+    """Prompt tokens whose pages were in this worker's cache and that nobody computed again."""
     prefill_cached_tokens: _builtins.int
     """Prompt tokens found in the prefill worker's cache beyond those."""
     transfer_bytes: _builtins.int

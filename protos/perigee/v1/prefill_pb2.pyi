@@ -111,6 +111,7 @@ class PrefillStart(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     READER_CACHED_PAGES_FIELD_NUMBER: _builtins.int
     LEASE_KEY_FIELD_NUMBER: _builtins.int
+    SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """For logs and traces; up to 64 characters."""
     reader_incarnation: _builtins.str
@@ -121,6 +122,8 @@ class PrefillStart(_message.Message):
     """Leading whole pages the reader already has: they are neither leased nor announced. 0: none."""
     lease_key: _builtins.int
     """Chosen by the reader, unique in its incarnation; what it calls the lease when it says settled. Never 0."""
+    source_address: _builtins.str
+    """Where the reader lends its own cached pages (its PageService), for those this worker lacks. Empty: nowhere."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens whose KV is wanted: the prompt without its last token. At least one."""
@@ -139,10 +142,11 @@ class PrefillStart(_message.Message):
         cache_salt: _builtins.str = ...,
         reader_cached_pages: _builtins.int = ...,
         lease_key: _builtins.int = ...,
+        source_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,22 +285,26 @@ class PrefillDone(_message.Message):
     COMPUTED_TOKENS_FIELD_NUMBER: _builtins.int
     QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
     COMPUTE_SECONDS_FIELD_NUMBER: _builtins.int
+    SOURCE_TOKENS_FIELD_NUMBER: _builtins.int
     computed_tokens: _builtins.int
-    """Tokens computed here (not found in the cache)."""
+    """Tokens computed here: neither found in the cache nor read from `source_address`."""
     queue_seconds: _builtins.float
     """Seconds from admission to the first chunk."""
     compute_seconds: _builtins.float
     """Seconds from the first chunk to the last page."""
+    source_tokens: _builtins.int
+    """Tokens whose pages were read from `source_address`."""
     def __init__(
         self,
         *,
         computed_tokens: _builtins.int = ...,
         queue_seconds: _builtins.float = ...,
         compute_seconds: _builtins.float = ...,
+        source_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_seconds", b"compute_seconds", "computed_tokens", b"computed_tokens", "queue_seconds", b"queue_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_seconds", b"compute_seconds", "computed_tokens", b"computed_tokens", "queue_seconds", b"queue_seconds", "source_tokens", b"source_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

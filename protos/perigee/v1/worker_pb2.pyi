@@ -286,15 +286,23 @@ class LoadReport(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    QUEUED_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     """Requests being computed."""
     waiting: _builtins.int
     """Requests queued."""
     draining: _builtins.bool
     """True: admits nothing."""
+    queued_tokens: _builtins.int
+    """Prompt tokens of running and waiting requests that are still to be computed here. 0: none, or a vision worker."""
     @_builtins.property
     def pages(self) -> Global___PageCounts:
         """KV pages (or embedding pages, on vision) by state; they sum to the pool."""
+
+    @_builtins.property
+    def cache(self) -> Global___CacheChanges:
+        """What the cache lost and gained since the stream's last report. Absent: nothing changed."""
 
     def __init__(
         self,
@@ -303,14 +311,52 @@ class LoadReport(_message.Message):
         waiting: _builtins.int = ...,
         pages: Global___PageCounts | None = ...,
         draining: _builtins.bool = ...,
+        queued_tokens: _builtins.int = ...,
+        cache: Global___CacheChanges | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["pages", b"pages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "pages", b"pages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "pages", b"pages", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "draining", b"draining", "pages", b"pages", "queued_tokens", b"queued_tokens", "running", b"running", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoadReport: _TypeAlias = LoadReport  # noqa: Y015
+
+@_typing.final
+class CacheChanges(_message.Message):
+    """Changes of a prefix cache (on vision: of the embedding pool), each entry named by the first 8 bytes of its hash
+    as a little-endian number. Names route requests; they never prove what a page holds.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESET_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    reset: _builtins.bool
+    """True: forget what was reported before; `added` is all there is. Always so on a stream's first report."""
+    @_builtins.property
+    def added(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Can be found now."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Cannot be found any more."""
+
+    def __init__(
+        self,
+        *,
+        reset: _builtins.bool = ...,
+        added: _abc.Iterable[_builtins.int] | None = ...,
+        removed: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "removed", b"removed", "reset", b"reset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheChanges: _TypeAlias = CacheChanges  # noqa: Y015
 
 @_typing.final
 class PageCounts(_message.Message):
@@ -633,3 +679,69 @@ class DrainResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
+
+@_typing.final
+class CheckTransferRequest(_message.Message):
+    """Whose test buffer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ROUNDS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The owner, host:port as the reader can reach it."""
+    rounds: _builtins.int
+    """How often the buffer of 1 MiB is read, 1..4096. 0: 64."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        rounds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "rounds", b"rounds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckTransferRequest: _TypeAlias = CheckTransferRequest  # noqa: Y015
+
+@_typing.final
+class CheckTransferResponse(_message.Message):
+    """How it went; the pair is connected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    CRC32_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    incarnation: _builtins.str
+    """The owner's incarnation."""
+    bytes: _builtins.int
+    """Bytes read over all rounds."""
+    crc32: _builtins.int
+    """CRC-32 of the buffer as its owner announced it; every round's bytes had it."""
+    seconds: _builtins.float
+    """Seconds from the first round's start to the last one's end, checksums included."""
+    @_builtins.property
+    def transport(self) -> Global___TransportReport:
+        """The path, and the best speed of the rounds."""
+
+    def __init__(
+        self,
+        *,
+        incarnation: _builtins.str = ...,
+        transport: Global___TransportReport | None = ...,
+        bytes: _builtins.int = ...,
+        crc32: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transport", b"transport"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "crc32", b"crc32", "incarnation", b"incarnation", "seconds", b"seconds", "transport", b"transport"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckTransferResponse: _TypeAlias = CheckTransferResponse  # noqa: Y015

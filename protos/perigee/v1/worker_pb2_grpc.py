@@ -60,6 +60,11 @@ class WorkerServiceStub:
                 request_serializer=perigee_dot_v1_dot_worker__pb2.DrainRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_worker__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.CheckTransfer = channel.unary_unary(
+                '/perigee.v1.WorkerService/CheckTransfer',
+                request_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -104,6 +109,15 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckTransfer(self, request, context):
+        """Reads another worker's test buffer and says how that went. Harmless beside traffic. Idempotent.
+        UNIMPLEMENTED: this worker reads nobody (vision). UNAVAILABLE: the owner cannot be reached or read.
+        FAILED_PRECONDITION: its model or layout differs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +145,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=perigee_dot_v1_dot_worker__pb2.DrainRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_worker__pb2.DrainResponse.SerializeToString,
+            ),
+            'CheckTransfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckTransfer,
+                    request_deserializer=perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +288,33 @@ class WorkerService:
             '/perigee.v1.WorkerService/Drain',
             perigee_dot_v1_dot_worker__pb2.DrainRequest.SerializeToString,
             perigee_dot_v1_dot_worker__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckTransfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.WorkerService/CheckTransfer',
+            perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.SerializeToString,
+            perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

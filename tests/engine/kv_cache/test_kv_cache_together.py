@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from services.common.errors import Cancelled, InternalError, PagesExhausted
+from services.common.page_hash import chain_hashes
 from services.engine.kv_cache.block_table import BlockTable
 from services.engine.kv_cache.lease_table import Lease, LeaseTable
-from services.engine.kv_cache.page_hash import chain_hashes
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache
 

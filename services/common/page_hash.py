@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import numpy as np
-
 from services.common.errors import InternalError
 
 _HASH_BYTES = 16
+_ID_BYTES = 4
+_NAME_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -52,19 +55,39 @@ def chain_hashes(
     end = len(token_ids) // page_tokens * page_tokens
     if first > end:
         raise InternalError(f"{len(hashes)} page hashes are known of a sequence of {len(token_ids)} tokens")
-    ids = np.asarray(token_ids[first:end], dtype="<u4")
+    ids = _little_endian(token_ids[first:end])
     for span in spans:
-        ids[max(span.offset - first, 0) : max(span.end - first, 0)] = 0
+        _blank(ids, span.offset - first, span.end - first)
     next_span = 0
     for start in range(first, end, page_tokens):
         while next_span < len(spans) and spans[next_span].end <= start:
             next_span += 1
         digest = blake2b(parent, digest_size=_HASH_BYTES)
-        digest.update(ids[start - first : start - first + page_tokens].tobytes())
+        digest.update(ids[_ID_BYTES * (start - first) : _ID_BYTES * (start - first + page_tokens)])
         digest.update(_media_records(spans[next_span:], start, start + page_tokens))
         parent = digest.digest()
         hashes.append(parent)
     return hashes
+
+
+def short_name(full_hash: bytes) -> int:
+    """The first 8 bytes of a page's or medium's hash as a number, by which load reports call it."""
+    return int.from_bytes(full_hash[:_NAME_BYTES], "little")
+
+
+def _little_endian(token_ids: Sequence[int]) -> bytearray:
+    """4 bytes an id."""
+    ids = array("I", token_ids)
+    if sys.byteorder == "big":
+        ids.byteswap()
+    return bytearray(ids.tobytes())
+
+
+def _blank(ids: bytearray, start: int, end: int) -> None:
+    """Zeroes the ids at [start, end), as far as they are there."""
+    first, last = max(start, 0) * _ID_BYTES, min(max(end, 0) * _ID_BYTES, len(ids))
+    if first < last:
+        ids[first:last] = bytes(last - first)
 
 
 def _ordered(media: Sequence[MediaSpan], num_tokens: int) -> list[MediaSpan]:
@@ -85,5 +108,5 @@ def _media_records(spans: Sequence[MediaSpan], start: int, end: int) -> bytes:
             break
         first, last = max(span.offset, start), min(span.end, end)
         numbers = (first - start, last - first, first - span.offset, len(span.content_hash))
-        records += np.asarray(numbers, dtype="<u4").tobytes() + span.content_hash
+        records += struct.pack("<4I", *numbers) + span.content_hash
     return bytes(records)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import InternalError
-from services.engine.kv_cache.page_hash import MediaSpan, chain_hashes
+from services.common.page_hash import MediaSpan, chain_hashes
 
 CAT, DOG = b"c" * 32, b"d" * 32
 
