@@ -42,13 +42,15 @@ class DecodeLoad:
     running: int
     waiting: int
     pages: PageCounts
+    queued_tokens: int
     preemptions: int
     transfer_bytes: int
     integrity_failures: int
 
 
 class DecodeEngine:
-    """Owns pages, prefix cache and the model of a decode worker. Engine thread only, but for `load`."""
+    """Owns pages, prefix cache and the model of a decode worker. Engine thread only, but for
+    `load` and `journal`."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class DecodeEngine:
         self._integrity_failures = 0
         self._checked_idle = False
         self._draining = False
+        self.journal = self._keeper.journal
         self.load = self._measure()
 
     # -- messages ------------------------------------------------------------------------------------------
@@ -87,10 +90,9 @@ class DecodeEngine:
                 request, Overloaded(f"{self._prompts.waiting} requests are waiting on the decode worker")
             )
         elif request.output_ids and len(request.output_ids) >= request.max_tokens:
-            self._news.tell(request, 0, None, sampling_pb2.FINISH_REASON_LENGTH)
+            self._news.tell(request, request.choices.start, None, sampling_pb2.FINISH_REASON_LENGTH)
         else:
-            choices = range(request.num_choices)
-            self._prompts.append(request, [self._sequence(request, choice) for choice in choices])
+            self._prompts.append(request, [self._sequence(request, choice) for choice in request.choices])
         self._publish()
 
     def cancel(self, session: Session, handle: int) -> None:
@@ -275,6 +277,7 @@ class DecodeEngine:
             running=len(self._running) + self._prompts.active,
             waiting=self._prompts.waiting,
             pages=self._keeper.counts(),
+            queued_tokens=self._prompts.queued_tokens,
             preemptions=self._preemptions,
             transfer_bytes=self._transfer_bytes,
             integrity_failures=self._integrity_failures,

@@ -20,7 +20,7 @@ class Newsroom:
 
     def joined(self, request: Request) -> bool:
         """A request came; all its choices are unfinished. False: its handle is another live request's."""
-        request.unfinished = set(range(request.num_choices))
+        request.unfinished = set(request.choices)
         self._sessions.add(request.session)
         return request.session.requests.setdefault(request.handle, request) is request
 

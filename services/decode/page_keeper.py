@@ -22,6 +22,7 @@ class PageKeeper:
         self._kv_pages = kv_pages
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
+        self.journal = self._cache.journal
 
     def new_table(self) -> BlockTable:
         """An empty table."""

@@ -48,6 +48,12 @@ class PromptQueue:
         """Prompts with pages."""
         return len(self._active)
 
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of admitted prompts that this worker is to compute itself."""
+        here = (PromptState.EXTENDING, PromptState.NEEDS_MEDIA)
+        return sum(prompt.num_tokens - prompt.computed for prompt in self._active if prompt.state in here)
+
     def append(self, request: Request, sequences: list[Sequence]) -> None:
         """Queues the prompt of a fresh request."""
         self._waiting.append(self._prompt(request, sequences))

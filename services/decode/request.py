@@ -44,7 +44,7 @@ class RequestStats:
 
 @dataclass(eq=False)
 class Request:
-    """As submitted. `emit` takes all deltas of one engine step; it is called on the engine thread."""
+    """As submitted. `choices`: indices, as they take part in the sampling key."""
 
     session: Session
     handle: int
@@ -53,7 +53,7 @@ class Request:
     output_ids: list[int]
     spec: SamplingSpec
     seed: int
-    num_choices: int
+    choices: range
     max_tokens: int
     media: tuple[Medium, ...]
     cache_salt: str

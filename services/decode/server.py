@@ -14,7 +14,7 @@ from services.common.rpc.status import code_of
 from services.decode import request as domain
 from services.decode.engine import DecodeEngine
 from services.decode.request import Delta, Request
-from services.decode.sampling import sampling_spec
+from services.decode.sampling import MAX_CHOICES, sampling_spec
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
 from services.engine.sampler import SampledToken
@@ -100,8 +100,13 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             raise InvalidRequest("prompt_token_ids is empty", "prompt_token_ids")
         if max(max(prompt), max(outputs, default=0)) >= self._vocab_size:
             raise InvalidRequest(f"a token id is not below {self._vocab_size}", "prompt_token_ids")
-        choices = sampling.n or 1
-        if choices > 1 and outputs:
+        choices = _choices(submit)
+        if submit.first_choice and choices.stop > MAX_CHOICES:
+            raise InvalidRequest(
+                f"choices {choices.start} to {choices.stop - 1} were asked for; {MAX_CHOICES - 1} is the last one",
+                "first_choice",
+            )
+        if len(choices) > 1 and outputs:
             raise InvalidRequest("output_token_ids can be given for one choice only", "output_token_ids")
         left = self._context_length - len(prompt)
         if left < 1:
@@ -118,7 +123,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             output_ids=outputs,
             spec=sampling_spec(sampling, self._vocab_size),
             seed=sampling.seed,
-            num_choices=choices,
+            choices=choices,
             max_tokens=min(left, sampling.max_tokens) if sampling.HasField("max_tokens") else left,
             media=media_from_proto(submit.media, len(prompt)),
             cache_salt=submit.cache_salt,
@@ -130,8 +135,14 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
 def _refusal(submit: decode_pb2.Submit, error: PerigeeError) -> list[Delta]:
     """An error finish for every choice of a submit that never became a request."""
     finish = sampling_pb2.FINISH_REASON_ERROR
-    choices = range(min(submit.sampling.n or 1, 16))
-    return [Delta(submit.handle, choice, (), finish, error if choice == 0 else None) for choice in choices]
+    first, *others = _choices(submit)[:MAX_CHOICES]
+    refusal = Delta(submit.handle, first, (), finish, error)
+    return [refusal, *(Delta(submit.handle, choice, (), finish) for choice in others)]
+
+
+def _choices(submit: decode_pb2.Submit) -> range:
+    """The indices asked for."""
+    return range(submit.first_choice, submit.first_choice + (submit.sampling.n or 1))
 
 
 def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:

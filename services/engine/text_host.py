@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from perigee.v1 import worker_pb2
+from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.loop import EngineLoop
 from services.engine.text_worker import TextWorker
@@ -21,14 +22,18 @@ class TextLoad(Protocol):
     @property
     def pages(self) -> PageCounts: ...
     @property
+    def queued_tokens(self) -> int: ...
+    @property
     def integrity_failures(self) -> int: ...
 
 
 class TextEngine(Protocol):
-    """What prefill and decode engines have in common. Engine thread only, but for `load`."""
+    """What prefill and decode engines have in common. Engine thread only, but for `load` and `journal`."""
 
     @property
     def load(self) -> TextLoad: ...
+    @property
+    def journal(self) -> CacheJournal: ...
 
     def flush(self) -> int:
         """Drops cached pages nobody holds; returns how many."""
@@ -60,7 +65,11 @@ class TextHost:
             waiting=load.waiting,
             pages=worker_pb2.PageCounts(**vars(load.pages)),
             draining=self._draining,
+            queued_tokens=load.queued_tokens,
         )
+
+    def journal(self) -> CacheJournal:
+        return self.engine.journal
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
         """No lease of ours can be meant."""

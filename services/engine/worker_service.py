@@ -12,6 +12,7 @@ import structlog
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest
 from services.engine.compatibility import explain_mismatch
+from services.engine.kv_cache.cache_journal import CacheJournal, Changes
 
 if TYPE_CHECKING:
     from services.common.rpc.interceptors import Context
@@ -31,7 +32,10 @@ class WorkerHost(Protocol):
         """How to read its memory; constant."""
 
     def load(self) -> worker_pb2.LoadReport:
-        """Its load now."""
+        """Its load now, without cache changes."""
+
+    def journal(self) -> CacheJournal:
+        """What its cache holds."""
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
         """The reader will not touch the pages of these leases any more."""
@@ -70,11 +74,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         if not 50 <= interval_ms <= 60_000:
             raise InvalidRequest(f"interval_ms is {interval_ms}; it must be 50 to 60000", "interval_ms")
         last: worker_pb2.LoadReport | None = None
+        cursor: int | None = None
         silent_s = 0.0
         while True:
             report = self._host.load()
-            if report != last or silent_s * 1000 >= interval_ms:
-                yield report
+            changes, cursor = self._host.journal().since(cursor)
+            if changes or report != last or silent_s * 1000 >= interval_ms:
+                yield _with_changes(report, changes)
                 last, silent_s = report, 0.0
             await asyncio.sleep(_LOAD_POLL_S)
             silent_s += _LOAD_POLL_S
@@ -110,3 +116,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
     async def Drain(self, request: worker_pb2.DrainRequest, context: Context) -> worker_pb2.DrainResponse:
         return await self._host.drain()
+
+
+def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:
+    """A report of its own that also tells what the cache lost and gained."""
+    full = worker_pb2.LoadReport()
+    full.CopyFrom(report)
+    if changes:
+        cache = worker_pb2.CacheChanges(reset=changes.reset, added=changes.added, removed=changes.removed)
+        full.cache.CopyFrom(cache)
+    return full

@@ -32,7 +32,7 @@ _FAILED = prefill_pb2.PREFILL_REFUSAL_FAILED
 
 class PrefillEngine:
     """Owns pages, prefix cache, leases and the model of a prefill worker. Engine thread only, but for
-    `load`."""
+    `load` and `journal`."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class PrefillEngine:
         self._integrity_failures = 0
         self._checked_idle = False
         self._draining = False
+        self.journal = self._cache.journal
         self.load = self._measure()
 
     # -- messages ------------------------------------------------------------------------------------------
@@ -294,6 +295,11 @@ class PrefillEngine:
         self._checked_idle = idle
 
     def _measure(self) -> PrefillLoad:
+        jobs = (*self._active, *self._waiting)
         return PrefillLoad(
-            len(self._active), len(self._waiting), self._pool.counts(), self._integrity_failures
+            running=len(self._active),
+            waiting=len(self._waiting),
+            pages=self._pool.counts(),
+            queued_tokens=sum(job.num_tokens - job.computed for job in jobs),
+            integrity_failures=self._integrity_failures,
         )

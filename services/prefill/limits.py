@@ -24,6 +24,7 @@ class PrefillLoad:
     running: int
     waiting: int
     pages: PageCounts
+    queued_tokens: int
     integrity_failures: int
 
     @property

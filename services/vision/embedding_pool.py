@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidRequest, NotFound
+from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.lease_table import Lease, LeaseTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool, PageState
 from services.engine.kv_transfer.region import Region, RegionKind
@@ -71,6 +72,7 @@ class EmbeddingPool:
         self._pages.attach_cache(self._evicted)
         self._pages.add_audit(self._findings)
         self.leases = LeaseTable(self._pages, lease_s, clock)
+        self.journal = CacheJournal()
         self._by_hash: dict[bytes, Embedding] = {}
         self._by_page: dict[int, Embedding] = {}
         # One hold for all, so the order of insertion is the order of the deadlines.
@@ -123,6 +125,7 @@ class EmbeddingPool:
         """Makes reserved pages, written by now, findable and held."""
         embedding = Embedding(content_hash, grid, num_tokens, tuple(pages))
         self._by_hash[content_hash] = embedding
+        self.journal.added(content_hash)
         for page in pages:
             self._pages.mark_hashed(page)
             self._by_page[page] = embedding
@@ -184,6 +187,7 @@ class EmbeddingPool:
         embedding = self._by_page.pop(page)
         if self._by_hash.get(embedding.content_hash) is embedding:
             del self._by_hash[embedding.content_hash]
+            self.journal.removed(embedding.content_hash)
 
     def _findings(self) -> list[str]:
         findings = [

@@ -6,6 +6,7 @@ import structlog
 
 from perigee.v1 import worker_pb2
 from services.common.errors import InternalError
+from services.engine.kv_cache.cache_journal import CacheJournal
 from services.vision.embedding_pool import EmbeddingPool
 from services.vision.encoder import ImageEncoder
 from services.vision.lending import Lending
@@ -50,6 +51,9 @@ class VisionHost:
             pages=worker_pb2.PageCounts(**vars(self._pool.counts())),
             draining=self._encoder.draining,
         )
+
+    def journal(self) -> CacheJournal:
+        return self._pool.journal
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
         self._lending.settled(reader, lease_keys)

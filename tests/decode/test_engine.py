@@ -99,6 +99,20 @@ def test_a_resumed_choice_goes_on_where_it_stopped():
     assert heard.finish() == "LENGTH"
 
 
+def test_a_choice_resumed_alone_keeps_its_index_and_place_in_the_sampling_key():
+    bench = Bench(4)
+    whole = greedy(prompt_of(10), 8)
+    request = bench.request(prompt_of(10), 8, outputs=whole[:5], first_choice=3)
+    bench.engine.submit(request)
+    while not bench.engine._running:
+        bench.engine.step()
+    assert [sequence.sampling.choice for sequence in bench.engine._running] == [3]
+    bench.run()
+    heard = bench.heard[request.handle]
+    assert heard.tokens == {3: whole[5:]}
+    assert heard.finish(3) == "LENGTH"
+
+
 @pytest.mark.parametrize("max_tokens", [0, 69, 70])
 def test_a_resumed_choice_that_was_at_its_end_ends_without_another_token(max_tokens):
     bench = Bench(4)

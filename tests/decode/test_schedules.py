@@ -117,7 +117,7 @@ def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_co
     schedule.wind_down()
     for told in schedule.requests:
         heard = schedule.bench.heard[told.request.handle]
-        for choice in range(told.request.num_choices):
+        for choice in told.request.choices:
             finish = heard.finish(choice)
             tokens = heard.tokens[choice]
             assert tokens == told.expected[: len(tokens)]

@@ -18,7 +18,9 @@ from services.engine.text_server import check_chunk_tokens
 class StrawEngine:
     """A load that never changes."""
 
-    load = SimpleNamespace(running=2, waiting=3, pages=PageCounts(1, 2, 3, 4, 5), integrity_failures=0)
+    load = SimpleNamespace(
+        running=2, waiting=3, pages=PageCounts(1, 2, 3, 4, 5), queued_tokens=6, integrity_failures=0
+    )
 
     def flush(self) -> int:
         return 6
@@ -34,7 +36,7 @@ async def test_the_engines_load_is_reported_and_draining_shows_in_it():
     host = TextHost(cast(Any, worker), cast(Any, engine), loop)
     loop.start()
     report = host.load()
-    assert (report.running, report.waiting, report.draining) == (2, 3, False)
+    assert (report.running, report.waiting, report.queued_tokens, report.draining) == (2, 3, 6, False)
     assert report.pages == worker_pb2.PageCounts(free=1, used=2, cached=3, leased=4, quarantined=5)
     assert (await host.flush()).pages == 6
     assert (await host.drain()).outstanding == 7

@@ -118,3 +118,18 @@ async def test_another_model_is_refused_in_words_before_anything_is_offered(owne
     assert "owner-1 refuses reader reader-1: checkpoint" in error.message
     assert not owner.servicer.is_paired("reader-1")
     assert owner.host.heard == []
+
+
+async def test_every_watcher_hears_what_the_cache_holds_and_then_what_changes(owner, stub):
+    owner.host.cache.added(b"\x01" + bytes(15))
+    calls = [stub.WatchLoad(worker_pb2.WatchLoadRequest()) for _ in range(2)]
+    for call in calls:
+        first = (await call.read()).cache
+        assert (first.reset, list(first.added)) == (True, [1])
+    owner.host.cache.removed(b"\x01" + bytes(15))
+    owner.host.cache.added(b"\x02" + bytes(15))
+    for call in calls:
+        change = (await call.read()).cache
+        assert (change.reset, list(change.added), list(change.removed)) == (False, [2], [1])
+        assert not (await call.read()).HasField("cache")
+        call.cancel()

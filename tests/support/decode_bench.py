@@ -98,6 +98,7 @@ class Bench:
         self.handles += 1
         handle = options.pop("handle", self.handles)
         session = options.pop("session", self.session)
+        first = options.pop("first_choice", 0)
         if session is self.session:
             self.heard.setdefault(handle, Heard())
         return Request(
@@ -108,7 +109,7 @@ class Bench:
             output_ids=list(options.pop("outputs", ())),
             spec=SamplingSpec(temperature=0.0, stop_token_ids=frozenset(options.pop("stop", ()))),
             seed=1,
-            num_choices=options.pop("n", 1),
+            choices=range(first, first + options.pop("n", 1)),
             max_tokens=max_tokens,
             media=tuple(options.pop("media", ())),
             cache_salt="",

@@ -10,6 +10,7 @@ import torch
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.rpc.server import bind, build_server
 from services.engine.embedding_reader import EmbeddingReader
+from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_pages import kv_layout, kv_region
 from services.engine.kv_transfer.memory_agent import InMemoryAgent, MemoryFabric
 from services.engine.kv_transfer.offer_proto import offer_to_proto
@@ -46,6 +47,7 @@ class RecordingHost:
         )
         self._offer = offer_to_proto(transfer.offer())
         self.report = worker_pb2.LoadReport()
+        self.cache = CacheJournal()
         self.heard: list[tuple[object, ...]] = []
         self.failure: Exception | None = None
 
@@ -59,6 +61,9 @@ class RecordingHost:
         report = worker_pb2.LoadReport()
         report.CopyFrom(self.report)
         return report
+
+    def journal(self) -> CacheJournal:
+        return self.cache
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
         self.heard.append(("settled", reader, tuple(lease_keys)))

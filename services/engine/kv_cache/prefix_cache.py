@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.errors import InternalError
+from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.page_pool import PagePool
 
 
@@ -30,6 +31,7 @@ class PrefixCache:
         self._page_of: dict[bytes, int] = {}
         self._hash_of: dict[int, bytes] = {}
         self.stats = CacheStats()
+        self.journal = CacheJournal()
         pool.attach_cache(self._evicted)
         pool.add_audit(self._findings)
 
@@ -62,6 +64,7 @@ class PrefixCache:
         self._page_of[page_hash] = page
         self._hash_of[page] = page_hash
         self.stats.inserted_pages += 1
+        self.journal.added(page_hash)
         return True
 
     def clear(self) -> int:
@@ -74,6 +77,7 @@ class PrefixCache:
             raise InternalError(f"page {page} was evicted but has no hash")
         del self._page_of[page_hash]
         self.stats.evicted_pages += 1
+        self.journal.removed(page_hash)
 
     def _findings(self) -> list[str]:
         findings = [
