@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 from services.common.errors import InternalError
 
+PAGE_TOKENS = 64
 _HASH_BYTES = 16
 _ID_BYTES = 4
 _NAME_BYTES = 8
@@ -37,7 +38,7 @@ def chain_hashes(
     token_ids: Sequence[int],
     media: Sequence[MediaSpan] = (),
     salt: str = "",
-    page_tokens: int = 64,
+    page_tokens: int = PAGE_TOKENS,
     known: Sequence[bytes] = (),
 ) -> list[bytes]:
     """One 16-byte hash per whole page of `token_ids`, in order.

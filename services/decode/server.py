@@ -103,7 +103,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         choices = _choices(submit)
         if submit.first_choice and choices.stop > MAX_CHOICES:
             raise InvalidRequest(
-                f"choices {choices.start} to {choices.stop - 1} were asked for; {MAX_CHOICES - 1} is the last one",
+                f"choices up to {choices.stop - 1} were asked for; {MAX_CHOICES - 1} is the last one",
                 "first_choice",
             )
         if len(choices) > 1 and outputs:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PAGE_TOKENS = 64
+from services.common import page_hash
+
+PAGE_TOKENS = page_hash.PAGE_TOKENS
 """Tokens per KV page: part of the wire layout, equal on every worker."""
 
 

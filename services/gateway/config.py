@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.common.errors import ConfigError
+from services.gateway.workers.address import parse_pool
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -23,7 +24,8 @@ class GatewayConfig:
     http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
     vision: str = field(
-        default="127.0.0.1:50051", metadata={"help": "vision workers, host:port,…; empty: text only"}
+        default="127.0.0.1:50051",
+        metadata={"help": "vision workers, host:port,…; a name means all it resolves to; empty: text only"},
     )
     prefill: str = field(
         default="127.0.0.1:50052",
@@ -31,6 +33,9 @@ class GatewayConfig:
     )
     decode: str = field(
         default="127.0.0.1:50053", metadata={"help": "decode workers, host:port,…; at least one"}
+    )
+    discovery_seconds: float = field(
+        default=2.0, metadata={"help": "how often the names of the pools are resolved, seconds"}
     )
     served_model_name: str = field(
         default="",
@@ -53,6 +58,22 @@ class GatewayConfig:
         default=3600.0, metadata={"help": "a request's whole time, seconds"}
     )
     encode_timeout_seconds: float = field(default=60.0, metadata={"help": "one image's encoding, seconds"})
+    first_token_timeout_seconds: float = field(
+        default=600.0,
+        metadata={
+            "help": "how long a decode worker may take to the first token before another is tried, seconds"
+        },
+    )
+    token_timeout_seconds: float = field(
+        default=60.0, metadata={"help": "between two tokens before another decode worker goes on, seconds"}
+    )
+    worker_wait_seconds: float = field(
+        default=10.0,
+        metadata={"help": "how long a request that lost its worker waits for one to go on with, seconds"},
+    )
+    max_failovers: int = field(
+        default=5, metadata={"help": "how often one request may go on elsewhere after a failure"}
+    )
     grace_seconds: float = field(
         default=30.0, metadata={"help": "how long running requests may go on after SIGTERM, seconds"}
     )
@@ -61,33 +82,23 @@ class GatewayConfig:
         if not _split(self.decode):
             raise ConfigError("decode: name at least one decode worker, host:port")
         for key in ("vision", "prefill", "decode"):
-            for address in _split(getattr(self, key)):
-                host, _, port = address.rpartition(":")
-                if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                    raise ConfigError(f"{key}: {address!r} is not host:port")
+            try:
+                parse_pool(getattr(self, key))
+            except ConfigError as error:
+                raise ConfigError(f"{key}: {error.message}") from None
         for key in ("http_port", "grpc_port"):
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
             "max_concurrent_requests", "max_body_bytes", "max_images", "max_image_bytes", "max_image_pixels",
-            "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds",
+            "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
+            "first_token_timeout_seconds", "token_timeout_seconds",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")
-        if self.grace_seconds < 0:
-            raise ConfigError(f"grace_seconds: must not be negative, is {self.grace_seconds}")
-
-    @property
-    def vision_addresses(self) -> tuple[str, ...]:
-        return _split(self.vision)
-
-    @property
-    def prefill_addresses(self) -> tuple[str, ...]:
-        return _split(self.prefill)
-
-    @property
-    def decode_addresses(self) -> tuple[str, ...]:
-        return _split(self.decode)
+        for key in ("grace_seconds", "worker_wait_seconds", "max_failovers"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"{key}: must not be negative, is {getattr(self, key)}")
 
     @property
     def served_names(self) -> tuple[str, ...]:

@@ -26,13 +26,16 @@ from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.rendering import Renderer
+from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.router import Router
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.models import ModelServicer
 from services.gateway.served_model import ServedModel
-from services.gateway.workers.pool import WorkerPool
+from services.gateway.workers.address import parse_pool
+from services.gateway.workers.discovery import Discovery
+from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
 
 log = structlog.get_logger()
 
@@ -51,11 +54,13 @@ class Gateway:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
-        self._model = ServedModel.from_dir(
-            Path(config.model), config.served_names, bool(config.vision_addresses)
-        )
-        self.pool = WorkerPool(
-            config.vision_addresses, config.prefill_addresses, config.decode_addresses, open_channel
+        self._model = ServedModel.from_dir(Path(config.model), config.served_names, bool(config.vision))
+        self.pool = WorkerPool(config.vision, config.prefill, config.decode, open_channel)
+        pools = {VISION: config.vision, PREFILL: config.prefill, DECODE: config.decode}
+        self._discovery = Discovery(
+            {role: parse_pool(setting) for role, setting in pools.items()},
+            self.pool.update,
+            config.discovery_seconds,
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
@@ -75,10 +80,11 @@ class Gateway:
         """Watches the workers and opens both doors; requests before the workers are up get 503."""
         health = await add_health(self._grpc, _SERVICES)
         self.grpc_port = bind(self._grpc, self._config.host, self._config.grpc_port, "--grpc-port")
-        self.pool.start()
+        await self._discovery.first_look()
         await self._grpc.start()
         await self._http.start()
-        self._tasks.append(asyncio.create_task(self._follow_health(health)))
+        running = (self._follow_health(health), self._discovery.run(), self.pool.run())
+        self._tasks += [asyncio.create_task(work) for work in running]
         log.info(
             "gateway ready",
             http=f"{self._config.host}:{self.http_port}",
@@ -112,6 +118,12 @@ class Gateway:
             renderer=Renderer(self._model.tokenizer, limits),
             vision=VisionStage(router, config.encode_timeout_seconds),
             timeout_s=config.request_timeout_seconds,
+            failover=FailoverPolicy(
+                first_token_s=config.first_token_timeout_seconds,
+                token_s=config.token_timeout_seconds,
+                worker_wait_s=config.worker_wait_seconds,
+                max_failovers=config.max_failovers,
+            ),
         )
 
     def _build_app(self) -> Starlette:

@@ -1,55 +1,125 @@
-"""Which workers a request goes to. No field of a request takes part in the choice but its content hashes."""
+"""Which workers a request goes to. Of a request, only its length and the hashes of its content take part."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from services.common.errors import Unavailable
+from services.common.page_hash import PAGE_TOKENS, short_name
 from services.gateway.workers.link import WorkerLink
-from services.gateway.workers.pool import DecodeWorker, WorkerPool
+from services.gateway.workers.member import DecodeWorker, Worker
+from services.gateway.workers.pool import AnyWorker, RolePool, WorkerPool
+
+# What one more request on a decode worker is worth in tokens that another one has cached: it slows every step
+# a little, while an uncached token has to be moved or even computed.
+_TOKENS_PER_REQUEST = 256
+# An encoder this many images behind the least busy one passes its new images on to the next.
+_MOST_BEHIND = 4
+
+
+@dataclass(frozen=True)
+class PromptPages:
+    """What routing knows of a prompt: its length, and its whole pages by short name, in order."""
+
+    num_tokens: int
+    names: Sequence[int] = ()
+
+    @property
+    def num_pages(self) -> int:
+        """Pages it fills, the last perhaps in part."""
+        return -(-self.num_tokens // PAGE_TOKENS)
 
 
 class Router:
-    """Chooses by load and reachability; a worker that drains or cannot be reached is never chosen."""
+    """Chooses among the workers that serve: none that drains, has left or cannot be reached."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
 
-    def decode(self) -> DecodeWorker:
-        """The least loaded decode worker; raises Unavailable when none is left."""
-        serving = [worker for worker in self._pool.decode if worker.serving]
-        if not serving:
-            raise _none_left("decode", [worker.link for worker in self._pool.decode])
-        return min(serving, key=lambda worker: worker.link.pressure)
+    def require(self, *, images: bool) -> None:
+        """Raises Unavailable where a role that a request needs has nobody, before any work is spent."""
+        for pool in (self._pool.decode, self._pool.prefill, *((self._pool.vision,) if images else ())):
+            if pool.missing:
+                raise _none_left(pool)
 
-    def prefill(self) -> list[str]:
-        """Prefill addresses, least loaded first; empty only if none is configured. Raises Unavailable."""
-        serving = sorted(
-            (link for link in self._pool.prefill if link.serving), key=lambda link: link.pressure
-        )
-        if self._pool.prefill and not serving:
-            raise _none_left("prefill", self._pool.prefill)
-        if serving:
-            serving[0].note_sent()
-        return [link.address for link in serving]
+    def decode_addresses(self) -> list[str]:
+        """Of all decode workers that serve."""
+        return [worker.link.address for worker in self._pool.decode.serving]
+
+    def decode(self, prompt: PromptPages, avoid: Collection[str] = ()) -> DecodeWorker:
+        """The decode worker for a prompt: first those with room for it, then by uncached tokens and load.
+
+        Workers at addresses to `avoid` are taken only if there is no other. Raises Unavailable.
+        """
+        workers = self._pool.decode.serving
+        if not workers:
+            raise _none_left(self._pool.decode)
+
+        def rank(worker: DecodeWorker) -> tuple[bool, bool, int, int]:
+            link = worker.link
+            cached = link.cached_prefix(prompt.names)
+            uncached = prompt.num_tokens - cached * PAGE_TOKENS
+            short_of_pages = prompt.num_pages - cached > link.available_pages
+            cost = uncached + _TOKENS_PER_REQUEST * link.requests
+            return link.address in avoid, short_of_pages, cost, -link.available_pages
+
+        return min(workers, key=rank)
+
+    def prefill(self, prompt: PromptPages, reader: DecodeWorker) -> list[str]:
+        """Prefill addresses for a prompt that `reader` decodes, best first; empty if none is configured.
+
+        The best is the one that would be done first, with the tokens in its queue and those of the prompt
+        that neither it nor the reader has cached. Raises Unavailable.
+        """
+        workers = self._pool.prefill.serving
+        if self._pool.prefill.missing:
+            raise _none_left(self._pool.prefill)
+        at_reader = reader.link.cached_prefix(prompt.names)
+
+        def to_compute(worker: Worker) -> int:
+            cached = max(at_reader, worker.link.cached_prefix(prompt.names))
+            return prompt.num_tokens - cached * PAGE_TOKENS
+
+        def rank(worker: Worker) -> tuple[int, int, int]:
+            own = worker.link.cached_prefix(prompt.names)
+            return worker.link.queued_tokens + to_compute(worker), -own, worker.link.requests
+
+        ranked = sorted(workers, key=rank)
+        if ranked:
+            ranked[0].link.note_sent(to_compute(ranked[0]))
+        return [worker.link.address for worker in ranked]
 
     def vision(self, content_hash: bytes) -> list[WorkerLink]:
-        """Vision workers for an image, best first: the same image goes to the same encoder while it serves.
+        """Vision workers for an image, best first. Raises Unavailable when none is left.
 
-        Rendezvous hashing (Thaler and Ravishankar 1998): losing a worker moves only that worker's images.
-        Raises Unavailable when none is left.
+        Those that have its embedding come first, then the others by rendezvous hashing (Thaler and
+        Ravishankar 1998): a repeated image meets its encoder, and a lost worker moves only its own images.
+        Those that are far behind the others come last.
         """
-        serving = [link for link in self._pool.vision if link.serving]
-        if not serving:
-            raise _none_left("vision", self._pool.vision)
-        return sorted(serving, key=lambda link: _weight(content_hash, link.address), reverse=True)
+        links = [worker.link for worker in self._pool.vision.serving]
+        if not links:
+            raise _none_left(self._pool.vision)
+        name = short_name(content_hash)
+        least = min(link.requests for link in links)
+
+        def rank(link: WorkerLink) -> tuple[bool, bool, bytes]:
+            lacks = not link.has_cached(name)
+            behind = lacks and link.requests > least + _MOST_BEHIND
+            return lacks, behind, _weight(content_hash, link.address)
+
+        return sorted(links, key=rank)
 
 
 def _weight(content_hash: bytes, address: str) -> bytes:
     return hashlib.sha256(content_hash + address.encode()).digest()
 
 
-def _none_left(role: str, links: Sequence[WorkerLink]) -> Unavailable:
-    states = [f"{link.address} {'is draining' if link.reachable else 'is unreachable'}" for link in links]
-    return Unavailable(f"no {role} worker can serve: {', '.join(states) or 'none is configured'}")
+def _none_left(pool: RolePool[AnyWorker]) -> Unavailable:
+    states = [f"{worker.link.address} is {worker.link.state}" for worker in pool.workers]
+    if pool.configured:
+        why = ", ".join(states) or f"{pool.configured} resolves to no address"
+    else:
+        why = "none is configured"
+    return Unavailable(f"no {pool.name} worker can serve: {why}")

@@ -21,6 +21,7 @@ from perigee.v1 import (
     worker_pb2_grpc,
 )
 from services.common.kimi.media import image_grid
+from services.common.rpc.server import build_server
 
 STOP = sampling_pb2.FINISH_REASON_STOP
 LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -76,6 +77,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     refuse: decode_pb2.RequestError | None = None
     refusals: int = 1_000_000
     fail_after: int | None = None
+    deaths: int = 1_000_000
     admit: asyncio.Event = field(default_factory=asyncio.Event)
     submits: list[decode_pb2.Submit] = field(default_factory=list)
     cancels: list[int] = field(default_factory=list)
@@ -125,9 +127,11 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             )
             outbox.put_nowait(decode_pb2.SessionResponse(deltas=[error]))
             return
-        plays = [self._deltas(submit, choice) for choice in range(submit.sampling.n)]
+        first = submit.first_choice
+        plays = [self._deltas(submit, choice) for choice in range(first, first + submit.sampling.n)]
         for step in range(max(len(play) for play in plays)):
-            if self.fail_after is not None and self.sent >= self.fail_after:
+            if self.fail_after is not None and self.sent >= self.fail_after and self.deaths:
+                self.deaths -= 1
                 self.die()
                 return
             deltas = [play[step] for play in plays if step < len(play)]
@@ -137,7 +141,9 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
 
     def _deltas(self, submit: decode_pb2.Submit, choice: int) -> list[decode_pb2.SequenceDelta]:
         script = list(self.script(submit, choice))
-        tokens = script[: submit.sampling.max_tokens]
+        done = len(submit.output_token_ids)
+        assert list(submit.output_token_ids) == script[:done], "resumed with other tokens than it was given"
+        tokens = script[done : submit.sampling.max_tokens]
         stopped = bool(tokens) and tokens[-1] in submit.sampling.stop_token_ids
         size = self.tokens_per_delta
         deltas = []
@@ -148,7 +154,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
                 delta.logprobs.extend(_logprobs(token, submit.sampling.top_logprobs) for token in ids)
             deltas.append(delta)
         deltas[-1].finish_reason = STOP if stopped else LENGTH
-        if choice == 0:
+        if choice == submit.first_choice:
             deltas[0].stats.CopyFrom(decode_pb2.RequestStats(cached_tokens=self.cached_tokens))
         return deltas
 
@@ -219,7 +225,7 @@ class FakeServer:
     async def start(
         cls, worker: FakeWorker, service: FakeDecode | FakeVision | None = None, port: int = 0
     ) -> FakeServer:
-        server = grpc.aio.server(options=[("grpc.max_receive_message_length", 128 << 20)])
+        server = build_server(max_message_bytes=128 << 20)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker, server)
         if isinstance(service, FakeDecode):
             decode_pb2_grpc.add_DecodeServiceServicer_to_server(service, server)

@@ -6,11 +6,8 @@ from services.common.errors import ConfigError
 from services.gateway.config import GatewayConfig
 
 
-def test_lists_are_split_at_commas():
-    config = GatewayConfig(decode="a:1, b:2,", vision="", served_model_name="kimi, moon")
-    assert config.decode_addresses == ("a:1", "b:2")
-    assert config.vision_addresses == ()
-    assert config.served_names == ("kimi", "moon")
+def test_served_names_are_split_at_commas():
+    assert GatewayConfig(served_model_name="kimi, moon,").served_names == ("kimi", "moon")
 
 
 @pytest.mark.parametrize(
@@ -24,6 +21,11 @@ def test_lists_are_split_at_commas():
         ("max_concurrent_requests", 0),
         ("request_timeout_seconds", 0.0),
         ("grace_seconds", -1.0),
+        ("discovery_seconds", 0.0),
+        ("first_token_timeout_seconds", 0.0),
+        ("token_timeout_seconds", -1.0),
+        ("worker_wait_seconds", -1.0),
+        ("max_failovers", -1),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(setting, value):

@@ -25,12 +25,6 @@ class HealthPage:
         body = {
             "status": status,
             "missing": list(missing),
-            "workers": {link.address: _state(link.reachable, link.serving) for link in self._pool.links},
+            "workers": {link.address: link.state for link in self._pool.links},
         }
         return JSONResponse(body, status_code=200 if status == "ok" else 503)
-
-
-def _state(reachable: bool, serving: bool) -> str:
-    if serving:
-        return "serving"
-    return "draining" if reachable else "unreachable"

@@ -1,4 +1,4 @@
-"""The vision stage: every image of a prompt at once, each by content hash, once more elsewhere if need be."""
+"""The vision stage: every image of a prompt at once, each by content hash, elsewhere if a worker fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 import grpc
+import structlog
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import (
@@ -19,6 +20,10 @@ from services.common.rpc.status import from_rpc_error
 from services.gateway.pipeline.images import PromptImage
 from services.gateway.router import Router
 from services.gateway.workers.link import WorkerLink
+
+log = structlog.get_logger()
+
+_MOST_CANDIDATES = 3
 
 
 class VisionStage:
@@ -43,22 +48,27 @@ class VisionStage:
         return {key: task.result() for key, task in tasks.items()}
 
     async def _encode(self, image: PromptImage) -> vision_pb2.MediaRef:
-        candidates = self._router.vision(image.content_hash)
-        try:
-            return await self._ask(candidates[0], image)
-        except (Unavailable, Overloaded):
-            # A lone worker gets the second attempt too: it may have been restarted meanwhile.
-            return await self._ask(candidates[min(1, len(candidates) - 1)], image)
+        candidates = self._router.vision(image.content_hash)[:_MOST_CANDIDATES]
+        # The best one comes last once more: it may have been restarted meanwhile.
+        for link in candidates:
+            try:
+                return await self._ask(link, image)
+            except (Unavailable, Overloaded) as error:
+                log.warning("encoding failed", worker=link.address, detail=error.message)
+        return await self._ask(candidates[0], image)
 
     async def _ask(self, link: WorkerLink, image: PromptImage) -> vision_pb2.MediaRef:
         request = vision_pb2.EncodeRequest(image=image.data, content_hash=image.content_hash)
         link.note_sent()
+        link.calls += 1
         try:
             answer = await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(
                 request, timeout=self._timeout_s
             )
         except grpc.aio.AioRpcError as error:
             raise _named(from_rpc_error(error), link.address, image.param) from error
+        finally:
+            link.calls -= 1
         if answer.num_tokens != image.num_tokens:
             raise Incompatible(
                 f"vision worker {link.address} gives {answer.num_tokens} rows for an image of"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.common.errors import MediaLost
 from services.gateway.admission import Ticket
 from services.gateway.pipeline.answer import Answer, fold
 from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.events import ChoiceDelta, Completion
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.pipeline.token_source import TokenSource
 
 
 class Generation:
@@ -23,19 +22,17 @@ class Generation:
     def __init__(
         self,
         head: Completion,
-        stream: TokenStream,
-        resend: Callable[[], Awaitable[TokenStream]],
+        source: TokenSource,
         choices: list[ChoiceDecoder],
         prompt_tokens: int,
         ticket: Ticket,
     ) -> None:
         self.head = head
-        self._stream = stream
-        self._resend: Callable[[], Awaitable[TokenStream]] | None = resend
+        self._source = source
         self._choices = choices
         self._prompt_tokens = prompt_tokens
         self._ticket = ticket
-        self._cached_tokens = 0
+        self._cached_tokens: int | None = None
 
     @property
     def usage(self) -> sampling_pb2.Usage:
@@ -43,47 +40,36 @@ class Generation:
         return sampling_pb2.Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=sum(choice.completion_tokens for choice in self._choices),
-            cached_tokens=min(self._cached_tokens, self._prompt_tokens),
+            cached_tokens=min(self._cached_tokens or 0, self._prompt_tokens),
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
         )
 
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
-        """The deltas, in the order the worker sent them; raises what the request failed with."""
+        """The deltas, in the order the workers sent them; raises what the request failed with."""
         while not all(choice.finished for choice in self._choices):
-            delta = await self._next()
+            delta = await self._source.next()
             self._note(delta)
             choice = self._choices[delta.choice]
             if choice.finished:
                 continue
             news = choice.feed(delta)
+            if choice.finished:
+                self._source.finish(delta.choice)
             if news is not None:
                 yield news
 
     def close(self) -> None:
-        """Tells the worker to stop unless all is done. Idempotent."""
-        self._stream.close()
+        """Tells the workers to stop unless all is done. Idempotent."""
+        self._source.close()
 
     async def answer(self) -> Answer:
         """The whole answer."""
         choices = await fold(aiter(self), len(self._choices))
         return Answer(choices, self.usage)
 
-    async def _next(self) -> decode_pb2.SequenceDelta:
-        """The next delta. Embeddings lost before there was any news are encoded again, once."""
-        try:
-            delta = await self._stream.next()
-        except MediaLost:
-            if self._resend is None:
-                raise
-            resend, self._resend = self._resend, None
-            self._stream.close()
-            self._stream = await resend()
-            return await self._stream.next()
-        self._resend = None
-        return delta
-
     def _note(self, delta: decode_pb2.SequenceDelta) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice)
-        if delta.HasField("stats"):
+        # The first account counts: what a second worker found after a failure is no saving of the caller's.
+        if delta.HasField("stats") and self._cached_tokens is None:
             self._cached_tokens = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens

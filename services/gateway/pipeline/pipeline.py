@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,9 +15,11 @@ from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.limits import check_request, token_budget
+from services.gateway.pipeline.prompt_pages import prompt_pages
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.submission import Submission
+from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.router import Router
 from services.gateway.sampling import resolve
 from services.gateway.served_model import ServedModel
@@ -36,6 +37,7 @@ class Pipeline:
         renderer: Renderer,
         vision: VisionStage,
         timeout_s: float,
+        failover: FailoverPolicy,
     ) -> None:
         self._model = model
         self._pool = pool
@@ -43,6 +45,7 @@ class Pipeline:
         self._renderer = renderer
         self._vision = vision
         self._timeout_s = timeout_s
+        self._failover = failover
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest, ticket: Ticket) -> AsyncIterator[Generation]:
@@ -64,17 +67,18 @@ class Pipeline:
                 submission = Submission(
                     request_id=request_id(),
                     prompt=prompt,
+                    pages=await prompt_pages(prompt, request.cache_salt),
                     sampling=resolve(
                         request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
                     ),
                     cache_salt=request.cache_salt,
                     deadline=deadline,
                 )
-                send = functools.partial(submission.send, self._router, self._vision)
+                source = TokenSource(submission, self._router, self._vision, self._failover)
+                await source.open()
                 generation = Generation(
                     head=Completion(completion_id(), int(time.time()), name),
-                    stream=await send(),
-                    resend=send,
+                    source=source,
                     choices=self._choices(request),
                     prompt_tokens=len(prompt.token_ids),
                     ticket=ticket,

@@ -2,56 +2,107 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.rendering import Prompt
-from services.gateway.router import Router
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.router import PromptPages, Router
+from services.gateway.workers.token_stream import News, TokenStream
 
 _MOST_MS = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
+class Part:
+    """Choices of a request that one worker decodes: all of them, or one, with `outputs` to go on from."""
+
+    choices: range
+    outputs: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
 class Submission:
-    """One request, ready to be sent, and sent again if its embeddings were lost: same id, same seed.
+    """One request, ready to be sent, and sent again in parts if a worker fails: same id, same seed.
 
     `deadline`: time.monotonic() after which no worker may go on.
     """
 
     request_id: str
     prompt: Prompt
+    pages: PromptPages
     sampling: sampling_pb2.SamplingParams
     cache_salt: str
     deadline: float
 
-    async def send(self, router: Router, vision: VisionStage) -> TokenStream:
-        """Encodes and submits. The caller closes the stream.
+    async def send(
+        self,
+        parts: Sequence[Part],
+        router: Router,
+        vision: VisionStage,
+        news: asyncio.Queue[News],
+        avoid: Collection[str] = (),
+    ) -> dict[TokenStream, Part]:
+        """Encodes and submits, if possible not to the decode workers to `avoid`; what comes goes into `news`.
 
-        Raises Unavailable naming the role of which no worker can serve, and what VisionStage.encode raises.
+        The caller closes the streams. Raises Unavailable naming the role of which no worker can serve, and
+        what VisionStage.encode raises; nothing is left running then.
         """
         # Before the encoders are asked: where nobody could decode, they would work for nothing.
-        router.decode()
-        prefill = router.prefill()
-        media = await vision.encode(self.prompt.images) if self.prompt.images else {}
+        router.require(images=bool(self.prompt.images))
+        media = await self._encode(vision)
+        streams: dict[TokenStream, Part] = {}
+        try:
+            for part in parts:
+                streams[self._submit(part, media, router, news, avoid)] = part
+        except BaseException:
+            for stream in streams:
+                stream.close()
+            raise
+        return streams
+
+    def _submit(
+        self,
+        part: Part,
+        media: Sequence[vision_pb2.MediaRef],
+        router: Router,
+        news: asyncio.Queue[News],
+        avoid: Collection[str],
+    ) -> TokenStream:
+        pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)
+        worker = router.decode(pages, avoid)
         submit = decode_pb2.Submit(
             request_id=self.request_id,
             prompt_token_ids=self.prompt.token_ids,
+            output_token_ids=part.outputs,
             sampling=self.sampling,
+            first_choice=part.choices.start,
+            media=media,
             cache_salt=self.cache_salt,
-            prefill_addresses=prefill,
+            prefill_addresses=router.prefill(pages, worker),
             timeout_ms=self._timeout_ms(),
+            own_address=worker.link.address,
         )
-        for image, offset in zip(self.prompt.images, self.prompt.image_offsets, strict=True):
-            placed = submit.media.add()
-            placed.CopyFrom(media[image.content_hash])
-            placed.token_offset = offset
-        worker = router.decode()
-        stream = worker.session.submit(submit)
+        submit.sampling.n = len(part.choices)
+        stream = worker.session.submit(submit, news)
         worker.link.note_sent()
         return stream
+
+    async def _encode(self, vision: VisionStage) -> list[vision_pb2.MediaRef]:
+        """Where the embedding of each image is, with its place in the prompt."""
+        if not self.prompt.images:
+            return []
+        encoded = await vision.encode(self.prompt.images)
+        placed = []
+        for image, offset in zip(self.prompt.images, self.prompt.image_offsets, strict=True):
+            medium = vision_pb2.MediaRef()
+            medium.CopyFrom(encoded[image.content_hash])
+            medium.token_offset = offset
+            placed.append(medium)
+        return placed
 
     def _timeout_ms(self) -> int:
         return max(1, min(_MOST_MS, int((self.deadline - time.monotonic()) * 1000)))

@@ -58,8 +58,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 def _status(link: WorkerLink) -> admin_pb2.WorkerStatus:
     if link.info is None:
         # Of an unreachable worker only the configured role is known.
-        return admin_pb2.WorkerStatus(address=link.address, info=worker_pb2.WorkerInfo(role=link.role))
-    return admin_pb2.WorkerStatus(address=link.address, reachable=True, info=link.info, load=link.load)
+        unknown = worker_pb2.WorkerInfo(role=link.role)
+        return admin_pb2.WorkerStatus(address=link.address, discovered=link.discovered, info=unknown)
+    return admin_pb2.WorkerStatus(
+        address=link.address, reachable=True, discovered=link.discovered, info=link.info, load=link.load
+    )
 
 
 async def _flush(link: WorkerLink) -> worker_pb2.FlushResponse | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import structlog
@@ -24,7 +24,8 @@ _SILENCE_S = 10.0
 class WorkerLink:
     """The channel to one address, its last WorkerInfo and LoadReport. Used on the event loop only.
 
-    `up` is set while the worker's load is being heard. `run` keeps that so until cancelled.
+    `up` is set while the worker's load is being heard. `run` keeps that so until cancelled. `discovered` is
+    the pool's: while false, nothing new is sent here. `calls` counts unary calls of ours that run there.
     """
 
     def __init__(
@@ -38,11 +39,15 @@ class WorkerLink:
         self.address = address
         self.channel = channel
         self.up = asyncio.Event()
+        self.discovered = True
+        self.calls = 0
         self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
         self._interval_ms = interval_ms
         self._info: worker_pb2.WorkerInfo | None = None
         self._load: worker_pb2.LoadReport | None = None
-        self._sent_since_report = 0
+        self._cached: set[int] = set()
+        self._requests_sent = 0
+        self._tokens_sent = 0
         self._complained = False
 
     @property
@@ -61,23 +66,45 @@ class WorkerLink:
 
     @property
     def serving(self) -> bool:
-        """Reachable and admitting."""
-        return self._load is not None and not self._load.draining
+        """Reachable, admitting, and listed by discovery."""
+        return self._load is not None and not self._load.draining and self.discovered
 
     @property
-    def pressure(self) -> tuple[int, int]:
-        """For ordering, least loaded first: requests there or on their way; then pages in use."""
+    def state(self) -> str:
+        """In a word: serving, leaving, draining or unreachable."""
+        if self.serving:
+            return "serving"
         if self._load is None:
-            return (1 << 30, 0)
-        pages = self._load.pages
-        return (
-            self._load.running + self._load.waiting + self._sent_since_report,
-            -(pages.free + pages.cached),
-        )
+            return "unreachable"
+        return "draining" if self._load.draining else "leaving"
 
-    def note_sent(self) -> None:
+    @property
+    def requests(self) -> int:
+        """Requests there or on their way."""
+        return self._load.running + self._load.waiting + self._requests_sent if self._load else 0
+
+    @property
+    def queued_tokens(self) -> int:
+        """Prompt tokens to be computed there, those on their way included."""
+        return self._load.queued_tokens + self._tokens_sent if self._load else 0
+
+    @property
+    def available_pages(self) -> int:
+        """Pages that are free or could be."""
+        return self._load.pages.free + self._load.pages.cached if self._load else 0
+
+    def has_cached(self, name: int) -> bool:
+        """Whether the cache holds the entry of this short name."""
+        return name in self._cached
+
+    def cached_prefix(self, names: Sequence[int]) -> int:
+        """How many leading entries of `names` the cache holds."""
+        return next((place for place, name in enumerate(names) if name not in self._cached), len(names))
+
+    def note_sent(self, tokens: int = 0) -> None:
         """Counts a request its next report will include, so that a burst spreads before that report."""
-        self._sent_since_report += 1
+        self._requests_sent += 1
+        self._tokens_sent += tokens
 
     async def run(self) -> None:
         """Watches the worker, again and again, until cancelled."""
@@ -116,15 +143,25 @@ class WorkerLink:
     def _heard(self, info: worker_pb2.WorkerInfo, report: worker_pb2.LoadReport) -> None:
         if not self.reachable:
             log.info("worker reachable", address=self.address, incarnation=info.incarnation)
+        if report.HasField("cache"):
+            self._remember(report.cache)
+            report.ClearField("cache")
         self._info, self._load = info, report
-        self._sent_since_report = 0
+        self._requests_sent = self._tokens_sent = 0
         self._complained = False
         self.up.set()
+
+    def _remember(self, changes: worker_pb2.CacheChanges) -> None:
+        if changes.reset:
+            self._cached.clear()
+        self._cached.update(changes.added)
+        self._cached.difference_update(changes.removed)
 
     def _lost(self) -> None:
         if self.reachable:
             log.warning("worker lost", address=self.address)
         self._info = self._load = None
+        self._cached.clear()
         self.up.clear()
 
 

@@ -1,87 +1,150 @@
-"""All workers this gateway was told of."""
+"""All workers this gateway knows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 import grpc
+import structlog
 
 from perigee.v1 import worker_pb2
 from services.gateway.workers.link import WorkerLink
+from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.session import DecodeSession
+
+log = structlog.get_logger()
 
 VISION = worker_pb2.WORKER_ROLE_VISION
 PREFILL = worker_pb2.WORKER_ROLE_PREFILL
 DECODE = worker_pb2.WORKER_ROLE_DECODE
 
+_TIDY_S = 0.2
 
-@dataclass(frozen=True)
-class DecodeWorker:
-    """A decode worker: its link and its session."""
+AnyWorker = TypeVar("AnyWorker", bound=Worker)
 
-    link: WorkerLink
-    session: DecodeSession
+
+class RolePool(Generic[AnyWorker]):
+    """The workers of one role, by address. `name`: the role's; `configured`: the setting, "" for none."""
+
+    def __init__(self, name: str, configured: str, make: Callable[[str], AnyWorker]) -> None:
+        self.name = name
+        self.configured = configured
+        self._make = make
+        self._workers: dict[str, AnyWorker] = {}
 
     @property
-    def serving(self) -> bool:
-        return self.link.serving and self.session.connected
+    def workers(self) -> tuple[AnyWorker, ...]:
+        """By address, those that discovery has lost included."""
+        return tuple(self._workers[address] for address in sorted(self._workers))
+
+    @property
+    def serving(self) -> list[AnyWorker]:
+        """Those to which something new may be sent."""
+        return [worker for worker in self.workers if worker.serving]
+
+    @property
+    def missing(self) -> bool:
+        """Whether the role is configured and nobody serves it."""
+        return bool(self.configured) and not self.serving
+
+    def update(self, addresses: Iterable[str]) -> None:
+        """What discovery found: new workers are watched, lost ones get nothing new."""
+        found = set(addresses)
+        for address in found - self._workers.keys():
+            worker = self._workers[address] = self._make(address)
+            worker.start()
+            log.info("worker found", role=self.name, address=address)
+        for address, worker in self._workers.items():
+            if worker.link.discovered and address not in found:
+                log.info("worker not listed any more", role=self.name, address=address)
+            worker.link.discovered = address in found
+
+    def take_left(self) -> list[AnyWorker]:
+        """Removes, for the caller to close, those that discovery has lost and that owe us nothing."""
+        left = [address for address, each in self._workers.items() if not each.link.discovered and each.idle]
+        return [self._workers.pop(address) for address in left]
+
+    def take_all(self) -> list[AnyWorker]:
+        """Removes all of them, for the caller to close."""
+        workers = list(self._workers.values())
+        self._workers.clear()
+        return workers
 
 
 class WorkerPool:
-    """Owns the links and sessions; `start` and `stop` bracket its life on the event loop."""
+    """One pool per role. `update` adds and retires workers; `run` closes those that have left."""
 
     def __init__(
-        self,
-        vision: Sequence[str],
-        prefill: Sequence[str],
-        decode: Sequence[str],
-        open_channel: Callable[[str], grpc.aio.Channel],
+        self, vision: str, prefill: str, decode: str, open_channel: Callable[[str], grpc.aio.Channel]
     ) -> None:
-        self.vision = tuple(WorkerLink(VISION, address, open_channel(address)) for address in vision)
-        self.prefill = tuple(WorkerLink(PREFILL, address, open_channel(address)) for address in prefill)
-        links = [WorkerLink(DECODE, address, open_channel(address)) for address in decode]
-        self.decode = tuple(
-            DecodeWorker(link, DecodeSession(link.address, link.channel, link.up)) for link in links
-        )
-        self._tasks: list[asyncio.Task[None]] = []
+        """The settings of the roles; what they stand for comes by `update`."""
+        # One counter for all sessions: a request's tokens may come from several, one after another.
+        handles = itertools.count(1)
+
+        def link(role: worker_pb2.WorkerRole.ValueType, address: str) -> WorkerLink:
+            return WorkerLink(role, address, open_channel(address))
+
+        def decoder(address: str) -> DecodeWorker:
+            made = link(DECODE, address)
+            return DecodeWorker(made, DecodeSession(address, made.channel, made.up, handles))
+
+        self.vision = RolePool("vision", vision, lambda address: Worker(link(VISION, address)))
+        self.prefill = RolePool("prefill", prefill, lambda address: Worker(link(PREFILL, address)))
+        self.decode = RolePool("decode", decode, decoder)
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def links(self) -> tuple[WorkerLink, ...]:
         """Every worker's link, by role (vision, prefill, decode), then address."""
-        links = (*self.vision, *self.prefill, *(worker.link for worker in self.decode))
-        return tuple(sorted(links, key=lambda link: (link.role, link.address)))
+        pools: tuple[RolePool[Worker] | RolePool[DecodeWorker], ...] = (
+            self.vision,
+            self.prefill,
+            self.decode,
+        )
+        return tuple(worker.link for pool in pools for worker in pool.workers)
 
     def find(self, address: str) -> WorkerLink | None:
-        """The worker configured under exactly this address."""
+        """The worker at exactly this address."""
         return next((link for link in self.links if link.address == address), None)
+
+    def update(self, role: worker_pb2.WorkerRole.ValueType, addresses: Sequence[str]) -> None:
+        """What discovery found of a role."""
+        if role == DECODE:
+            self.decode.update(addresses)
+        else:
+            (self.prefill if role == PREFILL else self.vision).update(addresses)
 
     def missing_roles(self) -> tuple[str, ...]:
         """Configured roles of which no worker is serving now."""
-        serving = {
-            "vision": not self.vision or any(link.serving for link in self.vision),
-            "prefill": not self.prefill or any(link.serving for link in self.prefill),
-            "decode": any(worker.serving for worker in self.decode),
-        }
-        return tuple(role for role, present in serving.items() if not present)
+        pools = (self.vision, self.prefill, self.decode)
+        return tuple(pool.name for pool in pools if pool.missing)
 
     def context_length(self) -> int | None:
         """The shortest context among reachable decode workers, tokens; None while none is reachable."""
         lengths = [
             info.model.context_length
-            for worker in self.decode
+            for worker in self.decode.workers
             if (info := worker.link.info) is not None and info.model.context_length
         ]
         return min(lengths, default=None)
 
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(link.run()) for link in self.links]
-        self._tasks += [asyncio.create_task(worker.session.run()) for worker in self.decode]
+    async def run(self) -> None:
+        """Closes workers that have left and owe nothing, until cancelled."""
+        while True:
+            await asyncio.sleep(_TIDY_S)
+            self._close_left()
 
     async def stop(self) -> None:
         """Ends all watching and sessions (which cancels what runs on them) and closes the channels."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(link.channel.close(grace=None) for link in self.links))
+        workers = (*self.vision.take_all(), *self.prefill.take_all(), *self.decode.take_all())
+        await asyncio.gather(*self._closing, *(worker.close() for worker in workers))
+
+    def _close_left(self) -> None:
+        left = (*self.vision.take_left(), *self.prefill.take_left(), *self.decode.take_left())
+        for worker in left:
+            task = asyncio.create_task(worker.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import structlog
@@ -14,11 +13,11 @@ from services.common.errors import PerigeeError, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.remote_error import failure_of
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.token_stream import News, TokenStream
 
 log = structlog.get_logger()
 
-_Outbox = asyncio.Queue[decode_pb2.SessionRequest]
+_Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
 
 
 class DecodeSession:
@@ -28,11 +27,14 @@ class DecodeSession:
     as soon as the worker is up.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, up: asyncio.Event) -> None:
+    def __init__(
+        self, address: str, channel: grpc.aio.Channel, up: asyncio.Event, handles: Iterator[int]
+    ) -> None:
+        """`handles`: numbers that no other request has."""
         self.address = address
         self._stub = decode_pb2_grpc.DecodeServiceStub(channel)
         self._up = up
-        self._handles = itertools.count(1)
+        self._handles = handles
         self._streams: dict[int, TokenStream] = {}
         self._outbox: _Outbox | None = None
 
@@ -46,15 +48,16 @@ class DecodeSession:
         """Requests whose tokens are awaited."""
         return len(self._streams)
 
-    def submit(self, submit: decode_pb2.Submit) -> TokenStream:
-        """Sends a request; its `handle` is chosen here. The caller closes the stream, whatever happens.
+    def submit(self, submit: decode_pb2.Submit, news: asyncio.Queue[News]) -> TokenStream:
+        """Sends a request; its `handle` is chosen here, what comes of it goes into `news`. The caller closes
+        the stream, whatever happens.
 
         Raises Unavailable when no session is open.
         """
         if self._outbox is None:
             raise Unavailable(f"decode worker {self.address} has no open session")
         submit.handle = next(self._handles)
-        stream = TokenStream(submit.handle, max(1, submit.sampling.n), self._close)
+        stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), news, self._close)
         self._streams[submit.handle] = stream
         self._outbox.put_nowait(decode_pb2.SessionRequest(submit=submit))
         return stream
@@ -72,7 +75,7 @@ class DecodeSession:
 
     async def _converse(self, backoff: Backoff) -> None:
         outbox: _Outbox = asyncio.Queue()
-        call = self._stub.Session(_drain(outbox))
+        call = self._stub.Session(_until_none(outbox))
         self._outbox = outbox
         cause = "closed the session"
         try:
@@ -85,6 +88,7 @@ class DecodeSession:
             raise from_rpc_error(error) from error
         finally:
             self._outbox = None
+            outbox.put_nowait(None)
             call.cancel()
             self._fail_all(Unavailable(f"decode worker {self.address} {cause}"))
 
@@ -110,6 +114,6 @@ class DecodeSession:
             stream.fail(error)
 
 
-async def _drain(outbox: _Outbox) -> AsyncIterator[decode_pb2.SessionRequest]:
-    while True:
-        yield await outbox.get()
+async def _until_none(outbox: _Outbox) -> AsyncIterator[decode_pb2.SessionRequest]:
+    while (message := await outbox.get()) is not None:
+        yield message

@@ -1,26 +1,36 @@
-"""The tokens of one submitted request, as they come down the session."""
+"""One submitted request, as its tokens come down the session."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeAlias
 
 from perigee.v1 import decode_pb2
 from services.common.errors import PerigeeError
 
 
 class TokenStream:
-    """A queue of deltas, filled by the session and read by one request. Used on the event loop only.
+    """Puts what the session delivers into a queue that may serve several streams. Event loop only.
 
-    What it holds is bounded by the request's token limit. `close` tells the worker to stop unless every
-    choice has finished; idempotent.
+    What it puts is bounded by the request's token limit. `close` tells the worker to stop unless every choice
+    has finished; idempotent.
     """
 
-    def __init__(self, handle: int, choices: int, on_close: Callable[[TokenStream], None]) -> None:
+    def __init__(
+        self,
+        handle: int,
+        worker: str,
+        choices: int,
+        news: asyncio.Queue[News],
+        on_close: Callable[[TokenStream], None],
+    ) -> None:
+        """`worker`: the address of the decode worker."""
         self.handle = handle
+        self.worker = worker
         self._unfinished = choices
+        self._news = news
         self._on_close = on_close
-        self._queue: asyncio.Queue[decode_pb2.SequenceDelta | PerigeeError] = asyncio.Queue()
         self._failed = False
 
     @property
@@ -32,20 +42,16 @@ class TokenStream:
         """Called by the session."""
         if delta.finish_reason:
             self._unfinished -= 1
-        self._queue.put_nowait(delta)
+        self._news.put_nowait((self, delta))
 
     def fail(self, error: PerigeeError) -> None:
-        """Called by the session; the first failure counts."""
-        if not self._failed:
+        """Called by the session; the first failure counts, and none does that comes after all is finished."""
+        if not self._failed and not self.finished:
             self._failed = True
-            self._queue.put_nowait(error)
-
-    async def next(self) -> decode_pb2.SequenceDelta:
-        """The next delta, in the order received; raises what the request failed with."""
-        item = await self._queue.get()
-        if isinstance(item, PerigeeError):
-            raise item
-        return item
+            self._news.put_nowait((self, error))
 
     def close(self) -> None:
         self._on_close(self)
+
+
+News: TypeAlias = tuple[TokenStream, decode_pb2.SequenceDelta | PerigeeError]

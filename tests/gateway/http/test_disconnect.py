@@ -17,7 +17,7 @@ async def hang_up_when(suite, ready, *, stream, **body):
 
 
 async def nothing_is_left(suite):
-    await wait_until(lambda: suite.gateway.pool.decode[0].session.active == 0, 1)
+    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 1)
     page = (await suite.http.get("/metrics")).text
     assert "perigee_requests_running 0.0" in page
     assert "perigee_requests_waiting 0.0" in page

@@ -16,40 +16,42 @@ def one_message():
     )
 
 
-async def test_a_decode_worker_that_dies_mid_stream_ends_it_with_an_error_event(suite):
-    suite.say("a</think>" + "word " * 100)
-    suite.decode.fail_after = 5
-    chunks = await suite.stream()
+@pytest.fixture
+async def mortal():
+    """A suite whose requests do not go on elsewhere, and whose decode worker dies after five steps."""
+    async with open_suite(max_failovers=0) as suite:
+        suite.say("a</think>" + "word " * 100)
+        suite.decode.fail_after = 5
+        yield suite
+
+
+async def test_a_failure_for_good_ends_a_stream_with_an_error_event(mortal):
+    chunks = await mortal.stream()
     error = chunks[-1]["error"]
     assert error["code"] == "unavailable"
-    assert suite.workers["decode0"].address in error["message"]
+    assert mortal.workers["decode0"].address in error["message"]
     assert joined(chunks[:-1], "reasoning_content") == "a"
 
 
-async def test_a_decode_worker_that_dies_before_the_answer_is_a_503(suite):
-    suite.say("a</think>" + "word " * 100)
-    suite.decode.fail_after = 5
-    answer = await suite.chat()
+async def test_a_failure_for_good_without_streaming_is_a_503(mortal):
+    answer = await mortal.chat()
     assert answer.status_code == 503
-    assert suite.workers["decode0"].address in answer.json()["error"]["message"]
+    assert mortal.workers["decode0"].address in answer.json()["error"]["message"]
 
 
-async def test_over_grpc_a_dying_decode_worker_is_unavailable(suite):
-    suite.say("a</think>" + "word " * 100)
-    suite.decode.fail_after = 5
+async def test_over_grpc_a_failure_for_good_is_unavailable(mortal):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in chat_pb2_grpc.ChatServiceStub(suite.channel).Stream(one_message()):
+        async for _ in chat_pb2_grpc.ChatServiceStub(mortal.channel).Stream(one_message()):
             pass
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert suite.workers["decode0"].address in caught.value.details()
+    assert mortal.workers["decode0"].address in caught.value.details()
 
 
-async def test_after_a_break_the_session_is_opened_again(suite):
-    suite.decode.fail_after = 0
-    assert (await suite.chat()).status_code == 503
-    suite.decode.fail_after = None
-    await wait_until(lambda: suite.gateway.pool.decode[0].serving)
-    assert (await suite.chat()).status_code == 200
+async def test_after_a_break_the_session_is_opened_again(mortal):
+    assert (await mortal.chat()).status_code == 503
+    mortal.decode.fail_after = None
+    await wait_until(lambda: mortal.gateway.pool.decode.workers[0].serving)
+    assert (await mortal.chat()).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ async def test_an_encode_that_fails_is_tried_once_more(suite):
     assert suite.workers["vision"].address in answer.json()["error"]["message"]
 
 
-async def test_an_embedding_lost_before_the_first_token_is_encoded_again_once(suite):
+async def test_an_embedding_lost_before_the_first_token_is_encoded_again(suite):
     messages = [{"role": "user", "content": [image_part(picture())]}]
     code = grpc.StatusCode.UNAVAILABLE.value[0]
     suite.decode.refuse = decode_pb2.RequestError(code=code, reason="MEDIA_LOST", message="gone")
@@ -111,8 +113,6 @@ async def test_an_embedding_lost_before_the_first_token_is_encoded_again_once(su
     assert first.sampling == second.sampling
     assert first.request_id == second.request_id
     assert len(suite.vision.encoded) == 2
-    suite.decode.refusals = 2
-    assert (await suite.chat(messages=messages)).status_code == 503
 
 
 async def test_an_encoder_that_counts_otherwise_is_not_believed(suite):
@@ -151,7 +151,8 @@ async def test_a_request_that_outlives_its_time_is_cancelled_and_gets_504():
 async def test_a_draining_worker_gets_nothing_new():
     async with open_suite(decodes=2) as suite:
         suite.workers["decode0"].worker.load.draining = True
-        await wait_until(lambda: not suite.gateway.pool.decode[0].serving)
+        link = suite.gateway.pool.find(suite.workers["decode0"].address)
+        await wait_until(lambda: not link.serving)
         for _ in range(4):
             assert (await suite.chat()).status_code == 200
         assert [len(decode.submits) for decode in suite.decodes] == [0, 4]
@@ -169,7 +170,7 @@ async def test_two_hundred_streams_at_once_all_finish_with_their_text(suite):
     streams = await asyncio.gather(*(suite.stream() for _ in range(200)))
     assert {joined(chunks, "content") for chunks in streams} == {"All work and no play. " * 4}
     assert len({chunks[0]["id"] for chunks in streams}) == 200
-    assert suite.gateway.pool.decode[0].session.active == 0
+    assert suite.gateway.pool.decode.workers[0].session.active == 0
 
 
 async def test_shutting_down_lets_what_runs_finish():

@@ -142,7 +142,7 @@ async def test_cancelling_the_call_stops_the_worker(suite, chat, phase):
     call.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
-    await wait_until(lambda: suite.gateway.pool.decode[0].session.active == 0, 1)
+    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 1)
 
 
 async def test_cancelling_while_an_image_is_encoded_stops_the_encoder(suite, chat):

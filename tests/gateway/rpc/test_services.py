@@ -39,7 +39,7 @@ async def test_a_worker_with_a_shorter_context_shortens_the_model_s():
 
 async def test_workers_are_listed_reachable_or_not(suite, admin):
     await suite.workers["prefill"].stop()
-    await wait_until(lambda: not suite.gateway.pool.prefill[0].reachable)
+    await wait_until(lambda: not suite.gateway.pool.prefill.workers[0].reachable)
     listed = (await admin.ListWorkers(admin_pb2.ListWorkersRequest())).workers
     assert [(worker.info.role, worker.reachable) for worker in listed] == [
         (worker_pb2.WORKER_ROLE_VISION, True),
@@ -65,7 +65,7 @@ async def test_a_drained_worker_leaves_the_rotation(suite, admin):
     address = suite.workers["decode0"].address
     answer = await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=address))
     assert answer.outstanding == 2
-    await wait_until(lambda: not suite.gateway.pool.decode[0].serving)
+    await wait_until(lambda: not suite.gateway.pool.decode.workers[0].serving)
     assert (await suite.chat()).status_code == 503
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address="unknown:1"))
@@ -90,7 +90,7 @@ class FirstOf:
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 await self.suite.workers["decode0"].stop()
                 yield answer.status
-            elif not self.suite.gateway.pool.decode[0].serving:
+            elif not self.suite.gateway.pool.decode.workers[0].serving:
                 yield answer.status
                 self.call.cancel()
                 return

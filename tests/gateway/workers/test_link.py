@@ -53,11 +53,29 @@ async def test_a_load_report_is_heard_as_it_changes(watch):
     link = watch(PREFILL, server.address)
     await wait_until(lambda: link.serving)
     worker.load.waiting = 5
-    await wait_until(lambda: link.pressure[0] == 5)
+    await wait_until(lambda: link.requests == 5)
     worker.load.draining = True
     await wait_until(lambda: not link.serving)
     assert link.reachable
     await server.stop()
+
+
+async def test_what_a_worker_has_cached_is_known_until_it_goes(watch):
+    worker = FakeWorker(PREFILL)
+    worker.load.cache.CopyFrom(worker_pb2.CacheChanges(reset=True, added=[1, 2, 3]))
+    server = await FakeServer.start(worker)
+    link = watch(PREFILL, server.address)
+    await wait_until(lambda: link.cached_prefix([1, 2, 3, 4]) == 3)
+    worker.load.cache.CopyFrom(worker_pb2.CacheChanges(added=[4], removed=[2]))
+    await wait_until(lambda: link.has_cached(4))
+    assert link.cached_prefix([1, 2, 3, 4]) == 1
+    assert link.cached_prefix([2, 1]) == 0
+    worker.load.cache.CopyFrom(worker_pb2.CacheChanges(reset=True, added=[9]))
+    await wait_until(lambda: link.has_cached(9))
+    assert not link.has_cached(1)
+    await server.stop()
+    await wait_until(lambda: not link.reachable)
+    assert not link.has_cached(9)
 
 
 async def test_a_worker_of_another_role_is_not_used(watch):
