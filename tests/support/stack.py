@@ -1,4 +1,4 @@
-"""The real suite: four processes on free ports, real gRPC, real NIXL."""
+"""The real suite: processes on free ports, real gRPC, real NIXL."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ def free_port() -> int:
 
 
 class Stack:
-    """Starts, watches, kills and restarts the processes; `flags` are per role, e.g. {"decode":
-    {"kv_pages": 64}}."""
+    """Starts, watches, kills and restarts the processes.
+
+    `flags` are per role, e.g. {"decode": {"kv_pages": 64}}. `replicas` says how many workers a role has if
+    more than one: two of decode are called decode and decode-1.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,15 @@ class Stack:
         logs: Path,
         flags: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
+        replicas: Mapping[str, int] | None = None,
     ) -> None:
         self.model = model
         self.logs = logs
-        self.ports = {role: free_port() for role in ROLES}
-        self.metrics_ports = {role: free_port() for role in ROLES}
+        self.names = tuple(
+            name for role in ROLES for name in _replica_names(role, (replicas or {}).get(role, 1))
+        )
+        self.ports = {name: free_port() for name in self.names}
+        self.metrics_ports = {name: free_port() for name in self.names}
         self.http_port = self.metrics_ports["gateway"]
         self._flags = flags or {}
         self._environment = {**os.environ, **CPU_ENVIRONMENT, **(environment or {})}
@@ -71,9 +78,9 @@ class Stack:
 
     def start(self, *roles: str) -> None:
         """Starts the roles given, by default all, and waits until each is healthy."""
-        for role in roles or ROLES:
+        for role in roles or self.names:
             self._spawn(role)
-        for role in roles or ROLES:
+        for role in roles or self.names:
             self._wait_ready(role)
 
     def stop(self) -> dict[str, int]:
@@ -121,6 +128,10 @@ class Stack:
         """A role's counter without labels."""
         return int(self.metrics(role)[name, ()])
 
+    def of_role(self, role: str) -> list[str]:
+        """The names of a role's workers."""
+        return [name for name in self.names if name.partition("-")[0] == role]
+
     def wait_until_free(
         self, timeout_s: float, roles: tuple[str, ...] = ("prefill", "decode", "vision")
     ) -> float:
@@ -145,24 +156,28 @@ class Stack:
         """What a role has logged so far."""
         return (self.logs / f"{role}.log").read_text(errors="replace")
 
-    def _arguments(self, role: str) -> dict[str, object]:
+    def _arguments(self, name: str) -> dict[str, object]:
+        role = name.partition("-")[0]
         if role == "gateway":
             own: dict[str, object] = {
                 "model": self.model,
                 "http_port": self.http_port,
                 "grpc_port": self.ports["gateway"],
-                **{name: self.address(name) for name in ("vision", "prefill", "decode")},
+                **{
+                    pool: ",".join(map(self.address, self.of_role(pool)))
+                    for pool in ("vision", "prefill", "decode")
+                },
             }
         else:
-            own = {"model": self.model, "port": self.ports[role], "metrics_port": self.metrics_ports[role]}
+            own = {"model": self.model, "port": self.ports[name], "metrics_port": self.metrics_ports[name]}
         return own | dict(self._flags.get(role, {}))
 
-    def _spawn(self, role: str) -> None:
-        command = [sys.executable, "-m", "services.cli.main", role]
-        for name, value in self._arguments(role).items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        with (self.logs / f"{role}.log").open("ab") as log:
-            self.processes[role] = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+    def _spawn(self, name: str) -> None:
+        command = [sys.executable, "-m", "services.cli.main", name.partition("-")[0]]
+        for flag, value in self._arguments(name).items():
+            command += [f"--{flag.replace('_', '-')}", str(value)]
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
 
     def _wait_ready(self, role: str, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
@@ -179,3 +194,7 @@ class Stack:
                 assert process.poll() is None, f"{role} ended with {process.returncode}:\n{self.log(role)}"
                 assert time.monotonic() < deadline, f"{role} is not healthy:\n{self.log(role)}"
                 time.sleep(0.05)
+
+
+def _replica_names(role: str, count: int) -> list[str]:
+    return [role, *(f"{role}-{index}" for index in range(1, count))]
