@@ -27,6 +27,7 @@ def fleet(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     flags = {"prefill": SMALL, "decode": SMALL}
     with Stack(nano_dir, tmp_path_factory.mktemp("fleet"), flags, replicas=REPLICAS) as stack:
         stack.start()
+        wait_until_whole(stack)
         yield stack
 
 
