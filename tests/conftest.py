@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# These need a container engine and minutes: `make test-compose` runs them.
+collect_ignore = [] if os.environ.get("PERIGEE_COMPOSE") else ["compose"]
 
 
 @pytest.fixture(scope="session")
