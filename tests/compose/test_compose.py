@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from perigee.v1 import generation_pb2_grpc, worker_pb2
+from perigee.v1 import generation_pb2_grpc
 from tests.compose.conftest import ONE, TWO
 from tests.support.compose import WORKERS, Compose
 from tests.support.conversations import Conversation, cached_tokens, hold_conversations
@@ -50,8 +50,7 @@ def test_containers_run_without_privileges_and_the_gateway_without_torch(compose
 
 def test_pages_move_over_tcp_between_containers_and_every_worker_says_so(compose):
     assert {worker.info.transport.transport for worker in compose.workers()} == {"tcp"}
-    by_role = {worker.info.role: worker.address for worker in compose.workers()}
-    prefill, decode = by_role[worker_pb2.WORKER_ROLE_PREFILL], by_role[worker_pb2.WORKER_ROLE_DECODE]
+    prefill, decode = compose.addresses("prefill")[0], compose.addresses("decode")[0]
     table = compose.execute("gateway", "perigee", "workers")
     print(table)
     assert all(worker.address in table and worker.info.incarnation in table for worker in compose.workers())
@@ -76,12 +75,7 @@ def test_mixed_traffic_is_served_by_every_replica(pair):
     assert [answer.error for answer in answers] == [None] * 40
     for role, name in SERVED.items():
         now = pair.metric_by_worker(name)
-        of_role = [
-            w.address
-            for w in pair.workers()
-            if worker_pb2.WorkerRole.Name(w.info.role).endswith(role.upper())
-        ]
-        work = {address: now[address] - before[name].get(address, 0.0) for address in of_role}
+        work = {address: now[address] - before[name].get(address, 0.0) for address in pair.addresses(role)}
         print(role, work)
         assert len(work) == 2
         assert all(work.values())
