@@ -39,6 +39,10 @@ class Ticket:
             self._metrics.between_tokens.observe(now - self._last[choice])
         self._last[choice] = now
 
+    def failed_over(self) -> None:
+        """Notes that the request goes on elsewhere after a failure."""
+        self._metrics.failovers.inc()
+
     def end(self) -> None:
         """Called once, by Admission."""
         (self._metrics.running if self._last else self._metrics.waiting).dec()

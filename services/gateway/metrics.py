@@ -37,6 +37,17 @@ class GatewayMetrics:
             buckets=_BETWEEN_BUCKETS,
             registry=registry,
         )
+        self.failovers = Counter(
+            "perigee_failovers",
+            "Times a request went on elsewhere after a failure",
+            registry=registry,
+        )
+        self.workers = Gauge(
+            "perigee_workers",
+            "Workers known, by role and state (serving, draining, leaving, unreachable)",
+            ["role", "state"],
+            registry=registry,
+        )
         self.unreachable_pages = Counter(
             "perigee_worker_metrics_unreachable",
             "Times a worker's metrics page could not be gathered",

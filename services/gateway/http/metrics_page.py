@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from perigee.v1 import worker_pb2
 from services.gateway.http.fetch import fetch_text
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.workers.link import WorkerLink
@@ -29,9 +30,16 @@ class MetricsPage:
         self._pool = pool
 
     async def show(self, request: Request) -> Response:
+        self._count_workers()
         workers = await asyncio.gather(*(self._families(link) for link in self._pool.links))
         page = generate_latest(_merged(chain(self._metrics.registry.collect(), *workers)))
         return Response(page, media_type=CONTENT_TYPE_LATEST)
+
+    def _count_workers(self) -> None:
+        self._metrics.workers.clear()
+        for link in self._pool.links:
+            role = worker_pb2.WorkerRole.Name(link.role).removeprefix("WORKER_ROLE_").lower()
+            self._metrics.workers.labels(role, link.state).inc()
 
     async def _families(self, link: WorkerLink) -> list[Metric]:
         if link.info is None:

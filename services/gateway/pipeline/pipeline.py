@@ -74,7 +74,9 @@ class Pipeline:
                     cache_salt=request.cache_salt,
                     deadline=deadline,
                 )
-                source = TokenSource(submission, self._router, self._vision, self._failover)
+                source = TokenSource(
+                    submission, self._router, self._vision, self._failover, ticket.failed_over
+                )
                 await source.open()
                 generation = Generation(
                     head=Completion(completion_id(), int(time.time()), name),

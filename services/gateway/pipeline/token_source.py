@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -40,12 +41,18 @@ class TokenSource:
     """
 
     def __init__(
-        self, submission: Submission, router: Router, vision: VisionStage, policy: FailoverPolicy
+        self,
+        submission: Submission,
+        router: Router,
+        vision: VisionStage,
+        policy: FailoverPolicy,
+        on_failover: Callable[[], None],
     ) -> None:
         self._submission = submission
         self._router = router
         self._vision = vision
         self._policy = policy
+        self._on_failover = on_failover
         self._news: asyncio.Queue[News] = asyncio.Queue()
         self._streams: dict[TokenStream, Part] = {}
         self._outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
@@ -112,6 +119,7 @@ class TokenSource:
             self._avoid.add(failed.worker)
         if not self._is_curable(part, error):
             raise error
+        self._on_failover()
         for choice in part.choices:
             self._failovers[choice] += 1
         log.warning(

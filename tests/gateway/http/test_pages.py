@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from perigee.v1 import worker_pb2
 from services.common.metrics import start_metrics_server
 from tests.gateway.fakes import FakeWorker
-from tests.gateway.suite import open_suite
+from tests.gateway.suite import open_suite, wait_until
 
 
 async def test_every_served_name_is_listed_the_primary_one_first(suite):
@@ -76,3 +76,20 @@ async def test_latencies_and_outcomes_are_on_the_page(suite):
     assert 'perigee_requests_total{door="rest",outcome="invalid"} 1.0' in page
     assert "perigee_time_to_first_token_seconds_count 1.0" in page
     assert "perigee_inter_token_latency_seconds_count " in page
+
+
+async def test_failovers_and_the_state_of_every_worker_are_on_the_page():
+    async with open_suite(decodes=2) as suite:
+        suite.workers["decode0"].worker.load.draining = True
+        link = suite.gateway.pool.find(suite.workers["decode0"].address)
+        await wait_until(lambda: link.state == "draining")
+        suite.decodes[1].fail_after, suite.decodes[1].deaths = 3, 1
+        assert (await suite.chat()).status_code == 200
+        page = (await suite.http.get("/metrics")).text
+        assert "perigee_failovers_total 1.0" in page
+        assert 'perigee_workers{role="decode",state="draining"} 1.0' in page
+        assert 'perigee_workers{role="vision",state="serving"} 1.0' in page
+        link.discovered = False
+        await suite.workers["decode0"].stop()
+        await wait_until(lambda: suite.gateway.pool.find(link.address) is None)
+        assert 'state="draining"' not in (await suite.http.get("/metrics")).text

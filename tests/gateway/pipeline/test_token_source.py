@@ -1,0 +1,169 @@
+"""A request's tokens from workers that fail, seen from close by."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from perigee.v1 import decode_pb2, sampling_pb2
+from services.common.errors import MediaLost, Overloaded, Unavailable
+from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.workers.token_stream import TokenStream
+
+POLICY = FailoverPolicy(first_token_s=5.0, token_s=5.0, worker_wait_s=1.0, max_failovers=3)
+STOP = sampling_pb2.FINISH_REASON_STOP
+
+
+class Sent:
+    """What was submitted, and how the test answers it."""
+
+    def __init__(self, part, worker, news, avoid):
+        self.part = part
+        self.avoid = set(avoid)
+        self.closed = False
+        self.stream = TokenStream(id(self), worker, len(part.choices), news, self._close)
+
+    def _close(self, stream):
+        self.closed = True
+
+    def give(self, *token_ids, choice=None, finish=0):
+        choice = self.part.choices.start if choice is None else choice
+        self.stream.put(decode_pb2.SequenceDelta(choice=choice, token_ids=token_ids, finish_reason=finish))
+
+
+class StrawSubmission:
+    """Sends to workers w1, w2, … in turn; `failures` are raised first."""
+
+    def __init__(self, n=1):
+        self.request_id = "req-test"
+        self.sampling = sampling_pb2.SamplingParams(n=n)
+        self.sent: list[Sent] = []
+        self.failures: list[Exception] = []
+        self.rounds = 0
+
+    async def send(self, parts, router, vision, news, avoid=()):
+        if self.failures:
+            raise self.failures.pop(0)
+        self.rounds += 1
+        made = [Sent(part, f"w{self.rounds}", news, avoid) for part in parts]
+        self.sent += made
+        return {each.stream: each.part for each in made}
+
+
+@pytest.fixture
+def failovers():
+    return []
+
+
+@pytest.fixture
+async def make(failovers):
+    made = []
+
+    async def begin(n=1, serving=("w1", "w2"), **policy):
+        submission = StrawSubmission(n)
+        router = SimpleNamespace(decode_addresses=lambda: list(serving))
+        changed = FailoverPolicy(**{**vars(POLICY), **policy})
+        source = TokenSource(submission, router, None, changed, lambda: failovers.append(1))
+        await source.open()
+        made.append(source)
+        return source, submission
+
+    yield begin
+    for source in made:
+        source.close()
+
+
+async def test_the_next_worker_gets_the_tokens_so_far_and_the_guilty_one_is_avoided(make, failovers):
+    source, submission = await make()
+    submission.sent[0].give(1, 2)
+    await source.next()
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    first, second = submission.sent
+    assert first.closed
+    assert (second.part.outputs, second.avoid) == ((1, 2), {"w1"})
+    second.give(3, finish=STOP)
+    assert list((await going).token_ids) == [3]
+    assert failovers == [1]
+
+
+async def test_a_lost_embedding_is_not_the_decode_workers_fault(make):
+    source, submission = await make()
+    submission.sent[0].stream.fail(MediaLost("gone"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.2)
+    assert submission.sent[1].avoid == set()
+    submission.sent[1].give(1)
+    await going
+
+
+async def test_the_last_words_of_a_worker_that_was_given_up_are_not_heard(make):
+    source, submission = await make(token_s=0.05)
+    submission.sent[0].give(1)
+    await source.next()
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.1)
+    submission.sent[0].give(99)
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    submission.sent[1].give(2)
+    assert list((await going).token_ids) == [2]
+
+
+async def test_a_resumed_choice_nobody_wants_any_more_is_stopped_while_the_others_go_on(make):
+    source, submission = await make(n=2)
+    submission.sent[0].give(1, choice=0)
+    submission.sent[0].give(2, choice=1)
+    for _ in range(2):
+        await source.next()
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    _, zero, one = submission.sent
+    source.finish(0)
+    assert (zero.closed, one.closed) == (True, False)
+    one.give(3)
+    assert (await going).choice == 1
+
+
+async def test_a_choice_that_failed_over_too_often_fails_the_request(make):
+    source, submission = await make(max_failovers=1)
+    submission.sent[0].give(1)
+    await source.next()
+    submission.sent[0].stream.fail(Unavailable("first"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    submission.sent[1].stream.fail(Unavailable("second"))
+    with pytest.raises(Unavailable, match="second"):
+        await going
+
+
+async def test_before_the_first_token_a_full_pool_sheds_the_request_and_after_it_does_not(make):
+    source, submission = await make(serving=["w1"])
+    submission.sent[0].stream.fail(Overloaded("full"))
+    with pytest.raises(Overloaded):
+        await source.next()
+    source, submission = await make(serving=["w1"])
+    submission.sent[0].give(1)
+    await source.next()
+    submission.sent[0].stream.fail(Overloaded("full"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    submission.sent[1].give(2)
+    assert list((await going).token_ids) == [2]
+
+
+async def test_a_missing_worker_is_waited_for_and_then_named(make):
+    source, submission = await make(worker_wait_s=0.3)
+    submission.sent[0].give(1)
+    await source.next()
+    submission.failures = [Unavailable("nobody there")]
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.25)
+    submission.sent[1].give(2)
+    await going
+    submission.failures = [Unavailable("nobody there")] * 10
+    submission.sent[1].stream.fail(Unavailable("w2 died"))
+    with pytest.raises(Unavailable, match="w2 died; then nobody there"):
+        await source.next()
