@@ -118,3 +118,23 @@ async def test_another_model_is_refused_in_words_before_anything_is_offered(owne
     assert "owner-1 refuses reader reader-1: checkpoint" in error.message
     assert not owner.servicer.is_paired("reader-1")
     assert owner.host.heard == []
+
+
+async def test_a_transfer_check_is_the_hosts_and_has_64_rounds_unless_told_otherwise(owner, stub):
+    for rounds in (0, 1, 4096):
+        request = worker_pb2.CheckTransferRequest(address="other:1", rounds=rounds)
+        assert (await stub.CheckTransfer(request)).incarnation == "other-1"
+    assert owner.host.heard == [("check", "other:1", rounds) for rounds in (64, 1, 4096)]
+
+
+@pytest.mark.parametrize(("address", "rounds", "field"), [("other:1", 4097, "rounds"), ("", 1, "address")])
+async def test_a_check_without_an_address_or_with_too_many_rounds_names_the_field(
+    owner, stub, address, rounds, field
+):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CheckTransfer(worker_pb2.CheckTransferRequest(address=address, rounds=rounds))
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, InvalidRequest)
+    assert error.param == field
+    assert field in error.message
+    assert owner.host.heard == []
