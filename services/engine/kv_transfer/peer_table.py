@@ -50,9 +50,9 @@ class PeerTable:
         self._peers: dict[str, Peer] = {}
         self._checks: dict[str, PathCheck] = {}
 
-    def connecting(self) -> bool:
-        """Whether anybody waits for a connection."""
-        return any(peer.connects for peer in self._peers.values())
+    def awaited(self) -> bool:
+        """Whether anybody waits for a connection or a check."""
+        return bool(self._checks) or any(peer.connects for peer in self._peers.values())
 
     def connect(self, command: Connect) -> None:
         """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""

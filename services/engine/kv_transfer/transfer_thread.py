@@ -251,7 +251,7 @@ class TransferThread:
     def _pause(self, pump: ReadPump, table: PeerTable) -> float:
         if len(pump) and time.monotonic() - pump.last_change < _BUSY_FOR_S:
             return min(_BUSY_POLL_S, self._serving_poll_s)
-        serving = self._pins or len(pump) or table.connecting()
+        serving = self._pins or len(pump) or table.awaited()
         return self._serving_poll_s if serving else self._idle_poll_s
 
     def _handle(self, command: Command | None, table: PeerTable) -> None:
