@@ -129,9 +129,12 @@ def test_a_check_waits_for_a_pair_that_is_being_connected(reader, new_worker):
     assert connecting.done()
 
 
-def test_an_idle_pair_is_not_probed_beside_a_check(new_worker, fabric):
+def test_an_idle_pair_is_not_probed_beside_a_check(new_worker, fabric, monkeypatch):
     reader, source = new_worker("reader", idle_check_s=0.05), new_worker("source", seed=2)
     reader.thread.connect(source.thread.offer()).result(5)
+    posts = []
+    post = reader.agent.post
+    monkeypatch.setattr(reader.agent, "post", lambda transfer: (posts.append(transfer), post(transfer))[1])
     fabric.held.add("source")
     check = reader.thread.check("source", 2)
     wait_until(lambda: reader.agent.live_transfers == 1)
@@ -141,6 +144,7 @@ def test_an_idle_pair_is_not_probed_beside_a_check(new_worker, fabric):
     fabric.held.clear()
     assert read.status() == "done"
     assert check.result(5).bytes == 2 * MIB
+    assert len(posts) == 3, "two rounds and the read"
 
 
 def test_a_disconnect_ends_a_check(reader, source, fabric):
@@ -174,6 +178,20 @@ def test_closing_answers_a_check(reader, source, fabric):
     for check in checks:
         with pytest.raises(TransferFailed, match="clos"):
             check.result(5)
+
+
+def test_a_check_sent_while_the_thread_is_closing_is_answered(reader, source):
+    busy, release = threading.Event(), threading.Event()
+    reader.read("source", [0], [0], on_complete=lambda _: (busy.set(), release.wait(5)))
+    assert busy.wait(5)
+    closing = threading.Thread(target=reader.thread.close)
+    closing.start()
+    wait_until(lambda: reader.thread._inbox._queue.qsize())
+    check = reader.thread.check("source", 1)
+    release.set()
+    with pytest.raises(TransferFailed, match="closing"):
+        check.result(5)
+    closing.join()
 
 
 def test_checks_do_not_change_how_a_connect_verifies(reader, new_worker, fabric):
