@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 from services.cli.chat_printer import ChatPrinter
+from services.cli.door import add_address_flag, connected
 from services.common.client import ChatOptions, PerigeeClient, user_message
-from services.common.errors import ConfigError, Unavailable
-from services.common.rpc.channel import open_sync_channel
-
-_CONNECT_TIMEOUT_S = 3.0
+from services.common.errors import ConfigError
 
 
-def add_to(commands: Any) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "chat", allow_abbrev=False, help="ask a running suite a question; the answer streams over gRPC"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     parser.add_argument("text", help="what to say")
     parser.add_argument(
         "--image", action="append", default=[], metavar="FILE", help="a picture to show; may be repeated"
     )
     parser.add_argument("--no-thinking", action="store_true", help="answer without thinking first")
-    parser.add_argument(
-        "--address", default="127.0.0.1:50050", metavar="HOST:PORT", help="the gateway's gRPC door"
-    )
+    add_address_flag(parser)
     parser.add_argument("--model", default="", help="served model name (default: the only one)")
     parser.add_argument(
         "--max-tokens", type=int, default=1024, metavar="N", help="most tokens (default: 1024)"
@@ -53,9 +44,8 @@ def execute(arguments: argparse.Namespace) -> int:
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
-    _require_listener(arguments.address)
-    printer = ChatPrinter(sys.stdout, sys.stderr)
-    with open_sync_channel(arguments.address) as channel:
+    with connected(arguments.address) as channel:
+        printer = ChatPrinter(sys.stdout, sys.stderr)
         try:
             for piece in PerigeeClient(channel).chat([message], options):
                 printer.show(piece)
@@ -69,17 +59,3 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"--image {path}: {error.strerror}") from error
-
-
-def _require_listener(address: str) -> None:
-    """gRPC cannot tell a server that is missing from one that is busy; a bare connection can."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"--address: {address!r} is not host:port")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-    except OSError as error:
-        raise Unavailable(
-            f"nothing answers at {address} ({error.strerror or error}): start the suite with `make run` or "
-            "`perigee run`, or name another place with --address"
-        ) from error

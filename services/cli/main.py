@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from services.cli import chat_command, role_command, version_command
 from services.cli.roles import ROLES
-from services.cli.run import command as run_command
 from services.common.errors import CheckpointError, ConfigError, PerigeeError
 
+# Name: the module with its `add_arguments`, and what it does. A module is imported only if it is its turn: a
+# health check that runs every few seconds must not load what the others need.
+_COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "run": (
+            "services.cli.run.command",
+            "start gateway, vision, prefill and decode here, and keep them running",
+        ),
+        "chat": ("services.cli.chat_command", "ask a running suite a question; the answer streams over gRPC"),
+        "workers": ("services.cli.workers_command", "list the workers a gateway knows, and how they are"),
+        "transfer-check": (
+            "services.cli.transfer_check_command",
+            "have two workers read each other's memory: which transport, how fast, are the bytes right",
+        ),
+        "drain": ("services.cli.drain_command", "take a worker out of rotation"),
+        "health": ("services.cli.health_command", "ask a server whether it is serving"),
+        **{role: ("services.cli.role_command", f"run one {role} service in this process") for role in ROLES},
+        "version": ("services.cli.version_command", "versions of Perigee and of what it stands on"),
+    }
+)
 
-def build_parser() -> argparse.ArgumentParser:
-    """All subcommands; each sets `execute`, a function from the parsed arguments to an exit status."""
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """All subcommands, of which `chosen` has its arguments and sets `execute`, a function from the parsed
+    arguments to an exit status.
+    """
     parser = argparse.ArgumentParser(prog="perigee", description="Kimi-K2.5 as a suite of gRPC services.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    run_command.add_to(commands)
-    chat_command.add_to(commands)
-    for role in ROLES:
-        role_command.add_to(commands, role)
-    version_command.add_to(commands)
+    for name, (module, purpose) in _COMMANDS.items():
+        command = commands.add_parser(name, allow_abbrev=False, help=purpose, description=f"{purpose}.")
+        if name == chosen:
+            importlib.import_module(module).add_arguments(command)
     return parser
 
 
@@ -29,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status: 0 done, 1 failed, 2 wrong settings or arguments, 130 interrupted,
     141 nobody reads the output any more.
     """
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    arguments = build_parser(chosen).parse_args(words)
     try:
         status: int = arguments.execute(arguments)
     except PerigeeError as error:

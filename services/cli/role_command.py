@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import os
 import signal
-from typing import Any
 
 import structlog
 import uvloop
@@ -20,9 +19,9 @@ from services.common.errors import ConfigError
 from services.common.logs import configure_logs
 
 
-def add_to(commands: Any, role: str) -> None:
-    """Adds the subcommand of a role."""
-    parser = commands.add_parser(role, allow_abbrev=False, help=f"run one {role} service in this process")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes; its name, the last word of `prog`, is the role."""
+    role = parser.prog.split()[-1]
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (or PERIGEE_LOG_LEVEL)")
     parser.add_argument("--die-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     add_setting_flags(parser, config_class(role))

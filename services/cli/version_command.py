@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import platform
-from typing import Any
 
 _SHOWN = ("torch", "nixl", "grpcio", "protobuf")
 
 
-def add_to(commands: Any) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "version", allow_abbrev=False, help="versions of Perigee and of what it stands on"
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes: nothing."""
     parser.set_defaults(execute=execute)
 
 

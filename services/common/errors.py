@@ -4,6 +4,7 @@ PerigeeError
 ├── InvalidRequest              the caller's mistake: names the field
 │   ├── UnsupportedValue        understood, but not offered
 │   └── ContextLengthExceeded   prompt (plus completion) does not fit
+├── UnsupportedOperation        this server never does that: another one may
 ├── NotFound
 │   └── ModelNotFound
 ├── Overloaded                  shed before any work was spent: retry later
@@ -21,6 +22,8 @@ PerigeeError
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class PerigeeError(Exception):
     """Base of all errors that may cross a service's edge.
@@ -33,6 +36,12 @@ class PerigeeError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def about(self, who: str) -> Self:
+        """This error, its message beginning with whom it is about."""
+        self.message = f"{who}: {self.message}"
+        self.args = (self.message,)
+        return self
 
 
 class InvalidRequest(PerigeeError):
@@ -55,6 +64,12 @@ class ContextLengthExceeded(InvalidRequest):
     """The prompt, or prompt plus requested completion, is longer than the model's context."""
 
     reason = "CONTEXT_LENGTH_EXCEEDED"
+
+
+class UnsupportedOperation(PerigeeError):
+    """Understood, but nothing this server does, whatever the request says; the message names who does."""
+
+    reason = "UNSUPPORTED_OPERATION"
 
 
 class NotFound(PerigeeError):

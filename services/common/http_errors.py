@@ -19,6 +19,7 @@ from services.common.errors import (
     Overloaded,
     PerigeeError,
     Unavailable,
+    UnsupportedOperation,
     UnsupportedValue,
 )
 
@@ -36,6 +37,7 @@ _ROWS: Mapping[type[BaseException], _Row] = MappingProxyType(
         InvalidRequest: _Row(400, "invalid_request_error", None),
         UnsupportedValue: _Row(400, "invalid_request_error", "unsupported_value"),
         ContextLengthExceeded: _Row(400, "invalid_request_error", "context_length_exceeded"),
+        UnsupportedOperation: _Row(501, "invalid_request_error", "unsupported_operation"),
         NotFound: _Row(404, "invalid_request_error", "not_found"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         Overloaded: _Row(429, "rate_limit_error", "overloaded"),

@@ -18,7 +18,7 @@ from services.common.rpc.status import from_rpc_error
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.offer_proto import offer_from_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.kv_transfer.transport_report import TransportReport
+from services.engine.kv_transfer.transport_report import PathReport, TransportReport
 from services.engine.settled_word import Outgoing, SettledWord
 
 log = structlog.get_logger()
@@ -84,6 +84,17 @@ class PeerDirectory:
             task = asyncio.create_task(self._pair(address))
             self._pairing[address] = task
         return await asyncio.shield(task)
+
+    async def check(self, address: str, rounds: int) -> tuple[Peer, PathReport]:
+        """The live peer at `address` and how reading its probe went, as TransferThread.check.
+
+        Raises what `get` raises, and Overloaded or TransferFailed naming the address.
+        """
+        peer = await self.get(address)
+        try:
+            return peer, await asyncio.wrap_future(self._transfer.check(peer.agent_name, rounds))
+        except PerigeeError as error:
+            raise _named(error, address) from error
 
     async def close(self) -> None:
         """Ends all handshakes and channels."""
@@ -159,10 +170,7 @@ class PeerDirectory:
 
 def _named(error: PerigeeError, address: str) -> PerigeeError:
     """The same error, its message naming the worker."""
-    if not error.message.startswith("worker "):
-        error.message = f"worker {address}: {error.message}"
-        error.args = (error.message,)
-    return error
+    return error if error.message.startswith("worker ") else error.about(f"worker {address}")
 
 
 async def _until_none(queue: Outgoing) -> AsyncIterator[worker_pb2.HandshakeRequest]:

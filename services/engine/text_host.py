@@ -8,6 +8,7 @@ from typing import Protocol
 from perigee.v1 import worker_pb2
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.page_pool import PageCounts
+from services.engine.kv_transfer.offer_proto import report_to_proto
 from services.engine.loop import EngineLoop
 from services.engine.text_worker import TextWorker
 
@@ -88,3 +89,13 @@ class TextHost:
         self._draining = True
         outstanding = await asyncio.wrap_future(self.loop.call(self.engine.drain))
         return worker_pb2.DrainResponse(outstanding=outstanding)
+
+    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
+        peer, report = await self.worker.peers.check(address, rounds)
+        return worker_pb2.CheckTransferResponse(
+            incarnation=peer.offer.incarnation,
+            transport=report_to_proto(report.transport),
+            bytes=report.bytes,
+            crc32=report.crc32,
+            seconds=report.seconds,
+        )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _LOAD_POLL_S = 0.05
+_DEFAULT_ROUNDS, _MAX_ROUNDS = 64, 4096
 
 
 class WorkerHost(Protocol):
@@ -51,6 +52,11 @@ class WorkerHost(Protocol):
 
     async def drain(self) -> worker_pb2.DrainResponse:
         """Stops admitting."""
+
+    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
+        """Reads the probe of the owner at `address`, `rounds` times. Raises UnsupportedOperation where this
+        worker reads nobody, else as PeerDirectory.check.
+        """
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
@@ -116,6 +122,18 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
     async def Drain(self, request: worker_pb2.DrainRequest, context: Context) -> worker_pb2.DrainResponse:
         return await self._host.drain()
+
+    async def CheckTransfer(
+        self, request: worker_pb2.CheckTransferRequest, context: Context
+    ) -> worker_pb2.CheckTransferResponse:
+        if not request.address:
+            raise InvalidRequest("address is empty; it must be the owner's host:port", "address")
+        if request.rounds > _MAX_ROUNDS:
+            raise InvalidRequest(
+                f"rounds is {request.rounds}; it must be 1 to {_MAX_ROUNDS}, or 0 for {_DEFAULT_ROUNDS}",
+                "rounds",
+            )
+        return await self._host.check_transfer(request.address, request.rounds or _DEFAULT_ROUNDS)
 
 
 def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:

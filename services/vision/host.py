@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from perigee.v1 import worker_pb2
-from services.common.errors import InternalError
+from services.common.errors import InternalError, UnsupportedOperation
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.vision.embedding_pool import EmbeddingPool
 from services.vision.encoder import ImageEncoder
@@ -70,6 +70,12 @@ class VisionHost:
 
     async def drain(self) -> worker_pb2.DrainResponse:
         return worker_pb2.DrainResponse(outstanding=self._encoder.drain())
+
+    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
+        raise UnsupportedOperation(
+            f"{self._info.incarnation} is a vision worker: it is read and reads nobody. Swap the two: have "
+            f"the worker at {address} read this one"
+        )
 
     def tick(self) -> None:
         """Ends what has run out, refreshes `last_load`, checks the pool whenever the worker falls idle."""

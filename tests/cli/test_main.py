@@ -8,6 +8,8 @@ import pytest
 from services.cli import version_command
 from services.cli.main import main
 
+OPERATORS = ("workers", "transfer-check", "drain", "health")
+
 
 def test_version_names_perigee_and_what_it_stands_on(capsys):
     assert main(["version"]) == 0
@@ -21,7 +23,9 @@ def test_version_works_where_torch_is_not_installed(monkeypatch, capsys):
     assert "surely-not-installed not installed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["run", "chat", "vision", "prefill", "decode", "gateway", "version"])
+@pytest.mark.parametrize(
+    "command", ["run", "chat", *OPERATORS, "vision", "prefill", "decode", "gateway", "version"]
+)
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -42,6 +46,37 @@ def test_an_unknown_variable_ends_the_command_with_its_name(monkeypatch, capsys)
     assert "did you mean PERIGEE_HTTP_PORT?" in capsys.readouterr().err
 
 
-def test_the_command_starts_without_loading_torch():
-    program = "import sys, services.cli.main as m; m.build_parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+def loaded_by(*words):
+    """Top-level modules in a fresh interpreter after `perigee WORDS`."""
+    program = (
+        "import sys\nfrom services.cli.main import main\n"
+        f"try: main({list(words)!r})\nexcept SystemExit: pass\n"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("command", [*OPERATORS, "chat", "run", "decode"])
+def test_a_command_starts_without_what_only_a_service_needs(command):
+    assert not loaded_by(command, "--help") & {"torch", "nixl", "numpy", "starlette", "uvicorn", "tiktoken"}
+
+
+def test_a_health_check_loads_little():
+    assert not loaded_by("health", "--help") & {
+        "structlog",
+        "uvloop",
+        "prometheus_client",
+        "rich",
+    }
+
+
+def test_a_command_loads_no_other_command():
+    assert "grpc" not in loaded_by("version")
+
+
+def test_a_word_that_is_no_command_lists_those_there_are(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["helth"])
+    assert caught.value.code == 2
+    assert "health" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from services.common.http_errors import to_http
             "invalid_request_error",
             "context_length_exceeded",
         ),
+        (errors.UnsupportedOperation("m"), 501, "invalid_request_error", "unsupported_operation"),
         (errors.ModelNotFound("m", "model"), 404, "invalid_request_error", "model_not_found"),
         (errors.Overloaded("m"), 429, "rate_limit_error", "overloaded"),
         (errors.PagesExhausted("m"), 429, "rate_limit_error", "overloaded"),

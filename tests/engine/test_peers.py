@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from perigee.v1 import worker_pb2
-from services.common.errors import Incompatible, TransferFailed, Unavailable
+from services.common.errors import Incompatible, Overloaded, TransferFailed, Unavailable
 from services.engine.kv_transfer.memory_agent import MemoryFabric
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
@@ -162,3 +162,47 @@ async def test_closing_tells_every_owner_that_the_reader_is_gone(suite):
     await suite.peers.close()
     await until(lambda: ("gone", "reader-1") in owner.host.heard)
     await until(lambda: not peer.alive)
+
+
+async def test_a_check_pairs_if_need_be_and_says_whom_it_read(suite):
+    owner = await suite.owner("prefill-a")
+    peer, report = await suite.peers.check(owner.address, 3)
+    assert (peer.offer.incarnation, report.bytes) == ("prefill-a", 3 << 20)
+    assert owner.host.heard == [("joined", "reader-1")]
+    await suite.peers.check(owner.address, 3)
+    assert owner.host.heard == [("joined", "reader-1")], "it stays paired"
+
+
+async def test_a_check_of_another_model_is_refused_with_the_owners_reason(suite):
+    owner = await suite.owner("prefill-a")
+    owner.host.info().model.fingerprint = b"other"
+    with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
+        await suite.peers.check(owner.address, 3)
+
+
+async def test_a_check_that_finds_wrong_bytes_names_the_owners_address(suite):
+    owner = await suite.owner("prefill-a")
+    await suite.peers.get(owner.address)
+    suite.fabric.corrupting["prefill-a"] = 1
+    with pytest.raises(TransferFailed, match=f"worker {owner.address}: .*round 1 of 3: the CRC-32"):
+        await suite.peers.check(owner.address, 3)
+
+
+async def test_a_second_check_at_the_same_time_is_refused_and_names_the_owners_address(suite):
+    owner = await suite.owner("prefill-a")
+    await suite.peers.get(owner.address)
+    first = asyncio.create_task(suite.peers.check(owner.address, 1000))
+    await asyncio.sleep(0.02)
+    with pytest.raises(Overloaded, match=owner.address):
+        await suite.peers.check(owner.address, 3)
+    assert (await first)[1].bytes == 1000 << 20
+
+
+async def test_a_caller_that_gives_up_ends_its_check(suite):
+    owner = await suite.owner("prefill-a")
+    await suite.peers.get(owner.address)
+    task = asyncio.create_task(suite.peers.check(owner.address, 4096))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert (await suite.peers.check(owner.address, 1))[1].bytes == 1 << 20

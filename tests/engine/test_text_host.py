@@ -10,6 +10,7 @@ import pytest
 from perigee.v1 import worker_pb2
 from services.common.errors import ConfigError
 from services.engine.kv_cache.page_pool import PageCounts
+from services.engine.kv_transfer.transport_report import PathReport, TransportReport
 from services.engine.loop import EngineLoop
 from services.engine.text_host import TextHost
 from services.engine.text_server import check_chunk_tokens
@@ -50,3 +51,21 @@ def test_a_chunk_that_is_not_whole_pages_is_refused_by_name(chunk_tokens):
     with pytest.raises(ConfigError, match="chunk_tokens"):
         check_chunk_tokens(chunk_tokens)
     check_chunk_tokens(64)
+
+
+async def test_a_transfer_check_is_told_as_the_wire_has_it():
+    report = PathReport(TransportReport("cma", 9.5, False), 128, 0xABCD, 0.25)
+
+    async def check(address, rounds):
+        assert (address, rounds) == ("owner:1", 3)
+        return SimpleNamespace(offer=SimpleNamespace(incarnation="prefill-1")), report
+
+    worker = SimpleNamespace(peers=SimpleNamespace(check=check))
+    host = TextHost(cast(Any, worker), cast(Any, StrawEngine()), cast(Any, None))
+    assert await host.check_transfer("owner:1", 3) == worker_pb2.CheckTransferResponse(
+        incarnation="prefill-1",
+        transport=worker_pb2.TransportReport(transport="cma", gigabytes_per_second=9.5),
+        bytes=128,
+        crc32=0xABCD,
+        seconds=0.25,
+    )

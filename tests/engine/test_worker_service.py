@@ -133,3 +133,23 @@ async def test_every_watcher_hears_what_the_cache_holds_and_then_what_changes(ow
         assert (change.reset, list(change.added), list(change.removed)) == (False, [2], [1])
         assert not (await call.read()).HasField("cache")
         call.cancel()
+
+
+async def test_a_transfer_check_is_the_hosts_and_has_64_rounds_unless_told_otherwise(owner, stub):
+    for rounds in (0, 1, 4096):
+        request = worker_pb2.CheckTransferRequest(address="other:1", rounds=rounds)
+        assert (await stub.CheckTransfer(request)).incarnation == "other-1"
+    assert owner.host.heard == [("check", "other:1", rounds) for rounds in (64, 1, 4096)]
+
+
+@pytest.mark.parametrize(("address", "rounds", "field"), [("other:1", 4097, "rounds"), ("", 1, "address")])
+async def test_a_check_without_an_address_or_with_too_many_rounds_names_the_field(
+    owner, stub, address, rounds, field
+):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CheckTransfer(worker_pb2.CheckTransferRequest(address=address, rounds=rounds))
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, InvalidRequest)
+    assert error.param == field
+    assert field in error.message
+    assert owner.host.heard == []

@@ -20,8 +20,10 @@ from perigee.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
+from services.common.errors import PerigeeError
 from services.common.kimi.media import image_grid
 from services.common.rpc.server import build_server
+from services.common.rpc.status import to_status
 
 STOP = sampling_pb2.FINISH_REASON_STOP
 LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -37,6 +39,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         )
         self.load = worker_pb2.LoadReport(pages=worker_pb2.PageCounts(free=100))
         self.flushed = 0
+        self.checks: list[worker_pb2.CheckTransferRequest] = []
+        self.check_fails: PerigeeError | None = None
 
     async def GetInfo(self, request, context):
         return self.info
@@ -57,6 +61,16 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     async def Drain(self, request, context):
         self.load.draining = True
         return worker_pb2.DrainResponse(outstanding=2)
+
+    async def CheckTransfer(self, request, context):
+        self.checks.append(request)
+        if self.check_fails is not None:
+            status = to_status(self.check_fails)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        path = worker_pb2.TransportReport(transport="cma", gigabytes_per_second=9.5)
+        return worker_pb2.CheckTransferResponse(
+            incarnation="owner-1", transport=path, bytes=3 << 20, crc32=0xABCD, seconds=0.25
+        )
 
 
 Script = Callable[[decode_pb2.Submit, int], Sequence[int]]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from perigee.v1 import worker_pb2
+from services.common.errors import UnsupportedOperation
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.host import VisionHost
@@ -52,3 +53,8 @@ async def test_a_drained_worker_says_so(host):
     assert not host.load().draining
     assert (await host.drain()).outstanding == 0
     assert host.load().draining
+
+
+async def test_a_vision_worker_reads_nobody_and_says_whom_to_ask_instead(host):
+    with pytest.raises(UnsupportedOperation, match=r"reads nobody. Swap the two: .*decode:50053 read this"):
+        await host.check_transfer("decode:50053", 64)

@@ -8,7 +8,6 @@ import functools
 import os
 import signal
 import sys
-from typing import Any
 
 from services.cli.run.child import Child
 from services.cli.run.config import RunConfig
@@ -21,13 +20,8 @@ from services.cli.run.supervisor import Supervisor
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 
 
-def add_to(commands: Any) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "run",
-        allow_abbrev=False,
-        help="start gateway, vision, prefill and decode here, and keep them running",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
     add_setting_flags(parser, RunConfig)
     parser.set_defaults(execute=execute)
 

@@ -1,4 +1,4 @@
-"""When a started service is healthy."""
+"""Whether a service is healthy."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ _CALL_TIMEOUT_S = 2.0
 
 async def until_healthy(grpc_address: str, http_address: str | None = None) -> None:
     """Returns when gRPC health says SERVING and GET /health of `http_address`, if given, answers 200."""
-    while not await _is_serving(grpc_address):  # noqa: ASYNC110
+    while await why_not_serving(grpc_address) is not None:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
     while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 
 
-async def _is_serving(address: str) -> bool:
+async def why_not_serving(address: str) -> str | None:
+    """What gRPC health of the server at `address` says instead of SERVING; None where it says that."""
     # A channel that once failed to connect would pause before it tries again.
     async with open_channel(address) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_TIMEOUT_S)
-        except grpc.aio.AioRpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return None
+    said: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return said
 
 
 async def _is_ok(address: str) -> bool:

@@ -30,6 +30,7 @@ from services.common.errors import (
     PerigeeError,
     TransferFailed,
     Unavailable,
+    UnsupportedOperation,
     UnsupportedValue,
 )
 
@@ -45,6 +46,7 @@ _CODES: Mapping[type[PerigeeError], grpc.StatusCode] = MappingProxyType(
         InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
         UnsupportedValue: grpc.StatusCode.INVALID_ARGUMENT,
         ContextLengthExceeded: grpc.StatusCode.INVALID_ARGUMENT,
+        UnsupportedOperation: grpc.StatusCode.UNIMPLEMENTED,
         NotFound: grpc.StatusCode.NOT_FOUND,
         ModelNotFound: grpc.StatusCode.NOT_FOUND,
         Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -6,11 +6,11 @@ import queue
 import threading
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from services.engine.kv_transfer.active_read import ActiveRead
 from services.engine.kv_transfer.offer import Offer
-from services.engine.kv_transfer.transport_report import TransportReport
+from services.engine.kv_transfer.transport_report import PathReport, TransportReport
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,16 @@ class Disconnect:
 
 
 @dataclass(frozen=True)
+class CheckPath:
+    """Read the probe of a connected peer `rounds` times, or fail by `deadline` (time.monotonic)."""
+
+    agent_name: str
+    rounds: int
+    deadline: float
+    future: Future[PathReport]
+
+
+@dataclass(frozen=True)
 class Wake:
     """Nothing but a reason to look around sooner."""
 
@@ -42,7 +52,7 @@ class Stop:
     """End the thread."""
 
 
-Command = ActiveRead | Connect | Disconnect | Wake | Stop
+Command = ActiveRead | Connect | Disconnect | CheckPath | Wake | Stop
 
 
 class Inbox:
@@ -86,7 +96,7 @@ def resolve(future: Future[_T], result: _T) -> None:
         return
 
 
-def reject(future: Future[_T], error: Exception) -> None:
+def reject(future: Future[Any], error: Exception) -> None:
     """Sets an exception, unless the waiter gave up and cancelled."""
     try:
         future.set_exception(error)

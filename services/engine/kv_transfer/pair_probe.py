@@ -41,9 +41,6 @@ class PairProbe:
 
     def start(self) -> None:
         """Posts the next round."""
-        region = self._offer.region(RegionKind.PROBE)
-        count = region.block_count if region is not None else 0
-        blocks = np.arange(count, dtype=np.int32)
         outcomes: list[ReadOutcome] = []
 
         def settled() -> None:
@@ -55,18 +52,8 @@ class PairProbe:
             if outcome.status is not ReadStatus.DONE:
                 self._on_end(0.0, f"reading the probe: {outcome.status.value}: {outcome.message}")
 
-        request = ReadRequest(
-            peer=self._offer.agent_name,
-            kind=RegionKind.PROBE,
-            local_blocks=blocks,
-            remote_blocks=blocks,
-            deadline=self._deadline,
-            on_complete=completed,
-            on_settled=settled,
-            crc32=None if self._verified else (self._offer.probe_crc32,),
-            crc_blocks=count,
-        )
-        self._post(ActiveRead(request))
+        crc32 = None if self._verified else self._offer.probe_crc32
+        self._post(probe_read(self._offer, self._deadline, completed, settled, crc32))
 
     def _next(self, outcome: ReadOutcome) -> None:
         self._best = max(self._best, outcome.bytes / outcome.seconds / 1e9)
@@ -76,3 +63,30 @@ class PairProbe:
             self.start()
         else:
             self._on_end(self._best, "")
+
+
+def probe_read(
+    offer: Offer,
+    deadline: float,
+    on_complete: Callable[[ReadOutcome], None],
+    on_settled: Callable[[], None],
+    crc32: int | None = None,
+) -> ActiveRead:
+    """A read of an offer's whole PROBE region, its clock running; verified (twice, if need be) where `crc32`
+    is given.
+    """
+    region = offer.region(RegionKind.PROBE)
+    count = region.block_count if region is not None else 0
+    blocks = np.arange(count, dtype=np.int32)
+    request = ReadRequest(
+        peer=offer.agent_name,
+        kind=RegionKind.PROBE,
+        local_blocks=blocks,
+        remote_blocks=blocks,
+        deadline=deadline,
+        on_complete=on_complete,
+        on_settled=on_settled,
+        crc32=None if crc32 is None else (crc32,),
+        crc_blocks=count,
+    )
+    return ActiveRead(request)

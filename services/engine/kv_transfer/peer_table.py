@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 
-from services.common.errors import Incompatible, PerigeeError, TransferFailed
+from services.common.errors import Incompatible, Overloaded, PerigeeError, TransferFailed
 from services.engine.kv_transfer.active_read import ActiveRead
 from services.engine.kv_transfer.agent import Agent, AgentError
-from services.engine.kv_transfer.inbox import Connect, Disconnect, reject, resolve
+from services.engine.kv_transfer.inbox import CheckPath, Connect, Disconnect, reject, resolve
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.pair_probe import CONNECT_ROUNDS, PairProbe
+from services.engine.kv_transfer.path_check import PathCheck
 from services.engine.kv_transfer.peer import Peer, PeerState
 from services.engine.kv_transfer.read_pump import ReadPump
 from services.engine.kv_transfer.read_request import ReadStatus
@@ -47,10 +48,11 @@ class PeerTable:
         self._idle_check_s = idle_check_s
         self._check_timeout_s = check_timeout_s
         self._peers: dict[str, Peer] = {}
+        self._checks: dict[str, PathCheck] = {}
 
-    def connecting(self) -> bool:
-        """Whether anybody waits for a connection."""
-        return any(peer.connects for peer in self._peers.values())
+    def awaited(self) -> bool:
+        """Whether anybody waits for a connection or a check."""
+        return bool(self._checks) or any(peer.connects for peer in self._peers.values())
 
     def connect(self, command: Connect) -> None:
         """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""
@@ -76,6 +78,20 @@ class PeerTable:
         peer.state = PeerState.REMOVING
         peer.disconnects.append(command)
 
+    def check(self, command: CheckPath) -> None:
+        """Reads a peer's probe, as soon as the peer is ready; a broken one begins anew. One check per peer at
+        a time, because all land in the same buffer.
+        """
+        peer = self._peers.get(command.agent_name)
+        if peer is None or peer.state is PeerState.REMOVING:
+            reject(command.future, TransferFailed(f"{command.agent_name} is not connected"))
+        elif self._is_checked(peer):
+            reject(command.future, Overloaded(f"a check of {peer.name} has not ended yet: ask again later"))
+        else:
+            self._checks[peer.name] = PathCheck(command, self._check_timeout_s)
+            if peer.state is PeerState.BROKEN:
+                peer.state = PeerState.RENEWING
+
     def route(self, read: ActiveRead) -> None:
         """Posts a read, lets it wait for its peer, or ends it."""
         peer = self._peers.get(read.request.peer)
@@ -88,7 +104,7 @@ class PeerTable:
             read.end(ReadStatus.FAILED, f"{peer.name} cannot be read: {peer.reason}")
         elif peer.state is not PeerState.READY:
             peer.waiting.append(read)
-        elif time.monotonic() - peer.last_used > self._idle_check_s and not peer.flights:
+        elif time.monotonic() - peer.last_used > self._idle_check_s and not self._is_busy(peer):
             peer.state = PeerState.CHECKING
             peer.waiting.append(read)
             self._probe(peer, time.monotonic() + self._check_timeout_s, rounds=1)
@@ -104,7 +120,14 @@ class PeerTable:
         self._refuse_all(peer, TransferFailed(reason))
 
     def advance(self, now: float) -> None:
-        """Deadlines of what waits, and peers whose last flight has settled."""
+        """Deadlines of what waits, checks, and peers whose last flight has settled."""
+        for name, check in list(self._checks.items()):
+            if check.over:
+                del self._checks[name]
+            else:
+                peer = self._peers[name]
+                if (read := check.next_round(peer, now)) is not None:
+                    self.pump.post(read, peer)
         for peer in list(self._peers.values()):
             for read in [read for read in peer.waiting if read.is_late(now)]:
                 peer.waiting.remove(read)
@@ -125,6 +148,14 @@ class PeerTable:
             for command in peer.disconnects:
                 resolve(command.future, None)
             peer.disconnects.clear()
+
+    def _is_busy(self, peer: Peer) -> bool:
+        """Whether something is read from the peer, so that a probe would only be in the way."""
+        return bool(peer.flights) or self._is_checked(peer)
+
+    def _is_checked(self, peer: Peer) -> bool:
+        check = self._checks.get(peer.name)
+        return check is not None and not check.over
 
     def _open(self, peer: Peer, deadline: float) -> None:
         try:
@@ -204,6 +235,8 @@ class PeerTable:
         for command in peer.connects:
             reject(command.future, error)
         peer.connects.clear()
+        if peer.name in self._checks:
+            self._checks[peer.name].fail(error)
 
     def _renew(self, peer: Peer) -> None:
         self._release(peer)

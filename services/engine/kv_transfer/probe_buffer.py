@@ -29,6 +29,10 @@ class ProbeBuffer:
         """The buffer as blocks."""
         return Region(RegionKind.PROBE, self._bytes.ctypes.data, PROBE_BLOCK_BYTES, PROBE_BLOCKS)
 
+    def clear(self) -> None:
+        """Zeros again: what an earlier read left cannot pass for the next one's bytes."""
+        self._bytes.fill(0)
+
     @property
     def crc32(self) -> int:
         """CRC-32 of all bytes as they are now."""

@@ -12,18 +12,29 @@ from typing import Literal
 from services.common.errors import ConfigError, PerigeeError, TransferFailed
 from services.engine.kv_transfer.active_read import ActiveRead
 from services.engine.kv_transfer.agent import Agent, AgentError
-from services.engine.kv_transfer.inbox import Command, Connect, Disconnect, Inbox, Stop, Wake, reject, resolve
+from services.engine.kv_transfer.inbox import (
+    CheckPath,
+    Command,
+    Connect,
+    Disconnect,
+    Inbox,
+    Stop,
+    Wake,
+    reject,
+    resolve,
+)
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.peer_table import PeerTable
 from services.engine.kv_transfer.probe_buffer import ProbeBuffer
 from services.engine.kv_transfer.read_pump import ReadPump
 from services.engine.kv_transfer.read_request import ReadRequest, ReadStatus
 from services.engine.kv_transfer.region import Region, RegionKind
-from services.engine.kv_transfer.transport_report import TransportReport
+from services.engine.kv_transfer.transport_report import PathReport, TransportReport
 
 logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
+_CHECK_TIMEOUT_S = 60.0
 _BUSY_POLL_S = 0.0002
 """While flights come and go; also the longest that a burst of commands keeps the agent from being polled."""
 _BUSY_FOR_S = 0.02
@@ -116,6 +127,19 @@ class TransferThread:
         future: Future[None] = Future()
         if not self._inbox.put(Disconnect(agent_name, future)):
             resolve(future, None)
+        return future
+
+    def check(self, agent_name: str, rounds: int) -> Future[PathReport]:
+        """Reads a connected peer's probe `rounds` times (1 or more), verifying every round. Cancelling the
+        future ends it after the round in flight.
+
+        The future raises Overloaded while another check of the peer runs, and TransferFailed: not connected,
+        not readable, wrong bytes, a round that did not end in `connect_timeout_s`, or all of them not in a
+        minute.
+        """
+        future: Future[PathReport] = Future()
+        if not self._inbox.put(CheckPath(agent_name, rounds, time.monotonic() + _CHECK_TIMEOUT_S, future)):
+            reject(future, TransferFailed("the transfer thread is closed"))
         return future
 
     def read(self, request: ReadRequest) -> None:
@@ -227,7 +251,7 @@ class TransferThread:
     def _pause(self, pump: ReadPump, table: PeerTable) -> float:
         if len(pump) and time.monotonic() - pump.last_change < _BUSY_FOR_S:
             return min(_BUSY_POLL_S, self._serving_poll_s)
-        serving = self._pins or len(pump) or table.connecting()
+        serving = self._pins or len(pump) or table.awaited()
         return self._serving_poll_s if serving else self._idle_poll_s
 
     def _handle(self, command: Command | None, table: PeerTable) -> None:
@@ -237,12 +261,14 @@ class TransferThread:
             table.connect(command)
         elif isinstance(command, Disconnect):
             table.disconnect(command)
+        elif isinstance(command, CheckPath):
+            table.check(command)
 
     def _shut_down(self, pump_and_table: tuple[ReadPump, PeerTable] | None, reason: str) -> None:
         for command in self._inbox.close():
             if isinstance(command, ActiveRead):
                 command.end(ReadStatus.FAILED, reason)
-            elif isinstance(command, Connect):
+            elif isinstance(command, Connect | CheckPath):
                 reject(command.future, TransferFailed(reason))
             elif isinstance(command, Disconnect):
                 resolve(command.future, None)

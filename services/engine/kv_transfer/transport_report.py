@@ -17,3 +17,17 @@ class TransportReport:
     transport: str
     gigabytes_per_second: float
     rdma: bool
+
+
+@dataclass(frozen=True)
+class PathReport:
+    """How reading a peer's probe again and again went; every round's bytes had the checksum `crc32`.
+
+    `transport` is the path with the best speed of a single round, checksums left out; `bytes` were read over
+    all rounds in `seconds`, checksums included.
+    """
+
+    transport: TransportReport
+    bytes: int
+    crc32: int
+    seconds: float

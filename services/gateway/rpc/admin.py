@@ -14,6 +14,8 @@ from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
 
 _CALL_TIMEOUT_S = 10.0
+# Two handshakes' time and a minute of rounds, which the reader bounds itself.
+_CHECK_TIMEOUT_S = 90.0
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -44,15 +46,33 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def DrainWorker(
         self, request: admin_pb2.DrainWorkerRequest, context: Context
     ) -> admin_pb2.DrainWorkerResponse:
-        link = self._pool.find(request.address)
-        if link is None:
-            known = ", ".join(link.address for link in self._pool.links)
-            raise NotFound(f"no worker {request.address!r} is known; known: {known}", "address")
+        link = self._known(request.address, "address")
         try:
             answer = await link.stub.Drain(worker_pb2.DrainRequest(), timeout=_CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise Unavailable(f"worker {link.address}: {from_rpc_error(error).message}") from error
         return admin_pb2.DrainWorkerResponse(outstanding=answer.outstanding)
+
+    async def CheckTransfer(
+        self, request: admin_pb2.CheckWorkersRequest, context: Context
+    ) -> worker_pb2.CheckTransferResponse:
+        reader = self._known(request.reader, "reader")
+        owner = self._known(request.owner, "owner")
+        check = worker_pb2.CheckTransferRequest(address=owner.address, rounds=request.rounds)
+        try:
+            answer: worker_pb2.CheckTransferResponse = await reader.stub.CheckTransfer(
+                check, timeout=_CHECK_TIMEOUT_S
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error).about(f"reader {reader.address}") from error
+        return answer
+
+    def _known(self, address: str, field: str) -> WorkerLink:
+        link = self._pool.find(address)
+        if link is None:
+            known = ", ".join(link.address for link in self._pool.links)
+            raise NotFound(f"no worker {address!r} is known; known: {known}", field)
+        return link
 
 
 def _status(link: WorkerLink) -> admin_pb2.WorkerStatus:

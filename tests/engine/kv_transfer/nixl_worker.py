@@ -47,6 +47,9 @@ class Worker:
     def connect(self, offer):
         return self.thread.connect(offer).result(20)
 
+    def check(self, name: str, rounds: int):
+        return self.thread.check(name, rounds).result(60)
+
     def disconnect(self, name: str, timeout_s: float) -> bool:
         try:
             self.thread.disconnect(name).result(timeout_s)

@@ -132,6 +132,35 @@ def test_scattered_blocks_are_read_as_they_are(reader, steady_source):
     assert reader.differing(5, local, remote) == 0
 
 
+def test_a_check_verifies_round_after_round_of_an_idle_owner(transport, reader, new_process):
+    idle = new_process("idle", seed=7, pin=False)
+    reader.connect(idle.offer)
+    report = reader.check(idle.name, 64)
+    print(f"{transport}: {report}")
+    assert (report.bytes, report.crc32) == (64 << 20, idle.offer.probe_crc32)
+    assert report.transport.gigabytes_per_second > 0.02
+    assert not report.transport.rdma
+
+
+def test_a_stopped_owner_is_named_by_the_check_and_may_be_checked_when_it_goes_on(transport, new_process):
+    reader = new_process("asking", seed=1, connect_timeout_s=1.0)
+    source = new_process("stopped", seed=8)
+    reader.connect(source.offer)
+    source.signal(signal.SIGSTOP)
+    if transport == "tcp":
+        with pytest.raises(AssertionError, match=f"{source.name} cannot be read: round 1 of 8: late"):
+            reader.check(source.name, 8)
+    source.signal(signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert reader.check(source.name, 8).bytes == 8 << 20
+            return
+        except AssertionError:  # its stale read has not settled yet
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def test_a_block_that_differs_from_its_checksum_is_corrupt(reader, steady_source):
     wrong = steady_source.checksum(blocks(1))
     reader.read(1, "steady", blocks(0), blocks(0), 10.0, crc32=[wrong])

@@ -6,6 +6,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from perigee.v1 import admin_pb2, admin_pb2_grpc, models_pb2, models_pb2_grpc, worker_pb2
+from services.common.errors import (
+    Incompatible,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    TransferFailed,
+    UnsupportedOperation,
+)
+from services.common.rpc.status import from_rpc_error
 from tests.gateway.suite import open_suite, wait_until
 
 
@@ -70,6 +79,59 @@ async def test_a_drained_worker_leaves_the_rotation(suite, admin):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address="unknown:1"))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_transfer_check_asks_the_reader_with_the_owners_address(suite, admin):
+    reader, owner = suite.workers["decode0"], suite.workers["prefill"]
+    request = admin_pb2.CheckWorkersRequest(reader=reader.address, owner=owner.address, rounds=3)
+    answer = await admin.CheckTransfer(request)
+    assert reader.worker.checks == [worker_pb2.CheckTransferRequest(address=owner.address, rounds=3)]
+    assert owner.worker.checks == []
+    assert (answer.incarnation, answer.bytes, answer.crc32) == ("owner-1", 3 << 20, 0xABCD)
+    assert answer.transport.transport == "cma"
+
+
+@pytest.mark.parametrize("field", ["reader", "owner"])
+async def test_a_check_of_an_unknown_worker_names_the_field_and_lists_the_known_ones(suite, admin, field):
+    both = {"reader": suite.workers["decode0"].address, "owner": suite.workers["prefill"].address}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await admin.CheckTransfer(admin_pb2.CheckWorkersRequest(**{**both, field: "unknown:1"}))
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, NotFound)
+    assert error.param == field
+    assert "'unknown:1'" in error.message
+    assert all(server.address in error.message for server in suite.workers.values())
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (TransferFailed("worker x: corrupt"), grpc.StatusCode.UNAVAILABLE),
+        (Incompatible("worker x: checkpoint"), grpc.StatusCode.FAILED_PRECONDITION),
+        (UnsupportedOperation("reads nobody"), grpc.StatusCode.UNIMPLEMENTED),
+        (Overloaded("has not ended"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (InvalidRequest("rounds is 5000", "rounds"), grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+async def test_a_check_that_fails_keeps_its_kind_and_names_the_reader(suite, admin, failure, code):
+    reader, owner = suite.workers["decode0"], suite.workers["prefill"].address
+    reader.worker.check_fails = failure
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await admin.CheckTransfer(admin_pb2.CheckWorkersRequest(reader=reader.address, owner=owner))
+    assert caught.value.code() == code
+    error = from_rpc_error(caught.value)
+    assert type(error) is type(failure)
+    assert error.message == f"reader {reader.address}: {failure.message}"
+    assert getattr(error, "param", None) == getattr(failure, "param", None)
+
+
+async def test_a_check_by_a_reader_that_is_gone_names_it(suite, admin):
+    reader, owner = suite.workers["decode0"], suite.workers["prefill"].address
+    await reader.stop()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await admin.CheckTransfer(admin_pb2.CheckWorkersRequest(reader=reader.address, owner=owner))
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert f"reader {reader.address}: " in caught.value.details()
 
 
 async def test_health_follows_the_workers(suite):

@@ -1,0 +1,65 @@
+"""`perigee drain`: take a worker out of rotation."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from perigee.v1 import admin_pb2
+from services.cli.admin_client import AdminClient, describe
+from services.cli.door import add_address_flag, connected
+from services.common.errors import ConfigError, DeadlineExceeded
+
+_POLL_S = 0.2
+_LONGEST_WAIT_S = 86_400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Takes a worker out of rotation: it admits nothing new, finishes what it has and keeps serving reads "
+        "of its memory. Only a restart brings it back. Exit status 0: accepted, and with --wait nothing runs "
+        "there any more; 1: not so."
+    )
+    parser.add_argument("worker", metavar="WORKER", help="address or beginning of the incarnation")
+    parser.add_argument(
+        "--wait", type=float, metavar="SECONDS", help="stay until it has nothing left, at most this long"
+    )
+    add_address_flag(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Raises DeadlineExceeded when requests are left after the wait."""
+    wait_s = arguments.wait
+    if wait_s is not None and not 0 <= wait_s <= _LONGEST_WAIT_S:
+        raise ConfigError(f"--wait must be from 0 to {_LONGEST_WAIT_S} seconds, is {wait_s:g}")
+    with connected(arguments.address) as channel:
+        client = AdminClient(channel)
+        worker = client.find(arguments.worker)
+        outstanding = client.drain(worker.address)
+        print(f"{describe(worker)} admits nothing new; {_requests(outstanding)} outstanding", flush=True)
+        if wait_s is not None:
+            print(_until_idle(client, worker, wait_s))
+    return 0
+
+
+def _until_idle(client: AdminClient, worker: admin_pb2.WorkerStatus, wait_s: float) -> str:
+    """How it ended, in words."""
+    began = time.monotonic()
+    while True:
+        now = next((each for each in client.list_workers().workers if each.address == worker.address), None)
+        elapsed = time.monotonic() - began
+        if now is None or not now.reachable or now.info.incarnation != worker.info.incarnation:
+            return f"gone after {elapsed:.1f} s"
+        # A report from before the drain may not know yet what had just been sent there.
+        if now.load.draining and not now.load.running and not now.load.waiting:
+            return f"nothing left after {elapsed:.1f} s"
+        if elapsed >= wait_s:
+            left = now.load.running + now.load.waiting
+            raise DeadlineExceeded(f"{describe(worker)}: {_requests(left)} left after {wait_s:g} s")
+        time.sleep(min(_POLL_S, wait_s - elapsed))
+
+
+def _requests(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"

@@ -1,0 +1,44 @@
+"""`perigee workers`: who is there, and how they are."""
+
+from __future__ import annotations
+
+import argparse
+
+from google.protobuf import json_format
+
+from services.cli.admin_client import AdminClient
+from services.cli.door import add_address_flag, connected
+from services.cli.worker_table import worker_table
+
+_DESCRIPTION = """\
+Lists the workers a gateway knows. TRANSPORT is the path of reads as each worker tested it on itself at start;
+PAGES are those free or cached, of all; QUEUED are prompt tokens still to be computed.
+STATE: serving, draining (admits nothing new), leaving (discovery does not find it any more), unreachable.
+Exit status 0: every worker is reachable; 1: one is not, or there is none.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = _DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--json", action="store_true", help="print perigee.v1.ListWorkersResponse as JSON, for programs"
+    )
+    add_address_flag(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """1 where a worker is unreachable or there is none."""
+    with connected(arguments.address) as channel:
+        answer = AdminClient(channel).list_workers()
+    if arguments.json:
+        print(
+            json_format.MessageToJson(
+                answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
+        )
+    else:
+        print("\n".join(worker_table(answer.workers)))
+    return 0 if answer.workers and all(worker.reachable for worker in answer.workers) else 1
