@@ -48,7 +48,7 @@ async def test_a_worker_with_a_shorter_context_shortens_the_model_s():
 
 async def test_workers_are_listed_reachable_or_not(suite, admin):
     await suite.workers["prefill"].stop()
-    await wait_until(lambda: not suite.gateway.pool.prefill.workers[0].reachable)
+    await wait_until(lambda: not suite.gateway.pool.prefill.workers[0].link.reachable)
     listed = (await admin.ListWorkers(admin_pb2.ListWorkersRequest())).workers
     assert [(worker.info.role, worker.reachable) for worker in listed] == [
         (worker_pb2.WORKER_ROLE_VISION, True),
