@@ -52,7 +52,7 @@ def test_the_flags_it_names_exist(readme):
         flag_name(key)
         for cls in (RunConfig, *(config_class(role) for role in ("vision", "prefill", "decode", "gateway")))
         for key in cls.__dataclass_fields__
-    } | {"--help", "--config", "--image", "--max-tokens"} | COMPOSE_FLAGS
+    } | {"--help", "--config", "--image", "--max-tokens", *COMPOSE_FLAGS}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", readme)) <= known
 
 
