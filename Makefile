@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
+# Compose v2 where docker has it, else docker-compose 1.29.
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test check fix protos clean
+.PHONY: help setup run test check fix protos up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
@@ -34,6 +36,12 @@ fix: $(STAMP) ## format, and fix what the linter can
 
 protos: $(STAMP) ## generate the Python code of protos/ again
 	scripts/protos
+
+up: ## build the images and start the suite in containers (options: ARGS="--scale decode=2")
+	$(COMPOSE) up --build --detach $(ARGS)
+
+down: ## stop the containers and remove them
+	$(COMPOSE) down
 
 clean: ## remove the virtual environment, caches and logs
 	rm -rf .venv .run build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,6 +10,8 @@ from services.cli.roles import config_class
 from services.cli.run.config import RunConfig
 from services.common.settings import flag_name
 
+COMPOSE_FLAGS = {"--build", "--detach", "--scale"}
+
 
 @pytest.fixture(scope="module")
 def readme(repository):
@@ -50,7 +52,17 @@ def test_the_flags_it_names_exist(readme):
         flag_name(key)
         for cls in (RunConfig, *(config_class(role) for role in ("vision", "prefill", "decode", "gateway")))
         for key in cls.__dataclass_fields__
-    } | {"--help", "--config", "--image", "--max-tokens", "--address", "--json", "--rounds", "--wait"}
+    } | {
+        "--help",
+        "--config",
+        "--image",
+        "--max-tokens",
+        "--address",
+        "--json",
+        "--rounds",
+        "--wait",
+        *COMPOSE_FLAGS,
+    }
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", readme)) <= known
 
 

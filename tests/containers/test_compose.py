@@ -1,0 +1,97 @@
+"""The compose files say what the services expect; no engine is needed."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from services.cli.roles import ROLES, config_class
+from services.cli.run.plan import WORKERS
+from services.common.settings import env_name
+
+# Keys of services that docker-compose 1.29 and Compose v2 both know, and that scaling allows.
+KEYS = {
+    "build", "cap_drop", "depends_on", "deploy", "devices", "environment", "logging", "mem_limit",
+    "pids_limit", "ports", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs",
+    "ulimits", "volumes",
+}  # fmt: skip
+
+
+def test_both_files_hold_the_four_services_with_keys_that_every_compose_knows(compose, gpu_compose):
+    for file in (compose, gpu_compose):
+        assert {key for key in file if not key.startswith("x-")} == {"services"}
+        assert set(file["services"]) == set(ROLES)
+        for service in file["services"].values():
+            assert set(service) <= KEYS
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_service_is_restarted_and_can_neither_write_nor_gain_rights_nor_grow_without_bound(compose, role):
+    service = compose["services"][role]
+    assert service["restart"] == "unless-stopped"
+    assert service["read_only"] is True
+    assert [mount.split(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service["build"]["dockerfile"] == f"services/{role}/Dockerfile"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_service_has_longer_to_stop_than_it_takes(compose, role):
+    seconds = float(compose["services"][role]["stop_grace_period"].removesuffix("s"))
+    assert seconds > config_class(role)().grace_seconds
+
+
+def test_workers_differ_in_their_dockerfile_only(compose):
+    services = [dict(compose["services"][role]) for role in WORKERS]
+    for service in services:
+        service["build"] = {k: v for k, v in service["build"].items() if k != "dockerfile"}
+    assert services[0] == services[1] == services[2]
+
+
+def test_only_the_gateway_publishes_ports_and_does_so_on_loopback_by_default(compose):
+    assert [role for role in ROLES if "ports" in compose["services"][role]] == ["gateway"]
+    config = config_class("gateway")()
+    for text, port in zip(
+        compose["services"]["gateway"]["ports"], (config.http_port, config.grpc_port), strict=True
+    ):
+        assert re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text) == f"127.0.0.1:{port}:{port}"
+
+
+def test_the_gateway_finds_each_pool_by_its_name_and_waits_for_it(compose):
+    gateway = compose["services"]["gateway"]
+    for role in WORKERS:
+        assert gateway["environment"][env_name(role)] == f"{role}:{config_class(role)().port}"
+        assert gateway["depends_on"][role] == {"condition": "service_healthy"}
+
+
+def test_services_are_given_only_settings_they_have(compose, gpu_compose):
+    for file in (compose, gpu_compose):
+        for role, service in file["services"].items():
+            known = {env_name(key) for key in config_class(role).__dataclass_fields__} | {"PERIGEE_LOG_LEVEL"}
+            assert {name for name in service["environment"] if name.startswith("PERIGEE_")} <= known
+
+
+def test_pages_move_over_tcp_unless_the_gpu_file_lets_ucx_choose(compose, gpu_compose):
+    for role in WORKERS:
+        environment = compose["services"][role]["environment"]
+        assert environment["UCX_TLS"] == "tcp"
+        override = gpu_compose["services"][role]["environment"]
+        restricted = {name for name in environment if name.startswith("UCX_")}
+        assert {override[name] for name in restricted} == {"all"}
+
+
+def test_the_gpu_file_builds_the_pinned_torch_for_the_workers_that_have_a_gpu(gpu_compose, repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    pinned = next(r for r in project["optional-dependencies"]["worker"] if r.startswith("torch=="))
+    with_gpu = [role for role in ROLES if "deploy" in gpu_compose["services"][role]]
+    assert set(with_gpu) == {"prefill", "decode"}
+    for role in with_gpu:
+        service = gpu_compose["services"][role]
+        assert service["build"]["args"]["TORCH"] == f"${{TORCH:-{pinned}}}"
+        assert service["environment"]["PERIGEE_DEVICE"] == "cuda:0"

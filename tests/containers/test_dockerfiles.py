@@ -1,0 +1,84 @@
+"""The Dockerfiles agree with each other and with the code; no engine is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from services.cli.roles import ROLES, config_class
+from services.cli.run.plan import WORKERS, child_environment
+from services.common.settings import env_name
+
+LINE = "# " + "-" * 108
+
+
+def ports(role):
+    config = config_class(role)()
+    if role == "gateway":
+        return {"grpc": config.grpc_port, "http": config.http_port}
+    return {"grpc": config.port, "http": config.metrics_port}
+
+
+def test_the_workers_files_are_the_same_down_to_the_line_so_that_layers_are_shared(dockerfiles):
+    heads = {dockerfiles[role].text.split(LINE)[0] for role in WORKERS}
+    assert len(heads) == 1
+    assert "COPY --from=package" in heads.pop()
+    for role in WORKERS:
+        _, tail = dockerfiles[role].text.split(LINE)
+        assert set(re.findall(r"^[A-Z]+", tail, re.MULTILINE)) == {
+            "LABEL",
+            "EXPOSE",
+            "HEALTHCHECK",
+            "ENTRYPOINT",
+        }
+
+
+def test_only_the_gateway_is_built_without_the_workers_dependencies(dockerfiles):
+    installed = {
+        role: [run for run in file.every("RUN") if "image-environment" in run]
+        for role, file in dockerfiles.items()
+    }
+    assert installed.pop("gateway") == ["./image-environment gateway"]
+    assert list(installed.values()) == [["./image-environment worker"]] * 3
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_runs_its_role_without_root_and_asks_its_own_port_for_health(dockerfiles, role):
+    file = dockerfiles[role]
+    assert file.last("USER") == "10001:10001"
+    assert file.last("STOPSIGNAL") == "SIGTERM"
+    assert file.command("ENTRYPOINT") == ["perigee", role]
+    assert file.command("HEALTHCHECK") == ["perigee", "health", f"127.0.0.1:{ports(role)['grpc']}"]
+    assert {int(port) for port in file.last("EXPOSE").split()} == set(ports(role).values())
+
+
+def test_workers_have_the_environment_that_perigee_run_gives_them(dockerfiles):
+    for role in WORKERS:
+        assert child_environment({}).items() <= dockerfiles[role].environment().items()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_images_set_only_settings_their_role_has(dockerfiles, role):
+    known = {env_name(key) for key in config_class(role).__dataclass_fields__}
+    ours = {name for name in dockerfiles[role].environment() if name.startswith("PERIGEE_")}
+    assert ours == {"PERIGEE_HOST", "PERIGEE_MODEL"}
+    assert ours <= known
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_is_copied_is_in_the_repository_and_not_ignored(dockerfiles, repository, role):
+    kept = [
+        line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    for argument in dockerfiles[role].every("COPY"):
+        if argument.startswith("--from"):
+            continue
+        for path in argument.split()[:-1]:
+            assert (repository / path).exists(), path
+            assert any(path == keep or path.startswith(keep + "/") for keep in kept), path
+
+
+def test_the_script_that_fills_an_image_can_be_executed(repository):
+    assert os.access(repository / "scripts" / "image-environment", os.X_OK)
