@@ -5,10 +5,10 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test check fix protos up down clean
+.PHONY: help setup run test test-compose check fix protos up down clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 setup: $(STAMP) ## make .venv with all that running and testing needs
 
@@ -21,6 +21,9 @@ run: $(STAMP) ## start the suite here and keep it running until Ctrl-C (options:
 
 test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
 	$(BIN)/pytest $(ARGS)
+
+test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 8 minutes)
+	scripts/test-compose $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/ruff format --check .
