@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import grpc
 
@@ -21,6 +20,7 @@ from services.common.rpc.status import from_rpc_error
 from services.decode.fetch import FetchOrder, FetchResult
 from services.engine.kv_pages import kv_blocks
 from services.engine.lease_clock import LeaseClock
+from services.engine.outgoing import until_none
 from services.engine.peers import Peer
 from services.engine.read_group import ReadGroup
 
@@ -60,7 +60,7 @@ class PrefillStream:
         self._verifies = verifies
         self._clock = LeaseClock()
         self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
-        self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(_until_none(self._outgoing))
+        self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(until_none(self._outgoing))
         self._hearing: asyncio.Task[None] | None = None
         self._heard_at = time.monotonic()
         self._remote_pages: list[int] = []
@@ -179,11 +179,3 @@ class PrefillStream:
                 self._outgoing.put_nowait(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
             if time.monotonic() > self._heard_at + silence_s and not self._done_at:
                 raise Unavailable(f"{self._name} has been silent for {silence_s:g} s")
-
-
-async def _until_none(
-    queue: asyncio.Queue[prefill_pb2.PrefillRequest | None],
-) -> AsyncIterator[prefill_pb2.PrefillRequest]:
-    """What the queue gives, up to the first None."""
-    while (message := await queue.get()) is not None:
-        yield message

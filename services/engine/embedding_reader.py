@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
@@ -18,6 +18,7 @@ from services.engine.kv_transfer.region import Region, RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.lease_clock import LeaseClock
 from services.engine.media import Medium
+from services.engine.outgoing import until_none
 from services.engine.peers import Peer, PeerDirectory
 from services.engine.read_group import ReadGroup
 
@@ -112,7 +113,7 @@ class EmbeddingReader:
             reader_incarnation=self._reader, content_hashes=[medium.content_hash], lease_key=key
         )
         outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(start=start))
-        stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(_until_none(outgoing))
+        stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(until_none(outgoing))
         try:
             response = await stream.read()
             granted = isinstance(response, vision_pb2.EmbeddingLeaseResponse) and response.HasField("granted")
@@ -150,11 +151,3 @@ class EmbeddingReader:
     def _free(self, blocks: list[int]) -> None:
         self._blocks.release(blocks)
         self._freed.set()
-
-
-async def _until_none(
-    queue: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None],
-) -> AsyncIterator[vision_pb2.EmbeddingLeaseRequest]:
-    """What the queue gives, up to the first None."""
-    while (message := await queue.get()) is not None:
-        yield message

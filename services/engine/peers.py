@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.offer_proto import offer_from_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.kv_transfer.transport_report import TransportReport
+from services.engine.outgoing import until_none
 from services.engine.settled_word import Outgoing, SettledWord
 
 log = structlog.get_logger()
@@ -101,7 +101,7 @@ class PeerDirectory:
         outgoing: Outgoing = asyncio.Queue()
         outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
         channel = self.channel(address)
-        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_until_none(outgoing))
+        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(until_none(outgoing))
         try:
             offer, report = await self._shake_hands(stream, address)
         except PerigeeError:
@@ -163,8 +163,3 @@ def _named(error: PerigeeError, address: str) -> PerigeeError:
         error.message = f"worker {address}: {error.message}"
         error.args = (error.message,)
     return error
-
-
-async def _until_none(queue: Outgoing) -> AsyncIterator[worker_pb2.HandshakeRequest]:
-    while (message := await queue.get()) is not None:
-        yield message
