@@ -8,7 +8,6 @@ from perigee.v1 import pages_pb2, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest
 from services.engine.kv_cache.lease_table import Lease
 
-
 LeaseStart = vision_pb2.EmbeddingLeaseStart | pages_pb2.PageLeaseStart
 LeaseMessage = vision_pb2.EmbeddingLeaseRequest | pages_pb2.PageLeaseRequest
 

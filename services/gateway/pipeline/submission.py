@@ -49,6 +49,7 @@ class Submission:
             placed.CopyFrom(media[image.content_hash])
             placed.token_offset = offset
         worker = router.decode()
+        submit.own_address = worker.link.address
         stream = worker.session.submit(submit)
         worker.link.note_sent()
         return stream
