@@ -33,12 +33,9 @@ class PageServicer(pages_pb2_grpc.PageServiceServicer):
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "start":
             raise InvalidRequest("the first message must be start", "start")
-        reader, key, hashes = (
-            first.start.reader_incarnation,
-            first.start.lease_key,
-            list(first.start.page_hashes),
-        )
-        check_start(first.start, "page_hashes", hashes, HASH_BYTES, self._is_paired)
+        start = first.start
+        reader, key, hashes = start.reader_incarnation, start.lease_key, list(start.page_hashes)
+        check_start(start, "page_hashes", hashes, HASH_BYTES, self._is_paired)
         # A call that is cancelled here may leave a lease nobody knows the id of. Its reader ends it by its
         # key, which it calls settled as after every stream that broke.
         lease = await asyncio.wrap_future(self._loop.call(lambda: self._lending.lease(reader, key, hashes)))

@@ -11,7 +11,7 @@ OWN = "decode:1"
 
 def second_turn(bench: Bench, **options) -> Heard:
     """A prompt whose first two pages are cached here and whose rest is long; its order is placed."""
-    bench.submit([*prompt_of(128), 1], 0, prefill=["prefill:1"])
+    bench.submit([*prompt_of(128), 1], 0, prefill=["prefill:1"], **options)
     bench.run()
     bench.fill()
     bench.run()

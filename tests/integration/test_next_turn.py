@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perigee.v1 import worker_pb2, worker_pb2_grpc
+from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2, worker_pb2, worker_pb2_grpc
 from services.engine.model.config import ModelConfig
 from tests.support.decode_client import DecodeClient, Outcome
 from tests.support.prompts import random_prompt
@@ -95,6 +95,26 @@ def test_a_prefill_worker_that_lost_everything_reads_all_of_it_from_decode(
     assert again.stats.prefill_cached_tokens == (len(prompt) - 1) // PAGE * PAGE, "prefill has them now"
     assert again.tokens == outcome.tokens, "what prefill read is what it gives"
     check_quiet(workers)
+
+
+def test_usage_counts_the_whole_cached_pages_of_a_conversation(suite: Stack, page_bytes):
+    sampling = sampling_pb2.SamplingParams(temperature=0, max_tokens=GENERATED, ignore_eos=True)
+    with suite.channel() as channel:
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+
+        def usage_and_ids(prompt: list[int]) -> tuple[generation_pb2.GenerateResponse, list[int]]:
+            token_ids = generation_pb2.TokenIds(ids=prompt)
+            request = generation_pb2.GenerateRequest(token_ids=token_ids, sampling=sampling)
+            response = stub.Generate(request, timeout=120)
+            return response, list(response.choices[0].token_ids)
+
+        prompt = random_prompt(FIRST, "through the gateway")
+        first, answer = usage_and_ids(prompt)
+        before = read_by_prefill(suite)
+        second, _ = usage_and_ids([*prompt, *answer, *random_prompt(SUFFIX, "gateway suffix")])
+    known = (FIRST + GENERATED - 1) // PAGE
+    assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, known * PAGE)
+    assert read_by_prefill(suite) - before == (known - (FIRST - 1) // PAGE) * page_bytes
 
 
 @pytest.mark.parametrize("source", ["", "127.0.0.1:1"], ids=["unknown", "wrong"])

