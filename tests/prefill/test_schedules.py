@@ -35,7 +35,8 @@ class Schedule:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.bench = PrefillBench(6, chunk_tokens=64, lease_s=0.02 if seed % 2 else 60.0)
+        num_pages = 6 if seed % 3 else 16
+        self.bench = PrefillBench(num_pages, chunk_tokens=64, lease_s=0.02 if seed % 2 else 60.0)
         self.readers: list[Reader] = []
         self.ended_reads = 0
         self.at_risk: list[tuple[int, ...]] = []
@@ -62,10 +63,10 @@ class Schedule:
 
     def submit(self) -> None:
         length = self.random.choice([1, 63, 64, 65, 130, 300])
-        cached_pages = self.random.choice([0, 0, 1, 2])
+        cached_pages = self.random.choice([0, 0, 1, 2, 4])
         has_source = cached_pages * 64 < length and self.random.random() < 0.7
         reader = self.bench.submit(
-            prompt_of(length, self.random.choice([0, 1])),
+            prompt_of(length, self.random.choice([0, 1, len(self.readers)])),
             reader=self.random.choice(READERS),
             cached_pages=cached_pages,
             source="decode:1" if has_source else "",
@@ -128,7 +129,7 @@ def test_every_page_comes_back_and_what_was_announced_is_right(seed):
 
 def test_the_schedules_read_from_sources_in_all_ways():
     results = {"whole": 0, "in part": 0, "too late": 0}
-    for seed in range(6):
+    for seed in range(30):
         schedule = Schedule(seed)
         for _ in range(200):
             schedule.act()
