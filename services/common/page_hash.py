@@ -12,7 +12,7 @@ from hashlib import blake2b
 from services.common.errors import InternalError
 
 PAGE_TOKENS = 64
-_HASH_BYTES = 16
+HASH_BYTES = 16
 _ID_BYTES = 4
 _NAME_BYTES = 8
 
@@ -51,7 +51,7 @@ def chain_hashes(
     """
     spans = _ordered(media, len(token_ids))
     hashes = list(known)
-    parent = hashes[-1] if hashes else blake2b(salt.encode(), digest_size=_HASH_BYTES).digest()
+    parent = hashes[-1] if hashes else blake2b(salt.encode(), digest_size=HASH_BYTES).digest()
     first = len(hashes) * page_tokens
     end = len(token_ids) // page_tokens * page_tokens
     if first > end:
@@ -63,7 +63,7 @@ def chain_hashes(
     for start in range(first, end, page_tokens):
         while next_span < len(spans) and spans[next_span].end <= start:
             next_span += 1
-        digest = blake2b(parent, digest_size=_HASH_BYTES)
+        digest = blake2b(parent, digest_size=HASH_BYTES)
         digest.update(ids[_ID_BYTES * (start - first) : _ID_BYTES * (start - first + page_tokens)])
         digest.update(_media_records(spans[next_span:], start, start + page_tokens))
         parent = digest.digest()

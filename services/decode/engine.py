@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
@@ -49,8 +50,8 @@ class DecodeLoad:
 
 
 class DecodeEngine:
-    """Owns pages, prefix cache and the model of a decode worker. Engine thread only, but for
-    `load` and `journal`."""
+    """Owns pages, prefix cache, their leases (`lending`) and the model of a decode worker. Engine thread
+    only, but for `load` and `journal`."""
 
     def __init__(
         self,
@@ -59,12 +60,15 @@ class DecodeEngine:
         sampler: Sampler,
         limits: DecodeLimits,
         outside: Outside,
+        on_serving: Callable[[bool], None],
     ) -> None:
+        """`on_serving` hears when the first page is pinned for a peer, and when the last is let go."""
         self._runner = runner
         self._device = kv_pages.device
         self._sampler = sampler
         self._limits = limits
         self._keeper = PageKeeper(kv_pages)
+        self.lending = self._keeper.lending(limits.lease_s, on_serving)
         self._prompts = PromptQueue(self._keeper, limits, outside)
         self._running: list[Sequence] = []
         self._news = Newsroom()
@@ -149,6 +153,7 @@ class DecodeEngine:
         """One forward pass over all running sequences and a chunk of prompts. Returns whether there is
         more."""
         self._enforce_deadlines()
+        self.lending.expire()
         self._prompts.admit(len(self._running))
         self._start_sequences()
         self._grow()

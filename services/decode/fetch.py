@@ -12,7 +12,8 @@ from services.engine.media import Medium
 class FetchOrder:
     """Have `address` fill KV for `token_ids`, and read blocks `cached_pages`, … into `pages`.
 
-    The pages belong to the fetch until it reports its end.
+    The pages belong to the fetch until it reports its end. `source_address`: where `address` may read the
+    blocks before them, which are cached here; empty: nowhere.
     """
 
     address: str
@@ -22,6 +23,7 @@ class FetchOrder:
     cache_salt: str
     cached_pages: int
     pages: tuple[int, ...]
+    source_address: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,14 @@ class FetchResult:
 
     error: None where every page holds its KV. pages_at_risk: pages a byte may still land in;
     `pages_settled` follows.
+    computed_tokens: those the worker computed: it neither had them nor read them from this one.
     bytes_read counts KV bytes; bytes_before_done those read when prefill said done; tail_s is the time
     from then to the last byte.
     """
 
     error: PerigeeError | None
     pages_at_risk: tuple[int, ...] = ()
-    cached_tokens: int = 0
+    computed_tokens: int = 0
     bytes_read: int = 0
     bytes_before_done: int = 0
     tail_s: float = 0.0

@@ -15,3 +15,4 @@ class DecodeLimits:
     local_prefill_tokens: int
     headroom_pages: int
     context_length: int
+    lease_s: float

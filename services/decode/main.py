@@ -6,11 +6,12 @@ import asyncio
 
 import grpc
 
-from perigee.v1 import decode_pb2_grpc, worker_pb2
+from perigee.v1 import decode_pb2_grpc, pages_pb2_grpc, worker_pb2
 from services.decode.config import DecodeConfig
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.outside import DecodeOutside
+from services.decode.page_server import PageServicer
 from services.decode.server import DecodeServicer
 from services.engine.loop import EngineLoop
 from services.engine.sampler import Sampler
@@ -22,10 +23,7 @@ from services.engine.worker_service import WorkerServicer
 
 
 async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
-    """Runs a decode worker until `stop` is set and what it owes is done.
-
-    Nobody reads a decode worker's memory yet: it grants no leases.
-    """
+    """Runs a decode worker until `stop` is set and what it owes is done."""
     check_chunk_tokens(config.chunk_tokens)
     tune_process(config.threads)
     worker = await build_text_worker(config, worker_pb2.WORKER_ROLE_DECODE)
@@ -38,23 +36,37 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
         config.local_prefill_tokens,
         config.headroom_pages,
         context_length,
+        config.lease_seconds,
     )
     outside = DecodeOutside(worker, config.prefill_silence_seconds)
-    engine = DecodeEngine(worker.runner, worker.kv_pages, Sampler(worker.vocab_size), limits, outside)
+    engine = DecodeEngine(
+        worker.runner,
+        worker.kv_pages,
+        Sampler(worker.vocab_size),
+        limits,
+        outside,
+        worker.transfer.set_serving,
+    )
     loop = EngineLoop("decode-engine", engine.step, fail)
     outside.connect(engine, loop)
-    host = TextHost(worker, engine, loop)
+    host = TextHost(worker, engine, engine.lending, loop)
+    worker_servicer = WorkerServicer(host)
     servicer = DecodeServicer(engine, loop, worker.vocab_size, context_length, config.request_timeout_seconds)
+
+    pages = PageServicer(engine.lending, loop, worker_servicer.is_paired)
 
     def add_service(server: grpc.aio.Server) -> None:
         decode_pb2_grpc.add_DecodeServiceServicer_to_server(servicer, server)
+
+    def add_pages(server: grpc.aio.Server) -> None:
+        pages_pb2_grpc.add_PageServiceServicer_to_server(pages, server)
 
     await serve_text_worker(
         config,
         "decode",
         host,
-        WorkerServicer(host),
-        ("perigee.v1.DecodeService", add_service),
+        worker_servicer,
+        [("perigee.v1.DecodeService", add_service), ("perigee.v1.PageService", add_pages)],
         _counters(engine),
         stop,
         failure,

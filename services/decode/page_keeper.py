@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from services.common.page_hash import chain_hashes
+from services.decode.page_lending import PageLending
 from services.decode.request import Request
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.block_table import BlockTable
@@ -23,6 +24,10 @@ class PageKeeper:
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
+
+    def lending(self, lease_s: float, on_serving: Callable[[bool], None]) -> PageLending:
+        """What lends its cached pages; made once."""
+        return PageLending(self._pool, self._cache, lease_s, on_serving)
 
     def new_table(self) -> BlockTable:
         """An empty table."""

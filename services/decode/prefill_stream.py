@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import grpc
 
@@ -17,6 +16,7 @@ from services.common.errors import (
     TransferFailed,
     Unavailable,
 )
+from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.decode.fetch import FetchOrder, FetchResult
 from services.engine.kv_pages import kv_blocks
@@ -60,11 +60,11 @@ class PrefillStream:
         self._verifies = verifies
         self._clock = LeaseClock()
         self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
-        self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(_until_none(self._outgoing))
+        self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(until_none(self._outgoing))
         self._hearing: asyncio.Task[None] | None = None
         self._heard_at = time.monotonic()
         self._remote_pages: list[int] = []
-        self._cached_tokens = 0
+        self._computed_tokens = 0
         self._bytes_before_done = 0
         self._done_at = 0.0
 
@@ -92,7 +92,7 @@ class PrefillStream:
         self._outgoing.put_nowait(None)
         return FetchResult(
             error=None,
-            cached_tokens=self._cached_tokens,
+            computed_tokens=self._computed_tokens,
             bytes_read=self.group.bytes_read,
             bytes_before_done=self._bytes_before_done,
             tail_s=time.monotonic() - self._done_at,
@@ -128,6 +128,7 @@ class PrefillStream:
             cache_salt=self._order.cache_salt,
             reader_cached_pages=self._order.cached_pages,
             lease_key=self.lease_key,
+            source_address=self._order.source_address,
         )
 
     async def _hear_all(self) -> None:
@@ -138,12 +139,12 @@ class PrefillStream:
                 case "admitted":
                     self._clock.granted(message.admitted.lease)
                     self._remote_pages = list(message.admitted.pages)
-                    self._cached_tokens = message.admitted.cached_tokens
                 case "ready":
                     self._read(message.ready)
                 case "done":
                     self._done_at = time.monotonic()
                     self._bytes_before_done = self.group.bytes_read
+                    self._computed_tokens = message.done.computed_tokens
                     self.group.wake()
                 case "renewed":
                     self._clock.renewed()
@@ -179,11 +180,3 @@ class PrefillStream:
                 self._outgoing.put_nowait(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
             if time.monotonic() > self._heard_at + silence_s and not self._done_at:
                 raise Unavailable(f"{self._name} has been silent for {silence_s:g} s")
-
-
-async def _until_none(
-    queue: asyncio.Queue[prefill_pb2.PrefillRequest | None],
-) -> AsyncIterator[prefill_pb2.PrefillRequest]:
-    """What the queue gives, up to the first None."""
-    while (message := await queue.get()) is not None:
-        yield message

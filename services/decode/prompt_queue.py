@@ -194,6 +194,7 @@ class PromptQueue:
             cache_salt=request.cache_salt,
             cached_pages=cached_pages,
             pages=tuple(prompt.table.pages[cached_pages : prompt.num_blocks]),
+            source_address=request.own_address if cached_pages else "",
         )
 
     def _note(self, prompt: Prompt, result: FetchResult) -> None:
@@ -201,7 +202,9 @@ class PromptQueue:
         request = prompt.request
         if not request.stats_sent:
             request.stats.prefill_address = prompt.address
-            request.stats.prefill_cached_tokens = max(0, result.cached_tokens - prompt.computed)
+            reused = max(0, prompt.num_tokens - result.computed_tokens)
+            request.stats.cached_tokens = min(prompt.computed, reused)
+            request.stats.prefill_cached_tokens = reused - request.stats.cached_tokens
             request.stats.transfer_bytes = result.bytes_read
             request.stats.transfer_bytes_before_done = result.bytes_before_done
             request.stats.transfer_tail_s = result.tail_s

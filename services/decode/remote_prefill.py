@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 
 import structlog
@@ -15,6 +14,7 @@ from services.decode.prefill_stream import PrefillStream
 from services.decode.request import Prompt
 from services.engine.kv_transfer.region import RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.named_tasks import NamedTasks
 from services.engine.peers import PeerDirectory
 from services.engine.read_group import ReadGroup
 
@@ -49,33 +49,18 @@ class RemotePrefill:
         self._verifies = verifies
         self._on_end = on_end
         self._on_settled = on_settled
-        self._loop = asyncio.get_running_loop()
-        self._running: dict[Prompt, asyncio.Task[None]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._tasks = NamedTasks(self._run, self._end_unbegun)
 
     def start(self, prompt: Prompt, order: FetchOrder) -> None:
         """Begins a fetch."""
-        self._loop.call_soon_threadsafe(self._start, prompt, order)
+        self._tasks.start(prompt, order)
 
     def stop(self, prompt: Prompt) -> None:
         """Cancels a fetch; it ends with an error soon. Fetches that have ended are ignored."""
-        self._loop.call_soon_threadsafe(self._stop, prompt)
+        self._tasks.stop(prompt)
 
-    def _start(self, prompt: Prompt, order: FetchOrder) -> None:
-        task = asyncio.create_task(self._run(prompt, order))
-        self._running[prompt] = task
-        task.add_done_callback(functools.partial(self._end_unbegun, prompt))
-
-    def _end_unbegun(self, prompt: Prompt, task: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step never enters `_run`: its end is reported here."""
-        if task.cancelled():
-            del self._running[prompt]
-            self._on_end(prompt, FetchResult(Cancelled("the request was cancelled")))
-
-    def _stop(self, prompt: Prompt) -> None:
-        task = self._running.get(prompt)
-        if task is not None:
-            task.cancel()
+    def _end_unbegun(self, prompt: Prompt) -> None:
+        self._on_end(prompt, FetchResult(Cancelled("the request was cancelled")))
 
     async def _run(self, prompt: Prompt, order: FetchOrder) -> None:
         """One fetch from beginning to end; reports its result whatever happens."""
@@ -97,19 +82,13 @@ class RemotePrefill:
         except Exception as error:  # barrier: the engine waits for exactly one end per fetch
             log.exception("a fetch broke", request=order.request_id, worker=order.address)
             result = FetchResult(InternalError(f"the fetch from {order.address} broke: {error}"))
-        del self._running[prompt]
         if fetch is not None:
             if result.error is not None:
                 fetch.cancel()  # from here on no read is posted, so the pages at risk are known
                 at_risk = tuple(fetch.group.pages_at_risk)
                 result = replace(result, pages_at_risk=at_risk, bytes_read=fetch.group.bytes_read)
-            self._background(self._close(fetch, result))
+            self._tasks.close_later(self._close(fetch, result))
         self._on_end(prompt, result)
-
-    def _background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
 
     async def _close(self, fetch: PrefillStream, result: FetchResult) -> None:
         """Lets go of the lease: by a release where all went well, else once no read can touch its pages."""

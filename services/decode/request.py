@@ -58,6 +58,7 @@ class Request:
     media: tuple[Medium, ...]
     cache_salt: str
     prefill_addresses: tuple[str, ...]
+    own_address: str
     deadline: float
 
     unfinished: set[int] = field(default_factory=set)

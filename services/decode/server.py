@@ -128,6 +128,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             media=media_from_proto(submit.media, len(prompt)),
             cache_salt=submit.cache_salt,
             prefill_addresses=tuple(submit.prefill_addresses),
+            own_address=submit.own_address,
             deadline=time.monotonic() + min(timeout_s, self._request_timeout_s),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import grpc
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InternalError, MediaLost, NotFound, PerigeeError, Unavailable
+from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_transfer.region import Region, RegionKind
@@ -112,7 +113,7 @@ class EmbeddingReader:
             reader_incarnation=self._reader, content_hashes=[medium.content_hash], lease_key=key
         )
         outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(start=start))
-        stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(_until_none(outgoing))
+        stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(until_none(outgoing))
         try:
             response = await stream.read()
             granted = isinstance(response, vision_pb2.EmbeddingLeaseResponse) and response.HasField("granted")
@@ -150,11 +151,3 @@ class EmbeddingReader:
     def _free(self, blocks: list[int]) -> None:
         self._blocks.release(blocks)
         self._freed.set()
-
-
-async def _until_none(
-    queue: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None],
-) -> AsyncIterator[vision_pb2.EmbeddingLeaseRequest]:
-    """What the queue gives, up to the first None."""
-    while (message := await queue.get()) is not None:
-        yield message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ import structlog
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
 from services.common.rpc.channel import open_channel
+from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.offer_proto import offer_from_proto
@@ -112,7 +112,7 @@ class PeerDirectory:
         outgoing: Outgoing = asyncio.Queue()
         outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
         channel = self.channel(address)
-        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(_until_none(outgoing))
+        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(until_none(outgoing))
         try:
             offer, report = await self._shake_hands(stream, address)
         except PerigeeError:
@@ -171,8 +171,3 @@ class PeerDirectory:
 def _named(error: PerigeeError, address: str) -> PerigeeError:
     """The same error, its message naming the worker."""
     return error if error.message.startswith("worker ") else error.about(f"worker {address}")
-
-
-async def _until_none(queue: Outgoing) -> AsyncIterator[worker_pb2.HandshakeRequest]:
-    while (message := await queue.get()) is not None:
-        yield message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from perigee.v1 import worker_pb2
@@ -43,13 +44,27 @@ class TextEngine(Protocol):
         """Admits nothing from now on; returns how many requests remain."""
 
 
-class TextHost:
-    """A WorkerHost over an engine and its loop. Grants no leases, so nobody's end matters to it."""
+class Readers(Protocol):
+    """What has to hear of readers, because it lends them pages. Engine thread only."""
 
-    def __init__(self, worker: TextWorker, engine: TextEngine, loop: EngineLoop) -> None:
+    def settled(self, reader: str, lease_keys: Sequence[int]) -> None:
+        """The reader will not touch the pages of these leases any more."""
+
+    def reader_joined(self, reader: str) -> None:
+        """A handshake of this reader is open."""
+
+    def reader_gone(self, reader: str) -> None:
+        """All its leases are over."""
+
+
+class TextHost:
+    """A WorkerHost over an engine and its loop."""
+
+    def __init__(self, worker: TextWorker, engine: TextEngine, readers: Readers, loop: EngineLoop) -> None:
         self.worker = worker
         self.engine = engine
         self.loop = loop
+        self._readers = readers
         self._draining = False
 
     def info(self) -> worker_pb2.WorkerInfo:
@@ -73,13 +88,13 @@ class TextHost:
         return self.engine.journal
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
-        """No lease of ours can be meant."""
+        self.loop.post(lambda: self._readers.settled(reader, lease_keys))
 
     def reader_joined(self, reader: str) -> None:
-        """Nothing to lend."""
+        self.loop.post(lambda: self._readers.reader_joined(reader))
 
     def reader_gone(self, reader: str) -> None:
-        """Nothing was lent."""
+        self.loop.post(lambda: self._readers.reader_gone(reader))
 
     async def flush(self) -> worker_pb2.FlushResponse:
         pages = await asyncio.wrap_future(self.loop.call(self.engine.flush))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import grpc
@@ -28,6 +28,8 @@ class TextServerSettings(ServerSettings, Protocol):
     def kv_pages(self) -> int: ...
     @property
     def max_quarantined_pages(self) -> int: ...
+    @property
+    def lease_seconds(self) -> float: ...
 
 
 def check_chunk_tokens(chunk_tokens: int) -> None:
@@ -41,11 +43,10 @@ async def serve_text_worker(
     role: str,
     host: TextHost,
     worker_servicer: WorkerServicer,
-    service: tuple[str, Callable[[grpc.aio.Server], None]],
+    services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
     counters: Counters,
     stop: asyncio.Event,
     failure: asyncio.Future[None],
-    lease_s: float = 0.0,
 ) -> None:
     """Starts the host's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
 
@@ -63,7 +64,7 @@ async def serve_text_worker(
     try:
         worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
         host.loop.start()
-        await serve_worker(config, host, worker_servicer, [service], stop, endings, lease_s)
+        await serve_worker(config, host, worker_servicer, services, stop, endings, config.lease_seconds)
     finally:
         await asyncio.to_thread(host.loop.stop)
         await worker.close()

@@ -19,6 +19,9 @@ class TextWorkerConfig:
         default=0,
         metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
     )
+    lease_seconds: float = field(
+        default=10.0, metadata={"help": "how long pages stay pinned for a reader without a renewal"}
+    )
     deterministic: bool = field(
         default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}
     )

@@ -19,9 +19,6 @@ class PrefillConfig(TextWorkerConfig):
         default=0, metadata={"help": "layers announced together; 0: a quarter of the model's"}
     )
     max_waiting: int = field(default=256, metadata={"help": "requests queued before new ones are refused"})
-    lease_seconds: float = field(
-        default=10.0, metadata={"help": "how long pages stay pinned without a renewal"}
-    )
     checksum_fraction: float = field(
         default=0.05,
         metadata={

@@ -10,7 +10,7 @@ import structlog
 import torch
 
 from perigee.v1 import prefill_pb2
-from services.common.errors import PerigeeError
+from services.common.errors import PagesExhausted, PerigeeError
 from services.common.page_hash import chain_hashes
 from services.engine.batch import PAGE_TOKENS, build_batch
 from services.engine.kv_cache.lease_table import LeaseTable
@@ -23,6 +23,7 @@ from services.engine.scheduler.token_budget import share_budget
 from services.prefill.events import Admitted, Done, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job, JobState
 from services.prefill.limits import PrefillLimits, PrefillLoad
+from services.prefill.source import PageSource, SourceOrder, SourceResult
 
 log = structlog.get_logger()
 
@@ -40,10 +41,13 @@ class PrefillEngine:
         kv_pages: torch.Tensor,
         limits: PrefillLimits,
         on_serving: Callable[[bool], None],
+        source: PageSource,
     ) -> None:
-        """`on_serving` hears when the first page is pinned for a peer, and when the last is let go."""
+        """`on_serving` hears when the first page is pinned for a peer, and when the last is let go; `source`
+        reads the pages that a job's reader has and this worker lacks."""
         self._runner = runner
         self._on_serving = on_serving
+        self._source = source
         self._kv_pages = kv_pages
         self._limits = limits
         self._pool = PagePool(kv_pages.shape[0])
@@ -54,6 +58,8 @@ class PrefillEngine:
         self._active: list[Job] = []
         self._announcements = 0
         self._integrity_failures = 0
+        self._transfer_bytes = 0
+        self._computed_tokens = 0
         self._checked_idle = False
         self._draining = False
         self.journal = self._cache.journal
@@ -76,6 +82,29 @@ class PrefillEngine:
             self._refuse(job, _OVERLOADED, f"{len(self._waiting)} requests are waiting already")
         else:
             self._waiting.append(job)
+
+    def source_ended(self, job: Job, result: SourceResult) -> None:
+        """The read of a job's leading pages is over; those that did not arrive are computed."""
+        self._transfer_bytes += result.bytes_read
+        self._pool.quarantine(result.pages_at_risk)
+        if job.state is not JobState.READING:
+            self._let_go(job)  # it ended while the read went on
+            return
+        job.state = JobState.COMPUTING
+        first = job.computed // PAGE_TOKENS
+        job.source_tokens = result.arrived * PAGE_TOKENS
+        job.computed += job.source_tokens
+        self._remember(job, first, first + result.arrived)
+        try:
+            self._replace(job, result.pages_at_risk)
+        except PagesExhausted as error:
+            self._refuse(job, _OVERLOADED, f"no pages in place of those a read has not let go of: {error}")
+            return
+        self._proceed(job)
+
+    def pages_settled(self, pages: Sequence[int]) -> None:
+        """No byte of a read that ended can land in these pages any more."""
+        self._pool.settle(pages)
 
     def media_arrived(self, job: Job, embeddings: dict[int, torch.Tensor]) -> None:
         """The media the engine asked for with NeedsMedia: rows [num_tokens, hidden] by index."""
@@ -184,19 +213,31 @@ class PrefillEngine:
             self._start(job)
 
     def _start(self, job: Job) -> None:
-        """Leases an admitted job's pages, announces the cached ones, and says what it waits for."""
-        wanted = job.pages[job.reader_cached_pages :]
+        """Leases an admitted job's pages, announces the cached ones, and has the source read where it can."""
+        leased = job.pages[job.reader_cached_pages :]
         job.state = JobState.COMPUTING
         self._active.append(job)
         try:
-            lease = self._leases.grant(wanted, job.reader, job.lease_key)
+            lease = self._leases.grant(leased, job.reader, job.lease_key)
         except PerigeeError as error:
             self._refuse(job, _FAILED, error.message)
             return
         job.lease_id = lease.id
         job.admitted_at = time.monotonic()
-        job.emit(Admitted(lease, tuple(wanted), job.cached_tokens))
+        job.emit(Admitted(lease, tuple(leased), job.cached_tokens))
         self._announce(job, 0, job.cached_tokens // PAGE_TOKENS, 0, self._kv_pages.shape[1])
+        wanted = job.wanted_from_source()
+        if wanted:
+            job.state = JobState.READING
+            blocks = slice(wanted.start, wanted.stop)
+            hashes, pages = tuple(job.hashes[blocks]), tuple(job.pages[blocks])
+            # None of them is leased to the reader, so to put others in their place is no business of its.
+            self._source.start(job, SourceOrder(job.source_address, job.request_id, hashes, pages))
+        else:
+            self._proceed(job)
+
+    def _proceed(self, job: Job) -> None:
+        """What can be found is there: decides what a job waits for."""
         missing = job.missing_media()
         if job.computed == job.num_tokens:
             self._finish(job)
@@ -218,10 +259,21 @@ class PrefillEngine:
         self._runner.forward(batch, on_layers)
         for job, chunk in shares:
             job.computed += chunk
-            for block in range((job.computed - chunk) // PAGE_TOKENS, job.computed // PAGE_TOKENS):
-                self._cache.insert(job.hashes[block], job.pages[block])
+            self._computed_tokens += chunk
+            self._remember(job, (job.computed - chunk) // PAGE_TOKENS, job.computed // PAGE_TOKENS)
             if job.computed == job.num_tokens:
                 self._finish(job)
+
+    def _remember(self, job: Job, first_block: int, end_block: int) -> None:
+        """Makes blocks [first_block, end_block), whole and written, findable."""
+        for block in range(first_block, end_block):
+            self._cache.insert(job.hashes[block], job.pages[block])
+
+    def _replace(self, job: Job, pages: Sequence[int]) -> None:
+        """Puts fresh pages in the place of some of a job's. PagesExhausted: nothing changed."""
+        fresh = dict(zip(pages, self._pool.allocate(len(pages)), strict=True))
+        job.pages = [fresh.get(page, page) for page in job.pages]
+        self._pool.release(pages)
 
     def _announce(self, job: Job, first_block: int, end_block: int, first_layer: int, end_layer: int) -> None:
         """Tells the reader that blocks [first_block, end_block) of these layers are written."""
@@ -242,10 +294,10 @@ class PrefillEngine:
         """Everything is written: from here on the lease alone pins the pages."""
         now = time.monotonic()
         started = job.started_at or now
-        job.emit(Done(job.num_tokens - job.cached_tokens, started - job.admitted_at, now - started))
+        computed = job.num_tokens - job.cached_tokens - job.source_tokens
+        job.emit(Done(computed, job.source_tokens, started - job.admitted_at, now - started))
         self._active.remove(job)
-        self._pool.release(job.pages)
-        job.pages = []
+        self._let_go(job)
         job.embeddings = {}
         job.state = JobState.DONE
 
@@ -278,10 +330,16 @@ class PrefillEngine:
             self._waiting.remove(job)
         elif job in self._active:
             self._active.remove(job)
-            self._pool.release(job.pages)
-        job.pages = []
+            if job.state is JobState.READING:
+                self._source.stop(job)  # until it has ended, it may post a read into the pages
+            else:
+                self._let_go(job)
         job.embeddings = {}
         job.state = JobState.ENDED
+
+    def _let_go(self, job: Job) -> None:
+        self._pool.release(job.pages)
+        job.pages = []
 
     def _check_when_idle(self) -> None:
         """Runs the pool's integrity check once whenever the engine falls idle."""
@@ -302,4 +360,6 @@ class PrefillEngine:
             pages=self._pool.counts(),
             queued_tokens=sum(job.num_tokens - job.computed for job in jobs),
             integrity_failures=self._integrity_failures,
+            transfer_bytes=self._transfer_bytes,
+            computed_tokens=self._computed_tokens,
         )

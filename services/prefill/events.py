@@ -37,9 +37,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """The last page is written."""
+    """The last page is written. `source_tokens` were read from a source, `computed_tokens` computed here."""
 
     computed_tokens: int
+    source_tokens: int
     queue_seconds: float
     compute_seconds: float
 

@@ -19,6 +19,8 @@ class JobState(enum.Enum):
 
     WAITING = "waiting"
     """In the queue: no pages yet."""
+    READING = "reading"
+    """Pages are reserved; leading ones are being read from a source and not touched here until that ended."""
     NEEDS_MEDIA = "needs media"
     """Pages are reserved; embeddings are on their way."""
     COMPUTING = "computing"
@@ -26,7 +28,7 @@ class JobState(enum.Enum):
     DONE = "done"
     """Everything is written; pinned by its lease alone."""
     ENDED = "ended"
-    """Refused, released or abandoned."""
+    """Refused, released or abandoned. Its pages are kept while a read may still be posted into them."""
 
 
 @dataclass(eq=False)
@@ -43,6 +45,7 @@ class Job:
     media: tuple[Medium, ...]
     cache_salt: str
     reader_cached_pages: int
+    source_address: str
     emit: Callable[[Event], object]
 
     state: JobState = JobState.WAITING
@@ -51,6 +54,7 @@ class Job:
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
     computed: int = 0
     cached_tokens: int = 0
+    source_tokens: int = 0
     lease_id: int = 0
     admitted_at: float = 0.0
     started_at: float = 0.0
@@ -64,6 +68,11 @@ class Job:
     def num_blocks(self) -> int:
         """Pages they fill, the last perhaps in part."""
         return -(-self.num_tokens // PAGE_TOKENS)
+
+    def wanted_from_source(self) -> range:
+        """Blocks that the reader has, this worker lacks, and a source is named for."""
+        first = self.computed // PAGE_TOKENS
+        return range(first, max(first, self.reader_cached_pages) if self.source_address else first)
 
     def missing_media(self) -> tuple[int, ...]:
         """Indices of media with pads among the tokens still to be computed."""

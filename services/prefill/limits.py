@@ -19,15 +19,17 @@ class PrefillLimits:
 
 @dataclass(frozen=True)
 class PrefillLoad:
-    """What the engine looked like after its last step."""
+    """What the engine looked like after its last step; the last three count since the start."""
 
     running: int
     waiting: int
     pages: PageCounts
     queued_tokens: int
     integrity_failures: int
+    transfer_bytes: int
+    computed_tokens: int
 
     @property
     def serving(self) -> bool:
-        """Whether a peer may be reading pages now."""
+        """Whether a peer may be reading pages now; true as well while own reads have not settled."""
         return self.pages.leased > 0 or self.pages.quarantined > 0

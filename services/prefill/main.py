@@ -9,31 +9,17 @@ import grpc
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
 from services.engine.loop import EngineLoop
 from services.engine.text_host import TextHost
-from services.engine.text_server import check_chunk_tokens, serve_text_worker
-from services.engine.text_worker import TextWorker, build_text_worker
+from services.engine.text_server import Counters, check_chunk_tokens, serve_text_worker
+from services.engine.text_worker import build_text_worker
 from services.engine.worker_server import failure_future, tune_process
 from services.engine.worker_service import WorkerServicer
 from services.prefill.config import PrefillConfig
 from services.prefill.engine import PrefillEngine
+from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits
 from services.prefill.server import PrefillServicer
-
-
-class PrefillHost(TextHost):
-    """A text worker whose pages are lent: readers' news go to the engine's lease table."""
-
-    def __init__(self, worker: TextWorker, engine: PrefillEngine, loop: EngineLoop) -> None:
-        super().__init__(worker, engine, loop)
-        self._lessor = engine
-
-    def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
-        self.loop.post(lambda: self._lessor.settled(reader, lease_keys))
-
-    def reader_joined(self, reader: str) -> None:
-        self.loop.post(lambda: self._lessor.reader_joined(reader))
-
-    def reader_gone(self, reader: str) -> None:
-        self.loop.post(lambda: self._lessor.reader_gone(reader))
+from services.prefill.source import SourceResult
+from services.prefill.source_reader import SourceReader
 
 
 async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
@@ -43,14 +29,20 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     worker = await build_text_worker(config, worker_pb2.WORKER_ROLE_PREFILL, config.layers_per_group)
     failure, fail = failure_future()
 
-    def on_serving(serving: bool) -> None:
-        (worker.transfer.pin_serving if serving else worker.transfer.unpin_serving)()
+    def on_source_end(job: Job, result: SourceResult) -> None:
+        loop.post(lambda: engine.source_ended(job, result))
+
+    def on_settled(pages: tuple[int, ...]) -> None:
+        loop.post(lambda: engine.pages_settled(pages))
+
+    num_layers = worker.config.text.num_hidden_layers
+    source = SourceReader(worker.peers, worker.transfer, worker.name, num_layers, on_source_end, on_settled)
 
     checksum_fraction = 0.0 if worker.kv_pages.is_cuda else config.checksum_fraction
     limits = PrefillLimits(config.chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
-    engine = PrefillEngine(worker.runner, worker.kv_pages, limits, on_serving)
+    engine = PrefillEngine(worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source)
     loop = EngineLoop("prefill-engine", engine.step, fail)
-    host = PrefillHost(worker, engine, loop)
+    host = TextHost(worker, engine, engine, loop)
     worker_servicer = WorkerServicer(host)
     context_length = worker.info.model.context_length
     servicer = PrefillServicer(
@@ -65,9 +57,18 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
         "prefill",
         host,
         worker_servicer,
-        ("perigee.v1.PrefillService", add_service),
-        {"perigee_kv_transfer_bytes": ("Bytes of KV read from peers", lambda: 0)},
+        [("perigee.v1.PrefillService", add_service)],
+        _counters(engine),
         stop,
         failure,
-        config.lease_seconds,
     )
+
+
+def _counters(engine: PrefillEngine) -> Counters:
+    return {
+        "perigee_kv_transfer_bytes": ("Bytes of KV read from peers", lambda: engine.load.transfer_bytes),
+        "perigee_prefill_computed_tokens": (
+            "Prompt tokens computed, neither cached nor read from a peer",
+            lambda: engine.load.computed_tokens,
+        ),
+    }

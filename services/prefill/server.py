@@ -10,6 +10,7 @@ from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest, PerigeeError
 from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import EmbeddingReader
+from services.engine.lease_stream import grant_to_proto
 from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
 from services.prefill.engine import PrefillEngine
@@ -101,6 +102,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             media=media_from_proto(start.media, len(token_ids) + 1),
             cache_salt=start.cache_salt,
             reader_cached_pages=start.reader_cached_pages,
+            source_address=start.source_address,
             emit=emit,
         )
 
@@ -128,10 +130,9 @@ def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
     """The wire form of what the reader is to hear."""
     match event:
         case Admitted(lease, pages, cached_tokens):
-            grant = vision_pb2.LeaseGrant(
-                lease_id=lease.id, generation=lease.generation, duration_ms=int(lease.duration_s * 1000)
+            admitted = prefill_pb2.PrefillAdmitted(
+                lease=grant_to_proto(lease), pages=pages, cached_tokens=cached_tokens
             )
-            admitted = prefill_pb2.PrefillAdmitted(lease=grant, pages=pages, cached_tokens=cached_tokens)
             return prefill_pb2.PrefillResponse(admitted=admitted)
         case Ready(first_block, block_count, first_layer, end_layer, crc32):
             ready = prefill_pb2.PagesReady(
@@ -142,9 +143,12 @@ def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
                 crc32=crc32,
             )
             return prefill_pb2.PrefillResponse(ready=ready)
-        case Done(computed_tokens, queue_seconds, compute_seconds):
+        case Done(computed_tokens, source_tokens, queue_seconds, compute_seconds):
             done = prefill_pb2.PrefillDone(
-                computed_tokens=computed_tokens, queue_seconds=queue_seconds, compute_seconds=compute_seconds
+                computed_tokens=computed_tokens,
+                queue_seconds=queue_seconds,
+                compute_seconds=compute_seconds,
+                source_tokens=source_tokens,
             )
             return prefill_pb2.PrefillResponse(done=done)
         case Refused(reason, message):

@@ -168,10 +168,6 @@ class EmbeddingPool:
         )
         return replace(counts, used=counts.used - held, cached=counts.cached + held)
 
-    def lent(self) -> bool:
-        """Whether a reader may be reading now, by a lease in force or an unsettled one."""
-        return self.leases.active() > 0 or self.leases.quarantined() > 0
-
     def check_integrity(self) -> None:
         """InternalError that lists all that is wrong."""
         self._pages.check_integrity()

@@ -81,14 +81,11 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     )
     report = await asyncio.to_thread(transfer.start)
 
-    def on_serving(serving: bool) -> None:
-        (transfer.pin_serving if serving else transfer.unpin_serving)()
-
     thread = ModelThread(model, rows)
     encoder = ImageEncoder(
         pool, thread, config.max_image_pixels, config.max_waiting, config.preprocess_threads
     )
-    lending = Lending(pool, on_serving)
+    lending = Lending(pool, transfer.set_serving)
     info = worker_info(name, directory, report)
     host = VisionHost(info, offer_to_proto(transfer.offer()), pool, lending, encoder)
     return VisionWorker(info, transfer, thread, encoder, lending, host)

@@ -10,8 +10,9 @@ from typing import Any
 import grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
-from services.common.errors import Incompatible, InvalidRequest
+from services.common.errors import InvalidRequest
 from services.engine.kv_cache.lease_table import Lease
+from services.engine.lease_stream import check_start, grant_to_proto, until_released
 from services.vision.embedding_pool import Embedding
 from services.vision.encoder import Encoded, ImageEncoder
 from services.vision.lending import Lending
@@ -66,37 +67,23 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "start":
             raise InvalidRequest("the first message must be start", "start")
-        reader, key = first.start.reader_incarnation, first.start.lease_key
-        hashes = self._checked(first.start)
-        lease, embeddings = self._lending.lease(reader, key, hashes)
-        renewals = 0
+        start = first.start
+        hashes = list(start.content_hashes)
+        check_start(start, "content_hashes", hashes, HASH_BYTES, self._is_paired)
+        lease, embeddings = self._lending.lease(start.reader_incarnation, start.lease_key, hashes)
+
+        async def renew() -> None:
+            self._lending.renew(lease.id)
+
+        async def release() -> None:
+            self._lending.release(lease.id)
+
         try:
             yield granted(lease, embeddings)
-            async for request in request_iterator:
-                if request.WhichOneof("message") == "renew":
-                    self._lending.renew(reader, key)
-                    renewals += 1
-                    renewed = vision_pb2.LeaseRenewed(sequence=renewals)
-                    yield vision_pb2.EmbeddingLeaseResponse(renewed=renewed)
-                elif request.WhichOneof("message") == "release":
-                    self._lending.release(reader, key)
-                    return
+            async for renewed in until_released(request_iterator, renew, release):
+                yield vision_pb2.EmbeddingLeaseResponse(renewed=renewed)
         finally:
-            # After a release there is nothing left to abandon. Without one a crash and a half-close look the
-            # same, so the pages wait for the reader's settled.
-            self._lending.abandon(reader, key)
-
-    def _checked(self, start: vision_pb2.EmbeddingLeaseStart) -> Sequence[bytes]:
-        """The hashes asked for, of a reader that may ask."""
-        if not self._is_paired(start.reader_incarnation):
-            raise Incompatible(f"reader {start.reader_incarnation!r} has no open handshake")
-        if not start.lease_key:
-            raise InvalidRequest("lease_key is 0; the reader must choose one", "lease_key")
-        if not start.content_hashes:
-            raise InvalidRequest("content_hashes is empty", "content_hashes")
-        if any(len(content_hash) != HASH_BYTES for content_hash in start.content_hashes):
-            raise InvalidRequest(f"a content hash is not {HASH_BYTES} bytes long", "content_hashes")
-        return list(start.content_hashes)
+            self._lending.abandon(lease.id)
 
 
 def sha256(data: bytes) -> bytes:
@@ -106,13 +93,10 @@ def sha256(data: bytes) -> bytes:
 
 def granted(lease: Lease, embeddings: Sequence[Embedding]) -> vision_pb2.EmbeddingLeaseResponse:
     """The answer to start."""
-    grant = vision_pb2.LeaseGrant(
-        lease_id=lease.id, generation=lease.generation, duration_ms=int(lease.duration_s * 1000)
-    )
     pages = [
         vision_pb2.EmbeddingPages(blocks=embedding.pages, num_tokens=embedding.num_tokens)
         for embedding in embeddings
     ]
     return vision_pb2.EmbeddingLeaseResponse(
-        granted=vision_pb2.EmbeddingLeaseGranted(lease=grant, embeddings=pages)
+        granted=vision_pb2.EmbeddingLeaseGranted(lease=grant_to_proto(lease), embeddings=pages)
     )

@@ -107,12 +107,12 @@ async def test_the_pages_of_a_prompt_arrive_whole_and_the_lease_is_released(suit
     assert suite.settled == []
 
 
-async def test_only_missing_pages_are_read_and_cached_tokens_reported(suite):
+async def test_only_missing_pages_are_read_and_computed_tokens_reported(suite):
     worker = await suite.worker()
     await suite.result(suite.start(worker.address, prompt_of(300)))
     before = suite.pages.clone()
     again = await suite.result(suite.start(worker.address, prompt_of(300), 10, cached_pages=2))
-    assert (again.error, again.cached_tokens, again.bytes_read) == (None, 256, 3 * PAGE_BYTES)
+    assert (again.error, again.computed_tokens, again.bytes_read) == (None, 44, 3 * PAGE_BYTES)
     whole = [0, 1, 10, 11, 12]
     assert read_context(suite.pages, whole, 300) == prompt_of(300)
     assert torch.equal(suite.pages[:10], before[:10])

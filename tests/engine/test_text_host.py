@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -30,12 +31,40 @@ class StrawEngine:
         return 7
 
 
-async def test_the_engines_load_is_reported_and_draining_shows_in_it():
+class StrawReaders:
+    """Remembers what it heard, and on which thread."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[object, ...]] = []
+
+    def settled(self, reader: str, lease_keys: list[int]) -> None:
+        self._hear("settled", reader, lease_keys)
+
+    def reader_joined(self, reader: str) -> None:
+        self._hear("joined", reader)
+
+    def reader_gone(self, reader: str) -> None:
+        self._hear("gone", reader)
+
+    def _hear(self, *words: object) -> None:
+        self.heard.append((threading.current_thread().name, *words))
+
+
+@pytest.fixture
+def readers() -> StrawReaders:
+    return StrawReaders()
+
+
+@pytest.fixture
+def host(readers):
     worker = SimpleNamespace(info=worker_pb2.WorkerInfo(incarnation="decode-1"), offer="offer")
-    engine = StrawEngine()
-    loop = EngineLoop("test", lambda: False, lambda error: None)
-    host = TextHost(cast(Any, worker), cast(Any, engine), loop)
+    loop = EngineLoop("test-engine", lambda: False, lambda error: None)
     loop.start()
+    yield TextHost(cast(Any, worker), cast(Any, StrawEngine()), readers, loop)
+    loop.stop()
+
+
+async def test_the_engines_load_is_reported_and_draining_shows_in_it(host):
     report = host.load()
     assert (report.running, report.waiting, report.queued_tokens, report.draining) == (2, 3, 6, False)
     assert report.pages == worker_pb2.PageCounts(free=1, used=2, cached=3, leased=4, quarantined=5)
@@ -43,7 +72,18 @@ async def test_the_engines_load_is_reported_and_draining_shows_in_it():
     assert (await host.drain()).outstanding == 7
     assert host.load().draining
     assert (host.info().incarnation, host.offer()) == ("decode-1", "offer")
-    loop.stop()
+
+
+async def test_news_of_readers_reach_who_lends_them_pages_in_order_on_the_engine_thread(host, readers):
+    host.reader_joined("prefill-1")
+    host.leases_settled("prefill-1", [3, 4])
+    host.reader_gone("prefill-1")
+    await host.flush()
+    assert readers.heard == [
+        ("test-engine", "joined", "prefill-1"),
+        ("test-engine", "settled", "prefill-1", [3, 4]),
+        ("test-engine", "gone", "prefill-1"),
+    ]
 
 
 @pytest.mark.parametrize("chunk_tokens", [-64, 0, 1, 63, 100])

@@ -70,7 +70,8 @@ class StrawOutside:
 class Bench:
     """The engine, one session, and everything it has heard."""
 
-    def __init__(self, num_pages: int, **limits: int) -> None:
+    def __init__(self, num_pages: int, *, lease_s: float = 60.0, **limits: int) -> None:
+        self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
         self.runner = FakeRunner(self.kv_pages)
         self.outside = StrawOutside()
@@ -83,7 +84,12 @@ class Bench:
             "context_length": num_pages * 64,
         }
         self.engine = DecodeEngine(
-            self.runner, self.kv_pages, Sampler(VOCAB), DecodeLimits(**(defaults | limits)), self.outside
+            self.runner,
+            self.kv_pages,
+            Sampler(VOCAB),
+            DecodeLimits(**(defaults | limits), lease_s=lease_s),
+            self.outside,
+            self.serving.append,
         )
         self.heard: dict[int, Heard] = {}
         self.session = Session(self._take)
@@ -114,6 +120,7 @@ class Bench:
             media=tuple(options.pop("media", ())),
             cache_salt="",
             prefill_addresses=tuple(options.pop("prefill", ())),
+            own_address=options.pop("own_address", ""),
             deadline=monotonic() + options.pop("timeout_s", 60.0),
             **options,
         )
@@ -131,11 +138,17 @@ class Bench:
                 return
         raise AssertionError("the engine does not come to rest")
 
-    def fill(self, number: int = -1) -> None:
-        """A prefill worker fills the pages of an order, and the fetch ends well."""
+    def fill(self, number: int = -1, reused_tokens: int | None = None) -> None:
+        """A prefill worker fills the pages of an order, and the fetch ends well.
+
+        It computed all but the first `reused_tokens`, by default all but what was cached here.
+        """
         prompt, order = self.outside.orders[number]
         write_context(self.kv_pages, order.pages, order.token_ids, order.cached_pages)
-        self.engine.fetch_ended(prompt, FetchResult(None, bytes_read=64 * len(order.pages)))
+        reused = 64 * order.cached_pages if reused_tokens is None else reused_tokens
+        computed = len(order.token_ids) - reused
+        result = FetchResult(None, computed_tokens=computed, bytes_read=64 * len(order.pages))
+        self.engine.fetch_ended(prompt, result)
 
     def fail(self, error: PerigeeError, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:
         """The fetch of an order fails with its first `at_risk` pages still open; returns these."""

@@ -52,6 +52,7 @@ class DecodeClient:
         salt: str = "",
         logprobs: bool = False,
         timeout_ms: int = 0,
+        own_address: str = "",
     ) -> tuple[int, Outcome]:
         """Sends a request; greedy unless told otherwise."""
         sampling = sampling_pb2.SamplingParams(
@@ -74,6 +75,7 @@ class DecodeClient:
             cache_salt=salt,
             prefill_addresses=prefill,
             timeout_ms=timeout_ms,
+            own_address=own_address,
         )
         self._up.put(decode_pb2.SessionRequest(submit=submit))
         return handle, outcome

@@ -13,9 +13,15 @@ from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused
 from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits
-from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context
+from services.prefill.source import SourceOrder, SourceResult
+from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context, write_context
 
 E = TypeVar("E")
+
+
+def order_start(job: Job, order: SourceOrder) -> int:
+    """The block in the prompt at which an order begins."""
+    return job.hashes.index(order.hashes[0])
 
 
 @dataclass
@@ -68,6 +74,20 @@ class Reader:
         return read_context(self.bench.kv_pages, self.all(Admitted)[0].pages, self.job.num_tokens)
 
 
+class StrawSource:
+    """Records what the engine asks for; tests answer."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[Job, SourceOrder]] = []
+        self.stopped: list[Job] = []
+
+    def start(self, job: Job, order: SourceOrder) -> None:
+        self.orders.append((job, order))
+
+    def stop(self, job: Job) -> None:
+        self.stopped.append(job)
+
+
 class PrefillBench:
     """The engine and what it says about serving."""
 
@@ -79,12 +99,13 @@ class PrefillBench:
         self.runner = FakeRunner(self.kv_pages)
         self.serving: list[bool] = []
         limits = PrefillLimits(chunk_tokens, max_waiting, lease_s, checksums)
-        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.serving.append)
+        self.source = StrawSource()
+        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.serving.append, self.source)
         self.keys = 0
 
     def submit(
         self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
-        media: Sequence[Medium] = (),
+        media: Sequence[Medium] = (), source: str = "",
     ) -> Reader:  # fmt: skip
         """A job, submitted."""
         self.keys += 1
@@ -97,10 +118,24 @@ class PrefillBench:
             media=tuple(media),
             cache_salt="",
             reader_cached_pages=cached_pages,
+            source_address=source,
             emit=news.take,
         )
         self.engine.submit(news.job)
         return news
+
+    def end_read(self, arrived: int, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:
+        """The read of an order ends: `arrived` pages hold their KV, the next `at_risk` are still open.
+
+        Returns these.
+        """
+        job, order = self.source.orders[number]
+        first = order_start(job, order)
+        end = (first + arrived) * 64
+        write_context(self.kv_pages, order.pages[:arrived], job.token_ids[:end], first)
+        open_pages = order.pages[arrived : arrived + at_risk]
+        self.engine.source_ended(job, SourceResult(arrived, open_pages, bytes_read=100 * arrived))
+        return open_pages
 
     def run(self, steps: int = 1000) -> None:
         """Steps until there is nothing to do at once."""

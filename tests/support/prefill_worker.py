@@ -13,12 +13,15 @@ from services.common.errors import MediaLost
 from services.engine.kv_transfer.memory_agent import MemoryFabric
 from services.engine.loop import EngineLoop
 from services.engine.media import Medium
+from services.engine.text_host import TextHost
 from services.prefill.engine import PrefillEngine
+from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits
-from services.prefill.main import PrefillHost
 from services.prefill.server import PrefillServicer
-from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, fake_pages
-from tests.support.owner import Owner, RecordingHost, transfer_thread
+from services.prefill.source import SourceResult
+from services.prefill.source_reader import SourceReader
+from tests.support.fake_runner import HIDDEN, NUM_LAYERS, VOCAB, FakeRunner, fake_pages
+from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
 
 
 class StrawEmbeddings:
@@ -41,19 +44,23 @@ class PrefillWorker:
 
     def __init__(
         self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0,
-        context_length: int = 2048,
+        context_length: int = 2048, patience_s: float = 3.0,
     ) -> None:  # fmt: skip
         self.kv_pages = fake_pages(num_pages)
         self.thread = transfer_thread(name, fabric, self.kv_pages, torch.zeros(2, 64, HIDDEN))
         self.runner = FakeRunner(self.kv_pages)
         limits = PrefillLimits(chunk_tokens=64, max_waiting=4, lease_s=lease_s, checksum_fraction=1.0)
-        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self._on_serving)
+        self.peers = peer_directory(name, self.thread, self.kv_pages)
+        self.source = SourceReader(
+            self.peers, self.thread, name, NUM_LAYERS, self._on_source_end, self._on_settled, patience_s
+        )
+        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.thread.set_serving, self.source)
         self.failures: list[BaseException] = []
         self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
         recorded = RecordingHost(name, self.thread, self.kv_pages)
         parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
         self.embeddings = StrawEmbeddings()
-        self.owner = Owner(PrefillHost(cast(Any, parts), self.engine, self.loop))
+        self.owner = Owner(TextHost(cast(Any, parts), self.engine, self.engine, self.loop))
         self.servicer = PrefillServicer(
             self.engine,
             self.loop,
@@ -64,8 +71,11 @@ class PrefillWorker:
         )
         self.loop.start()
 
-    def _on_serving(self, serving: bool) -> None:
-        (self.thread.pin_serving if serving else self.thread.unpin_serving)()
+    def _on_source_end(self, job: Job, result: SourceResult) -> None:
+        self.loop.post(lambda: self.engine.source_ended(job, result))
+
+    def _on_settled(self, pages: tuple[int, ...]) -> None:
+        self.loop.post(lambda: self.engine.pages_settled(pages))
 
     @property
     def address(self) -> str:
@@ -84,9 +94,14 @@ class PrefillWorker:
         held = load.pages.used + load.pages.leased + load.pages.quarantined
         return not (held or load.running or load.waiting)
 
+    async def check_integrity(self) -> None:
+        """Raises InternalError listing what is wrong with the pool."""
+        await asyncio.wrap_future(self.loop.call(self.engine._pool.check_integrity))
+
     async def stop(self) -> None:
         """Ends everything; the engine must not have broken."""
         await self.owner.stop()
+        await self.peers.close()
         self.loop.stop()
         self.thread.close()
         assert self.failures == []

@@ -38,14 +38,19 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._page_of)
 
-    def match(self, hashes: Sequence[bytes]) -> list[int]:
-        """Pages of the longest prefix of `hashes` that is here, each retained once for the caller."""
+    def find(self, hashes: Sequence[bytes]) -> list[int]:
+        """Pages of the longest prefix of `hashes` that is here; nobody holds them for that, no hit counts."""
         pages: list[int] = []
         for page_hash in hashes:
             page = self._page_of.get(page_hash)
             if page is None:
                 break
             pages.append(page)
+        return pages
+
+    def match(self, hashes: Sequence[bytes]) -> list[int]:
+        """What `find` finds, each page retained once for the caller, for a request."""
+        pages = self.find(hashes)
         self._pool.retain(pages)
         self.stats.queried_pages += len(hashes)
         self.stats.hit_pages += len(pages)

@@ -165,6 +165,13 @@ class TransferThread:
                 raise ValueError("serving is not pinned")
             self._pins -= 1
 
+    def set_serving(self, serving: bool) -> None:
+        """`pin_serving` or `unpin_serving`, for a lessor's `on_serving`."""
+        if serving:
+            self.pin_serving()
+        else:
+            self.unpin_serving()
+
     def in_flight(self) -> int:
         """Reads accepted and not settled."""
         with self._lock:

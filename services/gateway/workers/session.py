@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import grpc
 import structlog
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
+from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.remote_error import failure_of
@@ -75,7 +76,7 @@ class DecodeSession:
 
     async def _converse(self, backoff: Backoff) -> None:
         outbox: _Outbox = asyncio.Queue()
-        call = self._stub.Session(_until_none(outbox))
+        call = self._stub.Session(until_none(outbox))
         self._outbox = outbox
         cause = "closed the session"
         try:
@@ -112,8 +113,3 @@ class DecodeSession:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.fail(error)
-
-
-async def _until_none(outbox: _Outbox) -> AsyncIterator[decode_pb2.SessionRequest]:
-    while (message := await outbox.get()) is not None:
-        yield message

@@ -30,6 +30,13 @@ def test_a_match_is_the_longest_prefix_that_is_here(pool, cache):
     assert cache.match([b"x", b"a"]) == []
 
 
+def test_pages_that_are_found_are_neither_held_nor_counted_as_hits(pool, cache):
+    pages = finish(pool, cache, [b"a", b"b"])
+    assert cache.find([b"a", b"b", b"x"]) == pages
+    assert cache.find([b"x"]) == []
+    assert (pool.counts().cached, cache.stats.queried_pages, cache.stats.hit_pages) == (2, 0, 0)
+
+
 def test_matched_pages_are_held_for_the_caller(pool, cache):
     finish(pool, cache, [b"a", b"b"])
     pages = cache.match([b"a", b"b"])

@@ -48,6 +48,11 @@ async def test_token_ids_are_taken_as_they_are(suite, generation):
     assert list(suite.decode.submits[0].prompt_token_ids) == ids
 
 
+async def test_a_decode_worker_is_told_its_own_address(suite, generation):
+    await generation.Generate(request(text="x"))
+    assert suite.decode.submits[0].own_address == suite.workers["decode0"].address
+
+
 async def test_a_stop_token_of_the_caller_s_is_in_the_ids_and_not_in_the_text(suite, generation):
     ids = suite.tokenizer.encode("red green")
     suite.decode.script = lambda submit, choice: ids

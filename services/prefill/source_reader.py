@@ -1,0 +1,102 @@
+"""Pages that another worker has cached, read instead of computed again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from services.common.errors import PerigeeError, Unavailable
+from services.engine.kv_transfer.region import RegionKind
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.named_tasks import NamedTasks
+from services.engine.peers import Peer, PeerDirectory
+from services.engine.read_group import ReadGroup
+from services.prefill.job import Job
+from services.prefill.page_lease import PageLease
+from services.prefill.source import SourceOrder, SourceResult
+
+log = structlog.get_logger()
+
+
+class SourceReader:
+    """A PageSource: runs reads as tasks of the event loop, on which it is made.
+
+    `on_end(job, result)` is called once per read, on the event loop; for a result with pages at risk,
+    `on_settled(pages)` follows when no byte can land in them any more. No failure is fatal: what did not
+    arrive can be computed. `patience_s` bounds each wait for a source.
+    """
+
+    def __init__(
+        self,
+        peers: PeerDirectory,
+        transfer: TransferThread,
+        reader: str,
+        num_layers: int,
+        on_end: Callable[[Job, SourceResult], None],
+        on_settled: Callable[[tuple[int, ...]], None],
+        patience_s: float = 3.0,
+    ) -> None:
+        self._peers = peers
+        self._transfer = transfer
+        self._reader = reader
+        self._num_layers = num_layers
+        self._on_end = on_end
+        self._on_settled = on_settled
+        self._patience_s = patience_s
+        self._tasks = NamedTasks(self._run, lambda job: on_end(job, SourceResult()))
+
+    def start(self, job: Job, order: SourceOrder) -> None:
+        self._tasks.start(job, order)
+
+    def stop(self, job: Job) -> None:
+        self._tasks.stop(job)
+
+    async def _run(self, job: Job, order: SourceOrder) -> None:
+        """One read from beginning to end; reports its result whatever happens."""
+        lease: PageLease | None = None
+        complete = False
+        try:
+            peer = await self._peer(order.address)
+            group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
+            lease = PageLease(
+                order, peer, group, self._peers.next_lease_key(), self._num_layers, self._patience_s
+            )
+            await lease.read(self._reader)
+            complete = True
+        except asyncio.CancelledError:
+            log.debug("a read of cached pages was stopped", request=order.request_id, source=order.address)
+        except PerigeeError as error:
+            log.warning(
+                "cached pages are computed again", request=order.request_id, source=order.address,
+                detail=error.message,
+            )  # fmt: skip
+        except Exception:  # barrier: the engine waits for exactly one end per read
+            log.exception("a read of cached pages broke", request=order.request_id, source=order.address)
+        result = SourceResult()
+        if lease is not None:
+            if not complete:
+                lease.cancel()  # from here on no read is posted, so the pages at risk are known
+            # What has arrived is final, even where NIXL has not let go of its read yet.
+            at_risk = set(order.pages[lease.arrived :]).intersection(lease.group.pages_at_risk)
+            result = SourceResult(lease.arrived, tuple(sorted(at_risk)), lease.group.bytes_read)
+            self._tasks.close_later(self._close(lease, result, complete))
+        self._on_end(job, result)
+
+    async def _peer(self, address: str) -> Peer:
+        """The source, paired; the attempt goes on for others where this one's patience ends."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._peers.get(address)
+        except TimeoutError as error:
+            raise Unavailable(f"page source {address} did not pair in {self._patience_s:g} s") from error
+
+    async def _close(self, lease: PageLease, result: SourceResult, complete: bool) -> None:
+        """Lets go of the lease: by a release where all went well, else once no read can touch its pages."""
+        if complete and await lease.released():
+            return
+        await lease.group.settled()
+        lease.peer.settle([lease.lease_key])
+        if result.pages_at_risk:
+            self._on_settled(result.pages_at_risk)

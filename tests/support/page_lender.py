@@ -1,0 +1,77 @@
+"""A decode worker that lends its cached pages, inside the test's process: a real engine, a straw model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+
+from perigee.v1 import pages_pb2_grpc
+from services.decode.page_server import PageServicer
+from services.engine.kv_transfer.memory_agent import MemoryFabric
+from services.engine.loop import EngineLoop
+from services.engine.text_host import TextHost
+from tests.support.decode_bench import Bench
+from tests.support.fake_runner import HIDDEN
+from tests.support.owner import Owner, RecordingHost, transfer_thread
+
+
+class PageLender:
+    """Its cache has the pages of the prompts it was given."""
+
+    def __init__(
+        self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0
+    ) -> None:
+        self.name = name
+        self.bench = Bench(num_pages, lease_s=lease_s, local_prefill_tokens=100_000)
+        self.engine = self.bench.engine
+        self.thread = transfer_thread(name, fabric, self.bench.kv_pages, torch.zeros(2, 64, HIDDEN))
+        self.failures: list[BaseException] = []
+        self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
+        recorded = RecordingHost(name, self.thread, self.bench.kv_pages)
+        parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
+        self.owner = Owner(TextHost(cast(Any, parts), self.engine, self.engine.lending, self.loop))
+        self.servicer = PageServicer(self.engine.lending, self.loop, self.owner.servicer.is_paired)
+        self.loop.start()
+
+    @property
+    def address(self) -> str:
+        return self.owner.address
+
+    async def start(self) -> None:
+        """Listens."""
+        await self.owner.start(
+            lambda server: pages_pb2_grpc.add_PageServiceServicer_to_server(self.servicer, server)
+        )
+
+    async def remember(self, tokens: Sequence[int]) -> None:
+        """Computes a prompt: its whole pages are cached from here on."""
+        heard = await self._on_engine(lambda: self.bench.submit([*tokens, 1], 0))
+        while not heard.finish():
+            await asyncio.sleep(0.005)
+
+    async def flush(self) -> int:
+        """Drops what nobody holds."""
+        return await self._on_engine(self.engine.flush)
+
+    def is_free(self) -> bool:
+        """Whether nobody holds a page."""
+        pages = self.engine.load.pages
+        return not pages.used + pages.leased + pages.quarantined
+
+    async def check_integrity(self) -> None:
+        """Raises InternalError listing what is wrong with the pool."""
+        await self._on_engine(self.engine._keeper.check_integrity)
+
+    async def stop(self) -> None:
+        """Ends everything; the engine must not have broken."""
+        await self.owner.stop()
+        self.loop.stop()
+        self.thread.close()
+        assert self.failures == []
+
+    async def _on_engine(self, function) -> Any:
+        return await asyncio.wrap_future(self.loop.call(function))
