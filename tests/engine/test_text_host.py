@@ -101,7 +101,7 @@ async def test_a_transfer_check_is_told_as_the_wire_has_it():
         return SimpleNamespace(offer=SimpleNamespace(incarnation="prefill-1")), report
 
     worker = SimpleNamespace(peers=SimpleNamespace(check=check))
-    host = TextHost(cast(Any, worker), cast(Any, StrawEngine()), cast(Any, None))
+    host = TextHost(cast(Any, worker), cast(Any, StrawEngine()), StrawReaders(), cast(Any, None))
     assert await host.check_transfer("owner:1", 3) == worker_pb2.CheckTransferResponse(
         incarnation="prefill-1",
         transport=worker_pb2.TransportReport(transport="cma", gigabytes_per_second=9.5),

@@ -2,7 +2,7 @@
 
 A BLAS picks its kernel by the number of rows, and kernels add up in different orders: the same token would
 get other bits alone than in a batch. Deterministic mode pads the rows to a number for which the kernel was
-seen to be the same, and where no padding helps multiplies fixed tiles.
+seen to be the same, multiplies fixed tiles where no padding helps, and pads the columns where tiles do not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import functional
 from services.common.errors import InternalError
 
 TILE_ROWS = 16
+TILE_COLUMNS = 16
 
 
 RowProduct = Callable[[Tensor, Tensor], Tensor]
@@ -60,7 +61,28 @@ class TiledRows:
         return torch.cat(tiles, dim=-2)[..., :count, :]
 
 
-CANDIDATES: tuple[RowProduct, ...] = (AtLeastTwoRows(), MultipleOfRows(TILE_ROWS), TiledRows(TILE_ROWS))
+@dataclass(frozen=True)
+class PaddedColumns:
+    """Pads the weight with zero columns to a multiple of `columns` for another product.
+
+    A kernel that computes the last columns apart from the others may do so by the row's place in its block.
+    """
+
+    columns: int
+    product: RowProduct
+
+    def __call__(self, x: Tensor, weight: Tensor) -> Tensor:
+        count = weight.shape[-1]
+        return self.product(x, functional.pad(weight, (0, -count % self.columns)))[..., :count]
+
+
+CANDIDATES: tuple[RowProduct, ...] = (
+    AtLeastTwoRows(),
+    MultipleOfRows(TILE_ROWS),
+    TiledRows(TILE_ROWS),
+    PaddedColumns(TILE_COLUMNS, MultipleOfRows(TILE_ROWS)),
+    PaddedColumns(TILE_COLUMNS, TiledRows(TILE_ROWS)),
+)
 """From quick to slow."""
 
 PROBE_ROWS = (1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100, 128, 257, 512, 1000)

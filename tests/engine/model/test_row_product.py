@@ -9,13 +9,14 @@ from services.common.errors import InternalError
 from services.engine.model.row_product import (
     AtLeastTwoRows,
     MultipleOfRows,
+    PaddedColumns,
     PlainProducts,
     StableProducts,
     TiledRows,
     rows_are_stable,
 )
 
-PRODUCTS = [AtLeastTwoRows(), MultipleOfRows(16), TiledRows(16)]
+PRODUCTS = [AtLeastTwoRows(), MultipleOfRows(16), TiledRows(16), PaddedColumns(16, TiledRows(16))]
 
 
 class Unsteady:
@@ -45,6 +46,11 @@ def test_every_product_multiplies(product, rows):
 def test_rows_of_the_slower_products_are_stable_here(product):
     weight = torch.randn(576, 70)
     assert rows_are_stable(lambda x: product(x, weight), torch.randn(1040, 576))
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (10, 10), (32, 10), (3, 24, 10), (256, 33), (4, 64, 1)])
+def test_weights_with_an_odd_number_of_columns_have_a_stable_product_here(shape):
+    StableProducts().product_for(torch.randn(shape))
 
 
 def test_a_product_that_changes_with_the_number_of_rows_is_found_out():
