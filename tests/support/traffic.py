@@ -78,7 +78,7 @@ def chat(
 
 def mixture(count: int, first_seed: int = 1, **fields: Any) -> list[dict[str, Any]]:
     """Short and long prompts, with and without images."""
-    kinds = ({}, {"num_words": 400}, {"images": 1}, {"num_words": 900}, {"images": 2, "num_words": 200})
+    kinds = ({}, {"num_words": 150}, {"images": 1}, {"num_words": 450}, {"images": 2, "num_words": 100})
     return [chat(first_seed + i, **{**kinds[i % len(kinds)], **fields}) for i in range(count)]
 
 
