@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,46 +45,66 @@ class Peer:
         self.word.say(lease_keys)
 
 
+@dataclass
+class _Place:
+    """What is known of an address: its one channel, the pairing with whoever is there, what to tell them."""
+
+    channel: grpc.aio.Channel
+    pairing: asyncio.Task[Peer] | None = None
+    word: SettledWord | None = None
+    asked_at: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody is there, nor awaited."""
+        task = self.pairing
+        if task is None or not task.done():
+            return task is None
+        return task.cancelled() or task.exception() is not None or not task.result().alive
+
+
 class PeerDirectory:
     """Pairs with owners on first use, and again with their successors. Used on the event loop only.
 
     A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is dropped
     once they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
+    Replicas come and go under new addresses: one that was not asked for and without a live peer for
+    `forget_after_s` is forgotten.
     """
 
     def __init__(
-        self, hello: worker_pb2.ReaderHello, transfer: TransferThread, handshake_timeout_s: float = 10.0
+        self,
+        hello: worker_pb2.ReaderHello,
+        transfer: TransferThread,
+        handshake_timeout_s: float = 10.0,
+        forget_after_s: float = 300.0,
     ) -> None:
         self._hello = hello
         self._transfer = transfer
         self._timeout_s = handshake_timeout_s
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._pairing: dict[str, asyncio.Task[Peer]] = {}
-        self._words: dict[str, SettledWord] = {}
+        self._forget_after_s = forget_after_s
+        self._places: dict[str, _Place] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._keys = itertools.count(1)
 
     def next_lease_key(self) -> int:
         """A lease key never used before in this incarnation."""
         return next(self._keys)
 
-    def channel(self, address: str) -> grpc.aio.Channel:
-        """The one channel to an address."""
-        if address not in self._channels:
-            self._channels[address] = open_channel(address)
-        return self._channels[address]
-
     async def get(self, address: str) -> Peer:
         """The live peer at `address`, pairing if need be; concurrent callers share one attempt.
 
         Raises Unavailable naming the address, or Incompatible with the owner's reason.
         """
-        task = self._pairing.get(address)
-        if task is None or (
-            task.done() and (task.cancelled() or task.exception() or not task.result().alive)
-        ):
-            task = asyncio.create_task(self._pair(address))
-            self._pairing[address] = task
-        return await asyncio.shield(task)
+        place = self._places.get(address)
+        if place is None:
+            self._forget_empty_places()
+            place = self._places[address] = _Place(open_channel(address))
+        place.asked_at = time.monotonic()
+        pairing = place.pairing
+        if pairing is None or place.is_empty:
+            pairing = place.pairing = asyncio.create_task(self._pair(address, place))
+        return await asyncio.shield(pairing)
 
     async def check(self, address: str, rounds: int) -> tuple[Peer, PathReport]:
         """The live peer at `address` and how reading its probe went, as TransferThread.check.
@@ -98,21 +119,32 @@ class PeerDirectory:
 
     async def close(self) -> None:
         """Ends all handshakes and channels."""
-        tasks = list(self._pairing.values())
-        for task in tasks:
+        for place in self._places.values():
+            task = place.pairing
+            if task is None:
+                continue
             task.cancel()
             if task.done() and not task.cancelled() and not task.exception():
                 link = task.result().link
                 if link is not None:
                     link.cancel()
-        for channel in self._channels.values():
-            await channel.close(grace=None)
+        await asyncio.gather(
+            *self._closing, *(place.channel.close(grace=None) for place in self._places.values())
+        )
 
-    async def _pair(self, address: str) -> Peer:
+    def _forget_empty_places(self) -> None:
+        long_ago = time.monotonic() - self._forget_after_s
+        for address, place in list(self._places.items()):
+            if place.is_empty and place.asked_at < long_ago:
+                del self._places[address]
+                task = asyncio.create_task(place.channel.close(grace=None))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+    async def _pair(self, address: str, place: _Place) -> Peer:
         outgoing: Outgoing = asyncio.Queue()
         outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
-        channel = self.channel(address)
-        stream = worker_pb2_grpc.WorkerServiceStub(channel).Handshake(until_none(outgoing))
+        stream = worker_pb2_grpc.WorkerServiceStub(place.channel).Handshake(until_none(outgoing))
         try:
             offer, report = await self._shake_hands(stream, address)
         except PerigeeError:
@@ -123,11 +155,10 @@ class PeerDirectory:
             "paired", address=address, agent=offer.agent_name, transport=report.transport,
             gigabytes_per_second=round(report.gigabytes_per_second, 2),
         )  # fmt: skip
-        word = self._words.get(address)
-        if word is None or word.incarnation != offer.incarnation:
-            word = self._words[address] = SettledWord(offer.incarnation)
-        word.opened(outgoing)
-        peer = Peer(address, offer, channel, word)
+        if place.word is None or place.word.incarnation != offer.incarnation:
+            place.word = SettledWord(offer.incarnation)
+        place.word.opened(outgoing)
+        peer = Peer(address, offer, place.channel, place.word)
         peer.link = asyncio.create_task(self._watch(peer, stream, outgoing))
         return peer
 

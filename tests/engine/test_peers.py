@@ -206,3 +206,19 @@ async def test_a_caller_that_gives_up_ends_its_check(suite):
     task.cancel()
     await asyncio.sleep(0.05)
     assert (await suite.peers.check(owner.address, 1))[1].bytes == 1 << 20
+
+
+async def test_addresses_where_nobody_has_been_for_long_are_forgotten(suite):
+    suite.peers._forget_after_s = 0.1
+    owners = [await suite.owner(f"prefill-{i}") for i in range(3)]
+    peers = [await suite.peers.get(owner.address) for owner in owners]
+    await owners[0].stop()
+    await owners[1].stop()
+    await until(lambda: not peers[0].alive and not peers[1].alive)
+    await asyncio.sleep(0.15)
+    late = await suite.owner("prefill-late")
+    await suite.peers.get(late.address)
+    assert set(suite.peers._places) == {owners[2].address, late.address}
+    assert await suite.peers.get(owners[2].address) is peers[2]
+    with pytest.raises(Unavailable):
+        await suite.peers.get(owners[0].address)
