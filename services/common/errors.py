@@ -10,6 +10,7 @@ PerigeeError
 ├── Overloaded                  shed before any work was spent: retry later
 │   └── PagesExhausted          no KV page is free or evictable
 ├── Unavailable                 no worker of a role, or one died
+│   ├── WorkerLost              the worker that had the request died or fell silent
 │   ├── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
 │   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
@@ -108,6 +109,12 @@ class Unavailable(PerigeeError):
     """No worker of a role can serve, or the one that did went away; the message names it."""
 
     reason = "UNAVAILABLE"
+
+
+class WorkerLost(Unavailable):
+    """The worker that had the request is gone, or says nothing: the fault is its own."""
+
+    reason = "WORKER_LOST"
 
 
 class TransferFailed(Unavailable):

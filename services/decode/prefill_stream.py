@@ -29,7 +29,7 @@ _TICK_S = 0.25
 
 _REFUSALS: dict[int, type[PerigeeError]] = {
     prefill_pb2.PREFILL_REFUSAL_OVERLOADED: Overloaded,
-    prefill_pb2.PREFILL_REFUSAL_DRAINING: Overloaded,
+    prefill_pb2.PREFILL_REFUSAL_DRAINING: Unavailable,
     prefill_pb2.PREFILL_REFUSAL_TOO_LONG: InvalidRequest,
     prefill_pb2.PREFILL_REFUSAL_MEDIA_LOST: MediaLost,
     prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED: TransferFailed,
@@ -76,7 +76,7 @@ class PrefillStream:
         reading = asyncio.create_task(self.group.completed(more=lambda: not self._done_at))
         try:
             await asyncio.wait({self._hearing, keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
+            if not reading.done() or self._hearing.done():
                 await (keeping if keeping.done() else self._hearing)
                 raise Unavailable(f"{self._name} ended the stream before its pages were read")
             await reading
@@ -88,25 +88,29 @@ class PrefillStream:
             reading.cancel()
         if self._clock.expired:
             raise TransferFailed(f"the lease of {self._name} ran out during a read")
-        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease()))
-        self._outgoing.put_nowait(None)
+        tail_s = time.monotonic() - self._done_at
+        await self._release(self._hearing)
         return FetchResult(
             error=None,
             computed_tokens=self._computed_tokens,
             bytes_read=self.group.bytes_read,
             bytes_before_done=self._bytes_before_done,
-            tail_s=time.monotonic() - self._done_at,
+            tail_s=tail_s,
         )
 
-    async def released(self) -> bool:
-        """After a good `run`: whether the worker confirmed the release by ending the stream."""
-        assert self._hearing is not None
+    async def _release(self, hearing: asyncio.Task[None]) -> None:
+        """Ends the lease; raises TransferFailed unless the worker confirms that by ending the stream.
+
+        Before that the pages cannot be trusted: a worker to which the connection broke takes us for gone and
+        uses its pages again, and it may know of that before we do.
+        """
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease()))
+        self._outgoing.put_nowait(None)
         try:
             async with asyncio.timeout(_RELEASE_TIMEOUT_S):
-                await self._hearing
-        except (TimeoutError, PerigeeError, grpc.aio.AioRpcError):
-            return False
-        return True
+                await hearing
+        except (TimeoutError, PerigeeError, grpc.aio.AioRpcError) as error:
+            raise TransferFailed(f"{self._name} did not confirm the end of its lease") from error
 
     def cancel(self) -> None:
         """Breaks the stream. Idempotent."""

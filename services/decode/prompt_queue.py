@@ -185,6 +185,7 @@ class PromptQueue:
         """Takes the next candidate."""
         request = prompt.request
         prompt.address = prompt.candidates.pop(0)
+        prompt.attempts += 1
         cached_pages = self._keeper.whole_pages(prompt.computed)
         return FetchOrder(
             address=prompt.address,
@@ -202,7 +203,8 @@ class PromptQueue:
         request = prompt.request
         if not request.stats_sent:
             request.stats.prefill_address = prompt.address
-            reused = max(0, prompt.num_tokens - result.computed_tokens)
+            # What an earlier attempt of this prompt has left in a cache is no saving.
+            reused = 0 if prompt.attempts > 1 else max(0, prompt.num_tokens - result.computed_tokens)
             request.stats.cached_tokens = min(prompt.computed, reused)
             request.stats.prefill_cached_tokens = reused - request.stats.cached_tokens
             request.stats.transfer_bytes = result.bytes_read

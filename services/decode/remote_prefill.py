@@ -82,18 +82,15 @@ class RemotePrefill:
         except Exception as error:  # barrier: the engine waits for exactly one end per fetch
             log.exception("a fetch broke", request=order.request_id, worker=order.address)
             result = FetchResult(InternalError(f"the fetch from {order.address} broke: {error}"))
-        if fetch is not None:
-            if result.error is not None:
-                fetch.cancel()  # from here on no read is posted, so the pages at risk are known
-                at_risk = tuple(fetch.group.pages_at_risk)
-                result = replace(result, pages_at_risk=at_risk, bytes_read=fetch.group.bytes_read)
+        if fetch is not None and result.error is not None:
+            fetch.cancel()  # from here on no read is posted, so the pages at risk are known
+            at_risk = tuple(fetch.group.pages_at_risk)
+            result = replace(result, pages_at_risk=at_risk, bytes_read=fetch.group.bytes_read)
             self._tasks.close_later(self._close(fetch, result))
         self._on_end(prompt, result)
 
     async def _close(self, fetch: PrefillStream, result: FetchResult) -> None:
-        """Lets go of the lease: by a release where all went well, else once no read can touch its pages."""
-        if result.error is None and await fetch.released():
-            return
+        """Lets go of the lease of a failed fetch, once no read can touch its pages."""
         await fetch.group.settled()
         fetch.peer.settle([fetch.lease_key])
         if result.pages_at_risk:

@@ -131,6 +131,7 @@ class Prompt:
     hashes: list[bytes] = field(default_factory=list)
     computed: int = 0
     retried: bool = False
+    attempts: int = 0
 
     @property
     def context(self) -> list[int]:

@@ -72,7 +72,8 @@ class GatewayConfig:
         metadata={"help": "how long a request that lost its worker waits for one to go on with, seconds"},
     )
     max_failovers: int = field(
-        default=5, metadata={"help": "how often one request may go on elsewhere after a failure"}
+        default=5,
+        metadata={"help": "how often a request may go on elsewhere without a token in between"},
     )
     grace_seconds: float = field(
         default=30.0, metadata={"help": "how long running requests may go on after SIGTERM, seconds"}

@@ -31,6 +31,10 @@ _OVERLOADED = prefill_pb2.PREFILL_REFUSAL_OVERLOADED
 _FAILED = prefill_pb2.PREFILL_REFUSAL_FAILED
 
 
+class _NobodyWaits(Exception):
+    """Every reader of a pass has gone: the rest of it would be computed for nothing."""
+
+
 class PrefillEngine:
     """Owns pages, prefix cache, leases and the model of a prefill worker. Engine thread only, but for
     `load` and `journal`."""
@@ -176,7 +180,7 @@ class PrefillEngine:
             self.renew(self._renewals.popleft())
         expired = self._leases.expire(time.monotonic())
         if expired:
-            log.warning("leases expired", count=expired)
+            log.warning("leases expired", count=len(expired))
         self._admit()
         self._publish()
         shares = share_budget(
@@ -250,13 +254,19 @@ class PrefillEngine:
         batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._kv_pages.device)
 
         def on_layers(first: int, end: int) -> None:
+            if all(job.abandoned for job, _ in shares):
+                raise _NobodyWaits
             self._renew_during_pass()
             for job, chunk in shares:
                 last = job.computed + chunk
                 blocks = job.num_blocks if last == job.num_tokens else last // PAGE_TOKENS
                 self._announce(job, job.computed // PAGE_TOKENS, blocks, first, end)
 
-        self._runner.forward(batch, on_layers)
+        try:
+            self._runner.forward(batch, on_layers)
+        except _NobodyWaits:
+            # What was written is in no cache; the jobs' ends are in the inbox.
+            return
         for job, chunk in shares:
             job.computed += chunk
             self._computed_tokens += chunk

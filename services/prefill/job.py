@@ -35,7 +35,7 @@ class JobState(enum.Enum):
 class Job:
     """Made on the event loop; from `PrefillEngine.submit` on, touched by the engine thread only.
 
-    `emit` may be called on any thread.
+    `emit` may be called, and `abandoned` set, on any thread.
     """
 
     request_id: str
@@ -48,6 +48,7 @@ class Job:
     source_address: str
     emit: Callable[[Event], object]
 
+    abandoned: bool = False
     state: JobState = JobState.WAITING
     pages: list[int] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)

@@ -24,7 +24,9 @@ class PageLease:
     """Leases pages at their source and reads them, a slice at a time. Event loop only.
 
     Each answer and each slice has `patience_s`, so a source that hangs costs no more than that, and one that
-    moves many pages may take its time. `arrived` pages are here, whatever happens later.
+    moves many pages may take its time. A slice counts once the source has renewed the lease after it: a
+    source to which the connection broke takes us for gone and uses its pages again, and it may know of that
+    before we do. `arrived` pages are here, whatever happens later.
     """
 
     def __init__(
@@ -55,10 +57,9 @@ class PageLease:
         remote = await self._granted(reader)
         local = self._order.pages[: len(remote)]
         for first in range(0, len(local), _SLICE_PAGES):
-            if self._clock.renewal_due(self._patience_s):
-                await self._renew()
             end = min(first + _SLICE_PAGES, len(local))
             await self._read_slice(local[first:end], remote[first:end])
+            await self._renew()
             self.arrived = end
         self._outgoing.put_nowait(pages_pb2.PageLeaseRequest(release=vision_pb2.LeaseRelease()))
         self._outgoing.put_nowait(None)

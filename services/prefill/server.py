@@ -70,6 +70,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         finally:
             for task in (requests, *fetches):
                 task.cancel()
+            job.abandoned = True
             self._loop.post(lambda: self._engine.abandon(job))
 
     def _job(self, start: prefill_pb2.PrefillStart, emit: Callable[[Event], object]) -> Job:
@@ -113,6 +114,8 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
                 self._engine.request_renewal(job)
             elif request.WhichOneof("message") == "release":
                 self._loop.post(lambda: self._engine.release(job))
+                # The reader waits for this, and the engine may be in the middle of a long pass.
+                job.emit(Released())
                 return
 
     async def _fetch(self, job: Job, indices: tuple[int, ...]) -> None:

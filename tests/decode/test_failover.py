@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from services.common.errors import MediaLost, TransferFailed, Unavailable
+from services.decode.fetch import FetchResult
 from tests.support.decode_bench import Bench, medium, prompt_of
-from tests.support.fake_runner import greedy
+from tests.support.fake_runner import greedy, write_context
 
 
 def test_a_failed_fetch_goes_on_to_the_next_candidate():
@@ -71,3 +72,17 @@ def test_a_lost_embedding_ends_the_request_without_another_attempt():
     assert len(bench.outside.orders) == 1
     assert [type(error) for error in heard.errors] == [MediaLost]
     bench.check_free()
+
+
+def test_what_a_failed_attempt_left_in_a_cache_is_not_called_cached():
+    bench = Bench(8)
+    heard = bench.submit(prompt_of(300), 3, prefill=["prefill:1"])
+    bench.run()
+    bench.fail(TransferFailed("a bad read"))
+    bench.run()
+    prompt, order = bench.outside.orders[1]
+    write_context(bench.kv_pages, order.pages, order.token_ids, order.cached_pages)
+    bench.engine.fetch_ended(prompt, FetchResult(None, computed_tokens=0))
+    bench.run()
+    assert heard.tokens[0] == greedy(prompt_of(300), 3)
+    assert (heard.stats[0].cached_tokens, heard.stats[0].prefill_cached_tokens) == (0, 0)

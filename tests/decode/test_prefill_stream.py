@@ -107,6 +107,34 @@ async def test_the_pages_of_a_prompt_arrive_whole_and_the_lease_is_released(suit
     assert suite.settled == []
 
 
+async def test_pages_are_not_trusted_before_the_worker_has_confirmed_the_end_of_their_lease(
+    suite, monkeypatch
+):
+    """One that took its reader for gone may have used them again by the time they were read."""
+    monkeypatch.setattr("services.decode.prefill_stream._RELEASE_TIMEOUT_S", 0.2)
+    worker = await suite.worker()
+
+    async def deaf(job, requests):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(worker.servicer, "_hear", deaf)
+    result = await suite.result(suite.start(worker.address, prompt_of(300)))
+    assert isinstance(result.error, TransferFailed)
+    assert "did not confirm" in result.error.message
+    await until(worker.is_free)
+
+
+async def test_a_release_is_confirmed_while_the_engine_is_busy(suite):
+    worker = await suite.worker()
+    await suite.result(suite.start(worker.address, prompt_of(100)))
+    prompt = suite.start(worker.address, prompt_of(100))
+    await until(lambda: worker.engine.load.pages.leased)
+    gate = hold(worker.loop)
+    assert (await suite.result(prompt)).error is None
+    gate.set()
+    await until(worker.is_free)
+
+
 async def test_only_missing_pages_are_read_and_computed_tokens_reported(suite):
     worker = await suite.worker()
     await suite.result(suite.start(worker.address, prompt_of(300)))

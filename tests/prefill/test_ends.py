@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from services.prefill.events import Done
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.prefill_bench import PrefillBench, Reader
 
@@ -244,3 +245,39 @@ def test_a_renewal_too_late_is_refused_after_the_pass_that_was_under_way():
     assert reader.refusal() == "LEASE_EXPIRED"
     bench.engine.settled("decode-a", [reader.job.lease_key])
     bench.check_free()
+
+
+def test_a_pass_whose_readers_have_all_gone_stops_between_two_layers(monkeypatch):
+    bench = PrefillBench(8, chunk_tokens=512)
+    reader, other = bench.submit(prompt_of(300)), bench.submit(prompt_of(100, 1))
+    forward, layers = bench.runner.forward, []
+
+    def forward_with_hangups(batch, on_layers):
+        def hang_up(first: int, end: int) -> None:
+            layers.append(first)
+            reader.job.abandoned = other.job.abandoned = True
+            on_layers(first, end)
+
+        return forward(batch, hang_up)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.runner, "forward", forward_with_hangups)
+        bench.engine.step()
+    assert layers == [0]
+    assert bench.engine.load.computed_tokens == 0
+    for gone in (reader, other):
+        bench.engine.abandon(gone.job)
+        bench.engine.settled("decode-a", [gone.job.lease_key])
+    bench.check_free()
+    again = bench.submit(prompt_of(300))
+    bench.run()
+    assert again.context() == prompt_of(300)
+    assert again.all(Done)[0].computed_tokens == 300
+
+
+def test_a_pass_that_somebody_still_waits_for_goes_on():
+    bench = PrefillBench(8, chunk_tokens=512)
+    gone, other = bench.submit(prompt_of(300)), bench.submit(prompt_of(100, 1))
+    gone.job.abandoned = True
+    bench.run()
+    assert other.context() == prompt_of(100, 1)

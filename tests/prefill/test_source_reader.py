@@ -258,13 +258,14 @@ async def test_a_defect_leaves_all_to_be_computed(suite, monkeypatch):
     assert computed_nothing_from_the_source(await suite.finish(await suite.call()))
 
 
-def slow_reads(monkeypatch, seconds: float) -> None:
-    """Has pages read one by one, each taking its time."""
+def slow_reads(monkeypatch, *seconds: float) -> None:
+    """Has pages read one by one, each taking its time, the last time said for all that follow."""
     monkeypatch.setattr(page_lease, "_SLICE_PAGES", 1)
     completed = ReadGroup.completed
+    delays = list(seconds)
 
     async def slowly(group: ReadGroup) -> None:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(delays.pop(0) if len(delays) > 1 else delays[0])
         await completed(group)
 
     monkeypatch.setattr(ReadGroup, "completed", slowly)
@@ -278,8 +279,29 @@ async def test_a_lease_is_renewed_while_many_pages_are_read(suite, monkeypatch):
 
 @pytest.mark.parametrize("lease_s", [0.3])
 async def test_pages_that_came_before_the_lease_ran_out_are_kept(suite, monkeypatch):
-    slow_reads(monkeypatch, 0.1)
-    monkeypatch.setattr(page_lease.LeaseClock, "renewal_due", lambda clock, at_most_s: False)
+    slow_reads(monkeypatch, 0.1, 0.1, 0.5)
     done = await suite.finish(await suite.call())
-    assert 0 < done.source_tokens < 256
-    assert done.computed_tokens == 300 - done.source_tokens
+    assert (done.source_tokens, done.computed_tokens) == (128, 300 - 128)
+
+
+@pytest.mark.parametrize("fatal_read", [0, 2])
+async def test_what_was_read_while_the_source_took_its_reader_for_gone_is_not_trusted(
+    suite, monkeypatch, fatal_read
+):
+    """The source uses its pages again at once: bytes that came by then may be another prompt's."""
+    monkeypatch.setattr(page_lease, "_SLICE_PAGES", 1)
+    completed = ReadGroup.completed
+    reads = []
+
+    async def with_a_broken_handshake(group: ReadGroup) -> None:
+        if len(reads) == fatal_read:
+            await asyncio.wrap_future(
+                suite.lender.loop.call(lambda: suite.lender.engine.lending.reader_gone("prefill-a"))
+            )
+            suite.lender.bench.kv_pages[:] = -1.0
+        reads.append(group)
+        await completed(group)
+
+    monkeypatch.setattr(ReadGroup, "completed", with_a_broken_handshake)
+    done = await suite.finish(await suite.call())
+    assert done.source_tokens == 64 * fatal_read

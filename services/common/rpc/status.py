@@ -32,6 +32,7 @@ from services.common.errors import (
     Unavailable,
     UnsupportedOperation,
     UnsupportedValue,
+    WorkerLost,
 )
 
 DOMAIN = "perigee"
@@ -52,6 +53,7 @@ _CODES: Mapping[type[PerigeeError], grpc.StatusCode] = MappingProxyType(
         Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
         PagesExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
         Unavailable: grpc.StatusCode.UNAVAILABLE,
+        WorkerLost: grpc.StatusCode.UNAVAILABLE,
         TransferFailed: grpc.StatusCode.UNAVAILABLE,
         MediaLost: grpc.StatusCode.UNAVAILABLE,
         Incompatible: grpc.StatusCode.FAILED_PRECONDITION,

@@ -23,7 +23,7 @@ from services.gateway.workers.link import WorkerLink
 
 log = structlog.get_logger()
 
-_MOST_CANDIDATES = 3
+_MOST_TRIED = 3
 
 
 class VisionStage:
@@ -48,14 +48,18 @@ class VisionStage:
         return {key: task.result() for key, task in tasks.items()}
 
     async def _encode(self, image: PromptImage) -> vision_pb2.MediaRef:
-        candidates = self._router.vision(image.content_hash)[:_MOST_CANDIDATES]
-        # The best one comes last once more: it may have been restarted meanwhile.
-        for link in candidates:
+        tried: set[str] = set()
+        while True:
+            links = self._router.vision(image.content_hash)
+            # When all have been tried the best one is asked again: it may have been restarted meanwhile.
+            link = next((each for each in links if each.address not in tried), links[0])
             try:
                 return await self._ask(link, image)
             except (Unavailable, Overloaded) as error:
+                if link.address in tried or len(tried) >= _MOST_TRIED:
+                    raise
                 log.warning("encoding failed", worker=link.address, detail=error.message)
-        return await self._ask(candidates[0], image)
+            tried.add(link.address)
 
     async def _ask(self, link: WorkerLink, image: PromptImage) -> vision_pb2.MediaRef:
         request = vision_pb2.EncodeRequest(image=image.data, content_hash=image.content_hash)
@@ -66,6 +70,10 @@ class VisionStage:
                 request, timeout=self._timeout_s
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                # The bound of this one call, not the request's: another worker may be quicker.
+                message = f"vision worker {link.address} did not answer in {self._timeout_s:g} s"
+                raise Unavailable(message) from error
             raise _named(from_rpc_error(error), link.address, image.param) from error
         finally:
             link.calls -= 1

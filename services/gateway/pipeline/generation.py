@@ -70,6 +70,7 @@ class Generation:
     def _note(self, delta: decode_pb2.SequenceDelta) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice)
-        # The first account counts: what a second worker found after a failure is no saving of the caller's.
         if delta.HasField("stats") and self._cached_tokens is None:
-            self._cached_tokens = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
+            # After a failure this may be what the failed attempt computed: no saving of the caller's.
+            found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
+            self._cached_tokens = 0 if self._source.failovers else found

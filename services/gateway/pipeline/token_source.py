@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from perigee.v1 import decode_pb2
-from services.common.errors import MediaLost, Overloaded, PerigeeError, Unavailable
+from services.common.errors import Overloaded, PerigeeError, Unavailable, WorkerLost
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.router import Router
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 @dataclass(frozen=True)
 class FailoverPolicy:
     """What a request may cost after failures. Seconds: for the first token on one worker, between two tokens,
-    and to wait for a worker to go on with. `max_failovers`: over the request's life.
+    and to wait for a worker to go on with. `max_failovers`: in a row, without a token between them.
     """
 
     first_token_s: float
@@ -32,12 +32,22 @@ class FailoverPolicy:
     max_failovers: int
 
 
+@dataclass
+class _Leg:
+    """A part that is with a worker. `heard_at`: time.monotonic() of its submit or its last news."""
+
+    part: Part
+    heard_at: float
+    begun: bool = False
+
+
 class TokenSource:
     """Hands on every choice's deltas in order; where a worker fails, another goes on from the last token.
 
     The other worker gets the tokens so far and the same seed, and every draw depends on seed, choice and
-    position alone: the answer is what it would have been, nothing is repeated, nothing is lost. `open` first;
-    `close` in the end, whatever happened.
+    position alone: the answer is what it would have been, nothing is repeated, nothing is lost. While a part
+    waits for its new worker, the other choices wait with it. `open` first; `close` in the end, whatever
+    happened.
     """
 
     def __init__(
@@ -54,94 +64,116 @@ class TokenSource:
         self._policy = policy
         self._on_failover = on_failover
         self._news: asyncio.Queue[News] = asyncio.Queue()
-        self._streams: dict[TokenStream, Part] = {}
+        self._legs: dict[TokenStream, _Leg] = {}
         self._outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
         self._unfinished = set(range(submission.sampling.n))
-        self._begun: set[TokenStream] = set()
-        self._failovers = [0] * len(self._outputs)
         self._avoid: set[str] = set()
+        self.failovers = 0
+        # Of failures in a row, without a token between them.
+        self._failures = [0] * len(self._outputs)
+        self._stuck_since: float | None = None
         self._backoff = Backoff()
 
     async def open(self) -> None:
-        """Submits. Raises what Submission.send raises: a request that was never taken is not held up."""
-        everything = Part(range(len(self._outputs)))
-        self._streams = await self._submission.send([everything], self._router, self._vision, self._news)
+        """Submits. Raises Unavailable at once where a role has nobody; later failures are waited out."""
+        self._router.require(images=bool(self._submission.prompt.images))
+        await self._send([Part(range(len(self._outputs)))])
 
     async def next(self) -> decode_pb2.SequenceDelta:
         """The next delta of any choice. Raises what the request failed with, for good."""
         while True:
             stream, item = await self._hear()
-            if stream not in self._streams:
+            leg = self._legs.get(stream)
+            if leg is None:
                 continue  # the last words of a worker that was given up
             if isinstance(item, PerigeeError):
-                await self._go_on_elsewhere(stream, item)
+                await self._go_on_elsewhere(stream, leg, item)
                 continue
-            self._outputs[item.choice].extend(item.token_ids)
-            self._begun.add(stream)
-            if item.finish_reason:
-                self.finish(item.choice)
+            leg.heard_at = time.monotonic()
+            self._take(leg, item)
             return item
 
     def finish(self, choice: int) -> None:
         """No more of this choice is wanted, or there is none."""
         self._unfinished.discard(choice)
-        for stream, part in list(self._streams.items()):
-            if self._unfinished.isdisjoint(part.choices):
-                del self._streams[stream]
+        for stream, leg in list(self._legs.items()):
+            if self._unfinished.isdisjoint(leg.part.choices):
+                del self._legs[stream]
                 stream.close()
 
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
-        streams, self._streams = self._streams, {}
-        for stream in streams:
+        legs, self._legs = self._legs, {}
+        for stream in legs:
             stream.close()
 
+    def _take(self, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
+        """Remembers what came: it is what another worker would go on from."""
+        self._outputs[delta.choice].extend(delta.token_ids)
+        if delta.token_ids:
+            leg.begun = True
+            self._failures[delta.choice] = 0
+            self._stuck_since = None
+            self._avoid.clear()
+            self._backoff.reset()
+        if delta.finish_reason:
+            self.finish(delta.choice)
+
     async def _hear(self) -> News:
-        """What comes next; where nothing comes for too long, a failure of the oldest stream's worker."""
-        begun = not self._begun.isdisjoint(self._streams)
-        limit_s = self._policy.token_s if begun else self._policy.first_token_s
+        """What comes next; where a worker says nothing for too long, its failure."""
+        silent = min(self._legs, key=lambda stream: self._due(self._legs[stream]))
+        leg = self._legs[silent]
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(max(0.0, self._due(leg) - time.monotonic())):
                 return await self._news.get()
         except TimeoutError:
-            silent = next(iter(self._streams))
-            what = "token" if begun else "first token"
-            return silent, Unavailable(f"decode worker {silent.worker} gave no {what} for {limit_s:g} s")
+            what = "token" if leg.begun else "first token"
+            lost = f"decode worker {silent.worker} gave no {what} for {self._limit_s(leg):g} s"
+            return silent, WorkerLost(lost)
 
-    async def _go_on_elsewhere(self, failed: TokenStream, error: PerigeeError) -> None:
-        """Has another worker take the choices of a failed stream. Raises the error where that is no cure."""
-        part = self._streams.pop(failed)
+    def _due(self, leg: _Leg) -> float:
+        return leg.heard_at + self._limit_s(leg)
+
+    def _limit_s(self, leg: _Leg) -> float:
+        return self._policy.token_s if leg.begun else self._policy.first_token_s
+
+    async def _go_on_elsewhere(self, failed: TokenStream, leg: _Leg, error: PerigeeError) -> None:
+        """Has another worker take the choices of a failed leg. Raises the error where that is no cure."""
+        del self._legs[failed]
         failed.close()
-        parts = self._remaining(part)
+        parts = self._remaining(leg.part)
         if not parts:
             return
-        if not isinstance(error, MediaLost):
+        if isinstance(error, WorkerLost | Overloaded):
             self._avoid.add(failed.worker)
-        if not self._is_curable(part, error):
+        if not self._is_curable(leg.part, error):
             raise error
+        self.failovers += 1
         self._on_failover()
-        for choice in part.choices:
-            self._failovers[choice] += 1
+        choices = list(leg.part.choices)
         log.warning(
             "going on elsewhere", request=self._submission.request_id, detail=error.message,
-            choices=list(part.choices), tokens=[len(self._outputs[choice]) for choice in part.choices],
+            choices=choices, tokens=[len(self._outputs[choice]) for choice in choices],
         )  # fmt: skip
-        if failed in self._begun:
-            self._backoff.reset()
-        else:
+        if not leg.begun:
             # What failed it may fail it again: the gateway is to hear of that before it chooses.
             await asyncio.sleep(self._backoff.delay())
-        self._streams |= await self._send(parts, error)
+        await self._send(parts, error)
 
     def _is_curable(self, part: Part, error: PerigeeError) -> bool:
-        """Whether another attempt may help, and is allowed."""
-        if self._failovers[part.choices.start] >= self._policy.max_failovers:
-            return False
-        if isinstance(error, Overloaded) and not any(self._outputs):
+        """Whether another attempt may help and is allowed; counts it."""
+        now = time.monotonic()
+        if self._stuck_since is None:
+            self._stuck_since = now
+        if isinstance(error, Overloaded):
+            if any(self._outputs):
+                return now - self._stuck_since < self._policy.worker_wait_s
             # Nothing is lost by shedding it, unless somebody else has room.
-            serving = self._router.decode_addresses()
-            return any(address not in self._avoid for address in serving)
-        return isinstance(error, Unavailable | Overloaded)
+            return any(address not in self._avoid for address in self._router.decode_addresses())
+        for choice in part.choices:
+            self._failures[choice] += 1
+        allowed = self._failures[part.choices.start] <= self._policy.max_failovers
+        return allowed and isinstance(error, Unavailable)
 
     def _remaining(self, part: Part) -> list[Part]:
         """What is left of a part: the same where no token came, else choice by choice."""
@@ -150,15 +182,24 @@ class TokenSource:
             return [part]
         return [Part(range(choice, choice + 1), tuple(self._outputs[choice])) for choice in unfinished]
 
-    async def _send(self, parts: list[Part], cause: PerigeeError) -> dict[TokenStream, Part]:
+    async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
         """Sends parts, waiting a while for workers to come (back). Raises the cause, and what is missing."""
         give_up = time.monotonic() + self._policy.worker_wait_s
         backoff = Backoff()
         while True:
             try:
-                return await self._submission.send(parts, self._router, self._vision, self._news, self._avoid)
+                sent = await self._submission.send(parts, self._router, self._vision, self._news, self._avoid)
+                break
             except (Unavailable, Overloaded) as error:
                 delay = backoff.delay()
-                if time.monotonic() + delay > give_up:
-                    raise type(error)(f"{cause.message}; then {error.message}") from cause
+                shed = isinstance(error, Overloaded) and not any(self._outputs)
+                if shed or time.monotonic() + delay > give_up:
+                    raise _after(error, cause) from cause
                 await asyncio.sleep(delay)
+        now = time.monotonic()
+        self._legs |= {stream: _Leg(part, now) for stream, part in sent.items()}
+
+
+def _after(error: PerigeeError, cause: PerigeeError | None) -> PerigeeError:
+    """The error, saying also what came before it."""
+    return error if cause is None else type(error)(f"{cause.message}; then {error.message}")

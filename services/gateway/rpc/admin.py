@@ -32,10 +32,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def FlushCache(
         self, request: admin_pb2.FlushCacheRequest, context: Context
     ) -> admin_pb2.FlushCacheResponse:
-        answers = await asyncio.gather(*(_flush(link) for link in self._pool.links))
-        failed = [
-            link.address for link, answer in zip(self._pool.links, answers, strict=True) if answer is None
-        ]
+        links = self._pool.links
+        answers = await asyncio.gather(*(_flush(link) for link in links))
+        failed = [link.address for link, answer in zip(links, answers, strict=True) if answer is None]
         if failed:
             raise Unavailable(f"not flushed, because unreachable: {', '.join(failed)}; all others were")
         return admin_pb2.FlushCacheResponse(

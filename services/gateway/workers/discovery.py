@@ -67,12 +67,17 @@ class Discovery:
             await self.look()
 
     async def look(self) -> None:
-        """Resolves every entry at once and tells what was found."""
-        entries = {entry for pool in self._pools.values() for entry in pool}
-        await asyncio.gather(*(self._look_up(entry) for entry in entries))
-        for role, pool in self._pools.items():
+        """Resolves every entry at once and tells what was found: no pool waits for another one's name."""
+        await asyncio.gather(*(self._look_for(role, pool) for role, pool in self._pools.items()))
+
+    async def _look_for(self, role: Role, pool: Sequence[PoolAddress]) -> None:
+        def tell() -> None:
             ips = ((entry, ip) for entry in pool for ip in self._known.get(entry, ()))
             self._found(role, list(dict.fromkeys(entry.at(ip) for entry, ip in ips)))
+
+        for looking in asyncio.as_completed([self._look_up(entry) for entry in pool]):
+            await looking
+            tell()
 
     async def _look_up(self, entry: PoolAddress) -> None:
         if entry.is_ip:
@@ -81,7 +86,7 @@ class Discovery:
         try:
             self._known[entry] = sorted(await self._resolve(entry))
             self._failing.discard(entry)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             if entry not in self._failing:
                 self._failing.add(entry)
-                log.warning("name not resolved", name=entry.host, detail=error.strerror or str(error))
+                log.warning("name not resolved", name=entry.host, detail=str(error))

@@ -76,7 +76,7 @@ class WorkerLink:
             return "serving"
         if self._load is None:
             return "unreachable"
-        return "draining" if self._load.draining else "leaving"
+        return "draining" if self.discovered else "leaving"
 
     @property
     def requests(self) -> int:

@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc
-from services.common.errors import PerigeeError, Unavailable
+from services.common.errors import PerigeeError, Unavailable, WorkerLost
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
@@ -91,7 +91,7 @@ class DecodeSession:
             self._outbox = None
             outbox.put_nowait(None)
             call.cancel()
-            self._fail_all(Unavailable(f"decode worker {self.address} {cause}"))
+            self._fail_all(WorkerLost(f"decode worker {self.address} {cause}"))
 
     def _deliver(self, delta: decode_pb2.SequenceDelta) -> None:
         stream = self._streams.get(delta.handle)

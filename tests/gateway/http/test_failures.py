@@ -93,14 +93,23 @@ async def test_without_an_encoder_only_images_get_503(suite):
     assert (await suite.chat()).status_code == 200
 
 
-async def test_an_encode_that_fails_is_tried_once_more(suite):
+async def test_an_encode_that_fails_is_tried_again_within_the_wait():
     messages = [{"role": "user", "content": [image_part(picture())]}]
-    suite.vision.failures = 1
-    assert (await suite.chat(messages=messages)).status_code == 200
-    suite.vision.failures = 2
-    answer = await suite.chat(messages=messages)
-    assert answer.status_code == 503
-    assert suite.workers["vision"].address in answer.json()["error"]["message"]
+    async with open_suite(worker_wait_seconds=1.0) as suite:
+        suite.vision.failures = 3
+        assert (await suite.chat(messages=messages)).status_code == 200
+        suite.vision.failures = 1000
+        answer = await suite.chat(messages=messages)
+        assert answer.status_code == 503
+        assert suite.workers["vision"].address in answer.json()["error"]["message"]
+
+
+async def test_an_encoder_that_hangs_is_unavailable_not_the_callers_deadline():
+    async with open_suite(worker_wait_seconds=0.3, encode_timeout_seconds=0.2) as suite:
+        suite.vision.release.clear()
+        answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+        assert answer.status_code == 503
+        assert "did not answer in 0.2 s" in answer.json()["error"]["message"]
 
 
 async def test_an_embedding_lost_before_the_first_token_is_encoded_again(suite):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.common.errors import MediaLost, Overloaded, Unavailable
+from services.common.errors import MediaLost, Overloaded, Unavailable, WorkerLost
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.workers.token_stream import TokenStream
 
@@ -36,6 +36,7 @@ class StrawSubmission:
 
     def __init__(self, n=1):
         self.request_id = "req-test"
+        self.prompt = SimpleNamespace(images=())
         self.sampling = sampling_pb2.SamplingParams(n=n)
         self.sent: list[Sent] = []
         self.failures: list[Exception] = []
@@ -61,7 +62,7 @@ async def make(failovers):
 
     async def begin(n=1, serving=("w1", "w2"), **policy):
         submission = StrawSubmission(n)
-        router = SimpleNamespace(decode_addresses=lambda: list(serving))
+        router = SimpleNamespace(decode_addresses=lambda: list(serving), require=lambda images: None)
         changed = FailoverPolicy(**{**vars(POLICY), **policy})
         source = TokenSource(submission, router, None, changed, lambda: failovers.append(1))
         await source.open()
@@ -77,7 +78,7 @@ async def test_the_next_worker_gets_the_tokens_so_far_and_the_guilty_one_is_avoi
     source, submission = await make()
     submission.sent[0].give(1, 2)
     await source.next()
-    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    submission.sent[0].stream.fail(WorkerLost("w1 died"))
     going = asyncio.create_task(source.next())
     await asyncio.sleep(0.01)
     first, second = submission.sent
@@ -88,9 +89,10 @@ async def test_the_next_worker_gets_the_tokens_so_far_and_the_guilty_one_is_avoi
     assert failovers == [1]
 
 
-async def test_a_lost_embedding_is_not_the_decode_workers_fault(make):
+@pytest.mark.parametrize("error", [MediaLost("gone"), Unavailable("prefill worker p:1 died")])
+async def test_what_another_worker_did_is_not_the_decode_workers_fault(make, error):
     source, submission = await make()
-    submission.sent[0].stream.fail(MediaLost("gone"))
+    submission.sent[0].stream.fail(error)
     going = asyncio.create_task(source.next())
     await asyncio.sleep(0.2)
     assert submission.sent[1].avoid == set()
@@ -126,16 +128,81 @@ async def test_a_resumed_choice_nobody_wants_any_more_is_stopped_while_the_other
     assert (await going).choice == 1
 
 
-async def test_a_choice_that_failed_over_too_often_fails_the_request(make):
+async def test_a_choice_that_fails_too_often_in_a_row_fails_the_request(make):
     source, submission = await make(max_failovers=1)
     submission.sent[0].give(1)
     await source.next()
-    submission.sent[0].stream.fail(Unavailable("first"))
+    submission.sent[0].stream.fail(WorkerLost("first"))
     going = asyncio.create_task(source.next())
     await asyncio.sleep(0.01)
-    submission.sent[1].stream.fail(Unavailable("second"))
-    with pytest.raises(Unavailable, match="second"):
+    submission.sent[1].stream.fail(WorkerLost("second"))
+    with pytest.raises(WorkerLost, match="second"):
         await going
+
+
+async def test_a_token_between_two_failures_makes_up_for_the_first_and_forgives_its_worker(make):
+    source, submission = await make(max_failovers=1)
+    for attempt in range(8):
+        submission.sent[attempt].give(attempt)
+        assert list((await source.next()).token_ids) == [attempt]
+        submission.sent[attempt].stream.fail(WorkerLost(f"w{attempt} died"))
+        going = asyncio.create_task(source.next())
+        await asyncio.sleep(0.01)
+        assert submission.sent[attempt + 1].avoid == {f"w{attempt + 1}"}
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+
+
+async def test_every_worker_has_its_own_time_to_say_something(make):
+    source, submission = await make(n=2, token_s=0.3, first_token_s=5.0)
+    submission.sent[0].give(1, choice=0)
+    submission.sent[0].give(2, choice=1)
+    for _ in range(2):
+        await source.next()
+    submission.sent[0].stream.fail(WorkerLost("w1 died"))
+    first = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    _, zero, one = submission.sent
+    one.give(3)
+    await first
+    # Choice 0 still waits for its first token on the new worker; choice 1 falls silent between two.
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.4)
+    assert (zero.closed, one.closed) == (False, True)
+    assert submission.sent[3].part.outputs == (2, 3)
+    submission.sent[3].give(4)
+    assert (await going).choice == 1
+
+
+async def test_a_worker_that_hangs_is_noticed_while_another_streams(make):
+    source, submission = await make(n=2, token_s=0.3)
+    submission.sent[0].give(1, choice=0)
+    submission.sent[0].give(2, choice=1)
+    for _ in range(2):
+        await source.next()
+    submission.sent[0].stream.fail(WorkerLost("w1 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    _, zero, one = submission.sent
+    zero.give(5)
+    await going
+    for _ in range(10):
+        one.give(3)
+        await source.next()
+        await asyncio.sleep(0.05)
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.05)
+    assert (zero.closed, one.closed) == (True, False)
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+
+
+async def test_a_first_submission_that_fails_under_way_is_tried_again_within_the_wait(make):
+    source, submission = await make()
+    submission.failures = [Unavailable("the encoder died")]
+    submission.sent.clear()
+    await source.open()
+    assert len(submission.sent) == 1
 
 
 async def test_before_the_first_token_a_full_pool_sheds_the_request_and_after_it_does_not(make):

@@ -86,14 +86,27 @@ async def test_one_worker_in_two_entries_is_found_once():
     assert found[DECODE] == ["10.0.0.1:5"]
 
 
-async def test_a_slow_name_server_does_not_hold_up_the_start(monkeypatch):
+async def test_a_slow_name_holds_up_neither_the_start_nor_other_workers(monkeypatch):
     monkeypatch.setattr("services.gateway.workers.discovery._FIRST_LOOK_S", 0.05)
+    found = {}
 
-    async def never(entry):
-        await asyncio.sleep(60)
+    async def slow(entry):
+        await asyncio.sleep(60 if entry.host == "slow" else 0)
+        return ["10.0.0.1"]
 
     async with asyncio.timeout(1):
-        await discovery(never, {}, decode="d:5").first_look()
+        await discovery(slow, found, decode="slow:5,d:6,10.0.0.9:7", prefill="p:8").first_look()
+    assert sorted(found[DECODE]) == ["10.0.0.1:6", "10.0.0.9:7"]
+    assert found[PREFILL] == ["10.0.0.1:8"]
+
+
+async def test_a_name_that_is_none_is_reported_and_harms_nobody():
+    found = {}
+    looking = Discovery({DECODE: parse_pool("d..svc:5,10.0.0.9:7")}, found.__setitem__, 60.0)
+    with capture_logs() as logs:
+        await looking.look()
+    assert found[DECODE] == ["10.0.0.9:7"]
+    assert [line["name"] for line in logs] == ["d..svc"]
 
 
 async def test_localhost_is_one_address_whatever_families_it_has():
