@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import (
     Conversation,
     ImagePart,
@@ -32,6 +34,64 @@ def conversation(given: dict[str, Any]) -> Conversation:
         thinking=given.get("thinking") is not False,
         add_generation_prompt=given["add_generation_prompt"],
     )
+
+
+def expected_text(vector: dict[str, Any]) -> str:
+    """The prompt as this server renders it: null reasoning is empty."""
+    expected = vector["expected"]
+    text: str = expected.get("text_null_as_empty", expected["text"])
+    return text
+
+
+def expected_ids(vector: dict[str, Any]) -> list[int]:
+    """Its ids as this server encodes them: text from outside is ordinary text."""
+    expected = vector["expected"]
+    ids: list[int] = expected.get("token_ids_null_as_empty", expected["token_ids"])
+    return expected.get("token_ids_literal", ids)
+
+
+def chat_body(vector: dict[str, Any], image_urls: Sequence[str] = ()) -> dict[str, Any]:
+    """A vector's input as a REST body. Its images, in whatever spelling, get `image_urls` in turn, the last
+    one again and again."""
+    given = vector["input"]
+    urls = list(reversed(image_urls))
+    messages = []
+    for message in given["messages"]:
+        message = dict(message)
+        if isinstance(message.get("content"), list):
+            message["content"] = [
+                {"type": "image_url", "image_url": {"url": urls.pop() if len(urls) > 1 else urls[0]}}
+                if part["type"] in ("image", "image_url") and urls
+                else part
+                for part in message["content"]
+            ]
+        messages.append(message)
+    body: dict[str, Any] = {"messages": messages}
+    if "tools" in given:
+        body["tools"] = given["tools"]
+    if "thinking" in given:
+        body["chat_template_kwargs"] = {"thinking": given["thinking"]}
+    return body
+
+
+def offered(vector: dict[str, Any]) -> bool:
+    """Whether REST takes the vector's input as it is meant: OpenAI's roles and parts, no video yet."""
+    messages = vector["input"]["messages"]
+    parts = [
+        part
+        for message in messages
+        if isinstance(message.get("content"), list)
+        for part in message["content"]
+    ]
+    return {message["role"] for message in messages} <= {"system", "user", "assistant", "tool"} and {
+        part["type"] for part in parts
+    } <= {"text", "image", "image_url"}
+
+
+def native_ids(vector: dict[str, Any]) -> bool:
+    """Whether the ids of its tool calls are those that the server would give them."""
+    given = conversation(vector["input"])
+    return normalise_call_ids(given) == given
 
 
 def _message(given: dict[str, Any]) -> Message:
