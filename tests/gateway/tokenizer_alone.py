@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -23,9 +24,11 @@ class Door:
 
 
 @contextlib.asynccontextmanager
-async def open_tokenizer(directory: Path) -> AsyncIterator[Door]:
+async def open_tokenizer(directory: Path, **settings: Any) -> AsyncIterator[Door]:
     """Serves on free ports for the length of the block."""
-    gateway = Gateway(GatewayConfig(tokenizer=str(directory), http_port=0, grpc_port=0, grace_seconds=0.2))
+    gateway = Gateway(
+        GatewayConfig(tokenizer=str(directory), http_port=0, grpc_port=0, grace_seconds=0.2, **settings)
+    )
     await gateway.start()
     base = f"http://127.0.0.1:{gateway.http_port}"
     try:
