@@ -1,7 +1,5 @@
 """/tokenize and /detokenize of a gateway with workers."""
 
-import asyncio
-
 import pytest
 
 from services.gateway.pipeline.tokenizing import MAX_BYTES
@@ -159,14 +157,3 @@ async def test_a_tokenizer_that_takes_too_long_is_not_waited_for():
     async with open_suite(request_timeout_seconds=0.02) as suite:
         answer = await suite.http.post("/tokenize", json={"prompt": "Déjà vu 你好! " * 100_000})
         assert answer.status_code == 504
-
-
-async def test_chats_find_their_threads_free_however_much_is_tokenized(suite):
-    texts = [suite.http.post("/tokenize", json={"prompt": "Déjà vu 你好! " * 60_000}) for _ in range(10)]
-    waiting = [asyncio.create_task(text) for text in texts]
-    while "perigee_requests_waiting 10.0" not in (await suite.http.get("/metrics")).text:
-        assert not any(task.done() for task in waiting)
-    assert (await suite.chat(tools=TOOLS)).status_code == 200
-    assert not all(task.done() for task in waiting)
-    for task in waiting:
-        task.cancel()
