@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
 from services.gateway.workers.address import parse_pool
+
+_POOLS = ("vision", "prefill", "decode")
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -19,6 +21,13 @@ class GatewayConfig:
     model: str = field(
         default="models/kimi-nano",
         metadata={"help": "checkpoint directory; only config.json and the tokenizer files are read"},
+    )
+    tokenizer: str = field(
+        default="",
+        metadata={
+            "help": "directory of tokenizer files, in place of model and workers: serves /tokenize and"
+            " /detokenize only"
+        },
     )
     host: str = field(default="127.0.0.1", metadata={"help": "address both servers bind to"})
     http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
@@ -80,9 +89,11 @@ class GatewayConfig:
     )
 
     def __post_init__(self) -> None:
-        if not _split(self.decode):
+        if self.tokenizer:
+            self._refuse_beside_tokenizer()
+        elif not _split(self.decode):
             raise ConfigError("decode: name at least one decode worker, host:port")
-        for key in ("vision", "prefill", "decode"):
+        for key in _POOLS:
             try:
                 parse_pool(getattr(self, key))
             except ConfigError as error:
@@ -100,6 +111,18 @@ class GatewayConfig:
         for key in ("grace_seconds", "worker_wait_seconds", "max_failovers"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"{key}: must not be negative, is {getattr(self, key)}")
+
+    def _refuse_beside_tokenizer(self) -> None:
+        """A setting that would silently have no effect is an error."""
+        for each in fields(self):
+            given = getattr(self, each.name)
+            if each.name in ("model", *_POOLS) and given not in ("", each.default):
+                raise ConfigError(f"{each.name}: {given} has no use beside tokenizer; give one of them")
+
+    @property
+    def pools(self) -> tuple[str, str, str]:
+        """The settings vision, prefill and decode; all empty for a tokenizer alone."""
+        return ("", "", "") if self.tokenizer else (self.vision, self.prefill, self.decode)
 
     @property
     def served_names(self) -> tuple[str, ...]:

@@ -20,13 +20,16 @@ from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.health import HealthPage
 from services.gateway.http.metrics_page import MetricsPage
 from services.gateway.http.models import ModelPages
+from services.gateway.http.post import Answer, PostEndpoint
 from services.gateway.http.server import HttpServer
+from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.token_source import FailoverPolicy
+from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.router import Router
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.rpc.chat import ChatServicer
@@ -42,6 +45,7 @@ log = structlog.get_logger()
 _SERVICES = tuple(
     f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService", "AdminService")
 )
+_ROLES = (VISION, PREFILL, DECODE)
 _HEALTH_POLL_S = 0.2
 
 
@@ -54,17 +58,20 @@ class Gateway:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
-        self._model = ServedModel.from_dir(Path(config.model), config.served_names, bool(config.vision))
-        self.pool = WorkerPool(config.vision, config.prefill, config.decode, open_channel)
-        pools = {VISION: config.vision, PREFILL: config.prefill, DECODE: config.decode}
+        self._model = _served_model(config)
+        self.pool = WorkerPool(*config.pools, open_channel)
         self._discovery = Discovery(
-            {role: parse_pool(setting) for role, setting in pools.items()},
+            {role: parse_pool(pool) for role, pool in zip(_ROLES, config.pools, strict=True)},
             self.pool.update,
             config.discovery_seconds,
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
+        self._image_limits = ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels)
         self._pipeline = self._build_pipeline()
+        self._tokenizing = Tokenizing(
+            self._model, self.pool, self._image_limits, config.request_timeout_seconds
+        )
         self._http = HttpServer(self._build_app(), config.host, config.http_port)
         self._grpc = build_server(max_message_bytes=config.max_body_bytes)
         self._add_servicers(self._grpc)
@@ -106,16 +113,16 @@ class Gateway:
         await self._http.stop()
         await self._grpc.stop(grace=0)
         await self.pool.stop()
+        self._tokenizing.close()
 
     def _build_pipeline(self) -> Pipeline:
         config = self._config
-        limits = ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels)
         router = Router(self.pool)
         return Pipeline(
             model=self._model,
             pool=self.pool,
             router=router,
-            renderer=Renderer(self._model.tokenizer, limits),
+            renderer=Renderer(self._model.tokenizer, self._image_limits),
             vision=VisionStage(router, config.encode_timeout_seconds),
             timeout_s=config.request_timeout_seconds,
             failover=FailoverPolicy(
@@ -127,20 +134,28 @@ class Gateway:
         )
 
     def _build_app(self) -> Starlette:
-        config = self._config
+        tokenize = TokenizeEndpoint(self._tokenizing)
         return build_app(
-            chat=ChatEndpoint(
-                self._pipeline, self._admission, config.max_body_bytes, config.body_timeout_seconds
-            ),
+            posts={
+                "/v1/chat/completions": self._post(ChatEndpoint(self._pipeline).answer),
+                "/tokenize": self._post(tokenize.tokenize),
+                "/v1/tokenize": self._post(tokenize.tokenize),
+                "/detokenize": self._post(tokenize.detokenize),
+                "/v1/detokenize": self._post(tokenize.detokenize),
+            },
             models=ModelPages(self._model),
             health=HealthPage(self.pool, self._admission),
             metrics=MetricsPage(self._metrics, self.pool),
         )
 
+    def _post(self, answer: Answer) -> PostEndpoint:
+        config = self._config
+        return PostEndpoint(answer, self._admission, config.max_body_bytes, config.body_timeout_seconds)
+
     def _add_servicers(self, server: grpc.aio.Server) -> None:
         chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, self._admission), server)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(self._pipeline, self._admission, self._model), server
+            GenerationServicer(self._pipeline, self._admission, self._tokenizing), server
         )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.pool), server)
@@ -154,3 +169,9 @@ class Gateway:
                 await (health.set_serving() if now else health.set_not_serving())
                 serving = now
             await asyncio.sleep(_HEALTH_POLL_S)
+
+
+def _served_model(config: GatewayConfig) -> ServedModel:
+    if config.tokenizer:
+        return ServedModel.of_tokenizer(Path(config.tokenizer), config.served_names)
+    return ServedModel.from_dir(Path(config.model), config.served_names, bool(config.vision))

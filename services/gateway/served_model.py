@@ -16,7 +16,7 @@ from services.common.kimi.tokenizer import Tokenizer
 class ServedModel:
     """Constant for the life of the gateway.
 
-    `context_length` and `vocab_size`: of the checkpoint, tokens; `vision`: whether an image encoder is
+    `context_length` (0: not known) and `vocab_size`: tokens; `vision`: whether an image encoder is
     configured; `created`: Unix seconds the gateway started serving it.
     """
 
@@ -41,6 +41,21 @@ class ServedModel:
             context_length=context_length,
             vocab_size=vocab_size,
             vision=vision,
+        )
+
+    @classmethod
+    def of_tokenizer(cls, directory: Path, names: tuple[str, ...]) -> ServedModel:
+        """Of tokenizer files alone: their vocabulary, no images; the context is not known.
+
+        Raises CheckpointError listing what is missing or wrong.
+        """
+        tokenizer = Tokenizer.from_dir(directory)
+        return cls(
+            names=names or (directory.resolve().name,),
+            tokenizer=tokenizer,
+            context_length=0,
+            vocab_size=tokenizer.vocab_size,
+            vision=False,
         )
 
     def context(self, workers: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 
 from PIL import Image
 
@@ -13,6 +14,13 @@ def picture(width: int = 60, height: int = 40, kind: str = "PNG", colour: str = 
     file = io.BytesIO()
     Image.new("RGB", (width, height), colour).save(file, kind)
     return file.getvalue()
+
+
+def header_only(width: int, height: int) -> bytes:
+    """A bitmap file that ends where its pixels would begin: its size can be read and nothing else."""
+    return struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54) + struct.pack(
+        "<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0
+    )
 
 
 def data_url(data: bytes, media_type: str = "image/png") -> str:

@@ -31,3 +31,14 @@ def test_served_names_are_split_at_commas():
 def test_a_bad_setting_is_refused_by_name(setting, value):
     with pytest.raises(ConfigError, match=setting):
         GatewayConfig(**{setting: value})
+
+
+@pytest.mark.parametrize("setting", ["model", "vision", "prefill", "decode"])
+def test_beside_a_tokenizer_alone_a_setting_of_model_or_workers_is_refused(setting):
+    with pytest.raises(ConfigError, match=f"{setting}: there:5 has no use beside tokenizer"):
+        GatewayConfig(tokenizer="dir", **{setting: "there:5"})
+
+
+def test_a_tokenizer_alone_has_no_pools():
+    assert GatewayConfig(tokenizer="dir", decode="").pools == ("", "", "")
+    assert GatewayConfig(vision="", decode="a:1").pools == ("", "127.0.0.1:50052", "a:1")

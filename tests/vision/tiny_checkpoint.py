@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from services.engine.model.config import ModelConfig
 from services.engine.weights.names import text_tensors, vision_tensors
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "model_type": "kimi_k25",
     "media_placeholder_token_id": 30,
     "text_config": {
@@ -53,9 +55,9 @@ CONFIG = {
 }
 
 
-def write_checkpoint(directory: Path) -> Path:
+def write_checkpoint(directory: Path, config_json: Mapping[str, Any] = CONFIG) -> Path:
     """The same bytes every time."""
-    (directory / "config.json").write_text(json.dumps(CONFIG))
+    (directory / "config.json").write_text(json.dumps(config_json))
     config = ModelConfig.from_dir(directory)
     generator = torch.Generator().manual_seed(4)
     shapes = text_tensors(config.text) | vision_tensors(config.vision)

@@ -76,14 +76,15 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Text to token ids. Pure, idempotent.
+        """Text to token ids; no worker takes part. Pure, idempotent. INVALID_ARGUMENT above 4 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Detokenize(self, request, context):
-        """Token ids to text. Pure, idempotent. INVALID_ARGUMENT for an id outside the vocabulary.
+        """Token ids to text; no worker takes part. Pure, idempotent. INVALID_ARGUMENT for an id outside the vocabulary,
+        and above 4 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

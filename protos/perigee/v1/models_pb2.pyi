@@ -97,7 +97,7 @@ class Model(_message.Message):
     created: _builtins.int
     """Unix time the gateway started serving it, seconds."""
     context_length: _builtins.int
-    """Longest prompt plus completion, tokens."""
+    """Longest prompt plus completion, tokens. 0: not known, on a gateway of a tokenizer alone."""
     vocab_size: _builtins.int
     """Size of the vocabulary, special slots included."""
     vision: _builtins.bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,17 +12,22 @@ from starlette.routing import Route
 
 from services.common.errors import PerigeeError
 from services.common.http_errors import to_http
-from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.errors import answer_of, envelope
 from services.gateway.http.health import HealthPage
 from services.gateway.http.metrics_page import MetricsPage
 from services.gateway.http.models import ModelPages
+from services.gateway.http.post import PostEndpoint
 
 
-def build_app(chat: ChatEndpoint, models: ModelPages, health: HealthPage, metrics: MetricsPage) -> Starlette:
-    """The ASGI application. An Authorization header is accepted and ignored: authentication is off."""
+def build_app(
+    posts: Mapping[str, PostEndpoint], models: ModelPages, health: HealthPage, metrics: MetricsPage
+) -> Starlette:
+    """The ASGI application. `posts`: path to endpoint.
+
+    An Authorization header is accepted and ignored: authentication is off.
+    """
     routes = [
-        Route("/v1/chat/completions", chat, methods=["POST"]),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
         Route("/v1/models", models.index),
         Route("/v1/models/{name:path}", models.show),
         Route("/health", health.show),

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import msgspec
 
 from services.common.errors import InvalidRequest
-from services.gateway.http.schema import ChatBody
 
 # msgspec ends its messages with the path of the offending value: " - at `$.messages[0].role`".
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`")
+_THREAD_BYTES = 1 << 17
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+Result = TypeVar("Result")
 
 
-class ChatBodyDecoder:
-    """Decodes chat bodies; one per gateway, so that the schema is compiled once."""
+class BodyDecoder(Generic[Body]):
+    """Decodes bodies of one schema, a Struct; one per endpoint, so that the schema is compiled once."""
 
-    def __init__(self) -> None:
-        self._decoder = msgspec.json.Decoder(ChatBody)
+    def __init__(self, schema: type[Body]) -> None:
+        self._decoder = msgspec.json.Decoder(schema)
 
-    def decode(self, body: bytes) -> ChatBody:
+    def decode(self, body: bytes) -> Body:
         """Raises InvalidRequest: malformed JSON, a wrong type or a missing field (`param` names it)."""
         try:
             return self._decoder.decode(body)
@@ -28,6 +34,13 @@ class ChatBodyDecoder:
             raise _named(str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"the body is not valid JSON: {error}") from error
+
+
+async def in_thread_if_long(function: Callable[[bytes], Result], body: bytes) -> Result:
+    """What `function` makes of a body, in a thread where that may take longer than the hop there and back."""
+    if len(body) < _THREAD_BYTES:
+        return function(body)
+    return await asyncio.to_thread(function, body)
 
 
 def _named(message: str) -> InvalidRequest:

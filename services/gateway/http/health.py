@@ -12,6 +12,7 @@ from services.gateway.workers.pool import WorkerPool
 class HealthPage:
     """200 when every configured role has a worker that serves, else 503 naming the roles that lack one.
 
+    A gateway of a tokenizer alone has no roles: 200, and `tokenizer_only` says that chats will be refused.
     Also 503 while shutting down, so that balancers look elsewhere before the door closes.
     """
 
@@ -25,6 +26,7 @@ class HealthPage:
         body = {
             "status": status,
             "missing": list(missing),
+            "tokenizer_only": not self._pool.configured,
             "workers": {link.address: link.state for link in self._pool.links},
         }
         return JSONResponse(body, status_code=200 if status == "ok" else 503)

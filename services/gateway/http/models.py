@@ -30,5 +30,5 @@ class ModelPages:
             "created": self._model.created,
             "owned_by": "perigee",
             "root": self._model.names[0],
-            "max_model_len": self._model.context_length,
+            "max_model_len": self._model.context_length or None,
         }

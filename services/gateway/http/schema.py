@@ -26,10 +26,10 @@ class PartBody(Struct):
 
 
 class FunctionBody(Struct):
-    """The function of a past call; `arguments` is JSON text, or already an object."""
+    """The function of a past call; `arguments` is JSON text, or already a value, usually an object."""
 
     name: str = ""
-    arguments: str | dict[str, Any] | None = None
+    arguments: Any = None
 
 
 class ToolCallBody(Struct):

@@ -17,19 +17,25 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 def request_from_body(body: ChatBody) -> GenerationRequest:
     """Raises InvalidRequest or UnsupportedValue naming the field."""
     refuse_unsupported(body)
-    images: list[ImageSource] = []
-    messages = tuple(
-        _message(message, f"messages[{index}]", images) for index, message in enumerate(body.messages)
-    )
-    tools = tuple(body.tools or ()) if body.tool_choice != "none" else ()
     return GenerationRequest(
         model=body.model or "",
-        prompt=ChatPrompt(Conversation(messages, tools, _thinking(body)), tuple(images)),
+        prompt=prompt_from_body(body),
         sampling=_sampling(body),
         field_name=_field_name(body),
         prompt_param="messages",
         cache_salt=body.cache_salt or "",
     )
+
+
+def prompt_from_body(body: ChatBody) -> ChatPrompt:
+    """What of a body the template writes. Raises InvalidRequest or UnsupportedValue naming the field."""
+    images: list[ImageSource] = []
+    messages = tuple(
+        _message(message, f"messages[{index}]", images) for index, message in enumerate(body.messages)
+    )
+    tools = tuple(body.tools or ()) if body.tool_choice != "none" else ()
+    opened = body.add_generation_prompt is not False
+    return ChatPrompt(Conversation(messages, tools, _thinking(body), opened), tuple(images))
 
 
 def _message(body: MessageBody, param: str, images: list[ImageSource]) -> Message:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.common.errors import DeadlineExceeded
+from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id, request_id
 from services.gateway.admission import Ticket
 from services.gateway.pipeline.choice import ChoiceDecoder
@@ -53,14 +53,17 @@ class Pipeline:
 
         Leaving the block, for whatever reason, cancels what still runs for it on any worker. Raises the
         InvalidRequest family before any worker is asked; later Overloaded, Unavailable, DeadlineExceeded.
+        A gateway without workers (of a tokenizer alone) has nothing but Unavailable for it.
         """
+        if not self._pool.configured:
+            raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
         timeout_s = min(self._timeout_s, request.timeout_s or self._timeout_s)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 name = self._model.resolve(request.model)
                 check_request(request, self._model)
-                prompt = await self._renderer.render(request)
+                prompt = await self._renderer.render(request.prompt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
                 )

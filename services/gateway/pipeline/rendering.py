@@ -3,55 +3,76 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
 from services.gateway.pipeline.images import ImageLimits, PromptImage, load_images
-from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt
+from services.gateway.pipeline.request import AnyPrompt, ChatPrompt, TextPrompt
 
 # Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
 _THREAD_CHARACTERS = 8_192
 _THREAD_MESSAGES = 64
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt. `images` in order of appearance; `image_offsets`: index of each one's first pad."""
+    """A rendered prompt. `images` in order of appearance; `image_offsets`: index of each one's first pad.
+
+    `text`: what was encoded, one media pad per image however many tokens it takes; empty for given ids.
+    """
 
     token_ids: tuple[int, ...]
     images: tuple[PromptImage, ...] = ()
     image_offsets: tuple[int, ...] = ()
+    text: str = ""
 
 
 class Renderer:
-    """Template, tokenizer and image headers; long work is done in threads, so that no other request waits."""
+    """Template, tokenizer and image headers; long work is done in threads, so that no other request waits.
 
-    def __init__(self, tokenizer: Tokenizer, limits: ImageLimits) -> None:
+    `executor`: whose threads; None: asyncio's own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, limits: ImageLimits, executor: Executor | None = None) -> None:
         self._tokenizer = tokenizer
         self._limits = limits
+        self._executor = executor
 
-    async def render(self, request: GenerationRequest) -> Prompt:
+    async def render(self, prompt: AnyPrompt) -> Prompt:
         """Raises InvalidRequest or UnsupportedValue, for an image naming its field."""
-        prompt = request.prompt
         if isinstance(prompt, TextPrompt):
-            return Prompt(tuple(await encode_text(self._tokenizer, prompt.text)))
+            return Prompt(tuple(await self._encode(prompt)), text=prompt.text)
         if not isinstance(prompt, ChatPrompt):
             return Prompt(prompt.token_ids)
         images: tuple[PromptImage, ...] = ()
         if prompt.images:
-            images = await asyncio.to_thread(load_images, prompt.images, self._limits)
+            images = await self._in_thread(load_images, prompt.images, self._limits)
         rendered = await self._render_chat(prompt.conversation)
         token_ids, runs = expand_media(rendered, [image.num_tokens for image in images])
-        return Prompt(token_ids, images, tuple(run.offset for run in runs))
+        return Prompt(token_ids, images, tuple(run.offset for run in runs), rendered.text)
+
+    async def _encode(self, prompt: TextPrompt) -> list[int]:
+        if len(prompt.text) < _THREAD_CHARACTERS:
+            return self._tokenizer.encode(prompt.text, prompt.parse_special)
+        return await self._in_thread(self._tokenizer.encode, prompt.text, prompt.parse_special)
 
     async def _render_chat(self, conversation: Conversation) -> RenderedPrompt:
         normalised = normalise_call_ids(conversation)
         if _is_short(conversation):
             return render(normalised, self._tokenizer)
-        return await asyncio.to_thread(render, normalised, self._tokenizer)
+        return await self._in_thread(render, normalised, self._tokenizer)
+
+    async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
 
 def _is_short(conversation: Conversation) -> bool:
@@ -65,10 +86,3 @@ def _is_short(conversation: Conversation) -> bool:
 def _characters(message: Message) -> int:
     texts = (part.text for part in message.content if isinstance(part, TextPart))
     return sum(map(len, (message.name, message.reasoning_content, message.tool_call_id, *texts)))
-
-
-async def encode_text(tokenizer: Tokenizer, text: str, *, parse_special: bool = False) -> list[int]:
-    """Token ids of a text; a long one is encoded in a thread."""
-    if len(text) < _THREAD_CHARACTERS:
-        return tokenizer.encode(text, parse_special=parse_special)
-    return await asyncio.to_thread(tokenizer.encode, text, parse_special=parse_special)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from services.gateway.chat.messages import Conversation
 from services.gateway.pipeline.images import ImageSource
@@ -23,9 +24,10 @@ class ChatPrompt:
 
 @dataclass(frozen=True)
 class TextPrompt:
-    """Plain text; special-token strings in it are ordinary text."""
+    """Plain text; special-token strings in it are ordinary text unless `parse_special`."""
 
     text: str
+    parse_special: bool = False
 
     @property
     def defaults(self) -> SamplingDefaults:
@@ -43,6 +45,9 @@ class TokenPrompt:
         return RAW
 
 
+AnyPrompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """What to continue and how.
@@ -52,7 +57,7 @@ class GenerationRequest:
     """
 
     model: str
-    prompt: ChatPrompt | TextPrompt | TokenPrompt
+    prompt: AnyPrompt
     sampling: SamplingOptions
     field_name: FieldName
     prompt_param: str

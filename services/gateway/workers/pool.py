@@ -97,6 +97,11 @@ class WorkerPool:
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
+    def configured(self) -> bool:
+        """Whether there are to be workers at all: without one for decode nothing can be generated."""
+        return bool(self.decode.configured)
+
+    @property
     def links(self) -> tuple[WorkerLink, ...]:
         """Every worker's link, by role (vision, prefill, decode), then address."""
         pools: tuple[RolePool[Worker] | RolePool[DecodeWorker], ...] = (

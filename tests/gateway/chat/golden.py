@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import (
     Conversation,
     ImagePart,
@@ -15,6 +19,9 @@ from services.gateway.chat.messages import (
     ToolCall,
     VideoPart,
 )
+
+_ROLES = frozenset({"system", "user", "assistant", "tool"})
+_PART_TYPES = frozenset({"text", "image", "image_url"})
 
 
 def read_vectors(shared_dir: Path, name: str) -> list[dict[str, Any]]:
@@ -32,6 +39,75 @@ def conversation(given: dict[str, Any]) -> Conversation:
         thinking=given.get("thinking") is not False,
         add_generation_prompt=given["add_generation_prompt"],
     )
+
+
+def expected_text(vector: dict[str, Any]) -> str:
+    """The prompt as this server renders it: null reasoning is empty."""
+    expected = vector["expected"]
+    text: str = expected.get("text_null_as_empty", expected["text"])
+    return text
+
+
+def expected_ids(vector: dict[str, Any]) -> list[int]:
+    """Its ids as this server encodes them: text from outside is ordinary text."""
+    expected = vector["expected"]
+    ids: list[int] = expected.get("token_ids_null_as_empty", expected["token_ids"])
+    return expected.get("token_ids_literal", ids)
+
+
+def chat_body(vector: dict[str, Any], image_urls: Sequence[str] = ()) -> dict[str, Any]:
+    """A vector's input as a REST body; its images, however spelt, get `image_urls` in turn, over and over."""
+    given = vector["input"]
+    urls = itertools.cycle(image_urls)
+    messages = []
+    for message in given["messages"]:
+        message = dict(message)
+        if isinstance(message.get("content"), list):
+            message["content"] = [
+                {"type": "image_url", "image_url": {"url": next(urls)}}
+                if part["type"] in ("image", "image_url") and image_urls
+                else part
+                for part in message["content"]
+            ]
+        messages.append(message)
+    body: dict[str, Any] = {"messages": messages}
+    if "tools" in given:
+        body["tools"] = given["tools"]
+    if "thinking" in given:
+        body["chat_template_kwargs"] = {"thinking": given["thinking"]}
+    return body
+
+
+def refused(vector: dict[str, Any]) -> bool:
+    """Whether REST refuses the vector's input: roles and parts that are not OpenAI's, and video for now."""
+    return not (_roles(vector) <= {*_ROLES, "developer"} and _parts(vector) <= _PART_TYPES)
+
+
+def verbatim(vector: dict[str, Any]) -> bool:
+    """Whether REST renders the input as it is: `developer` becomes `system`, foreign call ids ours."""
+    return not refused(vector) and _roles(vector) <= _ROLES and native_ids(vector)
+
+
+def native_ids(vector: dict[str, Any]) -> bool:
+    """Whether the ids of its tool calls have the model's shape, though perhaps not the numbers they get."""
+    calls = [call for message in vector["input"]["messages"] for call in message.get("tool_calls") or ()]
+    shapes = ((rf"functions\.{re.escape(call['function']['name'])}:\d+", call.get("id")) for call in calls)
+    return all(re.fullmatch(shape, call_id or "") for shape, call_id in shapes)
+
+
+def numbered_ids(vector: dict[str, Any]) -> bool:
+    """Whether they have these numbers too, so that they stay what they are."""
+    given = conversation(vector["input"])
+    return normalise_call_ids(given) == given
+
+
+def _roles(vector: dict[str, Any]) -> set[str]:
+    return {message["role"] for message in vector["input"]["messages"]}
+
+
+def _parts(vector: dict[str, Any]) -> set[str]:
+    contents = [message.get("content") for message in vector["input"]["messages"]]
+    return {part["type"] for content in contents if isinstance(content, list) for part in content}
 
 
 def _message(given: dict[str, Any]) -> Message:

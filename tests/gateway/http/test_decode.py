@@ -3,7 +3,8 @@
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.gateway.http.decode import ChatBodyDecoder
+from services.gateway.http.decode import BodyDecoder
+from services.gateway.http.schema import ChatBody
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from services.gateway.http.decode import ChatBodyDecoder
 )  # fmt: skip
 def test_a_wrong_type_is_named_by_its_path(body, param):
     with pytest.raises(InvalidRequest) as caught:
-        ChatBodyDecoder().decode(body)
+        BodyDecoder(ChatBody).decode(body)
     assert caught.value.param == param
     assert param in caught.value.message
 
@@ -35,12 +36,12 @@ def test_a_wrong_type_is_named_by_its_path(body, param):
 )
 def test_what_is_no_json_object_is_refused(body):
     with pytest.raises(InvalidRequest) as caught:
-        ChatBodyDecoder().decode(body)
+        BodyDecoder(ChatBody).decode(body)
     assert caught.value.param is None
 
 
 def test_null_means_absent_and_unknown_fields_are_ignored():
-    body = ChatBodyDecoder().decode(
+    body = BodyDecoder(ChatBody).decode(
         b'{"messages": [], "temperature": null, "stop": null, "my_field": {"a": 1}}'
     )
     assert body.temperature is None

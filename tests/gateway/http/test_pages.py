@@ -29,6 +29,7 @@ async def test_health_is_ok_when_every_role_has_a_worker(suite):
     answer = await suite.http.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
+    assert answer.json()["tokenizer_only"] is False
     assert set(answer.json()["workers"].values()) == {"serving"}
 
 

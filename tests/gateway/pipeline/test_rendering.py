@@ -9,9 +9,8 @@ from perigee.v1 import generation_pb2, generation_pb2_grpc
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.messages import Conversation, Message, TextPart, ToolCall
 from services.gateway.pipeline.images import ImageLimits
-from services.gateway.pipeline.rendering import Renderer, encode_text
-from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
-from services.gateway.sampling import SamplingOptions
+from services.gateway.pipeline.rendering import Renderer
+from services.gateway.pipeline.request import ChatPrompt, TextPrompt
 
 
 class Watched:
@@ -29,10 +28,10 @@ class Watched:
 
 async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_dir):
     tokenizer = Watched(Tokenizer.from_dir(nano_dir))
-    short = await encode_text(tokenizer, "short")
-    long = await encode_text(tokenizer, "long " * 5000)
-    assert short == tokenizer.tokenizer.encode("short")
-    assert long == tokenizer.tokenizer.encode("long " * 5000)
+    renderer = Renderer(tokenizer, ImageLimits(1, 1, 1))
+    for text in ("short", "long " * 5000):
+        prompt = await renderer.render(TextPrompt(text))
+        assert (list(prompt.token_ids), prompt.text) == (tokenizer.tokenizer.encode(text), text)
     assert [thread is threading.main_thread() for thread in tokenizer.threads] == [True, False]
 
 
@@ -50,8 +49,7 @@ async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_
 async def test_only_a_short_conversation_is_rendered_in_place(nano_dir, messages, in_place):
     tokenizer = Watched(Tokenizer.from_dir(nano_dir))
     renderer = Renderer(tokenizer, ImageLimits(1, 1, 1))
-    prompt = ChatPrompt(Conversation(messages))
-    await renderer.render(GenerationRequest("", prompt, SamplingOptions(), str, "messages"))
+    await renderer.render(ChatPrompt(Conversation(messages)))
     assert {thread is threading.main_thread() for thread in tokenizer.threads} == {in_place}
 
 

@@ -4,6 +4,10 @@ import grpc
 import pytest
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
+from services.common.errors import InvalidRequest
+from services.common.rpc.status import from_rpc_error
+from services.gateway.pipeline.tokenizing import MAX_BYTES
+from tests.gateway.suite import open_suite, wait_until
 
 
 @pytest.fixture
@@ -115,3 +119,27 @@ async def test_an_unknown_id_or_model_is_refused(suite, generation):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await generation.Tokenize(generation_pb2.TokenizeRequest(model="nobody"))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_tokenizing_is_admitted_like_everything_else():
+    async with open_suite(max_concurrent_requests=1) as suite:
+        suite.decode.admit.clear()
+        stub = generation_pb2_grpc.GenerationServiceStub(suite.channel)
+        held = stub.Generate(request(text="x"))
+        await wait_until(lambda: suite.decode.submits)
+        for call in (
+            stub.Tokenize(generation_pb2.TokenizeRequest(text="x")),
+            stub.Detokenize(generation_pb2.DetokenizeRequest(token_ids=[1])),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await suite.http.post("/tokenize", json={"prompt": "x"})).status_code == 429
+        held.cancel()
+
+
+async def test_more_text_than_is_tokenized_is_refused(suite, generation):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await generation.Tokenize(generation_pb2.TokenizeRequest(text="x" * MAX_BYTES))
+    error = from_rpc_error(caught.value)
+    assert (type(error), error.param) == (InvalidRequest, "text")

@@ -1,0 +1,50 @@
+"""What every POST route does around its own work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from services.common.errors import InternalError, PerigeeError
+from services.common.ids import request_id
+from services.gateway.admission import Admission, Ticket
+from services.gateway.http.body import read_body
+from services.gateway.http.disconnect import run_while_connected
+from services.gateway.http.reply import Reply
+
+log = structlog.get_logger()
+
+Answer: TypeAlias = Callable[[bytes, Ticket, Reply], Coroutine[Any, Any, None]]
+"""Answers a body. What it raises becomes the error object."""
+
+
+class PostEndpoint:
+    """Admits a request, reads its body, and answers it while its client is there.
+
+    An ASGI application, because it must hear of a disconnect in every phase, the queue included.
+    """
+
+    def __init__(
+        self, answer: Answer, admission: Admission, max_body_bytes: int, body_timeout_s: float
+    ) -> None:
+        self._answer = answer
+        self._admission = admission
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply = Reply(send)
+        try:
+            with self._admission.enter("rest") as ticket:
+                body = await read_body(scope, receive, self._max_body_bytes, self._body_timeout_s)
+                await run_while_connected(receive, self._answer(body, ticket, reply))
+        except PerigeeError as error:
+            await reply.fail(error)
+        # Barrier: a defect in one request is answered and logged, and goes no further.
+        except Exception:
+            name = request_id()
+            log.exception("request failed", request_id=name, path=scope["path"])
+            await reply.fail(InternalError(f"internal error, request id {name}"))
