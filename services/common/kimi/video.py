@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,3 +61,8 @@ def timestamp(seconds: float) -> str:
     """`HH:MM:SS.mmm`, as on a clock: a day later it begins anew. Milliseconds are cut off, not rounded."""
     clock = datetime.fromtimestamp(seconds % _DAY_S, tz=UTC)
     return f"{clock:%H:%M:%S}.{int(seconds % 1 * 1000):03d}"
+
+
+def chunk_hash(content_hash: bytes, index: int) -> bytes:
+    """32 bytes that name a chunk: of the SHA-256 of the video's file and the chunk's index in it."""
+    return hashlib.sha256(content_hash + index.to_bytes(4, "little")).digest()
