@@ -13,6 +13,7 @@ from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, model
 from services.common.metrics import new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
+from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.config import GatewayConfig
 from services.gateway.http.app import build_app
@@ -24,9 +25,11 @@ from services.gateway.http.server import HttpServer
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.token_source import FailoverPolicy
+from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.router import Router
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.rpc.chat import ChatServicer
@@ -109,7 +112,14 @@ class Gateway:
 
     def _build_pipeline(self) -> Pipeline:
         config = self._config
-        limits = ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels)
+        limits = MediaLimits(
+            ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels),
+            VideoBounds(
+                config.max_videos,
+                config.max_video_bytes,
+                VideoLimits(config.max_video_pixels, config.max_video_frames, config.max_video_seconds),
+            ),
+        )
         router = Router(self.pool)
         return Pipeline(
             model=self._model,

@@ -142,7 +142,6 @@ class ImageEncoder:
     def _start(self, content_hash: bytes, run: Run) -> _Flight:
         if len(self._tasks) >= self._max_waiting:
             raise Overloaded(f"{len(self._tasks)} images and videos are being encoded or waiting already")
-        self.counts.misses += 1
         flight = _Flight(asyncio.create_task(run()))
         self._flights[content_hash] = flight
         self._tasks.add(flight.task)
@@ -156,6 +155,7 @@ class ImageEncoder:
             del self._flights[content_hash]
 
     async def _run(self, content_hash: bytes, image: bytes) -> tuple[Embedding, ...]:
+        self.counts.misses += 1
         running = asyncio.get_running_loop()
         patches = await running.run_in_executor(self._decoders, preprocess_image, image, self._max_pixels)
         async with self._turn:
@@ -184,7 +184,9 @@ class ImageEncoder:
         found = [self._pool.find(name) for name in hashes]
         stored = tuple(embedding for embedding in found if embedding is not None)
         if len(stored) == len(chunks):
+            self.counts.hits += 1
             return stored
+        self.counts.misses += 1
         stop = threading.Event()
         return await _ended_first(self._compute_video(hashes, video, chunks, stop), stop)
 

@@ -9,7 +9,7 @@ from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
-from services.gateway.pipeline.images import ImageLimits, PromptImage, load_images
+from services.gateway.pipeline.media import LoadedMedia, MediaLimits, PromptMedium, load_media
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt
 
 # Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
@@ -19,33 +19,33 @@ _THREAD_MESSAGES = 64
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt. `images` in order of appearance; `image_offsets`: index of each one's first pad."""
+    """A rendered prompt. `media` in order of appearance; `media_offsets`: index of each one's first pad."""
 
     token_ids: tuple[int, ...]
-    images: tuple[PromptImage, ...] = ()
-    image_offsets: tuple[int, ...] = ()
+    media: tuple[PromptMedium, ...] = ()
+    media_offsets: tuple[int, ...] = ()
 
 
 class Renderer:
-    """Template, tokenizer and image headers; long work is done in threads, so that no other request waits."""
+    """Template, tokenizer and headers of media; long work is done in threads, so that no request waits."""
 
-    def __init__(self, tokenizer: Tokenizer, limits: ImageLimits) -> None:
+    def __init__(self, tokenizer: Tokenizer, limits: MediaLimits) -> None:
         self._tokenizer = tokenizer
         self._limits = limits
 
     async def render(self, request: GenerationRequest) -> Prompt:
-        """Raises InvalidRequest or UnsupportedValue, for an image naming its field."""
+        """Raises InvalidRequest or UnsupportedValue, for a medium naming its field."""
         prompt = request.prompt
         if isinstance(prompt, TextPrompt):
             return Prompt(tuple(await encode_text(self._tokenizer, prompt.text)))
         if not isinstance(prompt, ChatPrompt):
             return Prompt(prompt.token_ids)
-        images: tuple[PromptImage, ...] = ()
-        if prompt.images:
-            images = await asyncio.to_thread(load_images, prompt.images, self._limits)
-        rendered = await self._render_chat(prompt.conversation)
-        token_ids, runs = expand_media(rendered, [image.num_tokens for image in images])
-        return Prompt(token_ids, images, tuple(run.offset for run in runs))
+        loaded = LoadedMedia((), ())
+        if prompt.media:
+            loaded = await asyncio.to_thread(load_media, prompt.media, self._limits)
+        rendered = await self._render_chat(loaded.placed_in(prompt.conversation))
+        token_ids, runs = expand_media(rendered, [medium.num_tokens for medium in loaded.media])
+        return Prompt(token_ids, loaded.media, tuple(run.offset for run in runs))
 
     async def _render_chat(self, conversation: Conversation) -> RenderedPrompt:
         normalised = normalise_call_ids(conversation)
