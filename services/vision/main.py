@@ -166,7 +166,7 @@ def counters(worker: VisionWorker) -> Mapping[str, tuple[str, Callable[[], int]]
             lambda: worker.encoder.counts.hits,
         ),
         "perigee_vision_cache_misses": (
-            "Encode requests that found nothing in the pool",
+            "Encode requests that found nothing, or not all of a video, in the pool",
             lambda: worker.encoder.counts.misses,
         ),
         "perigee_integrity_failures": (

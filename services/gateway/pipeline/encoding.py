@@ -48,14 +48,14 @@ class VisionStage:
             files.setdefault(key, []).append(medium)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._encode(key, media)) for key, media in files.items()]
+                tasks = [group.create_task(self._encode(of_one_file)) for of_one_file in files.values()]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return {ref.content_hash: ref for task in tasks for ref in task.result()}
 
-    async def _encode(self, key: bytes, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
-        """All media of one file, whose SHA-256 is `key`."""
-        candidates = self._router.vision(key)[:_MOST_CANDIDATES]
+    async def _encode(self, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
+        """All media of one file; the first of them stands for it in routing."""
+        candidates = self._router.vision(media[0].content_hash)[:_MOST_CANDIDATES]
         # The best one comes last once more: it may have been restarted meanwhile.
         for link in candidates:
             try:
