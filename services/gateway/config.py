@@ -63,10 +63,19 @@ class GatewayConfig:
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
     max_image_pixels: int = field(default=50_000_000, metadata={"help": "largest image, width x height"})
+    max_videos: int = field(default=4, metadata={"help": "most videos in one request"})
+    max_video_bytes: int = field(default=32 << 20, metadata={"help": "largest video file, bytes"})
+    max_video_pixels: int = field(
+        default=16 * 1024 * 1024, metadata={"help": "largest frame of a video, width x height"}
+    )
+    max_video_frames: int = field(default=36_000, metadata={"help": "most frames of a video file"})
+    max_video_seconds: float = field(default=600.0, metadata={"help": "longest video, seconds"})
     request_timeout_seconds: float = field(
         default=3600.0, metadata={"help": "a request's whole time, seconds"}
     )
-    encode_timeout_seconds: float = field(default=60.0, metadata={"help": "one image's encoding, seconds"})
+    encode_timeout_seconds: float = field(
+        default=60.0, metadata={"help": "encoding of one image or chunk of video, seconds"}
+    )
     first_token_timeout_seconds: float = field(
         default=600.0,
         metadata={
@@ -103,6 +112,7 @@ class GatewayConfig:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
             "max_concurrent_requests", "max_body_bytes", "max_images", "max_image_bytes", "max_image_pixels",
+            "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames", "max_video_seconds",
             "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
             "first_token_timeout_seconds", "token_timeout_seconds",
         ):  # fmt: skip

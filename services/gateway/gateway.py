@@ -13,6 +13,7 @@ from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, model
 from services.common.metrics import new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
+from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.config import GatewayConfig
 from services.gateway.http.app import build_app
@@ -26,10 +27,12 @@ from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.pipeline.tokenizing import Tokenizing
+from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.router import Router
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.rpc.chat import ChatServicer
@@ -67,10 +70,10 @@ class Gateway:
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
-        self._image_limits = ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels)
+        self._media_limits = _media_limits(config)
         self._pipeline = self._build_pipeline()
         self._tokenizing = Tokenizing(
-            self._model, self.pool, self._image_limits, config.request_timeout_seconds
+            self._model, self.pool, self._media_limits, config.request_timeout_seconds
         )
         self._http = HttpServer(self._build_app(), config.host, config.http_port)
         self._grpc = build_server(max_message_bytes=config.max_body_bytes)
@@ -122,7 +125,7 @@ class Gateway:
             model=self._model,
             pool=self.pool,
             router=router,
-            renderer=Renderer(self._model.tokenizer, self._image_limits),
+            renderer=Renderer(self._model.tokenizer, self._media_limits),
             vision=VisionStage(router, config.encode_timeout_seconds),
             timeout_s=config.request_timeout_seconds,
             failover=FailoverPolicy(
@@ -175,3 +178,14 @@ def _served_model(config: GatewayConfig) -> ServedModel:
     if config.tokenizer:
         return ServedModel.of_tokenizer(Path(config.tokenizer), config.served_names)
     return ServedModel.from_dir(Path(config.model), config.served_names, bool(config.vision))
+
+
+def _media_limits(config: GatewayConfig) -> MediaLimits:
+    return MediaLimits(
+        ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels),
+        VideoBounds(
+            config.max_videos,
+            config.max_video_bytes,
+            VideoLimits(config.max_video_pixels, config.max_video_frames, config.max_video_seconds),
+        ),
+    )

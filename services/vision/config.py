@@ -7,8 +7,11 @@ from typing import Literal
 
 from services.common.errors import ConfigError
 
-_AT_LEAST_ONE = ("embedding_pages", "max_image_pixels", "max_waiting", "preprocess_threads", "threads")
-_POSITIVE = ("lease_seconds", "grace_seconds")
+_AT_LEAST_ONE = (
+    "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames", "max_waiting",
+    "preprocess_threads", "threads",
+)  # fmt: skip
+_POSITIVE = ("lease_seconds", "grace_seconds", "max_video_seconds")
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,17 @@ class VisionConfig:
     max_image_pixels: int = field(
         default=64 * 1024 * 1024, metadata={"help": "pixels of an image file beyond which it is refused"}
     )
-    max_waiting: int = field(default=64, metadata={"help": "images taken in before new ones are refused"})
-    preprocess_threads: int = field(default=1, metadata={"help": "threads that decode and resize images"})
+    max_video_pixels: int = field(
+        default=16 * 1024 * 1024, metadata={"help": "pixels of a frame beyond which a video is refused"}
+    )
+    max_video_frames: int = field(
+        default=36_000, metadata={"help": "frames of a file beyond which a video is refused"}
+    )
+    max_video_seconds: float = field(default=600.0, metadata={"help": "longest video, seconds"})
+    max_waiting: int = field(
+        default=64, metadata={"help": "images and videos taken in before new ones are refused"}
+    )
+    preprocess_threads: int = field(default=1, metadata={"help": "threads that decode and resize"})
     hold_ms: int = field(
         default=30_000, metadata={"help": "how long an embedding is kept at least after Encode, milliseconds"}
     )

@@ -108,9 +108,8 @@ class EmbeddingPool:
         count = pages_of(num_tokens)
         if count > self._pages.num_pages:
             raise InvalidRequest(
-                f"an image of {num_tokens} tokens needs {count} pages of a pool of {self._pages.num_pages}: "
-                "it does not fit",
-                "image",
+                f"a medium of {num_tokens} tokens needs {count} pages of a pool of {self._pages.num_pages}: "
+                "it does not fit"
             )
         self.tick()
         return self._pages.allocate(count)

@@ -1,17 +1,23 @@
-"""Encode: find, decode off the event loop, run each image once."""
+"""Encode: find, decode off the event loop, run each image and video once."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from services.common.errors import Overloaded, PerigeeError, Unavailable
-from services.vision.embedding_pool import Embedding, EmbeddingPool
+from services.common.errors import Cancelled, Overloaded, PerigeeError, Unavailable
+from services.common.kimi.media import ImageGrid
+from services.common.kimi.video import VideoChunk, chunk_hash
+from services.common.video_file import VideoLimits
+from services.vision.embedding_pool import PAGE_ROWS, Embedding, EmbeddingPool, pages_of
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import Patches, preprocess_image
+from services.vision.video import preprocess_video, read_chunks
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,9 @@ class Encoded:
 
 @dataclass
 class _Flight:
-    """An image on its way, and how many callers wait for it."""
+    """An image or a video on its way, and how many callers wait for it."""
 
-    task: asyncio.Task[Embedding]
+    task: asyncio.Task[tuple[Embedding, ...]]
     waiters: int = 0
 
 
@@ -38,44 +44,54 @@ class EncodeCounts:
     misses: int = 0
 
 
-class ImageEncoder:
-    """Brings images into the embedding pool. Event loop only.
+Run: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[Embedding, ...]]]
 
-    Callers with the same image share one run. An image nobody waits for any more is dropped: at once before
-    its turn, between two blocks of the model during it.
+
+class ImageEncoder:
+    """Brings images and videos into the embedding pool. Event loop only.
+
+    Callers with the same file share one run. A file nobody waits for any more is dropped: at once before
+    its turn, between two blocks of the model during it, between two frames while a video is decoded.
     """
 
     def __init__(
-        self, pool: EmbeddingPool, model: ModelThread, max_pixels: int, max_waiting: int, threads: int
+        self,
+        pool: EmbeddingPool,
+        model: ModelThread,
+        max_pixels: int,
+        video_limits: VideoLimits,
+        max_waiting: int,
+        threads: int,
     ) -> None:
         self._pool = pool
         self._model = model
         self._max_pixels = max_pixels
+        self._video_limits = video_limits
         self._max_waiting = max_waiting
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
         self._turn = asyncio.Lock()
         self._flights: dict[bytes, _Flight] = {}
-        self._tasks: set[asyncio.Task[Embedding]] = set()
+        self._tasks: set[asyncio.Task[tuple[Embedding, ...]]] = set()
         self._draining = False
         self.counts = EncodeCounts()
 
     @property
     def running(self) -> int:
-        """Images the model works on: 0 or 1."""
+        """Images, or chunks of video, that the model works on: 0 or 1."""
         return int(self._turn.locked())
 
     @property
     def waiting(self) -> int:
-        """Images being decoded or waiting for their turn."""
+        """Images and videos being decoded or waiting for their turn."""
         return max(0, len(self._tasks) - self.running)
 
     @property
     def draining(self) -> bool:
-        """Whether new images are refused."""
+        """Whether new files are refused."""
         return self._draining
 
     def drain(self) -> int:
-        """Takes in no more images; returns how many are on their way."""
+        """Takes in no more files; returns how many are on their way."""
         self._draining = True
         return len(self._tasks)
 
@@ -85,34 +101,48 @@ class ImageEncoder:
         Overloaded when the queue or the pool is full, InvalidRequest when the file is no image the model
         takes, Unavailable while draining.
         """
+        self._check_open()
+        found = self._pool.find(content_hash)
+        if found is not None:
+            self.counts.hits += 1
+            return Encoded(found, cached=True)
+        embeddings = await self._shared(content_hash, lambda: self._run(content_hash, image))
+        return Encoded(embeddings[0], cached=False)
+
+    async def encode_video(self, content_hash: bytes, video: bytes) -> list[Encoded]:
+        """The embeddings of a video file's chunks, in order of time. Errors as of `encode`."""
+        self._check_open()
+        embeddings = await self._shared(content_hash, lambda: self._run_video(content_hash, video))
+        return [Encoded(embedding, cached=False) for embedding in embeddings]
+
+    def close(self) -> None:
+        """Ends the decoding threads."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def _check_open(self) -> None:
         if self._draining:
             raise Unavailable("the vision worker is draining")
-        found = self._pool.find(content_hash)
+
+    async def _shared(self, content_hash: bytes, run: Run) -> tuple[Embedding, ...]:
+        """The end of the run on its way for a file, or of a new one; the last caller to leave cancels it."""
         flight = self._flights.get(content_hash)
-        if found is not None or flight is not None:
-            self.counts.hits += 1
-        if found is not None:
-            return Encoded(found, cached=True)
         if flight is None:
-            flight = self._start(content_hash, image)
+            flight = self._start(content_hash, run)
+        else:
+            self.counts.hits += 1
         flight.waiters += 1
         try:
-            return Encoded(await asyncio.shield(flight.task), cached=False)
+            return await asyncio.shield(flight.task)
         finally:
             flight.waiters -= 1
             if not flight.waiters:
                 self._forget(content_hash, flight)
                 flight.task.cancel()
 
-    def close(self) -> None:
-        """Ends the decoding threads."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-
-    def _start(self, content_hash: bytes, image: bytes) -> _Flight:
+    def _start(self, content_hash: bytes, run: Run) -> _Flight:
         if len(self._tasks) >= self._max_waiting:
-            raise Overloaded(f"{len(self._tasks)} images are being encoded or waiting already")
-        self.counts.misses += 1
-        flight = _Flight(asyncio.create_task(self._run(content_hash, image)))
+            raise Overloaded(f"{len(self._tasks)} images and videos are being encoded or waiting already")
+        flight = _Flight(asyncio.create_task(run()))
         self._flights[content_hash] = flight
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
@@ -124,32 +154,101 @@ class ImageEncoder:
         if self._flights.get(content_hash) is flight:
             del self._flights[content_hash]
 
-    async def _run(self, content_hash: bytes, image: bytes) -> Embedding:
+    async def _run(self, content_hash: bytes, image: bytes) -> tuple[Embedding, ...]:
+        self.counts.misses += 1
         running = asyncio.get_running_loop()
         patches = await running.run_in_executor(self._decoders, preprocess_image, image, self._max_pixels)
         async with self._turn:
             stop = threading.Event()
-            computing = asyncio.create_task(self._compute(content_hash, patches, stop))
-            try:
-                return await asyncio.shield(computing)
-            except asyncio.CancelledError:
-                # The model may be writing into the pages: they, and the turn, are free when it has ended.
-                stop.set()
-                with contextlib.suppress(PerigeeError):
-                    await computing
-                raise
+            return await _ended_first(self._compute(content_hash, patches, stop), stop)
 
-    async def _compute(self, content_hash: bytes, patches: Patches, stop: threading.Event) -> Embedding:
+    async def _compute(
+        self, content_hash: bytes, patches: Patches, stop: threading.Event
+    ) -> tuple[Embedding, ...]:
         """Reserves pages, runs the model, stores. Without room the model is not run."""
         stored = self._pool.find(content_hash)
         if stored is not None:
-            return stored
-        grid = patches.grid
-        pages = self._pool.reserve(grid.num_tokens)
+            return (stored,)
+        pages = self._pool.reserve(patches.grid.num_tokens)
         try:
             await asyncio.wrap_future(self._model.encode(patches, pages, stop))
         except BaseException:
             self._pool.discard(pages)
             raise
+        return (self._store(content_hash, patches.grid, pages),)
+
+    async def _run_video(self, content_hash: bytes, video: bytes) -> tuple[Embedding, ...]:
+        running = asyncio.get_running_loop()
+        chunks = await running.run_in_executor(self._decoders, read_chunks, video, self._video_limits)
+        hashes = [chunk_hash(content_hash, index) for index in range(len(chunks))]
+        found = [self._pool.find(name) for name in hashes]
+        stored = tuple(embedding for embedding in found if embedding is not None)
+        if len(stored) == len(chunks):
+            self.counts.hits += 1
+            return stored
+        self.counts.misses += 1
+        stop = threading.Event()
+        return await _ended_first(self._compute_video(hashes, video, chunks, stop), stop)
+
+    async def _compute_video(
+        self, hashes: Sequence[bytes], video: bytes, chunks: Sequence[VideoChunk], stop: threading.Event
+    ) -> tuple[Embedding, ...]:
+        """Reserves pages for all chunks, encodes each in a turn of its own, stores all at the end.
+
+        So no chunk is evicted for another one of the same video.
+        """
+        per_chunk = pages_of(chunks[0].grid.num_tokens)
+        pages = self._pool.reserve(per_chunk * PAGE_ROWS * len(chunks))
+        shares = [pages[start : start + per_chunk] for start in range(0, len(pages), per_chunk)]
+        try:
+            await self._fill(shares, video, chunks, stop)
+        except BaseException:
+            self._pool.discard(pages)
+            raise
+        embeddings = []
+        for name, chunk, share in zip(hashes, chunks, shares, strict=True):
+            stored = self._pool.find(name)
+            if stored is None:
+                stored = self._store(name, chunk.grid, share)
+            else:
+                self._pool.discard(share)
+            embeddings.append(stored)
+        return tuple(embeddings)
+
+    async def _fill(
+        self,
+        shares: Sequence[Sequence[int]],
+        video: bytes,
+        chunks: Sequence[VideoChunk],
+        stop: threading.Event,
+    ) -> None:
+        """Writes the embedding of each chunk into its share of the pages."""
+
+        def check() -> None:
+            if stop.is_set():
+                raise Cancelled("nobody waits for the video any more")
+
+        running = asyncio.get_running_loop()
+        cut: Iterator[Patches] = preprocess_video(video, chunks, self._video_limits, check)
+        for share in shares:
+            patches = await running.run_in_executor(self._decoders, next, cut)
+            async with self._turn:
+                await asyncio.wrap_future(self._model.encode(patches, share, stop))
+
+    def _store(self, content_hash: bytes, grid: ImageGrid, pages: Sequence[int]) -> Embedding:
         thw = (grid.grid_t, grid.grid_h, grid.grid_w)
         return self._pool.store(content_hash, thw, grid.num_tokens, pages)
+
+
+async def _ended_first(
+    computing: Coroutine[Any, Any, tuple[Embedding, ...]], stop: threading.Event
+) -> tuple[Embedding, ...]:
+    """Awaits it. Cancelled, it sets `stop` and ends only when the model no longer writes into the pages."""
+    task = asyncio.create_task(computing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop.set()
+        with contextlib.suppress(PerigeeError):
+            await task
+        raise

@@ -14,6 +14,7 @@ import structlog
 from perigee.v1 import vision_pb2_grpc, worker_pb2
 from services.common.ids import incarnation
 from services.common.metrics import new_registry
+from services.common.video_file import VideoLimits
 from services.engine.identity import model_identity
 from services.engine.kv_transfer.nixl_agent import NixlAgent
 from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
@@ -83,7 +84,12 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
 
     thread = ModelThread(model, rows)
     encoder = ImageEncoder(
-        pool, thread, config.max_image_pixels, config.max_waiting, config.preprocess_threads
+        pool,
+        thread,
+        config.max_image_pixels,
+        VideoLimits(config.max_video_pixels, config.max_video_frames, config.max_video_seconds),
+        config.max_waiting,
+        config.preprocess_threads,
     )
     lending = Lending(pool, transfer.set_serving)
     info = worker_info(name, directory, report)
@@ -160,7 +166,7 @@ def counters(worker: VisionWorker) -> Mapping[str, tuple[str, Callable[[], int]]
             lambda: worker.encoder.counts.hits,
         ),
         "perigee_vision_cache_misses": (
-            "Encode requests that found nothing in the pool",
+            "Encode requests that found nothing, or not all of a video, in the pool",
             lambda: worker.encoder.counts.misses,
         ),
         "perigee_integrity_failures": (

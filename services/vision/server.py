@@ -46,6 +46,15 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             raise InvalidRequest("content_hash is not the SHA-256 of image", "content_hash")
         return self._answer(await self._encoder.encode(content_hash, request.image))
 
+    async def EncodeVideo(
+        self, request: vision_pb2.EncodeVideoRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> vision_pb2.EncodeVideoResponse:
+        content_hash = await asyncio.to_thread(sha256, request.video)
+        if request.content_hash and request.content_hash != content_hash:
+            raise InvalidRequest("content_hash is not the SHA-256 of video", "content_hash")
+        chunks = await self._encoder.encode_video(content_hash, request.video)
+        return vision_pb2.EncodeVideoResponse(chunks=map(self._answer, chunks))
+
     def _answer(self, encoded: Encoded) -> vision_pb2.EncodeResponse:
         grid_t, grid_h, grid_w = encoded.embedding.grid
         return vision_pb2.EncodeResponse(

@@ -36,7 +36,7 @@ def reference_model(
 
 @torch.inference_mode()
 def reference_logits(model: Kimi_K25ForConditionalGeneration, token_ids: list[int], **media: Any) -> Tensor:
-    """Logits of every token, `[T, vocab]`; `media` are pixel_values and image_grid_thw."""
+    """Logits of every token, `[T, vocab]`; `media` are the model's arguments about them."""
     logits: Tensor = model(input_ids=torch.tensor([token_ids]), use_cache=False, **media).logits[0]
     return logits
 

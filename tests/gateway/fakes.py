@@ -22,8 +22,10 @@ from perigee.v1 import (
 )
 from services.common.errors import PerigeeError
 from services.common.kimi.media import image_grid
+from services.common.kimi.video import chunk_hash, video_chunks
 from services.common.rpc.server import build_server
 from services.common.rpc.status import to_status
+from services.common.video_file import VideoLimits, read_header
 
 STOP = sampling_pb2.FINISH_REASON_STOP
 LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -224,6 +226,24 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
             num_tokens=grid.num_tokens + self.extra_rows,
             hold_ms=1000,
             incarnation="fake-vision",
+        )
+
+    async def EncodeVideo(self, request, context):
+        header = read_header(request.video, VideoLimits(1 << 20, 1_000, 60.0))
+        chunks = video_chunks(header.width, header.height, header.num_frames, header.fps)
+        content_hash = hashlib.sha256(request.video).digest()
+        assert request.content_hash == content_hash
+        self.encoded.append(content_hash)
+        return vision_pb2.EncodeVideoResponse(
+            chunks=[
+                vision_pb2.EncodeResponse(
+                    content_hash=chunk_hash(content_hash, index),
+                    num_tokens=chunk.grid.num_tokens + self.extra_rows,
+                    hold_ms=1000,
+                    incarnation="fake-vision",
+                )
+                for index, chunk in enumerate(chunks)
+            ]
         )
 
 

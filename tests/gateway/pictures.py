@@ -1,4 +1,4 @@
-"""Small image files."""
+"""Small image files, and parts of messages that hold media."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def data_url(data: bytes, media_type: str = "image/png") -> str:
 def image_part(data: bytes) -> dict[str, object]:
     """An image_url part of a chat message."""
     return {"type": "image_url", "image_url": {"url": data_url(data)}}
+
+
+def video_part(data: bytes) -> dict[str, object]:
+    """A video_url part of a chat message."""
+    return {"type": "video_url", "video_url": {"url": data_url(data, "video/mp4")}}

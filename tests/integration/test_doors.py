@@ -20,6 +20,7 @@ import pytest
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
 from tests.integration.test_same_tokens import picture
 from tests.support.stack import Stack
+from tests.support.videos import film
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MESSAGES = [{"role": "user", "content": "Which one is bigger, 9.11 or 9.9? Think carefully."}]
@@ -72,6 +73,23 @@ def test_an_image_as_a_data_url_gives_the_same_text_as_its_bytes_over_grpc(suite
         model="kimi-nano", messages=[{"role": "user", "content": content}], **GREEDY
     )
     parts = [chat_pb2.ContentPart(image=chat_pb2.Image(data=png)), chat_pb2.ContentPart(text="What is it?")]
+    request = chat_pb2.ChatRequest(
+        messages=[chat_pb2.Message(role="user", content=parts)],
+        sampling=sampling_pb2.SamplingParams(temperature=0, max_tokens=48, ignore_eos=True),
+    )
+    with suite.channel() as channel:
+        choice = chat_pb2_grpc.ChatServiceStub(channel).Complete(request, timeout=60).choices[0]
+    assert text_of(answer.choices[0].message) == (choice.reasoning_content, choice.content)
+
+
+def test_a_video_as_a_data_url_gives_the_same_text_as_its_bytes_over_grpc(suite, client):
+    video = film(num_frames=33, seed=2)
+    url = "data:video/mp4;base64," + base64.b64encode(video).decode()
+    content = [{"type": "video_url", "video_url": {"url": url}}, {"type": "text", "text": "What is it?"}]
+    answer = client.chat.completions.create(
+        model="kimi-nano", messages=[{"role": "user", "content": content}], **GREEDY
+    )
+    parts = [chat_pb2.ContentPart(video=chat_pb2.Video(data=video)), chat_pb2.ContentPart(text="What is it?")]
     request = chat_pb2.ChatRequest(
         messages=[chat_pb2.Message(role="user", content=parts)],
         sampling=sampling_pb2.SamplingParams(temperature=0, max_tokens=48, ignore_eos=True),

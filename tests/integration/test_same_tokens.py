@@ -13,12 +13,15 @@ from PIL import Image
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
+from services.common.video_file import VideoLimits
 from services.engine.weights.vision import load_vision_model
-from services.gateway.chat.messages import Conversation, ImagePart, Message, TextPart
+from services.gateway.chat.messages import Conversation, ImagePart, Message, TextPart, VideoPart
 from services.gateway.chat.prompt import expand_media, render
 from services.vision.preprocess import preprocess_image
+from services.vision.video import preprocess_video, read_chunks
 from tests.support.reference_loop import ReferenceLoop
 from tests.support.stack import Stack
+from tests.support.videos import film
 
 NUM_TOKENS = 64
 LENGTHS = [
@@ -145,6 +148,38 @@ def image_answer(
             rows.append(
                 vision.encode(torch.from_numpy(patches.pixels), (grid.grid_t, grid.grid_h, grid.grid_w))
             )
+    ids, runs = expand_media(render(conversation, tokenizer), [len(embedding) for embedding in rows])
+    embeds = tuple((run.offset, embedding) for run, embedding in zip(runs, rows, strict=True))
+    output = reference.greedy(ids, NUM_TOKENS, embeds)
+    visible = [token for token in output if not tokenizer.is_special(token)]
+    return tokenizer.decode_bytes(visible).decode("utf-8", "replace")
+
+
+def test_a_prompt_with_a_video_gives_the_text_of_a_plain_loop(suite, nano_dir: Path, reference):
+    video = film(num_frames=33, seed=3)
+    message = chat_pb2.Message(role="user")
+    message.content.add(video=chat_pb2.Video(data=video))
+    message.content.add(text="What happens?")
+    request = chat_pb2.ChatRequest(messages=[message], sampling=greedy(), thinking=False)
+    with suite.channel() as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
+        answers = [stub.Complete(request, timeout=120).choices[0].content for _ in range(2)]
+    assert answers == [video_answer(video, nano_dir, reference)] * 2
+
+
+def video_answer(video: bytes, nano_dir: Path, reference: ReferenceLoop) -> str:
+    """The same in this process: sample, cut up, encode each chunk, render with its time, loop."""
+    tokenizer, vision = Tokenizer.from_dir(nano_dir), load_vision_model(nano_dir)
+    limits = VideoLimits(1 << 20, 1_000, 60.0)
+    chunks = read_chunks(video, limits)
+    rows = [
+        vision.encode(
+            torch.from_numpy(patches.pixels), (patches.grid.grid_t, patches.grid.grid_h, patches.grid.grid_w)
+        )
+        for patches in preprocess_video(video, chunks, limits, lambda: None)
+    ]
+    content = (VideoPart(tuple(chunk.timestamp for chunk in chunks)), TextPart("What happens?"))
+    conversation = Conversation(messages=(Message(role="user", content=content),), thinking=False)
     ids, runs = expand_media(render(conversation, tokenizer), [len(embedding) for embedding in rows])
     embeds = tuple((run.offset, embedding) for run, embedding in zip(runs, rows, strict=True))
     output = reference.greedy(ids, NUM_TOKENS, embeds)

@@ -95,6 +95,10 @@ class Vision:
         request = vision_pb2.EncodeRequest(image=image, content_hash=content_hash)
         return self._vision.Encode(request, timeout=TIMEOUT_S)
 
+    def encode_video(self, video: bytes, content_hash: bytes = b"") -> list[vision_pb2.EncodeResponse]:
+        request = vision_pb2.EncodeVideoRequest(video=video, content_hash=content_hash)
+        return list(self._vision.EncodeVideo(request, timeout=TIMEOUT_S).chunks)
+
     def encode_later(self, image: bytes) -> grpc.Future:
         return self._vision.Encode.future(vision_pb2.EncodeRequest(image=image), timeout=TIMEOUT_S)
 

@@ -8,13 +8,18 @@ import pytest
 import torch
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PagesExhausted, Unavailable
+from services.common.kimi.video import chunk_hash
+from services.common.video_file import VideoLimits
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import preprocess_image
+from services.vision.video import preprocess_video, read_chunks
+from tests.support.videos import film
 
 PAGES = 8
 MAX_WAITING = 3
+VIDEO_LIMITS = VideoLimits(1_000_000, 1_000, 60.0)
 
 
 @pytest.fixture
@@ -33,7 +38,9 @@ def pool(rows):
 @pytest.fixture
 async def encoder(model, rows, pool):
     thread = ModelThread(model, rows)
-    encoder = ImageEncoder(pool, thread, max_pixels=1_000_000, max_waiting=MAX_WAITING, threads=1)
+    encoder = ImageEncoder(
+        pool, thread, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=MAX_WAITING, threads=1
+    )
     yield encoder
     model.gate.set()
     await until(lambda: encoder.running + encoder.waiting == 0)
@@ -194,3 +201,44 @@ async def test_a_draining_encoder_finishes_what_runs_and_takes_in_nothing(encode
         await encode(b"other")
     model.gate.set()
     assert (await running).embedding.num_tokens == 4
+
+
+async def test_each_chunk_of_a_video_lies_in_the_pool_as_the_model_made_it(encoder, model, rows, sha256):
+    video = film(num_frames=33)
+    encoded = await encoder.encode_video(sha256(video), video)
+    assert [one.embedding.grid for one in encoded] == [(4, 6, 8), (3, 6, 8)]
+    chunks = read_chunks(video, VIDEO_LIMITS)
+    made = preprocess_video(video, chunks, VIDEO_LIMITS, lambda: None)
+    for index, (one, patches) in enumerate(zip(encoded, made, strict=True)):
+        embedding = one.embedding
+        assert embedding.content_hash == chunk_hash(sha256(video), index)
+        expected = model.encode(torch.from_numpy(patches.pixels), embedding.grid)
+        assert torch.equal(rows[list(embedding.pages)].flatten(0, 1)[: embedding.num_tokens], expected)
+
+
+async def test_a_video_is_encoded_once_for_all_who_ask(encoder, model, sha256):
+    video = film(num_frames=33)
+    both = await asyncio.gather(*(encoder.encode_video(sha256(video), video) for _ in range(2)))
+    again = await encoder.encode_video(sha256(video), video)
+    assert model.runs == 2
+    assert [one.embedding for one in both[0]] == [one.embedding for one in again]
+
+
+async def test_a_video_nobody_waits_for_gives_its_pages_back(encoder, model, pool, sha256):
+    video = film(num_frames=33)
+    task = await started(model, lambda data: encoder.encode_video(sha256(data), data), video)
+    task.cancel()
+    model.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: encoder.running + encoder.waiting == 0)
+    assert (len(pool), pool.counts().free) == (0, PAGES)
+
+
+async def test_a_video_that_does_not_fit_or_is_broken_is_refused_and_leaves_nothing(encoder, pool, sha256):
+    long = film(num_frames=200)
+    cut_off = film(num_frames=33)[:300]
+    for video in (long, cut_off, b"no video"):
+        with pytest.raises(InvalidRequest):
+            await encoder.encode_video(sha256(video), video)
+    assert pool.counts().free == PAGES

@@ -7,11 +7,14 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.common.errors import UnsupportedOperation
+from services.common.video_file import VideoLimits
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.host import VisionHost
 from services.vision.lending import Lending
 from services.vision.model_thread import ModelThread
+
+VIDEO_LIMITS = VideoLimits(1_000_000, 1_000, 60.0)
 
 
 @pytest.fixture
@@ -22,7 +25,9 @@ def pool() -> EmbeddingPool:
 @pytest.fixture
 def host(pool, model) -> VisionHost:
     thread = ModelThread(model, allocate_embedding_rows(4, 24, torch.float32))
-    encoder = ImageEncoder(pool, thread, max_pixels=1_000_000, max_waiting=2, threads=1)
+    encoder = ImageEncoder(
+        pool, thread, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=2, threads=1
+    )
     lending = Lending(pool, lambda _: None)
     return VisionHost(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lending, encoder)
 

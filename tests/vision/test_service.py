@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from services.common.errors import InvalidRequest
+from services.common.kimi.video import chunk_hash
 from services.common.rpc.status import from_rpc_error
 from services.engine.weights.vision import load_vision_model
 from services.vision.preprocess import preprocess_image
+from tests.support.videos import film
 from tests.vision.client import HERE, Vision
 from tests.vision.tiny_checkpoint import write_checkpoint
 
@@ -265,3 +267,14 @@ def test_the_worker_says_who_it_is(vision, checkpoint):
     assert not info.HasField("layout")
     assert info.transport.transport
     assert info.metrics_port == vision.metrics_port
+
+
+def test_a_video_is_answered_chunk_by_chunk_and_a_wrong_hash_or_file_is_refused(vision):
+    video = film(num_frames=33)
+    content_hash = hashlib.sha256(video).digest()
+    chunks = vision.encode_video(video, content_hash)
+    assert [chunk.content_hash for chunk in chunks] == [chunk_hash(content_hash, i) for i in range(2)]
+    assert [(chunk.grid_t, chunk.num_tokens) for chunk in chunks] == [(4, 12), (3, 12)]
+    for bad in (lambda: vision.encode_video(video, bytes(32)), lambda: vision.encode_video(video[:300])):
+        assert code_of(bad) is grpc.StatusCode.INVALID_ARGUMENT
+    assert vision.encode_video(video, content_hash) == chunks

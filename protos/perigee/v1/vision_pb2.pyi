@@ -45,6 +45,56 @@ class EncodeRequest(_message.Message):
 Global___EncodeRequest: _TypeAlias = EncodeRequest  # noqa: Y015
 
 @_typing.final
+class EncodeVideoRequest(_message.Message):
+    """One video."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIDEO_FIELD_NUMBER: _builtins.int
+    CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    video: _builtins.bytes
+    """The encoded file (MP4, QuickTime, WebM, Matroska, AVI)."""
+    content_hash: _builtins.bytes
+    """SHA-256 of `video`, 32 bytes. Empty: computed here."""
+    def __init__(
+        self,
+        *,
+        video: _builtins.bytes = ...,
+        content_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "video", b"video"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodeVideoRequest: _TypeAlias = EncodeVideoRequest  # noqa: Y015
+
+@_typing.final
+class EncodeVideoResponse(_message.Message):
+    """Where its chunks went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncodeResponse]:
+        """In order of time."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[Global___EncodeResponse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodeVideoResponse: _TypeAlias = EncodeVideoResponse  # noqa: Y015
+
+@_typing.final
 class EncodeResponse(_message.Message):
     """Where it went."""
 
@@ -59,7 +109,9 @@ class EncodeResponse(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     content_hash: _builtins.bytes
-    """SHA-256 of the image file."""
+    """SHA-256 of the image file. Of a chunk of a video: SHA-256 of the video's SHA-256 and the chunk's index, the
+    latter as 4 bytes, least significant first.
+    """
     num_tokens: _builtins.int
     """Rows of the embedding, one per media pad."""
     grid_t: _builtins.int
@@ -106,7 +158,7 @@ class MediaRef(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     content_hash: _builtins.bytes
-    """SHA-256 of the image file."""
+    """As in EncodeResponse."""
     token_offset: _builtins.int
     """Index of its first pad in the prompt's token ids."""
     num_tokens: _builtins.int

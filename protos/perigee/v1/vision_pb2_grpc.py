@@ -40,6 +40,11 @@ class VisionServiceStub:
                 request_serializer=perigee_dot_v1_dot_vision__pb2.EncodeRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_vision__pb2.EncodeResponse.FromString,
                 _registered_method=True)
+        self.EncodeVideo = channel.unary_unary(
+                '/perigee.v1.VisionService/EncodeVideo',
+                request_serializer=perigee_dot_v1_dot_vision__pb2.EncodeVideoRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_vision__pb2.EncodeVideoResponse.FromString,
+                _registered_method=True)
         self.Lease = channel.stream_stream(
                 '/perigee.v1.VisionService/Lease',
                 request_serializer=perigee_dot_v1_dot_vision__pb2.EmbeddingLeaseRequest.SerializeToString,
@@ -55,6 +60,14 @@ class VisionServiceServicer:
         """Encodes an image into the embedding pool, or finds it there by content hash. Idempotent.
         INVALID_ARGUMENT: not an image, or too large. RESOURCE_EXHAUSTED: the pool or the queue is full; retry later.
         The entry stays at least `hold_ms` from the answer, for a reader to lease it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EncodeVideo(self, request, context):
+        """Encodes a video, chunk by chunk of up to four sampled frames, each an embedding of its own. The file is decoded
+        once; all embeddings appear together. Idempotent; errors and hold as of Encode.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +90,11 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     servicer.Encode,
                     request_deserializer=perigee_dot_v1_dot_vision__pb2.EncodeRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_vision__pb2.EncodeResponse.SerializeToString,
+            ),
+            'EncodeVideo': grpc.unary_unary_rpc_method_handler(
+                    servicer.EncodeVideo,
+                    request_deserializer=perigee_dot_v1_dot_vision__pb2.EncodeVideoRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_vision__pb2.EncodeVideoResponse.SerializeToString,
             ),
             'Lease': grpc.stream_stream_rpc_method_handler(
                     servicer.Lease,
@@ -112,6 +130,33 @@ class VisionService:
             '/perigee.v1.VisionService/Encode',
             perigee_dot_v1_dot_vision__pb2.EncodeRequest.SerializeToString,
             perigee_dot_v1_dot_vision__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeVideo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.VisionService/EncodeVideo',
+            perigee_dot_v1_dot_vision__pb2.EncodeVideoRequest.SerializeToString,
+            perigee_dot_v1_dot_vision__pb2.EncodeVideoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,9 +25,12 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class VideoPart:
-    """A film. The template writes the model's placeholder text, which is no token, in its place."""
+    """A film. The template writes a time and a media pad for each of its chunks, which begin at `timestamps`.
 
-    data: bytes = b""
+    While these are unknown, it writes the model's placeholder text, which is no token, in their place.
+    """
+
+    timestamps: tuple[str, ...] = ()
 
 
 Part: TypeAlias = TextPart | ImagePart | VideoPart

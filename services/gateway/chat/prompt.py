@@ -13,9 +13,9 @@ from services.gateway.chat.template import lay_out
 
 @dataclass(frozen=True)
 class RenderedPrompt:
-    """A prompt with one media pad per image, not yet expanded.
+    """A prompt with one media pad per image or chunk of video, not yet expanded.
 
-    `text`: for people and logs; `media`: index in `token_ids` of each image's pad, in order of appearance;
+    `text`: for people and logs; `media`: index in `token_ids` of each pad, in order of appearance;
     `thinking`: whether the answer begins inside reasoning.
     """
 
@@ -27,7 +27,7 @@ class RenderedPrompt:
 
 @dataclass(frozen=True)
 class MediaRun:
-    """Where an image's pads are: tokens [offset, offset + num_tokens) of the expanded prompt."""
+    """Where a medium's pads are: tokens [offset, offset + num_tokens) of the expanded prompt."""
 
     offset: int
     num_tokens: int

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 
-from services.gateway.chat.messages import Conversation, Json, Message, Part, TextPart, ToolCall, VideoPart
+from services.gateway.chat.messages import Conversation, ImagePart, Json, Message, Part, TextPart, ToolCall
 from services.gateway.chat.segments import Segment, SegmentWriter
 from services.gateway.chat.tools.declaration import declare_tools
 
@@ -22,7 +22,7 @@ _ROLE_MARKERS = {"user": "im_user", "assistant": "im_assistant"}
 
 
 def lay_out(conversation: Conversation) -> tuple[Segment, ...]:
-    """The prompt in segments, one media pad per image. Raises InvalidRequest for tools nested too deeply."""
+    """The prompt in segments, one media pad per medium. Raises InvalidRequest for tools nested too deeply."""
     writer = SegmentWriter()
     if conversation.tools:
         _begin(writer, "im_system", "tool_declare")
@@ -89,13 +89,21 @@ def _write_content(writer: SegmentWriter, content: tuple[Part, ...]) -> None:
         if isinstance(part, TextPart):
             writer.text(part.text)
             continue
-        if isinstance(part, VideoPart):
+        if isinstance(part, ImagePart):
+            _write_medium(writer, "image")
+        elif not part.timestamps:
             writer.text(VIDEO_PLACEHOLDER)
         else:
-            writer.marker("media_begin")
-            writer.text("image")
-            writer.marker("media_content")
-            writer.marker("media_pad")
-            writer.marker("media_end")
+            for timestamp in part.timestamps:
+                writer.text(timestamp)
+                _write_medium(writer, "video")
         # The published template has this newline behind every medium, whatever follows.
         writer.text("\n")
+
+
+def _write_medium(writer: SegmentWriter, kind: str) -> None:
+    writer.marker("media_begin")
+    writer.text(kind)
+    writer.marker("media_content")
+    writer.marker("media_pad")
+    writer.marker("media_end")

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 
-class ImageUrlBody(Struct):
+class UrlBody(Struct):
     """A `data:` URL; `detail` is accepted and ignored (the model has one resolution rule)."""
 
     url: str
@@ -18,11 +18,12 @@ class ImageUrlBody(Struct):
 
 
 class PartBody(Struct):
-    """One piece of content: `text`, or `image_url`."""
+    """One piece of content: `text`, `image_url` or `video_url`."""
 
     type: str
     text: str | None = None
-    image_url: ImageUrlBody | str | None = None
+    image_url: UrlBody | str | None = None
+    video_url: UrlBody | str | None = None
 
 
 class FunctionBody(Struct):

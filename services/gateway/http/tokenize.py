@@ -113,7 +113,7 @@ class TokenizeEndpoint:
         given = self._chat.decode(body)
         refuse_unsupported(msgspec.structs.replace(given, add_generation_prompt=None))
         prompt = prompt_from_body(given)
-        num_bytes = len(body) - sum(len(image.source) for image in prompt.images)
+        num_bytes = len(body) - sum(len(medium.source) for medium in prompt.media)
         return _Call(given.model or "", prompt, num_bytes, "messages")
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from services.common.errors import InvalidRequest
-from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall
-from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody
+from services.gateway.chat.messages import (
+    Conversation,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ToolCall,
+    VideoPart,
+)
+from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody, UrlBody
 from services.gateway.http.unsupported import refuse_unsupported
 from services.gateway.pipeline.images import ImageSource
+from services.gateway.pipeline.media import MediaSource
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.roles import template_role
+from services.gateway.pipeline.videos import VideoSource
 from services.gateway.sampling import FieldName, SamplingOptions
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -29,22 +39,22 @@ def request_from_body(body: ChatBody) -> GenerationRequest:
 
 def prompt_from_body(body: ChatBody) -> ChatPrompt:
     """What of a body the template writes. Raises InvalidRequest or UnsupportedValue naming the field."""
-    images: list[ImageSource] = []
+    media: list[MediaSource] = []
     messages = tuple(
-        _message(message, f"messages[{index}]", images) for index, message in enumerate(body.messages)
+        _message(message, f"messages[{index}]", media) for index, message in enumerate(body.messages)
     )
     tools = tuple(body.tools or ()) if body.tool_choice != "none" else ()
     opened = body.add_generation_prompt is not False
-    return ChatPrompt(Conversation(messages, tools, _thinking(body), opened), tuple(images))
+    return ChatPrompt(Conversation(messages, tools, _thinking(body), opened), tuple(media))
 
 
-def _message(body: MessageBody, param: str, images: list[ImageSource]) -> Message:
+def _message(body: MessageBody, param: str, media: list[MediaSource]) -> Message:
     content: tuple[Part, ...] = ()
     if isinstance(body.content, str):
         content = (TextPart(body.content),)
     elif body.content is not None:
         content = tuple(
-            _part(part, f"{param}.content[{index}]", images) for index, part in enumerate(body.content)
+            _part(part, f"{param}.content[{index}]", media) for index, part in enumerate(body.content)
         )
     return Message(
         role=template_role(body.role, f"{param}.role"),
@@ -56,19 +66,27 @@ def _message(body: MessageBody, param: str, images: list[ImageSource]) -> Messag
     )
 
 
-def _part(part: PartBody, param: str, images: list[ImageSource]) -> Part:
+def _part(part: PartBody, param: str, media: list[MediaSource]) -> Part:
     if part.type == "text":
         if part.text is None:
             raise InvalidRequest("a text part needs text", f"{param}.text")
         return TextPart(part.text)
     if part.type == "image_url":
-        if part.image_url is None:
-            raise InvalidRequest("an image_url part needs image_url", f"{param}.image_url")
-        bare = isinstance(part.image_url, str)
-        url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
-        images.append(ImageSource(url, f"{param}.image_url" if bare else f"{param}.image_url.url"))
+        media.append(ImageSource(*_url(part.image_url, "image_url", param)))
         return ImagePart()
-    raise InvalidRequest(f"part type {part.type!r} is not one of 'text', 'image_url'", f"{param}.type")
+    if part.type == "video_url":
+        media.append(VideoSource(*_url(part.video_url, "video_url", param)))
+        return VideoPart()
+    raise InvalidRequest(
+        f"part type {part.type!r} is not one of 'text', 'image_url', 'video_url'", f"{param}.type"
+    )
+
+
+def _url(body: UrlBody | str | None, kind: str, param: str) -> tuple[str, str]:
+    """The URL, and the field it is in."""
+    if body is None:
+        raise InvalidRequest(f"a part of type {kind} needs {kind}", f"{param}.{kind}")
+    return (body, f"{param}.{kind}") if isinstance(body, str) else (body.url, f"{param}.{kind}.url")
 
 
 def _tool_call(call: ToolCallBody) -> ToolCall:

@@ -1,9 +1,9 @@
-"""The vision stage: every image of a prompt at once, each by content hash, elsewhere if a worker fails."""
+"""The vision stage: every file of a prompt at once, each by content hash, elsewhere if a worker fails."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import grpc
 import structlog
@@ -18,6 +18,8 @@ from services.common.errors import (
 )
 from services.common.rpc.status import from_rpc_error
 from services.gateway.pipeline.images import PromptImage
+from services.gateway.pipeline.media import PromptMedium
+from services.gateway.pipeline.videos import PromptChunk, VideoFile
 from services.gateway.router import Router
 from services.gateway.workers.link import WorkerLink
 
@@ -33,61 +35,88 @@ class VisionStage:
         self._router = router
         self._timeout_s = timeout_s
 
-    async def encode(self, images: Iterable[PromptImage]) -> dict[bytes, vision_pb2.MediaRef]:
-        """Where each image's embedding is, by content hash; offsets are left unset.
+    async def encode(self, media: Sequence[PromptMedium]) -> dict[bytes, vision_pb2.MediaRef]:
+        """Where each medium's embedding is, by content hash; offsets are left unset.
 
-        Raises InvalidRequest naming the image's field, Overloaded, Unavailable, Incompatible when the worker
+        The chunks of a video are encoded by one worker, which is sent the file once.
+        Raises InvalidRequest naming the medium's field, Overloaded, Unavailable, Incompatible when the worker
         counts rows otherwise, or DeadlineExceeded. The first failure cancels the others.
         """
-        distinct = {image.content_hash: image for image in images}
+        files: dict[bytes, list[PromptMedium]] = {}
+        for name, medium in {medium.content_hash: medium for medium in media}.items():
+            key = medium.video.content_hash if isinstance(medium, PromptChunk) else name
+            files.setdefault(key, []).append(medium)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {key: group.create_task(self._encode(image)) for key, image in distinct.items()}
+                tasks = [group.create_task(self._encode(of_one_file)) for of_one_file in files.values()]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return {key: task.result() for key, task in tasks.items()}
+        return {ref.content_hash: ref for task in tasks for ref in task.result()}
 
-    async def _encode(self, image: PromptImage) -> vision_pb2.MediaRef:
+    async def _encode(self, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
+        """All media of one file; the first of them stands for it in routing."""
         tried: set[str] = set()
         while True:
-            links = self._router.vision(image.content_hash)
+            links = self._router.vision(media[0].content_hash)
             # When all have been tried the best one is asked again: it may have been restarted meanwhile.
             link = next((each for each in links if each.address not in tried), links[0])
             try:
-                return await self._ask(link, image)
+                return await self._ask(link, media)
             except (Unavailable, Overloaded) as error:
                 if link.address in tried or len(tried) >= _MOST_TRIED:
                     raise
                 log.warning("encoding failed", worker=link.address, detail=error.message)
             tried.add(link.address)
 
-    async def _ask(self, link: WorkerLink, image: PromptImage) -> vision_pb2.MediaRef:
-        request = vision_pb2.EncodeRequest(image=image.data, content_hash=image.content_hash)
+    async def _ask(self, link: WorkerLink, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
+        first, timeout_s = media[0], self._timeout_s * len(media)
         link.note_sent()
         link.calls += 1
         try:
-            answer = await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(
-                request, timeout=self._timeout_s
-            )
+            if isinstance(first, PromptChunk):
+                answers = await _encode_video(link, first.video, timeout_s)
+            else:
+                answers = await _encode_image(link, first, timeout_s)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 # The bound of this one call, not the request's: another worker may be quicker.
-                message = f"vision worker {link.address} did not answer in {self._timeout_s:g} s"
+                message = f"vision worker {link.address} did not answer in {timeout_s:g} s"
                 raise Unavailable(message) from error
-            raise _named(from_rpc_error(error), link.address, image.param) from error
+            param = first.video.param if isinstance(first, PromptChunk) else first.param
+            raise _named(from_rpc_error(error), link.address, param) from error
         finally:
             link.calls -= 1
-        if answer.num_tokens != image.num_tokens:
+        counted = [medium.num_tokens for medium in media]
+        if [answer.num_tokens for answer in answers] != counted:
             raise Incompatible(
-                f"vision worker {link.address} gives {answer.num_tokens} rows for an image of"
-                f" {image.num_tokens} pads"
+                f"vision worker {link.address} gives {sum(answer.num_tokens for answer in answers)} rows for"
+                f" a medium of {sum(counted)} pads"
             )
-        return vision_pb2.MediaRef(
-            content_hash=image.content_hash,
-            num_tokens=answer.num_tokens,
-            address=link.address,
-            incarnation=answer.incarnation,
-        )
+        return [_ref(link.address, *pair) for pair in zip(media, answers, strict=True)]
+
+
+async def _encode_video(
+    link: WorkerLink, video: VideoFile, timeout_s: float
+) -> list[vision_pb2.EncodeResponse]:
+    request = vision_pb2.EncodeVideoRequest(video=video.data, content_hash=video.content_hash)
+    stub = vision_pb2_grpc.VisionServiceStub(link.channel)
+    return list((await stub.EncodeVideo(request, timeout=timeout_s)).chunks)
+
+
+async def _encode_image(
+    link: WorkerLink, image: PromptImage, timeout_s: float
+) -> list[vision_pb2.EncodeResponse]:
+    request = vision_pb2.EncodeRequest(image=image.data, content_hash=image.content_hash)
+    return [await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(request, timeout=timeout_s)]
+
+
+def _ref(address: str, medium: PromptMedium, answer: vision_pb2.EncodeResponse) -> vision_pb2.MediaRef:
+    return vision_pb2.MediaRef(
+        content_hash=medium.content_hash,
+        num_tokens=answer.num_tokens,
+        address=address,
+        incarnation=answer.incarnation,
+    )
 
 
 def _named(error: PerigeeError, address: str, param: str) -> PerigeeError:

@@ -57,7 +57,7 @@ def load_images(sources: tuple[ImageSource, ...], limits: ImageLimits) -> tuple[
 
 
 def _load(source: ImageSource, limits: ImageLimits) -> PromptImage:
-    data = source.source if isinstance(source.source, bytes) else _decode_url(source.source, source.param)
+    data = source.source if isinstance(source.source, bytes) else decode_url(source.source, source.param)
     if len(data) > limits.num_bytes:
         raise InvalidRequest(
             f"the image has {len(data)} bytes; at most {limits.num_bytes} are taken", source.param
@@ -91,7 +91,8 @@ def _size(data: bytes, param: str) -> tuple[int, int]:
     return width, height
 
 
-def _decode_url(url: str, param: str) -> bytes:
+def decode_url(url: str, param: str) -> bytes:
+    """The bytes in a `data:` URL. Raises UnsupportedValue for other URLs, InvalidRequest for damaged ones."""
     if not url.startswith("data:"):
         raise UnsupportedValue("only data: URLs are taken; this server fetches nothing", param)
     head, comma, body = url.partition(",")

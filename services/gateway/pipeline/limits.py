@@ -15,7 +15,7 @@ _MARKERS_PER_MESSAGE = 3
 
 def check_request(request: GenerationRequest, model: ServedModel) -> None:
     """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
-    UnsupportedValue for images without an encoder, naming the field.
+    UnsupportedValue for media without an encoder, naming the field.
     """
     validate(request.sampling, model.vocab_size, request.field_name)
     if len(request.cache_salt) > MAX_SALT_CHARACTERS:
@@ -24,8 +24,8 @@ def check_request(request: GenerationRequest, model: ServedModel) -> None:
     if isinstance(prompt, ChatPrompt):
         if not prompt.conversation.messages:
             raise InvalidRequest("at least one message is needed", "messages")
-        if prompt.images and not model.vision:
-            raise UnsupportedValue("this gateway has no vision workers: text only", prompt.images[0].param)
+        if prompt.media and not model.vision:
+            raise UnsupportedValue("this gateway has no vision workers: text only", prompt.media[0].param)
     _check_length(request, model)
     if isinstance(prompt, TokenPrompt):
         _check_ids(prompt.token_ids, request.prompt_param, model)
@@ -64,7 +64,7 @@ def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> No
             )
         if token_id == media_pad:
             raise InvalidRequest(
-                f"{param}[{index}] is a media pad, which stands for an image", f"{param}[{index}]"
+                f"{param}[{index}] is a media pad, which stands for an image or a video", f"{param}[{index}]"
             )
 
 

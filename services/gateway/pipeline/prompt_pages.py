@@ -22,8 +22,8 @@ async def prompt_pages(prompt: Prompt, cache_salt: str) -> PromptPages:
 def _prompt_pages(prompt: Prompt, cache_salt: str) -> PromptPages:
     token_ids = prompt.token_ids[:-1]
     media = [
-        MediaSpan(image.content_hash, offset, min(image.num_tokens, len(token_ids) - offset))
-        for image, offset in zip(prompt.images, prompt.image_offsets, strict=True)
+        MediaSpan(medium.content_hash, offset, min(medium.num_tokens, len(token_ids) - offset))
+        for medium, offset in zip(prompt.media, prompt.media_offsets, strict=True)
         if offset < len(token_ids)
     ]
     hashes = chain_hashes(token_ids, media, cache_salt)

@@ -12,7 +12,7 @@ from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
-from services.gateway.pipeline.images import ImageLimits, PromptImage, load_images
+from services.gateway.pipeline.media import LoadedMedia, MediaLimits, PromptMedium, load_media
 from services.gateway.pipeline.request import AnyPrompt, ChatPrompt, TextPrompt
 
 # Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
@@ -25,40 +25,40 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt. `images` in order of appearance; `image_offsets`: index of each one's first pad.
+    """A rendered prompt. `media` in order of appearance; `media_offsets`: index of each one's first pad.
 
-    `text`: what was encoded, one media pad per image however many tokens it takes; empty for given ids.
+    `text`: what was encoded, one media pad per medium however many tokens it takes; empty for given ids.
     """
 
     token_ids: tuple[int, ...]
-    images: tuple[PromptImage, ...] = ()
-    image_offsets: tuple[int, ...] = ()
+    media: tuple[PromptMedium, ...] = ()
+    media_offsets: tuple[int, ...] = ()
     text: str = ""
 
 
 class Renderer:
-    """Template, tokenizer and image headers; long work is done in threads, so that no other request waits.
+    """Template, tokenizer and headers of media; long work is done in threads, so that no request waits.
 
     `executor`: whose threads; None: asyncio's own.
     """
 
-    def __init__(self, tokenizer: Tokenizer, limits: ImageLimits, executor: Executor | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, limits: MediaLimits, executor: Executor | None = None) -> None:
         self._tokenizer = tokenizer
         self._limits = limits
         self._executor = executor
 
     async def render(self, prompt: AnyPrompt) -> Prompt:
-        """Raises InvalidRequest or UnsupportedValue, for an image naming its field."""
+        """Raises InvalidRequest or UnsupportedValue, for a medium naming its field."""
         if isinstance(prompt, TextPrompt):
             return Prompt(tuple(await self._encode(prompt)), text=prompt.text)
         if not isinstance(prompt, ChatPrompt):
             return Prompt(prompt.token_ids)
-        images: tuple[PromptImage, ...] = ()
-        if prompt.images:
-            images = await self._in_thread(load_images, prompt.images, self._limits)
-        rendered = await self._render_chat(prompt.conversation)
-        token_ids, runs = expand_media(rendered, [image.num_tokens for image in images])
-        return Prompt(token_ids, images, tuple(run.offset for run in runs), rendered.text)
+        loaded = LoadedMedia((), ())
+        if prompt.media:
+            loaded = await self._in_thread(load_media, prompt.media, self._limits)
+        rendered = await self._render_chat(loaded.placed_in(prompt.conversation))
+        token_ids, runs = expand_media(rendered, [medium.num_tokens for medium in loaded.media])
+        return Prompt(token_ids, loaded.media, tuple(run.offset for run in runs), rendered.text)
 
     async def _encode(self, prompt: TextPrompt) -> list[int]:
         if len(prompt.text) < _THREAD_CHARACTERS:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.gateway.chat.messages import Conversation
-from services.gateway.pipeline.images import ImageSource
+from services.gateway.pipeline.media import MediaSource
 from services.gateway.sampling import INSTANT, RAW, THINKING, FieldName, SamplingDefaults, SamplingOptions
 
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A conversation for the model's template. `images`: one per image part, in order of appearance."""
+    """A conversation for the model's template. `media`: one per image or video part, in order."""
 
     conversation: Conversation
-    images: tuple[ImageSource, ...] = ()
+    media: tuple[MediaSource, ...] = ()
 
     @property
     def defaults(self) -> SamplingDefaults:

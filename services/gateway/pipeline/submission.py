@@ -1,4 +1,4 @@
-"""The stages that ask workers: encode the images, choose the workers, submit."""
+"""The stages that ask workers: encode the media, choose the workers, submit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Submission:
         what VisionStage.encode raises; nothing is left running then.
         """
         # Before the encoders are asked: where nobody could decode, they would work for nothing.
-        router.require(images=bool(self.prompt.images))
+        router.require(images=bool(self.prompt.media))
         media = await self._encode(vision)
         streams: dict[TokenStream, Part] = {}
         try:
@@ -92,16 +92,16 @@ class Submission:
         return stream
 
     async def _encode(self, vision: VisionStage) -> list[vision_pb2.MediaRef]:
-        """Where the embedding of each image is, with its place in the prompt."""
-        if not self.prompt.images:
+        """Where the embedding of each medium is, with its place in the prompt."""
+        if not self.prompt.media:
             return []
-        encoded = await vision.encode(self.prompt.images)
+        encoded = await vision.encode(self.prompt.media)
         placed = []
-        for image, offset in zip(self.prompt.images, self.prompt.image_offsets, strict=True):
-            medium = vision_pb2.MediaRef()
-            medium.CopyFrom(encoded[image.content_hash])
-            medium.token_offset = offset
-            placed.append(medium)
+        for medium, offset in zip(self.prompt.media, self.prompt.media_offsets, strict=True):
+            ref = vision_pb2.MediaRef()
+            ref.CopyFrom(encoded[medium.content_hash])
+            ref.token_offset = offset
+            placed.append(ref)
         return placed
 
     def _timeout_ms(self) -> int:

@@ -76,7 +76,7 @@ class TokenSource:
 
     async def open(self) -> None:
         """Submits. Raises Unavailable at once where a role has nobody; later failures are waited out."""
-        self._router.require(images=bool(self._submission.prompt.images))
+        self._router.require(images=bool(self._submission.prompt.media))
         await self._send([Part(range(len(self._outputs)))])
 
     async def next(self) -> decode_pb2.SequenceDelta:

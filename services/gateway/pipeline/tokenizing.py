@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from services.common.errors import DeadlineExceeded, InvalidRequest
-from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import AnyPrompt
 from services.gateway.served_model import ServedModel
@@ -24,7 +24,7 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Tokenized:
-    """`token_ids` with every image's pads; `text`: what they spell, with one pad per image."""
+    """`token_ids` with every medium's pads; `text`: what they spell, with one pad per medium."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -36,7 +36,7 @@ class Tokenizing:
     Images are counted from their headers, whether or not there is an encoder. The context is no limit here.
     """
 
-    def __init__(self, model: ServedModel, pool: WorkerPool, limits: ImageLimits, timeout_s: float) -> None:
+    def __init__(self, model: ServedModel, pool: WorkerPool, limits: MediaLimits, timeout_s: float) -> None:
         self._model = model
         self._pool = pool
         self._executor = ThreadPoolExecutor(_THREADS, "tokenizing")
@@ -95,5 +95,5 @@ class Tokenizing:
 def _check_size(num_bytes: int, param: str) -> None:
     if num_bytes > MAX_BYTES:
         raise InvalidRequest(
-            f"the request has {num_bytes} bytes beside images; at most {MAX_BYTES} are tokenized", param
+            f"the request has {num_bytes} bytes beside media; at most {MAX_BYTES} are tokenized", param
         )

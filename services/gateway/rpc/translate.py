@@ -8,23 +8,33 @@ import msgspec
 
 from perigee.v1 import chat_pb2, generation_pb2
 from services.common.errors import InvalidRequest
-from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart, ToolCall
+from services.gateway.chat.messages import (
+    Conversation,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ToolCall,
+    VideoPart,
+)
 from services.gateway.pipeline.images import ImageSource
+from services.gateway.pipeline.media import MediaSource
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
+from services.gateway.pipeline.videos import VideoSource
 from services.gateway.rpc.sampling import field_name, options_from_proto
 
 
 def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) -> GenerationRequest:
     """Raises InvalidRequest naming the field."""
-    images: list[ImageSource] = []
+    media: list[MediaSource] = []
     messages = tuple(
-        _message(message, f"messages[{index}]", images) for index, message in enumerate(request.messages)
+        _message(message, f"messages[{index}]", media) for index, message in enumerate(request.messages)
     )
     thinking = request.thinking if request.HasField("thinking") else True
     return GenerationRequest(
         model=request.model,
-        prompt=ChatPrompt(Conversation(messages, _tools(request.tools_json), thinking), tuple(images)),
+        prompt=ChatPrompt(Conversation(messages, _tools(request.tools_json), thinking), tuple(media)),
         sampling=options_from_proto(request.sampling),
         field_name=field_name,
         prompt_param="messages",
@@ -52,11 +62,11 @@ def request_from_generate(
     )
 
 
-def _message(message: chat_pb2.Message, param: str, images: list[ImageSource]) -> Message:
+def _message(message: chat_pb2.Message, param: str, media: list[MediaSource]) -> Message:
     return Message(
         role=template_role(message.role, f"{param}.role"),
         content=tuple(
-            _part(part, f"{param}.content[{index}]", images) for index, part in enumerate(message.content)
+            _part(part, f"{param}.content[{index}]", media) for index, part in enumerate(message.content)
         ),
         name=message.name,
         reasoning_content=message.reasoning_content,
@@ -67,15 +77,17 @@ def _message(message: chat_pb2.Message, param: str, images: list[ImageSource]) -
     )
 
 
-def _part(part: chat_pb2.ContentPart, param: str, images: list[ImageSource]) -> Part:
+def _part(part: chat_pb2.ContentPart, param: str, media: list[MediaSource]) -> Part:
     kind = part.WhichOneof("part")
     if kind == "text":
         return TextPart(part.text)
-    source = part.image.WhichOneof("source") if kind == "image" else None
-    if source is None:
-        raise InvalidRequest("a content part needs text, image.data or image.url", param)
-    images.append(ImageSource(getattr(part.image, source), f"{param}.image.{source}"))
-    return ImagePart()
+    if kind == "image" and (source := part.image.WhichOneof("source")) is not None:
+        media.append(ImageSource(getattr(part.image, source), f"{param}.image.{source}"))
+        return ImagePart()
+    if kind == "video" and (origin := part.video.WhichOneof("source")) is not None:
+        media.append(VideoSource(getattr(part.video, origin), f"{param}.video.{origin}"))
+        return VideoPart()
+    raise InvalidRequest("a content part needs text, or data or url of an image or a video", param)
 
 
 def _tools(text: str) -> tuple[dict[str, Any], ...]:

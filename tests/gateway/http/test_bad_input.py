@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from tests.gateway.pictures import data_url, image_part, picture
+from tests.gateway.pictures import data_url, image_part, picture, video_part
 from tests.gateway.suite import CONTEXT_LENGTH, chat_body, open_suite
+from tests.support.videos import film
 
 URL = "/v1/chat/completions"
 
@@ -24,6 +25,9 @@ BAD_VALUES = [
     (user({"type": "text"}), 400, "messages[0].content[0].text", None),
     (user({"type": "smell", "text": "x"}), 400, "messages[0].content[0].type", None),
     (user({"type": "image_url"}), 400, "messages[0].content[0].image_url", None),
+    (user({"type": "video_url"}), 400, "messages[0].content[0].video_url", None),
+    (user({"type": "video_url", "video_url": "https://example.org/x.mp4"}), 400,
+     "messages[0].content[0].video_url", "unsupported_value"),
     (user(image_part(b"no image")), 400, "messages[0].content[0].image_url.url", None),
     (user(image_part(picture(600, 600, "JPEG")[:-400])), 400, "messages[0].content[0].image_url.url", None),
     (user({"type": "image_url", "image_url": "https://example.org/x.png"}), 400,
@@ -154,6 +158,24 @@ async def test_too_many_or_too_large_images_are_refused():
             answer = await suite.http.post(URL, json=user(*map(image_part, parts)))
             assert answer.status_code == 400
             assert answer.json()["error"]["param"] == param
+
+
+async def test_too_many_too_large_or_too_long_videos_are_refused():
+    small = film()
+    limits = {"max_videos": 1, "max_video_bytes": 20_000, "max_video_pixels": 96 * 64}
+    async with open_suite(**limits, max_video_seconds=2.0, max_video_frames=30) as suite:
+        for parts, param in [
+            ([small, small], "messages[0].content[1].video_url.url"),
+            ([film(width=112)], "messages[0].content[0].video_url.url"),
+            ([film(num_frames=21)], "messages[0].content[0].video_url.url"),
+            ([film(num_frames=31, fps=30)], "messages[0].content[0].video_url.url"),
+            ([small + bytes(20_000)], "messages[0].content[0].video_url.url"),
+            ([b"no video"], "messages[0].content[0].video_url.url"),
+        ]:
+            answer = await suite.http.post(URL, json=user(*map(video_part, parts)))
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == param
+        assert (await suite.http.post(URL, json=user(video_part(small)))).status_code == 200
 
 
 async def test_unknown_routes_and_methods_are_answered_in_kind(suite):

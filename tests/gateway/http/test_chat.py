@@ -1,11 +1,15 @@
 """POST /v1/chat/completions: what comes back."""
 
+import hashlib
+
 import pytest
 
 from perigee.v1 import sampling_pb2
 from services.common.kimi.media import image_grid
-from tests.gateway.pictures import image_part, picture
+from services.common.kimi.video import chunk_hash
+from tests.gateway.pictures import image_part, picture, video_part
 from tests.gateway.suite import joined, open_suite
+from tests.support.videos import film
 
 
 async def test_a_whole_answer_has_reasoning_content_and_usage(suite):
@@ -204,6 +208,35 @@ async def test_images_are_encoded_at_once_and_expanded_in_place(suite):
     assert ids.count(pad) == sum(sizes)
     assert len(suite.vision.encoded) == 2
     assert suite.vision.most_running == 2
+    assert answer.json()["usage"]["prompt_tokens"] == len(ids)
+
+
+async def test_a_video_becomes_chunks_with_their_times_between_the_images_around_it(suite):
+    image, video = picture(448, 448), film(num_frames=33)
+    content = [image_part(image), video_part(video), {"type": "text", "text": "What?"}, image_part(image)]
+    answer = await suite.chat(messages=[{"role": "user", "content": content}])
+    assert answer.status_code == 200, answer.text
+    submit = suite.decode.submits[0]
+    content_hash = hashlib.sha256(video).digest()
+    chunks = [(chunk_hash(content_hash, index), 12) for index in range(2)]
+    picture_span = (hashlib.sha256(image).digest(), 256)
+    spans = [(media.content_hash, media.num_tokens) for media in submit.media]
+    assert spans == [picture_span, *chunks, picture_span]
+    special, encode = suite.tokenizer.special, suite.tokenizer.encode
+    opened = [special.media_begin, *encode("video"), special.media_content]
+    expected = [
+        special.media_end, *encode("\n00:00:00.000"), *opened, *[special.media_pad] * 12, special.media_end,
+        *encode("00:00:02.100"), *opened, *[special.media_pad] * 12, special.media_end,
+        *encode("\nWhat?"), special.media_begin,
+    ]  # fmt: skip
+    ids = list(submit.prompt_token_ids)
+    begin = submit.media[0].token_offset + 256
+    assert ids[begin : begin + len(expected)] == expected
+    for media in submit.media:
+        assert ids[media.token_offset : media.token_offset + media.num_tokens] == (
+            [special.media_pad] * media.num_tokens
+        )
+    assert suite.vision.encoded.count(content_hash) == 1
     assert answer.json()["usage"]["prompt_tokens"] == len(ids)
 
 

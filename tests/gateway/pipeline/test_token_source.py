@@ -36,7 +36,7 @@ class StrawSubmission:
 
     def __init__(self, n=1):
         self.request_id = "req-test"
-        self.prompt = SimpleNamespace(images=())
+        self.prompt = SimpleNamespace(media=())
         self.sampling = sampling_pb2.SamplingParams(n=n)
         self.sent: list[Sent] = []
         self.failures: list[Exception] = []

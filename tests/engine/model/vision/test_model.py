@@ -128,6 +128,28 @@ def test_embeddings_equal_those_of_transformers(grid, table, width, heads):
     assert (ours - expected).abs().max() <= 1e-4 * expected.std()
 
 
+# transformers takes media of one number of frames at a time.
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_media_of_many_shapes_encoded_at_once_by_transformers_are_the_same_one_by_one(frames):
+    grids = [(frames, *sides) for sides in ((6, 10), (4, 30), (30, 2), (2, 2), (8, 8))]
+    model = random_model(tiny_config(96, 6, 3, (8, 8)), seed=3)
+    tower, projector = reference_of(model)
+    pixels = [torch.rand(frames * rows * columns, 3, 14, 14) * 2 - 1 for frames, rows, columns in grids]
+    with torch.no_grad():
+        expected = projector(tower(torch.cat(pixels), torch.tensor(grids)).pooler_output).squeeze(1)
+    ours = torch.cat([model.encode(*medium) for medium in zip(pixels, grids, strict=True)])
+    assert ours.shape == expected.shape
+    assert (ours - expected).abs().max() <= 1e-4 * expected.std()
+
+
+def test_frames_are_told_apart_by_their_order():
+    model = random_model(tiny_config(96, 6, 2, (8, 8)), seed=7)
+    pixels = torch.rand(3, 24, 3, 14, 14)
+    forwards = model.encode(pixels.flatten(0, 1), (3, 4, 6))
+    backwards = model.encode(pixels.flip(0).flatten(0, 1), (3, 4, 6))
+    assert (forwards - backwards).abs().max() > 1e-2 * forwards.std()
+
+
 def test_the_same_medium_gives_the_same_bits_whatever_was_encoded_before():
     model = random_model(tiny_config(96, 6, 2, (8, 8)), seed=5)
     pixels = torch.rand(48, 3, 14, 14)

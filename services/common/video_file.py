@@ -1,0 +1,111 @@
+"""Video files by PyAV: what gateway and vision worker alike know of one before anything is decoded.
+
+The demuxer is chosen here, by the file's first bytes, and may open nothing else: FFmpeg's own guess could
+be a playlist, which names other files and hosts.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from services.common.errors import InvalidRequest
+
+_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg")
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """Most pixels (width x height) of a frame, frames in the file, and seconds."""
+
+    pixels: int
+    frames: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class VideoHeader:
+    """Pixels of a frame, frames in the file (not only those looked at), and frames a second on average.
+
+    A rotation that players apply is left alone, as it is for images.
+    """
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+
+
+def read_header(data: bytes, limits: VideoLimits) -> VideoHeader:
+    """Walks over the packets of the first video track without decoding them; headers may lie about frames.
+
+    Raises InvalidRequest for what is no video of a supported format, or beyond `limits`.
+    """
+    with open_video(data, limits) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate
+        if not rate or rate <= 0:
+            raise InvalidRequest("the video has no frame rate")
+        num_frames = 0
+        for packet in container.demux(stream):
+            num_frames += packet.size > 0 and not packet.is_discard
+            if num_frames > limits.frames or num_frames > limits.seconds * rate:
+                raise InvalidRequest(
+                    f"the video is too long: at most {limits.seconds:g} seconds and {limits.frames} frames"
+                    " are taken"
+                )
+        if not num_frames:
+            raise InvalidRequest("the video has no frames")
+        context = stream.codec_context
+        return VideoHeader(context.width, context.height, num_frames, float(rate))
+
+
+@contextmanager
+def open_video(data: bytes, limits: VideoLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The file and its first video track; whatever FFmpeg says against the file becomes InvalidRequest."""
+    options = {
+        "protocol_whitelist": "none",
+        "codec_whitelist": ",".join(_CODECS),
+        "max_pixels": str(limits.pixels),
+    }
+    try:
+        with av.open(io.BytesIO(data), "r", format=_format(data), options=options) as container:
+            stream = next(iter(container.streams.video), None)
+            if stream is None:
+                raise InvalidRequest("the file has no video track")
+            _check(stream, limits)
+            yield container, stream
+    except (av.FFmpegError, ValueError, OverflowError) as error:
+        raise InvalidRequest(f"the video is broken or of no supported format: {error}") from error
+
+
+def _format(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return "mp4"
+    if data[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        return "avi"
+    raise InvalidRequest("not a video: MP4, QuickTime, WebM, Matroska or AVI is expected")
+
+
+def _check(stream: VideoStream, limits: VideoLimits) -> None:
+    context = stream.codec_context
+    # None, whatever the annotation says, for a codec that this build of FFmpeg cannot decode.
+    name = getattr(context, "name", None)
+    if name not in _CODECS:
+        raise InvalidRequest(f"the video's codec {name} is not one of {', '.join(_CODECS)}")
+    if context.width < 1 or context.height < 1:
+        raise InvalidRequest("the video has no pixels")
+    if context.width * context.height > limits.pixels:
+        raise InvalidRequest(
+            f"the video has {context.width} x {context.height} pixels; at most {limits.pixels} are taken"
+        )
+    # More would decode the same frames sooner, but on cores that the model and other requests use.
+    context.thread_count = 1
+    context.options = {"max_pixels": str(limits.pixels)}

@@ -1,0 +1,74 @@
+"""Media of a request, images and videos, in order of appearance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from services.gateway.chat.messages import Conversation, Message, Part, VideoPart
+from services.gateway.pipeline.images import ImageLimits, ImageSource, PromptImage, load_images
+from services.gateway.pipeline.videos import (
+    PromptChunk,
+    VideoBounds,
+    VideoSource,
+    check_count,
+    load_video,
+)
+
+MediaSource: TypeAlias = ImageSource | VideoSource
+PromptMedium: TypeAlias = PromptImage | PromptChunk
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """What a request may bring."""
+
+    images: ImageLimits
+    videos: VideoBounds
+
+
+@dataclass(frozen=True)
+class LoadedMedia:
+    """`media`: one per pad of the prompt; `timestamps`: of each video's chunks, one tuple per video."""
+
+    media: tuple[PromptMedium, ...]
+    timestamps: tuple[tuple[str, ...], ...]
+
+    def placed_in(self, conversation: Conversation) -> Conversation:
+        """The conversation with its videos' timestamps filled in."""
+        timestamps = iter(self.timestamps)
+        if not self.timestamps:
+            return conversation
+        return conversation.with_messages(
+            tuple(_with_timestamps(message, timestamps) for message in conversation.messages)
+        )
+
+
+def load_media(sources: Sequence[MediaSource], limits: MediaLimits) -> LoadedMedia:
+    """Reads each header. May take long: call it in a thread.
+
+    Raises InvalidRequest or UnsupportedValue naming the medium's field.
+    """
+    check_count(tuple(source for source in sources if isinstance(source, VideoSource)), limits.videos)
+    images = load_images(
+        tuple(source for source in sources if isinstance(source, ImageSource)), limits.images
+    )
+    remaining = iter(images)
+    media: list[PromptMedium] = []
+    timestamps = []
+    for source in sources:
+        if isinstance(source, ImageSource):
+            media.append(next(remaining))
+        else:
+            chunks = load_video(source, limits.videos)
+            media += chunks
+            timestamps.append(tuple(chunk.timestamp for chunk in chunks))
+    return LoadedMedia(tuple(media), tuple(timestamps))
+
+
+def _with_timestamps(message: Message, timestamps: Iterator[tuple[str, ...]]) -> Message:
+    def filled(part: Part) -> Part:
+        return VideoPart(next(timestamps)) if isinstance(part, VideoPart) else part
+
+    return replace(message, content=tuple(map(filled, message.content)))
