@@ -10,28 +10,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from services.common.errors import CheckpointError
-from services.engine.weights.headers import TensorHeader, read_headers
-from services.engine.weights.names import Shape
-
-FLOAT_DTYPES = ("BF16", "F16", "F32")
-# Some checkpoints carry the rotary tables, which are computed from the configuration.
-IGNORED_PARTS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
+from services.engine.weights.expected import StoredTensor, is_ignored, problems_of
+from services.engine.weights.headers import TensorHeader, listed, read_headers
 
 
-def check_tensors(headers: Mapping[str, TensorHeader], expected: Mapping[str, Shape]) -> None:
-    """Raises a CheckpointError that lists every missing, extra, misshapen or non-float tensor."""
-    problems = [f"{name} is missing" for name in expected if name not in headers]
-    for name, header in headers.items():
-        if any(part in name for part in IGNORED_PARTS):
-            continue
-        if name not in expected:
-            problems.append(f"{name} is not of this model")
-        elif header.shape != expected[name]:
-            problems.append(f"{name} has shape {list(header.shape)}, expected {list(expected[name])}")
-        elif header.dtype not in FLOAT_DTYPES:
-            problems.append(f"{name} has dtype {header.dtype}, expected one of {', '.join(FLOAT_DTYPES)}")
-    if problems:
-        raise CheckpointError(f"{len(problems)} tensors do not fit the configuration: " + "; ".join(problems))
+def check_tensors(headers: Mapping[str, TensorHeader], expected: Mapping[str, StoredTensor]) -> None:
+    """Raises a CheckpointError that lists missing, extra and misshapen tensors and those of another dtype."""
+    if problems := problems_of(headers, expected):
+        raise CheckpointError(f"{len(problems)} tensors do not fit the configuration: {listed(problems)}")
 
 
 def read_tensors(
@@ -43,7 +29,7 @@ def read_tensors(
     """
     by_shard: dict[str, list[str]] = {}
     for name, header in read_headers(directory).items():
-        if name.startswith(prefixes) and not any(part in name for part in IGNORED_PARTS):
+        if name.startswith(prefixes) and not is_ignored(name):
             by_shard.setdefault(header.shard, []).append(name)
     tensors: dict[str, Tensor] = {}
     for shard, names in sorted(by_shard.items()):

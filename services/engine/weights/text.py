@@ -9,9 +9,10 @@ import torch
 from services.common.errors import CheckpointError
 from services.engine.model.config import ModelConfig
 from services.engine.model.text_model import TextModel
+from services.engine.weights.expected import expected_tensors
 from services.engine.weights.headers import read_headers
 from services.engine.weights.loader import check_tensors, read_tensors
-from services.engine.weights.names import TEXT_PREFIX, text_tensors, vision_tensors
+from services.engine.weights.names import TEXT_PREFIX
 
 
 def check_checkpoint(directory: Path) -> ModelConfig:
@@ -21,7 +22,7 @@ def check_checkpoint(directory: Path) -> ModelConfig:
         raise CheckpointError(
             f"{directory} is quantised ({config.quantization}); only plain weights are served"
         )
-    check_tensors(read_headers(directory), text_tensors(config.text) | vision_tensors(config.vision))
+    check_tensors(read_headers(directory), expected_tensors(config))
     return config
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
+from services.engine.model.quantization import published_scheme
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
 from services.engine.weights.loader import read_tensors
 from services.engine.weights.text import check_checkpoint, load_text_model
@@ -79,7 +80,7 @@ def test_rotary_tables_in_a_checkpoint_are_ignored(checkpoint):
 def test_a_quantised_checkpoint_is_refused(checkpoint):
     path = checkpoint / "config.json"
     config = json.loads(path.read_text())
-    config["text_config"]["quantization_config"] = {"quant_method": "compressed-tensors"}
+    config["text_config"]["quantization_config"] = published_scheme()
     path.write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"quantised \(compressed-tensors\)"):
         load_text_model(checkpoint, deterministic=True)
