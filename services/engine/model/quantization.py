@@ -50,7 +50,7 @@ def _check(section: ConfigSection) -> None:
 
 def published_scheme() -> dict[str, Any]:
     """The published `quantization_config`."""
-    weights = {
+    weights: dict[str, Any] = {
         "actorder": None,
         "block_structure": None,
         "dynamic": False,

@@ -61,4 +61,4 @@ def _write_shard(file: BinaryIO, group: Group, make: MakeTensor | None) -> None:
         return
     for name in names:
         # A tensor of no known type gives no bytes in the order that files have: a view of bytes does.
-        file.write(memoryview(make(name).contiguous().flatten().view(torch.uint8).numpy()))
+        file.write(make(name).contiguous().flatten().view(torch.uint8).numpy().data)

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
-from services.engine.model.quantization import published_scheme
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
 from services.engine.weights.loader import read_tensors
 from services.engine.weights.text import check_checkpoint, load_text_model
@@ -75,15 +74,6 @@ def test_rotary_tables_in_a_checkpoint_are_ignored(checkpoint):
     edit(checkpoint, lambda tensors: tensors.__setitem__(name, torch.zeros(32)))
     check_checkpoint(checkpoint)
     assert name not in read_tensors(checkpoint, "language_model.")
-
-
-def test_a_quantised_checkpoint_is_refused(checkpoint):
-    path = checkpoint / "config.json"
-    config = json.loads(path.read_text())
-    config["text_config"]["quantization_config"] = published_scheme()
-    path.write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"quantised \(compressed-tensors\)"):
-        load_text_model(checkpoint, deterministic=True)
 
 
 def test_a_shard_that_is_not_there_is_named(checkpoint):
