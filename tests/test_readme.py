@@ -11,6 +11,7 @@ from services.cli.run.config import RunConfig
 from services.common.settings import flag_name
 
 COMPOSE_FLAGS = {"--build", "--detach", "--scale"}
+CHECKPOINT_FLAGS = {"--tp", "--gpu-memory", "--int4", "--bf16", "--header-only"}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,9 @@ def test_the_flags_it_names_exist(readme):
         "--rounds",
         "--wait",
         *COMPOSE_FLAGS,
+        *CHECKPOINT_FLAGS,
     }
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", readme)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", readme)) <= known
 
 
 def test_the_files_it_links_to_exist(readme, repository):

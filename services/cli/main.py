@@ -27,6 +27,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "have two workers read each other's memory: which transport, how fast, are the bytes right",
         ),
         "drain": ("services.cli.drain_command", "take a worker out of rotation"),
+        "checkpoint": (
+            "services.cli.checkpoint_command",
+            "check a checkpoint without loading it, or write a random one",
+        ),
         "health": ("services.cli.health_command", "ask a server whether it is serving"),
         **{role: ("services.cli.role_command", f"run one {role} service in this process") for role in ROLES},
         "version": ("services.cli.version_command", "versions of Perigee and of what it stands on"),

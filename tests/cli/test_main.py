@@ -8,7 +8,7 @@ import pytest
 from services.cli import version_command
 from services.cli.main import main
 
-OPERATORS = ("workers", "transfer-check", "drain", "health")
+OPERATORS = ("workers", "transfer-check", "drain", "health", "checkpoint")
 
 
 def test_version_names_perigee_and_what_it_stands_on(capsys):
@@ -60,6 +60,10 @@ def loaded_by(*words):
 @pytest.mark.parametrize("command", [*OPERATORS, "chat", "run", "decode"])
 def test_a_command_starts_without_what_only_a_service_needs(command):
     assert not loaded_by(command, "--help") & {"torch", "nixl", "numpy", "starlette", "uvicorn", "tiktoken"}
+
+
+def test_a_checkpoint_is_verified_without_a_tensor_library(nano_dir):
+    assert not loaded_by("checkpoint", "verify", str(nano_dir)) & {"torch", "numpy", "safetensors"}
 
 
 def test_a_health_check_loads_little():

@@ -9,9 +9,11 @@ import argparse
 from pathlib import Path
 
 from services.engine.model.config import ModelConfig
+from services.engine.weights.expected import expected_tensors
+from services.engine.weights.writer import write_json, write_shards
 from training.nano.architecture import generation_config, model_config, preprocessor_config
-from training.nano.random_weights import random_tensors
-from training.nano.shards import write_json, write_shards
+from training.nano.random_weights import nano_tensor
+from training.nano.shards import small_shards
 from training.nano.vocabulary import Vocabulary
 
 SEED = 20
@@ -27,8 +29,14 @@ def write_checkpoint(directory: Path, seed: int = SEED) -> None:
     write_json(directory / "config.json", config)
     write_json(directory / "generation_config.json", generation_config(vocabulary))
     write_json(directory / "preprocessor_config.json", preprocessor_config())
-    tensors = random_tensors(ModelConfig.from_dict(config), vocabulary.ranks, seed)
-    write_shards(directory, tensors, MAX_SHARD_BYTES)
+    tensors = expected_tensors(ModelConfig.from_dict(config))
+    ranks = vocabulary.ranks
+    write_shards(
+        directory,
+        small_shards(tensors, MAX_SHARD_BYTES),
+        lambda name: nano_tensor(name, tensors[name], ranks, seed),
+        digits=5,
+    )
 
 
 def main() -> None:

@@ -50,9 +50,7 @@ class LatentAttention:
         self._config = config
         self._attention = attention
         self._scale = softmax_scale(config)
-        self._down = Projection(
-            torch.cat([weights["q_a_proj.weight"], weights["kv_a_proj_with_mqa.weight"]]), products
-        )
+        self._down = Projection(weights["q_a_proj.weight"], products, weights["kv_a_proj_with_mqa.weight"])
         self._q_norm = RMSNorm(weights["q_a_layernorm.weight"], inner_eps)
         self._kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps)
         self._q_up = Projection(weights["q_b_proj.weight"], products)

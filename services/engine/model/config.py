@@ -9,6 +9,7 @@ from typing import Any
 
 from services.common.errors import CheckpointError
 from services.engine.model.config_section import ConfigSection
+from services.engine.model.quantization import GROUP_SIZE, read_quantization
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole checkpoint. `quantization` is the file's quant_method, None for plain weights."""
+    """A whole checkpoint. `quantization` is ``compressed-tensors`` where the routed experts are int4."""
 
     text: TextConfig
     vision: VisionConfig
@@ -97,15 +98,7 @@ class ModelConfig:
     def from_dir(cls, directory: Path) -> ModelConfig:
         """Reads ``config.json``; CheckpointError names every missing or unsupported key."""
         path = Path(directory) / "config.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path} holds no JSON object")
-        return cls.from_dict(values, str(path))
+        return cls.from_dict(read_config(path), str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "config.json") -> ModelConfig:
@@ -119,11 +112,32 @@ class ModelConfig:
         vision_section = top.section("vision_config") or ConfigSection({}, "vision_config.", problems)
         vision = _vision_config(vision_section, text.hidden_size)
         placeholder = top.integer("media_placeholder_token_id", minimum=0)
+        quantization = read_quantization(top, text_section)
+        if quantization is not None:
+            _check_groups(text_section, text)
         if problems:
             raise CheckpointError(f"{source}: " + "; ".join(problems))
-        quantization = values.get("quantization_config") or values["text_config"].get("quantization_config")
-        method = str(quantization.get("quant_method", "unknown")) if quantization else None
-        return cls(text, vision, placeholder, method)
+        return cls(text, vision, placeholder, quantization)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in the file; CheckpointError where it holds none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds no JSON object")
+    return values
+
+
+def _check_groups(section: ConfigSection, text: TextConfig) -> None:
+    """Experts multiply rows of these widths, which must be whole groups."""
+    for name in ("hidden_size", "moe_intermediate_size"):
+        if getattr(text, name) % GROUP_SIZE:
+            section.complain(name, f"must be a multiple of {GROUP_SIZE} for int4 experts")
 
 
 def _text_config(section: ConfigSection) -> TextConfig:

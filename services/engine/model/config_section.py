@@ -75,6 +75,10 @@ class ConfigSection:
             return ConfigSection({}, f"{self._path}{name}.", [])
         return found
 
+    def names(self) -> list[str]:
+        """The keys, in the file's order."""
+        return list(self._values)
+
     def has(self, name: str) -> bool:
         """Whether the key is there and not null."""
         return self._values.get(name) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from services.engine.model.activation import silu
@@ -14,7 +13,7 @@ class GatedMLP:
     """down(silu(gate x) * up x); gate and up are one product."""
 
     def __init__(self, gate: Tensor, up: Tensor, down: Tensor, products: Products) -> None:
-        self._gate_up = Projection(torch.cat([gate, up]), products)
+        self._gate_up = Projection(gate, products, up)
         self._down = Projection(down, products)
 
     def __call__(self, x: Tensor) -> Tensor:

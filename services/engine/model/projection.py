@@ -8,11 +8,16 @@ from services.engine.model.row_product import Products
 
 
 class Projection:
-    """x W^T for a weight `[out, in]`."""
+    """x W^T for a weight `[out, in]`; the outputs of `more` weights of the same inputs follow its own."""
 
-    def __init__(self, weight: Tensor, products: Products) -> None:
+    def __init__(self, weight: Tensor, products: Products, *more: Tensor) -> None:
+        parts = (weight, *more)
         # Kept as [in, out]: in this order the BLAS gives the same bits from two rows up (see row_product).
-        self._weight = weight.t().contiguous()
+        self._weight = weight.new_empty(weight.shape[1], sum(len(part) for part in parts))
+        start = 0
+        for part in parts:
+            self._weight[:, start : start + len(part)] = part.t()
+            start += len(part)
         self._multiply = products.product_for(self._weight)
 
     def __call__(self, x: Tensor) -> Tensor:

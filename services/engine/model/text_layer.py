@@ -14,6 +14,7 @@ from services.engine.model.norm import RMSNorm
 from services.engine.model.paged_attention import PagedAttention
 from services.engine.model.router import Router
 from services.engine.model.row_product import Products
+from services.engine.model.weights_below import WeightsBelow
 
 
 class TextLayer:
@@ -31,10 +32,10 @@ class TextLayer:
         self._index = index
         self._input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps)
         self._attention = LatentAttention(
-            below(weights, "self_attn."), config, products, attention, inner_eps
+            WeightsBelow(weights, "self_attn."), config, products, attention, inner_eps
         )
         self._post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps)
-        mlp = below(weights, "mlp.")
+        mlp = WeightsBelow(weights, "mlp.")
         dense = config.is_dense(index)
         self._feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products)
 
@@ -42,11 +43,6 @@ class TextLayer:
         """`[T, hidden]` -> `[T, hidden]`."""
         x = x + self._attention(self._input_norm(x), self._index, context)
         return x + self._feed_forward(self._post_norm(x))
-
-
-def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under a prefix, without it."""
-    return {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
 
 
 def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> GatedMLP:
@@ -60,6 +56,7 @@ def mixture(weights: Mapping[str, Tensor], config: TextConfig, products: Product
     """From the gate, the experts and the shared expert."""
     router = Router(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
     experts = [
-        gated_mlp(below(weights, f"experts.{index}."), products) for index in range(config.n_routed_experts)
+        gated_mlp(WeightsBelow(weights, f"experts.{index}."), products)
+        for index in range(config.n_routed_experts)
     ]
-    return MixtureOfExperts(router, experts, gated_mlp(below(weights, "shared_experts."), products))
+    return MixtureOfExperts(router, experts, gated_mlp(WeightsBelow(weights, "shared_experts."), products))

@@ -17,11 +17,16 @@ from services.engine.model.paged_attention import PagedAttention
 from services.engine.model.projection import Projection
 from services.engine.model.rope import RotaryEmbedding
 from services.engine.model.row_product import PlainProducts, Products, StableProducts
-from services.engine.model.text_layer import TextLayer, below
+from services.engine.model.text_layer import TextLayer
+from services.engine.model.weights_below import WeightsBelow
+
+_PREFIX = "language_model."
 
 
 class TextModel:
     """Built from tensors in the published names (with or without ``language_model.``), all of one dtype.
+
+    Each tensor is asked for once, when its part is built.
 
     In deterministic mode a token's hidden state, logits and cache entry are the same bits whatever else is
     in the batch, wherever chunks end, whatever was cached, in prefill or decode; this is tried at
@@ -39,7 +44,8 @@ class TextModel:
     ) -> None:
         self.config = config
         self.deterministic = deterministic
-        weights = {name.removeprefix("language_model."): tensor for name, tensor in weights.items()}
+        if f"{_PREFIX}model.norm.weight" in weights:
+            weights = WeightsBelow(weights, _PREFIX)
         self._embedding = weights["model.embed_tokens.weight"]
         products = products or (StableProducts() if deterministic else PlainProducts())
         self._attention = self._paged_attention()
@@ -48,7 +54,7 @@ class TextModel:
         self.layers = [
             TextLayer(
                 index,
-                below(weights, f"model.layers.{index}."),
+                WeightsBelow(weights, f"model.layers.{index}."),
                 config,
                 products,
                 self._attention,

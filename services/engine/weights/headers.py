@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from services.common.errors import CheckpointError
@@ -15,24 +18,48 @@ _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
 
 
+DTYPE_BYTES: Mapping[str, int] = MappingProxyType({"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "I64": 8})
+"""Of one value, for the dtypes that checkpoints of this architecture have."""
+MAX_LISTED = 20
+"""Findings of one kind that a message spells out."""
+
+
 @dataclass(frozen=True)
 class TensorHeader:
-    """One stored tensor; `dtype` as safetensors spells it (``BF16``), `shard` the file's name."""
+    """One stored tensor; `dtype` as safetensors spells it (``BF16``), `shard` the file's name.
+
+    Its bytes are `start` to `end` of the file.
+    """
 
     shard: str
     dtype: str
     shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        """Stored."""
+        return self.end - self.start
 
 
 def read_headers(directory: Path) -> dict[str, TensorHeader]:
     """Every tensor of the checkpoint by name.
 
-    CheckpointError where a shard is absent or broken, or where index and shards disagree.
+    CheckpointError where a shard is absent, cut off or broken, or where index and shards disagree.
     """
+    found, problems = survey(directory)
+    if problems:
+        raise CheckpointError(f"{Path(directory) / INDEX_NAME}: " + listed(problems))
+    return found
+
+
+def survey(directory: Path) -> tuple[dict[str, TensorHeader], list[str]]:
+    """Every tensor that is there, and where index and shards disagree; CheckpointError as above otherwise."""
     directory = Path(directory)
     index = _weight_map(directory)
     if index is None:
-        return _shard_headers(directory / SINGLE_NAME)
+        return _shard_headers(directory / SINGLE_NAME), []
     found: dict[str, TensorHeader] = {}
     for shard in sorted(set(index.values())):
         found |= _shard_headers(directory / shard)
@@ -40,9 +67,13 @@ def read_headers(directory: Path) -> dict[str, TensorHeader]:
         f"{name} is not in {shard}" for name, shard in index.items() if _shard_of(found, name) != shard
     ]
     problems += [f"{name} is not in the index" for name in found if name not in index]
-    if problems:
-        raise CheckpointError(f"{directory / INDEX_NAME}: " + "; ".join(problems))
-    return found
+    return found, problems
+
+
+def listed(problems: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(problems) - MAX_LISTED:,} more"] if len(problems) > MAX_LISTED else []
+    return "; ".join([*problems[:MAX_LISTED], *more])
 
 
 def shard_names(directory: Path) -> list[str]:
@@ -79,12 +110,23 @@ def _shard_headers(path: Path) -> dict[str, TensorHeader]:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             # A file that is no safetensors has an absurd length here, which must not be allocated.
             raw: dict[str, Any] = json.loads(file.read(min(length, _MAX_HEADER_BYTES)))
+        data, size = _LENGTH_BYTES + length, path.stat().st_size
+        headers = {
+            name: _header(path.name, entry, data) for name, entry in raw.items() if name != "__metadata__"
+        }
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    return {
-        name: TensorHeader(path.name, entry["dtype"], tuple(entry["shape"]))
-        for name, entry in raw.items()
-        if name != "__metadata__"
-    }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error!r}") from error
+    if (promised := max((header.end for header in headers.values()), default=0)) > size:
+        raise CheckpointError(f"{path} is cut off: {size:,} bytes, of {promised:,} that its header promises")
+    return headers
+
+
+def _header(shard: str, entry: Mapping[str, Any], data: int) -> TensorHeader:
+    begin, end = entry["data_offsets"]
+    header = TensorHeader(shard, entry["dtype"], tuple(entry["shape"]), data + begin, data + end)
+    width = DTYPE_BYTES.get(header.dtype)
+    if begin < 0 or (width is not None and header.nbytes != math.prod(header.shape) * width):
+        raise ValueError(f"{header.nbytes} bytes at {begin} for {header.dtype} {list(header.shape)}")
+    return header

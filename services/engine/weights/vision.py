@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from services.engine.model.vision.model import VisionModel
-from services.engine.weights.loader import read_tensors
+from services.engine.weights.loader import TensorReader, weight_names
 from services.engine.weights.names import VISION_PREFIXES
+from services.engine.weights.progress import LoadProgress
+from services.engine.weights.stream import StreamedTensors
 from services.engine.weights.text import check_checkpoint
 
 
@@ -16,8 +18,12 @@ def load_vision_model(
     directory: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> VisionModel:
     """Checks the whole checkpoint and loads its vision half, converted to `dtype`, for inference."""
-    config = check_checkpoint(directory)
-    weights = read_tensors(directory, VISION_PREFIXES, dtype)
+    config, headers = check_checkpoint(directory)
+    reader = TensorReader(directory, headers, dtype)
+    names = weight_names(headers, VISION_PREFIXES)
+    progress = LoadProgress(sum(reader.stored_bytes(name) for name in names))
+    with StreamedTensors(reader, names, progress) as streamed:
+        weights = dict(streamed)
     # Nothing is allocated or initialised that the checkpoint is about to replace.
     with torch.device("meta"):
         model = VisionModel(config.vision)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 
@@ -179,10 +178,57 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, content, named):
         ModelConfig.from_dir(tmp_path)
 
 
+INT4 = {
+    "quant_method": "compressed-tensors",
+    "format": "pack-quantized",
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {
+                "num_bits": 4,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "group",
+                "group_size": 32,
+            },
+        }
+    },
+}
+WIDE = {"hidden_size": 64, "moe_intermediate_size": 32}
+
+
 def test_quantisation_is_seen_in_both_places():
-    quantised = {"quant_method": "compressed-tensors"}
-    assert (
-        ModelConfig.from_dict(with_text(quantization_config=quantised)).quantization == "compressed-tensors"
-    )
-    outside = copy.deepcopy(SMALL) | {"quantization_config": quantised}
-    assert ModelConfig.from_dict(json.loads(json.dumps(outside))).quantization == "compressed-tensors"
+    inside = with_text(quantization_config=INT4, **WIDE)
+    assert ModelConfig.from_dict(inside).quantization == "compressed-tensors"
+    outside = with_text(**WIDE) | {"quantization_config": INT4}
+    assert ModelConfig.from_dict(outside).quantization == "compressed-tensors"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("quant_method",), "gptq", "quant_method is 'gptq'; supported: 'compressed-tensors'"),
+        (("format",), "int-quantized", "format is 'int-quantized'; supported: 'pack-quantized'"),
+        (("config_groups",), {}, "config_groups must be one group, not 0"),
+        (("config_groups", "group_0", "input_activations"), {"num_bits": 8}, "group_0.input_activations"),
+        (("config_groups", "group_0", "weights", "num_bits"), 8, "weights.num_bits is 8; supported: 4"),
+        (("config_groups", "group_0", "weights", "symmetric"), False, "weights.symmetric is False"),
+        (("config_groups", "group_0", "weights", "group_size"), 128, "weights.group_size is 128"),
+        (("config_groups", "group_0", "weights", "actorder"), "group", "weights.actorder is 'group'"),
+    ],
+)
+def test_an_unsupported_quantisation_names_the_key_and_what_is_supported(path, value, named):
+    scheme = copy.deepcopy(INT4)
+    section = scheme
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(CheckpointError) as caught:
+        ModelConfig.from_dict(with_text(quantization_config=scheme, **WIDE))
+    assert "text_config.quantization_config." in caught.value.message
+    assert named in caught.value.message
+
+
+def test_int4_experts_need_widths_of_whole_groups():
+    with pytest.raises(CheckpointError, match=r"text_config.moe_intermediate_size must be a multiple of 32"):
+        ModelConfig.from_dict(with_text(quantization_config=INT4, hidden_size=64))

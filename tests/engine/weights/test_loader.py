@@ -76,15 +76,6 @@ def test_rotary_tables_in_a_checkpoint_are_ignored(checkpoint):
     assert name not in read_tensors(checkpoint, "language_model.")
 
 
-def test_a_quantised_checkpoint_is_refused(checkpoint):
-    path = checkpoint / "config.json"
-    config = json.loads(path.read_text())
-    config["text_config"]["quantization_config"] = {"quant_method": "compressed-tensors"}
-    path.write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"quantised \(compressed-tensors\)"):
-        load_text_model(checkpoint, deterministic=True)
-
-
 def test_a_shard_that_is_not_there_is_named(checkpoint):
     shard = shard_names(checkpoint)[1]
     (checkpoint / shard).unlink()

@@ -1,0 +1,101 @@
+"""What a checkpoint of a configuration stores: every tensor's published name, shape, dtype and split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.engine.model.config import ModelConfig
+from services.engine.model.quantization import GROUP_SIZE
+from services.engine.weights.headers import DTYPE_BYTES, TensorHeader
+from services.engine.weights.names import TEXT_PREFIX, Shape, text_tensors, vision_tensors
+
+WORD_VALUES = 8
+"""int4 values in one int32."""
+FLOAT_DTYPES = ("BF16", "F16", "F32")
+# Some checkpoints carry the rotary tables, which are computed from the configuration.
+IGNORED_PARTS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
+_SPLIT_ROWS = ("embed_tokens", "lm_head", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj")
+_SPLIT_COLUMNS = ("o_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """`dtype` as published and as safetensors spells it; tensor parallelism splits along `split_dim`, None:
+    every rank has all of it.
+    """
+
+    shape: Shape
+    dtype: str
+    split_dim: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """In the file."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Those that are accepted: floats are converted while loading."""
+        return FLOAT_DTYPES if self.dtype in FLOAT_DTYPES else (self.dtype,)
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, StoredTensor]:
+    """Text, vision tower and projector; of a quantised checkpoint each routed expert's projection is three
+    tensors.
+    """
+    expected: dict[str, StoredTensor] = {}
+    for name, shape in (text_tensors(config.text) | vision_tensors(config.vision)).items():
+        if config.quantization is not None and is_quantised(name):
+            expected |= _packed(name, shape)
+        else:
+            dtype = "F32" if name.endswith("e_score_correction_bias") else "BF16"
+            expected[name] = StoredTensor(shape, dtype, _split_dim(name))
+    return expected
+
+
+def is_quantised(name: str) -> bool:
+    """Whether an int4 checkpoint packs this weight: routed experts, nothing else."""
+    return name.startswith(TEXT_PREFIX) and ".mlp.experts." in name
+
+
+def problems_of(headers: Mapping[str, TensorHeader], expected: Mapping[str, StoredTensor]) -> list[str]:
+    """Every missing tensor, then every extra or misshapen one and those of another dtype."""
+    problems = [f"{name} is missing" for name in expected if name not in headers]
+    for name, header in headers.items():
+        if is_ignored(name):
+            continue
+        wanted = expected.get(name)
+        if wanted is None:
+            problems.append(f"{name} is not of this model")
+        elif header.shape != wanted.shape:
+            problems.append(f"{name} has shape {list(header.shape)}, expected {list(wanted.shape)}")
+        elif header.dtype not in wanted.dtypes:
+            dtypes = ", ".join(wanted.dtypes)
+            problems.append(f"{name} has dtype {header.dtype}, expected one of {dtypes}")
+    return problems
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a tensor may be there and is not read."""
+    return any(part in name for part in IGNORED_PARTS)
+
+
+def _packed(name: str, shape: Shape) -> dict[str, StoredTensor]:
+    rows, columns = shape
+    split = _split_dim(name)
+    return {
+        f"{name}_packed": StoredTensor((rows, columns // WORD_VALUES), "I32", split),
+        f"{name}_scale": StoredTensor((rows, columns // GROUP_SIZE), "BF16", split),
+        f"{name}_shape": StoredTensor((2,), "I32"),
+    }
+
+
+def _split_dim(name: str) -> int | None:
+    if not name.startswith(TEXT_PREFIX):
+        return None
+    layer = name.removesuffix(".weight").rpartition(".")[2]
+    if layer in _SPLIT_ROWS:
+        return 0
+    return 1 if layer in _SPLIT_COLUMNS else None

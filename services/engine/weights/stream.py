@@ -1,0 +1,73 @@
+"""Tensors read ahead, in parallel, of whoever builds a model of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+
+from services.engine.weights.loader import TensorReader
+from services.engine.weights.progress import LoadProgress
+
+READERS = 4
+"""Tensors that are being read, or have been and wait, at any time."""
+
+
+class StreamedTensors(Mapping[str, Tensor]):
+    """A mapping that holds at most `readers` tensors and keeps none that it has given out.
+
+    `names` in the order in which they will be asked for; another order costs time, nothing else. Asked for
+    again, a tensor is read again. For one thread; a context manager, which ends the reading.
+    """
+
+    def __init__(
+        self, reader: TensorReader, names: Sequence[str], progress: LoadProgress, readers: int = READERS
+    ) -> None:
+        self._reader = reader
+        self._names = dict.fromkeys(names)
+        self._waiting = OrderedDict(self._names)
+        self._ahead: dict[str, Future[Tensor]] = {}
+        self._readers = readers
+        self._pool = ThreadPoolExecutor(readers, "weights")
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._ahead.clear()
+        self._progress.close()
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Waits for it; CheckpointError where it cannot be read."""
+        if name not in self._names:
+            raise KeyError(name)
+        future = self._ahead.pop(name, None)
+        self._waiting.pop(name, None)
+        # With this one, no more than `readers`.
+        self._read_ahead(self._readers - 1)
+        tensor = self._reader.read(name) if future is None else future.result()
+        self._read_ahead(self._readers)
+        self._progress.advance(self._reader.stored_bytes(name))
+        return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _read_ahead(self, most: int) -> None:
+        while self._waiting and len(self._ahead) < most:
+            name, _ = self._waiting.popitem(last=False)
+            self._ahead[name] = self._pool.submit(self._reader.read, name)

@@ -1,0 +1,103 @@
+"""Reading ahead, bounded, and saying how far it is."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+
+import pytest
+import torch
+
+from services.common.errors import CheckpointError
+from services.engine.weights.progress import LoadProgress
+from services.engine.weights.stream import StreamedTensors
+
+NAMES = [f"t{index}" for index in range(20)]
+
+
+class CountingReader:
+    """Knows how many tensors were read, and which one cannot be."""
+
+    def __init__(self, broken=()):
+        self.lock = threading.Lock()
+        self.read_names = []
+        self.broken = broken
+
+    def read(self, name):
+        with self.lock:
+            self.read_names.append(name)
+        if name in self.broken:
+            raise CheckpointError(f"{name} cannot be read")
+        return torch.tensor(int(name[1:]))
+
+    def stored_bytes(self, name):
+        return 10
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def progress():
+    return LoadProgress(200, io.StringIO())
+
+
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1], NAMES[10:] + NAMES[:10]])
+def test_every_tensor_is_read_once_whatever_the_order(order):
+    reader = CountingReader()
+    with StreamedTensors(reader, NAMES, progress(), readers=3) as tensors:
+        assert [int(tensors[name]) for name in order] == [int(name[1:]) for name in order]
+    assert sorted(reader.read_names) == sorted(NAMES)
+
+
+def test_no_more_than_so_many_are_read_ahead():
+    reader = CountingReader()
+    with StreamedTensors(reader, NAMES, progress(), readers=3) as tensors:
+        for count, name in enumerate(NAMES, start=1):
+            tensors[name]
+            time.sleep(0.01)
+            assert len(reader.read_names) <= min(count + 3, len(NAMES))
+
+
+def test_asking_whether_a_tensor_is_there_reads_nothing():
+    reader = CountingReader()
+    with StreamedTensors(reader, NAMES, progress()) as tensors:
+        assert "t3" in tensors
+        assert "other" not in tensors
+        assert len(list(tensors)) == len(tensors) == 20
+    assert reader.read_names == []
+
+
+def test_a_tensor_that_cannot_be_read_ends_the_loading():
+    reader = CountingReader(broken=("t2",))
+    with StreamedTensors(reader, NAMES, progress(), readers=2) as tensors:
+        assert [int(tensors[name]) for name in ("t0", "t1")] == [0, 1]
+        with pytest.raises(CheckpointError, match="t2 cannot be read"):
+            tensors["t2"]
+    assert len(reader.read_names) <= 5
+
+
+def test_a_terminal_sees_a_bar():
+    ticks = iter(range(100))
+    terminal = Terminal()
+    bar = LoadProgress(4_000_000_000, terminal, clock=lambda: float(next(ticks)))
+    bar.advance(1_000_000_000)
+    bar.advance(3_000_000_000)
+    bar.close()
+    first, *_, last = terminal.getvalue().strip().split("\r")
+    assert first == "loading weights [#######-----------------------]  25%  1.0 of 4.0 GB"
+    assert last == "loading weights [##############################] 100%  4.0 of 4.0 GB"
+
+
+def test_elsewhere_there_is_a_line_every_ten_seconds(capsys):
+    now = [0.0]
+    stream = io.StringIO()
+    lines = LoadProgress(100, stream, clock=lambda: now[0])
+    for _ in range(25):
+        now[0] += 1.0
+        lines.advance(4)
+    lines.close()
+    assert stream.getvalue() == ""
+    assert capsys.readouterr().out.count("loading weights") == 2
