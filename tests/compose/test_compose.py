@@ -98,7 +98,7 @@ def test_two_workers_find_nine_tenths_of_the_cache_hits_that_one_does(pair, alon
 
 
 def test_killing_each_worker_in_turn_changes_no_text(pair):
-    early, late = mixture(STREAMS // 2, 101, max_tokens=100), mixture(STREAMS // 2, 201, max_tokens=40)
+    early, late = mixture(STREAMS // 2, 101, max_tokens=80), mixture(STREAMS // 2, 201, max_tokens=30)
     expected = [answer.text for answer in asyncio.run(ask_all(pair, [*early, *late]))]
     assert len(set(expected)) == STREAMS
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from perigee.v1 import admin_pb2, admin_pb2_grpc
-from tests.support.conversations import cached_tokens, hold_conversations, most_cached_tokens
 from tests.support.stack import Stack
 from tests.support.traffic import Answer, Traffic, mixture
 
@@ -68,14 +67,6 @@ def test_mixed_traffic_is_served_by_every_replica(fleet):
     assert all(work.values()), work
 
 
-def test_two_workers_find_nine_tenths_of_the_cache_hits_that_one_would(fleet):
-    with fleet.channel() as channel:
-        conversations = hold_conversations(channel, count=12, turns=4, salt="two")
-    found, most = cached_tokens(conversations), most_cached_tokens(conversations)
-    print(f"{found} of {most} tokens that could be cached were, {found / most:.1%}")
-    assert found >= 0.9 * most
-
-
 def test_killing_a_worker_of_each_role_changes_no_text(fleet):
     early, late = mixture(STREAMS // 2, 101, max_tokens=80), mixture(STREAMS // 2, 201, max_tokens=30)
 
@@ -103,7 +94,7 @@ def test_killing_a_worker_of_each_role_changes_no_text(fleet):
 
 def test_a_drained_worker_gets_nothing_new_and_finishes_what_it_has(fleet):
     name = "decode-1"
-    bodies = mixture(STREAMS, 301, max_tokens=60)
+    bodies = mixture(STREAMS, 301, max_tokens=30)
 
     async def go() -> list[Answer]:
         async with Traffic(fleet.base_url) as traffic:

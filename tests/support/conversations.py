@@ -71,8 +71,3 @@ def hold_conversations(
 def cached_tokens(conversations: Sequence[Conversation]) -> int:
     """Over all turns."""
     return sum(turn.cached for conversation in conversations for turn in conversation.turns)
-
-
-def most_cached_tokens(conversations: Sequence[Conversation]) -> int:
-    """What workers that forget nothing would have found."""
-    return sum(turn.most_cached for conversation in conversations for turn in conversation.turns[:-1])
