@@ -22,7 +22,7 @@ run: $(STAMP) ## start the suite here and keep it running until Ctrl-C (options:
 test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
 	$(BIN)/pytest $(ARGS)
 
-test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 8 minutes)
+test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
