@@ -17,11 +17,11 @@ from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
 from services.engine.kv_pages import allocate_kv_pages
 from services.engine.model.config import ModelConfig
 from services.engine.runner import ModelRunner
-from services.engine.weights.loader import read_tensors
 from services.engine.weights.text import load_text_model
 from services.engine.weights.vision import load_vision_model
 from services.vision.preprocess import image_patches
 from tests.engine.hf_reference import reference_logits, reference_model
+from tests.support.tensors import read_tensors
 
 
 def test_a_prompt_with_two_images_of_different_size_has_the_logits_of_transformers(nano_dir: Path):

@@ -9,11 +9,11 @@ import torch
 
 from services.engine.model.config import ModelConfig, VisionConfig, YarnScaling
 from services.engine.model.text_model import TextModel
-from services.engine.weights.loader import read_tensors
 from services.engine.weights.names import vision_tensors
 from services.engine.weights.text import load_text_model
 from tests.engine.hf_reference import reference_logits, reference_model
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights, tiny_config
+from tests.support.tensors import read_tensors
 
 TINY_VISION = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 40, 1e-5)
 CONFIGS = {

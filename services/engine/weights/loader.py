@@ -11,7 +11,7 @@ from torch import Tensor
 
 from services.common.errors import CheckpointError
 from services.engine.weights.expected import StoredTensor, is_ignored, problems_of
-from services.engine.weights.headers import TensorHeader, listed, read_headers
+from services.engine.weights.headers import TensorHeader, listed
 from services.engine.weights.int4 import dequantise
 
 _TORCH_DTYPES = {
@@ -92,18 +92,6 @@ def weight_names(headers: Mapping[str, TensorHeader], prefixes: str | tuple[str,
             stem, _, last = name.rpartition(".")
             names[f"{stem}.weight" if last in _PARTS else name] = None
     return list(names)
-
-
-def read_tensors(
-    directory: Path, prefixes: str | tuple[str, ...], dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
-    """The tensors whose names start with one of `prefixes`, by full name, on the CPU.
-
-    Converted to `dtype`, or as stored (then backed by the mapped file: don't write to them).
-    """
-    headers = read_headers(directory)
-    reader = TensorReader(directory, headers, dtype)
-    return {name: reader.read(name) for name in weight_names(headers, prefixes)}
 
 
 def _returnable(shape: torch.Size, dtype: torch.dtype) -> Tensor:

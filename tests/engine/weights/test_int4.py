@@ -15,10 +15,10 @@ from services.engine.model.quantization import published_scheme
 from services.engine.weights.headers import shard_names
 from services.engine.weights.int4 import dequantise as fill
 from services.engine.weights.int4 import pack, unpack
-from services.engine.weights.loader import read_tensors
 from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
 from services.engine.weights.text import load_text_model
 from tests.engine.text_models import greedy, make_runner, pages_for
+from tests.support.tensors import read_tensors
 
 PROJECTION = "language_model.model.layers.1.mlp.experts.2.down_proj."
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
-from services.engine.weights.loader import read_tensors
 from services.engine.weights.text import check_checkpoint, load_text_model
+from tests.support.tensors import read_tensors
 
 
 @pytest.fixture
