@@ -22,18 +22,33 @@ class Router:
         self._top_k = config.num_experts_per_tok
         self._normalise = config.norm_topk_prob
         self._scale = config.routed_scaling_factor
+        # Of equal scores the lower index is to come first.
+        self._among_equals = torch.arange(len(bias) - 1, -1, -1, device=bias.device)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`[T, hidden]` -> experts int64 `[T, k]`, best first, and their weights float32 `[T, k]`."""
         return self.select(self._project(x.float()))
 
     def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """From gate logits `[T, experts]`: the biased scores choose, the unbiased ones weigh."""
+        """From gate logits `[T, experts]`: the biased scores choose, the unbiased ones weigh.
+
+        Of equal biased scores the lower index goes first.
+        """
         scores = sigmoid(logits)
-        experts = torch.topk(scores + self._bias, self._top_k, dim=-1).indices
+        experts = torch.topk(self._ranks(scores + self._bias), self._top_k, dim=-1).indices
         weights = scores.gather(-1, experts)
         if self._normalise:
             # Added one by one: the order of a reduction over so few columns is nobody's promise.
             total = reduce(torch.add, weights.unbind(-1))
             weights = weights / (total + 1e-20).unsqueeze(-1)
         return experts, weights * self._scale
+
+    def _ranks(self, scores: Tensor) -> Tensor:
+        """int64 `[T, experts]` in the order of float32 `scores`, no two equal: topk leaves open which of equal
+        values it takes, and takes others on another device or for another number of columns.
+        """
+        # Read as integers, floats of one sign keep their order; flipping the lower bits of negative ones turns
+        # theirs around. Adding zero makes one of the two zeros.
+        bits = (scores + 0.0).view(torch.int32)
+        ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+        return ordered.long() * scores.shape[-1] + self._among_equals
