@@ -1,4 +1,4 @@
-"""Multi-head latent attention: projections, the cache entry, and the absorbed form."""
+"""Multi-head latent attention: projections, the cache entry, and its two forms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS
 from services.engine.model.config import TextConfig
+from services.engine.model.expanded_attention import ExpandedAttention
 from services.engine.model.norm import RMSNorm
 from services.engine.model.page_views import PageViews
 from services.engine.model.paged_attention import AttentionPlan, PagedAttention
@@ -34,9 +35,10 @@ class LatentAttention:
     """One layer's attention. What is cached is the normalised latent and the rotated rope key, nothing per
     head.
 
-    kv_b_proj is split into W_UK and W_UV and absorbed into the query and the output: score = (q_nope W_UK)
-    c + q_rope k_rope, output = W_UV (sum p c). Prefill uses the same form as decode, so that a token's bits
-    do not tell how it was computed.
+    In the absorbed form kv_b_proj is split into W_UK and W_UV and absorbed into the query and the output:
+    score = (q_nope W_UK) c + q_rope k_rope, output = W_UV (sum p c). In deterministic mode prefill uses it as
+    decode does, so that a token's bits do not tell how it was computed. Else long chunks take the expanded
+    form, which for many queries needs fewer operations.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class LatentAttention:
         self._kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps)
         self._q_up = Projection(weights["q_b_proj.weight"], products)
         nope, heads = config.qk_nope_head_dim, config.num_attention_heads
-        kv_up = weights["kv_b_proj.weight"].view(heads, nope + config.v_head_dim, config.kv_lora_rank)
+        kv_b = weights["kv_b_proj.weight"]
+        self._expanded = None if attention.expand_from is None else ExpandedAttention(kv_b, config)
+        kv_up = kv_b.view(heads, nope + config.v_head_dim, config.kv_lora_rank)
         self._key_up = kv_up[:, :nope].contiguous()
         self._value_up = kv_up[:, nope:].transpose(1, 2).contiguous()
         self._absorb = products.product_for(self._key_up)
@@ -71,17 +75,35 @@ class LatentAttention:
         )
         self._write(self._kv_norm(latent), k_rope, layer, context)
         query = self._query(self._q_norm(q_low), context)
-        mixed = self._attention.attend(query.float(), context.views, layer, context.plan).to(x.dtype)
-        values = self._expand(mixed.transpose(0, 1), self._value_up)
-        return self._out(values.transpose(0, 1).flatten(1))
+        return self._out(self._attend(query, layer, context).flatten(1))
 
     def _query(self, q_low: Tensor, context: AttentionContext) -> Tensor:
-        """The absorbed query, scaled: `[T, heads, latent + rope]`, contiguous."""
+        """Rotated and scaled: `[T, heads, nope + rope]`."""
         config = self._config
         query = self._q_up(q_low).view(-1, config.num_attention_heads, config.qk_head_dim)
         nope, rope = query.split([config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
+        return torch.cat([nope, rotate(rope, context.cos, context.sin)], dim=-1) * self._scale
+
+    def _attend(self, query: Tensor, layer: int, context: AttentionContext) -> Tensor:
+        """`[T, heads, nope + rope]` -> `[T, heads, v]`."""
+        plan = context.plan
+        if self._expanded is None or plan.absorbed_rows is None:
+            return self._attend_absorbed(query, layer, context)
+        values = query.new_empty(*query.shape[:2], self._config.v_head_dim)
+        if len(plan.absorbed_rows):
+            values[plan.absorbed_rows] = self._attend_absorbed(query[plan.absorbed_rows], layer, context)
+        for chunk in plan.expanded:
+            rows = slice(chunk.start, chunk.end)
+            pages = chunk.pages(context.views, layer)
+            values[rows] = self._expanded.attend(query[rows].float(), chunk.first_position, pages)
+        return values
+
+    def _attend_absorbed(self, query: Tensor, layer: int, context: AttentionContext) -> Tensor:
+        nope, rope = query.split([self._config.qk_nope_head_dim, self._config.qk_rope_head_dim], dim=-1)
         absorbed = self._absorb(nope.transpose(0, 1), self._key_up).transpose(0, 1)
-        return torch.cat([absorbed, rotate(rope, context.cos, context.sin)], dim=-1) * self._scale
+        latent_query = torch.cat([absorbed, rope], dim=-1).float()
+        mixed = self._attention.attend(latent_query, context.views, layer, context.plan).to(query.dtype)
+        return self._expand(mixed.transpose(0, 1), self._value_up).transpose(0, 1)
 
     def _write(self, latent: Tensor, k_rope: Tensor, layer: int, context: AttentionContext) -> None:
         rotated = rotate(k_rope.unsqueeze(1), context.cos, context.sin).squeeze(1)

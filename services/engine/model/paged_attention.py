@@ -16,29 +16,46 @@ from services.engine.model.page_views import PageView, PageViews
 
 @dataclass(frozen=True)
 class Chunk:
-    """Several new tokens of one sequence: rows `[start, end)` of the batch, from `first_position` on."""
+    """Several new tokens of one sequence: rows `[start, end)`, from `first_position` on."""
 
     start: int
     end: int
     first_position: int
     page_ids: Sequence[int]
 
+    def pages(self, views: PageViews, layer: int) -> list[PageView]:
+        """Those that hold its context and itself."""
+        count = (self.first_position + self.end - self.start - 1) // PAGE_TOKENS + 1
+        return [views.view(layer, page) for page in self.page_ids[:count]]
+
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """How one batch is cut up: the same for all layers. `decode_rows` int64 `[N]`: the rows of `decode`."""
+    """How one batch is cut up: the same for all layers.
 
+    `expanded` are chunks for the expanded form, by rows of the batch. The rest is for the absorbed form:
+    `absorbed_rows` int64 `[A]` of the batch, or None where that is all of them; `chunks` and `decode_rows`
+    int64 `[N]`, the rows of `decode`, count among these.
+    """
+
+    expanded: tuple[Chunk, ...]
+    absorbed_rows: Tensor | None
     chunks: tuple[Chunk, ...]
     decode: DecodePlan | None
     decode_rows: Tensor
 
 
 class PagedAttention:
-    """Splits batches and runs them; with `batch_decode` off every sequence goes through BlockAttention."""
+    """Splits batches, and runs them in the absorbed form.
 
-    def __init__(self, blocks: BlockAttention, batch_decode: bool) -> None:
+    With `batch_decode` off every sequence goes through BlockAttention. Chunks of `expand_from` tokens or more
+    are set apart for the expanded form; None: no chunk is.
+    """
+
+    def __init__(self, blocks: BlockAttention, batch_decode: bool, expand_from: int | None = None) -> None:
         self._blocks = blocks
         self.batch_decode = batch_decode
+        self.expand_from = expand_from
 
     @classmethod
     def stable(cls, heads: int, latent_dim: int, key_dim: int, device: torch.device) -> PagedAttention:
@@ -50,32 +67,43 @@ class PagedAttention:
     def plan(self, batch: ForwardBatch) -> AttentionPlan:
         """Cuts the batch into chunks and one-token sequences."""
         device = batch.positions.device
+        expanded: list[Chunk] = []
         chunks: list[Chunk] = []
         singles: list[tuple[int, Sequence[int]]] = []
-        rows: list[int] = []
-        start = 0
+        single_rows: list[int] = []
+        absorbed_rows: list[int] = []
+        row = 0
         for sequence in batch.sequences:
-            end = start + sequence.num_tokens
-            first = sequence.context_len - sequence.num_tokens
-            if sequence.num_tokens == 1 and self.batch_decode:
-                singles.append((first, sequence.pages))
-                rows.append(start)
+            count = sequence.num_tokens
+            first = sequence.context_len - count
+            if self.expand_from is not None and count >= self.expand_from:
+                expanded.append(Chunk(row, row + count, first, sequence.pages))
             else:
-                chunks.append(Chunk(start, end, first, sequence.pages))
-            start = end
-        decode = DecodePlan.build(singles, device) if singles else None
-        return AttentionPlan(tuple(chunks), decode, torch.tensor(rows, dtype=torch.int64, device=device))
+                start = len(absorbed_rows)
+                absorbed_rows.extend(range(row, row + count))
+                if count == 1 and self.batch_decode:
+                    singles.append((first, sequence.pages))
+                    single_rows.append(start)
+                else:
+                    chunks.append(Chunk(start, start + count, first, sequence.pages))
+            row += count
+        return AttentionPlan(
+            tuple(expanded),
+            torch.tensor(absorbed_rows, dtype=torch.int64, device=device) if expanded else None,
+            tuple(chunks),
+            DecodePlan.build(singles, device) if singles else None,
+            torch.tensor(single_rows, dtype=torch.int64, device=device),
+        )
 
     def attend(self, query: Tensor, views: PageViews, layer: int, plan: AttentionPlan) -> Tensor:
-        """`query [T, heads, latent + rope]`, float32 and scaled -> `[T, heads, latent]`; the new keys are
-        written already.
+        """`query [A, heads, latent + rope]` of the absorbed rows, float32 and scaled -> `[A, heads, latent]`;
+        the new keys are written already.
         """
         if plan.decode is not None and not plan.chunks:
             return self._decode(query, views, layer, plan.decode)
         parts: list[tuple[Tensor, Tensor]] = []
         for chunk in plan.chunks:
-            count = (chunk.first_position + chunk.end - chunk.start - 1) // PAGE_TOKENS + 1
-            pages = [views.view(layer, page) for page in chunk.page_ids[:count]]
+            pages = chunk.pages(views, layer)
             rows = torch.arange(chunk.start, chunk.end, device=query.device)
             chunk_query = query[chunk.start : chunk.end]
             parts.append((rows, self._blocks.attend(chunk_query, chunk.first_position, pages)))

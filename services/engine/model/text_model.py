@@ -11,6 +11,7 @@ from services.engine.batch import ForwardBatch
 from services.engine.model.attention import AttentionContext
 from services.engine.model.block_attention import BlockAttention
 from services.engine.model.config import TextConfig
+from services.engine.model.expanded_attention import worthwhile_tokens
 from services.engine.model.norm import RMSNorm
 from services.engine.model.page_views import PageViews
 from services.engine.model.paged_attention import PagedAttention
@@ -77,7 +78,8 @@ class TextModel:
 
     def _paged_attention(self) -> PagedAttention:
         if not self.deterministic:
-            return PagedAttention(BlockAttention(), batch_decode=True)
+            expand_from = worthwhile_tokens(self.config)
+            return PagedAttention(BlockAttention(), batch_decode=True, expand_from=expand_from)
         config = self.config
         return PagedAttention.stable(
             config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.device
