@@ -7,9 +7,48 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fidelity import FidelityReport
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # These need a container engine and minutes: `make test-compose` runs them.
 collect_ignore = [] if os.environ.get("PERIGEE_COMPOSE") else ["compose"]
+FIDELITY = pytest.StashKey[FidelityReport]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIDELITY] = FidelityReport()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m fidelity` selects what fills docs/fidelity.md."""
+    for item in items:
+        if "fidelity" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.fidelity)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Writes the page that PERIGEE_FIDELITY names; fails where part of it would be missing."""
+    path = os.environ.get("PERIGEE_FIDELITY")
+    if path is None:
+        return
+    report = session.config.stash[FIDELITY]
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    incomplete = [f"tests {kind}" for kind in ("failed", "error", "skipped") if terminal.stats.get(kind)]
+    incomplete += [f"nothing of {part!r}" for part in report.missing()]
+    if incomplete:
+        terminal.write_line(f"\n{path} stays as it is, for not all was compared: {', '.join(incomplete)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return
+    report.write(Path(path))
+    terminal.write_line(f"\nwrote {path}")
+
+
+@pytest.fixture(scope="session")
+def fidelity(pytestconfig: pytest.Config) -> FidelityReport:
+    """Where a test that compares with a reference notes what it found."""
+    return pytestconfig.stash[FIDELITY]
 
 
 @pytest.fixture(scope="session")

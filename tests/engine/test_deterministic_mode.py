@@ -7,11 +7,12 @@ import random
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
+from services.engine.batch import BatchItem
 from services.engine.model.row_product import MultipleOfRows, PaddedColumns, StableProducts, TiledRows
 from services.engine.model.text_model import TextModel
 from tests.engine.text_models import (
     TINY,
+    batch_for,
     cache_of,
     every_logit,
     make_runner,
@@ -40,9 +41,17 @@ MANY_HEADS = tiny_config(num_attention_heads=20, num_hidden_layers=2, num_expert
 CONFIGS = {"odd": TINY, "nano": NANO_LIKE, "one head": ONE_HEAD, "many heads": MANY_HEADS}
 
 
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request):
+    return request.param
+
+
 @pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS.keys())
-def model(request):
-    return tiny_model(request.param)
+def model(request, device):
+    return tiny_model(request.param, device=device)
 
 
 def tokens(rng, count):
@@ -67,31 +76,38 @@ def chunked(rng, length):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_chunks_over_scattered_pages_give_the_bits_of_one_pass(model, seed):
+def test_random_chunks_over_scattered_pages_give_the_bits_of_one_pass(model, seed, fidelity):
     rng = random.Random(seed)
     prompt = tokens(rng, rng.choice([1, 2, 65, 130, 300]))
     expected_logits, expected_cache = reference(model, prompt)
     runner = make_runner(model, 40)
     pages = rng.sample(range(40), len(pages_for(len(prompt))))
     for start, end in chunked(rng, len(prompt)):
-        logits = runner.forward(build_batch([BatchItem(prompt[start:end], start, pages, True)]))
+        logits = runner.forward(batch_for(runner, BatchItem(prompt[start:end], start, pages, True)))
         assert torch.equal(logits[0], expected_logits[end - 1])
     assert torch.equal(cache_of(runner, pages, len(prompt)), expected_cache)
+    note(fidelity, model, "logits and cache in random chunks over scattered pages")
 
 
-def test_token_by_token_gives_the_bits_of_one_pass(model):
+def note(fidelity, model, what, cases=1):
+    reference = f"the same prompt alone in one pass ({model.device.type})"
+    fidelity.equal("Deterministic mode", what, reference, cases)
+
+
+def test_token_by_token_gives_the_bits_of_one_pass(model, fidelity):
     prompt = tokens(random.Random(5), 140)
     expected_logits, expected_cache = reference(model, prompt)
     pages = [4, 0, 2]
     runner = make_runner(model, 5)
     for position, token in enumerate(prompt):
-        logits = runner.forward(build_batch([BatchItem([token], position, pages, True)]))
+        logits = runner.forward(batch_for(runner, BatchItem([token], position, pages, True)))
         assert torch.equal(logits[0], expected_logits[position])
     assert torch.equal(cache_of(runner, pages, len(prompt)), expected_cache)
+    note(fidelity, model, "logits and cache token by token")
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_company_in_the_batch_changes_no_bit(model, seed):
+def test_random_company_in_the_batch_changes_no_bit(model, seed, fidelity):
     rng = random.Random(seed)
     prompts = [tokens(rng, rng.choice([1, 3, 40, 64, 150, 200])) for _ in range(7)]
     references = [reference(model, prompt) for prompt in prompts]
@@ -108,24 +124,26 @@ def test_random_company_in_the_batch_changes_no_bit(model, seed):
         ]
         if not items:
             continue
-        logits = runner.forward(build_batch(items))
+        logits = runner.forward(batch_for(runner, *items))
         for row, i, (_, end) in zip(logits, running, spans, strict=True):
             assert torch.equal(row, references[i][0][end - 1])
     for prompt, held, (_, cache) in zip(prompts, pages, references, strict=True):
         assert torch.equal(cache_of(runner, held, len(prompt)), cache)
+    note(fidelity, model, "logits and cache in batches with random others", len(prompts))
 
 
-def test_a_cached_prefix_gives_the_bits_of_a_computed_one(model):
+def test_a_cached_prefix_gives_the_bits_of_a_computed_one(model, fidelity):
     prompt = tokens(random.Random(8), 200)
     expected_logits, _ = reference(model, prompt)
     runner = make_runner(model, 20)
-    runner.forward(build_batch([BatchItem(prompt[:128], 0, [9, 3], False)]))
+    runner.forward(batch_for(runner, BatchItem(prompt[:128], 0, [9, 3], False)))
     fork = [9, 3, 11, 12]
     other = [9, 3, 14, 15]
     items = [BatchItem(prompt[128:], 128, fork, True), BatchItem(prompt[128:130], 128, other, True)]
-    logits = runner.forward(build_batch(items))
+    logits = runner.forward(batch_for(runner, *items))
     assert torch.equal(logits[0], expected_logits[199])
     assert torch.equal(logits[1], expected_logits[129])
+    note(fidelity, model, "logits behind a cached prefix", 2)
 
 
 @pytest.mark.parametrize("slow", [MultipleOfRows(16), TiledRows(16)])
@@ -136,6 +154,6 @@ def test_the_slower_products_keep_the_promise_too(slow):
     expected_logits, expected_cache = reference(model, prompt)
     runner = make_runner(model, 2)
     for start, end in chunked(random.Random(7), len(prompt)):
-        logits = runner.forward(build_batch([BatchItem(prompt[start:end], start, [1, 0], True)]))
+        logits = runner.forward(batch_for(runner, BatchItem(prompt[start:end], start, [1, 0], True)))
         assert torch.equal(logits[0], expected_logits[end - 1])
     assert torch.equal(cache_of(runner, [1, 0], len(prompt)), expected_cache)

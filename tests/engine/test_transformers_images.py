@@ -21,16 +21,23 @@ from services.engine.weights.text import load_text_model
 from services.engine.weights.vision import load_vision_model
 from services.vision.preprocess import image_patches
 from tests.engine.hf_reference import reference_logits, reference_model
+from tests.support.fidelity import FidelityReport
 from tests.support.tensors import read_tensors
 
 
-def test_a_prompt_with_two_images_of_different_size_has_the_logits_of_transformers(nano_dir: Path):
-    check_against_transformers(nano_dir, [frames(90, 140, 1), frames(300, 60, 1)])
+def test_a_prompt_with_two_images_of_different_size_has_the_logits_of_transformers(nano_dir: Path, fidelity):
+    error = check_against_transformers(nano_dir, [frames(90, 140, 1), frames(300, 60, 1)])
+    note(fidelity, "last logits, two images of different size, f32", error)
 
 
-def test_a_prompt_with_chunks_of_video_and_an_image_has_the_logits_of_transformers(nano_dir: Path):
+def test_a_prompt_with_chunks_of_video_and_an_image_has_the_logits_of_transformers(nano_dir: Path, fidelity):
     given = [frames(90, 60, 4), frames(60, 90, 1), frames(250, 28, 2), frames(28, 300, 1), frames(30, 30, 3)]
-    check_against_transformers(nano_dir, given)
+    error = check_against_transformers(nano_dir, given)
+    note(fidelity, "last logits, four chunks of video and an image, f32", error)
+
+
+def note(fidelity: FidelityReport, what: str, error: float) -> None:
+    fidelity.near("Text model with images and video", what, "transformers", error)
 
 
 Medium = tuple[torch.Tensor, ImageGrid]
@@ -45,7 +52,8 @@ def frames(width: int, height: int, count: int) -> Medium:
     return torch.from_numpy(np.concatenate(patches)), grid
 
 
-def check_against_transformers(nano_dir: Path, given: list[Medium]) -> None:
+def check_against_transformers(nano_dir: Path, given: list[Medium]) -> float:
+    """The largest difference of the last logits, as a share of their standard deviation."""
     config = ModelConfig.from_dir(nano_dir)
     draw = random.Random(5)
     ids: list[int] = []
@@ -63,8 +71,8 @@ def check_against_transformers(nano_dir: Path, given: list[Medium]) -> None:
         reference, ids, mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=embeds)}
     )
     difference = (ours - theirs[-1]).abs().max().item() / theirs[-1].std().item()
-    print(f"largest difference of the last logits: {difference:.1e} of their standard deviation")
     assert difference <= 1e-4
+    return difference
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.batch import PAGE_TOKENS, BatchItem, ForwardBatch, build_batch
 from services.engine.model.config import TextConfig, YarnScaling
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
@@ -62,9 +62,12 @@ def random_weights(config: TextConfig, seed: int = 0) -> dict[str, Tensor]:
     return weights
 
 
-def tiny_model(config: TextConfig = TINY, deterministic: bool = True, seed: int = 0) -> TextModel:
-    """A model of random weights."""
-    return TextModel(config, random_weights(config, seed), deterministic)
+def tiny_model(
+    config: TextConfig = TINY, deterministic: bool = True, seed: int = 0, device: str = "cpu"
+) -> TextModel:
+    """A model of random weights, the same on every device."""
+    weights = {name: tensor.to(device) for name, tensor in random_weights(config, seed).items()}
+    return TextModel(config, weights, deterministic)
 
 
 def make_runner(model: TextModel, num_pages: int, layers_per_group: int = 1) -> ModelRunner:
@@ -72,7 +75,12 @@ def make_runner(model: TextModel, num_pages: int, layers_per_group: int = 1) -> 
     config = model.config
     shape = (num_pages, config.num_hidden_layers, PAGE_TOKENS, config.kv_width)
     garbage = torch.randn(shape, generator=torch.Generator().manual_seed(99))
-    return ModelRunner(model, garbage, layers_per_group)
+    return ModelRunner(model, garbage.to(model.device), layers_per_group)
+
+
+def batch_for(runner: ModelRunner, *items: BatchItem) -> ForwardBatch:
+    """On the runner's device."""
+    return build_batch(items, runner.kv_pages.device)
 
 
 def pages_for(num_tokens: int, first: int = 0) -> list[int]:
@@ -82,13 +90,14 @@ def pages_for(num_tokens: int, first: int = 0) -> list[int]:
 
 def whole(runner: ModelRunner, token_ids: Sequence[int], pages: Sequence[int]) -> Tensor:
     """Logits of the last token, all tokens in one pass: `[vocab]`."""
-    return runner.forward(build_batch([BatchItem(token_ids, 0, pages, True)]))[0]
+    return runner.forward(batch_for(runner, BatchItem(token_ids, 0, pages, True)))[0]
 
 
 def every_logit(runner: ModelRunner, token_ids: Sequence[int], pages: Sequence[int]) -> Tensor:
     """Logits of all tokens in one pass: `[T, vocab]`."""
-    batch = build_batch([BatchItem(token_ids, 0, pages, True)])
-    return runner.forward(dataclasses.replace(batch, logits_rows=torch.arange(len(token_ids))))
+    batch = batch_for(runner, BatchItem(token_ids, 0, pages, True))
+    rows = torch.arange(len(token_ids), device=runner.kv_pages.device)
+    return runner.forward(dataclasses.replace(batch, logits_rows=rows))
 
 
 def cache_of(runner: ModelRunner, pages: Sequence[int], num_tokens: int) -> Tensor:
@@ -102,7 +111,7 @@ def greedy(runner: ModelRunner, prompt: Sequence[int], pages: Sequence[int], cou
     token = int(whole(runner, prompt, pages).argmax())
     produced = [token]
     for position in range(len(prompt), len(prompt) + count - 1):
-        logits = runner.forward(build_batch([BatchItem([token], position, pages, True)]))
+        logits = runner.forward(batch_for(runner, BatchItem([token], position, pages, True)))
         token = int(logits[0].argmax())
         produced.append(token)
     return produced

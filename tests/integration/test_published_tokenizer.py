@@ -70,16 +70,19 @@ def conversations(shared_dir: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_prompt_tokens_of_every_text_are_the_golden_count(published, shared_dir):
+def test_the_prompt_tokens_of_every_text_are_the_golden_count(published, shared_dir, fidelity):
     texts = [vector for vector in conversations(shared_dir) if MEDIA_PAD not in expected_ids(vector)]
     assert len(texts) > 100
     with ThreadPoolExecutor(PARALLEL) as pool:
         used = pool.map(lambda vector: prompt_tokens(published, chat_body(vector)), texts)
         for vector, counts in zip(texts, used, strict=True):
             assert counts == (len(expected_ids(vector)),) * 2, vector["id"]
+    fidelity.equal(
+        "Prompt tokens in usage", "text, through REST and all workers", "golden vectors", len(texts)
+    )
 
 
-def test_the_prompt_tokens_of_images_are_those_of_their_golden_sizes(published, shared_dir):
+def test_the_prompt_tokens_of_images_are_those_of_their_golden_sizes(published, shared_dir, fidelity):
     vectors = [vector for vector in conversations(shared_dir) if MEDIA_PAD in expected_ids(vector)]
     sizes = golden_sizes(shared_dir)
     assert len(vectors) >= 10
@@ -99,6 +102,8 @@ def test_the_prompt_tokens_of_images_are_those_of_their_golden_sizes(published, 
         used = pool.map(lambda request: prompt_tokens(published, request[0]), requests)
         for (_, expected), counts in zip(requests, used, strict=True):
             assert counts == (expected, expected)
+    what = "text and images, through REST and all workers"
+    fidelity.equal("Prompt tokens in usage", what, "golden vectors", len(requests))
 
 
 def golden_sizes(shared_dir: Path) -> list[tuple[tuple[int, int], int]]:

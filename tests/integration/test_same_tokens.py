@@ -59,7 +59,7 @@ def expected(prompts: list[list[int]], reference: ReferenceLoop) -> list[list[in
     return [reference.greedy(prompt, NUM_TOKENS) for prompt in prompts]
 
 
-def test_fifty_prompts_at_once_give_the_tokens_of_a_plain_loop(suite, prompts, expected):
+def test_fifty_prompts_at_once_give_the_tokens_of_a_plain_loop(suite, prompts, expected, fidelity):
     assert len(prompts) >= 50
     distinct = sorted(len(set(tokens)) for tokens in expected)
     print(f"distinct tokens of {NUM_TOKENS}: least {distinct[0]}, median {distinct[len(distinct) // 2]}")
@@ -70,6 +70,8 @@ def test_fifty_prompts_at_once_give_the_tokens_of_a_plain_loop(suite, prompts, e
         if tokens != right
     ]
     assert not wrong, f"prompts of these lengths differ: {wrong}"
+    what = f"{NUM_TOKENS} greedy tokens of prompts served at once, disaggregated"
+    fidelity.equal("Whole suite", what, "plain loop in one process", len(prompts))
 
 
 def test_the_same_prompts_found_in_the_caches_give_the_same_tokens(suite, prompts, expected):
@@ -112,7 +114,7 @@ def parts(question: list[str | tuple[int, int, int]]) -> tuple[TextPart | ImageP
 
 
 @pytest.mark.parametrize("run", ["fresh", "cached"])
-def test_prompts_with_images_give_the_text_of_a_plain_loop(suite, nano_dir: Path, reference, run):
+def test_prompts_with_images_give_the_text_of_a_plain_loop(suite, nano_dir: Path, reference, run, fidelity):
     tokenizer = Tokenizer.from_dir(nano_dir)
     vision = load_vision_model(nano_dir)
     expected = [image_answer(parts(question), tokenizer, vision, reference) for question in QUESTIONS]
@@ -121,6 +123,8 @@ def test_prompts_with_images_give_the_text_of_a_plain_loop(suite, nano_dir: Path
         answers = list(pool.map(lambda question: chat(stub, parts(question)), QUESTIONS))
     assert answers == expected
     assert len(set(answers)) == len(answers), "different images must give different answers"
+    what = f"{NUM_TOKENS} greedy tokens of prompts with images, disaggregated"
+    fidelity.equal("Whole suite", what, "plain loop in one process", len(answers))
 
 
 def chat(stub: chat_pb2_grpc.ChatServiceStub, content: tuple[TextPart | ImagePart, ...]) -> str:

@@ -43,7 +43,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
 
-def test_the_golden_images_give_exactly_the_golden_patches(shared_dir):
+def test_the_golden_images_give_exactly_the_golden_patches(shared_dir, fidelity):
     lines = (shared_dir / "data/golden/image_preprocess.jsonl").read_text().splitlines()
     cases = [case for case in map(json.loads, lines) if case["kind"] == "image_pixels"]
     assert len(cases) >= 7
@@ -57,6 +57,7 @@ def test_the_golden_images_give_exactly_the_golden_patches(shared_dir):
             assert patches.pixels[patch, channel, row, column] == np.float32(value), case["id"]
         digest = hashlib.sha256(patches.pixels.astype("<f4").tobytes()).hexdigest()
         assert digest == expected["sha256_f32le"], case["id"]
+    fidelity.equal("Image pixels", "patches of whole images", "golden vectors", len(cases))
 
 
 def test_alpha_is_dropped_and_not_composited():

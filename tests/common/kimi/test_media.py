@@ -8,7 +8,7 @@ from services.common.errors import InvalidRequest
 from services.common.kimi.media import image_grid, video_frame_grid
 
 
-def test_every_golden_size_gives_its_grid(shared_dir):
+def test_every_golden_size_gives_its_grid(shared_dir, fidelity):
     lines = (shared_dir / "data" / "golden" / "image_preprocess.jsonl").read_text().splitlines()
     rules = {"image_size": image_grid, "video_frame_size": video_frame_grid}
     vectors = [vector for vector in map(json.loads, lines) if vector["kind"] in rules]
@@ -21,6 +21,8 @@ def test_every_golden_size_gives_its_grid(shared_dir):
         rows_columns = expected.get("grid_hw") or expected["grid_thw"][1:]
         assert [grid.grid_h, grid.grid_w] == rows_columns, vector["id"]
         assert (grid.grid_t, grid.num_tokens) == (1, expected["num_tokens"]), vector["id"]
+    what = "sizes, padding, grids and tokens of images and video frames"
+    fidelity.equal("Image sizes and tokens", what, "golden vectors", len(vectors))
 
 
 @pytest.mark.parametrize(

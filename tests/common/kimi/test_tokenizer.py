@@ -38,15 +38,18 @@ def check_ids(ids, expected, suffix, name):
         assert digest == expected[f"token_ids{suffix}_sha256"], name
 
 
-def test_every_golden_text_gives_its_ids(published, vectors):
+def test_every_golden_text_gives_its_ids(published, vectors, fidelity):
+    compared = 0
     for vector in vectors:
         if vector["kind"].startswith("decode"):
             continue
         given = vector["input"]
         text = given["text"] if "text" in given else "".join(p * n for p, n in given["text_repeat"])
+        compared += 1
         check_ids(published.encode(text, parse_special=True), vector["expected"], "", vector["id"])
         if "n_tokens_plain" in vector["expected"]:
             check_ids(published.encode(text), vector["expected"], "_plain", vector["id"])
+    fidelity.equal("Tokenizer", "text to ids, with and without control tokens", "golden vectors", compared)
 
 
 @given(text=st.text(max_size=200) | st.integers(0, 200).map(lambda n: " " * n))
@@ -60,7 +63,7 @@ def test_the_promise_grows_with_the_text(tokenizer):
     assert tokenizer.least_tokens(1_000_000) > 40_000
 
 
-def test_every_golden_list_of_ids_gives_its_text(published, vectors):
+def test_every_golden_list_of_ids_gives_its_text(published, vectors, fidelity):
     decoded = [vector for vector in vectors if vector["kind"].startswith("decode")]
     assert decoded
     for vector in decoded:
@@ -68,6 +71,7 @@ def test_every_golden_list_of_ids_gives_its_text(published, vectors):
         assert published.decode_bytes(ids).hex() == expected["bytes_hex"], vector["id"]
         assert published.decode(ids) == expected["text"], vector["id"]
         assert published.decode(ids, skip_flagged=True) == expected["text_skip_special"], vector["id"]
+    fidelity.equal("Tokenizer", "ids to bytes and text", "golden vectors", len(decoded))
 
 
 def test_the_published_ids_come_from_the_published_files(published):

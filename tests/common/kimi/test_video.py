@@ -9,7 +9,7 @@ from services.common.errors import InvalidRequest
 from services.common.kimi.video import VideoChunk, sample_frames, timestamp, video_chunks
 
 
-def test_every_golden_video_gives_its_frames_chunks_and_timestamps(shared_dir):
+def test_every_golden_video_gives_its_frames_chunks_and_timestamps(shared_dir, fidelity):
     lines = (shared_dir / "data" / "golden" / "image_preprocess.jsonl").read_text().splitlines()
     vectors = [vector for vector in map(json.loads, lines) if vector["kind"] == "video"]
     assert vectors
@@ -23,6 +23,8 @@ def test_every_golden_video_gives_its_frames_chunks_and_timestamps(shared_dir):
             assert prompt == expected["prompt"], vector["id"]
         else:
             assert hashlib.sha256(prompt.encode()).hexdigest() == expected["prompt_sha256"], vector["id"]
+    part = "Video frames, chunks and timestamps"
+    fidelity.equal(part, "frames, chunks, timestamps, tokens, prompt", "golden vectors", len(vectors))
 
 
 def check_frames(name: str, frames: list[int], expected) -> None:

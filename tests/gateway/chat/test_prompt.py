@@ -19,11 +19,13 @@ def published(shared_dir) -> Tokenizer:
     return Tokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
 
 
-def test_every_golden_conversation_gives_its_text_and_ids(shared_dir, published):
-    for vector in read_vectors(shared_dir, "chat_template.jsonl"):
+def test_every_golden_conversation_gives_its_text_and_ids(shared_dir, published, fidelity):
+    vectors = read_vectors(shared_dir, "chat_template.jsonl")
+    for vector in vectors:
         rendered = render(conversation(vector["input"]), published)
         assert rendered.text == expected_text(vector), vector["id"]
         assert list(rendered.token_ids) == expected_ids(vector), vector["id"]
+    fidelity.equal("Chat template", "conversations to text and ids", "golden vectors", len(vectors))
 
 
 def user(*parts) -> Message:

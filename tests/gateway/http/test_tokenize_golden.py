@@ -72,7 +72,7 @@ async def test_every_golden_list_of_ids_gives_its_text(shared_dir, directory):
                 assert made["text"] == vector["expected"][key], vector["id"]
 
 
-async def test_every_golden_conversation_gives_its_text_ids_and_count(shared_dir, directory):
+async def test_every_golden_conversation_gives_its_text_ids_and_count(shared_dir, directory, fidelity):
     vectors = read_vectors(shared_dir, "chat_template.jsonl")
     four_pads = data_url(header_only(50, 50), "image/bmp")
     assert len(vectors) - sum(map(verbatim, vectors)) < 20
@@ -88,6 +88,8 @@ async def test_every_golden_conversation_gives_its_text_ids_and_count(shared_dir
                 assert made["text"] == expected_text(vector), vector["id"]
                 expanded = [same for i in golden for same in ([i] * 4 if i == MEDIA_PAD else [i])]
                 assert made["tokens"] == expanded, vector["id"]
+    compared = sum(map(verbatim, vectors))
+    fidelity.equal("Chat template", "conversations to text and ids through REST", "golden vectors", compared)
 
 
 async def test_what_is_not_offered_over_rest_is_refused_by_field(shared_dir, directory):
@@ -101,7 +103,7 @@ async def test_what_is_not_offered_over_rest_is_refused_by_field(shared_dir, dir
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-async def test_images_of_every_golden_size_take_their_tokens(shared_dir, directory):
+async def test_images_of_every_golden_size_take_their_tokens(shared_dir, directory, fidelity):
     sizes = [v for v in read_vectors(shared_dir, "image_preprocess.jsonl") if v["kind"] == "image_size"]
     [vector] = [v for v in read_vectors(shared_dir, "chat_template.jsonl") if v["id"] == "chat-image-001a"]
     assert sizes
@@ -111,3 +113,4 @@ async def test_images_of_every_golden_size_take_their_tokens(shared_dir, directo
             made = await answer_to(door, "/tokenize", **chat_body(vector, [url]))
             more = size["expected"]["num_tokens"] - 1
             assert made["count"] == vector["expected"]["n_tokens"] + more, size["id"]
+    fidelity.equal("Image sizes and tokens", "tokens of images through REST", "golden vectors", len(sizes))

@@ -116,7 +116,7 @@ def tower_names(published: dict[str, Tensor], heads: int) -> dict[str, Tensor]:
     ],
 )
 @pytest.mark.parametrize(("width", "heads"), [(96, 6), (48, 4)])
-def test_embeddings_equal_those_of_transformers(grid, table, width, heads):
+def test_embeddings_equal_those_of_transformers(grid, table, width, heads, fidelity):
     model = random_model(tiny_config(width, heads, 3, table), seed=sum(grid) + width)
     tower, projector = reference_of(model)
     pixels = torch.rand(grid[0] * grid[1] * grid[2], 3, 14, 14) * 2 - 1
@@ -125,12 +125,14 @@ def test_embeddings_equal_those_of_transformers(grid, table, width, heads):
     ours = model.encode(pixels, grid)
     assert ours.shape == (grid[1] * grid[2] // 4, TEXT_WIDTH)
     assert expected.std() > 0.1
-    assert (ours - expected).abs().max() <= 1e-4 * expected.std()
+    error = float((ours - expected).abs().max() / expected.std())
+    assert error <= 1e-4
+    fidelity.near("Vision tower and projector", "embeddings of single media, f32", "transformers", error)
 
 
 # transformers takes media of one number of frames at a time.
 @pytest.mark.parametrize("frames", [1, 2, 3, 4])
-def test_media_of_many_shapes_encoded_at_once_by_transformers_are_the_same_one_by_one(frames):
+def test_media_of_many_shapes_encoded_at_once_by_transformers_are_the_same_one_by_one(frames, fidelity):
     grids = [(frames, *sides) for sides in ((6, 10), (4, 30), (30, 2), (2, 2), (8, 8))]
     model = random_model(tiny_config(96, 6, 3, (8, 8)), seed=3)
     tower, projector = reference_of(model)
@@ -139,7 +141,10 @@ def test_media_of_many_shapes_encoded_at_once_by_transformers_are_the_same_one_b
         expected = projector(tower(torch.cat(pixels), torch.tensor(grids)).pooler_output).squeeze(1)
     ours = torch.cat([model.encode(*medium) for medium in zip(pixels, grids, strict=True)])
     assert ours.shape == expected.shape
-    assert (ours - expected).abs().max() <= 1e-4 * expected.std()
+    error = float((ours - expected).abs().max() / expected.std())
+    assert error <= 1e-4
+    what = "embeddings of media of many shapes, one to four frames, f32"
+    fidelity.near("Vision tower and projector", what, "transformers", error, len(grids))
 
 
 def test_frames_are_told_apart_by_their_order():

@@ -27,12 +27,14 @@ def fields(**properties) -> str:
     return text.removeprefix("type f = (_: {\n").removesuffix("\n}) => any;")
 
 
-def test_every_golden_declaration_gives_its_text_and_ids(shared_dir):
+def test_every_golden_declaration_gives_its_text_and_ids(shared_dir, fidelity):
     tokenizer = Tokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
-    for vector in read_vectors(shared_dir, "tool_declaration.jsonl"):
+    vectors = read_vectors(shared_dir, "tool_declaration.jsonl")
+    for vector in vectors:
         text = declare_tools(vector["input"]["tools"])
         assert text == vector["expected"]["text"], vector["id"]
         assert tokenizer.encode(text) == vector["expected"]["token_ids_plain"], vector["id"]
+    fidelity.equal("Tool declaration", "tools to TypeScript or JSON and ids", "golden vectors", len(vectors))
 
 
 def test_required_fields_come_first_and_each_group_is_sorted():
