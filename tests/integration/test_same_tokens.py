@@ -89,6 +89,30 @@ def test_prompts_that_share_a_cached_prefix_give_the_same_tokens(suite, prompts,
     assert generate(suite, branches) == [reference.greedy(branch, NUM_TOKENS) for branch in branches]
 
 
+def test_logprobs_are_the_same_bits_alone_in_company_and_from_the_caches(suite, prompts, fidelity):
+    chosen = [prompt for prompt in prompts if len(prompt) in (1, 17, 64, 130, 320, 577, 801)]
+    sampling = greedy(16)
+    sampling.logprobs, sampling.top_logprobs = True, 5
+
+    def one(prompt: list[int], salt: str) -> bytes:
+        token_ids = generation_pb2.TokenIds(ids=prompt)
+        request = generation_pb2.GenerateRequest(token_ids=token_ids, sampling=sampling, cache_salt=salt)
+        choice = stub.Generate(request, timeout=240).choices[0]
+        assert len(choice.logprobs) == 16
+        return b"".join(entry.SerializeToString(deterministic=True) for entry in choice.logprobs)
+
+    with suite.channel() as channel, ThreadPoolExecutor(16) as pool:
+        stub = generation_pb2_grpc.GenerationServiceStub(channel)
+        alone = [one(prompt, "alone") for prompt in chosen]
+        cached = [one(prompt, "alone") for prompt in chosen]
+        together = list(pool.map(one, chosen * 2, ["company"] * len(chosen) + ["more"] * len(chosen)))
+    assert cached == alone
+    assert together == alone * 2
+    assert len(set(alone)) == len(alone)
+    what = "log-probabilities of 16 greedy tokens and 5 alternatives, in company and cached"
+    fidelity.equal("Whole suite", what, "the same prompt alone", 3 * len(chosen))
+
+
 def picture(seed: int, width: int, height: int) -> bytes:
     """A PNG of soft random colours."""
     draw = random.Random(seed)

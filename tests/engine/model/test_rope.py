@@ -86,6 +86,17 @@ def test_vectors_are_rotated_as_interleaved_pairs(golden, fidelity):
         fidelity.near("YaRN and rotary embedding", what, "golden vectors (float64)", error)
 
 
+def test_the_published_stretch_has_its_known_frequencies_and_scale():
+    yarn = YarnScaling(64.0, 4096, 32.0, 1.0, 1.0, 1.0)
+    known = {0: 1.0, 1: 0.7131110849, 8: 6.687403050e-2, 9: 4.377665595e-2, 12: 1.161915994e-2}
+    known |= {16: 1.537296735e-3, 19: 1.583749910e-4, 20: 1.807023387e-5, 31: 4.382206456e-7}
+    assert correction_range(64, 50_000.0, yarn) == (8, 20)
+    frequencies = inverse_frequencies(64, 50_000.0, yarn)
+    assert {index: float(frequencies[index]) for index in known} == pytest.approx(known, rel=5e-7)
+    config = tiny_config(rope_scaling=yarn, qk_nope_head_dim=128, qk_rope_head_dim=64)
+    assert softmax_scale(config) == pytest.approx(0.1446796258, rel=1e-9)
+
+
 def test_without_a_factor_nothing_is_scaled():
     config = tiny_config(rope_scaling=None)
     assert softmax_scale(config) == config.qk_head_dim**-0.5
