@@ -1,8 +1,9 @@
-"""Attention in the plain form: keys and values of every head, expanded from the latents of a chunk's context."""
+"""Attention in the plain form: keys and values of every head, expanded from the latents of the context."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,8 +11,13 @@ from torch import Tensor
 from services.engine.model.config import TextConfig
 from services.engine.model.page_views import PageView
 
-MAX_SCORES = 1 << 22
-"""Scores of float32 held at a time, over all heads: 16 MiB."""
+
+@dataclass(frozen=True)
+class ExpandedLimits:
+    """How many float32 values are held at a time: `expanded` keys and values, `scores`."""
+
+    expanded: int = 1 << 25
+    scores: int = 1 << 22
 
 
 def worthwhile_tokens(config: TextConfig) -> int | None:
@@ -26,15 +32,14 @@ def worthwhile_tokens(config: TextConfig) -> int | None:
 
 
 class ExpandedAttention:
-    """Of one layer, by its `kv_b_proj [heads * (nope + v), latent]`. The numbers are those of the absorbed form
-    but for rounding; a token's bits depend on the chunk it came in.
+    """Of one layer, by its `kv_b_proj [heads * (nope + v), latent]`. The results are those of the absorbed
+    form but for rounding; a token's bits depend on the chunk it came in.
     """
 
-    def __init__(self, kv_up: Tensor, config: TextConfig, max_scores: int = MAX_SCORES) -> None:
-        self._kv_up = kv_up
-        self._max_scores = max_scores
-        self._heads = config.num_attention_heads
+    def __init__(self, kv_up: Tensor, config: TextConfig, limits: ExpandedLimits | None = None) -> None:
+        self._kv_up = kv_up.view(config.num_attention_heads, -1, config.kv_lora_rank)
         self._nope = config.qk_nope_head_dim
+        self._limits = limits or ExpandedLimits()
 
     def attend(self, query: Tensor, first_position: int, pages: Sequence[PageView]) -> Tensor:
         """Consecutive tokens of one sequence; their own keys are in `pages` already.
@@ -42,32 +47,45 @@ class ExpandedAttention:
         `query [n, heads, nope + rope]`, float32 and scaled, of positions `first_position`, ...; returns
         float32 `[n, heads, v]`. Softmax is in float32, the expansion in the weights' dtype.
         """
-        tokens, heads, _ = query.shape
-        length = first_position + tokens
-        keys, values = self._expand(torch.cat([page.keys for page in pages])[:length])
-        by_head = query.transpose(0, 1)
-        output = query.new_empty(heads, tokens, values.shape[-1])
-        rows = max(1, self._max_scores // (heads * length))
-        for start in range(0, tokens, rows):
-            end = min(start + rows, tokens)
-            seen = first_position + end
-            scores = torch.bmm(by_head[:, start:end], keys[:, :seen].transpose(1, 2))
-            _hide_later(scores)
-            output[:, start:end] = torch.bmm(scores.softmax(dim=-1), values[:, :seen])
-        return output.transpose(0, 1)
+        tokens, heads, qk_dim = query.shape
+        cached = torch.cat([page.keys for page in pages])[: first_position + tokens]
+        v_dim = self._kv_up.shape[1] - self._nope
+        group = max(1, self._limits.expanded // (len(cached) * (qk_dim + v_dim)))
+        output = query.new_empty(tokens, heads, v_dim)
+        for start in range(0, heads, group):
+            some = slice(start, start + group)
+            keys, values = self._expand(cached, self._kv_up[some])
+            output[:, some] = self._attend(query[:, some].transpose(0, 1), keys, values).transpose(0, 1)
+        return output
 
-    def _expand(self, cached: Tensor) -> tuple[Tensor, Tensor]:
-        """Entries `[L, latent + rope]` -> float32 keys `[heads, L, nope + rope]` and values `[heads, L, v]`."""
-        latent_dim = self._kv_up.shape[1]
-        latent = cached[:, :latent_dim].to(self._kv_up.dtype)
-        expanded = torch.mm(latent, self._kv_up.t()).view(len(cached), self._heads, -1).transpose(0, 1)
-        rope = cached[:, latent_dim:].float().expand(self._heads, -1, -1)
+    def _expand(self, cached: Tensor, kv_up: Tensor) -> tuple[Tensor, Tensor]:
+        """Entries `[L, latent + rope]` and weights `[h, nope + v, latent]` of h heads -> float32 keys `[h, L,
+        nope + rope]` and values `[h, L, v]`.
+        """
+        heads, _, latent_dim = kv_up.shape
+        latent = cached[:, :latent_dim].to(kv_up.dtype)
+        expanded = torch.mm(latent, kv_up.flatten(0, 1).t()).view(len(cached), heads, -1).transpose(0, 1)
+        rope = cached[:, latent_dim:].float().expand(heads, -1, -1)
         keys = torch.cat([expanded[..., : self._nope].float(), rope], dim=-1)
         return keys, expanded[..., self._nope :].float()
 
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Of the last n of L keys, `query [h, n, nope + rope]` -> `[h, n, v]`, by blocks of rows."""
+        heads, tokens, _ = query.shape
+        length = keys.shape[1]
+        rows = max(1, self._limits.scores // (heads * length))
+        blocks = []
+        for start in range(0, tokens, rows):
+            end = min(start + rows, tokens)
+            seen = length - tokens + end
+            scores = torch.bmm(query[:, start:end], keys[:, :seen].transpose(1, 2))
+            _hide_later(scores)
+            blocks.append(torch.bmm(scores.softmax(dim=-1), values[:, :seen]))
+        return torch.cat(blocks, dim=1)
+
 
 def _hide_later(scores: Tensor) -> None:
-    """Of `scores [heads, n, L]` whose rows are the tokens of the last n keys: each sees keys up to its own."""
+    """Of `scores [heads, n, L]`, whose rows are the last n tokens: each sees keys up to its own."""
     count = scores.shape[1]
     later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
     scores[..., -count:].masked_fill_(later, float("-inf"))

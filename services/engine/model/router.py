@@ -44,11 +44,11 @@ class Router:
         return experts, weights * self._scale
 
     def _ranks(self, scores: Tensor) -> Tensor:
-        """int64 `[T, experts]` in the order of float32 `scores`, no two equal: topk leaves open which of equal
-        values it takes, and takes others on another device or for another number of columns.
+        """int64 `[T, experts]` in the order of float32 `scores`, no two equal: topk leaves open which of
+        equal values it takes, and takes others on another device or for another number of columns.
         """
-        # Read as integers, floats of one sign keep their order; flipping the lower bits of negative ones turns
-        # theirs around. Adding zero makes one of the two zeros.
+        # Read as integers, floats of one sign keep their order; flipping the lower bits of negative ones
+        # turns theirs around. Adding zero makes one of the two zeros.
         bits = (scores + 0.0).view(torch.int32)
         ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         return ordered.long() * scores.shape[-1] + self._among_equals

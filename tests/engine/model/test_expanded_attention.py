@@ -7,7 +7,7 @@ import torch
 
 from services.engine.batch import BatchItem, build_batch
 from services.engine.model.block_attention import BlockAttention
-from services.engine.model.expanded_attention import ExpandedAttention, worthwhile_tokens
+from services.engine.model.expanded_attention import ExpandedAttention, ExpandedLimits, worthwhile_tokens
 from services.engine.model.page_views import PageViews
 from services.engine.model.paged_attention import PagedAttention
 from tests.engine.text_models import TINY, every_logit, make_runner, pages_for, tiny_config, tiny_model
@@ -75,13 +75,13 @@ def test_both_forms_are_softmax_attention(config, fidelity):
             fidelity.near("Attention", f"outputs of the {form} form, f32", "softmax in float64", error)
 
 
-def test_a_chunk_cut_into_blocks_of_rows_gives_the_same():
+def test_heads_and_rows_taken_a_few_at_a_time_give_the_same():
     query, kv_b, pages = case(TINY, 130, 70)
     whole = ExpandedAttention(kv_b, TINY).attend(query, 130, pages)
-    cut = ExpandedAttention(kv_b, TINY, max_scores=TINY.num_attention_heads * 200 * 7).attend(
-        query, 130, pages
-    )
-    torch.testing.assert_close(cut, whole, rtol=1e-5, atol=1e-6)
+    two_heads = 2 * 200 * (TINY.qk_head_dim + TINY.v_head_dim)
+    for limits in (ExpandedLimits(two_heads, 3_000), ExpandedLimits(1, 1)):
+        cut = ExpandedAttention(kv_b, TINY, limits).attend(query, 130, pages)
+        torch.testing.assert_close(cut, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_slots_behind_the_chunk_do_not_matter():
