@@ -53,6 +53,7 @@ def test_what_the_library_packs_is_unpacked_to_the_same_values(scheme, rows, col
     weight = plain(values, scale)
     theirs = PackedQuantizationCompressor.compress({"weight": weight, "weight_scale": scale}, scheme)
     assert torch.equal(unpack(theirs["weight_packed"]), values)
+    assert torch.equal(theirs["weight_packed"], pack(values))
     filled = dequantise(theirs["weight_packed"], theirs["weight_scale"], torch.empty_like(weight))
     assert torch.equal(bits(filled), bits(weight))
 
@@ -68,7 +69,8 @@ def test_what_is_packed_here_the_library_unpacks_to_the_same_bits(scheme, rows, 
     theirs = PackedQuantizationCompressor.decompress(dict(ours), scheme)["weight"]
     filled = dequantise(ours["weight_packed"], scale, torch.empty(rows, columns, dtype=torch.bfloat16))
     assert theirs.dtype == torch.bfloat16
-    assert torch.equal(bits(theirs), bits(filled))
+    assert torch.equal(bits(theirs), bits(plain(values, scale)))
+    assert torch.equal(bits(filled), bits(theirs))
 
 
 def module_tree(weights):
