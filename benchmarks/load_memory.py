@@ -1,30 +1,39 @@
 """How much memory loading takes: a random int4 checkpoint at Kimi-K2.5's layer shapes, of about 2 GB.
 
-python -m benchmarks.load_memory --config CONFIG_JSON [--directory DIR]
+python -m benchmarks.load_memory --config CONFIG_JSON [--directory DIR] [--tp N --rank R]
 
 CONFIG_JSON is the published one; layers, experts, vocabulary and vision tower are cut down. Loading runs in a
-process of its own; the peak is what its resident memory grew to at most since everything was imported.
+process of its own; the peak is what its resident memory grew to at most since everything was imported. With
+--tp it loads what rank R of N would hold, int4 experts packed, instead of the whole model in bf16. The files'
+pages are dropped from the page cache before, so that what is read comes from the disk, where it is counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import math
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from services.cli.process_memory import peak_resident_bytes, resident_bytes
 from services.engine.model.config import ModelConfig, read_config
-from services.engine.weights.names import text_tensors
+from services.engine.weights.checkpoint import Checkpoint
+from services.engine.weights.expected import expected_tensors
+from services.engine.weights.headers import DTYPE_BYTES
+from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
+from services.engine.weights.share import ALONE, Rank, shares_of
 from services.engine.weights.stream import READERS
-from services.engine.weights.text import load_text_model
+from services.engine.weights.text import load_text_model, stream_text_share
 from services.engine.weights.verify import verify
 
 LAYERS, EXPERTS, VOCABULARY = 2, 28, 2048
@@ -44,42 +53,71 @@ def reduced(published: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def planned_bytes(config: ModelConfig, dtype: torch.dtype) -> tuple[int, int]:
-    """The text model in `dtype`, and what the readers hold beside it: as many of its largest tensor."""
-    sizes = [math.prod(shape) * dtype.itemsize for shape in text_tensors(config.text).values()]
+def planned_bytes(config: ModelConfig, rank: Rank | None) -> tuple[int, int]:
+    """What is loaded of the text model, and what readers hold beside it: as many of its largest tensor."""
+    held = config if rank is not None else dataclasses.replace(config, quantization=None)
+    tensors = expected_tensors(held)
+    shares = shares_of(tensors, rank or ALONE)
+    sizes = [
+        shares[name].values * DTYPE_BYTES[tensor.dtype] if name in shares else tensor.nbytes
+        for name, tensor in tensors.items()
+        if name.startswith(TEXT_PREFIX)
+    ]
     return sum(sizes), READERS * max(sizes)
 
 
-def load(directory: Path) -> None:
+def load(directory: Path, rank: Rank | None) -> None:
     """Prints what loading in this process did, as JSON."""
-    before, started = _status("VmRSS"), time.monotonic()
-    model = load_text_model(directory, deterministic=False, dtype=torch.bfloat16)
+    before, read, started = resident_bytes(), disk_bytes(), time.monotonic()
+    held: Sized
+    if rank is None:
+        held = load_text_model(directory, deterministic=False, dtype=torch.bfloat16).layers
+    else:
+        with stream_text_share(Checkpoint.checked(directory), rank, torch.bfloat16) as weights:
+            held = list(weights.values())
     seconds = time.monotonic() - started
-    peak = _status("VmHWM") - before
-    print(json.dumps({"layers": len(model.layers), "before": before, "peak": peak, "seconds": seconds}))
+    peak, read = peak_resident_bytes() - before, disk_bytes() - read
+    print(json.dumps({"parts": len(held), "peak": peak, "seconds": seconds, "read": read}))
 
 
-def _status(key: str) -> int:
-    """Bytes, of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"/proc/self/status has no {key}")
+def disk_bytes() -> int:
+    """What this process had the disks read, through mapped files too."""
+    counters = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counters["read_bytes"])
 
 
-def measure(config_path: Path, directory: Path) -> int:
+def drop_from_page_cache(directory: Path) -> None:
+    """The shards, once they are on the disk."""
+    for path in directory.glob("*.safetensors"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def measure(config_path: Path, directory: Path, rank: Rank | None) -> int:
     """Writes, loads, compares; 1 where the peak is beyond the plan."""
     write_random_checkpoint(directory, reduced(read_config(config_path)))
     verdict = verify(directory)
     print(f"checkpoint    {verdict.nbytes / 1e9:8.3f} GB in {verdict.tensors} tensors")
+    drop_from_page_cache(directory)
     command = [sys.executable, "-m", "benchmarks.load_memory", "--load", str(directory)]
+    if rank is not None:
+        command += ["--tp", str(rank.count), "--rank", str(rank.index)]
     seen = json.loads(subprocess.run(command, check=True, capture_output=True).stdout.splitlines()[-1])
-    weights, ahead = planned_bytes(verdict.config, torch.bfloat16)
-    print(f"model in bf16 {weights / 1e9:8.3f} GB")
+    weights, ahead = planned_bytes(verdict.config, rank)
+    what = "model in bf16" if rank is None else "rank's share "
+    print(f"{what} {weights / 1e9:8.3f} GB")
     print(f"readers       {ahead / 1e9:8.3f} GB, {READERS} x the largest tensor")
-    print(f"peak          {seen['peak'] / 1e9:8.3f} GB, {seen['peak'] / weights - 1:+.1%} of the model alone")
-    print(f"time          {seen['seconds']:8.1f} s")
+    print(f"peak          {seen['peak'] / 1e9:8.3f} GB, {seen['peak'] / weights - 1:+.1%} of {what.strip()}")
+    print(f"from the disk {seen['read'] / 1e9:8.3f} GB in {seen['seconds']:.1f} s")
     return 0 if seen["peak"] <= (1 + TOLERANCE) * weights else 1
+
+
+def chosen_rank(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Rank | None:
+    """None for the whole model."""
+    if (arguments.tp is None) != (arguments.rank is None):
+        parser.error("--tp and --rank go together")
+    return None if arguments.tp is None else Rank(arguments.rank, arguments.tp)
 
 
 def main() -> int:
@@ -87,15 +125,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the memory that loading takes.")
     parser.add_argument("--config", type=Path, help="the published config.json")
     parser.add_argument("--directory", type=Path, help="where there is room (default: a temporary one)")
+    parser.add_argument("--tp", type=int, help="ranks that share the model")
+    parser.add_argument("--rank", type=int, help="the one that loads, from 0")
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    rank = chosen_rank(parser, arguments)
     if arguments.load is not None:
-        load(arguments.load)
+        load(arguments.load, rank)
         return 0
     if arguments.config is None:
         parser.error("--config is required")
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        return measure(arguments.config, Path(directory))
+        return measure(arguments.config, Path(directory), rank)
 
 
 if __name__ == "__main__":

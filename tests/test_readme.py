@@ -11,7 +11,7 @@ from services.cli.run.config import RunConfig
 from services.common.settings import flag_name
 
 COMPOSE_FLAGS = {"--build", "--detach", "--scale"}
-CHECKPOINT_FLAGS = {"--tp", "--gpu-memory", "--int4", "--bf16", "--header-only"}
+CHECKPOINT_FLAGS = {"--tp", "--gpu-memory", "--read-rank", "--int4", "--bf16", "--header-only"}
 
 
 @pytest.fixture(scope="module")

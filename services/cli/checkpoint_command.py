@@ -10,11 +10,13 @@ from services.common.errors import CheckpointError, ConfigError
 from services.engine.model.config import read_config
 from services.engine.weights.headers import MAX_LISTED
 from services.engine.weights.memory_plan import plan_memory
+from services.engine.weights.share import Rank
 from services.engine.weights.verify import verify
 
 _VERIFY = """\
 Checks config.json, and that every tensor of that model is there with its shape and dtype, and no other. Reads
-the index and the headers of the shards, no weights. Exit status 0: all is well; 1: it is not.
+the index and the headers of the shards, no weights but with --read-rank. Exit status 0: all is well; 1: it is
+not.
 """
 
 _RANDOM = """\
@@ -30,8 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "verify", allow_abbrev=False, help="check a checkpoint by its headers", description=_VERIFY
     )
     check.add_argument("directory", type=Path, metavar="DIR", help="the checkpoint")
-    check.add_argument("--tp", type=int, metavar="N", help="print the memory plan for N GPUs that share it")
-    check.add_argument("--gpu-memory", type=float, metavar="GB", help="of one GPU, in 10^9 bytes")
+    check.add_argument("--tp", type=int, metavar="N", help="for N GPUs that share the model:")
+    check.add_argument(
+        "--gpu-memory",
+        type=float,
+        metavar="GB",
+        help="print the memory plan of one with GB x 10^9 bytes",
+    )
+    check.add_argument(
+        "--read-rank",
+        type=int,
+        metavar="R",
+        help="read what the R-th of them, from 0, would load, and print how fast",
+    )
     check.set_defaults(execute=_verify)
     write = actions.add_parser(
         "random", allow_abbrev=False, help="write a checkpoint of random weights", description=_RANDOM
@@ -53,24 +66,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _verify(arguments: argparse.Namespace) -> int:
     """1 where the checkpoint is not what its configuration says."""
-    if (arguments.tp is None) != (arguments.gpu_memory is None):
-        raise ConfigError("--tp and --gpu-memory go together")
+    purposes = arguments.gpu_memory, arguments.read_rank
+    if (arguments.tp is None) != (purposes == (None, None)):
+        raise ConfigError("--tp goes together with --gpu-memory, --read-rank or both")
+    rank = None if arguments.read_rank is None else Rank(arguments.read_rank, arguments.tp)
     try:
-        verdict = verify(arguments.directory)
+        return _verdict(arguments, rank)
     except CheckpointError as error:
         print(f"perigee checkpoint: {error.message}", file=sys.stderr)
         return 1
+
+
+def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
+    verdict = verify(arguments.directory)
     print(f"{verdict.tensors:,} tensors in {verdict.shards} shards, {verdict.nbytes:,} bytes")
     for problem in verdict.problems[:MAX_LISTED]:
         print(f"  {problem}")
     if len(verdict.problems) > MAX_LISTED:
         print(f"  and {len(verdict.problems) - MAX_LISTED:,} more")
-    if arguments.tp is not None:
+    if arguments.gpu_memory is not None:
         print("\n".join(plan_memory(verdict.config, arguments.tp, int(arguments.gpu_memory * 1e9)).lines()))
     if verdict.problems:
         print(f"NOT as its configuration says: {len(verdict.problems):,} findings")
         return 1
     print("every tensor of the configuration is there, and no other")
+    if rank is not None:
+        # Needs torch, which a check of headers should not wait for.
+        from services.cli.share_reading import read_share
+
+        print(read_share(arguments.directory, rank).line())
     return 0
 
 

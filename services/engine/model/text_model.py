@@ -25,7 +25,8 @@ _PREFIX = "language_model."
 
 
 class TextModel:
-    """Built from tensors in the published names (with or without ``language_model.``), all of one dtype.
+    """Built from tensors in the published names (with or without ``language_model.``), all of one dtype; the
+    routers' biases may be float32.
 
     Each tensor is asked for once, when its part is built.
 

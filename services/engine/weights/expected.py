@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.engine.model.config import ModelConfig
+from services.engine.model.config import ModelConfig, TextConfig
 from services.engine.model.quantization import GROUP_SIZE
 from services.engine.weights.headers import DTYPE_BYTES, TensorHeader
 from services.engine.weights.names import TEXT_PREFIX, Shape, text_tensors, vision_tensors
@@ -16,19 +16,25 @@ WORD_VALUES = 8
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 # Some checkpoints carry the rotary tables, which are computed from the configuration.
 IGNORED_PARTS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
+ROUTER_BIAS = "e_score_correction_bias"
+"""How the name of the only text tensor ends that is float32 as published."""
 _SPLIT_ROWS = ("embed_tokens", "lm_head", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj")
 _SPLIT_COLUMNS = ("o_proj", "down_proj")
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """`dtype` as published and as safetensors spells it; tensor parallelism splits along `split_dim`, None:
-    every rank has all of it.
+    """`dtype` as published and as safetensors spells it.
+
+    Tensor parallelism splits along `split_dim` (None: every rank has all of it), between units of
+    `split_unit` rows, columns or words: a head's, or those of an int4 group.
     """
 
     shape: Shape
     dtype: str
     split_dim: int | None = None
+    split_unit: int = 1
+    other_dtypes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -38,7 +44,7 @@ class StoredTensor:
     @property
     def dtypes(self) -> tuple[str, ...]:
         """Those that are accepted: floats are converted while loading."""
-        return FLOAT_DTYPES if self.dtype in FLOAT_DTYPES else (self.dtype,)
+        return FLOAT_DTYPES if self.dtype in FLOAT_DTYPES else (self.dtype, *self.other_dtypes)
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, StoredTensor]:
@@ -46,12 +52,13 @@ def expected_tensors(config: ModelConfig) -> dict[str, StoredTensor]:
     tensors.
     """
     expected: dict[str, StoredTensor] = {}
+    heads = _head_sizes(config.text)
     for name, shape in (text_tensors(config.text) | vision_tensors(config.vision)).items():
         if config.quantization is not None and is_quantised(name):
             expected |= _packed(name, shape)
         else:
-            dtype = "F32" if name.endswith("e_score_correction_bias") else "BF16"
-            expected[name] = StoredTensor(shape, dtype, _split_dim(name))
+            dtype = "F32" if name.endswith(ROUTER_BIAS) else "BF16"
+            expected[name] = StoredTensor(shape, dtype, _split_dim(name), heads.get(_layer(name), 1))
     return expected
 
 
@@ -85,17 +92,33 @@ def is_ignored(name: str) -> bool:
 def _packed(name: str, shape: Shape) -> dict[str, StoredTensor]:
     rows, columns = shape
     split = _split_dim(name)
+    # Columns are split between groups, so that each has its scale on the same rank.
+    words = GROUP_SIZE // WORD_VALUES if split == 1 else 1
     return {
-        f"{name}_packed": StoredTensor((rows, columns // WORD_VALUES), "I32", split),
+        f"{name}_packed": StoredTensor((rows, columns // WORD_VALUES), "I32", split, words),
         f"{name}_scale": StoredTensor((rows, columns // GROUP_SIZE), "BF16", split),
-        f"{name}_shape": StoredTensor((2,), "I32"),
+        # Published as int32; the compressed-tensors library writes int64.
+        f"{name}_shape": StoredTensor((2,), "I32", other_dtypes=("I64",)),
     }
 
 
 def _split_dim(name: str) -> int | None:
     if not name.startswith(TEXT_PREFIX):
         return None
-    layer = name.removesuffix(".weight").rpartition(".")[2]
+    layer = _layer(name)
     if layer in _SPLIT_ROWS:
         return 0
     return 1 if layer in _SPLIT_COLUMNS else None
+
+
+def _head_sizes(config: TextConfig) -> dict[str, int]:
+    """Rows, or columns, of one attention head."""
+    return {
+        "q_b_proj": config.qk_head_dim,
+        "kv_b_proj": config.qk_nope_head_dim + config.v_head_dim,
+        "o_proj": config.v_head_dim,
+    }
+
+
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight").rpartition(".")[2]

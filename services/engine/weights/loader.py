@@ -5,14 +5,16 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from services.common.errors import CheckpointError
-from services.engine.weights.expected import StoredTensor, is_ignored, problems_of
-from services.engine.weights.headers import TensorHeader, listed
+from services.engine.weights.expected import ROUTER_BIAS, WORD_VALUES, is_ignored
+from services.engine.weights.headers import DTYPE_BYTES, TensorHeader
 from services.engine.weights.int4 import dequantise
+from services.engine.weights.share import Share
 
 _TORCH_DTYPES = {
     "BF16": torch.bfloat16,
@@ -24,15 +26,9 @@ _TORCH_DTYPES = {
 _PARTS = ("weight_packed", "weight_scale", "weight_shape")
 
 
-def check_tensors(headers: Mapping[str, TensorHeader], expected: Mapping[str, StoredTensor]) -> None:
-    """Raises a CheckpointError that lists missing, extra and misshapen tensors and those of another dtype."""
-    if problems := problems_of(headers, expected):
-        raise CheckpointError(f"{len(problems)} tensors do not fit the configuration: {listed(problems)}")
-
-
 class TensorReader:
     """Reads from mapped files, from any thread; int4 weights are dequantised, so that `x.weight` is there
-    whether or not the checkpoint packs it.
+    whether or not the checkpoint packs it. Their parts, asked for by their own names, are read as they are.
     """
 
     def __init__(
@@ -41,47 +37,62 @@ class TensorReader:
         headers: Mapping[str, TensorHeader],
         dtype: torch.dtype | None,
         device: torch.device | str = "cpu",
+        shares: Mapping[str, Share] = MappingProxyType({}),
     ) -> None:
-        """`dtype` None: as stored, float32 for int4."""
+        """`dtype` of floats but the router's biases, which are float32 as published; None: as stored, float32
+        for int4. Of a tensor in `shares` only that part is read, of any other one all.
+        """
         self._directory = Path(directory)
         self._headers = headers
         self._dtype = dtype
         self._device = device
+        self._shares = shares
 
     def read(self, name: str) -> Tensor:
         """A tensor of its own memory, but for dtype None: that of the file, not to be written to."""
         if name in self._headers:
             stored = self._mapped(name)
+            if name.endswith("weight_shape"):
+                self._check_shape(name, stored)
             if self._dtype is None:
                 return stored
-            return _returnable(stored.shape, self._dtype).copy_(stored).to(self._device)
-        packed, scale, shape = (self._mapped(part) for part in _parts(name))
-        if shape.tolist() != [packed.shape[0], packed.shape[1] * 8]:
-            raise CheckpointError(
-                f"{name}_shape says {shape.tolist()}, {name}_packed has {list(packed.shape)}"
-            )
-        result = _returnable(torch.Size(shape.tolist()), self._dtype or torch.float32)
-        return dequantise(packed, scale, result).to(self._device)
+            dtype = _dtype_of(name, stored, self._dtype)
+            return _returnable(stored.shape, dtype).copy_(stored).to(self._device)
+        packed, scale, shape = map(self._mapped, _parts(name))
+        self._check_shape(f"{name}_shape", shape)
+        size = torch.Size((packed.shape[0], packed.shape[1] * WORD_VALUES))
+        return dequantise(packed, scale, _returnable(size, self._dtype or torch.float32)).to(self._device)
 
     def stored_bytes(self, name: str) -> int:
         """What reading it takes from the files."""
         parts = [name] if name in self._headers else _parts(name)
-        return sum(self._headers[part].nbytes for part in parts)
+        return sum(self._share(part).values * DTYPE_BYTES[self._headers[part].dtype] for part in parts)
+
+    def _check_shape(self, name: str, stored: Tensor) -> None:
+        packed = name.removesuffix("shape") + "packed"
+        rows, words = self._headers[packed].shape
+        if stored.tolist() != [rows, words * WORD_VALUES]:
+            raise CheckpointError(f"{name} says {stored.tolist()}, {packed} has {[rows, words]}")
+
+    def _share(self, name: str) -> Share:
+        return self._shares.get(name) or Share.whole(self._headers[name].shape)
 
     def _mapped(self, name: str) -> Tensor:
         """A mapping of its own per tensor: its pages are this process's only while the tensor lives."""
-        header = self._headers[name]
-        path = self._directory / header.shard
-        begin = header.start - header.start % mmap.ALLOCATIONGRANULARITY
+        header, share = self._headers[name], self._share(name)
+        path, width = self._directory / header.shard, DTYPE_BYTES[header.dtype]
+        start = header.start + share.first * width
+        begin = start - start % mmap.ALLOCATIONGRANULARITY
+        end = start + share.span * width
         try:
             with path.open("rb") as file:
                 # A private copy, which nobody writes to: torch has no tensors that cannot be written.
-                mapped = mmap.mmap(file.fileno(), header.end - begin, offset=begin, access=mmap.ACCESS_COPY)
+                mapped = mmap.mmap(file.fileno(), end - begin, offset=begin, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-        mapped.madvise(mmap.MADV_WILLNEED)
-        values = torch.frombuffer(mapped, dtype=_TORCH_DTYPES[header.dtype], offset=header.start - begin)
-        return values.view(header.shape)
+        _read_ahead(mapped, start - begin, share, width)
+        values = torch.frombuffer(mapped, dtype=_TORCH_DTYPES[header.dtype], offset=start - begin)
+        return values.as_strided((share.runs, share.run), (share.pitch, 1)).view(share.shape)
 
 
 def weight_names(headers: Mapping[str, TensorHeader], prefixes: str | tuple[str, ...]) -> list[str]:
@@ -94,11 +105,29 @@ def weight_names(headers: Mapping[str, TensorHeader], prefixes: str | tuple[str,
     return list(names)
 
 
+def _dtype_of(name: str, stored: Tensor, floats: torch.dtype) -> torch.dtype:
+    if not stored.is_floating_point():
+        return stored.dtype
+    # Rounded to bfloat16 it would choose other experts.
+    return torch.float32 if name.endswith(ROUTER_BIAS) else floats
+
+
 def _returnable(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Memory that goes back to the system with the tensor: what an allocator keeps of many tensors, freed by
     other threads than took them, would be a good part of the model.
     """
     return torch.frombuffer(mmap.mmap(-1, shape.numel() * dtype.itemsize), dtype=dtype).view(shape)
+
+
+def _read_ahead(mapped: mmap.mmap, start: int, share: Share, width: int) -> None:
+    """Asks for the pages of a share, whose first byte is `start`, and for none between its runs."""
+    if share.runs == 1 or (share.pitch - share.run) * width < mmap.PAGESIZE:
+        mapped.madvise(mmap.MADV_WILLNEED)
+        return
+    for run in range(share.runs):
+        at = start + run * share.pitch * width
+        page = at - at % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_WILLNEED, page, at - page + share.run * width)
 
 
 def _parts(name: str) -> list[str]:

@@ -8,7 +8,9 @@ from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
 from services.engine.model.config import ModelConfig
 from services.engine.weights.expected import expected_tensors
+from services.engine.weights.headers import DTYPE_BYTES
 from services.engine.weights.names import TEXT_PREFIX
+from services.engine.weights.share import Rank, shares_of
 
 RESERVE_PERCENT = 10
 """Of a GPU's memory, for activations, communication and the allocator."""
@@ -69,18 +71,16 @@ class MemoryPlan:
 
 def plan_memory(config: ModelConfig, ranks: int, memory: int) -> MemoryPlan:
     """For GPUs of `memory` bytes; ConfigError where the model cannot be split so, or does not fit."""
-    if ranks < 1 or config.text.num_attention_heads % ranks:
-        raise ConfigError(f"--tp {ranks} does not divide {config.text.num_attention_heads} attention heads")
+    tensors = expected_tensors(config)
+    shares = shares_of(tensors, Rank(0, ranks))
     split = replicated = vision = 0
-    for name, tensor in expected_tensors(config).items():
+    for name, tensor in tensors.items():
         if not name.startswith(TEXT_PREFIX):
             vision += tensor.nbytes
-        elif tensor.split_dim is None:
-            replicated += tensor.nbytes
-        elif tensor.shape[tensor.split_dim] % ranks:
-            raise ConfigError(f"--tp {ranks} does not divide {name} {list(tensor.shape)}")
+        elif name in shares:
+            split += shares[name].values * DTYPE_BYTES[tensor.dtype]
         else:
-            split += tensor.nbytes // ranks
+            replicated += tensor.nbytes
     page_bytes = config.text.num_hidden_layers * PAGE_TOKENS * config.text.kv_width * _KV_VALUE_BYTES
     plan = MemoryPlan(ranks, memory, split, replicated, page_bytes, vision)
     if plan.pages < 1:

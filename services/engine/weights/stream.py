@@ -34,6 +34,12 @@ class StreamedTensors(Mapping[str, Tensor]):
         self._readers = readers
         self._pool = ThreadPoolExecutor(readers, "weights")
         self._progress = progress
+        self._read_bytes = 0
+
+    @property
+    def read_bytes(self) -> int:
+        """What the tensors given out so far took from the files."""
+        return self._read_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +61,9 @@ class StreamedTensors(Mapping[str, Tensor]):
         self._read_ahead(self._readers - 1)
         tensor = self._reader.read(name) if future is None else future.result()
         self._read_ahead(self._readers)
-        self._progress.advance(self._reader.stored_bytes(name))
+        nbytes = self._reader.stored_bytes(name)
+        self._read_bytes += nbytes
+        self._progress.advance(nbytes)
         return tensor
 
     def __contains__(self, name: object) -> bool:

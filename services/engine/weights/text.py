@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-from services.engine.model.config import ModelConfig
 from services.engine.model.text_model import TextModel
-from services.engine.weights.expected import expected_tensors
-from services.engine.weights.headers import TensorHeader, read_headers
-from services.engine.weights.loader import TensorReader, check_tensors
+from services.engine.weights.checkpoint import Checkpoint
+from services.engine.weights.loader import TensorReader
 from services.engine.weights.names import TEXT_PREFIX, text_tensors
 from services.engine.weights.progress import LoadProgress
+from services.engine.weights.share import Rank
 from services.engine.weights.stream import StreamedTensors
 
 _LAST = (f"{TEXT_PREFIX}model.norm.weight", f"{TEXT_PREFIX}lm_head.weight")
-
-
-def check_checkpoint(directory: Path) -> tuple[ModelConfig, dict[str, TensorHeader]]:
-    """Configuration and tensors of a checkpoint where these, text and vision, fit it; CheckpointError
-    otherwise.
-    """
-    config = ModelConfig.from_dir(directory)
-    headers = read_headers(directory)
-    check_tensors(headers, expected_tensors(config))
-    return config, headers
 
 
 def load_text_model(
@@ -38,10 +28,25 @@ def load_text_model(
 
     Beside the model a few tensors are in memory, no more.
     """
-    config, headers = check_checkpoint(directory)
-    reader = TensorReader(directory, headers, dtype, device)
+    checkpoint = Checkpoint.checked(directory)
+    names = text_tensors(checkpoint.config.text)
+    with _streamed(checkpoint.reader(dtype, device), names) as weights:
+        return TextModel(checkpoint.config.text, weights, deterministic)
+
+
+def stream_text_share(
+    checkpoint: Checkpoint, rank: Rank, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> StreamedTensors:
+    """What a rank of a tensor-parallel group has of the text model, under the names in the shards: floats in
+    `dtype`, int4 experts packed.
+
+    ConfigError, before anything is read, where the model cannot be split so.
+    """
+    names = [name for name in checkpoint.tensors if name.startswith(TEXT_PREFIX)]
+    return _streamed(checkpoint.reader(dtype, device, rank), names)
+
+
+def _streamed(reader: TensorReader, names: Iterable[str]) -> StreamedTensors:
     # In the order in which the model takes them.
-    names = sorted(text_tensors(config.text), key=lambda name: name in _LAST)
-    progress = LoadProgress(sum(reader.stored_bytes(name) for name in names))
-    with StreamedTensors(reader, names, progress) as weights:
-        return TextModel(config.text, weights, deterministic)
+    ordered = sorted(names, key=lambda name: name in _LAST)
+    return StreamedTensors(reader, ordered, LoadProgress(sum(map(reader.stored_bytes, ordered))))

@@ -7,25 +7,25 @@ from pathlib import Path
 import torch
 
 from services.engine.model.vision.model import VisionModel
-from services.engine.weights.loader import TensorReader, weight_names
+from services.engine.weights.checkpoint import Checkpoint
+from services.engine.weights.loader import weight_names
 from services.engine.weights.names import VISION_PREFIXES
 from services.engine.weights.progress import LoadProgress
 from services.engine.weights.stream import StreamedTensors
-from services.engine.weights.text import check_checkpoint
 
 
 def load_vision_model(
     directory: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> VisionModel:
     """Checks the whole checkpoint and loads its vision half, converted to `dtype`, for inference."""
-    config, headers = check_checkpoint(directory)
-    reader = TensorReader(directory, headers, dtype)
-    names = weight_names(headers, VISION_PREFIXES)
+    checkpoint = Checkpoint.checked(directory)
+    reader = checkpoint.reader(dtype)
+    names = weight_names(checkpoint.headers, VISION_PREFIXES)
     progress = LoadProgress(sum(reader.stored_bytes(name) for name in names))
     with StreamedTensors(reader, names, progress) as streamed:
         weights = dict(streamed)
     # Nothing is allocated or initialised that the checkpoint is about to replace.
     with torch.device("meta"):
-        model = VisionModel(config.vision)
+        model = VisionModel(checkpoint.config.vision)
     model.load_state_dict(weights, strict=True, assign=True)
     return model.requires_grad_(False).to(device).eval()

@@ -28,8 +28,8 @@ def test_routed_experts_and_nothing_else_are_packed(published):
     expected = expected_tensors(published)
     assert expected[f"{EXPERT}gate_proj.weight_packed"] == StoredTensor((2048, 896), "I32", 0)
     assert expected[f"{EXPERT}gate_proj.weight_scale"] == StoredTensor((2048, 224), "BF16", 0)
-    assert expected[f"{EXPERT}down_proj.weight_packed"] == StoredTensor((7168, 256), "I32", 1)
-    assert expected[f"{EXPERT}down_proj.weight_shape"] == StoredTensor((2,), "I32")
+    assert expected[f"{EXPERT}down_proj.weight_packed"] == StoredTensor((7168, 256), "I32", 1, 4)
+    assert expected[f"{EXPERT}down_proj.weight_shape"].dtypes == ("I32", "I64")
     of_experts = {name: tensor.nbytes for name, tensor in expected.items() if ".mlp.experts." in name}
     assert len(of_experts) == 60 * 384 * 9
     # 4.5 bits a weight, and the shape in 8 bytes.

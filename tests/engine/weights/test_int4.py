@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
 from services.engine.model.config import read_config
-from services.engine.model.quantization import published_scheme
 from services.engine.weights.headers import shard_names
 from services.engine.weights.int4 import dequantise as fill
 from services.engine.weights.int4 import pack, unpack
 from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
 from services.engine.weights.text import load_text_model
+from services.engine.weights.verify import verify
 from tests.engine.text_models import greedy, make_runner, pages_for
 from tests.support.tensors import read_tensors
 
@@ -58,23 +58,6 @@ def test_the_rows_of_a_large_weight_are_all_dequantised():
     whole = unpack(packed).float() * scale.float().repeat_interleave(32, dim=1)
     assert torch.equal(dequantise(packed, scale, torch.float32), whole)
     assert torch.equal(dequantise(packed, scale, torch.bfloat16), whole.to(torch.bfloat16))
-
-
-def test_the_compressed_tensors_library_unpacks_the_same_values():
-    pytest.importorskip("compressed_tensors", reason="the compressed-tensors library is not installed")
-    from compressed_tensors.compressors import PackedQuantizationCompressor
-    from compressed_tensors.quantization import QuantizationScheme
-
-    scheme = QuantizationScheme.model_validate(published_scheme()["config_groups"]["group_0"])
-    generator = torch.Generator().manual_seed(7)
-    for rows, columns in ((7, 32), (48, 256), (100, 2048)):
-        values = torch.randint(-8, 8, (rows, columns), generator=generator, dtype=torch.int8)
-        scale = (torch.rand(rows, columns // 32, generator=generator) * 0.1 + 0.01).to(torch.bfloat16)
-        weight = (values.float() * scale.float().repeat_interleave(32, dim=1)).to(torch.bfloat16)
-        theirs = PackedQuantizationCompressor.compress({"weight": weight, "weight_scale": scale}, scheme)
-        assert torch.equal(theirs["weight_packed"], pack(values))
-        back = PackedQuantizationCompressor.decompress(dict(theirs), scheme)["weight"]
-        assert torch.equal(back.float(), dequantise(pack(values), scale, torch.bfloat16).float())
 
 
 def test_int4_and_bf16_checkpoints_of_the_same_values_give_the_same_tokens(int4, tmp_path, nano_dir):
@@ -120,6 +103,30 @@ def test_a_packed_weight_of_another_dtype_is_named(int4):
     edit(int4, change)
     with pytest.raises(CheckpointError, match="weight_packed has dtype F32, expected one of I32"):
         load_text_model(int4, deterministic=False)
+
+
+def test_a_weight_shape_may_be_int64(int4):
+    before = read_tensors(int4, PROJECTION)
+
+    def change(tensors):
+        for name in [name for name in tensors if name.endswith("weight_shape")]:
+            assert tensors[name].dtype == torch.int32
+            tensors[name] = tensors[name].long()
+
+    edit(int4, change)
+    assert verify(int4).problems == []
+    assert torch.equal(read_tensors(int4, PROJECTION)[f"{PROJECTION}weight"], before[f"{PROJECTION}weight"])
+    edit(int4, lambda tensors: tensors[f"{PROJECTION}weight_shape"].fill_(7))
+    with pytest.raises(CheckpointError, match=r"experts\.2\.down_proj\.weight_shape says \[7, 7\]"):
+        load_text_model(int4, deterministic=False)
+
+
+def test_int64_words_are_not_int4_weights(int4):
+    def change(tensors):
+        tensors[f"{PROJECTION}weight_packed"] = tensors[f"{PROJECTION}weight_packed"].long()
+
+    edit(int4, change)
+    assert verify(int4).problems == [f"{PROJECTION}weight_packed has dtype I64, expected one of I32"]
 
 
 def test_a_packed_weight_is_read_under_its_plain_name(int4):

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
+from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
-from services.engine.weights.text import check_checkpoint, load_text_model
+from services.engine.weights.text import load_text_model
 from tests.support.tensors import read_tensors
 
 
@@ -72,7 +73,7 @@ def test_missing_extra_misshapen_and_integer_tensors_are_all_named(checkpoint):
 def test_rotary_tables_in_a_checkpoint_are_ignored(checkpoint):
     name = "language_model.model.layers.0.self_attn.rotary_emb.inv_freq"
     edit(checkpoint, lambda tensors: tensors.__setitem__(name, torch.zeros(32)))
-    check_checkpoint(checkpoint)
+    Checkpoint.checked(checkpoint)
     assert name not in read_tensors(checkpoint, "language_model.")
 
 
@@ -120,3 +121,11 @@ def test_an_index_that_is_none_is_named(checkpoint, content, named):
 def test_one_file_without_an_index_is_a_checkpoint_too(tmp_path):
     save_file({"mm_projector.pre_norm.bias": torch.arange(4.0)}, tmp_path / "model.safetensors")
     assert read_tensors(tmp_path, "mm_projector.")["mm_projector.pre_norm.bias"].tolist() == [0, 1, 2, 3]
+
+
+def test_the_biases_that_choose_experts_stay_in_float32(checkpoint):
+    name = "language_model.model.layers.2.mlp.gate.e_score_correction_bias"
+    stored = read_tensors(checkpoint, name)[name]
+    read = Checkpoint.checked(checkpoint).reader(torch.bfloat16).read(name)
+    assert torch.equal(read, stored)
+    assert not torch.equal(read, read.bfloat16().float())

@@ -1,0 +1,42 @@
+"""A checkpoint that is what its configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from services.common.errors import CheckpointError
+from services.engine.model.config import ModelConfig
+from services.engine.weights.expected import StoredTensor, expected_tensors, problems_of
+from services.engine.weights.headers import TensorHeader, listed, read_headers
+from services.engine.weights.loader import TensorReader
+from services.engine.weights.share import ALONE, Rank, shares_of
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Its tensors, text and vision: `headers` those in the shards, `tensors` as published."""
+
+    directory: Path
+    config: ModelConfig
+    headers: Mapping[str, TensorHeader]
+    tensors: Mapping[str, StoredTensor]
+
+    @classmethod
+    def checked(cls, directory: Path) -> Self:
+        """CheckpointError that lists missing, extra and misshapen tensors and those of another dtype."""
+        config = ModelConfig.from_dir(directory)
+        headers, tensors = read_headers(directory), expected_tensors(config)
+        if problems := problems_of(headers, tensors):
+            raise CheckpointError(f"{len(problems)} tensors do not fit the configuration: {listed(problems)}")
+        return cls(directory, config, headers, tensors)
+
+    def reader(
+        self, dtype: torch.dtype, device: torch.device | str = "cpu", rank: Rank = ALONE
+    ) -> TensorReader:
+        """Of the rank's share of every tensor; ConfigError where the model cannot be split so."""
+        return TensorReader(self.directory, self.headers, dtype, device, shares_of(self.tensors, rank))
