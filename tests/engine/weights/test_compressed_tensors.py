@@ -48,7 +48,7 @@ SHAPES = [(1, 32), (7, 32), (48, 256), (33, 96), (100, 2048), (2, 7168)]
 
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_what_the_library_packs_is_unpacked_to_the_same_values(scheme, rows, columns):
+def test_what_the_library_packs_is_unpacked_to_the_same_values(scheme, rows, columns, fidelity):
     values, scale = random_weight(rows, columns, seed=rows)
     weight = plain(values, scale)
     theirs = PackedQuantizationCompressor.compress({"weight": weight, "weight_scale": scale}, scheme)
@@ -56,10 +56,11 @@ def test_what_the_library_packs_is_unpacked_to_the_same_values(scheme, rows, col
     assert torch.equal(theirs["weight_packed"], pack(values))
     filled = dequantise(theirs["weight_packed"], theirs["weight_scale"], torch.empty_like(weight))
     assert torch.equal(bits(filled), bits(weight))
+    fidelity.equal("int4 weights", "packed by the library, unpacked and dequantised here", "compressed-tensors")
 
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
-def test_what_is_packed_here_the_library_unpacks_to_the_same_bits(scheme, rows, columns):
+def test_what_is_packed_here_the_library_unpacks_to_the_same_bits(scheme, rows, columns, fidelity):
     values, scale = random_weight(rows, columns, seed=rows + 1)
     ours = {
         "weight_packed": pack(values),
@@ -71,6 +72,7 @@ def test_what_is_packed_here_the_library_unpacks_to_the_same_bits(scheme, rows, 
     assert theirs.dtype == torch.bfloat16
     assert torch.equal(bits(theirs), bits(plain(values, scale)))
     assert torch.equal(bits(filled), bits(theirs))
+    fidelity.equal("int4 weights", "packed here, unpacked by the library", "compressed-tensors")
 
 
 def module_tree(weights):
@@ -129,7 +131,7 @@ def test_the_library_quantises_the_weights_that_are_expected_so_by_name(theirs):
     assert verdict.config.quantization == "compressed-tensors"
 
 
-def test_a_checkpoint_that_the_library_wrote_loads_with_int64_shapes(theirs, scheme):
+def test_a_checkpoint_that_the_library_wrote_loads_with_int64_shapes(theirs, scheme, fidelity):
     checkpoint = Checkpoint.checked(theirs)
     shapes = [name for name in checkpoint.headers if name.endswith("weight_shape")]
     assert len(shapes) == EXPERTS
@@ -140,4 +142,6 @@ def test_a_checkpoint_that_the_library_wrote_loads_with_int64_shapes(theirs, sch
         parts = {f"weight_{part}": reader.read(f"{stem}_{part}") for part in ("packed", "scale", "shape")}
         unpacked = PackedQuantizationCompressor.decompress(parts, scheme)["weight"]
         assert torch.equal(bits(reader.read(stem)), bits(unpacked))
+    what = "weights of a checkpoint quantised and written by the library"
+    fidelity.equal("int4 weights", what, "compressed-tensors", len(shapes))
     assert len(load_text_model(theirs, deterministic=False).layers) == 4
