@@ -24,7 +24,7 @@ _SPLIT_COLUMNS = ("o_proj", "down_proj")
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """`dtype` as published and as safetensors spells it.
+    """`dtype` as published and as safetensors spells it; `other_dtypes` are accepted too.
 
     Tensor parallelism splits along `split_dim` (None: every rank has all of it), between units of
     `split_unit` rows, columns or words: a head's, or those of an int4 group.
