@@ -8,7 +8,6 @@ from pathlib import Path
 
 from services.common.errors import CheckpointError, ConfigError
 from services.engine.model.config import read_config
-from services.engine.weights.headers import MAX_LISTED
 from services.engine.weights.memory_plan import plan_memory
 from services.engine.weights.share import Rank
 from services.engine.weights.verify import verify
@@ -80,10 +79,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
     verdict = verify(arguments.directory)
     print(f"{verdict.tensors:,} tensors in {verdict.shards} shards, {verdict.nbytes:,} bytes")
-    for problem in verdict.problems[:MAX_LISTED]:
+    for problem in verdict.problems:
         print(f"  {problem}")
-    if len(verdict.problems) > MAX_LISTED:
-        print(f"  and {len(verdict.problems) - MAX_LISTED:,} more")
     if arguments.gpu_memory is not None:
         print("\n".join(plan_memory(verdict.config, arguments.tp, int(arguments.gpu_memory * 1e9)).lines()))
     if verdict.problems:

@@ -20,7 +20,7 @@ _MAX_HEADER_BYTES = 100_000_000
 
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType({"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "I64": 8})
 """Of one value, for the dtypes that checkpoints of this architecture have."""
-MAX_LISTED = 20
+MAX_LISTED = 100
 """Findings of one kind that a message spells out."""
 
 
@@ -71,9 +71,10 @@ def survey(directory: Path) -> tuple[dict[str, TensorHeader], list[str]]:
 
 
 def listed(problems: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = [f"and {len(problems) - MAX_LISTED:,} more"] if len(problems) > MAX_LISTED else []
-    return "; ".join([*problems[:MAX_LISTED], *more])
+    """All of them, or of very many the first, how many more there are, and what lists those too."""
+    more = len(problems) - MAX_LISTED
+    rest = [f"and {more:,} more, which `perigee checkpoint verify` lists"] if more > 0 else []
+    return "; ".join([*problems[:MAX_LISTED], *rest])
 
 
 def shard_names(directory: Path) -> list[str]:
