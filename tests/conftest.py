@@ -7,9 +7,27 @@ from pathlib import Path
 
 import pytest
 
+# Read when torch is loaded: two threads per operation are slower than one where anything else computes, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # These need a container engine and minutes: `make test-compose` runs them.
 collect_ignore = [] if os.environ.get("PERIGEE_COMPOSE") else ["compose"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Says what stays together when the tests are shared among several processes, as `make test` does.
+
+    A file's tests share fixtures. The stacks of tests/integration would be in each other's way, so these are
+    for one process, one after another, and first, because they take the longest.
+    """
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    items.sort(key=lambda item: "tests/integration/" not in item.nodeid)
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = "integration" if "tests/integration/" in file else file
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
