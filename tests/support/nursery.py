@@ -7,6 +7,7 @@ theirs the plain way, and tests/cli tests that.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -66,7 +67,7 @@ class NurseryProcess:
 
 
 class Nursery:
-    """Starts programs; ends by itself with the process that made it."""
+    """Starts programs until it is closed, or the process that made it ends."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -89,8 +90,15 @@ class Nursery:
         os.close(writing)
         return NurseryProcess(os.fdopen(reading, "rb", buffering=0))
 
+    def close(self) -> None:
+        """Waits for the end of the process that starts them; what it started goes on."""
+        self._control.close()
+        self._process.wait(_START_S)
+
 
 @functools.cache
 def shared_nursery() -> Nursery:
     """One for all tests, made when the first of them needs it."""
-    return Nursery()
+    nursery = Nursery()
+    atexit.register(nursery.close)
+    return nursery
