@@ -15,13 +15,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 collect_ignore = [] if os.environ.get("PERIGEE_COMPOSE") else ["compose"]
 
 
+@pytest.hookimpl(tryfirst=True)  # the marks are read by the hook of pytest-xdist
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Says what stays together when the tests are shared among several processes, as `make test` does.
 
     A file's tests share fixtures. The stacks of tests/integration would be in each other's way, so these are
     for one process, one after another, and first, because they take the longest.
     """
-    if config.getoption("dist", "no") != "loadgroup":
+    if not hasattr(config, "workerinput"):  # all in one process
         return
     items.sort(key=lambda item: "tests/integration/" not in item.nodeid)
     for item in items:
