@@ -20,7 +20,7 @@ run: $(STAMP) ## start the suite here and keep it running until Ctrl-C (options:
 	@$(BIN)/perigee run $(ARGS)
 
 test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)

@@ -15,20 +15,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 collect_ignore = [] if os.environ.get("PERIGEE_COMPOSE") else ["compose"]
 
 
-@pytest.hookimpl(tryfirst=True)  # the marks are read by the hook of pytest-xdist
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Says what stays together when the tests are shared among several processes, as `make test` does.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Of `--dist loadfile`; None leaves the others as they are."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.support.sharing import ByFile  # where pytest-xdist is
 
-    A file's tests share fixtures. The stacks of tests/integration would be in each other's way, so these are
-    for one process, one after another, and first, because they take the longest.
-    """
-    if not hasattr(config, "workerinput"):  # all in one process
-        return
-    items.sort(key=lambda item: "tests/integration/" not in item.nodeid)
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = "integration" if "tests/integration/" in file else file
-        item.add_marker(pytest.mark.xdist_group(group))
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ class NurseryProcess:
 
 
 class Nursery:
-    """Starts programs until it is closed, or the process that made it ends."""
+    """Starts programs, which end at the latest with it or with the process that made it."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -91,7 +91,7 @@ class Nursery:
         return NurseryProcess(os.fdopen(reading, "rb", buffering=0))
 
     def close(self) -> None:
-        """Waits for the end of the process that starts them; what it started goes on."""
+        """Ends what it started, whatever is left of it."""
         self._control.close()
         self._process.wait(_START_S)
 

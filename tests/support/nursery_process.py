@@ -18,17 +18,24 @@ import signal
 import socket
 import sys
 
+from services.cli.parent_death import die_with_parent
+
 PRELOADED = ("services.decode.main", "services.prefill.main", "services.vision.main", "services.gateway.main")
 _MAX_MESSAGE = 1 << 20
 
 
 def serve(control: socket.socket) -> dict | None:
-    """Starts programs until the other end is closed. Returns the request in a program that is to be run."""
+    """Starts programs until the other end is closed, which ends them, too.
+
+    Returns the request in a program that is to be run.
+    """
     while True:
         message, descriptors, *_ = socket.recv_fds(control, _MAX_MESSAGE, 2)
         if not message:
             return None
+        nursery = os.getpid()
         if os.fork() == 0:
+            die_with_parent(nursery)
             control.close()
             return _watch_or_become(json.loads(message), *descriptors)
         for descriptor in descriptors:
@@ -38,6 +45,7 @@ def serve(control: socket.socket) -> dict | None:
 def _watch_or_become(request: dict, output: int, status: int) -> dict:
     """Forks the program and returns in it; the process before says how it is, and ends with it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    watcher = os.getpid()
     child = os.fork()
     if child:
         os.close(output)
@@ -45,6 +53,7 @@ def _watch_or_become(request: dict, output: int, status: int) -> dict:
         _, wait_status = os.waitpid(child, 0)
         os.write(status, b"%d\n" % os.waitstatus_to_exitcode(wait_status))
         os._exit(0)
+    die_with_parent(watcher)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.close(status)
     for stream in (1, 2):
