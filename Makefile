@@ -20,7 +20,7 @@ run: $(STAMP) ## start the suite here and keep it running until Ctrl-C (options:
 	@$(BIN)/perigee run $(ARGS)
 
 test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 fidelity: $(STAMP) ## compare with the references and write docs/fidelity.md (needs the golden vectors)
 	PERIGEE_FIDELITY=docs/fidelity.md $(BIN)/pytest -m fidelity $(ARGS)

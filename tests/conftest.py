@@ -9,6 +9,9 @@ import pytest
 
 from tests.support.fidelity import FidelityReport
 
+# Read when torch is loaded: two threads per operation are slower than one where anything else computes, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # These need a container engine and minutes: `make test-compose` runs them.
 collect_ignore = [] if os.environ.get("PERIGEE_COMPOSE") else ["compose"]
@@ -49,6 +52,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def fidelity(pytestconfig: pytest.Config) -> FidelityReport:
     """Where a test that compares with a reference notes what it found."""
     return pytestconfig.stash[FIDELITY]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Of `--dist loadfile`; None leaves the others as they are."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.support.sharing import ByFile  # where pytest-xdist is
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

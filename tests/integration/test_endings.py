@@ -18,6 +18,7 @@ FLAGS = {
     "decode": {"kv_pages": 120},
 }
 LONG = 3000
+SHORT = 300
 
 
 def gauge(stack: Stack, role: str, name: str) -> float:
@@ -37,18 +38,18 @@ def prefilling(stack: Stack) -> bool:
 
 
 PHASES = {
-    "queued on decode": (4, queued_on_decode),
-    "queued on prefill": (2, queued_on_prefill),
-    "prefilling and transferring": (1, prefilling),
-    "decoding": (1, None),
+    "queued on decode": (4, LONG, queued_on_decode),
+    "queued on prefill": (2, LONG, queued_on_prefill),
+    "prefilling and transferring": (1, LONG, prefilling),
+    "decoding": (1, SHORT, None),
 }
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "broken"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_ended_request_frees_everything_within_a_second(workers, decode_client, phase, ending):
-    count, reached = PHASES[phase]
-    prompt = random_prompt(LONG, "ending")
+    count, length, reached = PHASES[phase]
+    prompt = random_prompt(length, "ending")
     salts = [f"{phase} {ending} {index}" for index in range(count)]
     submitted = [
         decode_client.submit(prompt, 2000, [workers.address("prefill")], salt=salt) for salt in salts

@@ -52,7 +52,7 @@ def flush_decode(workers: Stack) -> None:
 def test_most_bytes_are_read_before_prefill_ends_and_the_tail_is_the_last_group(
     workers, decode_client, layers, slab_bytes
 ):
-    num_tokens = 3000
+    num_tokens = 2000
     prompt = random_prompt(num_tokens, "overlap")
     total = -(-(num_tokens - 1) // PAGE) * layers * slab_bytes
     last_group = -(-((num_tokens - 1) % CHUNK) // PAGE) * slab_bytes

@@ -23,11 +23,11 @@ from tests.support.reference_loop import ReferenceLoop
 from tests.support.stack import Stack
 from tests.support.videos import film
 
-NUM_TOKENS = 64
+NUM_TOKENS = 32
 LENGTHS = [
     *(1, 2, 3, 5, 9, 16, 17, 18, 19, 30, 40, 50, 62, 63, 64, 65, 66, 67, 80, 100, 127, 128, 129, 130, 150),
     *(190, 191, 192, 193, 200, 250, 256, 257, 300, 320, 384, 400, 448, 500, 512, 513, 514, 577, 640, 700),
-    *(801, 1000, 1025, 2000, 3000, 4000),
+    *(801, 900, 1000, 1025, 1537, 2500),
 ]
 
 
@@ -63,7 +63,7 @@ def test_fifty_prompts_at_once_give_the_tokens_of_a_plain_loop(suite, prompts, e
     assert len(prompts) >= 50
     distinct = sorted(len(set(tokens)) for tokens in expected)
     print(f"distinct tokens of {NUM_TOKENS}: least {distinct[0]}, median {distinct[len(distinct) // 2]}")
-    assert distinct[0] >= 30, "outputs too dull to tell a right one from a wrong one"
+    assert distinct[0] >= NUM_TOKENS // 2, "outputs too dull to tell a right one from a wrong one"
     wrong = [
         len(prompt)
         for prompt, tokens, right in zip(prompts, generate(suite, prompts), expected, strict=True)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -17,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.rpc.channel import open_sync_channel
+from tests.support.nursery import CPU_ENVIRONMENT, NurseryProcess, shared_nursery
 
 ROLES = ("vision", "prefill", "decode", "gateway")
-CPU_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
 TRANSPORTS = {"default": {}, "tcp": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}
 
 
@@ -54,8 +53,10 @@ class Stack:
         self.metrics_ports = {name: free_port() for name in self.names}
         self.http_port = self.metrics_ports["gateway"]
         self._flags = flags or {}
-        self._environment = {**os.environ, **CPU_ENVIRONMENT, **(environment or {})}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = {**os.environ, **CPU_ENVIRONMENT, "NIXL_LOG_LEVEL": "WARN"} | dict(
+            environment or {}
+        )
+        self.processes: dict[str, NurseryProcess] = {}
 
     def __enter__(self) -> Stack:
         return self
@@ -173,11 +174,11 @@ class Stack:
         return own | dict(self._flags.get(role, {}))
 
     def _spawn(self, name: str) -> None:
-        command = [sys.executable, "-m", "services.cli.main", name.partition("-")[0]]
+        words = [name.partition("-")[0]]
         for flag, value in self._arguments(name).items():
-            command += [f"--{flag.replace('_', '-')}", str(value)]
+            words += [f"--{flag.replace('_', '-')}", str(value)]
         with (self.logs / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+            self.processes[name] = shared_nursery().start("services.cli.main", words, self._environment, log)
 
     def _wait_ready(self, role: str, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s

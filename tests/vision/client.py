@@ -6,8 +6,6 @@ import json
 import os
 import queue
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc, worker_pb2, worker_pb2_grpc
 from services.common.rpc.channel import open_sync_channel
+from tests.support.nursery import NurseryProcess, shared_nursery
 
-HERE = Path(__file__).parent
 TIMEOUT_S = 20.0
 
 
@@ -42,7 +40,7 @@ class Uplink:
 class Vision:
     """A running worker."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, metrics_port: int) -> None:
+    def __init__(self, process: NurseryProcess, address: str, metrics_port: int) -> None:
         self.process = process
         self.address = address
         self.metrics_port = metrics_port
@@ -58,11 +56,8 @@ class Vision:
         settings = {"model": model, "port": port, "metrics_port": metrics_port, **flags}
         arguments = json.dumps({name: str(value) for name, value in settings.items()})
         with log.open("ab") as file:
-            process = subprocess.Popen(
-                [sys.executable, str(HERE / "vision_process.py"), arguments],
-                stdout=file,
-                stderr=file,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+            process = shared_nursery().start(
+                "tests.vision.vision_process", [arguments], {**os.environ, **(environment or {})}, file
             )
         vision = cls(process, f"127.0.0.1:{port}", metrics_port)
         vision._wait_ready(log)

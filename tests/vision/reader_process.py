@@ -1,6 +1,6 @@
 """A reader of embeddings as a process of its own: pairs, leases, reads over NIXL, saves the rows.
 
-`python reader_process.py MODEL ADDRESS INCARNATION CONTENT_HASH NUM_TOKENS OUTPUT`
+`python -m tests.vision.reader_process MODEL ADDRESS INCARNATION CONTENT_HASH NUM_TOKENS OUTPUT`
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,8 +18,9 @@ from services.common.kimi.video import chunk_hash
 from services.common.rpc.status import from_rpc_error
 from services.engine.weights.vision import load_vision_model
 from services.vision.preprocess import preprocess_image
+from tests.support.nursery import shared_nursery
 from tests.support.videos import film
-from tests.vision.client import HERE, Vision
+from tests.vision.client import Vision
 from tests.vision.tiny_checkpoint import write_checkpoint
 
 PAGES = 8
@@ -78,9 +77,12 @@ def read_elsewhere(checkpoint: Path, vision: Vision, image: bytes, out: Path, en
         answer.num_tokens,
         out,
     )
-    command = [sys.executable, str(HERE / "reader_process.py"), *map(str, arguments)]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr.decode()
+    log = out.with_suffix(".log")
+    with log.open("wb") as output:
+        reader = shared_nursery().start(
+            "tests.vision.reader_process", [*map(str, arguments)], {**os.environ, **environment}, output
+        )
+    assert reader.wait(60) == 0, log.read_text()
     return torch.load(out)
 
 
@@ -249,6 +251,7 @@ def test_the_metrics_page_shows_pages_requests_and_the_cache(vision, image_file)
     image = image_file(60, 60, 12)
     vision.encode(image)
     vision.encode(image)
+    eventually(lambda: "\nperigee_requests_running 0.0\n" in vision.metrics())  # told every 50 ms
     text = vision.metrics()
     for state in ("free", "used", "cached", "leased", "quarantined"):
         assert f'perigee_kv_pages{{state="{state}"}}' in text

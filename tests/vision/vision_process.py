@@ -1,4 +1,4 @@
-"""A vision worker as a process of its own: `python vision_process.py SETTINGS_AS_JSON`."""
+"""A vision worker as a process of its own: `python -m tests.vision.vision_process SETTINGS_AS_JSON`."""
 
 from __future__ import annotations
 

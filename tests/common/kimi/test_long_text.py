@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import groupby
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.kimi.long_text import RUN_CHARS, SLICE_CHARS, split_long_text
@@ -35,6 +35,7 @@ RUNS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(runs=RUNS)
 def test_cuts_are_where_the_published_rule_makes_them(runs):
     text = "".join(character * count for character, count in runs)

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import CheckpointError, InvalidRequest
@@ -52,6 +52,7 @@ def test_every_golden_text_gives_its_ids(published, vectors, fidelity):
     fidelity.equal("Tokenizer", "text to ids, with and without control tokens", "golden vectors", compared)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=200) | st.integers(0, 200).map(lambda n: " " * n))
 def test_no_text_has_fewer_tokens_than_its_length_promises(tokenizer, text):
     assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
@@ -84,6 +85,7 @@ def test_the_published_ids_come_from_the_published_files(published):
     )
 
 
+@settings(deadline=None)
 @given(text=st.text())
 def test_text_comes_back_whole(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text

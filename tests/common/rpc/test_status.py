@@ -35,7 +35,7 @@ def all_classes(cls=errors.PerigeeError):
     return [cls, *(found for child in children for found in all_classes(child))]
 
 
-@pytest.mark.parametrize("cls", set(all_classes()) - {errors.PerigeeError})
+@pytest.mark.parametrize("cls", list(dict.fromkeys(all_classes()))[1:])
 def test_every_error_arrives_as_what_it_was(cls):
     error = received(cls("it broke"))
     assert type(error) is cls

@@ -7,6 +7,7 @@ import torch
 
 from services.common.errors import InternalError
 from services.engine.model.row_product import (
+    PROBE_ROWS,
     AtLeastTwoRows,
     MultipleOfRows,
     PaddedColumns,
@@ -57,6 +58,26 @@ def test_a_product_that_changes_with_the_number_of_rows_is_found_out():
     weight = torch.randn(8, 8)
     assert not rows_are_stable(lambda x: Unsteady(16)(x, weight), torch.randn(1040, 8))
     assert rows_are_stable(lambda x: Unsteady(0)(x, weight), torch.randn(1040, 8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "forms"),
+    [
+        ((1040, 8), {(True, True), (True, False)}),
+        ((1040, 16), {(True, True)}),
+        ((3, 1040, 16), {(True, True), (False, True)}),
+    ],
+)
+def test_every_number_of_rows_is_tried_in_every_layout_and_alignment_it_may_have(shape, forms):
+    """(contiguous, aligned): as a slice of the batch and as a tensor of its own."""
+    seen = {count: set() for count in (*PROBE_ROWS, 1040)}
+
+    def product(x):
+        seen[x.shape[-2]].add((x.is_contiguous(), x.data_ptr() % 64 == 0))
+        return x * 2
+
+    assert rows_are_stable(product, torch.randn(shape))
+    assert all(seen[count] == forms for count in PROBE_ROWS)
 
 
 def test_the_first_stable_candidate_is_chosen_once_per_shape():

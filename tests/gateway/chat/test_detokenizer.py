@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import InvalidRequest
@@ -19,6 +19,7 @@ def pieces(tokenizer, token_ids, **options):
     return [detokenizer.feed(token_id) for token_id in token_ids] + [detokenizer.flush()]
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_pieces_join_to_the_whole_decode_whatever_the_ids(tokenizer, data):
     ids = data.draw(
@@ -27,6 +28,7 @@ def test_the_pieces_join_to_the_whole_decode_whatever_the_ids(tokenizer, data):
     assert "".join(pieces(tokenizer, ids)) == tokenizer.decode(ids, skip_flagged=True)
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_text_comes_back_without_replacement_characters(tokenizer, text):
     out = pieces(tokenizer, tokenizer.encode(text))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.chat.stop import StopMatcher
@@ -31,11 +31,13 @@ def first_stop(stops, text):
     return text, False
 
 
+@settings(deadline=None)
 @given(stops=STOPS, pieces=st.lists(LETTERS, max_size=8))
 def test_the_result_is_that_of_the_whole_text_however_it_is_cut(stops, pieces):
     assert feed(stops, pieces) == first_stop(stops, "".join(pieces))
 
 
+@settings(deadline=None)
 @given(stops=STOPS, pieces=st.lists(LETTERS, max_size=8))
 def test_nothing_is_held_back_that_cannot_become_a_stop_string(stops, pieces):
     matcher = StopMatcher(stops)
