@@ -21,6 +21,12 @@ class RunConfig:
         default="",
         metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
     )
+    reasoning_parser: str = field(
+        default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
+    )
+    tool_call_parser: str = field(
+        default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "address of the public doors"})
     http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
