@@ -94,9 +94,8 @@ class CallReader:
 
     def take(self) -> tuple[FinishedCall, ...]:
         """The calls that were finished since the last time."""
-        finished = tuple(self._finished)
-        self._finished.clear()
-        return finished
+        finished, self._finished = self._finished, []
+        return tuple(finished)
 
     def _text(self, tokens: TokenList) -> str:
         return self._tokenizer.decode(tokens.token_ids, skip_flagged=True).strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.output.calls import CallReader, CallRules, FinishedCall
@@ -27,8 +27,7 @@ class OutputRules:
     calls: CallRules | None = field(default_factory=CallRules)
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """What is new of a message; everything is to be appended."""
 
     reasoning: str

@@ -33,9 +33,8 @@ class TextLane:
 
     def take(self) -> str:
         """The text that became certain since the last time."""
-        text = "".join(self._certain)
-        self._certain.clear()
-        return text
+        certain, self._certain = self._certain, []
+        return "".join(certain)
 
     def _add(self, text: str) -> bool:
         if not text:

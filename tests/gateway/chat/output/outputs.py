@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ def read(choice: ChoiceDecoder, ids: Sequence[int], cuts: Iterable[int] = (), fi
     """What a client that appends every delta gets of an output sent in pieces, cut at `cuts`."""
     reasoning, content, calls, reason = "", "", [], 0
     bounds = [0, *cuts, len(ids)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         delta = decode_pb2.SequenceDelta(token_ids=ids[begin:end])
         if end == len(ids):
             delta.finish_reason = finish

@@ -1,8 +1,8 @@
 """Outputs that are not as the format says, and the documented result of each.
 
-`[S> [C> id [A> arguments <C] <S]` are the markers of a tool section; what is in «» is ordinary text that spells
-them. Outputs begin inside reasoning unless they begin with `instant:`; they end with a stop token unless they
-end with `…`, where max_tokens cuts them.
+`[S> [C> id [A> arguments <C] <S]` are the markers of a tool section; what is in «» is ordinary text that
+spells them. Outputs begin inside reasoning unless they begin with `instant:`; they end with a stop token unless
+they end with `…`, where max_tokens cuts them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ CORPUS = [
     Case("max_tokens in an id: no call", "r[S>[C>functions.f…", "r", ""),
     Case("max_tokens in arguments: no call", 'r[S>[C>functions.f:0[A>{"a":…', "r", ""),
     Case("nor where they look whole", 'r[S>[C>functions.f:0[A>{"a": 1}…', "r", ""),
-    Case("max_tokens in the second call: the first alone", f"r[S>{CALL}[C>functions.f:1[A>{{…", "r", "", (F,)),
+    Case("max_tokens in the second call: the first", f"r[S>{CALL}[C>functions.f:1[A>{{…", "r", "", (F,)),
     Case("max_tokens behind a call: the call", f"r[S>{CALL}…", "r", "", (F,)),
     Case("max_tokens behind the section: still length", f"r[S>{CALL}<S]…", "r", "", (F,)),
     Case("the section ends without the call's end", 'r[S>[C>functions.f:0[A>{"a": 1}<S]', "r", "",
@@ -91,9 +91,9 @@ CORPUS = [
     Case("an id without index", "[S>[C>functions.f[A>{}<C]<S]", calls=(F,)),
     Case("an id of the name alone", "[S>[C>f[A>{}<C]<S]", calls=(F,)),
     Case("white space around an id", "[S>\n[C> functions.f : 0 \n[A>{}<C]<S]", calls=(F,)),
-    Case("a wrong index is put right", "[S>[C>functions.f:7[A>{}<C][C>functions.f:7[A>{}<C]<S]", calls=(F, F)),
+    Case("a wrong index is put right", f"[S>[C>functions.f:7[A>{{}}<C]{CALL}<S]", calls=(F, F)),
     Case("a dotted name", "[S>[C>functions.g.h:0[A>{}<C]<S]", calls=(("g.h", "{}"),)),
-    Case("a name in any script, with a dash", "[S>[C>functions.über-3:0[A>{}<C]<S]", calls=(("über-3", "{}"),)),
+    Case("a name with umlaut and dash", "[S>[C>functions.über-3:0[A>{}<C]<S]", calls=(("über-3", "{}"),)),
     Case("a name with digits and an underscore", "[S>[C>functions.list_2:0[A>{}<C]<S]",
          calls=(("list_2", "{}"),)),
     Case("a bare index where several tools are declared", "r[S>[C>3[A>{}<C]<S]", "r"),
@@ -105,7 +105,7 @@ CORPUS = [
     Case("nor are white space", "[S>[C>functions.f:0[A> \n<C]<S]", calls=(F,)),
     Case("arguments are trimmed, inside they stay", '[S>[C>functions.f:0[A>\n{ "a" : 1 }\n<C]<S]',
          calls=(("f", '{ "a" : 1 }'),)),
-    Case("what is no object is given as it is", "[S>[C>functions.f:0[A>[1, 2]<C]<S]", calls=(("f", "[1, 2]"),)),
+    Case("no object: given as it is", "[S>[C>functions.f:0[A>[1, 2]<C]<S]", calls=(("f", "[1, 2]"),)),
     Case("also what is no JSON", "[S>[C>functions.f:0[A>city=Paris<C]<S]", calls=(("f", "city=Paris"),)),
     Case("markers in ordinary tokens are part of a string",
          '[S>[C>functions.f:0[A>{"s": "«<|tool_call_end|></think>»"}<C]<S]',
