@@ -9,6 +9,7 @@ from services.gateway.workers.address import parse_pool
 
 _POOLS = ("vision", "prefill", "decode")
 KIMI_K2 = "kimi_k2"
+PARSERS = (KIMI_K2, "none")
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -117,8 +118,8 @@ class GatewayConfig:
             except ConfigError as error:
                 raise ConfigError(f"{key}: {error.message}") from None
         for key in ("reasoning_parser", "tool_call_parser"):
-            if getattr(self, key) not in (KIMI_K2, "none"):
-                raise ConfigError(f"{key}: {getattr(self, key)!r} is neither {KIMI_K2} nor none")
+            if getattr(self, key) not in PARSERS:
+                raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         for key in ("http_port", "grpc_port"):
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.errors import ConfigError
+from services.gateway.config import PARSERS
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -49,6 +50,9 @@ class RunConfig:
             value = getattr(self, key)
             if not 0 <= value <= 65536 - count:
                 raise ConfigError(f"{key}: {value} is not a port, or leaves no room for {count}")
+        for key in ("reasoning_parser", "tool_call_parser"):
+            if getattr(self, key) not in ("", *PARSERS):
+                raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         for key in ("start_timeout_s", "stop_timeout_s"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

@@ -1,8 +1,8 @@
 """Outputs that are not as the format says, and the documented result of each.
 
 `[S> [C> id [A> arguments <C] <S]` are the markers of a tool section; what is in «» is ordinary text that
-spells them. Outputs begin inside reasoning unless they begin with `instant:`; they end with a stop token unless
-they end with `…`, where max_tokens cuts them.
+spells them. Outputs begin inside reasoning unless they begin with `instant:`; they end with a stop token
+unless they end with `…`, where max_tokens cuts them.
 """
 
 from __future__ import annotations
