@@ -38,7 +38,7 @@ class ChatRequest(_message.Message):
     thinking: _builtins.bool
     """Whether the model thinks first. Absent: yes."""
     tools_json: _builtins.str
-    """Tool declarations as an OpenAI `tools` array in JSON. Empty: no tools."""
+    """Tool declarations as an OpenAI `tools` array in JSON. Empty: no tools, and no calls in the answer."""
     cache_salt: _builtins.str
     """Isolates prefix-cache entries: requests share cached pages only with requests of the same salt. Empty: the
     common cache. At most 256 characters.

@@ -14,6 +14,6 @@ def function_name(call_id: str, tools: Set[str]) -> str:
     """
     head, colon, _ = call_id.strip().rpartition(":")
     name = (head if colon else call_id).strip().removeprefix("functions.")
-    if len(tools) == 1 and name not in tools and (not name or name.isdecimal()):
+    if len(tools) == 1 and (not name or name.isdecimal()):
         [name] = tools
     return name

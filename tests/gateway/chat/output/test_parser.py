@@ -122,6 +122,14 @@ def test_half_a_character_before_a_marker_becomes_a_replacement_mark_and_never_j
         )
 
 
+def test_a_replacement_mark_may_complete_a_stop_string(tokenizer):
+    half = next(token for token in range(tokenizer.num_ranks) if tokenizer.token_bytes(token) == b"\xe6")
+    end, more = tokenizer.special.end_think, tokenizer.encode("more")
+    for ids in ([half, end, *more], [half]):
+        choice = choice_of(tokenizer, rules(), ("\ufffd",))
+        assert read(choice, ids, (), LENGTH) == Message()
+
+
 def test_stop_strings_are_looked_for_in_reasoning_and_content_by_themselves(tokenizer):
     assert message(tokenizer, "aXb</think>c", rules(), ("X",)) == Message("a", "")
     assert message(tokenizer, "a</think>bXc", rules(), ("X",)) == Message("a", "b")
