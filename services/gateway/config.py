@@ -8,6 +8,8 @@ from services.common.errors import ConfigError
 from services.gateway.workers.address import parse_pool
 
 _POOLS = ("vision", "prefill", "decode")
+KIMI_K2 = "kimi_k2"
+PARSERS = (KIMI_K2, "none")
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -49,6 +51,14 @@ class GatewayConfig:
     served_model_name: str = field(
         default="",
         metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
+    )
+    reasoning_parser: str = field(
+        default=KIMI_K2,
+        metadata={"help": "kimi_k2: reasoning is told apart from content; none: it is raw content"},
+    )
+    tool_call_parser: str = field(
+        default=KIMI_K2,
+        metadata={"help": "kimi_k2: tool sections become tool calls; none: they are raw content"},
     )
     max_concurrent_requests: int = field(
         default=512,
@@ -107,6 +117,9 @@ class GatewayConfig:
                 parse_pool(getattr(self, key))
             except ConfigError as error:
                 raise ConfigError(f"{key}: {error.message}") from None
+        for key in ("reasoning_parser", "tool_call_parser"):
+            if getattr(self, key) not in PARSERS:
+                raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         for key in ("http_port", "grpc_port"):
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")

@@ -15,7 +15,7 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
-from services.gateway.config import GatewayConfig
+from services.gateway.config import KIMI_K2, GatewayConfig
 from services.gateway.http.app import build_app
 from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.health import HealthPage
@@ -25,6 +25,7 @@ from services.gateway.http.post import Answer, PostEndpoint
 from services.gateway.http.server import HttpServer
 from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
 from services.gateway.pipeline.media import MediaLimits
@@ -127,6 +128,11 @@ class Gateway:
             router=router,
             renderer=Renderer(self._model.tokenizer, self._media_limits),
             vision=VisionStage(router, config.encode_timeout_seconds),
+            choices=ChoiceMaker(
+                self._model.tokenizer,
+                reasoning=config.reasoning_parser == KIMI_K2,
+                tool_calls=config.tool_call_parser == KIMI_K2,
+            ),
             timeout_s=config.request_timeout_seconds,
             failover=FailoverPolicy(
                 first_token_s=config.first_token_timeout_seconds,

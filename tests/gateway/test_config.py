@@ -26,6 +26,8 @@ def test_served_names_are_split_at_commas():
         ("token_timeout_seconds", -1.0),
         ("worker_wait_seconds", -1.0),
         ("max_failovers", -1),
+        ("reasoning_parser", "kimi"),
+        ("tool_call_parser", ""),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(setting, value):

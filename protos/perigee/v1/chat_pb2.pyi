@@ -31,16 +31,22 @@ class ChatRequest(_message.Message):
     THINKING_FIELD_NUMBER: _builtins.int
     TOOLS_JSON_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
+    SEPARATE_REASONING_FIELD_NUMBER: _builtins.int
+    STREAM_REASONING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     thinking: _builtins.bool
     """Whether the model thinks first. Absent: yes."""
     tools_json: _builtins.str
-    """Tool declarations as an OpenAI `tools` array in JSON. Empty: no tools."""
+    """Tool declarations as an OpenAI `tools` array in JSON. Empty: no tools, and no calls in the answer."""
     cache_salt: _builtins.str
     """Isolates prefix-cache entries: requests share cached pages only with requests of the same salt. Empty: the
     common cache. At most 256 characters.
     """
+    separate_reasoning: _builtins.bool
+    """Whether reasoning is told apart from content. Absent: yes. False: it is content, `</think>` included."""
+    stream_reasoning: _builtins.bool
+    """Whether reasoning streams. Absent: yes. False: it comes in one piece when it ends."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The conversation, oldest first; at least one."""
@@ -58,13 +64,24 @@ class ChatRequest(_message.Message):
         thinking: _builtins.bool | None = ...,
         tools_json: _builtins.str = ...,
         cache_salt: _builtins.str = ...,
+        separate_reasoning: _builtins.bool | None = ...,
+        stream_reasoning: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "cache_salt", b"cache_salt", "messages", b"messages", "model", b"model", "sampling", b"sampling", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "messages", b"messages", "model", b"model", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__separate_reasoning: _TypeAlias = _typing.Literal["separate_reasoning"]  # noqa: Y015
+    _WhichOneofArgType__separate_reasoning: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning"]  # noqa: Y015
+    _WhichOneofReturnType__stream_reasoning: _TypeAlias = _typing.Literal["stream_reasoning"]  # noqa: Y015
+    _WhichOneofArgType__stream_reasoning: _TypeAlias = _typing.Literal["_stream_reasoning", b"_stream_reasoning"]  # noqa: Y015
     _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
     _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__separate_reasoning) -> _WhichOneofReturnType__separate_reasoning | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stream_reasoning) -> _WhichOneofReturnType__stream_reasoning | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking) -> _WhichOneofReturnType__thinking | None: ...
 
 Global___ChatRequest: _TypeAlias = ChatRequest  # noqa: Y015
@@ -209,7 +226,7 @@ Global___Video: _TypeAlias = Video  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """A call of a tool, as the model wrote it."""
+    """A call of a tool."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -217,11 +234,13 @@ class ToolCall(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """`functions.NAME:IDX`."""
+    """`functions.NAME:IDX`, IDX counting the calls of the whole conversation from 0. In a request any id is taken
+    and rewritten to that.
+    """
     name: _builtins.str
-    """Function name."""
+    """Function name: in an answer, that of a declared tool."""
     arguments: _builtins.str
-    """Arguments: JSON text."""
+    """Arguments: JSON text as the model wrote it, `{}` for none."""
     def __init__(
         self,
         *,
@@ -301,7 +320,7 @@ class ChatChoice(_message.Message):
     """Why it ended. Never unspecified."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """Calls the model made. Empty: none."""
+        """Calls the model made, each whole: one that max_tokens cut is left out. Empty: none."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.PositionLogprobs]:
@@ -389,7 +408,7 @@ class ChatDelta(_message.Message):
     """Set on the choice's last delta."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
-        """New or continued calls. Empty: none."""
+        """New calls. Empty: none. A call is sent when it is finished, in one piece."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.PositionLogprobs]:

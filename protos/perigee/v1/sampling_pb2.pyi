@@ -35,6 +35,8 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """Cancelled by the caller."""
     FINISH_REASON_ERROR: _FinishReason.ValueType  # 4
     """Failed; the error beside it says why."""
+    FINISH_REASON_TOOL_CALLS: _FinishReason.ValueType  # 5
+    """A stop token behind at least one tool call. Only from ChatService."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why a choice ended."""
@@ -49,6 +51,8 @@ FINISH_REASON_CANCELLED: FinishReason.ValueType  # 3
 """Cancelled by the caller."""
 FINISH_REASON_ERROR: FinishReason.ValueType  # 4
 """Failed; the error beside it says why."""
+FINISH_REASON_TOOL_CALLS: FinishReason.ValueType  # 5
+"""A stop token behind at least one tool call. Only from ChatService."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -270,7 +274,7 @@ class Usage(_message.Message):
     cached_tokens: _builtins.int
     """Of prompt_tokens: how many were found in a prefix cache and not recomputed."""
     reasoning_tokens: _builtins.int
-    """Of completion_tokens: how many were reasoning. 0 outside ChatService."""
+    """Of completion_tokens: how many were reasoning, shown apart or not. 0 outside ChatService."""
     def __init__(
         self,
         *,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.errors import ConfigError
+from services.gateway.config import PARSERS
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -20,6 +21,12 @@ class RunConfig:
     served_model_name: str = field(
         default="",
         metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
+    )
+    reasoning_parser: str = field(
+        default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
+    )
+    tool_call_parser: str = field(
+        default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
     )
     host: str = field(default="127.0.0.1", metadata={"help": "address of the public doors"})
     http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
@@ -43,6 +50,9 @@ class RunConfig:
             value = getattr(self, key)
             if not 0 <= value <= 65536 - count:
                 raise ConfigError(f"{key}: {value} is not a port, or leaves no room for {count}")
+        for key in ("reasoning_parser", "tool_call_parser"):
+            if getattr(self, key) not in ("", *PARSERS):
+                raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         for key in ("start_timeout_s", "stop_timeout_s"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

@@ -62,9 +62,14 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
         workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
     pools = tuple(text for worker in workers for text in (f"--{worker.role}", worker.grpc_address))
-    names = ("--served-model-name", config.served_model_name) if config.served_model_name else ()
+    passed_on = tuple(
+        text
+        for key in ("served_model_name", "reasoning_parser", "tool_call_parser")
+        if (value := getattr(config, key))
+        for text in (f"--{key.replace('_', '-')}", value)
+    )
     rest, grpc_door = _reachable(config.host, http_port), _reachable(config.host, grpc_port)
-    gateway = ChildPlan("gateway", ("gateway", *common, *doors, *pools, *names), grpc_door, rest)
+    gateway = ChildPlan("gateway", ("gateway", *common, *doors, *pools, *passed_on), grpc_door, rest)
     name = config.served_model_name.split(",")[0].strip() or Path(config.model).resolve().name
     return SuitePlan((*workers, gateway), rest, grpc_door, name)
 

@@ -1,4 +1,4 @@
-"""Ids of past tool calls, rewritten to the shape the model knows: `functions.NAME:IDX`."""
+"""Ids of tool calls in the shape the model knows, `functions.NAME:IDX`, counted over the conversation."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def normalise_call_ids(conversation: Conversation) -> Conversation:
             calls.append(replace(call, id=new))
         messages.append(replace(message, tool_calls=tuple(calls)))
     return conversation.with_messages(tuple(messages))
+
+
+def count_calls(conversation: Conversation) -> int:
+    """How many calls the conversation has: the IDX of the next one."""
+    return sum(len(message.tool_calls) for message in conversation.messages)

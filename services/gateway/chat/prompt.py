@@ -15,14 +15,12 @@ from services.gateway.chat.template import lay_out
 class RenderedPrompt:
     """A prompt with one media pad per image or chunk of video, not yet expanded.
 
-    `text`: for people and logs; `media`: index in `token_ids` of each pad, in order of appearance;
-    `thinking`: whether the answer begins inside reasoning.
+    `text`: for people and logs; `media`: index in `token_ids` of each pad, in order of appearance.
     """
 
     token_ids: tuple[int, ...]
     text: str
     media: tuple[int, ...]
-    thinking: bool
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ def render(conversation: Conversation, tokenizer: Tokenizer) -> RenderedPrompt:
         token_ids=ids,
         text="".join(piece.text for piece in segments),
         media=tuple(index for index, token_id in enumerate(ids) if token_id == pad),
-        thinking=conversation.thinking,
     )
 
 

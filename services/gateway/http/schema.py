@@ -108,6 +108,8 @@ class ChatBody(Struct):
     chat_template_kwargs: TemplateBody | None = None
     reasoning_effort: str | None = None
     cache_salt: str | None = None
+    separate_reasoning: bool | None = None
+    stream_reasoning: bool | None = None
 
     response_format: ResponseFormatBody | None = None
     parallel_tool_calls: bool | None = None
@@ -140,7 +142,6 @@ class ChatBody(Struct):
     truncate_prompt_tokens: int | None = None
     bad_words: list[str] | None = None
     allowed_token_ids: list[int] | None = None
-    separate_reasoning: bool | None = None
     include_reasoning: bool | None = None
     lora_path: Any = None
     input_ids: Any = None

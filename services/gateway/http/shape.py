@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from perigee.v1 import sampling_pb2
+from services.gateway.chat.output.calls import FinishedCall
 from services.gateway.pipeline.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 
-_FINISH = {sampling_pb2.FINISH_REASON_STOP: "stop", sampling_pb2.FINISH_REASON_LENGTH: "length"}
+_FINISH = {
+    sampling_pb2.FINISH_REASON_STOP: "stop",
+    sampling_pb2.FINISH_REASON_LENGTH: "length",
+    sampling_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 
 
 def completion(head: Completion, answer: Answer) -> dict[str, Any]:
@@ -22,15 +27,24 @@ def completion(head: Completion, answer: Answer) -> dict[str, Any]:
 
 
 def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": choice.content, "refusal": None}
+    # Beside calls OpenAI has null for an empty content.
+    content = choice.content or (None if choice.calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
+    if choice.calls:
+        message["tool_calls"] = [_call(call) for call in choice.calls]
     return {
         "index": choice.index,
         "message": message,
         "logprobs": logprobs(choice.logprobs),
         "finish_reason": _FINISH[choice.finish_reason],
     }
+
+
+def _call(call: FinishedCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def without_usage(chunk: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +64,8 @@ def delta_chunk(head: Completion, delta: ChoiceDelta) -> dict[str, Any]:
         fields["reasoning_content"] = delta.reasoning
     if delta.content:
         fields["content"] = delta.content
+    if delta.calls:
+        fields["tool_calls"] = [{"index": call.index, **_call(call)} for call in delta.calls]
     finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
     return _chunk(head, delta.index, fields, logprobs(delta.logprobs), finish)
 

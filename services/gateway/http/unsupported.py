@@ -46,7 +46,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "truncate_prompt_tokens": (),
         "bad_words": ([],),
         "allowed_token_ids": (),
-        "separate_reasoning": (True,),
         "include_reasoning": (True,),
         "lora_path": ("",),
         "input_ids": (),

@@ -1,4 +1,4 @@
-"""The whole answer: the fold of its deltas, so that streaming or not gives the same text by construction."""
+"""The whole answer: the fold of its deltas, so that both ways give the same message by construction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from perigee.v1 import sampling_pb2
+from services.gateway.chat.output.calls import FinishedCall
 from services.gateway.pipeline.events import ChoiceDelta
 
 
@@ -17,6 +18,7 @@ class ChoiceAnswer:
     token_ids: list[int] = field(default_factory=list)
     reasoning: str = ""
     content: str = ""
+    calls: list[FinishedCall] = field(default_factory=list)
     logprobs: list[sampling_pb2.PositionLogprobs] = field(default_factory=list)
     finish_reason: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
 
@@ -36,6 +38,7 @@ async def fold(deltas: AsyncIterator[ChoiceDelta], n: int) -> tuple[ChoiceAnswer
     async for delta in deltas:
         choice = choices[delta.index]
         choice.token_ids += delta.token_ids
+        choice.calls += delta.calls
         choice.logprobs += delta.logprobs
         choice.finish_reason = delta.finish_reason or choice.finish_reason
         texts[delta.index][0].append(delta.reasoning)

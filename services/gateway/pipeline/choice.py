@@ -1,104 +1,81 @@
-"""One choice's tokens to text: split into reasoning and content, detokenized, watched for stop strings."""
+"""One choice's tokens to the parts of a message."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
-from services.gateway.chat.detokenizer import Detokenizer
-from services.gateway.chat.reasoning import Channel, ReasoningSplitter
-from services.gateway.chat.stop import StopMatcher
+from services.gateway.chat.output.parser import OutputParser
 from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.sampling import SamplingOptions
 
 _STOP = sampling_pb2.FINISH_REASON_STOP
-
-
-class _Lane:
-    """The text of one channel. Stop strings are looked for in each channel by itself."""
-
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
-        self._matcher = StopMatcher(stop)
-
-    def feed(self, token_id: int) -> tuple[str, bool]:
-        """The text that is certain now, and whether a stop string ended it."""
-        return self._matcher.feed(self._detokenizer.feed(token_id))
-
-    def flush(self) -> tuple[str, bool]:
-        """What was held back, at the end of the channel."""
-        text, stopped = self._matcher.feed(self._detokenizer.flush())
-        return (text, True) if stopped else (text + self._matcher.flush(), False)
+_TOOL_CALLS = sampling_pb2.FINISH_REASON_TOOL_CALLS
 
 
 class ChoiceDecoder:
     """Fed with one choice's deltas in order; `finished` once it ended or met a stop string.
 
-    `completion_tokens` counts every token up to the end, the one that ended it included; `reasoning_tokens`
-    those before the content, `</think>` included.
+    `completion_tokens` counts every token up to the end, the one that ended it included. `silent_deltas`:
+    whether a delta is wanted that has nothing but token ids.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, index: int, options: SamplingOptions, *, chat: bool, thinking: bool
+        self,
+        tokenizer: Tokenizer,
+        index: int,
+        options: SamplingOptions,
+        parser: OutputParser,
+        *,
+        silent_deltas: bool,
     ) -> None:
         self._tokenizer = tokenizer
         self._index = index
         self._ends = set(options.stop_token_ids) | (set() if options.ignore_eos else tokenizer.stop_ids)
-        self._splitter = ReasoningSplitter(tokenizer.special, thinking=thinking) if chat else None
-        self._lanes = {channel: _Lane(tokenizer, options.stop) for channel in Channel}
-        self._channel = self._splitter.channel if self._splitter else Channel.CONTENT
+        self._parser = parser
+        self._silent_deltas = silent_deltas
         self.finished = False
         self.completion_tokens = 0
-        self.reasoning_tokens = 0
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many came before the content, `</think>` included, whether reasoning is shown apart or not."""
+        return self._parser.reasoning_tokens
 
     def feed(self, delta: decode_pb2.SequenceDelta) -> ChoiceDelta | None:
-        """The news in a delta, tokens after a stop string dropped; None where a chat has nothing to show."""
-        texts: dict[Channel, list[str]] = {channel: [] for channel in Channel}
-        used = 0
-        for token_id in delta.token_ids:
-            used += 1
-            ends = delta.finish_reason == _STOP and used == len(delta.token_ids) and token_id in self._ends
-            if not ends and self._take(token_id, texts):
-                self.finished = True
-                break
-        finish = _STOP if self.finished else delta.finish_reason
-        if delta.finish_reason and not self.finished:
-            finish = _STOP if self._flush(self._channel, texts) else delta.finish_reason
-            self.finished = True
+        """The news in a delta, tokens after a stop string dropped; None where there are none to show.
+
+        Raises what the check of calls raises.
+        """
+        used, finish = self._parse(delta)
         self.completion_tokens += used
+        piece = self._parser.take()
+        if finish == _STOP and self._parser.num_calls:
+            finish = _TOOL_CALLS
         news = ChoiceDelta(
             index=self._index,
             token_ids=tuple(delta.token_ids[:used]),
-            reasoning="".join(texts[Channel.REASONING]),
-            content="".join(texts[Channel.CONTENT]),
+            reasoning=piece.reasoning,
+            content=piece.content,
+            calls=piece.calls,
             logprobs=tuple(self._name(position) for position in delta.logprobs[:used]),
             finish_reason=finish,
         )
-        return None if news.silent and self._splitter is not None else news
+        return news if self._silent_deltas or not news.silent else None
 
-    def _take(self, token_id: int, texts: dict[Channel, list[str]]) -> bool:
-        """Adds one token's text; True if it completed a stop string."""
-        before = self._channel
-        lane: Channel | None = Channel.CONTENT
-        if self._splitter is not None:
-            lane = self._splitter.feed(token_id)
-            self._channel = self._splitter.channel
-        if before is Channel.REASONING and lane is not Channel.CONTENT:
-            self.reasoning_tokens += 1
-        if self._channel is not before and self._flush(before, texts):
-            return True
-        if lane is None:
-            return False
-        text, stopped = self._lanes[lane].feed(token_id)
-        texts[lane].append(text)
-        return stopped
-
-    def _flush(self, channel: Channel, texts: dict[Channel, list[str]]) -> bool:
-        """Adds what a channel held back, at its end."""
-        text, stopped = self._lanes[channel].flush()
-        texts[channel].append(text)
-        return stopped
+    def _parse(self, delta: decode_pb2.SequenceDelta) -> tuple[int, sampling_pb2.FinishReason.ValueType]:
+        """Gives the tokens to the parser: how many count, and how that ended the choice (0: it goes on)."""
+        finish = delta.finish_reason
+        last = len(delta.token_ids) - 1
+        for index, token_id in enumerate(delta.token_ids):
+            ends = index == last and finish == _STOP and token_id in self._ends
+            if not ends and self._parser.feed(token_id):
+                self.finished = True
+                return index + 1, _STOP
+        if finish:
+            self.finished = True
+            if self._parser.end(by_model=finish == _STOP):
+                finish = _STOP
+        return last + 1, finish
 
     def _name(self, position: sampling_pb2.PositionLogprobs) -> sampling_pb2.PositionLogprobs:
         """The same position with every token's bytes and text filled in."""

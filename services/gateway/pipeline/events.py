@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perigee.v1 import sampling_pb2
+from services.gateway.chat.output.calls import FinishedCall
 
 
 @dataclass(frozen=True)
@@ -18,20 +19,21 @@ class Completion:
 
 @dataclass(frozen=True)
 class ChoiceDelta:
-    """What is new of one choice; strings and lists are to be appended.
+    """What is new of one choice; everything is to be appended.
 
-    `logprobs`: one per token of `token_ids`, when asked for, token texts filled in. `finish_reason`:
-    unspecified (0) but on the choice's last delta.
+    `calls`: each whole. `logprobs`: one per token of `token_ids`, when asked for, token texts filled in.
+    `finish_reason`: unspecified (0) but on the choice's last delta.
     """
 
     index: int
     token_ids: tuple[int, ...] = ()
     reasoning: str = ""
     content: str = ""
+    calls: tuple[FinishedCall, ...] = ()
     logprobs: tuple[sampling_pb2.PositionLogprobs, ...] = ()
     finish_reason: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
 
     @property
     def silent(self) -> bool:
         """Nothing a caller could see but token ids."""
-        return not (self.reasoning or self.content or self.logprobs or self.finish_reason)
+        return not (self.reasoning or self.content or self.calls or self.logprobs or self.finish_reason)

@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id, request_id
 from services.gateway.admission import Ticket
-from services.gateway.pipeline.choice import ChoiceDecoder
+from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.limits import check_request, token_budget
 from services.gateway.pipeline.prompt_pages import prompt_pages
 from services.gateway.pipeline.rendering import Renderer
-from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
+from services.gateway.pipeline.request import GenerationRequest
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.router import Router
@@ -36,6 +36,7 @@ class Pipeline:
         router: Router,
         renderer: Renderer,
         vision: VisionStage,
+        choices: ChoiceMaker,
         timeout_s: float,
         failover: FailoverPolicy,
     ) -> None:
@@ -44,6 +45,7 @@ class Pipeline:
         self._router = router
         self._renderer = renderer
         self._vision = vision
+        self._choices = choices
         self._timeout_s = timeout_s
         self._failover = failover
 
@@ -84,7 +86,7 @@ class Pipeline:
                 generation = Generation(
                     head=Completion(completion_id(), int(time.time()), name),
                     source=source,
-                    choices=self._choices(request),
+                    choices=self._choices.make(request, prompt.token_ids),
                     prompt_tokens=len(prompt.token_ids),
                     ticket=ticket,
                 )
@@ -94,11 +96,3 @@ class Pipeline:
                     generation.close()
         except TimeoutError as error:
             raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error
-
-    def _choices(self, request: GenerationRequest) -> list[ChoiceDecoder]:
-        chat = isinstance(request.prompt, ChatPrompt)
-        thinking = isinstance(request.prompt, ChatPrompt) and request.prompt.conversation.thinking
-        return [
-            ChoiceDecoder(self._model.tokenizer, index, request.sampling, chat=chat, thinking=thinking)
-            for index in range(request.sampling.n)
-        ]

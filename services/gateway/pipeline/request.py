@@ -53,7 +53,9 @@ class GenerationRequest:
     """What to continue and how.
 
     `field_name` spells a sampling control as the door's caller does; `prompt_param` is the field the prompt
-    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one.
+    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one. Of a chat's answer:
+    `separate_reasoning`: whether reasoning is told apart from content; `stream_reasoning`: whether it
+    streams, or comes in one piece when it ends.
     """
 
     model: str
@@ -63,3 +65,5 @@ class GenerationRequest:
     prompt_param: str
     cache_salt: str = ""
     timeout_s: float | None = None
+    separate_reasoning: bool = True
+    stream_reasoning: bool = True

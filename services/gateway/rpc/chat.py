@@ -53,6 +53,9 @@ def _choice(choice: ChoiceAnswer) -> chat_pb2.ChatChoice:
         index=choice.index,
         reasoning_content=choice.reasoning,
         content=choice.content,
+        tool_calls=[
+            chat_pb2.ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in choice.calls
+        ],
         finish_reason=choice.finish_reason,
         logprobs=choice.logprobs,
     )
@@ -63,6 +66,10 @@ def _delta(delta: ChoiceDelta) -> chat_pb2.ChatDelta:
         index=delta.index,
         reasoning_content=delta.reasoning,
         content=delta.content,
+        tool_calls=[
+            chat_pb2.ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+            for call in delta.calls
+        ],
         finish_reason=delta.finish_reason,
         logprobs=delta.logprobs,
     )

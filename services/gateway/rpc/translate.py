@@ -40,6 +40,8 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
         prompt_param="messages",
         cache_salt=request.cache_salt,
         timeout_s=timeout_s,
+        separate_reasoning=request.separate_reasoning if request.HasField("separate_reasoning") else True,
+        stream_reasoning=request.stream_reasoning if request.HasField("stream_reasoning") else True,
     )
 
 

@@ -56,6 +56,20 @@ def test_the_model_is_named_after_its_directory_unless_it_was_given_a_name(check
     assert value(named.children[-1], "--served-model-name") == "first, second"
 
 
+def test_parsers_are_passed_on_to_the_gateway_only_if_they_were_named(checkpoint):
+    gateway = make_plan(config(checkpoint)).children[-1]
+    assert not {"--reasoning-parser", "--tool-call-parser"} & set(gateway.arguments)
+    told = make_plan(config(checkpoint, reasoning_parser="none", tool_call_parser="kimi_k2")).children[-1]
+    assert value(told, "--reasoning-parser") == "none"
+    assert value(told, "--tool-call-parser") == "kimi_k2"
+
+
+@pytest.mark.parametrize("key", ["reasoning_parser", "tool_call_parser"])
+def test_an_unknown_parser_is_refused_before_anything_starts(checkpoint, key):
+    with pytest.raises(ConfigError, match=f"{key}: 'qwen' is not one of kimi_k2, none"):
+        config(checkpoint, **{key: "qwen"})
+
+
 def test_a_settings_file_is_handed_to_every_child(checkpoint):
     for child in make_plan(config(checkpoint), "perigee.toml").children:
         assert value(child, "--config") == "perigee.toml"

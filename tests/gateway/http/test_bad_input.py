@@ -81,7 +81,7 @@ async def test_neutral_values_of_unsupported_fields_are_accepted(suite):
     body = chat_body(
         response_format={"type": "text"}, tool_choice="none", parallel_tool_calls=True, modalities=["text"],
         audio=None, best_of=1, echo=False, user="me", metadata={"a": "b"}, store=False, service_tier="auto",
-        separate_reasoning=True, skip_special_tokens=True, unheard_of={"x": 1},
+        separate_reasoning=None, stream_reasoning=None, skip_special_tokens=True, unheard_of={"x": 1},
     )  # fmt: skip
     assert (await suite.http.post(URL, json=body)).status_code == 200
 

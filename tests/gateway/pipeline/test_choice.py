@@ -6,9 +6,11 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.output.parser import OutputParser
 from services.gateway.pipeline.answer import fold
 from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.sampling import SamplingOptions
+from tests.gateway.chat.output.outputs import rules
 
 STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH
 
@@ -18,8 +20,9 @@ def tokenizer(nano_dir):
     return Tokenizer.from_dir(nano_dir)
 
 
-def decoder(tokenizer, *, chat=True, thinking=True, **options):
-    return ChoiceDecoder(tokenizer, 0, SamplingOptions(**options), chat=chat, thinking=thinking)
+def decoder(tokenizer, *, chat=True, **options):
+    parser = OutputParser(tokenizer, options.get("stop", ()), rules("f") if chat else None)
+    return ChoiceDecoder(tokenizer, 0, SamplingOptions(**options), parser, silent_deltas=not chat)
 
 
 async def decode(tokenizer, choice, text, *, size=1, finish=LENGTH):
@@ -99,7 +102,7 @@ async def test_half_a_character_at_the_end_becomes_a_replacement_mark(tokenizer)
 
 
 async def test_the_raw_door_knows_no_reasoning(tokenizer):
-    choice = decoder(tokenizer, chat=False, thinking=False)
+    choice = decoder(tokenizer, chat=False)
     answer = await decode(tokenizer, choice, "<think>a</think>b<|im_end|>c")
     assert (answer.reasoning, answer.content) == ("", "<think>a</think>bc")
     assert choice.reasoning_tokens == 0
@@ -114,10 +117,45 @@ async def test_reasoning_tokens_end_with_the_reasoning(tokenizer):
     assert without_end.reasoning_tokens == without_end.completion_tokens
 
 
-async def test_a_tool_section_stays_in_the_content_for_now(tokenizer):
-    section = (
-        "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}"
-        "<|tool_call_end|><|tool_calls_section_end|>"
-    )
-    answer = await decode(tokenizer, decoder(tokenizer), f"think{section}<|im_end|>", finish=STOP)
-    assert (answer.reasoning, answer.content) == ("think", section)
+SECTION = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}"
+    "<|tool_call_end|><|tool_calls_section_end|>"
+)
+
+
+async def test_a_choice_that_called_tools_and_stopped_says_so(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer), f"think{SECTION}<|im_end|>", finish=STOP)
+    assert (answer.reasoning, answer.content) == ("think", "")
+    assert [(call.index, call.id, call.name, call.arguments) for call in answer.calls] == [
+        (0, "functions.f:0", "f", "{}")
+    ]
+    assert answer.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
+
+
+async def test_one_that_was_cut_behind_its_calls_says_length(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer), f"think{SECTION}", finish=LENGTH)
+    assert len(answer.calls) == 1
+    assert answer.finish_reason == LENGTH
+
+
+async def test_a_stop_token_of_the_callers_ends_a_choice_with_calls_as_the_models_own_does(tokenizer):
+    end = tokenizer.special.tool_calls_section_end
+    choice = decoder(tokenizer, stop_token_ids=(end,))
+    answer = await decode(tokenizer, choice, SECTION, finish=STOP)
+    assert answer.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
+
+
+async def test_the_raw_door_knows_no_tool_calls(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer, chat=False), SECTION)
+    assert (answer.content, answer.calls) == (SECTION, [])
+
+
+async def test_every_token_has_its_logprobs_also_where_its_text_is_held_or_dropped(tokenizer):
+    ids = tokenizer.encode(f"think{SECTION}more", parse_special=True)
+    choice = decoder(tokenizer)
+    for index, token_id in enumerate(ids):
+        delta = decode_pb2.SequenceDelta(token_ids=[token_id])
+        delta.logprobs.add().sampled.token_id = token_id
+        delta.finish_reason = LENGTH if index == len(ids) - 1 else sampling_pb2.FINISH_REASON_UNSPECIFIED
+        news = choice.feed(delta)
+        assert [position.sampled.token_id for position in news.logprobs] == [token_id]

@@ -30,6 +30,17 @@ def declare_tools(tools: Sequence[Json]) -> str:
     return "\n".join(("# Tools\n\n## functions\nnamespace functions {", *functions, "}\n"))
 
 
+def declared_names(tools: Sequence[Json]) -> frozenset[str]:
+    """The names of the functions in an OpenAI `tools` array, also those that only the fallback shows."""
+    functions = (tool.get("function") for tool in tools if isinstance(tool, dict))
+    names = (_name(function) for function in functions if isinstance(function, dict))
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _name(function: dict[str, Json]) -> Json:
+    return function.get("name", "function")
+
+
 def _is_function(tool: Json) -> bool:
     if not isinstance(tool, dict):
         raise UnsupportedSchema(f"a tool is {tool!r}")
@@ -56,7 +67,7 @@ def _function(function: dict[str, Json]) -> str:
     if text:
         lines.append(comment(text, ""))
     shape = written if isinstance(written, str) else written.write("")
-    lines.append(f"type {function.get('name', 'function')} = (_: {shape}) => any;")
+    lines.append(f"type {_name(function)} = (_: {shape}) => any;")
     return "\n".join(lines)
 
 

@@ -1,0 +1,44 @@
+"""One text of an answer, as its tokens come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.detokenizer import Detokenizer
+from services.gateway.chat.stop import StopMatcher
+
+
+class TextLane:
+    """Detokenized and watched for stop strings; what is certain waits to be taken."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+        self._detokenizer = Detokenizer(tokenizer)
+        self._matcher = StopMatcher(stop)
+        self._certain: list[str] = []
+
+    def feed(self, token_id: int) -> bool:
+        """Adds a token's text; whether a stop string, which is left out, ended it."""
+        return self._add(self._detokenizer.feed(token_id))
+
+    def end(self) -> bool:
+        """At the end: half a character becomes U+FFFD, and what might have become a stop string is text.
+
+        Whether the former completed a stop string. The next token begins a new text.
+        """
+        if self._add(self._detokenizer.flush()):
+            return True
+        self._certain.append(self._matcher.flush())
+        return False
+
+    def take(self) -> str:
+        """The text that became certain since the last time."""
+        certain, self._certain = self._certain, []
+        return "".join(certain)
+
+    def _add(self, text: str) -> bool:
+        if not text:
+            return False
+        certain, stopped = self._matcher.feed(text)
+        self._certain.append(certain)
+        return stopped

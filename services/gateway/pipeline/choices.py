@@ -1,0 +1,53 @@
+"""The decoders of a request's choices: what of their output is taken apart, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.call_ids import count_calls
+from services.gateway.chat.messages import Conversation
+from services.gateway.chat.output.calls import CallRules
+from services.gateway.chat.output.parser import OutputParser, OutputRules
+from services.gateway.chat.output.states import first_state
+from services.gateway.chat.tools.declaration import declared_names
+from services.gateway.pipeline.choice import ChoiceDecoder
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
+
+
+class ChoiceMaker:
+    """`reasoning`, `tool_calls`: which parsers this gateway has; without one, its part is raw content."""
+
+    def __init__(self, tokenizer: Tokenizer, *, reasoning: bool, tool_calls: bool) -> None:
+        self._tokenizer = tokenizer
+        self._reasoning = reasoning
+        self._tool_calls = tool_calls
+
+    def make(self, request: GenerationRequest, prompt: Sequence[int]) -> list[ChoiceDecoder]:
+        """One per choice. `prompt`: the rendered one's ids, whose end says where the output begins."""
+        rules = self._rules(request, prompt)
+        return [
+            ChoiceDecoder(
+                self._tokenizer,
+                index,
+                request.sampling,
+                OutputParser(self._tokenizer, request.sampling.stop, rules),
+                silent_deltas=rules is None,
+            )
+            for index in range(request.sampling.n)
+        ]
+
+    def _rules(self, request: GenerationRequest, prompt: Sequence[int]) -> OutputRules | None:
+        """None: a raw continuation."""
+        if not isinstance(request.prompt, ChatPrompt):
+            return None
+        return OutputRules(
+            first=first_state(prompt, self._tokenizer.special),
+            separate_reasoning=self._reasoning and request.separate_reasoning,
+            stream_reasoning=request.stream_reasoning,
+            calls=_call_rules(request.prompt.conversation) if self._tool_calls else None,
+        )
+
+
+def _call_rules(conversation: Conversation) -> CallRules:
+    return CallRules(declared_names(conversation.tools), count_calls(conversation))

@@ -1,0 +1,102 @@
+"""Tool calls and reasoning over gRPC."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
+from tests.gateway.tools import PARIS, ROME, TOOLS, TWO_CALLS, call, section
+
+MADE = [("functions.get_weather:0", "get_weather", PARIS), ("functions.a.b-c:1", "a.b-c", ROME)]
+
+
+@pytest.fixture
+def chat(suite):
+    return chat_pb2_grpc.ChatServiceStub(suite.channel)
+
+
+def request(**fields):
+    question = chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hi")])
+    sampling = sampling_pb2.SamplingParams(
+        **{key: fields.pop(key) for key in ("n", "max_tokens") if key in fields}
+    )
+    return chat_pb2.ChatRequest(
+        messages=[question], tools_json=json.dumps(TOOLS), sampling=sampling, **fields
+    )
+
+
+async def streamed(chat, asked):
+    """The choices, every delta appended."""
+    choices = {}
+    async for chunk in chat.Stream(asked):
+        for delta in chunk.deltas:
+            choice = choices.setdefault(delta.index, chat_pb2.ChatChoice(index=delta.index))
+            choice.reasoning_content += delta.reasoning_content
+            choice.content += delta.content
+            choice.finish_reason = delta.finish_reason
+            for made in delta.tool_calls:
+                assert made.index == len(choice.tool_calls)
+                choice.tool_calls.add(id=made.id, name=made.name, arguments=made.arguments)
+    return [choices[index] for index in sorted(choices)]
+
+
+def calls(choice):
+    return [(made.id, made.name, made.arguments) for made in choice.tool_calls]
+
+
+async def test_a_stream_and_a_whole_answer_have_the_same_calls(suite, chat):
+    suite.say(f"Hmm.</think>Let me look.{TWO_CALLS}")
+    answer = await chat.Complete(request())
+    [choice] = answer.choices
+    assert (choice.reasoning_content, choice.content, calls(choice)) == ("Hmm.", "Let me look.", MADE)
+    assert choice.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
+    assert await streamed(chat, request()) == [choice]
+
+
+async def test_each_choice_has_its_own_calls(suite, chat):
+    texts = [TWO_CALLS, "r</think>no call", section(call("a.b-c", 0, ROME))]
+    scripts = [suite.tokenizer.encode(text, parse_special=True) for text in texts]
+    stop = min(suite.tokenizer.stop_ids)
+    suite.decode.script = lambda submit, choice: [*scripts[choice], stop]
+    answer = await chat.Complete(request(n=3))
+    assert [calls(choice) for choice in answer.choices] == [MADE, [], [("functions.a.b-c:0", "a.b-c", ROME)]]
+    assert [choice.finish_reason for choice in answer.choices] == [
+        sampling_pb2.FINISH_REASON_TOOL_CALLS,
+        sampling_pb2.FINISH_REASON_STOP,
+        sampling_pb2.FINISH_REASON_TOOL_CALLS,
+    ]
+    assert await streamed(chat, request(n=3)) == list(answer.choices)
+
+
+async def test_cut_anywhere_by_max_tokens_a_message_has_no_half_call(suite, chat):
+    suite.say(f"r</think>{TWO_CALLS}")
+    ids = suite.tokenizer.encode(f"r</think>{TWO_CALLS}", parse_special=True)
+    ends = [index for index, token in enumerate(ids) if token == suite.tokenizer.special.tool_call_end]
+    for limit in range(1, len(ids) + 1, 3):
+        answer = await chat.Complete(request(max_tokens=limit))
+        assert calls(answer.choices[0]) == MADE[: sum(limit > end for end in ends)]
+        assert answer.choices[0].finish_reason == sampling_pb2.FINISH_REASON_LENGTH
+        assert await streamed(chat, request(max_tokens=limit)) == list(answer.choices)
+
+
+async def test_reasoning_can_be_left_in_the_content(suite, chat):
+    suite.say("r</think>c")
+    asked = request(separate_reasoning=False)
+    [choice] = (await chat.Complete(asked)).choices
+    assert (choice.reasoning_content, choice.content) == ("", "r</think>c")
+    assert await streamed(chat, asked) == [choice]
+
+
+async def test_reasoning_can_come_in_one_piece(suite, chat):
+    suite.say("a longer thought</think>content")
+    for stream, least, most in ((False, 1, 1), (True, 2, 99)):
+        deltas = [
+            delta
+            async for chunk in chat.Stream(request(stream_reasoning=stream))
+            for delta in chunk.deltas
+            if delta.reasoning_content
+        ]
+        assert least <= len(deltas) <= most
+        assert "".join(delta.reasoning_content for delta in deltas) == "a longer thought"
