@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
+from services.gateway.profile import Profile
 from services.gateway.workers.address import parse_pool
 
 _POOLS = ("vision", "prefill", "decode")
@@ -60,6 +61,15 @@ class GatewayConfig:
     body_timeout_seconds: float = field(
         default=60.0, metadata={"help": "how long a request body may take to arrive, seconds"}
     )
+    max_messages: int = field(default=4096, metadata={"help": "most messages in one request"})
+    max_tools: int = field(default=512, metadata={"help": "most tools declared in one request"})
+    max_prompt_characters: int = field(
+        default=4 << 20, metadata={"help": "most text in one prompt, tools included, characters"}
+    )
+    profile: Profile = field(
+        default="none",
+        metadata={"help": "moonshot: refuse chats whose sampling differs from what Moonshot's own API fixes"},
+    )
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
     max_image_pixels: int = field(default=50_000_000, metadata={"help": "largest image, width x height"})
@@ -111,7 +121,8 @@ class GatewayConfig:
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
-            "max_concurrent_requests", "max_body_bytes", "max_images", "max_image_bytes", "max_image_pixels",
+            "max_concurrent_requests", "max_body_bytes", "max_messages", "max_tools", "max_prompt_characters",
+            "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames", "max_video_seconds",
             "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
             "first_token_timeout_seconds", "token_timeout_seconds",

@@ -27,6 +27,7 @@ from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.limits import RequestRules
 from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.rendering import Renderer
@@ -123,6 +124,9 @@ class Gateway:
         router = Router(self.pool)
         return Pipeline(
             model=self._model,
+            rules=RequestRules(
+                config.max_messages, config.max_tools, config.max_prompt_characters, config.profile
+            ),
             pool=self.pool,
             router=router,
             renderer=Renderer(self._model.tokenizer, self._media_limits),

@@ -31,6 +31,7 @@ class ChatRequest(_message.Message):
     THINKING_FIELD_NUMBER: _builtins.int
     TOOLS_JSON_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
+    CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     thinking: _builtins.bool
@@ -40,6 +41,10 @@ class ChatRequest(_message.Message):
     cache_salt: _builtins.str
     """Isolates prefix-cache entries: requests share cached pages only with requests of the same salt. Empty: the
     common cache. At most 256 characters.
+    """
+    continue_final_message: _builtins.bool
+    """Go on with the last message, which must be an assistant's without calls, instead of opening a turn of its own:
+    the answer is what follows its content, or, thinking, its reasoning where it has no content. False: a new turn.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
@@ -58,10 +63,11 @@ class ChatRequest(_message.Message):
         thinking: _builtins.bool | None = ...,
         tools_json: _builtins.str = ...,
         cache_salt: _builtins.str = ...,
+        continue_final_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "sampling", b"sampling", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "cache_salt", b"cache_salt", "messages", b"messages", "model", b"model", "sampling", b"sampling", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "messages", b"messages", "model", b"model", "sampling", b"sampling", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
     _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
@@ -162,7 +168,7 @@ class Image(_message.Message):
     data: _builtins.bytes
     """The encoded file itself."""
     url: _builtins.str
-    """A `data:` URL."""
+    """A `data:` URL, or one of http or https on a host that the gateway may fetch from."""
     def __init__(
         self,
         *,
@@ -190,7 +196,7 @@ class Video(_message.Message):
     data: _builtins.bytes
     """The encoded file itself."""
     url: _builtins.str
-    """A `data:` URL."""
+    """A `data:` URL, or one of http or https on a host that the gateway may fetch from."""
     def __init__(
         self,
         *,

@@ -42,7 +42,7 @@ def render(conversation: Conversation, tokenizer: Tokenizer) -> RenderedPrompt:
         token_ids=ids,
         text="".join(piece.text for piece in segments),
         media=tuple(index for index, token_id in enumerate(ids) if token_id == pad),
-        thinking=conversation.thinking,
+        thinking=conversation.starts_in_reasoning,
     )
 
 

@@ -33,11 +33,6 @@ def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
     }
 
 
-def without_usage(chunk: dict[str, Any]) -> dict[str, Any]:
-    """A chunk before the last, where usage was asked for: OpenAI says so in each."""
-    return {**chunk, "usage": None}
-
-
 def role_chunk(head: Completion, index: int) -> dict[str, Any]:
     """A choice's first `chat.completion.chunk`."""
     return _chunk(head, index, {"role": "assistant", "content": ""})
@@ -65,7 +60,11 @@ def usage(counts: sampling_pb2.Usage) -> dict[str, Any]:
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "total_tokens": counts.prompt_tokens + counts.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": counts.cached_tokens,
+            "image_tokens": counts.image_tokens,
+            "video_tokens": counts.video_tokens,
+        },
         "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
     }
 

@@ -111,7 +111,7 @@ class TokenizeEndpoint:
     def _chat_call(self, body: bytes) -> _Call:
         """As for a chat completion, but that the assistant's turn may be left unopened."""
         given = self._chat.decode(body)
-        refuse_unsupported(msgspec.structs.replace(given, add_generation_prompt=None))
+        refuse_unsupported(given)
         prompt = prompt_from_body(given)
         num_bytes = len(body) - sum(len(medium.source) for medium in prompt.media)
         return _Call(given.model or "", prompt, num_bytes, "messages")

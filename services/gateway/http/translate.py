@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common.errors import InvalidRequest
+from services.common.errors import InvalidRequest, UnsupportedValue
 from services.gateway.chat.messages import (
     Conversation,
     ImagePart,
@@ -27,9 +27,12 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 def request_from_body(body: ChatBody) -> GenerationRequest:
     """Raises InvalidRequest or UnsupportedValue naming the field."""
     refuse_unsupported(body)
+    prompt = prompt_from_body(body)
+    if not (prompt.conversation.add_generation_prompt or prompt.conversation.continues):
+        raise UnsupportedValue("an answer needs its turn opened", "add_generation_prompt")
     return GenerationRequest(
         model=body.model or "",
-        prompt=prompt_from_body(body),
+        prompt=prompt,
         sampling=_sampling(body),
         field_name=_field_name(body),
         prompt_param="messages",
@@ -44,8 +47,29 @@ def prompt_from_body(body: ChatBody) -> ChatPrompt:
         _message(message, f"messages[{index}]", media) for index, message in enumerate(body.messages)
     )
     tools = tuple(body.tools or ()) if body.tool_choice != "none" else ()
-    opened = body.add_generation_prompt is not False
-    return ChatPrompt(Conversation(messages, tools, _thinking(body), opened), tuple(media))
+    continues = _continues(body)
+    opened = body.add_generation_prompt is not False and not continues
+    conversation = Conversation(messages, tools, _thinking(body), opened, continues)
+    return ChatPrompt(conversation, tuple(media))
+
+
+def _continues(body: ChatBody) -> bool:
+    """Whether the answer goes on with the last message: the engines' field, or Moonshot's in the message."""
+    early = next((index for index, message in enumerate(body.messages[:-1]) if message.partial), None)
+    if early is not None:
+        raise InvalidRequest("only the last message may be partial", f"messages[{early}].partial")
+    partial = bool(body.messages) and bool(body.messages[-1].partial)
+    if not (partial or body.continue_final_message):
+        return False
+    param = f"messages[{len(body.messages) - 1}].partial" if partial else "continue_final_message"
+    if body.add_generation_prompt:
+        raise InvalidRequest("add_generation_prompt would open another turn", "add_generation_prompt")
+    last = body.messages[-1] if body.messages else None
+    if last is None or last.role != "assistant" or last.tool_calls:
+        raise InvalidRequest(
+            "the last message is no assistant's without tool calls: nothing to go on with", param
+        )
+    return True
 
 
 def _message(body: MessageBody, param: str, media: list[MediaSource]) -> Message:
@@ -131,6 +155,7 @@ def _sampling(body: ChatBody) -> SamplingOptions:
         stop=tuple(stop),
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
+        skip_special_tokens=body.skip_special_tokens is not False,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.detokenizer import Detokenizer
@@ -18,9 +16,10 @@ _STOP = sampling_pb2.FINISH_REASON_STOP
 class _Lane:
     """The text of one channel. Stop strings are looked for in each channel by itself."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
-        self._matcher = StopMatcher(stop)
+    def __init__(self, tokenizer: Tokenizer, options: SamplingOptions) -> None:
+        hidden = tokenizer.flagged_ids if options.skip_special_tokens else ()
+        self._detokenizer = Detokenizer(tokenizer, hidden)
+        self._matcher = StopMatcher(options.stop)
 
     def feed(self, token_id: int) -> tuple[str, bool]:
         """The text that is certain now, and whether a stop string ended it."""
@@ -46,7 +45,7 @@ class ChoiceDecoder:
         self._index = index
         self._ends = set(options.stop_token_ids) | (set() if options.ignore_eos else tokenizer.stop_ids)
         self._splitter = ReasoningSplitter(tokenizer.special, thinking=thinking) if chat else None
-        self._lanes = {channel: _Lane(tokenizer, options.stop) for channel in Channel}
+        self._lanes = {channel: _Lane(tokenizer, options) for channel in Channel}
         self._channel = self._splitter.channel if self._splitter else Channel.CONTENT
         self.finished = False
         self.completion_tokens = 0

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import orjson
+
 from services.common.errors import ContextLengthExceeded, InvalidRequest, UnsupportedValue
-from services.gateway.chat.messages import Conversation, TextPart
+from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
+from services.gateway.profile import Profile, check_moonshot
 from services.gateway.sampling import validate
 from services.gateway.served_model import ServedModel
 
@@ -13,7 +18,19 @@ MAX_SALT_CHARACTERS = 256
 _MARKERS_PER_MESSAGE = 3
 
 
-def check_request(request: GenerationRequest, model: ServedModel) -> None:
+@dataclass(frozen=True)
+class RequestRules:
+    """What this gateway takes, whatever the model could. `max_characters`: of a prompt's text, the tools as
+    JSON included. `profile`: what else is insisted on in chats.
+    """
+
+    max_messages: int
+    max_tools: int
+    max_characters: int
+    profile: Profile
+
+
+def check_request(request: GenerationRequest, model: ServedModel, rules: RequestRules) -> None:
     """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
     UnsupportedValue for media without an encoder, naming the field.
     """
@@ -22,13 +39,49 @@ def check_request(request: GenerationRequest, model: ServedModel) -> None:
         raise InvalidRequest(f"cache_salt is longer than {MAX_SALT_CHARACTERS} characters", "cache_salt")
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
-        if not prompt.conversation.messages:
-            raise InvalidRequest("at least one message is needed", "messages")
+        _check_conversation(prompt.conversation, rules)
+        if rules.profile == "moonshot":
+            check_moonshot(request.sampling, prompt.defaults, request.field_name)
         if prompt.media and not model.vision:
             raise UnsupportedValue("this gateway has no vision workers: text only", prompt.media[0].param)
+    elif isinstance(prompt, TextPrompt):
+        _check_characters(len(prompt.text), rules, request.prompt_param)
     _check_length(request, model)
     if isinstance(prompt, TokenPrompt):
         _check_ids(prompt.token_ids, request.prompt_param, model)
+
+
+def _check_conversation(conversation: Conversation, rules: RequestRules) -> None:
+    messages, tools = conversation.messages, conversation.tools
+    if not messages:
+        raise InvalidRequest("at least one message is needed", "messages")
+    if len(messages) > rules.max_messages:
+        raise InvalidRequest(
+            f"at most {rules.max_messages} messages are taken, {len(messages)} given", "messages"
+        )
+    if len(tools) > rules.max_tools:
+        raise InvalidRequest(f"at most {rules.max_tools} tools are taken, {len(tools)} given", "tools")
+    written = _characters(conversation) + sum(map(_other_characters, messages))
+    _check_characters(written, rules, "messages")
+    _check_characters(written + (len(orjson.dumps(tools)) if tools else 0), rules, "tools")
+
+
+def _other_characters(message: Message) -> int:
+    """Beside its content."""
+    calls = message.tool_calls
+    arguments = (
+        len(call.arguments if isinstance(call.arguments, str) else orjson.dumps(call.arguments))
+        for call in calls
+    )
+    names = (message.name, message.reasoning_content, message.tool_call_id, *(call.name for call in calls))
+    return sum(arguments) + sum(map(len, names))
+
+
+def _check_characters(count: int, rules: RequestRules, param: str) -> None:
+    if count > rules.max_characters:
+        raise InvalidRequest(
+            f"the prompt has {count} characters; at most {rules.max_characters} are taken", param
+        )
 
 
 def _check_length(request: GenerationRequest, model: ServedModel) -> None:

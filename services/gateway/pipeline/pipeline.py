@@ -14,7 +14,7 @@ from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
 from services.gateway.pipeline.generation import Generation
-from services.gateway.pipeline.limits import check_request, token_budget
+from services.gateway.pipeline.limits import RequestRules, check_request, token_budget
 from services.gateway.pipeline.prompt_pages import prompt_pages
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
@@ -32,6 +32,7 @@ class Pipeline:
     def __init__(
         self,
         model: ServedModel,
+        rules: RequestRules,
         pool: WorkerPool,
         router: Router,
         renderer: Renderer,
@@ -40,6 +41,7 @@ class Pipeline:
         failover: FailoverPolicy,
     ) -> None:
         self._model = model
+        self._rules = rules
         self._pool = pool
         self._router = router
         self._renderer = renderer
@@ -62,7 +64,7 @@ class Pipeline:
         try:
             async with asyncio.timeout(timeout_s):
                 name = self._model.resolve(request.model)
-                check_request(request, self._model)
+                check_request(request, self._model, self._rules)
                 prompt = await self._renderer.render(request.prompt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
@@ -85,7 +87,7 @@ class Pipeline:
                     head=Completion(completion_id(), int(time.time()), name),
                     source=source,
                     choices=self._choices(request),
-                    prompt_tokens=len(prompt.token_ids),
+                    prompt=prompt,
                     ticket=ticket,
                 )
                 try:
@@ -97,7 +99,7 @@ class Pipeline:
 
     def _choices(self, request: GenerationRequest) -> list[ChoiceDecoder]:
         chat = isinstance(request.prompt, ChatPrompt)
-        thinking = isinstance(request.prompt, ChatPrompt) and request.prompt.conversation.thinking
+        thinking = isinstance(request.prompt, ChatPrompt) and request.prompt.conversation.starts_in_reasoning
         return [
             ChoiceDecoder(self._model.tokenizer, index, request.sampling, chat=chat, thinking=thinking)
             for index in range(request.sampling.n)

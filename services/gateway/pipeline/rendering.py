@@ -12,6 +12,7 @@ from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
+from services.gateway.pipeline.images import PromptImage
 from services.gateway.pipeline.media import LoadedMedia, MediaLimits, PromptMedium, load_media
 from services.gateway.pipeline.request import AnyPrompt, ChatPrompt, TextPrompt
 
@@ -34,6 +35,16 @@ class Prompt:
     media: tuple[PromptMedium, ...] = ()
     media_offsets: tuple[int, ...] = ()
     text: str = ""
+
+    @property
+    def image_tokens(self) -> int:
+        """Pads of images."""
+        return sum(medium.num_tokens for medium in self.media if isinstance(medium, PromptImage))
+
+    @property
+    def video_tokens(self) -> int:
+        """Pads of videos."""
+        return sum(medium.num_tokens for medium in self.media) - self.image_tokens
 
 
 class Renderer:
