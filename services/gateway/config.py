@@ -51,6 +51,9 @@ class GatewayConfig:
         default="",
         metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
     )
+    admin_routes: bool = field(
+        default=True, metadata={"help": "serve /flush_cache over REST; off where clients must not reach it"}
+    )
     max_concurrent_requests: int = field(
         default=512,
         metadata={"help": "requests in flight; more are refused at once with 429 / RESOURCE_EXHAUSTED"},

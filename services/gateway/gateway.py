@@ -18,13 +18,19 @@ from services.gateway.admission import Admission
 from services.gateway.config import GatewayConfig
 from services.gateway.http.app import build_app
 from services.gateway.http.chat import ChatEndpoint
+from services.gateway.http.completions import CompletionEndpoint
+from services.gateway.http.door import DoorParts
+from services.gateway.http.flush import FlushPage
+from services.gateway.http.generate import GenerateEndpoint
 from services.gateway.http.health import HealthPage
+from services.gateway.http.info import InfoPages
 from services.gateway.http.metrics_page import MetricsPage
 from services.gateway.http.models import ModelPages
 from services.gateway.http.post import Answer, PostEndpoint
 from services.gateway.http.server import HttpServer
 from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.batch import BatchPipeline
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
 from services.gateway.pipeline.limits import RequestRules
@@ -141,18 +147,23 @@ class Gateway:
         )
 
     def _build_app(self) -> Starlette:
+        tokenizer, pool = self._model.tokenizer, self.pool
         tokenize = TokenizeEndpoint(self._tokenizing)
+        batches = BatchPipeline(self._pipeline, self._admission, "rest")
+        config = self._config
         return build_app(
-            posts={
-                "/v1/chat/completions": self._post(ChatEndpoint(self._pipeline).answer),
-                "/tokenize": self._post(tokenize.tokenize),
-                "/v1/tokenize": self._post(tokenize.tokenize),
-                "/detokenize": self._post(tokenize.detokenize),
-                "/v1/detokenize": self._post(tokenize.detokenize),
-            },
-            models=ModelPages(self._model),
-            health=HealthPage(self.pool, self._admission),
-            metrics=MetricsPage(self._metrics, self.pool),
+            DoorParts(
+                chat=self._post(ChatEndpoint(self._pipeline).answer),
+                completions=self._post(CompletionEndpoint(batches, tokenizer).answer),
+                generate=self._post(GenerateEndpoint(batches, tokenizer).answer),
+                tokenize=self._post(tokenize.tokenize),
+                detokenize=self._post(tokenize.detokenize),
+                models=ModelPages(self._model),
+                info=InfoPages(self._model, pool, config.tokenizer or config.model),
+                health=HealthPage(pool, self._admission),
+                metrics=MetricsPage(self._metrics, pool),
+                flush=FlushPage(pool, self._admission) if config.admin_routes else None,
+            )
         )
 
     def _post(self, answer: Answer) -> PostEndpoint:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from services.gateway.http.known_fields import KnownFields
+from services.gateway.http.sampling_fields import SamplingFields
 
 
 class UrlBody(Struct):
@@ -80,8 +80,8 @@ class ResponseFormatBody(Struct):
     type: str
 
 
-class ChatBody(KnownFields, kw_only=True):
-    """The request. The first block is served; of the second, as of KnownFields, what changes the answer
+class ChatBody(SamplingFields, kw_only=True):
+    """The request. The first block is served; of the second, and of KnownFields, what changes the answer
     is refused.
     """
 
@@ -89,22 +89,8 @@ class ChatBody(KnownFields, kw_only=True):
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    seed: int | None = None
-    n: int | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    min_tokens: int | None = None
-    ignore_eos: bool | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
@@ -113,7 +99,6 @@ class ChatBody(KnownFields, kw_only=True):
     chat_template_kwargs: TemplateBody | None = None
     reasoning_effort: str | None = None
     cache_salt: str | None = None
-    skip_special_tokens: bool | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 

@@ -9,7 +9,7 @@ from perigee.v1 import sampling_pb2
 from services.gateway.pipeline.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 
-_FINISH = {sampling_pb2.FINISH_REASON_STOP: "stop", sampling_pb2.FINISH_REASON_LENGTH: "length"}
+FINISH = {sampling_pb2.FINISH_REASON_STOP: "stop", sampling_pb2.FINISH_REASON_LENGTH: "length"}
 
 
 def completion(head: Completion, answer: Answer) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
         "index": choice.index,
         "message": message,
         "logprobs": logprobs(choice.logprobs),
-        "finish_reason": _FINISH[choice.finish_reason],
+        "finish_reason": FINISH[choice.finish_reason],
     }
 
 
@@ -45,7 +45,7 @@ def delta_chunk(head: Completion, delta: ChoiceDelta) -> dict[str, Any]:
         fields["reasoning_content"] = delta.reasoning
     if delta.content:
         fields["content"] = delta.content
-    finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
+    finish = FINISH[delta.finish_reason] if delta.finish_reason else None
     return _chunk(head, delta.index, fields, logprobs(delta.logprobs), finish)
 
 

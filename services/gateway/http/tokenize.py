@@ -21,8 +21,6 @@ from services.gateway.http.unsupported import refuse_unsupported
 from services.gateway.pipeline.request import ChatPrompt, TextPrompt
 from services.gateway.pipeline.tokenizing import Tokenizing
 
-_NULL = msgspec.Raw(b"null")
-
 
 class TokenizeBody(msgspec.Struct):
     """`messages` are decoded with the rest of the chat body. Null means absent everywhere.
@@ -33,7 +31,7 @@ class TokenizeBody(msgspec.Struct):
     """
 
     prompt: str | None = None
-    messages: msgspec.Raw = _NULL
+    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     model: str | None = None
     parse_special: bool | None = None
     add_special_tokens: bool | None = None
@@ -99,7 +97,7 @@ class TokenizeEndpoint:
 
     def _call(self, body: bytes) -> _Call:
         given = self._tokenize.decode(body)
-        chat = bytes(given.messages) != b"null"
+        chat = isinstance(given.messages, msgspec.Raw) and bytes(given.messages) != b"null"
         if chat == (given.prompt is not None):
             raise InvalidRequest("exactly one of prompt and messages must be given", "prompt")
         _refuse_unsupported(given, chat)

@@ -12,6 +12,7 @@ from services.gateway.chat.messages import (
     ToolCall,
     VideoPart,
 )
+from services.gateway.http.sampling_fields import options_of
 from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody, UrlBody
 from services.gateway.http.unsupported import refuse_unsupported
 from services.gateway.pipeline.images import ImageSource
@@ -135,40 +136,7 @@ def _thinking(body: ChatBody) -> bool:
 
 def _sampling(body: ChatBody) -> SamplingOptions:
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
-    return SamplingOptions(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        # -1 is how the engines' clients spell "no limit".
-        top_k=0 if body.top_k in (None, -1) else body.top_k or 0,
-        min_p=body.min_p or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        repetition_penalty=body.repetition_penalty,
-        logit_bias=_logit_bias(body.logit_bias or {}),
-        seed=_seed(body.seed),
-        n=1 if body.n is None else body.n,
-        max_tokens=limit,
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
-        stop=tuple(stop),
-        logprobs=bool(body.logprobs),
-        top_logprobs=body.top_logprobs or 0,
-        skip_special_tokens=body.skip_special_tokens is not False,
-    )
-
-
-def _seed(seed: int | None) -> int | None:
-    """OpenAI's seed is a signed 64-bit number; the key of the generator is unsigned."""
-    return seed + (1 << 64) if seed is not None and -(1 << 63) <= seed < 0 else seed
-
-
-def _logit_bias(given: dict[str, float]) -> dict[int, float]:
-    try:
-        return {int(token_id): bias for token_id, bias in given.items()}
-    except ValueError as error:
-        raise InvalidRequest(f"the keys of logit_bias are token ids: {error}", "logit_bias") from error
+    return options_of(body, limit, body.top_logprobs, logprobs=bool(body.logprobs))
 
 
 def _field_name(body: ChatBody) -> FieldName:

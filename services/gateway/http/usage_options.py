@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from perigee.v1 import sampling_pb2
 from services.gateway.http.schema import StreamOptionsBody
 from services.gateway.http.shape import usage
-from services.gateway.pipeline.generation import Generation
+
+
+class Counted(Protocol):
+    """What has a usage so far."""
+
+    @property
+    def usage(self) -> sampling_pb2.Usage: ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class UsageOptions:
             return cls(False, False)
         return cls(bool(options.include_usage), bool(options.continuous_usage_stats))
 
-    def dressed(self, chunk: dict[str, Any], generation: Generation) -> dict[str, Any]:
+    def dressed(self, chunk: dict[str, Any], generation: Counted) -> dict[str, Any]:
         """A chunk with choices; where usage comes later, OpenAI says null in each."""
         if self.continuous:
             return {**chunk, "usage": usage(generation.usage)}

@@ -44,6 +44,8 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
             check_moonshot(request.sampling, prompt.defaults, request.field_name)
         if prompt.media and not model.vision:
             raise UnsupportedValue("this gateway has no vision workers: text only", prompt.media[0].param)
+    elif not (prompt.text if isinstance(prompt, TextPrompt) else prompt.token_ids):
+        raise InvalidRequest("the prompt is empty", request.prompt_param)
     elif isinstance(prompt, TextPrompt):
         _check_characters(len(prompt.text), rules, request.prompt_param)
     _check_length(request, model)
@@ -110,7 +112,7 @@ def _characters(conversation: Conversation) -> int:
 def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> None:
     media_pad = model.tokenizer.special.media_pad
     for index, token_id in enumerate(token_ids):
-        if token_id >= model.vocab_size:
+        if not 0 <= token_id < model.vocab_size:
             raise InvalidRequest(
                 f"{param}[{index}] is {token_id}; the vocabulary has {model.vocab_size} entries",
                 f"{param}[{index}]",
@@ -124,11 +126,8 @@ def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> No
 def token_budget(request: GenerationRequest, prompt_tokens: int, context_length: int) -> int:
     """How many tokens a choice may have: max_tokens, or what the context leaves.
 
-    Raises InvalidRequest for an empty prompt, ContextLengthExceeded when the prompt leaves no room for a
-    token, or less than max_tokens.
+    Raises ContextLengthExceeded when the prompt leaves no room for a token, or less than max_tokens.
     """
-    if not prompt_tokens:
-        raise InvalidRequest("the prompt is empty", request.prompt_param)
     left = context_length - prompt_tokens
     asked = request.sampling.max_tokens
     if left < 1:

@@ -49,6 +49,13 @@ class Pipeline:
         self._timeout_s = timeout_s
         self._failover = failover
 
+    def check(self, request: GenerationRequest) -> None:
+        """All that is known before any work is done. Raises as `open`."""
+        if not self._pool.configured:
+            raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
+        self._model.resolve(request.model)
+        check_request(request, self._model, self._rules)
+
     @asynccontextmanager
     async def open(self, request: GenerationRequest, ticket: Ticket) -> AsyncIterator[Generation]:
         """Submits a request and gives its generation for the length of the block.
@@ -57,14 +64,11 @@ class Pipeline:
         InvalidRequest family before any worker is asked; later Overloaded, Unavailable, DeadlineExceeded.
         A gateway without workers (of a tokenizer alone) has nothing but Unavailable for it.
         """
-        if not self._pool.configured:
-            raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
+        self.check(request)
         timeout_s = min(self._timeout_s, request.timeout_s or self._timeout_s)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                name = self._model.resolve(request.model)
-                check_request(request, self._model, self._rules)
                 prompt = await self._renderer.render(request.prompt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
@@ -84,7 +88,7 @@ class Pipeline:
                 )
                 await source.open()
                 generation = Generation(
-                    head=Completion(completion_id(), int(time.time()), name),
+                    head=Completion(completion_id(), int(time.time()), self._model.resolve(request.model)),
                     source=source,
                     choices=self._choices(request),
                     prompt=prompt,
