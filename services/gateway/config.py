@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
+from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
 from services.gateway.workers.address import parse_pool
 
@@ -73,6 +74,16 @@ class GatewayConfig:
         default="none",
         metadata={"help": "moonshot: refuse chats whose sampling differs from what Moonshot's own API fixes"},
     )
+    allowed_media_hosts: str = field(
+        default="",
+        metadata={
+            "help": "hosts from which images and videos are fetched by URL: name, *.name or *, with :port if"
+            " need be, comma-separated; never from addresses that are not public; empty: none"
+        },
+    )
+    media_timeout_seconds: float = field(
+        default=10.0, metadata={"help": "fetching one image or video, redirects included, seconds"}
+    )
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
     max_image_pixels: int = field(default=50_000_000, metadata={"help": "largest image, width x height"})
@@ -120,6 +131,7 @@ class GatewayConfig:
                 parse_pool(getattr(self, key))
             except ConfigError as error:
                 raise ConfigError(f"{key}: {error.message}") from None
+        AllowedHosts(self.allowed_media_hosts)
         for key in ("http_port", "grpc_port"):
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
@@ -128,7 +140,7 @@ class GatewayConfig:
             "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames", "max_video_seconds",
             "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
-            "first_token_timeout_seconds", "token_timeout_seconds",
+            "media_timeout_seconds", "first_token_timeout_seconds", "token_timeout_seconds",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

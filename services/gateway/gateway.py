@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import grpc
+import httpcore
 import structlog
 from starlette.applications import Starlette
 
@@ -16,6 +17,9 @@ from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.config import GatewayConfig
+from services.gateway.download.allowed_hosts import AllowedHosts
+from services.gateway.download.downloader import Downloader
+from services.gateway.download.pinned_network import PinnedNetwork, resolve
 from services.gateway.http.app import build_app
 from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.completions import CompletionEndpoint
@@ -36,6 +40,7 @@ from services.gateway.pipeline.images import ImageLimits
 from services.gateway.pipeline.limits import RequestRules
 from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.remote_media import RemoteMedia
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.pipeline.tokenizing import Tokenizing
@@ -66,7 +71,8 @@ class Gateway:
     is taken.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, network: httpcore.AsyncNetworkBackend | None = None) -> None:
+        """`network`: how hosts of media are reached; by default only public addresses are."""
         self._config = config
         self._model = _served_model(config)
         self.pool = WorkerPool(*config.pools, open_channel)
@@ -77,11 +83,14 @@ class Gateway:
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
-        self._media_limits = _media_limits(config)
-        self._pipeline = self._build_pipeline()
-        self._tokenizing = Tokenizing(
-            self._model, self.pool, self._media_limits, config.request_timeout_seconds
+        self._downloader = Downloader(
+            AllowedHosts(config.allowed_media_hosts),
+            config.media_timeout_seconds,
+            network or PinnedNetwork(resolve, httpcore.AnyIOBackend()),
         )
+        self._remote = RemoteMedia(self._downloader, _media_limits(config), config.max_body_bytes)
+        self._pipeline = self._build_pipeline()
+        self._tokenizing = Tokenizing(self._model, self.pool, self._remote, config.request_timeout_seconds)
         self._http = HttpServer(self._build_app(), config.host, config.http_port)
         self._grpc = build_server(max_message_bytes=config.max_body_bytes)
         self._add_servicers(self._grpc)
@@ -124,6 +133,7 @@ class Gateway:
         await self._grpc.stop(grace=0)
         await self.pool.stop()
         self._tokenizing.close()
+        await self._downloader.close()
 
     def _build_pipeline(self) -> Pipeline:
         config = self._config
@@ -135,7 +145,7 @@ class Gateway:
             ),
             pool=self.pool,
             router=router,
-            renderer=Renderer(self._model.tokenizer, self._media_limits),
+            renderer=Renderer(self._model.tokenizer, self._remote),
             vision=VisionStage(router, config.encode_timeout_seconds),
             timeout_s=config.request_timeout_seconds,
             failover=FailoverPolicy(
