@@ -40,7 +40,13 @@ class Downloader:
         self._timeout_s = timeout_s
         self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
         # No connection is kept: each is made to an address that was checked for it.
-        self._pool = httpcore.AsyncConnectionPool(max_keepalive_connections=0, network_backend=network)
+        self._pool = httpcore.AsyncConnectionPool(
+            # It takes a while to make, and few gateways fetch anything.
+            ssl_context=httpcore.default_ssl_context() if hosts else None,
+            max_connections=_MOST_AT_ONCE,
+            max_keepalive_connections=0,
+            network_backend=network,
+        )
 
     async def fetch(self, url: str, limit: int, allowance: Allowance) -> bytes:
         """The file, whatever its content type says: what it is shows in its bytes.

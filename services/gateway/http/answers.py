@@ -219,11 +219,11 @@ class MetaInfo(Answer):
 
 
 class GenerateAnswer(Answer):
-    """All there is of a text so far; `index`: in a stream of several."""
+    """All there is of a text so far; `output_ids`: at its end; `index`: in a stream of several."""
 
     text: str
-    output_ids: list[int]
     meta_info: MetaInfo
+    output_ids: list[int] | None = None
     index: int | None = None
 
 

@@ -51,7 +51,7 @@ class GenerateAnswer:
             self._finish = self._reason(delta.finish_reason)
 
     def document(self) -> dict[str, Any]:
-        """`text`, `output_ids` and `meta_info`, where `completion_tokens` are the choice's own."""
+        """`text` and `meta_info`, where `completion_tokens` are the own; at the end `output_ids` too."""
         usage = self._generation.usage
         meta: dict[str, Any] = {
             "id": self._name,
@@ -65,9 +65,10 @@ class GenerateAnswer:
             meta["output_token_logprobs"] = list(self._logprobs)
             if self._options.top_logprobs:
                 meta["output_top_logprobs"] = list(self._top)
-        if self._finish is not None:
-            meta["e2e_latency"] = time.monotonic() - self._started
-        return {"text": self._text, "output_ids": list(self._ids), "meta_info": meta}
+        if self._finish is None:
+            return {"text": self._text, "meta_info": meta}
+        meta["e2e_latency"] = time.monotonic() - self._started
+        return {"text": self._text, "output_ids": self._ids, "meta_info": meta}
 
     def _entry(self, token: sampling_pb2.TokenLogprob) -> list[Any]:
         return [token.logprob, token.token_id, token.token if self._named else None]

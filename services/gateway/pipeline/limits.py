@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import orjson
-
 from services.common.errors import ContextLengthExceeded, InvalidRequest, UnsupportedValue
 from services.gateway.chat.messages import Conversation, Message, TextPart
+from services.gateway.pipeline.json_size import json_characters
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.profile import Profile, check_moonshot
 from services.gateway.sampling import validate
@@ -63,20 +62,17 @@ def _check_conversation(conversation: Conversation, rules: RequestRules) -> None
         )
     if len(tools) > rules.max_tools:
         raise InvalidRequest(f"at most {rules.max_tools} tools are taken, {len(tools)} given", "tools")
-    written = _characters(conversation) + sum(map(_other_characters, messages))
+    most = rules.max_characters
+    written = _characters(conversation) + sum(_other_characters(message, most) for message in messages)
     _check_characters(written, rules, "messages")
-    _check_characters(written + (len(orjson.dumps(tools)) if tools else 0), rules, "tools")
+    _check_characters(written + json_characters(tools, most), rules, "tools")
 
 
-def _other_characters(message: Message) -> int:
+def _other_characters(message: Message, most: int) -> int:
     """Beside its content."""
     calls = message.tool_calls
-    arguments = (
-        len(call.arguments if isinstance(call.arguments, str) else orjson.dumps(call.arguments))
-        for call in calls
-    )
     names = (message.name, message.reasoning_content, message.tool_call_id, *(call.name for call in calls))
-    return sum(arguments) + sum(map(len, names))
+    return json_characters([call.arguments for call in calls], most) + sum(map(len, names))
 
 
 def _check_characters(count: int, rules: RequestRules, param: str) -> None:

@@ -87,6 +87,18 @@ async def moonshot():
         yield suite
 
 
+@pytest.mark.parametrize("value", [10**40, 0.5, None, {"deep": 1}])
+async def test_odd_values_in_tools_and_arguments_are_no_failure_of_ours(suite, value):
+    for _ in range(300 if isinstance(value, dict) else 0):
+        value = [value]
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "x": value}}}
+    call = {"id": "c", "function": {"name": "f", "arguments": {"x": value}}}
+    messages = [{"role": "assistant", "tool_calls": [call]}, {"role": "user", "content": "x"}]
+    for body in ({"tools": [tool]}, {"messages": messages}):
+        answer = await suite.chat(**body)
+        assert answer.status_code in (200, 400), answer.text
+
+
 async def test_more_messages_tools_or_text_than_configured_are_refused():
     tool = {"type": "function", "function": {"name": "f", "description": "x" * 40}}
     turn = {"role": "user", "content": "y" * 30}
