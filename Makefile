@@ -5,7 +5,7 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity test-compose check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz test-compose check fix protos up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -24,6 +24,9 @@ test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
 
 fidelity: $(STAMP) ## compare with the references and write docs/fidelity.md (needs the golden vectors)
 	PERIGEE_FIDELITY=docs/fidelity.md $(BIN)/pytest -m fidelity $(ARGS)
+
+fuzz: $(STAMP) ## send 2,000 bodies made from /openapi.json to a gateway over fake workers (options: ARGS="--cases N")
+	$(BIN)/python -m tests.gateway.fuzz $(ARGS)
 
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)

@@ -11,6 +11,10 @@ from services.cli.run.config import RunConfig
 from services.common.settings import flag_name
 
 COMPOSE_FLAGS = {"--build", "--detach", "--scale"}
+SERVE_FLAGS = {
+    "--model-path", "--tp", "--reasoning-parser", "--tool-call-parser", "--chat-template",
+    "--trust-remote-code", "--port",
+}  # fmt: skip
 CHECKPOINT_FLAGS = {"--tp", "--gpu-memory", "--read-rank", "--int4", "--bf16", "--header-only"}
 
 
@@ -64,6 +68,7 @@ def test_the_flags_it_names_exist(readme):
         "--wait",
         *COMPOSE_FLAGS,
         *CHECKPOINT_FLAGS,
+        *SERVE_FLAGS,
     }
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", readme)) <= known
 

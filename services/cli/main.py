@@ -20,6 +20,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "services.cli.run.command",
             "start gateway, vision, prefill and decode here, and keep them running",
         ),
+        "serve": (
+            "services.cli.serve_command",
+            "the same as run, with the flags of SGLang's command lines for this model",
+        ),
         "chat": ("services.cli.chat_command", "ask a running suite a question; the answer streams over gRPC"),
         "workers": ("services.cli.workers_command", "list the workers a gateway knows, and how they are"),
         "transfer-check": (

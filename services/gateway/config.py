@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
+from services.gateway.download.allowed_hosts import AllowedHosts
+from services.gateway.profile import Profile
 from services.gateway.workers.address import parse_pool
 
 _POOLS = ("vision", "prefill", "decode")
@@ -60,6 +62,9 @@ class GatewayConfig:
         default=KIMI_K2,
         metadata={"help": "kimi_k2: tool sections become tool calls; none: they are raw content"},
     )
+    admin_routes: bool = field(
+        default=True, metadata={"help": "serve /flush_cache over REST; off where clients must not reach it"}
+    )
     max_concurrent_requests: int = field(
         default=512,
         metadata={"help": "requests in flight; more are refused at once with 429 / RESOURCE_EXHAUSTED"},
@@ -69,6 +74,25 @@ class GatewayConfig:
     )
     body_timeout_seconds: float = field(
         default=60.0, metadata={"help": "how long a request body may take to arrive, seconds"}
+    )
+    max_messages: int = field(default=4096, metadata={"help": "most messages in one request"})
+    max_tools: int = field(default=512, metadata={"help": "most tools declared in one request"})
+    max_prompt_characters: int = field(
+        default=4 << 20, metadata={"help": "most text in one prompt, tools included, characters"}
+    )
+    profile: Profile = field(
+        default="none",
+        metadata={"help": "moonshot: refuse chats whose sampling differs from what Moonshot's own API fixes"},
+    )
+    allowed_media_hosts: str = field(
+        default="",
+        metadata={
+            "help": "hosts from which images and videos are fetched by URL: name, *.name or *, with :port if"
+            " need be, comma-separated; never from addresses that are not public; empty: none"
+        },
+    )
+    media_timeout_seconds: float = field(
+        default=10.0, metadata={"help": "fetching one image or video, redirects included, seconds"}
     )
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
@@ -120,14 +144,16 @@ class GatewayConfig:
         for key in ("reasoning_parser", "tool_call_parser"):
             if getattr(self, key) not in PARSERS:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
+        AllowedHosts(self.allowed_media_hosts)
         for key in ("http_port", "grpc_port"):
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
-            "max_concurrent_requests", "max_body_bytes", "max_images", "max_image_bytes", "max_image_pixels",
+            "max_concurrent_requests", "max_body_bytes", "max_messages", "max_tools", "max_prompt_characters",
+            "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames", "max_video_seconds",
             "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
-            "first_token_timeout_seconds", "token_timeout_seconds",
+            "media_timeout_seconds", "first_token_timeout_seconds", "token_timeout_seconds",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

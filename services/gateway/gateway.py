@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import grpc
+import httpcore
 import structlog
 from starlette.applications import Starlette
 
@@ -16,20 +17,31 @@ from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.config import KIMI_K2, GatewayConfig
+from services.gateway.download.allowed_hosts import AllowedHosts
+from services.gateway.download.downloader import Downloader
+from services.gateway.download.pinned_network import PinnedNetwork, resolve
 from services.gateway.http.app import build_app
 from services.gateway.http.chat import ChatEndpoint
+from services.gateway.http.completions import CompletionEndpoint
+from services.gateway.http.door import DoorParts
+from services.gateway.http.flush import FlushPage
+from services.gateway.http.generate import GenerateEndpoint
 from services.gateway.http.health import HealthPage
+from services.gateway.http.info import InfoPages
 from services.gateway.http.metrics_page import MetricsPage
 from services.gateway.http.models import ModelPages
 from services.gateway.http.post import Answer, PostEndpoint
 from services.gateway.http.server import HttpServer
 from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.batch import BatchPipeline
 from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.images import ImageLimits
+from services.gateway.pipeline.limits import RequestRules
 from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.remote_media import RemoteMedia
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.pipeline.tokenizing import Tokenizing
@@ -60,7 +72,8 @@ class Gateway:
     is taken.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, network: httpcore.AsyncNetworkBackend | None = None) -> None:
+        """`network`: how hosts of media are reached; by default only public addresses are."""
         self._config = config
         self._model = _served_model(config)
         self.pool = WorkerPool(*config.pools, open_channel)
@@ -71,11 +84,14 @@ class Gateway:
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
-        self._media_limits = _media_limits(config)
-        self._pipeline = self._build_pipeline()
-        self._tokenizing = Tokenizing(
-            self._model, self.pool, self._media_limits, config.request_timeout_seconds
+        self._downloader = Downloader(
+            AllowedHosts(config.allowed_media_hosts),
+            config.media_timeout_seconds,
+            network or PinnedNetwork(resolve, httpcore.AnyIOBackend()),
         )
+        self._remote = RemoteMedia(self._downloader, _media_limits(config), config.max_body_bytes)
+        self._pipeline = self._build_pipeline()
+        self._tokenizing = Tokenizing(self._model, self.pool, self._remote, config.request_timeout_seconds)
         self._http = HttpServer(self._build_app(), config.host, config.http_port)
         self._grpc = build_server(max_message_bytes=config.max_body_bytes)
         self._add_servicers(self._grpc)
@@ -118,15 +134,19 @@ class Gateway:
         await self._grpc.stop(grace=0)
         await self.pool.stop()
         self._tokenizing.close()
+        await self._downloader.close()
 
     def _build_pipeline(self) -> Pipeline:
         config = self._config
         router = Router(self.pool)
         return Pipeline(
             model=self._model,
+            rules=RequestRules(
+                config.max_messages, config.max_tools, config.max_prompt_characters, config.profile
+            ),
             pool=self.pool,
             router=router,
-            renderer=Renderer(self._model.tokenizer, self._media_limits),
+            renderer=Renderer(self._model.tokenizer, self._remote),
             vision=VisionStage(router, config.encode_timeout_seconds),
             choices=ChoiceMaker(
                 self._model.tokenizer,
@@ -143,18 +163,23 @@ class Gateway:
         )
 
     def _build_app(self) -> Starlette:
+        tokenizer, pool = self._model.tokenizer, self.pool
         tokenize = TokenizeEndpoint(self._tokenizing)
+        batches = BatchPipeline(self._pipeline, self._admission, "rest")
+        config = self._config
         return build_app(
-            posts={
-                "/v1/chat/completions": self._post(ChatEndpoint(self._pipeline).answer),
-                "/tokenize": self._post(tokenize.tokenize),
-                "/v1/tokenize": self._post(tokenize.tokenize),
-                "/detokenize": self._post(tokenize.detokenize),
-                "/v1/detokenize": self._post(tokenize.detokenize),
-            },
-            models=ModelPages(self._model),
-            health=HealthPage(self.pool, self._admission),
-            metrics=MetricsPage(self._metrics, self.pool),
+            DoorParts(
+                chat=self._post(ChatEndpoint(self._pipeline).answer),
+                completions=self._post(CompletionEndpoint(batches, tokenizer).answer),
+                generate=self._post(GenerateEndpoint(batches, tokenizer).answer),
+                tokenize=self._post(tokenize.tokenize),
+                detokenize=self._post(tokenize.detokenize),
+                models=ModelPages(self._model),
+                info=InfoPages(self._model, pool, config.tokenizer or config.model),
+                health=HealthPage(pool, self._admission),
+                metrics=MetricsPage(self._metrics, pool),
+                flush=FlushPage(pool, self._admission) if config.admin_routes else None,
+            )
         )
 
     def _post(self, answer: Answer) -> PostEndpoint:

@@ -41,6 +41,7 @@ class SamplingOptions:
     stop: tuple[str, ...] = ()
     logprobs: bool = False
     top_logprobs: int = 0
+    skip_special_tokens: bool = True
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -48,9 +49,10 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         return self.info
 
     async def WatchLoad(self, request, context):
-        last = None
+        last, due = None, 0.0
         while True:
-            if self.load != last:
+            if self.load != last or time.monotonic() >= due:
+                due = time.monotonic() + 1.0
                 last = worker_pb2.LoadReport()
                 last.CopyFrom(self.load)
                 yield last

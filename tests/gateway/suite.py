@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpcore
 import httpx
 
 from perigee.v1 import worker_pb2
@@ -105,6 +106,7 @@ async def open_suite(
     prefill: bool = True,
     prefill_worker: FakeWorker | None = None,
     context_length: int = 0,
+    network: httpcore.AsyncNetworkBackend | None = None,
     **settings: Any,
 ) -> AsyncIterator[Suite]:
     """Starts workers, then a gateway, and waits until it is healthy."""
@@ -132,7 +134,7 @@ async def open_suite(
         served_model_name="kimi,kimi-alias",
         grace_seconds=0.2,
     )
-    gateway = Gateway(dataclasses.replace(config, **settings))
+    gateway = Gateway(dataclasses.replace(config, **settings), network)
     await gateway.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}")
     base = f"http://127.0.0.1:{gateway.http_port}"

@@ -59,6 +59,8 @@ async def test_it_is_healthy_and_says_that_it_has_a_tokenizer_alone(directory):
 
 async def test_its_model_is_called_like_the_directory_and_has_no_known_context(directory):
     async with open_tokenizer(directory) as door:
+        info = (await door.http.get("/model_info")).json()
+        assert (info["model_path"], info["is_generation"]) == (str(directory), False)
         [model] = (await door.http.get("/v1/models")).json()["data"]
         assert (model["id"], model["max_model_len"]) == ("words", None)
         stub = models_pb2_grpc.ModelServiceStub(door.channel)
@@ -70,6 +72,8 @@ async def test_what_needs_workers_is_refused_because_none_are_configured(directo
     async with open_tokenizer(directory) as door:
         answer = await door.http.post("/v1/chat/completions", json=chat_body())
         assert answer.status_code == 503
+        for path, body in (("/v1/completions", {"prompt": "x"}), ("/generate", {"text": "x"})):
+            assert (await door.http.post(path, json=body)).status_code == 503
         error = answer.json()["error"]
         assert error["code"] == "unavailable"
         assert "no workers are configured" in error["message"]

@@ -33,6 +33,7 @@ class ChatRequest(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     SEPARATE_REASONING_FIELD_NUMBER: _builtins.int
     STREAM_REASONING_FIELD_NUMBER: _builtins.int
+    CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     thinking: _builtins.bool
@@ -47,6 +48,10 @@ class ChatRequest(_message.Message):
     """Whether reasoning is told apart from content. Absent: yes. False: it is content, `</think>` included."""
     stream_reasoning: _builtins.bool
     """Whether reasoning streams. Absent: yes. False: it comes in one piece when it ends."""
+    continue_final_message: _builtins.bool
+    """Go on with the last message, which must be an assistant's without calls, instead of opening a turn of its own:
+    the answer is what follows its content, or, thinking, its reasoning where it has no content. False: a new turn.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The conversation, oldest first; at least one."""
@@ -66,10 +71,11 @@ class ChatRequest(_message.Message):
         cache_salt: _builtins.str = ...,
         separate_reasoning: _builtins.bool | None = ...,
         stream_reasoning: _builtins.bool | None = ...,
+        continue_final_message: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "messages", b"messages", "model", b"model", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "messages", b"messages", "model", b"model", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__separate_reasoning: _TypeAlias = _typing.Literal["separate_reasoning"]  # noqa: Y015
     _WhichOneofArgType__separate_reasoning: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning"]  # noqa: Y015
@@ -179,7 +185,7 @@ class Image(_message.Message):
     data: _builtins.bytes
     """The encoded file itself."""
     url: _builtins.str
-    """A `data:` URL."""
+    """A `data:` URL, or one of http or https on a host that the gateway may fetch from."""
     def __init__(
         self,
         *,
@@ -207,7 +213,7 @@ class Video(_message.Message):
     data: _builtins.bytes
     """The encoded file itself."""
     url: _builtins.str
-    """A `data:` URL."""
+    """A `data:` URL, or one of http or https on a host that the gateway may fetch from."""
     def __init__(
         self,
         *,

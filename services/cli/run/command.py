@@ -27,9 +27,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Runs the suite until Ctrl-C or SIGTERM; a second one kills what has not stopped yet."""
+    """Runs the suite as the settings say."""
     config = resolve_settings(RunConfig, "run", arguments, os.environ)
-    plan = make_plan(config, settings_file(arguments, os.environ))
+    return run_suite(config, settings_file(arguments, os.environ))
+
+
+def run_suite(config: RunConfig, file: str | None) -> int:
+    """Runs the suite until Ctrl-C or SIGTERM; a second one kills what has not stopped yet.
+
+    `file`: the settings file of all services. Raises ConfigError.
+    """
+    plan = make_plan(config, file)
     config.run_dir.mkdir(parents=True, exist_ok=True)
     asyncio.run(_run(config, plan))
     return 0

@@ -69,14 +69,24 @@ class Conversation:
     """All that the template needs. `tools`: the OpenAI `tools` array; empty: none are declared.
 
     `thinking`: whether the model reasons first; `add_generation_prompt`: whether the assistant's turn is
-    opened.
+    opened; `continues`: whether the last message, an assistant's without calls, is left open instead.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Json, ...] = ()
     thinking: bool = True
     add_generation_prompt: bool = True
+    continues: bool = False
+
+    @property
+    def starts_in_reasoning(self) -> bool:
+        """Whether the answer begins inside reasoning: what is left open has no content yet."""
+        return self.thinking and not (self.continues and _says_something(self.messages[-1]))
 
     def with_messages(self, messages: tuple[Message, ...]) -> Conversation:
         """The same conversation with other turns."""
         return replace(self, messages=messages)
+
+
+def _says_something(message: Message) -> bool:
+    return any(not isinstance(part, TextPart) or part.text for part in message.content)

@@ -6,7 +6,9 @@
     generation := <|im_assistant|>assistant<|im_middle|><think>      (and </think> with thinking off)
 
 An assistant's body is `<think>` reasoning `</think>` content and calls. Reasoning survives only behind the
-last assistant message without calls, that is inside the tool round that is still open.
+last assistant message without calls, that is inside the tool round that is still open. Where a conversation
+goes on with its last message, that one takes the generation prompt's place: its body, reasoning included, is
+left open behind its content, or behind its reasoning where it has no content.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ def lay_out(conversation: Conversation) -> tuple[Segment, ...]:
         _begin(writer, "im_system", "tool_declare")
         writer.text(declare_tools(conversation.tools))
         writer.marker("im_end")
-    last_answer = _last_answer(conversation.messages)
-    for index, message in enumerate(conversation.messages):
+    closed = conversation.messages[:-1] if conversation.continues else conversation.messages
+    last_answer = _last_answer(closed)
+    for index, message in enumerate(closed):
         _begin(writer, _ROLE_MARKERS.get(message.role, "im_system"), message.name or message.role)
         if message.role == "assistant":
             keeps_reasoning = conversation.thinking and index > last_answer
@@ -39,11 +42,10 @@ def lay_out(conversation: Conversation) -> tuple[Segment, ...]:
                 writer.text(f"## Return of {message.tool_call_id}\n")
             _write_content(writer, message.content)
         writer.marker("im_end")
-    if conversation.add_generation_prompt:
-        _begin(writer, "im_assistant", "assistant")
-        writer.marker("think")
-        if not conversation.thinking:
-            writer.marker("end_think")
+    if conversation.continues:
+        _open(writer, conversation.messages[-1], conversation)
+    elif conversation.add_generation_prompt:
+        _open(writer, Message("assistant"), conversation)
     return writer.finish()
 
 
@@ -52,6 +54,17 @@ def _last_answer(messages: tuple[Message, ...]) -> int:
         i for i, message in enumerate(messages) if message.role == "assistant" and not message.tool_calls
     )
     return max(answers, default=-1)
+
+
+def _open(writer: SegmentWriter, message: Message, conversation: Conversation) -> None:
+    """The assistant's turn as far as `message` goes."""
+    _begin(writer, "im_assistant", message.name or message.role)
+    writer.marker("think")
+    if conversation.thinking:
+        writer.text(message.reasoning_content)
+    if not conversation.starts_in_reasoning:
+        writer.marker("end_think")
+    _write_content(writer, message.content)
 
 
 def _begin(writer: SegmentWriter, marker: str, name: str) -> None:

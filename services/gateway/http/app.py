@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from services.common.errors import PerigeeError
 from services.common.http_errors import to_http
+from services.gateway.http.docs import DocumentPages
+from services.gateway.http.door import DoorParts, operations
 from services.gateway.http.errors import answer_of, envelope
-from services.gateway.http.health import HealthPage
-from services.gateway.http.metrics_page import MetricsPage
-from services.gateway.http.models import ModelPages
-from services.gateway.http.post import PostEndpoint
+from services.gateway.http.openapi import describe
 
 
-def build_app(
-    posts: Mapping[str, PostEndpoint], models: ModelPages, health: HealthPage, metrics: MetricsPage
-) -> Starlette:
-    """The ASGI application. `posts`: path to endpoint.
+def build_app(parts: DoorParts) -> Starlette:
+    """The ASGI application.
 
     An Authorization header is accepted and ignored: authentication is off.
     """
-    routes = [
-        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in posts.items()),
-        Route("/v1/models", models.index),
-        Route("/v1/models/{name:path}", models.show),
-        Route("/health", health.show),
-        Route("/metrics", metrics.show),
-    ]
+    documents = DocumentPages()
+    offered = operations(parts, documents)
+    documents.publish(describe(offered))
     return Starlette(
-        routes=routes,
+        routes=[operation.as_route() for operation in offered],
         exception_handlers={PerigeeError: _perigee_error, HTTPException: _http_exception, Exception: _defect},
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from services.gateway.admission import Ticket
 from services.gateway.http import shape
@@ -11,6 +10,7 @@ from services.gateway.http.decode import BodyDecoder, in_thread_if_long
 from services.gateway.http.reply import Reply
 from services.gateway.http.schema import ChatBody
 from services.gateway.http.translate import request_from_body
+from services.gateway.http.usage_options import UsageOptions
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
@@ -22,7 +22,7 @@ class _Call:
 
     request: GenerationRequest
     stream: bool
-    include_usage: bool
+    usage: UsageOptions
 
 
 class ChatEndpoint:
@@ -43,27 +43,21 @@ class ChatEndpoint:
 
     def _call(self, body: bytes) -> _Call:
         decoded = self._decoder.decode(body)
-        options = decoded.stream_options
         return _Call(
             request=request_from_body(decoded),
             stream=bool(decoded.stream),
-            include_usage=bool(options and options.include_usage),
+            usage=UsageOptions.of(decoded.stream_options),
         )
 
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
-        head = generation.head
-        dress = shape.without_usage if call.include_usage else _as_it_is
+        head, usage = generation.head, call.usage
         async for delta in generation:
             if not reply.started:
                 await reply.start_events()
                 for index in range(call.request.sampling.n):
-                    await reply.event(dress(shape.role_chunk(head, index)))
-            await reply.event(dress(shape.delta_chunk(head, delta)))
-        if call.include_usage:
+                    await reply.event(usage.dressed(shape.role_chunk(head, index), generation))
+            await reply.event(usage.dressed(shape.delta_chunk(head, delta), generation))
+        if usage.include:
             await reply.event(shape.usage_chunk(head, generation.usage))
         await reply.end_events()
-
-
-def _as_it_is(chunk: dict[str, Any]) -> dict[str, Any]:
-    return chunk

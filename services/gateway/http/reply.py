@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,7 +21,10 @@ class Reply:
         self.started = False
 
     async def json(
-        self, document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+        self,
+        document: Mapping[str, Any] | Sequence[Any],
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """The whole answer."""
         body = orjson.dumps(document)

@@ -9,9 +9,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.gateway.http.sampling_fields import SamplingFields
+
 
 class UrlBody(Struct):
-    """A `data:` URL; `detail` is accepted and ignored (the model has one resolution rule)."""
+    """A URL of `data:`, `http:` or `https:`. `detail` is ignored: the model has one rule for all sizes."""
 
     url: str
     detail: str | None = None
@@ -42,7 +44,7 @@ class ToolCallBody(Struct):
 
 
 class MessageBody(Struct):
-    """One turn of the conversation."""
+    """One turn of the conversation. `partial`: the answer goes on with this message, the last one."""
 
     role: str
     content: str | list[PartBody] | None = None
@@ -50,10 +52,11 @@ class MessageBody(Struct):
     reasoning_content: str | None = None
     tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
+    partial: bool | None = None
 
 
 class StreamOptionsBody(Struct):
-    """Only with `stream`."""
+    """Only with `stream`. Usage in a last chunk without choices, or so far, in every chunk."""
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
@@ -77,29 +80,17 @@ class ResponseFormatBody(Struct):
     type: str
 
 
-class ChatBody(Struct):
-    """The whole request. The first block is served; of the second, what changes the answer is refused."""
+class ChatBody(SamplingFields, kw_only=True):
+    """The request. The first block is served; of the second, and of KnownFields, what changes the answer
+    is refused.
+    """
 
     messages: list[MessageBody]
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    seed: int | None = None
-    n: int | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    min_tokens: int | None = None
-    ignore_eos: bool | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
@@ -110,6 +101,8 @@ class ChatBody(Struct):
     cache_salt: str | None = None
     separate_reasoning: bool | None = None
     stream_reasoning: bool | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
     response_format: ResponseFormatBody | None = None
     parallel_tool_calls: bool | None = None
@@ -120,17 +113,9 @@ class ChatBody(Struct):
     function_call: Any = None
     web_search_options: Any = None
     best_of: int | None = None
-    use_beam_search: bool | None = None
-    length_penalty: float | None = None
     echo: bool | None = None
-    continue_final_message: bool | None = None
-    add_generation_prompt: bool | None = None
     chat_template: Any = None
     documents: Any = None
-    skip_special_tokens: bool | None = None
-    include_stop_str_in_output: bool | None = None
-    no_stop_trim: bool | None = None
-    stop_regex: Any = None
     regex: Any = None
     ebnf: Any = None
     structured_outputs: Any = None
@@ -138,10 +123,8 @@ class ChatBody(Struct):
     guided_regex: Any = None
     guided_choice: Any = None
     guided_grammar: Any = None
-    prompt_logprobs: int | None = None
-    truncate_prompt_tokens: int | None = None
-    bad_words: list[str] | None = None
-    allowed_token_ids: list[int] | None = None
     include_reasoning: bool | None = None
-    lora_path: Any = None
+    thinking_token_budget: int | None = None
+    verbosity: str | None = None
+    store: bool | None = None
     input_ids: Any = None

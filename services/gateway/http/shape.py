@@ -10,7 +10,7 @@ from services.gateway.chat.output.calls import FinishedCall
 from services.gateway.pipeline.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 
-_FINISH = {
+FINISH = {
     sampling_pb2.FINISH_REASON_STOP: "stop",
     sampling_pb2.FINISH_REASON_LENGTH: "length",
     sampling_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
@@ -38,18 +38,13 @@ def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
         "index": choice.index,
         "message": message,
         "logprobs": logprobs(choice.logprobs),
-        "finish_reason": _FINISH[choice.finish_reason],
+        "finish_reason": FINISH[choice.finish_reason],
     }
 
 
 def _call(call: FinishedCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def without_usage(chunk: dict[str, Any]) -> dict[str, Any]:
-    """A chunk before the last, where usage was asked for: OpenAI says so in each."""
-    return {**chunk, "usage": None}
 
 
 def role_chunk(head: Completion, index: int) -> dict[str, Any]:
@@ -66,7 +61,7 @@ def delta_chunk(head: Completion, delta: ChoiceDelta) -> dict[str, Any]:
         fields["content"] = delta.content
     if delta.calls:
         fields["tool_calls"] = [{"index": call.index, **_call(call)} for call in delta.calls]
-    finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
+    finish = FINISH[delta.finish_reason] if delta.finish_reason else None
     return _chunk(head, delta.index, fields, logprobs(delta.logprobs), finish)
 
 
@@ -81,7 +76,11 @@ def usage(counts: sampling_pb2.Usage) -> dict[str, Any]:
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "total_tokens": counts.prompt_tokens + counts.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": counts.cached_tokens,
+            "image_tokens": counts.image_tokens,
+            "video_tokens": counts.video_tokens,
+        },
         "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
     }
 

@@ -21,8 +21,6 @@ from services.gateway.http.unsupported import refuse_unsupported
 from services.gateway.pipeline.request import ChatPrompt, TextPrompt
 from services.gateway.pipeline.tokenizing import Tokenizing
 
-_NULL = msgspec.Raw(b"null")
-
 
 class TokenizeBody(msgspec.Struct):
     """`messages` are decoded with the rest of the chat body. Null means absent everywhere.
@@ -33,7 +31,7 @@ class TokenizeBody(msgspec.Struct):
     """
 
     prompt: str | None = None
-    messages: msgspec.Raw = _NULL
+    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     model: str | None = None
     parse_special: bool | None = None
     add_special_tokens: bool | None = None
@@ -99,7 +97,7 @@ class TokenizeEndpoint:
 
     def _call(self, body: bytes) -> _Call:
         given = self._tokenize.decode(body)
-        chat = bytes(given.messages) != b"null"
+        chat = isinstance(given.messages, msgspec.Raw) and bytes(given.messages) != b"null"
         if chat == (given.prompt is not None):
             raise InvalidRequest("exactly one of prompt and messages must be given", "prompt")
         _refuse_unsupported(given, chat)
@@ -111,7 +109,7 @@ class TokenizeEndpoint:
     def _chat_call(self, body: bytes) -> _Call:
         """As for a chat completion, but that the assistant's turn may be left unopened."""
         given = self._chat.decode(body)
-        refuse_unsupported(msgspec.structs.replace(given, add_generation_prompt=None))
+        refuse_unsupported(given)
         prompt = prompt_from_body(given)
         num_bytes = len(body) - sum(len(medium.source) for medium in prompt.media)
         return _Call(given.model or "", prompt, num_bytes, "messages")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common.errors import InvalidRequest
+from services.common.errors import InvalidRequest, UnsupportedValue
 from services.gateway.chat.messages import (
     Conversation,
     ImagePart,
@@ -12,6 +12,7 @@ from services.gateway.chat.messages import (
     ToolCall,
     VideoPart,
 )
+from services.gateway.http.sampling_fields import options_of
 from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody, UrlBody
 from services.gateway.http.unsupported import refuse_unsupported
 from services.gateway.pipeline.images import ImageSource
@@ -27,9 +28,12 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 def request_from_body(body: ChatBody) -> GenerationRequest:
     """Raises InvalidRequest or UnsupportedValue naming the field."""
     refuse_unsupported(body)
+    prompt = prompt_from_body(body)
+    if not (prompt.conversation.add_generation_prompt or prompt.conversation.continues):
+        raise UnsupportedValue("an answer needs its turn opened", "add_generation_prompt")
     return GenerationRequest(
         model=body.model or "",
-        prompt=prompt_from_body(body),
+        prompt=prompt,
         sampling=_sampling(body),
         field_name=_field_name(body),
         prompt_param="messages",
@@ -46,8 +50,29 @@ def prompt_from_body(body: ChatBody) -> ChatPrompt:
         _message(message, f"messages[{index}]", media) for index, message in enumerate(body.messages)
     )
     tools = tuple(body.tools or ()) if body.tool_choice != "none" else ()
-    opened = body.add_generation_prompt is not False
-    return ChatPrompt(Conversation(messages, tools, _thinking(body), opened), tuple(media))
+    continues = _continues(body)
+    opened = body.add_generation_prompt is not False and not continues
+    conversation = Conversation(messages, tools, _thinking(body), opened, continues)
+    return ChatPrompt(conversation, tuple(media))
+
+
+def _continues(body: ChatBody) -> bool:
+    """Whether the answer goes on with the last message: the engines' field, or Moonshot's in the message."""
+    early = next((index for index, message in enumerate(body.messages[:-1]) if message.partial), None)
+    if early is not None:
+        raise InvalidRequest("only the last message may be partial", f"messages[{early}].partial")
+    partial = bool(body.messages) and bool(body.messages[-1].partial)
+    if not (partial or body.continue_final_message):
+        return False
+    param = f"messages[{len(body.messages) - 1}].partial" if partial else "continue_final_message"
+    if body.add_generation_prompt:
+        raise InvalidRequest("add_generation_prompt would open another turn", "add_generation_prompt")
+    last = body.messages[-1] if body.messages else None
+    if last is None or last.role != "assistant" or last.tool_calls:
+        raise InvalidRequest(
+            "the last message is no assistant's without tool calls: nothing to go on with", param
+        )
+    return True
 
 
 def _message(body: MessageBody, param: str, media: list[MediaSource]) -> Message:
@@ -113,39 +138,7 @@ def _thinking(body: ChatBody) -> bool:
 
 def _sampling(body: ChatBody) -> SamplingOptions:
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
-    return SamplingOptions(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        # -1 is how the engines' clients spell "no limit".
-        top_k=0 if body.top_k in (None, -1) else body.top_k or 0,
-        min_p=body.min_p or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        repetition_penalty=body.repetition_penalty,
-        logit_bias=_logit_bias(body.logit_bias or {}),
-        seed=_seed(body.seed),
-        n=1 if body.n is None else body.n,
-        max_tokens=limit,
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
-        stop=tuple(stop),
-        logprobs=bool(body.logprobs),
-        top_logprobs=body.top_logprobs or 0,
-    )
-
-
-def _seed(seed: int | None) -> int | None:
-    """OpenAI's seed is a signed 64-bit number; the key of the generator is unsigned."""
-    return seed + (1 << 64) if seed is not None and -(1 << 63) <= seed < 0 else seed
-
-
-def _logit_bias(given: dict[str, float]) -> dict[int, float]:
-    try:
-        return {int(token_id): bias for token_id, bias in given.items()}
-    except ValueError as error:
-        raise InvalidRequest(f"the keys of logit_bias are token ids: {error}", "logit_bias") from error
+    return options_of(body, limit, body.top_logprobs, logprobs=bool(body.logprobs))
 
 
 def _field_name(body: ChatBody) -> FieldName:

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from services.common.errors import UnsupportedValue
-from services.gateway.http.schema import ChatBody
+from services.gateway.http.known_fields import refuse_known
+from services.gateway.http.schema import ChatBody, StreamOptionsBody
 
-# Field -> the values that mean "as usual" beside null.
+# Field of a chat body -> the values that mean "as usual" beside null.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "parallel_tool_calls": (True,),
@@ -24,17 +25,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "function_call": ("none", "auto"),
         "web_search_options": (),
         "best_of": (1,),
-        "use_beam_search": (False,),
-        "length_penalty": (1.0,),
         "echo": (False,),
-        "continue_final_message": (False,),
-        "add_generation_prompt": (True,),
         "chat_template": (),
         "documents": ([],),
-        "skip_special_tokens": (True,),
-        "include_stop_str_in_output": (False,),
-        "no_stop_trim": (False,),
-        "stop_regex": ("", []),
         "regex": ("",),
         "ebnf": ("",),
         "structured_outputs": (),
@@ -42,12 +35,10 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "guided_regex": (),
         "guided_choice": (),
         "guided_grammar": (),
-        "prompt_logprobs": (),
-        "truncate_prompt_tokens": (),
-        "bad_words": ([],),
-        "allowed_token_ids": (),
         "include_reasoning": (True,),
-        "lora_path": ("",),
+        "thinking_token_budget": (),
+        "verbosity": ("medium",),
+        "store": (False,),
         "input_ids": (),
     }
 )
@@ -55,6 +46,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 
 def refuse_unsupported(body: ChatBody) -> None:
     """Raises UnsupportedValue naming the first field whose value is not offered."""
+    refuse_known(body)
     for field, neutral in _NEUTRAL.items():
         value = getattr(body, field)
         if value is not None and value not in neutral:
@@ -66,10 +58,10 @@ def refuse_unsupported(body: ChatBody) -> None:
         )
     if body.tool_choice not in (None, "auto", "none"):
         raise UnsupportedValue("tool_choice: only 'auto' and 'none' are supported", "tool_choice")
-    if body.stream_options is not None:
-        if not body.stream:
-            raise UnsupportedValue("stream_options needs stream to be true", "stream_options")
-        if body.stream_options.continuous_usage_stats:
-            raise UnsupportedValue(
-                "continuous_usage_stats is not supported", "stream_options.continuous_usage_stats"
-            )
+    refuse_stream_options_alone(body.stream_options, body.stream)
+
+
+def refuse_stream_options_alone(options: StreamOptionsBody | None, stream: bool | None) -> None:
+    """Raises UnsupportedValue for options of a stream where there is none."""
+    if options is not None and not stream:
+        raise UnsupportedValue("stream_options needs stream to be true", "stream_options")

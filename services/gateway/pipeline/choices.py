@@ -26,12 +26,13 @@ class ChoiceMaker:
     def make(self, request: GenerationRequest, prompt: Sequence[int]) -> list[ChoiceDecoder]:
         """One per choice. `prompt`: the rendered one's ids, whose end says where the output begins."""
         rules = self._rules(request, prompt)
+        hidden = None if request.sampling.skip_special_tokens else ()
         return [
             ChoiceDecoder(
                 self._tokenizer,
                 index,
                 request.sampling,
-                OutputParser(self._tokenizer, request.sampling.stop, rules),
+                OutputParser(self._tokenizer, request.sampling.stop, rules, hidden),
                 silent_deltas=rules is None,
             )
             for index in range(request.sampling.n)

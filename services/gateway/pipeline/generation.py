@@ -9,6 +9,7 @@ from services.gateway.admission import Ticket
 from services.gateway.pipeline.answer import Answer, fold
 from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.events import ChoiceDelta, Completion
+from services.gateway.pipeline.rendering import Prompt
 from services.gateway.pipeline.token_source import TokenSource
 
 
@@ -24,13 +25,13 @@ class Generation:
         head: Completion,
         source: TokenSource,
         choices: list[ChoiceDecoder],
-        prompt_tokens: int,
+        prompt: Prompt,
         ticket: Ticket,
     ) -> None:
         self.head = head
         self._source = source
         self._choices = choices
-        self._prompt_tokens = prompt_tokens
+        self._prompt = prompt
         self._ticket = ticket
         self._cached_tokens: int | None = None
 
@@ -38,10 +39,12 @@ class Generation:
     def usage(self) -> sampling_pb2.Usage:
         """Token accounting so far."""
         return sampling_pb2.Usage(
-            prompt_tokens=self._prompt_tokens,
+            prompt_tokens=len(self._prompt.token_ids),
             completion_tokens=sum(choice.completion_tokens for choice in self._choices),
-            cached_tokens=min(self._cached_tokens or 0, self._prompt_tokens),
+            cached_tokens=min(self._cached_tokens or 0, len(self._prompt.token_ids)),
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
+            image_tokens=self._prompt.image_tokens,
+            video_tokens=self._prompt.video_tokens,
         )
 
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:

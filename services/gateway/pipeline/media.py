@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from services.common.errors import InvalidRequest
 from services.gateway.chat.messages import Conversation, Message, Part, VideoPart
 from services.gateway.pipeline.images import ImageLimits, ImageSource, PromptImage, load_images
 from services.gateway.pipeline.videos import (
     PromptChunk,
     VideoBounds,
     VideoSource,
-    check_count,
     load_video,
 )
 
@@ -50,7 +50,7 @@ def load_media(sources: Sequence[MediaSource], limits: MediaLimits) -> LoadedMed
 
     Raises InvalidRequest or UnsupportedValue naming the medium's field.
     """
-    check_count(tuple(source for source in sources if isinstance(source, VideoSource)), limits.videos)
+    check_counts(sources, limits)
     images = load_images(
         tuple(source for source in sources if isinstance(source, ImageSource)), limits.images
     )
@@ -65,6 +65,17 @@ def load_media(sources: Sequence[MediaSource], limits: MediaLimits) -> LoadedMed
             media += chunks
             timestamps.append(tuple(chunk.timestamp for chunk in chunks))
     return LoadedMedia(tuple(media), tuple(timestamps))
+
+
+def check_counts(sources: Sequence[MediaSource], limits: MediaLimits) -> None:
+    """Raises InvalidRequest naming the field of the first image or video too many."""
+    for name, kind, most in (
+        ("images", ImageSource, limits.images.count),
+        ("videos", VideoSource, limits.videos.count),
+    ):
+        given = [source for source in sources if isinstance(source, kind)]
+        if len(given) > most:
+            raise InvalidRequest(f"at most {most} {name} in a request, {len(given)} given", given[most].param)
 
 
 def _with_timestamps(message: Message, timestamps: Iterator[tuple[str, ...]]) -> Message:

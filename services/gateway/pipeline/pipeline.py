@@ -14,7 +14,7 @@ from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
 from services.gateway.pipeline.generation import Generation
-from services.gateway.pipeline.limits import check_request, token_budget
+from services.gateway.pipeline.limits import RequestRules, check_request, token_budget
 from services.gateway.pipeline.prompt_pages import prompt_pages
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import GenerationRequest
@@ -32,6 +32,7 @@ class Pipeline:
     def __init__(
         self,
         model: ServedModel,
+        rules: RequestRules,
         pool: WorkerPool,
         router: Router,
         renderer: Renderer,
@@ -41,6 +42,7 @@ class Pipeline:
         failover: FailoverPolicy,
     ) -> None:
         self._model = model
+        self._rules = rules
         self._pool = pool
         self._router = router
         self._renderer = renderer
@@ -48,6 +50,13 @@ class Pipeline:
         self._choices = choices
         self._timeout_s = timeout_s
         self._failover = failover
+
+    def check(self, request: GenerationRequest) -> None:
+        """All that is known before any work is done. Raises as `open`."""
+        if not self._pool.configured:
+            raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
+        self._model.resolve(request.model)
+        check_request(request, self._model, self._rules)
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest, ticket: Ticket) -> AsyncIterator[Generation]:
@@ -57,14 +66,11 @@ class Pipeline:
         InvalidRequest family before any worker is asked; later Overloaded, Unavailable, DeadlineExceeded.
         A gateway without workers (of a tokenizer alone) has nothing but Unavailable for it.
         """
-        if not self._pool.configured:
-            raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
+        self.check(request)
         timeout_s = min(self._timeout_s, request.timeout_s or self._timeout_s)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                name = self._model.resolve(request.model)
-                check_request(request, self._model)
                 prompt = await self._renderer.render(request.prompt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
@@ -84,10 +90,10 @@ class Pipeline:
                 )
                 await source.open()
                 generation = Generation(
-                    head=Completion(completion_id(), int(time.time()), name),
+                    head=Completion(completion_id(), int(time.time()), self._model.resolve(request.model)),
                     source=source,
                     choices=self._choices.make(request, prompt.token_ids),
-                    prompt_tokens=len(prompt.token_ids),
+                    prompt=prompt,
                     ticket=ticket,
                 )
                 try:

@@ -12,7 +12,9 @@ from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import normalise_call_ids
 from services.gateway.chat.messages import Conversation, Message, TextPart
 from services.gateway.chat.prompt import RenderedPrompt, expand_media, render
-from services.gateway.pipeline.media import LoadedMedia, MediaLimits, PromptMedium, load_media
+from services.gateway.pipeline.images import PromptImage
+from services.gateway.pipeline.media import LoadedMedia, PromptMedium, load_media
+from services.gateway.pipeline.remote_media import RemoteMedia
 from services.gateway.pipeline.request import AnyPrompt, ChatPrompt, TextPrompt
 
 # Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
@@ -35,16 +37,26 @@ class Prompt:
     media_offsets: tuple[int, ...] = ()
     text: str = ""
 
+    @property
+    def image_tokens(self) -> int:
+        """Pads of images."""
+        return sum(medium.num_tokens for medium in self.media if isinstance(medium, PromptImage))
+
+    @property
+    def video_tokens(self) -> int:
+        """Pads of videos."""
+        return sum(medium.num_tokens for medium in self.media) - self.image_tokens
+
 
 class Renderer:
-    """Template, tokenizer and headers of media; long work is done in threads, so that no request waits.
+    """Media's files and headers, template and tokenizer; long work is done in threads: no request waits.
 
     `executor`: whose threads; None: asyncio's own.
     """
 
-    def __init__(self, tokenizer: Tokenizer, limits: MediaLimits, executor: Executor | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, remote: RemoteMedia, executor: Executor | None = None) -> None:
         self._tokenizer = tokenizer
-        self._limits = limits
+        self._remote = remote
         self._executor = executor
 
     async def render(self, prompt: AnyPrompt) -> Prompt:
@@ -55,7 +67,8 @@ class Renderer:
             return Prompt(prompt.token_ids)
         loaded = LoadedMedia((), ())
         if prompt.media:
-            loaded = await self._in_thread(load_media, prompt.media, self._limits)
+            media = await self._remote.fetched(prompt.media)
+            loaded = await self._in_thread(load_media, media, self._remote.limits)
         rendered = await self._render_chat(loaded.placed_in(prompt.conversation))
         token_ids, runs = expand_media(rendered, [medium.num_tokens for medium in loaded.media])
         return Prompt(token_ids, loaded.media, tuple(run.offset for run in runs), rendered.text)

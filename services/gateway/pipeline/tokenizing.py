@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from services.common.errors import DeadlineExceeded, InvalidRequest
-from services.gateway.pipeline.media import MediaLimits
+from services.gateway.pipeline.remote_media import RemoteMedia
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import AnyPrompt
 from services.gateway.served_model import ServedModel
@@ -36,11 +36,11 @@ class Tokenizing:
     Images are counted from their headers, whether or not there is an encoder. The context is no limit here.
     """
 
-    def __init__(self, model: ServedModel, pool: WorkerPool, limits: MediaLimits, timeout_s: float) -> None:
+    def __init__(self, model: ServedModel, pool: WorkerPool, remote: RemoteMedia, timeout_s: float) -> None:
         self._model = model
         self._pool = pool
         self._executor = ThreadPoolExecutor(_THREADS, "tokenizing")
-        self._renderer = Renderer(model.tokenizer, limits, self._executor)
+        self._renderer = Renderer(model.tokenizer, remote, self._executor)
         self._timeout_s = timeout_s
 
     @property

@@ -67,11 +67,3 @@ def load_video(source: VideoSource, bounds: VideoBounds) -> tuple[PromptChunk, .
         PromptChunk(video, chunk_hash(video.content_hash, index), chunk.grid.num_tokens, chunk.timestamp)
         for index, chunk in enumerate(chunks)
     )
-
-
-def check_count(sources: tuple[VideoSource, ...], bounds: VideoBounds) -> None:
-    """Raises InvalidRequest naming the field of the first video too many."""
-    if len(sources) > bounds.count:
-        raise InvalidRequest(
-            f"at most {bounds.count} videos in a request, {len(sources)} given", sources[bounds.count].param
-        )

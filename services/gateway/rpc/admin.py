@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 
 from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
 from services.common.errors import NotFound, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.gateway.rpc.context import Context
+from services.gateway.workers.flush import flush_workers
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
 
@@ -32,15 +31,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def FlushCache(
         self, request: admin_pb2.FlushCacheRequest, context: Context
     ) -> admin_pb2.FlushCacheResponse:
-        links = self._pool.links
-        answers = await asyncio.gather(*(_flush(link) for link in links))
-        failed = [link.address for link, answer in zip(links, answers, strict=True) if answer is None]
-        if failed:
-            raise Unavailable(f"not flushed, because unreachable: {', '.join(failed)}; all others were")
-        return admin_pb2.FlushCacheResponse(
-            pages=sum(answer.pages for answer in answers if answer),
-            embeddings=sum(answer.embeddings for answer in answers if answer),
-        )
+        dropped = await flush_workers(self._pool)
+        return admin_pb2.FlushCacheResponse(pages=dropped.pages, embeddings=dropped.embeddings)
 
     async def DrainWorker(
         self, request: admin_pb2.DrainWorkerRequest, context: Context
@@ -82,13 +74,3 @@ def _status(link: WorkerLink) -> admin_pb2.WorkerStatus:
     return admin_pb2.WorkerStatus(
         address=link.address, reachable=True, discovered=link.discovered, info=link.info, load=link.load
     )
-
-
-async def _flush(link: WorkerLink) -> worker_pb2.FlushResponse | None:
-    try:
-        answer: worker_pb2.FlushResponse = await link.stub.Flush(
-            worker_pb2.FlushRequest(), timeout=_CALL_TIMEOUT_S
-        )
-    except grpc.aio.AioRpcError:
-        return None
-    return answer

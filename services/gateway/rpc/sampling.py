@@ -26,6 +26,7 @@ def options_from_proto(params: sampling_pb2.SamplingParams) -> SamplingOptions:
         stop=tuple(params.stop),
         logprobs=params.logprobs,
         top_logprobs=params.top_logprobs,
+        skip_special_tokens=not params.keep_special_tokens,
     )
 
 

@@ -32,9 +32,13 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
         _message(message, f"messages[{index}]", media) for index, message in enumerate(request.messages)
     )
     thinking = request.thinking if request.HasField("thinking") else True
+    continues = request.continue_final_message
+    if continues and not (messages and messages[-1].role == "assistant" and not messages[-1].tool_calls):
+        raise InvalidRequest("the last message is no assistant's without calls", "continue_final_message")
+    conversation = Conversation(messages, _tools(request.tools_json), thinking, not continues, continues)
     return GenerationRequest(
         model=request.model,
-        prompt=ChatPrompt(Conversation(messages, _tools(request.tools_json), thinking), tuple(media)),
+        prompt=ChatPrompt(conversation, tuple(media)),
         sampling=options_from_proto(request.sampling),
         field_name=field_name,
         prompt_param="messages",
@@ -52,7 +56,11 @@ def request_from_generate(
     kind = request.WhichOneof("prompt")
     if kind is None:
         raise InvalidRequest("exactly one of text and token_ids must be set", "prompt")
-    prompt = TextPrompt(request.text) if kind == "text" else TokenPrompt(tuple(request.token_ids.ids))
+    prompt = (
+        TextPrompt(request.text, request.parse_special)
+        if kind == "text"
+        else TokenPrompt(tuple(request.token_ids.ids))
+    )
     return GenerationRequest(
         model=request.model,
         prompt=prompt,

@@ -55,13 +55,16 @@ BAD_VALUES = [
     ({"regex": "a+"}, 400, "regex", "unsupported_value"),
     ({"parallel_tool_calls": False}, 400, "parallel_tool_calls", "unsupported_value"),
     ({"modalities": ["audio"]}, 400, "modalities", "unsupported_value"),
-    ({"continue_final_message": True}, 400, "continue_final_message", "unsupported_value"),
+    ({"add_generation_prompt": False}, 400, "add_generation_prompt", "unsupported_value"),
+    ({"store": True}, 400, "store", "unsupported_value"),
+    ({"priority": 3}, 400, "priority", "unsupported_value"),
+    ({"lora_path": "tuned"}, 400, "lora_path", "unsupported_value"),
+    ({"prompt_logprobs": 0}, 400, "prompt_logprobs", "unsupported_value"),
+    ({"user": 5}, 400, "user", None),
     ({"thinking": {"type": "sometimes"}}, 400, "thinking.type", None),
     ({"reasoning_effort": "huge"}, 400, "reasoning_effort", None),
     ({"chat_template_kwargs": {"thinking": "no"}}, 400, "chat_template_kwargs.thinking", None),
     ({"stream_options": {"include_usage": True}}, 400, "stream_options", "unsupported_value"),
-    ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, 400,
-     "stream_options.continuous_usage_stats", "unsupported_value"),
 ]  # fmt: skip
 
 
@@ -81,7 +84,10 @@ async def test_neutral_values_of_unsupported_fields_are_accepted(suite):
     body = chat_body(
         response_format={"type": "text"}, tool_choice="none", parallel_tool_calls=True, modalities=["text"],
         audio=None, best_of=1, echo=False, user="me", metadata={"a": "b"}, store=False, service_tier="auto",
-        separate_reasoning=None, stream_reasoning=None, skip_special_tokens=True, unheard_of={"x": 1},
+        separate_reasoning=None, stream_reasoning=None, skip_special_tokens=True, unheard_of={"x": 1}, priority=0, rid="r-1",
+        lora_path=[None], return_hidden_states=False, spaces_between_special_tokens=True, stop_regex="",
+        session_id="s", stream_interval=1, prompt_logprobs=None, truncation_side="left",
+        add_special_tokens=False, custom_params={}, safety_identifier="u",
     )  # fmt: skip
     assert (await suite.http.post(URL, json=body)).status_code == 200
 

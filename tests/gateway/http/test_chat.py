@@ -34,7 +34,7 @@ async def test_a_whole_answer_has_reasoning_content_and_usage(suite):
         "prompt_tokens": prompt,
         "completion_tokens": len(generated) + 1,
         "total_tokens": prompt + len(generated) + 1,
-        "prompt_tokens_details": {"cached_tokens": 3},
+        "prompt_tokens_details": {"cached_tokens": 3, "image_tokens": 0, "video_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": len(reasoning)},
     }
 

@@ -5,9 +5,9 @@ import asyncio
 import grpc
 import pytest
 
-from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2
+from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2, generation_pb2, generation_pb2_grpc
 from tests.gateway.pictures import image_part, picture
-from tests.gateway.suite import joined, open_suite, wait_until
+from tests.gateway.suite import joined, open_suite, parse_events, wait_until
 
 
 def one_message():
@@ -31,6 +31,25 @@ async def test_a_failure_for_good_ends_a_stream_with_an_error_event(mortal):
     assert error["code"] == "unavailable"
     assert mortal.workers["decode0"].address in error["message"]
     assert joined(chunks[:-1], "reasoning_content") == "a"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/completions", {"prompt": "x", "max_tokens": 50}), ("/generate", {"text": "x"})]
+)
+async def test_a_failure_for_good_ends_every_stream_with_an_error_event(mortal, path, body):
+    answer = await mortal.http.post(path, json={"stream": True, **body})
+    events = parse_events(answer.text)
+    assert len(events) > 1
+    assert events[-1]["error"]["code"] == "unavailable"
+    assert not answer.text.endswith("[DONE]\n\n")
+
+
+async def test_over_grpc_a_stream_of_raw_text_ends_with_a_status(mortal):
+    stub = generation_pb2_grpc.GenerationServiceStub(mortal.channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stub.StreamGenerate(generation_pb2.GenerateRequest(text="x")):
+            pass
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_failure_for_good_without_streaming_is_a_503(mortal):

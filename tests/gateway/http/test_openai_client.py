@@ -44,6 +44,16 @@ async def test_it_reads_a_stream_with_an_image(suite, client):
     assert chunks[-1].usage.total_tokens > 0
 
 
+async def test_it_reads_completions_of_several_prompts_whole_and_streamed(suite, client):
+    suite.say(" there")
+    answer = await client.completions.create(model="kimi", prompt=["a", "b"], logprobs=1, echo=False)
+    assert [choice.text for choice in answer.choices] == [" there", " there"]
+    assert answer.choices[1].logprobs.token_logprobs[0] == -0.5
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    stream = await client.completions.create(model="kimi", prompt="a", stream=True, echo=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == "a there"
+
+
 async def test_it_lists_models_and_raises_typed_errors(suite, client):
     assert [model.id async for model in client.models.list()] == ["kimi", "kimi-alias"]
     with pytest.raises(openai.NotFoundError) as caught:

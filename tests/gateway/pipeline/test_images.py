@@ -6,7 +6,10 @@ from urllib.parse import quote_from_bytes
 import pytest
 
 from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.video_file import VideoLimits
 from services.gateway.pipeline.images import ImageLimits, ImageSource, load_images
+from services.gateway.pipeline.media import MediaLimits, load_media
+from services.gateway.pipeline.videos import VideoBounds
 from tests.gateway.pictures import data_url, picture
 
 LIMITS = ImageLimits(count=2, num_bytes=1 << 20, pixels=1_000_000)
@@ -68,8 +71,9 @@ def test_bytes_pixels_and_count_are_bounded():
         load(data, ImageLimits(1, len(data), 9_999))
     assert load(data, ImageLimits(1, len(data), 10_000)).num_tokens == 16
     sources = tuple(ImageSource(data, f"field{i}") for i in range(3))
+    videos = VideoBounds(1, 1, VideoLimits(1, 1, 1.0))
     with pytest.raises(InvalidRequest) as caught:
-        load_images(sources, LIMITS)
+        load_media(sources, MediaLimits(LIMITS, videos))
     assert caught.value.param == "field2"
 
 

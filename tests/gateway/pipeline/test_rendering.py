@@ -7,15 +7,10 @@ import pytest
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc
 from services.common.kimi.tokenizer import Tokenizer
-from services.common.video_file import VideoLimits
 from services.gateway.chat.messages import Conversation, Message, TextPart, ToolCall
-from services.gateway.pipeline.images import ImageLimits
-from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, TextPrompt
-from services.gateway.pipeline.videos import VideoBounds
-
-LIMITS = MediaLimits(ImageLimits(1, 1, 1), VideoBounds(1, 1, VideoLimits(1, 1, 1.0)))
+from tests.gateway.local_media import local_media
 
 
 class Watched:
@@ -33,7 +28,7 @@ class Watched:
 
 async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_dir):
     tokenizer = Watched(Tokenizer.from_dir(nano_dir))
-    renderer = Renderer(tokenizer, LIMITS)
+    renderer = Renderer(tokenizer, local_media())
     for text in ("short", "long " * 5000):
         prompt = await renderer.render(TextPrompt(text))
         assert (list(prompt.token_ids), prompt.text) == (tokenizer.tokenizer.encode(text), text)
@@ -53,7 +48,7 @@ async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_
 )
 async def test_only_a_short_conversation_is_rendered_in_place(nano_dir, messages, in_place):
     tokenizer = Watched(Tokenizer.from_dir(nano_dir))
-    renderer = Renderer(tokenizer, LIMITS)
+    renderer = Renderer(tokenizer, local_media())
     await renderer.render(ChatPrompt(Conversation(messages)))
     assert {thread is threading.main_thread() for thread in tokenizer.threads} == {in_place}
 

@@ -9,17 +9,13 @@ import pytest
 
 from services.common.errors import DeadlineExceeded
 from services.common.kimi.tokenizer import Tokenizer
-from services.common.video_file import VideoLimits
-from services.gateway.pipeline.images import ImageLimits
-from services.gateway.pipeline.media import MediaLimits
 from services.gateway.pipeline.request import TextPrompt
 from services.gateway.pipeline.tokenizing import Tokenizing
-from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
+from tests.gateway.local_media import local_media
 
 LONG = "long " * 5000
-LIMITS = MediaLimits(ImageLimits(1, 1, 1), VideoBounds(1, 1, VideoLimits(1, 1, 1.0)))
 
 
 class Held:
@@ -45,7 +41,7 @@ def tokenizer(nano_dir):
 
 def tokenizing(tokenizer, timeout_s=10.0) -> Tokenizing:
     model = ServedModel(("m",), tokenizer, 100, 100, vision=False)
-    return Tokenizing(model, WorkerPool("", "", "", lambda address: None), LIMITS, timeout_s)
+    return Tokenizing(model, WorkerPool("", "", "", lambda address: None), local_media(), timeout_s)
 
 
 async def test_however_many_texts_are_to_be_encoded_two_are_at_a_time_and_other_threads_are_free(tokenizer):

@@ -32,6 +32,11 @@ async def test_a_text_is_continued_as_it_stands(suite, generation):
     assert answer.usage.reasoning_tokens == 0
 
 
+async def test_special_strings_are_control_tokens_where_they_are_to_be_parsed(suite, generation):
+    await generation.Generate(request(text="a<|im_end|>", parse_special=True))
+    assert suite.decode.submits[0].prompt_token_ids[-1] == suite.tokenizer.special.im_end
+
+
 async def test_chunks_add_up_to_the_whole_answer(suite, generation):
     suite.say("one 🙂 two 日本 three")
     asked = request(text="x", sampling=sampling_pb2.SamplingParams(n=2, logprobs=True))

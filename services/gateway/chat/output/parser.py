@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -56,14 +56,23 @@ class OutputParser:
     is content, whatever the markers.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], rules: OutputRules | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str],
+        rules: OutputRules | None,
+        hidden: Container[int] | None = None,
+    ) -> None:
+        """`hidden`: ids that give no text, by default those flagged special."""
         self._rules = rules or OutputRules(State.CONTENT, calls=None)
         self._marks: Mapping[int, Mark] = {}
         if rules is not None:
             self._marks = marks_of(tokenizer.special, calls=rules.calls is not None)
         self._calls = CallReader(tokenizer, self._rules.calls or CallRules())
-        self._content = TextLane(tokenizer, stop)
-        self._reasoning = TextLane(tokenizer, stop) if self._rules.separate_reasoning else self._content
+        self._content = TextLane(tokenizer, stop, hidden)
+        self._reasoning = self._content
+        if self._rules.separate_reasoning:
+            self._reasoning = TextLane(tokenizer, stop, hidden)
         self._sinks: Mapping[State, _Sink] = {
             State.REASONING: self._reasoning,
             State.CONTENT: self._content,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.detokenizer import Detokenizer
@@ -12,8 +12,11 @@ from services.gateway.chat.stop import StopMatcher
 class TextLane:
     """Detokenized and watched for stop strings; what is certain waits to be taken."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+    def __init__(
+        self, tokenizer: Tokenizer, stop: Sequence[str], hidden: Container[int] | None = None
+    ) -> None:
+        """`hidden`: as the Detokenizer has it."""
+        self._detokenizer = Detokenizer(tokenizer, hidden)
         self._matcher = StopMatcher(stop)
         self._certain: list[str] = []
 

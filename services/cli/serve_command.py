@@ -1,0 +1,67 @@
+"""`perigee serve`: the whole suite, started with the flags of SGLang's command lines for this model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+from pathlib import Path
+
+from services.cli.run.command import run_suite
+from services.cli.run.config import RunConfig
+from services.cli.settings_source import resolve_settings, settings_file
+from services.common.errors import ConfigError
+
+_PARSER = "kimi_k2"
+_ABSENT = argparse.SUPPRESS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes. Names in `dest` are RunConfig's; what is not given keeps its default there."""
+    parser.add_argument("--config", metavar="FILE", help="settings file of all services, as for run")
+    cookbook = parser.add_argument_group("as in the cookbook")
+    cookbook.add_argument(
+        "--model-path", "--model", dest="model", default=_ABSENT, metavar="DIR", help="checkpoint directory"
+    )
+    cookbook.add_argument(
+        "--tp", "--tp-size", "--tensor-parallel-size", type=int, default=1, help="must be 1 for now"
+    )
+    for kind, meaning in (("reasoning", "reasoning_content"), ("tool-call", "tool_calls")):
+        cookbook.add_argument(
+            f"--{kind}-parser", metavar=_PARSER, help=f"{meaning} apart from content; not given: raw content"
+        )
+    cookbook.add_argument("--chat-template", metavar=_PARSER, help="the model's own, which is always used")
+    cookbook.add_argument(
+        "--trust-remote-code", action="store_true", help="no effect: no code of a checkpoint is ever run"
+    )
+    cookbook.add_argument("--served-model-name", default=_ABSENT, help="name the model answers to")
+    cookbook.add_argument("--host", default=_ABSENT, help="address of the doors")
+    cookbook.add_argument("--port", dest="http_port", type=int, default=_ABSENT, help="of the REST door")
+    ours = parser.add_argument_group("as for run")
+    for key in ("grpc_port", "port_base", "metrics_port_base"):
+        ours.add_argument(f"--{key.replace('_', '-')}", type=int, default=_ABSENT)
+    ours.add_argument("--run-dir", type=Path, default=_ABSENT)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """As `perigee run`."""
+    return run_suite(run_config(arguments), settings_file(arguments, os.environ))
+
+
+def run_config(arguments: argparse.Namespace) -> RunConfig:
+    """What the flags mean. Raises ConfigError for a value that cannot be served, naming its flag."""
+    if arguments.tp != 1:
+        raise ConfigError(f"--tp {arguments.tp}: models are not split over devices yet; it must be 1")
+    if arguments.chat_template not in (None, _PARSER):
+        raise ConfigError(
+            f"--chat-template {arguments.chat_template}: only the model's own, {_PARSER}, is used"
+        )
+    known = {field.name for field in fields(RunConfig)}
+    for key in ("reasoning_parser", "tool_call_parser"):
+        given = getattr(arguments, key)
+        if given not in (None, _PARSER):
+            raise ConfigError(f"--{key.replace('_', '-')} {given}: only {_PARSER} is offered")
+        if key in known:
+            setattr(arguments, key, given or "none")
+    return resolve_settings(RunConfig, "run", arguments, os.environ)

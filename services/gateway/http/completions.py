@@ -1,0 +1,143 @@
+"""POST /v1/completions: OpenAI's older route, prompts without a chat template."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.admission import Ticket
+from services.gateway.http.completion_logprobs import CompletionLogprobs
+from services.gateway.http.completion_schema import (
+    DEFAULT_MAX_TOKENS,
+    CompletionBody,
+    refuse_unsupported_completion,
+)
+from services.gateway.http.decode import BodyDecoder, in_thread_if_long
+from services.gateway.http.raw_prompts import RawPrompt, any_prompts
+from services.gateway.http.reply import Reply
+from services.gateway.http.sampling_fields import options_of
+from services.gateway.http.shape import FINISH, usage
+from services.gateway.http.unsupported import refuse_stream_options_alone
+from services.gateway.http.usage_options import UsageOptions
+from services.gateway.pipeline.batch import Batch, BatchPipeline
+from services.gateway.pipeline.events import Completion
+from services.gateway.pipeline.request import GenerationRequest, TextPrompt
+from services.gateway.sampling import SamplingOptions
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the body asked for. `prompts`: those of `requests`; `echo`: they come before their texts."""
+
+    requests: list[GenerationRequest]
+    prompts: list[RawPrompt]
+    echo: bool
+    sampling: SamplingOptions
+    stream: bool
+    usage: UsageOptions
+
+
+class CompletionEndpoint:
+    """Answers completion bodies. Choice c of prompt p has the index p * n + c."""
+
+    def __init__(self, batches: BatchPipeline, tokenizer: Tokenizer) -> None:
+        self._batches = batches
+        self._tokenizer = tokenizer
+        self._decoder = BodyDecoder(CompletionBody)
+
+    async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
+        """Raises what the pipeline raises, and InvalidRequest for a body that is none."""
+        call = await in_thread_if_long(self._call, body)
+        async with self._batches.open(call.requests, ticket) as batch:
+            if call.stream:
+                await self._stream(call, batch, reply)
+            else:
+                await reply.json(await self._whole(call, batch))
+
+    def _call(self, body: bytes) -> _Call:
+        given = self._decoder.decode(body)
+        refuse_unsupported_completion(given)
+        refuse_stream_options_alone(given.stream_options, given.stream)
+        limit = DEFAULT_MAX_TOKENS if given.max_tokens is None else given.max_tokens
+        sampling = options_of(given, limit, given.logprobs, logprobs=given.logprobs is not None)
+        prompts = any_prompts(given.prompt, "prompt", parse=bool(given.parse_special))
+        requests = [
+            GenerationRequest(
+                model=given.model or "",
+                prompt=prompt,
+                sampling=sampling,
+                field_name=_field_name,
+                prompt_param=param,
+                cache_salt=given.cache_salt or "",
+            )
+            for prompt, param in prompts
+        ]
+        return _Call(
+            requests=requests,
+            prompts=[prompt for prompt, _ in prompts],
+            echo=bool(given.echo),
+            sampling=sampling,
+            stream=bool(given.stream),
+            usage=UsageOptions.of(given.stream_options),
+        )
+
+    def _echoes(self, call: _Call) -> list[str]:
+        """What comes before the texts of each prompt."""
+        if not call.echo:
+            return [""] * len(call.prompts)
+        return [
+            prompt.text
+            if isinstance(prompt, TextPrompt)
+            else self._tokenizer.decode(prompt.token_ids, skip_flagged=call.sampling.skip_special_tokens)
+            for prompt in call.prompts
+        ]
+
+    async def _whole(self, call: _Call, batch: Batch) -> dict[str, Any]:
+        answers = await batch.answers()
+        choices = [
+            {
+                "index": prompt * call.sampling.n + choice.index,
+                "text": echo + choice.content,
+                "logprobs": self._logprobs(call).of(choice.logprobs),
+                "finish_reason": FINISH[choice.finish_reason],
+            }
+            for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True))
+            for choice in answer.choices
+        ]
+        return {**_head(batch), "choices": choices, "usage": usage(batch.usage)}
+
+    async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
+        """Nothing is sent before the first news, so that a failure until then has a status of its own."""
+        head, count = _head(batch), call.sampling.n
+        logprobs = [self._logprobs(call) for _ in range(count * len(call.requests))]
+        unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
+        async with aclosing(batch.deltas()) as deltas:
+            async for prompt, delta in deltas:
+                index = prompt * count + delta.index
+                text = unsaid.pop(index, "") + delta.content
+                finish = FINISH[delta.finish_reason] if delta.finish_reason else None
+                shown = logprobs[index].of(delta.logprobs)
+                if not (text or finish or shown):
+                    continue
+                if not reply.started:
+                    await reply.start_events()
+                choice = {"index": index, "text": text, "logprobs": shown, "finish_reason": finish}
+                await reply.event(call.usage.dressed({**head, "choices": [choice]}, batch))
+        if call.usage.include:
+            await reply.event({**head, "choices": [], "usage": usage(batch.usage)})
+        await reply.end_events()
+
+    def _logprobs(self, call: _Call) -> CompletionLogprobs:
+        return CompletionLogprobs(self._tokenizer, skip_special=call.sampling.skip_special_tokens)
+
+
+def _head(batch: Batch) -> dict[str, Any]:
+    head: Completion = batch.generations[0].head
+    name = head.id.replace("chatcmpl-", "cmpl-")
+    return {"id": name, "object": "text_completion", "created": head.created, "model": head.model}
+
+
+def _field_name(name: str) -> str:
+    return "logprobs" if name == "top_logprobs" else name

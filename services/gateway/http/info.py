@@ -1,0 +1,54 @@
+"""GET /model_info and /server_info, in the spelling of SGLang's scripts."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from perigee.v1 import worker_pb2
+from services.gateway.served_model import ServedModel
+from services.gateway.workers.link import WorkerLink
+from services.gateway.workers.pool import WorkerPool
+
+
+class InfoPages:
+    """`directory`: of the checkpoint or tokenizer, as configured. Nothing secret is shown."""
+
+    def __init__(self, model: ServedModel, pool: WorkerPool, directory: str) -> None:
+        self._model = model
+        self._pool = pool
+        self._directory = directory
+
+    async def model(self, request: Request) -> Response:
+        """What is served."""
+        return JSONResponse(self._model_info())
+
+    async def server(self, request: Request) -> Response:
+        """What is served, by whom. `internal_states` has what SGLang's scripts look for: nothing here."""
+        workers = [_worker(link) for link in self._pool.links]
+        return JSONResponse(
+            {**self._model_info(), "version": version("perigee"), "internal_states": [{}], "workers": workers}
+        )
+
+    def _model_info(self) -> dict[str, Any]:
+        return {
+            "model_path": self._directory,
+            "tokenizer_path": self._directory,
+            "served_model_name": self._model.names[0],
+            "is_generation": bool(self._pool.configured),
+            "has_image_understanding": self._model.vision,
+            "max_model_len": self._model.context(self._pool.context_length()) or None,
+            "vocab_size": self._model.vocab_size,
+        }
+
+
+def _worker(link: WorkerLink) -> dict[str, Any]:
+    role = worker_pb2.WorkerRole.Name(link.role).removeprefix("WORKER_ROLE_").lower()
+    known = {"role": role, "address": link.address, "state": link.state}
+    load = link.load
+    if load is None:
+        return known
+    return {**known, "running": load.running, "waiting": load.waiting, "free_pages": load.pages.free}

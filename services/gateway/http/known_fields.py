@@ -1,0 +1,106 @@
+"""Fields that OpenAI's, SGLang's and vLLM's clients know and that every generating route treats alike.
+
+Null means absent everywhere. A value that means "as usual" is accepted; any other is refused, by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import fields
+
+from services.common.errors import UnsupportedValue
+
+
+class Labels(Struct, kw_only=True):
+    """What names a request for its sender: accepted, and no answer depends on it."""
+
+    user: str | None = None
+    metadata: Any = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    rid: str | list[str] | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+
+
+class KnownFields(Labels, kw_only=True):
+    """Known, and not offered: see `refuse_known`."""
+
+    priority: int | None = None
+    extra_key: str | list[str] | None = None
+    service_tier: str | None = None
+    lora_path: Any = None
+    use_beam_search: bool | None = None
+    length_penalty: float | None = None
+    include_stop_str_in_output: bool | None = None
+    no_stop_trim: bool | None = None
+    stop_regex: Any = None
+    bad_words: list[str] | None = None
+    allowed_token_ids: list[int] | None = None
+    repetition_detection: Any = None
+    custom_logit_processor: Any = None
+    custom_params: Any = None
+    watermark: Any = None
+    watermarking: Any = None
+    vllm_xargs: Any = None
+    spaces_between_special_tokens: bool | None = None
+    add_special_tokens: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    truncation_side: str | None = None
+    images_config: Any = None
+    video_config: Any = None
+    max_dynamic_patch: int | None = None
+    min_dynamic_patch: int | None = None
+    mm_processor_kwargs: Any = None
+    media_io_kwargs: Any = None
+    session_params: Any = None
+    stream_interval: int | None = None
+    prompt_logprobs: int | None = None
+    logprob_token_ids: Any = None
+    sampling_logprobs_mode: Any = None
+    return_sampling_mask: bool | None = None
+    return_hidden_states: bool | None = None
+    return_routed_experts: bool | None = None
+    routed_experts_start_len: int | None = None
+    routed_experts_prompt_start: int | None = None
+    return_cached_tokens_details: bool | None = None
+    return_spec_tokens_details: bool | None = None
+    return_meta_info: bool | None = None
+    return_token_ids: bool | None = None
+    return_prompt_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    return_token_offsets: bool | None = None
+    return_prompt_text: bool | None = None
+    return_weight_versions: bool | None = None
+
+
+# What means "as usual" beside null, false, zero and what is empty. This tokenizer adds no special tokens and
+# the detokenizer no spaces; vLLM's prompt_logprobs of 0 asks for some.
+_USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "service_tier": ("auto", "default"),
+        "lora_path": ([None],),
+        "length_penalty": (1.0,),
+        "spaces_between_special_tokens": (True,),
+        "add_special_tokens": (True,),
+        "truncation_side": ("left", "right"),
+        "stream_interval": (1,),
+    }
+)
+_NOT_EVEN_ZERO = frozenset({"prompt_logprobs"})
+_LABELS = frozenset(field.name for field in fields(Labels))
+
+
+def refuse_known(body: KnownFields) -> None:
+    """Raises UnsupportedValue naming the first of KnownFields whose value is not offered."""
+    for field in fields(KnownFields):
+        value = getattr(body, field.name)
+        if field.name in _LABELS or value is None or value in _USUAL.get(field.name, ()):
+            continue
+        if value or field.name in _NOT_EVEN_ZERO:
+            raise UnsupportedValue(f"{field.name} is not supported by this server", field.name)

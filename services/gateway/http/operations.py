@@ -1,0 +1,33 @@
+"""What the REST door offers, as data: routes and their description are made of the same list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.routing import Route
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One path. `endpoint`: an ASGI application, or a function of a request. `body`: the JSON body's schema.
+
+    `answers`: by media type, the schema of a good answer or an event; None: text. `query`: parameters, each
+    with its JSON schema. `path`: as OpenAPI spells it; `route`: as Starlette does, where that differs.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    endpoint: Any
+    summary: str
+    answers: Mapping[str, Any]
+    body: Any = None
+    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    route: str = ""
+
+    def as_route(self) -> Route:
+        return Route(self.route or self.path, self.endpoint, methods=list(self.methods))

@@ -1,0 +1,99 @@
+"""Several prompts of one call, generated side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeAlias
+
+from perigee.v1 import sampling_pb2
+from services.gateway.admission import Admission, Ticket
+from services.gateway.pipeline.answer import Answer
+from services.gateway.pipeline.events import ChoiceDelta
+from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.request import GenerationRequest
+
+# The index of the prompt, and its news; at last, instead, the task that gave them.
+_Item: TypeAlias = tuple[int, "ChoiceDelta | asyncio.Task[None]"]
+
+
+class Batch:
+    """At least one generation, by index of its prompt. Use either `answers` or `deltas`, once."""
+
+    def __init__(self, generations: Sequence[Generation]) -> None:
+        self.generations = generations
+
+    @property
+    def usage(self) -> sampling_pb2.Usage:
+        """Token accounting of all together, so far."""
+        total = sampling_pb2.Usage()
+        for generation in self.generations:
+            for field, count in generation.usage.ListFields():
+                setattr(total, field.name, getattr(total, field.name) + count)
+        return total
+
+    async def answers(self) -> list[Answer]:
+        """All of them, whole. The first failure cancels the others and is raised."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(generation.answer()) for generation in self.generations]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, ChoiceDelta], None]:
+        """The index of a prompt and its news, as they come; the first failure is raised.
+
+        It has tasks of its own: whoever may leave it early needs `aclosing`.
+        """
+        news: asyncio.Queue[_Item] = asyncio.Queue()
+        tasks = []
+        for index, generation in enumerate(self.generations):
+            task = asyncio.create_task(_pump(index, generation, news))
+            task.add_done_callback(lambda done, index=index: news.put_nowait((index, done)))  # type: ignore[misc]
+            tasks.append(task)
+        try:
+            running = len(tasks)
+            while running:
+                index, item = await news.get()
+                if isinstance(item, ChoiceDelta):
+                    yield index, item
+                else:
+                    item.result()
+                    running -= 1
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(index: int, generation: Generation, news: asyncio.Queue[_Item]) -> None:
+    async for delta in generation:
+        news.put_nowait((index, delta))
+
+
+class BatchPipeline:
+    """Opens batches. Each prompt beyond the first is admitted as a request of its own."""
+
+    def __init__(self, pipeline: Pipeline, admission: Admission, door: str) -> None:
+        self._pipeline = pipeline
+        self._admission = admission
+        self._door = door
+
+    @asynccontextmanager
+    async def open(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> AsyncIterator[Batch]:
+        """As Pipeline.open; also raises Overloaded where they do not all fit in.
+
+        Each is checked before the first is submitted.
+        """
+        for request in requests:
+            self._pipeline.check(request)
+        async with AsyncExitStack() as stack:
+            others = [stack.enter_context(self._admission.enter(self._door)) for _ in requests[1:]]
+            generations = [
+                await stack.enter_async_context(self._pipeline.open(request, own))
+                for request, own in zip(requests, [ticket, *others], strict=True)
+            ]
+            yield Batch(generations)
