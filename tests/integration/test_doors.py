@@ -65,6 +65,27 @@ def test_the_openai_client_gets_the_same_text_streaming_and_not_and_over_grpc(su
     assert "".join(delta.content for delta in deltas) == content
 
 
+def test_every_door_to_raw_text_continues_a_prompt_alike(suite, client):
+    prompt = "The quick brown fox jumps over the lazy dog. " * 8
+    request = generation_pb2.GenerateRequest(
+        text=prompt, sampling=sampling_pb2.SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
+    )
+    with suite.channel() as channel:
+        answer = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=60)
+    completion = client.completions.create(
+        model="kimi-nano", prompt=prompt, temperature=0, max_tokens=24, extra_body={"ignore_eos": True}
+    )
+    assert completion.choices[0].text == answer.choices[0].text
+    params = {"temperature": 0, "max_new_tokens": 24, "ignore_eos": True}
+    for new_tokens, text in ((24, answer.choices[0].text), (0, "")):
+        body = {"text": prompt, "sampling_params": {**params, "max_new_tokens": new_tokens}}
+        status, generated = post(suite, json.dumps(body).encode(), "/generate")
+        assert status == 200
+        assert generated["text"] == text
+        assert generated["meta_info"]["completion_tokens"] == new_tokens
+        assert generated["meta_info"]["cached_tokens"] >= 64
+
+
 def test_an_image_as_a_data_url_gives_the_same_text_as_its_bytes_over_grpc(suite, client):
     png = picture(9, 100, 80)
     url = "data:image/png;base64," + base64.b64encode(png).decode()
@@ -184,10 +205,8 @@ def test_malformed_json_is_a_400_with_an_error_object(suite):
     assert error["type"] == "invalid_request_error"
 
 
-def post(suite: Stack, body: bytes) -> tuple[int, dict]:
-    request = urllib.request.Request(
-        f"{suite.base_url}/v1/chat/completions", body, {"Content-Type": "application/json"}
-    )
+def post(suite: Stack, body: bytes, path: str = "/v1/chat/completions") -> tuple[int, dict]:
+    request = urllib.request.Request(f"{suite.base_url}{path}", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
