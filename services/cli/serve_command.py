@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import fields
 from pathlib import Path
 
 from services.cli.run.command import run_suite
@@ -57,11 +56,9 @@ def run_config(arguments: argparse.Namespace) -> RunConfig:
         raise ConfigError(
             f"--chat-template {arguments.chat_template}: only the model's own, {_PARSER}, is used"
         )
-    known = {field.name for field in fields(RunConfig)}
     for key in ("reasoning_parser", "tool_call_parser"):
         given = getattr(arguments, key)
         if given not in (None, _PARSER):
             raise ConfigError(f"--{key.replace('_', '-')} {given}: only {_PARSER} is offered")
-        if key in known:
-            setattr(arguments, key, given or "none")
+        setattr(arguments, key, given or "none")
     return resolve_settings(RunConfig, "run", arguments, os.environ)

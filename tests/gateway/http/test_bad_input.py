@@ -84,8 +84,9 @@ async def test_neutral_values_of_unsupported_fields_are_accepted(suite):
     body = chat_body(
         response_format={"type": "text"}, tool_choice="none", parallel_tool_calls=True, modalities=["text"],
         audio=None, best_of=1, echo=False, user="me", metadata={"a": "b"}, store=False, service_tier="auto",
-        separate_reasoning=None, stream_reasoning=None, skip_special_tokens=True, unheard_of={"x": 1}, priority=0, rid="r-1",
-        lora_path=[None], return_hidden_states=False, spaces_between_special_tokens=True, stop_regex="",
+        separate_reasoning=None, stream_reasoning=None, skip_special_tokens=True, unheard_of={"x": 1},
+        priority=0, rid="r-1", lora_path=[None], return_hidden_states=False,
+        spaces_between_special_tokens=True, stop_regex="",
         session_id="s", stream_interval=1, prompt_logprobs=None, truncation_side="left",
         add_special_tokens=False, custom_params={}, safety_identifier="u",
     )  # fmt: skip
