@@ -15,6 +15,7 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
+from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.config import GatewayConfig
 from services.gateway.http.app import build_app
 from services.gateway.http.chat import ChatEndpoint
@@ -71,6 +72,7 @@ class Gateway:
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
         self._media_limits = _media_limits(config)
+        self._constraints = ConstraintBuilder(self._model.tokenizer.special)
         self._pipeline = self._build_pipeline()
         self._tokenizing = Tokenizing(
             self._model, self.pool, self._media_limits, config.request_timeout_seconds
@@ -117,6 +119,7 @@ class Gateway:
         await self._grpc.stop(grace=0)
         await self.pool.stop()
         self._tokenizing.close()
+        self._constraints.close()
 
     def _build_pipeline(self) -> Pipeline:
         config = self._config
@@ -127,6 +130,7 @@ class Gateway:
             router=router,
             renderer=Renderer(self._model.tokenizer, self._media_limits),
             vision=VisionStage(router, config.encode_timeout_seconds),
+            constraints=self._constraints,
             timeout_s=config.request_timeout_seconds,
             failover=FailoverPolicy(
                 first_token_s=config.first_token_timeout_seconds,

@@ -32,7 +32,7 @@ class GrammarCompiler:
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self.vocabulary = vocabulary
         self.planner = ClosingPlanner(vocabulary)
-        # Of a worker's step a mask may take a few milliseconds at worst: about 14 of fuel are one microsecond.
+        # About 14 units of fuel take a microsecond, so that a mask takes some milliseconds at worst.
         self._limits = LLParserLimits(
             initial_lexer_fuel=2_000_000,
             step_lexer_fuel=200_000,

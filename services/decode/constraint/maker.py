@@ -23,7 +23,7 @@ class ConstraintMaker:
     """Two threads: one builds the vocabulary and compiles, so that a slow grammar delays only its like."""
 
     def __init__(self, directory: Path, vocab_size: int) -> None:
-        """Begins to read the tokenizer files; what is wrong with them is every constrained request's error."""
+        """Begins to read the tokenizer files; what is wrong with them fails every constrained request."""
         self._executor = ThreadPoolExecutor(2, "grammar")
         self._compiler: Future[GrammarCompiler] = self._executor.submit(
             lambda: GrammarCompiler(GrammarVocabulary(directory, vocab_size))
@@ -73,7 +73,7 @@ class ConstraintMaker:
             constraint.start(outputs)
         except PerigeeError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - barrier: the request must hear of it
+        except Exception as error:
             log.exception("constraint failed", request=name)
             return InternalError(f"the grammar of request {name} failed: {type(error).__name__}")
         return constraint

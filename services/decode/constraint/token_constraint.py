@@ -39,8 +39,8 @@ class _WayOut:
 
 
 class TokenConstraint:
-    """A RowConstraint. The engine thread calls `restrict`, `settle`, `is_end` and `advance`, in this order for
-    each token; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
+    """A RowConstraint. For each token the engine thread calls `restrict`, `settle`, `is_end` and `advance`, in
+    this order; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
 
         FREE  --(</think>, unless it waits for a section)--> BOUND
         FREE  --(begin of a section, where the grammar has one)--> BOUND --(<|im_end|>)--> the end

@@ -9,6 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.gateway.chat.constraint.response_format import ResponseFormatBody
+
 
 class UrlBody(Struct):
     """A `data:` URL; `detail` is accepted and ignored (the model has one resolution rule)."""
@@ -71,12 +73,6 @@ class TemplateBody(Struct):
     thinking: bool | None = None
 
 
-class ResponseFormatBody(Struct):
-    """Only `text` for now."""
-
-    type: str
-
-
 class ChatBody(Struct):
     """The whole request. The first block is served; of the second, what changes the answer is refused."""
 
@@ -108,9 +104,11 @@ class ChatBody(Struct):
     chat_template_kwargs: TemplateBody | None = None
     reasoning_effort: str | None = None
     cache_salt: str | None = None
-
     response_format: ResponseFormatBody | None = None
     parallel_tool_calls: bool | None = None
+    regex: str | None = None
+    ebnf: str | None = None
+
     modalities: list[str] | None = None
     audio: Any = None
     prediction: Any = None
@@ -129,8 +127,6 @@ class ChatBody(Struct):
     include_stop_str_in_output: bool | None = None
     no_stop_trim: bool | None = None
     stop_regex: Any = None
-    regex: Any = None
-    ebnf: Any = None
     structured_outputs: Any = None
     guided_json: Any = None
     guided_regex: Any = None

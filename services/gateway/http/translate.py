@@ -12,6 +12,7 @@ from services.gateway.chat.messages import (
     ToolCall,
     VideoPart,
 )
+from services.gateway.http.output_format import output_format
 from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody, UrlBody
 from services.gateway.http.unsupported import refuse_unsupported
 from services.gateway.pipeline.images import ImageSource
@@ -34,6 +35,9 @@ def request_from_body(body: ChatBody) -> GenerationRequest:
         field_name=_field_name(body),
         prompt_param="messages",
         cache_salt=body.cache_salt or "",
+        output=output_format(
+            body.tool_choice, body.parallel_tool_calls, body.response_format, body.regex, body.ebnf
+        ),
     )
 
 

@@ -16,7 +16,6 @@ from services.gateway.http.schema import ChatBody
 # Field -> the values that mean "as usual" beside null.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
-        "parallel_tool_calls": (True,),
         "modalities": (["text"],),
         "audio": (),
         "prediction": (),
@@ -35,8 +34,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "include_stop_str_in_output": (False,),
         "no_stop_trim": (False,),
         "stop_regex": ("", []),
-        "regex": ("",),
-        "ebnf": ("",),
         "structured_outputs": (),
         "guided_json": (),
         "guided_regex": (),
@@ -60,13 +57,6 @@ def refuse_unsupported(body: ChatBody) -> None:
         value = getattr(body, field)
         if value is not None and value not in neutral:
             raise UnsupportedValue(f"{field} is not supported by this server", field)
-    if body.response_format is not None and body.response_format.type != "text":
-        raise UnsupportedValue(
-            f"response_format {body.response_format.type!r} is not supported: only 'text' is",
-            "response_format.type",
-        )
-    if body.tool_choice not in (None, "auto", "none"):
-        raise UnsupportedValue("tool_choice: only 'auto' and 'none' are supported", "tool_choice")
     if body.stream_options is not None:
         if not body.stream:
             raise UnsupportedValue("stream_options needs stream to be true", "stream_options")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.gateway.admission import Ticket
 from services.gateway.pipeline.answer import Answer, fold
+from services.gateway.pipeline.call_gate import CallGate
 from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 from services.gateway.pipeline.token_source import TokenSource
@@ -26,12 +27,14 @@ class Generation:
         choices: list[ChoiceDecoder],
         prompt_tokens: int,
         ticket: Ticket,
+        gate: CallGate,
     ) -> None:
         self.head = head
         self._source = source
         self._choices = choices
         self._prompt_tokens = prompt_tokens
         self._ticket = ticket
+        self._gate = gate
         self._cached_tokens: int | None = None
 
     @property
@@ -47,7 +50,7 @@ class Generation:
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
         """The deltas, in the order the workers sent them; raises what the request failed with."""
         while not all(choice.finished for choice in self._choices):
-            delta = await self._source.next()
+            delta = self._gate.release(await self._source.next())
             self._note(delta)
             choice = self._choices[delta.choice]
             if choice.finished:

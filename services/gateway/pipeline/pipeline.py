@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id, request_id
 from services.gateway.admission import Ticket
+from services.gateway.chat.constraint.builder import ConstraintBuilder
+from services.gateway.pipeline.call_gate import CallGate
 from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
@@ -36,6 +38,7 @@ class Pipeline:
         router: Router,
         renderer: Renderer,
         vision: VisionStage,
+        constraints: ConstraintBuilder,
         timeout_s: float,
         failover: FailoverPolicy,
     ) -> None:
@@ -44,6 +47,7 @@ class Pipeline:
         self._router = router
         self._renderer = renderer
         self._vision = vision
+        self._constraints = constraints
         self._timeout_s = timeout_s
         self._failover = failover
 
@@ -63,6 +67,8 @@ class Pipeline:
             async with asyncio.timeout(timeout_s):
                 name = self._model.resolve(request.model)
                 check_request(request, self._model)
+                chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
+                constraint = await self._constraints.build(request.output, chat)
                 prompt = await self._renderer.render(request.prompt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
@@ -76,6 +82,7 @@ class Pipeline:
                     ),
                     cache_salt=request.cache_salt,
                     deadline=deadline,
+                    constraint=constraint.proto,
                 )
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
@@ -87,6 +94,7 @@ class Pipeline:
                     choices=self._choices(request),
                     prompt_tokens=len(prompt.token_ids),
                     ticket=ticket,
+                    gate=CallGate(self._model.tokenizer, constraint.checks, ticket.refused_call),
                 )
                 try:
                     yield generation

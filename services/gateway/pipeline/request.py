@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from services.gateway.chat.constraint.output_format import OutputFormat
 from services.gateway.chat.messages import Conversation
 from services.gateway.pipeline.media import MediaSource
 from services.gateway.sampling import INSTANT, RAW, THINKING, FieldName, SamplingDefaults, SamplingOptions
@@ -53,7 +54,8 @@ class GenerationRequest:
     """What to continue and how.
 
     `field_name` spells a sampling control as the door's caller does; `prompt_param` is the field the prompt
-    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one.
+    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one; `output`: the form
+    of the answer.
     """
 
     model: str
@@ -63,3 +65,4 @@ class GenerationRequest:
     prompt_param: str
     cache_salt: str = ""
     timeout_s: float | None = None
+    output: OutputFormat = field(default_factory=OutputFormat)

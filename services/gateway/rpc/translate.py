@@ -22,6 +22,7 @@ from services.gateway.pipeline.media import MediaSource
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
 from services.gateway.pipeline.videos import VideoSource
+from services.gateway.rpc.output_format import chat_output_format, generate_output_format
 from services.gateway.rpc.sampling import field_name, options_from_proto
 
 
@@ -32,14 +33,17 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
         _message(message, f"messages[{index}]", media) for index, message in enumerate(request.messages)
     )
     thinking = request.thinking if request.HasField("thinking") else True
+    output = chat_output_format(request)
+    tools = _tools(request.tools_json) if output.tool_choice != "none" else ()
     return GenerationRequest(
         model=request.model,
-        prompt=ChatPrompt(Conversation(messages, _tools(request.tools_json), thinking), tuple(media)),
+        prompt=ChatPrompt(Conversation(messages, tools, thinking), tuple(media)),
         sampling=options_from_proto(request.sampling),
         field_name=field_name,
         prompt_param="messages",
         cache_salt=request.cache_salt,
         timeout_s=timeout_s,
+        output=output,
     )
 
 
@@ -59,6 +63,7 @@ def request_from_generate(
         prompt_param="text" if kind == "text" else "token_ids.ids",
         cache_salt=request.cache_salt,
         timeout_s=timeout_s,
+        output=generate_output_format(request),
     )
 
 
