@@ -14,6 +14,7 @@ PerigeeError
 │   ├── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
 │   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
+├── InvalidToolCall             the model's call is not valid under its schema: asking again may help
 ├── DeadlineExceeded
 ├── Cancelled
 ├── InternalError               a defect of ours
@@ -133,6 +134,12 @@ class Incompatible(PerigeeError):
     """Two workers differ in model or KV layout; the message says in what."""
 
     reason = "INCOMPATIBLE"
+
+
+class InvalidToolCall(PerigeeError):
+    """The model finished a call that is not valid under its tool's schema; no grammar could prevent it."""
+
+    reason = "INVALID_TOOL_CALL"
 
 
 class DeadlineExceeded(PerigeeError):

@@ -20,6 +20,8 @@ from services.common.errors import (
     PerigeeError,
     Unavailable,
 )
+from services.decode.constraint.mask_threads import MaskThreads
+from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.fetch import FetchResult
 from services.decode.limits import DecodeLimits
 from services.decode.newsroom import Newsroom
@@ -61,11 +63,13 @@ class DecodeEngine:
         limits: DecodeLimits,
         outside: Outside,
         on_serving: Callable[[bool], None],
+        masks: MaskThreads,
     ) -> None:
         """`on_serving` hears when the first page is pinned for a peer, and when the last is let go."""
         self._runner = runner
         self._device = kv_pages.device
         self._sampler = sampler
+        self._masks = masks
         self._limits = limits
         self._keeper = PageKeeper(kv_pages)
         self.lending = self._keeper.lending(limits.lease_s, on_serving)
@@ -138,6 +142,14 @@ class DecodeEngine:
             self._fail(prompt.request, error)
             self._publish()
 
+    def constraint_made(self, request: Request, made: TokenConstraint | PerigeeError) -> None:
+        """A request's grammar is compiled, or cannot be."""
+        if isinstance(made, TokenConstraint):
+            request.constraint = made
+        elif request.unfinished:
+            self._fail(request, made)
+            self._publish()
+
     def flush(self) -> int:
         """Drops cached pages nobody holds; returns how many."""
         return self._keeper.flush()
@@ -174,10 +186,21 @@ class DecodeEngine:
             prompt.computed += chunk
             self._keeper.remember(prompt.hashes, prompt.table, prompt.computed - chunk, prompt.computed)
         if running:
-            tokens = self._sampler.sample(logits, [sequence.sampling for sequence in running])
-            for sequence, token in zip(running, tokens, strict=True):
-                if sequence in self._running:  # else another choice of its request has just failed
-                    self._advance(sequence, token)
+            self._sample(running, logits)
+
+    def _sample(self, running: list[Sequence], logits: torch.Tensor) -> None:
+        """Chooses the next tokens; `logits`: [len(running), V].
+
+        A sequence whose mask is not there yet sits this step out, and is computed once more in the next.
+        """
+        ready = self._masks.ready([sequence.constraint for sequence in running])
+        if len(ready) < len(running):
+            running, logits = [running[index] for index in ready], logits[ready]
+        tokens = self._sampler.sample(logits, [sequence.sampling for sequence in running])
+        for sequence, token in zip(running, tokens, strict=True):
+            if sequence in self._running:  # else another choice of its request has just failed
+                self._advance(sequence, token)
+        self._masks.begin()
 
     def _advance(self, sequence: Sequence, token: SampledToken | InternalError) -> None:
         """Appends a sampled token, remembers a page that became whole, and ends the choice if it is to
@@ -195,9 +218,14 @@ class DecodeEngine:
         self._news.tell(request, sequence.choice, token, finish)
         if finish:
             self._end(sequence)
+        elif sequence.constraint is not None:
+            self._masks.advance(sequence.constraint, token.token_id)
 
     def _finish_reason(self, sequence: Sequence, token_id: int) -> sampling_pb2.FinishReason.ValueType:
-        request = sequence.request
+        request, constraint = sequence.request, sequence.constraint
+        if constraint is not None and constraint.is_end(token_id):
+            # Whole, but closed in haste: the caller is to know that the model had more to say.
+            return sampling_pb2.FINISH_REASON_LENGTH if constraint.is_cut else sampling_pb2.FINISH_REASON_STOP
         if token_id in request.spec.stop_token_ids:
             return sampling_pb2.FINISH_REASON_STOP
         outputs = len(sequence.context) - len(request.prompt_ids)
@@ -209,7 +237,10 @@ class DecodeEngine:
         """Prompts whose KV is complete become running sequences, or end where nothing is to be generated."""
         for prompt in self._prompts.take_complete():
             if prompt.request.max_tokens > 0:
-                self._running.extend(self._prompts.fork(prompt))
+                started = self._prompts.fork(prompt)
+                for sequence in started:
+                    sequence.constrain()
+                self._running.extend(started)
                 continue
             prompt.table.free()
             for sequence in prompt.sequences:

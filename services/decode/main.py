@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import grpc
 
 from perigee.v1 import decode_pb2_grpc, pages_pb2_grpc, worker_pb2
 from services.decode.config import DecodeConfig
+from services.decode.constraint.maker import ConstraintMaker
+from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.outside import DecodeOutside
@@ -38,6 +41,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
         context_length,
         config.lease_seconds,
     )
+    constraints, masks = ConstraintMaker(Path(config.model), worker.vocab_size), MaskThreads()
     outside = DecodeOutside(worker, config.prefill_silence_seconds)
     engine = DecodeEngine(
         worker.runner,
@@ -46,12 +50,15 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
         limits,
         outside,
         worker.transfer.set_serving,
+        masks,
     )
     loop = EngineLoop("decode-engine", engine.step, fail)
     outside.connect(engine, loop)
     host = TextHost(worker, engine, engine.lending, loop)
     worker_servicer = WorkerServicer(host)
-    servicer = DecodeServicer(engine, loop, worker.vocab_size, context_length, config.request_timeout_seconds)
+    servicer = DecodeServicer(
+        engine, loop, constraints, worker.vocab_size, context_length, config.request_timeout_seconds
+    )
 
     pages = PageServicer(engine.lending, loop, worker_servicer.is_paired)
 
@@ -71,6 +78,8 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
         stop,
         failure,
     )
+    constraints.close()
+    masks.close()
 
 
 def _counters(engine: DecodeEngine) -> Counters:

@@ -85,8 +85,15 @@ class PromptQueue:
             self._proceed(prompt)
 
     def take_complete(self) -> list[Prompt]:
-        """Prompts whose KV is complete; they are not the queue's any more, their tables the caller's."""
-        complete = [prompt for prompt in self.extending() if prompt.computed == prompt.num_tokens]
+        """Prompts that can run; they are not the queue's any more, their tables the caller's.
+
+        Their KV is complete, and so is their grammar, if they have one.
+        """
+        complete = [
+            prompt
+            for prompt in self.extending()
+            if prompt.computed == prompt.num_tokens and not prompt.awaits_constraint
+        ]
         for prompt in complete:
             self._active.remove(prompt)
             prompt.state = PromptState.ENDED

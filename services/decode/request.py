@@ -10,6 +10,8 @@ import torch
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
+from services.decode.constraint.rules import ConstraintRules
+from services.decode.constraint.token_constraint import TokenConstraint
 from services.engine.batch import PAGE_TOKENS, BatchItem
 from services.engine.kv_cache.block_table import BlockTable
 from services.engine.media import Medium, embeds_within, media_within
@@ -44,7 +46,10 @@ class RequestStats:
 
 @dataclass(eq=False)
 class Request:
-    """As submitted. `choices`: indices, as they take part in the sampling key."""
+    """As submitted. `choices`: indices, as they take part in the sampling key.
+
+    `constraint`: what `rules` were compiled to, at the place where every choice starts; None: not yet.
+    """
 
     session: Session
     handle: int
@@ -60,7 +65,9 @@ class Request:
     prefill_addresses: tuple[str, ...]
     own_address: str
     deadline: float
+    rules: ConstraintRules | None = None
 
+    constraint: TokenConstraint | None = None
     unfinished: set[int] = field(default_factory=set)
     stats: RequestStats = field(default_factory=RequestStats)
     stats_sent: bool = False
@@ -87,6 +94,12 @@ class Sequence:
     context: list[int]
     table: BlockTable
     hashes: list[bytes] = field(default_factory=list)
+    constraint: TokenConstraint | None = None
+
+    def constrain(self) -> None:
+        """Before it first runs: takes the request's constraint for its own."""
+        if self.constraint is None and self.request.constraint is not None:
+            self.constraint = self.sampling.constraint = self.request.constraint.fork()
 
     def batch_item(self) -> BatchItem:
         """The last token, whose logits give the next one."""
@@ -142,6 +155,11 @@ class Prompt:
     def num_tokens(self) -> int:
         """Tokens whose KV is wanted."""
         return len(self.context) - 1
+
+    @property
+    def awaits_constraint(self) -> bool:
+        """Whether the request's grammar is not compiled yet."""
+        return self.request.rules is not None and self.request.constraint is None
 
     @property
     def num_blocks(self) -> int:

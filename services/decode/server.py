@@ -12,6 +12,9 @@ from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.status import code_of
 from services.decode import request as domain
+from services.decode.constraint.maker import ConstraintMaker
+from services.decode.constraint.rules import rules_from_proto
+from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.engine import DecodeEngine
 from services.decode.request import Delta, Request
 from services.decode.sampling import MAX_CHOICES, sampling_spec
@@ -32,12 +35,14 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self,
         engine: DecodeEngine,
         loop: EngineLoop,
+        constraints: ConstraintMaker,
         vocab_size: int,
         context_length: int,
         request_timeout_s: float,
     ) -> None:
         self._engine = engine
         self._loop = loop
+        self._constraints = constraints
         self._vocab_size = vocab_size
         self._context_length = context_length
         self._request_timeout_s = request_timeout_s
@@ -83,9 +88,28 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
                 except PerigeeError as error:
                     batches.put_nowait(_refusal(submit, error))
                     continue
-                self._loop.post(functools.partial(self._engine.submit, request))
+                self._loop.post(functools.partial(self._submit, request))
         finally:
             batches.put_nowait(None)
+
+    def _submit(self, request: Request) -> None:
+        """On the engine thread: hands the request over, and has its grammar compiled while the prompt is
+        computed."""
+        self._engine.submit(request)
+        if request.rules is None or not request.unfinished:
+            return
+
+        def deliver(made: TokenConstraint | PerigeeError) -> None:
+            self._loop.post(functools.partial(self._engine.constraint_made, request, made))
+
+        self._constraints.make(
+            request.request_id,
+            request.rules,
+            request.max_tokens,
+            request.output_ids,
+            lambda: bool(request.unfinished),
+            deliver,
+        )
 
     def _request(self, session: domain.Session, submit: decode_pb2.Submit) -> Request:
         """A checked submit as a request."""
@@ -130,6 +154,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             prefill_addresses=tuple(submit.prefill_addresses),
             own_address=submit.own_address,
             deadline=time.monotonic() + min(timeout_s, self._request_timeout_s),
+            rules=rules_from_proto(submit.constraint) if submit.HasField("constraint") else None,
         )
 
 

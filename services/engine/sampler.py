@@ -13,6 +13,7 @@ from torch import Tensor
 
 from services.common.errors import InternalError
 from services.engine.sampling.adjust import adjust_logits
+from services.engine.sampling.constraint import RowConstraint
 from services.engine.sampling.draw import draw_token
 from services.engine.sampling.logprobs import token_logprobs
 from services.engine.sampling.spec import SamplingSpec
@@ -76,10 +77,30 @@ def _sample_row(
     if state.adjusts:
         row = raw.copy()
         adjust_logits(row, state)
+        if state.constraint is not None:
+            try:
+                row = _constrained(raw, row, state.constraint)
+            except InternalError as error:
+                return error
         if not math.isfinite(row.max()):
-            return InternalError(f"bias and penalties leave no token to choose in row {index}")
+            return InternalError(f"bias, penalties and constraint leave no token to choose in row {index}")
     token_id = int(row.argmax()) if state.spec.is_greedy else draw_token(row, state.spec, state.uniform())
+    if state.constraint is not None:
+        token_id = state.constraint.settle(token_id)
     if not state.spec.logprobs:
         return SampledToken(token_id)
     logprob, top = token_logprobs(raw, token_id, state.spec.top_logprobs)
     return SampledToken(token_id, logprob, top)
+
+
+def _constrained(
+    raw: npt.NDArray[np.float32], adjusted: npt.NDArray[np.float32], constraint: RowConstraint
+) -> npt.NDArray[np.float32]:
+    """The adjusted row within the constraint, which outranks bias and minimum length: where these leave
+    nothing of what it allows, they do not count."""
+    constraint.restrict(adjusted)
+    if math.isfinite(adjusted.max()):
+        return adjusted
+    row = raw.copy()
+    constraint.restrict(row)
+    return row

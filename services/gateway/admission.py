@@ -43,6 +43,10 @@ class Ticket:
         """Notes that the request goes on elsewhere after a failure."""
         self._metrics.failovers.inc()
 
+    def refused_call(self) -> None:
+        """Notes that the model's call was not valid and is not released."""
+        self._metrics.refused_calls.inc()
+
     def end(self) -> None:
         """Called once, by Admission."""
         (self._metrics.running if self._last else self._metrics.waiting).dec()

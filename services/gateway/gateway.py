@@ -16,6 +16,7 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
+from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.config import KIMI_K2, GatewayConfig
 from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.download.downloader import Downloader
@@ -84,6 +85,7 @@ class Gateway:
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
+        self._constraints = ConstraintBuilder(self._model.tokenizer.special)
         self._downloader = Downloader(
             AllowedHosts(config.allowed_media_hosts),
             config.media_timeout_seconds,
@@ -135,6 +137,7 @@ class Gateway:
         await self.pool.stop()
         self._tokenizing.close()
         await self._downloader.close()
+        self._constraints.close()
 
     def _build_pipeline(self) -> Pipeline:
         config = self._config
@@ -153,6 +156,7 @@ class Gateway:
                 reasoning=config.reasoning_parser == KIMI_K2,
                 tool_calls=config.tool_call_parser == KIMI_K2,
             ),
+            constraints=self._constraints,
             timeout_s=config.request_timeout_seconds,
             failover=FailoverPolicy(
                 first_token_s=config.first_token_timeout_seconds,

@@ -42,6 +42,11 @@ class GatewayMetrics:
             "Times a request went on elsewhere after a failure",
             registry=registry,
         )
+        self.refused_calls = Counter(
+            "perigee_invalid_tool_calls",
+            "Finished tool calls that were not valid under their schema, and so not released",
+            registry=registry,
+        )
         self.workers = Gauge(
             "perigee_workers",
             "Workers known, by role and state (serving, draining, leaving, unreachable)",

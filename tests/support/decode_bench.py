@@ -10,6 +10,7 @@ import torch
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
+from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.limits import DecodeLimits
@@ -90,6 +91,7 @@ class Bench:
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
             self.outside,
             self.serving.append,
+            MaskThreads(),
         )
         self.heard: dict[int, Heard] = {}
         self.session = Session(self._take)

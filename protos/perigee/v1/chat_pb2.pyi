@@ -34,6 +34,12 @@ class ChatRequest(_message.Message):
     SEPARATE_REASONING_FIELD_NUMBER: _builtins.int
     STREAM_REASONING_FIELD_NUMBER: _builtins.int
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    TOOL_NAME_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    RESPONSE_FORMAT_JSON_FIELD_NUMBER: _builtins.int
+    REGEX_FIELD_NUMBER: _builtins.int
+    EBNF_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     thinking: _builtins.bool
@@ -52,6 +58,20 @@ class ChatRequest(_message.Message):
     """Go on with the last message, which must be an assistant's without calls, instead of opening a turn of its own:
     the answer is what follows its content, or, thinking, its reasoning where it has no content. False: a new turn.
     """
+    tool_choice: _builtins.str
+    """Whether tools are called: "auto" (the model decides), "none" (they are not even declared), "required" (at least
+    one call) or "function" (one call of `tool_name`). Empty: auto.
+    """
+    tool_name: _builtins.str
+    """With tool_choice "function": the function's name. Empty otherwise."""
+    parallel_tool_calls: _builtins.bool
+    """Whether one answer may make several calls. Absent: yes."""
+    response_format_json: _builtins.str
+    """An OpenAI `response_format` in JSON: text, json_object or json_schema. Empty: text."""
+    regex: _builtins.str
+    """The answer matches this regular expression, whole. Empty: free. At most one of these two and response_format_json."""
+    ebnf: _builtins.str
+    """The answer follows this grammar in GBNF, beginning with `root`. Empty: free."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The conversation, oldest first; at least one."""
@@ -72,17 +92,27 @@ class ChatRequest(_message.Message):
         separate_reasoning: _builtins.bool | None = ...,
         stream_reasoning: _builtins.bool | None = ...,
         continue_final_message: _builtins.bool = ...,
+        tool_choice: _builtins.str = ...,
+        tool_name: _builtins.str = ...,
+        parallel_tool_calls: _builtins.bool | None = ...,
+        response_format_json: _builtins.str = ...,
+        regex: _builtins.str = ...,
+        ebnf: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "messages", b"messages", "model", b"model", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
     _WhichOneofReturnType__separate_reasoning: _TypeAlias = _typing.Literal["separate_reasoning"]  # noqa: Y015
     _WhichOneofArgType__separate_reasoning: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning"]  # noqa: Y015
     _WhichOneofReturnType__stream_reasoning: _TypeAlias = _typing.Literal["stream_reasoning"]  # noqa: Y015
     _WhichOneofArgType__stream_reasoning: _TypeAlias = _typing.Literal["_stream_reasoning", b"_stream_reasoning"]  # noqa: Y015
     _WhichOneofReturnType__thinking: _TypeAlias = _typing.Literal["thinking"]  # noqa: Y015
     _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__separate_reasoning) -> _WhichOneofReturnType__separate_reasoning | None: ...
     @_typing.overload

@@ -69,6 +69,7 @@ class Submit(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     FIRST_CHOICE_FIELD_NUMBER: _builtins.int
     OWN_ADDRESS_FIELD_NUMBER: _builtins.int
+    CONSTRAINT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique in the session. Never 0."""
     request_id: _builtins.str
@@ -107,6 +108,10 @@ class Submit(_message.Message):
     def prefill_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Prefill workers to try, best first. Empty: compute the prompt here."""
 
+    @_builtins.property
+    def constraint(self) -> Global___Constraint:
+        """What the output is held to. Absent: it is free."""
+
     def __init__(
         self,
         *,
@@ -121,14 +126,55 @@ class Submit(_message.Message):
         timeout_ms: _builtins.int = ...,
         first_choice: _builtins.int = ...,
         own_address: _builtins.str = ...,
+        constraint: Global___Constraint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Submit: _TypeAlias = Submit  # noqa: Y015
+
+@_typing.final
+class Constraint(_message.Message):
+    """A grammar for the output, and where it begins. Tokens before that are free, but for markers out of place and, where
+    the grammar is bound to begin, the end of the turn. The grammar outranks min_tokens, ignore_eos and logit_bias.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRAMMAR_FIELD_NUMBER: _builtins.int
+    IN_REASONING_FIELD_NUMBER: _builtins.int
+    HAS_SECTION_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_SECTION_FIELD_NUMBER: _builtins.int
+    grammar: _builtins.str
+    """In llguidance's Lark syntax, special tokens by id; at most 2 MiB. INVALID_ARGUMENT where it does not compile within
+    the worker's bounds.
+    """
+    in_reasoning: _builtins.bool
+    """Whether the output begins inside reasoning, which `</think>` ends, or the begin of a tool section."""
+    has_section: _builtins.bool
+    """Whether the grammar may begin with the begin of a tool section. False: reasoning does not end that way."""
+    waits_for_section: _builtins.bool
+    """Whether the output stays free until a tool section begins, if one ever does. False: the grammar begins where
+    reasoning ends.
+    """
+    def __init__(
+        self,
+        *,
+        grammar: _builtins.str = ...,
+        in_reasoning: _builtins.bool = ...,
+        has_section: _builtins.bool = ...,
+        waits_for_section: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grammar", b"grammar", "has_section", b"has_section", "in_reasoning", b"in_reasoning", "waits_for_section", b"waits_for_section"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Constraint: _TypeAlias = Constraint  # noqa: Y015
 
 @_typing.final
 class Cancel(_message.Message):

@@ -31,6 +31,9 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     PARSE_SPECIAL_FIELD_NUMBER: _builtins.int
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    REGEX_FIELD_NUMBER: _builtins.int
+    EBNF_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     text: _builtins.str
@@ -39,6 +42,12 @@ class GenerateRequest(_message.Message):
     """As in ChatRequest."""
     parse_special: _builtins.bool
     """Whether special-token strings in `text` become control tokens. False: ordinary text."""
+    json_schema: _builtins.str
+    """The text is JSON that is valid under this JSON schema. Empty: free. At most one of these three."""
+    regex: _builtins.str
+    """As in ChatRequest."""
+    ebnf: _builtins.str
+    """As in ChatRequest."""
     @_builtins.property
     def token_ids(self) -> Global___TokenIds:
         """Token ids, taken as they are; media pads are refused."""
@@ -56,10 +65,13 @@ class GenerateRequest(_message.Message):
         sampling: _sampling_pb2.SamplingParams | None = ...,
         cache_salt: _builtins.str = ...,
         parse_special: _builtins.bool = ...,
+        json_schema: _builtins.str = ...,
+        regex: _builtins.str = ...,
+        ebnf: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "model", b"model", "parse_special", b"parse_special", "prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "ebnf", b"ebnf", "json_schema", b"json_schema", "model", b"model", "parse_special", b"parse_special", "prompt", b"prompt", "regex", b"regex", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

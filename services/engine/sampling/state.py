@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from services.common.errors import InternalError
+from services.engine.sampling.constraint import RowConstraint
 from services.engine.sampling.philox import uniform
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.token_counts import TokenCounts
@@ -16,7 +17,7 @@ class SamplingState:
     """One choice of one request. Built anew from prompt and outputs, it goes on exactly where it stopped.
 
     seed: 0 .. 2**64 - 1. choice: index among the request's choices. output_ids: tokens generated so far,
-    elsewhere or here; grow them by `append` only.
+    elsewhere or here; grow them by `append` only. `constraint`: what the tokens are held to, if anything.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class SamplingState:
         self.spec = spec
         self.seed = seed
         self.choice = choice
+        self.constraint: RowConstraint | None = None
         self.output_ids: list[int] = []
         self.generated = TokenCounts() if spec.counts_output else None
         self.seen = TokenCounts(prompt_ids) if spec.counts_prompt else None
@@ -58,7 +60,8 @@ class SamplingState:
     def adjusts(self) -> bool:
         """Whether the next token is chosen from other logits than the model's."""
         return (
-            self.spec.counts_output
+            self.constraint is not None
+            or self.spec.counts_output
             or self.spec.counts_prompt
             or len(self.bias_ids) > 0
             or self.withholds_stops

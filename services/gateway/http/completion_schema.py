@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from services.common.errors import UnsupportedValue
+from services.gateway.chat.constraint.response_format import ResponseFormatBody
 from services.gateway.http.known_fields import refuse_known
 from services.gateway.http.sampling_fields import SamplingFields
-from services.gateway.http.schema import ResponseFormatBody, StreamOptionsBody
+from services.gateway.http.schema import StreamOptionsBody
 
 # OpenAI's, and the engines'.
 DEFAULT_MAX_TOKENS = 16
@@ -28,14 +29,14 @@ class CompletionBody(SamplingFields, kw_only=True):
     logprobs: int | None = None
     parse_special: bool | None = None
     cache_salt: str | None = None
+    response_format: ResponseFormatBody | None = None
+    json_schema: str | dict[str, Any] | bool | None = None
+    regex: str | None = None
+    ebnf: str | None = None
 
     best_of: int | None = None
     suffix: str | None = None
-    response_format: ResponseFormatBody | None = None
     image_data: Any = None
-    json_schema: Any = None
-    regex: Any = None
-    ebnf: Any = None
     structured_outputs: Any = None
     guided_json: Any = None
     guided_regex: Any = None
@@ -44,8 +45,8 @@ class CompletionBody(SamplingFields, kw_only=True):
 
 
 _REFUSED = (
-    "suffix", "image_data", "json_schema", "regex", "ebnf", "structured_outputs", "guided_json",
-    "guided_regex", "guided_choice", "guided_grammar",
+    "suffix", "image_data", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
+    "guided_grammar",
 )  # fmt: skip
 
 
@@ -57,7 +58,5 @@ def refuse_unsupported_completion(body: CompletionBody) -> None:
             raise UnsupportedValue(f"{field} is not supported by this route", field)
     if body.best_of not in (None, 1 if body.n is None else body.n):
         raise UnsupportedValue("best_of must be n: all choices are returned", "best_of")
-    if body.response_format is not None and body.response_format.type != "text":
-        raise UnsupportedValue("response_format: only the type 'text' is supported", "response_format.type")
     if body.echo and body.logprobs is not None:
         raise UnsupportedValue("logprobs of an echoed prompt are not computed", "logprobs")

@@ -15,6 +15,7 @@ from services.gateway.http.completion_schema import (
     refuse_unsupported_completion,
 )
 from services.gateway.http.decode import BodyDecoder, in_thread_if_long
+from services.gateway.http.output_format import raw_output_format
 from services.gateway.http.raw_prompts import RawPrompt, any_prompts
 from services.gateway.http.reply import Reply
 from services.gateway.http.sampling_fields import options_of
@@ -63,6 +64,7 @@ class CompletionEndpoint:
         limit = DEFAULT_MAX_TOKENS if given.max_tokens is None else given.max_tokens
         sampling = options_of(given, limit, given.logprobs, logprobs=given.logprobs is not None)
         prompts = any_prompts(given.prompt, "prompt", parse=bool(given.parse_special))
+        output = raw_output_format(given.response_format, given.json_schema, given.regex, given.ebnf)
         requests = [
             GenerationRequest(
                 model=given.model or "",
@@ -71,6 +73,7 @@ class CompletionEndpoint:
                 field_name=_field_name,
                 prompt_param=param,
                 cache_salt=given.cache_salt or "",
+                output=output,
             )
             for prompt, param in prompts
         ]

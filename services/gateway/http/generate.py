@@ -19,6 +19,7 @@ from services.gateway.http.generate_schema import (
     per_prompt,
     refuse_unsupported_generate,
 )
+from services.gateway.http.output_format import raw_output_format
 from services.gateway.http.raw_prompts import RawPrompt, text_prompts, token_prompts
 from services.gateway.http.reply import Reply
 from services.gateway.pipeline.batch import Batch, BatchPipeline
@@ -93,16 +94,16 @@ class GenerateEndpoint:
             where = (
                 f"sampling_params[{index}]" if isinstance(given.sampling_params, list) else "sampling_params"
             )
+            own = params[index] or GenerateParams()
             requests.append(
                 GenerationRequest(
                     model=given.model or "",
                     prompt=prompt,
-                    sampling=options_of_params(
-                        params[index] or GenerateParams(), where, tops[index], logprobs=bool(logprobs[index])
-                    ),
+                    sampling=options_of_params(own, where, tops[index], logprobs=bool(logprobs[index])),
                     field_name=partial(_field_name, where),
                     prompt_param=param,
                     cache_salt=given.cache_salt or "",
+                    output=raw_output_format(None, own.json_schema, own.regex, own.ebnf, f"{where}."),
                 )
             )
         return _Call(

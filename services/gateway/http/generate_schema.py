@@ -34,13 +34,13 @@ class GenerateParams(Struct, kw_only=True):
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     skip_special_tokens: bool | None = None
+    json_schema: str | dict[str, Any] | bool | None = None
+    regex: str | None = None
+    ebnf: str | None = None
 
     spaces_between_special_tokens: bool | None = None
     no_stop_trim: bool | None = None
     stop_regex: str | list[str] | None = None
-    json_schema: Any = None
-    regex: Any = None
-    ebnf: Any = None
     structural_tag: Any = None
     custom_params: Any = None
     stream_interval: int | None = None
@@ -73,9 +73,7 @@ class GenerateBody(KnownFields, kw_only=True):
 
 
 _REFUSED = ("token_ids_logprob", "input_embeds", "image_data", "video_data", "audio_data")
-_REFUSED_PARAMS = (
-    "no_stop_trim", "stop_regex", "json_schema", "regex", "ebnf", "structural_tag", "custom_params",
-)  # fmt: skip
+_REFUSED_PARAMS = ("no_stop_trim", "stop_regex", "structural_tag", "custom_params")
 
 
 def refuse_unsupported_generate(body: GenerateBody) -> None:

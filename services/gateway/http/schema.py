@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.gateway.chat.constraint.response_format import ResponseFormatBody
 from services.gateway.http.sampling_fields import SamplingFields
 
 
@@ -74,12 +75,6 @@ class TemplateBody(Struct):
     thinking: bool | None = None
 
 
-class ResponseFormatBody(Struct):
-    """Only `text` for now."""
-
-    type: str
-
-
 class ChatBody(SamplingFields, kw_only=True):
     """The request. The first block is served; of the second, and of KnownFields, what changes the answer
     is refused.
@@ -106,6 +101,9 @@ class ChatBody(SamplingFields, kw_only=True):
 
     response_format: ResponseFormatBody | None = None
     parallel_tool_calls: bool | None = None
+    regex: str | None = None
+    ebnf: str | None = None
+
     modalities: list[str] | None = None
     audio: Any = None
     prediction: Any = None
@@ -116,8 +114,6 @@ class ChatBody(SamplingFields, kw_only=True):
     echo: bool | None = None
     chat_template: Any = None
     documents: Any = None
-    regex: Any = None
-    ebnf: Any = None
     structured_outputs: Any = None
     guided_json: Any = None
     guided_regex: Any = None

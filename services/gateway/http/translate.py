@@ -12,6 +12,7 @@ from services.gateway.chat.messages import (
     ToolCall,
     VideoPart,
 )
+from services.gateway.http.output_format import output_format
 from services.gateway.http.sampling_fields import options_of
 from services.gateway.http.schema import ChatBody, MessageBody, PartBody, ToolCallBody, UrlBody
 from services.gateway.http.unsupported import refuse_unsupported
@@ -40,6 +41,9 @@ def request_from_body(body: ChatBody) -> GenerationRequest:
         cache_salt=body.cache_salt or "",
         separate_reasoning=body.separate_reasoning is not False,
         stream_reasoning=body.stream_reasoning is not False,
+        output=output_format(
+            body.tool_choice, body.parallel_tool_calls, body.response_format, body.regex, body.ebnf
+        ),
     )
 
 

@@ -17,7 +17,6 @@ from services.gateway.http.schema import ChatBody, StreamOptionsBody
 # Field of a chat body -> the values that mean "as usual" beside null.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
-        "parallel_tool_calls": (True,),
         "modalities": (["text"],),
         "audio": (),
         "prediction": (),
@@ -28,8 +27,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "echo": (False,),
         "chat_template": (),
         "documents": ([],),
-        "regex": ("",),
-        "ebnf": ("",),
         "structured_outputs": (),
         "guided_json": (),
         "guided_regex": (),
@@ -51,13 +48,6 @@ def refuse_unsupported(body: ChatBody) -> None:
         value = getattr(body, field)
         if value is not None and value not in neutral:
             raise UnsupportedValue(f"{field} is not supported by this server", field)
-    if body.response_format is not None and body.response_format.type != "text":
-        raise UnsupportedValue(
-            f"response_format {body.response_format.type!r} is not supported: only 'text' is",
-            "response_format.type",
-        )
-    if body.tool_choice not in (None, "auto", "none"):
-        raise UnsupportedValue("tool_choice: only 'auto' and 'none' are supported", "tool_choice")
     refuse_stream_options_alone(body.stream_options, body.stream)
 
 

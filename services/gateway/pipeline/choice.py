@@ -30,7 +30,8 @@ class ChoiceDecoder:
     ) -> None:
         self._tokenizer = tokenizer
         self._index = index
-        self._ends = set(options.stop_token_ids) | (set() if options.ignore_eos else tokenizer.stop_ids)
+        # Under ignore_eos too: a grammar that accepts nothing more ends a choice whatever the caller wants.
+        self._ends = set(options.stop_token_ids) | tokenizer.stop_ids
         self._parser = parser
         self._silent_deltas = silent_deltas
         self.finished = False

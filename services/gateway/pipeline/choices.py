@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import count_calls
 from services.gateway.chat.messages import Conversation
-from services.gateway.chat.output.calls import CallRules
+from services.gateway.chat.output.calls import CallCheck, CallRules
 from services.gateway.chat.output.parser import OutputParser, OutputRules
 from services.gateway.chat.output.states import first_state
 from services.gateway.chat.tools.declaration import declared_names
@@ -23,9 +23,13 @@ class ChoiceMaker:
         self._reasoning = reasoning
         self._tool_calls = tool_calls
 
-    def make(self, request: GenerationRequest, prompt: Sequence[int]) -> list[ChoiceDecoder]:
-        """One per choice. `prompt`: the rendered one's ids, whose end says where the output begins."""
-        rules = self._rules(request, prompt)
+    def make(
+        self, request: GenerationRequest, prompt: Sequence[int], accept: CallCheck
+    ) -> list[ChoiceDecoder]:
+        """One per choice. `prompt`: the rendered one's ids, whose end says where the output begins; `accept`:
+        asked before a call is released.
+        """
+        rules = self._rules(request, prompt, accept)
         hidden = None if request.sampling.skip_special_tokens else ()
         return [
             ChoiceDecoder(
@@ -38,7 +42,9 @@ class ChoiceMaker:
             for index in range(request.sampling.n)
         ]
 
-    def _rules(self, request: GenerationRequest, prompt: Sequence[int]) -> OutputRules | None:
+    def _rules(
+        self, request: GenerationRequest, prompt: Sequence[int], accept: CallCheck
+    ) -> OutputRules | None:
         """None: a raw continuation."""
         if not isinstance(request.prompt, ChatPrompt):
             return None
@@ -46,9 +52,9 @@ class ChoiceMaker:
             first=first_state(prompt, self._tokenizer.special),
             separate_reasoning=self._reasoning and request.separate_reasoning,
             stream_reasoning=request.stream_reasoning,
-            calls=_call_rules(request.prompt.conversation) if self._tool_calls else None,
+            calls=_call_rules(request.prompt.conversation, accept) if self._tool_calls else None,
         )
 
 
-def _call_rules(conversation: Conversation) -> CallRules:
-    return CallRules(declared_names(conversation.tools), count_calls(conversation))
+def _call_rules(conversation: Conversation, accept: CallCheck) -> CallRules:
+    return CallRules(declared_names(conversation.tools), count_calls(conversation), accept)

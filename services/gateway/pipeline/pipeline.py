@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id, request_id
 from services.gateway.admission import Ticket
+from services.gateway.chat.constraint.builder import ConstraintBuilder
+from services.gateway.pipeline.call_judge import CallJudge
 from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.events import Completion
@@ -17,7 +19,7 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.limits import RequestRules, check_request, token_budget
 from services.gateway.pipeline.prompt_pages import prompt_pages
 from services.gateway.pipeline.rendering import Renderer
-from services.gateway.pipeline.request import GenerationRequest
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.router import Router
@@ -38,6 +40,7 @@ class Pipeline:
         renderer: Renderer,
         vision: VisionStage,
         choices: ChoiceMaker,
+        constraints: ConstraintBuilder,
         timeout_s: float,
         failover: FailoverPolicy,
     ) -> None:
@@ -48,6 +51,7 @@ class Pipeline:
         self._renderer = renderer
         self._vision = vision
         self._choices = choices
+        self._constraints = constraints
         self._timeout_s = timeout_s
         self._failover = failover
 
@@ -71,6 +75,8 @@ class Pipeline:
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
+                chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
+                constraint = await self._constraints.build(request.output, chat)
                 prompt = await self._renderer.render(request.prompt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
@@ -84,6 +90,7 @@ class Pipeline:
                     ),
                     cache_salt=request.cache_salt,
                     deadline=deadline,
+                    constraint=constraint.proto,
                 )
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
@@ -92,7 +99,9 @@ class Pipeline:
                 generation = Generation(
                     head=Completion(completion_id(), int(time.time()), self._model.resolve(request.model)),
                     source=source,
-                    choices=self._choices.make(request, prompt.token_ids),
+                    choices=self._choices.make(
+                        request, prompt.token_ids, CallJudge(constraint.checks, ticket.refused_call)
+                    ),
                     prompt=prompt,
                     ticket=ticket,
                 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from services.gateway.chat.constraint.output_format import OutputFormat
 from services.gateway.chat.messages import Conversation
 from services.gateway.pipeline.media import MediaSource
 from services.gateway.sampling import INSTANT, RAW, THINKING, FieldName, SamplingDefaults, SamplingOptions
@@ -53,9 +54,9 @@ class GenerationRequest:
     """What to continue and how.
 
     `field_name` spells a sampling control as the door's caller does; `prompt_param` is the field the prompt
-    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one. Of a chat's answer:
-    `separate_reasoning`: whether reasoning is told apart from content; `stream_reasoning`: whether it
-    streams, or comes in one piece when it ends.
+    came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one; `output`: the form
+    of the answer. Of a chat's answer: `separate_reasoning`: whether reasoning is told apart from content;
+    `stream_reasoning`: whether it streams, or comes in one piece when it ends.
     """
 
     model: str
@@ -67,3 +68,4 @@ class GenerationRequest:
     timeout_s: float | None = None
     separate_reasoning: bool = True
     stream_reasoning: bool = True
+    output: OutputFormat = field(default_factory=OutputFormat)

@@ -37,6 +37,7 @@ class Submission:
     sampling: sampling_pb2.SamplingParams
     cache_salt: str
     deadline: float
+    constraint: decode_pb2.Constraint | None = None
 
     async def send(
         self,
@@ -85,6 +86,7 @@ class Submission:
             prefill_addresses=router.prefill(pages, worker),
             timeout_ms=self._timeout_ms(),
             own_address=worker.link.address,
+            constraint=self.constraint,
         )
         submit.sampling.n = len(part.choices)
         stream = worker.session.submit(submit, news)

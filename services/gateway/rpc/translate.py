@@ -22,6 +22,7 @@ from services.gateway.pipeline.media import MediaSource
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
 from services.gateway.pipeline.videos import VideoSource
+from services.gateway.rpc.output_format import chat_output_format, generate_output_format
 from services.gateway.rpc.sampling import field_name, options_from_proto
 
 
@@ -32,10 +33,12 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
         _message(message, f"messages[{index}]", media) for index, message in enumerate(request.messages)
     )
     thinking = request.thinking if request.HasField("thinking") else True
+    output = chat_output_format(request)
+    tools = _tools(request.tools_json) if output.tool_choice != "none" else ()
     continues = request.continue_final_message
     if continues and not (messages and messages[-1].role == "assistant" and not messages[-1].tool_calls):
         raise InvalidRequest("the last message is no assistant's without calls", "continue_final_message")
-    conversation = Conversation(messages, _tools(request.tools_json), thinking, not continues, continues)
+    conversation = Conversation(messages, tools, thinking, not continues, continues)
     return GenerationRequest(
         model=request.model,
         prompt=ChatPrompt(conversation, tuple(media)),
@@ -46,6 +49,7 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
         timeout_s=timeout_s,
         separate_reasoning=request.separate_reasoning if request.HasField("separate_reasoning") else True,
         stream_reasoning=request.stream_reasoning if request.HasField("stream_reasoning") else True,
+        output=output,
     )
 
 
@@ -69,6 +73,7 @@ def request_from_generate(
         prompt_param="text" if kind == "text" else "token_ids.ids",
         cache_salt=request.cache_salt,
         timeout_s=timeout_s,
+        output=generate_output_format(request),
     )
 
 

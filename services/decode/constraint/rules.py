@@ -1,0 +1,34 @@
+"""Where the grammar of a request begins, and what is free before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perigee.v1 import decode_pb2
+from services.common.errors import InvalidRequest
+
+MAX_GRAMMAR_BYTES = 2 << 20
+
+
+@dataclass(frozen=True)
+class ConstraintRules:
+    """Fields as in perigee.v1.Constraint."""
+
+    grammar: str
+    in_reasoning: bool
+    has_section: bool
+    waits_for_section: bool
+
+
+def rules_from_proto(message: decode_pb2.Constraint) -> ConstraintRules:
+    """Raises InvalidRequest for a grammar that is absent, too long, or could never begin."""
+    size = len(message.grammar.encode())
+    if not 0 < size <= MAX_GRAMMAR_BYTES:
+        raise InvalidRequest(
+            f"the grammar has {size} bytes; 1 to {MAX_GRAMMAR_BYTES} are taken", "constraint.grammar"
+        )
+    if message.waits_for_section and not message.has_section:
+        raise InvalidRequest("a grammar without a section cannot wait for one", "constraint.has_section")
+    return ConstraintRules(
+        message.grammar, message.in_reasoning, message.has_section, message.waits_for_section
+    )

@@ -1,0 +1,234 @@
+"""The state of one choice between free text and its grammar."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher
+
+from services.common.errors import InternalError
+from services.decode.constraint.closing import MAX_WAY, ClosingPlanner
+from services.decode.constraint.rules import ConstraintRules
+from services.decode.constraint.vocabulary import GrammarVocabulary
+
+# Of what a request may generate, reasoning leaves so many tokens, or half, to what it is bound to give.
+ANSWER_RESERVE = 1024
+_LOOK_EVERY = 16
+# Tokens to spare, beyond the way out, from which on those that open something are checked, and all are.
+_WIDE = 160
+_NARROW = 16
+
+
+class _Phase(enum.Enum):
+    FREE = enum.auto()
+    BOUND = enum.auto()
+
+
+@dataclass
+class _WayOut:
+    """Tokens that lead to the grammar's end, the last one not included. `certain`: from the present state."""
+
+    tokens: list[int]
+    certain: bool
+    age: int = 0
+
+    @property
+    def cost(self) -> int:
+        """Tokens, the one that ends the turn included."""
+        return len(self.tokens) + 1
+
+
+class TokenConstraint:
+    """A RowConstraint. For each token the engine thread calls `restrict`, `settle`, `is_end` and `advance`,
+    in this order; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
+
+        FREE  --(</think>, unless it waits for a section)--> BOUND
+        FREE  --(begin of a section, where the grammar has one)--> BOUND --(<|im_end|>)--> the end
+
+    Reasoning is free. So is text, where the grammar waits for a section. Not free there: markers of calls
+    outside of a section, and `<|im_end|>` and `[EOS]` where the grammar is bound to begin. Then reasoning
+    ends, by force, while ANSWER_RESERVE tokens, or half of `max_tokens` if that is less, are left.
+
+    Where the tokens that are left just suffice to end the grammar, what would need more is not taken but the
+    next token on the way out: the output is whole, but not what the model would have said. `is_cut` says so.
+    All this depends on the tokens so far and on `max_tokens` alone: a choice resumed elsewhere goes on alike.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rules: ConstraintRules,
+        matcher: LLMatcher,
+        planner: ClosingPlanner,
+        vocabulary: GrammarVocabulary,
+        max_tokens: int,
+        way_out: tuple[int, ...] | None,
+    ) -> None:
+        """`name`: of the request, for errors; `way_out`: the planner's, from the matcher's state."""
+        self.is_cut = False
+        self._name = name
+        self._rules = rules
+        self._matcher = matcher.deep_copy()
+        self._planner = planner
+        self._special = vocabulary.special
+        self._openers = vocabulary.openers
+        self._vocab_size = vocabulary.size
+        self._max_tokens = max_tokens
+        self._left = max_tokens
+        self._way = None if way_out is None else _WayOut(list(way_out), certain=True)
+        bound = not (rules.in_reasoning or rules.waits_for_section)
+        self._phase = _Phase.BOUND if bound else _Phase.FREE
+        self._forbidden = self._forbidden_while_free()
+        self._mask: npt.NDArray[np.uint8] | None = None
+        self._taken = 0
+        self._failure = ""
+        self.is_prepared = True
+        self.took_s = 0.0
+
+    def fork(self) -> TokenConstraint:
+        """Another choice at the same place; only of one that is ready."""
+        other = object.__new__(TokenConstraint)
+        other.__dict__.update(self.__dict__)
+        other._matcher = self._matcher.deep_copy()
+        if self._way is not None:
+            other._way = _WayOut(list(self._way.tokens), self._way.certain, self._way.age)
+        return other
+
+    # -- for the sampler -----------------------------------------------------------------------------------
+
+    def restrict(self, row: npt.NDArray[np.float32]) -> None:
+        if self._phase is _Phase.FREE:
+            if self._must_end_reasoning():
+                kept = row[self._special.end_think]
+                row[:] = -np.inf
+                row[self._special.end_think] = kept
+            else:
+                row[self._forbidden] = -np.inf
+            return
+        if self._mask is None or self._failure or self._matcher.is_error():
+            reason = self._failure or self._matcher.get_error().partition("\n")[0]
+            raise InternalError(f"the grammar of request {self._name} failed: {reason}")
+        allowed = np.unpackbits(self._mask, count=self._vocab_size, bitorder="little")
+        row[allowed == 0] = -np.inf
+
+    def settle(self, token_id: int) -> int:
+        way = self._way
+        if self._phase is _Phase.FREE or way is None or not way.certain:
+            return token_id
+        spare = self._left - way.cost
+        if spare > _WIDE or (spare > _NARROW and token_id not in self._openers):
+            return token_id
+        if token_id == self._special.im_end or way.tokens[:1] == [token_id] or self._fits(token_id, way):
+            return token_id
+        if spare < 0:
+            return token_id
+        self.is_cut = True
+        return way.tokens[0] if way.tokens else self._special.im_end
+
+    # -- for the engine ------------------------------------------------------------------------------------
+
+    def is_end(self, token_id: int) -> bool:
+        """Whether this token, just chosen, is the grammar's end."""
+        return self._phase is _Phase.BOUND and token_id == self._special.im_end
+
+    def advance(self, token_id: int) -> bool:
+        """Takes a token that goes on. True: `prepare` has to be called before the next one can be chosen."""
+        if self._phase is _Phase.FREE and not self._begins(token_id):
+            self._left -= 1
+            return False
+        self._taken, self.is_prepared = token_id, False
+        return True
+
+    def prepare(self) -> None:
+        """Computes the next mask, on whatever thread, while the model runs; `took_s`: how long it took."""
+        started = time.monotonic()
+        try:
+            self._take(self._taken)
+            self._compute_mask()
+        except Exception as error:  # noqa: BLE001 - barrier: the request, not the engine, is to fail of it
+            self._failure = f"{type(error).__name__}: {error}"
+        self.took_s = time.monotonic() - started
+        self.is_prepared = True
+
+    def start(self, outputs: list[int]) -> None:
+        """Replays what was generated elsewhere, and computes the first mask. Any thread, once."""
+        for token_id in outputs:
+            if self._phase is _Phase.FREE and not self._begins(token_id):
+                self._left -= 1
+            else:
+                self._take(token_id)
+        self._compute_mask()
+
+    # -- the state -----------------------------------------------------------------------------------------
+
+    def _forbidden_while_free(self) -> npt.NDArray[np.int64]:
+        marks = self._special
+        ids = [
+            marks.tool_call_begin,
+            marks.tool_call_argument_begin,
+            marks.tool_call_end,
+            marks.tool_calls_section_end,
+        ]
+        if not self._rules.has_section:
+            ids.append(marks.tool_calls_section_begin)
+        if not self._rules.waits_for_section:
+            ids += [marks.im_end, marks.eos]
+        return np.array(ids, dtype=np.int64)
+
+    def _must_end_reasoning(self) -> bool:
+        if self._rules.waits_for_section:
+            return False
+        least = 0 if self._way is None else self._way.cost
+        reserve = max(min(ANSWER_RESERVE, self._max_tokens // 2), least)
+        return self._left <= reserve + 1
+
+    def _begins(self, token_id: int) -> bool:
+        """Whether a free token is where the grammar begins."""
+        if token_id == self._special.tool_calls_section_begin:
+            return self._rules.has_section
+        return token_id == self._special.end_think and not self._rules.waits_for_section
+
+    def _take(self, token_id: int) -> None:
+        self._left -= 1
+        begins = self._phase is _Phase.FREE
+        self._phase = _Phase.BOUND
+        # `</think>` is the end of reasoning; a section's begin is also the grammar's first token.
+        if not begins or token_id == self._special.tool_calls_section_begin:
+            self._matcher.consume_token(token_id)
+            self._look_ahead(token_id)
+
+    def _compute_mask(self) -> None:
+        if self._phase is _Phase.BOUND and not self._matcher.is_error():
+            self._mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+
+    def _look_ahead(self, token_id: int) -> None:
+        """Keeps the way out: certain whenever it may matter, else looked at now and then."""
+        way = self._way
+        if way is not None and way.certain and way.tokens[:1] == [token_id]:
+            del way.tokens[0]
+            return
+        if way is not None:
+            way.age += 1
+            way.certain = False
+            if way.age < _LOOK_EVERY and self._left > 2 * (way.cost + _WIDE):
+                return
+            if way.cost <= self._left and self._planner.leads_out(self._matcher, way.tokens):
+                way.certain, way.age = True, 0
+                return
+        elif self._left % _LOOK_EVERY:
+            return
+        tokens = self._planner.way_out(self._matcher, min(MAX_WAY, self._left - 1))
+        self._way = None if tokens is None else _WayOut(tokens, certain=True)
+
+    def _fits(self, token_id: int, way: _WayOut) -> bool:
+        """Whether the grammar can still be ended in time after this token."""
+        probe = self._matcher.deep_copy()
+        if not probe.consume_token(token_id):
+            return False
+        if way.cost < self._left and self._planner.leads_out(probe, way.tokens):
+            return True
+        return self._planner.way_out(probe, self._left - 2) is not None

@@ -1,0 +1,155 @@
+"""From the caller's wishes to the constraint that goes to the decode worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from perigee.v1 import decode_pb2
+from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
+from services.common.kimi.special import SpecialTokens
+from services.gateway.chat.constraint.call_checks import CallChecks
+from services.gateway.chat.constraint.enforceable import as_arguments
+from services.gateway.chat.constraint.grammar import (
+    MAX_CALLS,
+    ToolGrammar,
+    json_grammar,
+    section_rules,
+    whole_grammar,
+)
+from services.gateway.chat.constraint.output_format import (
+    Answer,
+    JsonAnswer,
+    OutputFormat,
+    RegexAnswer,
+)
+from services.gateway.chat.constraint.schemas import ReadySchema, SchemaShelf
+from services.gateway.chat.constraint.text_grammar import gbnf_grammar, regex_grammar
+from services.gateway.chat.messages import Conversation, Json
+
+MAX_WAITING = 64
+MAX_TOOLS = 256
+MAX_NAME_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`proto`: None where the output is free. `checks`: of finished calls, before they are released."""
+
+    proto: decode_pb2.Constraint | None = None
+    checks: CallChecks = field(default_factory=lambda: CallChecks({}))
+
+
+class ConstraintBuilder:
+    """Reads schemas in two threads of its own, so that a slow one holds up nobody; see also SchemaShelf."""
+
+    def __init__(self, special: SpecialTokens) -> None:
+        self._special = special
+        self._shelf = SchemaShelf()
+        self._executor = ThreadPoolExecutor(2, "schemas")
+        self._waiting = 0
+
+    async def build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
+        """`conversation`: None for a raw prompt, which has no tools and no reasoning.
+
+        Raises InvalidRequest for a wish that contradicts itself or a schema that is wrong or too large, and
+        UnsupportedValue, naming keyword and place, for what cannot be enforced where it must be. Overloaded
+        where too many are waiting.
+        """
+        tools = () if conversation is None else conversation.tools
+        if wish.tool_choice in ("required", "function") and not tools:
+            raise InvalidRequest(f"{wish.choice_param} needs tools", wish.choice_param)
+        if (not tools or wish.tool_choice == "none") and wish.answer is None:
+            return Constraint()
+        if self._waiting >= MAX_WAITING:
+            raise Overloaded(f"{self._waiting} schemas are waiting to be read")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._executor, self._build, wish, conversation)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
+        bound = wish.tool_choice in ("required", "function")
+        tools = self._tools(wish, conversation.tools if conversation is not None else ())
+        section = answer = ""
+        if not tools and wish.answer is None:
+            return Constraint()
+        if tools and conversation is not None:
+            calls = sum(len(message.tool_calls) for message in conversation.messages)
+            single = not wish.parallel or wish.tool_choice == "function"
+            grammars = [ToolGrammar(name, ready.schema) for name, ready in tools.items()]
+            section = section_rules(grammars, self._special, calls, 1 if single else MAX_CALLS)
+        if wish.answer is not None and not bound:
+            answer = self._answer(wish.answer)
+        return Constraint(
+            decode_pb2.Constraint(
+                grammar=whole_grammar(section, answer),
+                in_reasoning=conversation is not None and conversation.starts_in_reasoning,
+                has_section=bool(section),
+                waits_for_section=not bound and not answer,
+            ),
+            CallChecks(
+                {name: ready.validator for name, ready in tools.items() if ready.validator is not None}
+            ),
+        )
+
+    def _tools(self, wish: OutputFormat, tools: Sequence[Json]) -> dict[str, ReadySchema]:
+        """The functions that may be called, by name."""
+        if wish.tool_choice == "none":
+            return {}
+        named = wish.tool_choice == "function"
+        ready: dict[str, ReadySchema] = {}
+        if len(tools) > MAX_TOOLS:
+            raise InvalidRequest(f"{len(tools)} tools; {MAX_TOOLS} at most", wish.tools_param)
+        for index, tool in enumerate(tools):
+            param = f"{wish.tools_param}[{index}].function"
+            function = tool.get("function") if isinstance(tool, dict) else None
+            if not isinstance(function, dict):
+                continue  # a tool of another type: declared, never called
+            name = _name(function, param, ready)
+            if not named or wish.tool_name == name:
+                strict = wish.tool_choice != "auto" or function.get("strict") is True
+                ready[name] = self._arguments(function, f"{param}.parameters", strict)
+        if not ready and wish.tool_choice != "auto":
+            wanted = f" {wish.tool_name!r}" if named else ""
+            raise InvalidRequest(f"no function{wanted} is among the tools", wish.choice_param)
+        return ready
+
+    def _arguments(self, function: dict[str, Json], param: str, strict: bool) -> ReadySchema:
+        schema = as_arguments(function.get("parameters"), param)
+        ready = self._shelf.ready(schema, param, declared_order=True)
+        if strict:
+            _require_enforceable(ready, param)
+        return ready
+
+    def _answer(self, answer: Answer) -> str:
+        if isinstance(answer, JsonAnswer):
+            ready = self._shelf.ready(answer.schema, answer.param, declared_order=False)
+            _require_enforceable(ready, answer.param)
+            return json_grammar(ready.schema)
+        if isinstance(answer, RegexAnswer):
+            return regex_grammar(answer.regex, answer.param)
+        return gbnf_grammar(answer.ebnf, answer.param)
+
+
+def _name(function: dict[str, Json], param: str, taken: dict[str, ReadySchema]) -> str:
+    name = function.get("name")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
+        raise InvalidRequest(f"{param}.name has 1 to {MAX_NAME_CHARACTERS} characters", f"{param}.name")
+    if name in taken:
+        raise InvalidRequest(f"{param}.name: {name!r} is another function's name too", f"{param}.name")
+    return name
+
+
+def _require_enforceable(ready: ReadySchema, param: str) -> None:
+    for finding in ready.findings:
+        place = f"{param}{finding.path}"
+        raise UnsupportedValue(f"{place}: {finding.keyword} cannot be enforced: {finding.why}", place)

@@ -1,0 +1,150 @@
+"""Schemas made ready, and kept: what to enforce, what cannot be, and how to check the rest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+import jsonschema_rs
+
+from services.common.errors import InvalidRequest
+from services.gateway.chat.constraint.bounds import checked_text
+from services.gateway.chat.constraint.enforceable import (
+    Enforceable,
+    EnforceableReader,
+    Finding,
+    compile_error,
+)
+from services.gateway.chat.messages import Json
+
+MAX_CACHED = 512
+MAX_CACHED_BYTES = 16 << 20
+# The newest first: of a schema that does not say, the first under which it is one counts.
+_DRAFTS: tuple[tuple[str, Any], ...] = (
+    ("https://json-schema.org/draft/2020-12/schema", jsonschema_rs.Draft202012Validator),
+    ("http://json-schema.org/draft-07/schema#", jsonschema_rs.Draft7Validator),
+    ("http://json-schema.org/draft-04/schema#", jsonschema_rs.Draft4Validator),
+)
+_BACKTRACK_LIMIT = 100_000
+_OBJECT: Json = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class ReadySchema:
+    """`schema`: for the grammar library, which takes it. `findings`: what of the original it does not say.
+
+    `validator`: of the original; None where nothing was found, so that all that follows the grammar is valid.
+    """
+
+    schema: Json
+    findings: tuple[Finding, ...]
+    validator: Any
+    num_bytes: int
+
+
+class SchemaShelf:
+    """Reads schemas and keeps the ones used last, by content. Any thread; reading may take a second."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, bool], ReadySchema] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = Lock()
+
+    def ready(self, schema: Json, param: str, *, declared_order: bool) -> ReadySchema:
+        """`declared_order` as in EnforceableReader. Raises InvalidRequest naming the place within `param`."""
+        text = checked_text(schema, param)
+        key = (text, declared_order)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = _read(schema, param, declared_order, len(text))
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._num_bytes += made.num_bytes
+            while len(self._kept) > MAX_CACHED or self._num_bytes > MAX_CACHED_BYTES:
+                _, oldest = self._kept.popitem(last=False)
+                self._num_bytes -= oldest.num_bytes
+        return made
+
+
+def _read(schema: Json, param: str, declared_order: bool, num_bytes: int) -> ReadySchema:
+    draft = _draft(schema, param)
+    try:
+        enforceable = _compilable(EnforceableReader(schema, declared_order=declared_order).read())
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{param}{error.message}", f"{param}{error.param}") from error
+    validator = None
+    if enforceable.findings:
+        try:
+            validator = draft(
+                schema,
+                validate_formats=True,
+                pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT),
+                retriever=_refuse_to_fetch,
+            )
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+            raise InvalidRequest(f"{param}: {_line(error)}", param) from error
+    return ReadySchema(enforceable.schema, enforceable.findings, validator, num_bytes)
+
+
+def _draft(schema: Json, param: str) -> Any:
+    """The validator class of the draft under which this is a schema; InvalidRequest where there is none."""
+    given = schema.get("$schema") if isinstance(schema, dict) else None
+    known = [
+        draft for draft in _DRAFTS if isinstance(given, str) and draft[0].rstrip("#") == given.rstrip("#")
+    ]
+    first: jsonschema_rs.ValidationError | None = None
+    for name, draft in known or _DRAFTS:
+        try:
+            jsonschema_rs.meta.validate({**schema, "$schema": name} if isinstance(schema, dict) else schema)
+            return draft
+        except jsonschema_rs.ValidationError as error:
+            first = first or error
+    if first is None:
+        return _DRAFTS[0][1]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.instance_path)
+    raise InvalidRequest(f"{param}{path}: {_line(first)}", f"{param}{path}")
+
+
+def _compilable(enforceable: Enforceable) -> Enforceable:
+    """The same where the library takes it, else a wider one that it takes, and what it said."""
+    why = compile_error(enforceable.schema)
+    if not why:
+        return enforceable
+    findings = (*enforceable.findings, Finding("", _keyword(why), why))
+    wider = _any_of(enforceable.schema)
+    if "oneOf" in why and not compile_error(wider):
+        return Enforceable(wider, findings)
+    return replace(enforceable, schema=_OBJECT, findings=findings)
+
+
+def _keyword(why: str) -> str:
+    """The keyword a message of the library is about."""
+    names = ("oneOf", "patternProperty", "min/maxProperties", "allOf", "minimum", "maximum", "format", "enum")
+    renamed = {"patternProperty": "patternProperties", "min/maxProperties": "minProperties"}
+    found = next((name for name in names if name in why), "schema")
+    return renamed.get(found, found)
+
+
+def _any_of(value: Json) -> Json:
+    if isinstance(value, list):
+        return [_any_of(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    read = {key: member if key in ("enum", "const") else _any_of(member) for key, member in value.items()}
+    if "oneOf" in read:
+        members = read.pop("oneOf")
+        read.setdefault("allOf", []).append({"anyOf": members})
+    return read
+
+
+def _refuse_to_fetch(uri: str) -> Json:
+    raise ValueError(f"{uri} is not within the schema")
+
+
+def _line(error: Exception) -> str:
+    return (getattr(error, "message", "") or str(error)).partition("\n")[0][:300]

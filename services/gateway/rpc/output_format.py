@@ -1,0 +1,64 @@
+"""The form of the answer a gRPC request asks for."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from perigee.v1 import chat_pb2, generation_pb2
+from services.common.errors import InvalidRequest
+from services.gateway.chat.constraint.output_format import (
+    GrammarAnswer,
+    JsonAnswer,
+    OutputFormat,
+    RegexAnswer,
+    ToolChoice,
+)
+from services.gateway.chat.constraint.response_format import ResponseFormatBody, json_answer, only_one
+
+_CHOICES = ("auto", "none", "required", "function")
+
+
+def chat_output_format(request: chat_pb2.ChatRequest) -> OutputFormat:
+    """Raises InvalidRequest or UnsupportedValue naming the field."""
+    choice = request.tool_choice or "auto"
+    if choice not in _CHOICES:
+        raise InvalidRequest(f"tool_choice is not one of {', '.join(_CHOICES)}", "tool_choice")
+    if (choice == "function") != bool(request.tool_name):
+        raise InvalidRequest("tool_name belongs to the tool_choice 'function', and that to it", "tool_name")
+    body = None
+    if request.response_format_json:
+        body = _decoded(request.response_format_json, ResponseFormatBody, "response_format_json")
+    parallel = request.parallel_tool_calls if request.HasField("parallel_tool_calls") else True
+    return OutputFormat(
+        tool_choice=cast(ToolChoice, choice),
+        tool_name=request.tool_name,
+        parallel=parallel,
+        answer=only_one([json_answer(body, "response_format_json"), *_texts(request)]),
+        tools_param="tools_json",
+    )
+
+
+def generate_output_format(request: generation_pb2.GenerateRequest) -> OutputFormat:
+    """Raises InvalidRequest naming the field."""
+    schema = None
+    if request.json_schema:
+        schema = JsonAnswer(_decoded(request.json_schema, dict[str, Any], "json_schema"), "json_schema")
+    return OutputFormat(answer=only_one([schema, *_texts(request)]))
+
+
+def _texts(
+    request: chat_pb2.ChatRequest | generation_pb2.GenerateRequest,
+) -> tuple[RegexAnswer | None, GrammarAnswer | None]:
+    return (
+        RegexAnswer(request.regex, "regex") if request.regex else None,
+        GrammarAnswer(request.ebnf, "ebnf") if request.ebnf else None,
+    )
+
+
+def _decoded(text: str, kind: type[Any], param: str) -> Any:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"{param}: {error}", param) from error
