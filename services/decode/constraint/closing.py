@@ -29,8 +29,9 @@ class ClosingPlanner:
         self._letter = ids[ord("x")]
         self._digits = tuple(ids[byte] for byte in b"0123456789")
         self._letters = tuple(ids[byte] for byte in range(128) if chr(byte).isalpha())
-        others = (byte for byte in range(256) if ids[byte] not in self._digits + self._letters)
-        self._others = tuple(ids[byte] for byte in sorted(others, key=lambda byte: (byte < 32, byte)))
+        self._punctuation = tuple(ids[byte] for byte in b"!#$%&'()*+-./:;<=>?@^_`|~ ")
+        known = {*self._digits, *self._letters, *self._punctuation}
+        self._others = tuple(ids[byte] for byte in range(256) if ids[byte] not in known)
         self._openers = (
             special.tool_calls_section_begin,
             special.tool_call_begin,
@@ -69,8 +70,10 @@ class ClosingPlanner:
         yield from self._closers
         yield self._quote
         yield self._comma
-        # Always the same character might never satisfy a pattern, or a multipleOf.
-        for characters in (self._digits, self._letters):
+        # Always the same character might never satisfy a pattern, or a multipleOf; and what a pattern asks
+        # for, say an @, comes behind letters that it allows as well.
+        groups = [self._digits, self._letters, self._punctuation]
+        for characters in groups if step % 2 else reversed(groups):
             first = step * 7 % len(characters)
             yield from characters[first:]
             yield from characters[:first]

@@ -206,12 +206,12 @@ class TokenConstraint:
             way.certain = False
             if way.age < _LOOK_EVERY and self._left > 4 * way.cost + 256:
                 return
-            if self._planner.leads_out(self._matcher, way.tokens):
+            if way.cost <= self._left and self._planner.leads_out(self._matcher, way.tokens):
                 way.certain, way.age = True, 0
                 return
         elif self._left % _LOOK_EVERY:
             return
-        tokens = self._planner.way_out(self._matcher, min(MAX_WAY, max(self._left, 1)))
+        tokens = self._planner.way_out(self._matcher, min(MAX_WAY, self._left - 1))
         self._way = None if tokens is None else _WayOut(tokens, certain=True)
 
     def _fits(self, token_id: int, way: _WayOut) -> bool:

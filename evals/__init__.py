@@ -1,0 +1,1 @@
+"""Runs that judge what comes out of a whole suite."""
