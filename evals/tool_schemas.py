@@ -14,7 +14,16 @@ _PATTERNS = (
     r"^[a-z]{3}-\d{2,4}$", r"^\+?[0-9]{6,12}$", r"^#[0-9a-fA-F]{6}$", r"^(foo|bar|baz)(,(foo|bar|baz))*$",
     r"^[A-Z][a-z]+( [A-Z][a-z]+)?$", r"^v\d+\.\d+\.\d+$", r"^/(?:[\w-]+/)*[\w-]+$", r"^\S+$",
 )  # fmt: skip
-_NAMES = ("get_weather", "search", "files.read", "run-query", "näher.bestimmen", "数据_查询", "createOrder", "a")
+_NAMES = (
+    "get_weather",
+    "search",
+    "files.read",
+    "run-query",
+    "näher.bestimmen",
+    "数据_查询",
+    "createOrder",
+    "a",
+)
 
 
 def tool_schemas(count: int = 300, seed: int = 2026) -> list[Schema]:
@@ -82,7 +91,7 @@ def _choice(rng: random.Random, depth: int) -> Schema:
         [
             {"type": "string", "enum": ["celsius", "fahrenheit", "kelvin"]},
             {"enum": ["a", 1, None, True, {"x": [1]}]},
-            {"const": "fixed \"value\" with <|tool_call_end|>"},
+            {"const": 'fixed "value" with <|tool_call_end|>'},
             {"type": "integer", "enum": [1, 10, 100]},
         ]
     )
@@ -155,13 +164,20 @@ def _recursive(rng: random.Random) -> Schema:
         "required": ["value", "next"],
         "additionalProperties": False,
     }
-    return {"type": "object", "$defs": {"node": node}, "properties": {"root": {"$ref": "#/$defs/node"}}, "required": ["root"]}
+    return {
+        "type": "object",
+        "$defs": {"node": node},
+        "properties": {"root": {"$ref": "#/$defs/node"}},
+        "required": ["root"],
+    }
 
 
 def _map(rng: random.Random) -> Schema:
     return {
         "type": "object",
-        "properties": {"labels": {"type": "object", "additionalProperties": _value(rng, 3), "maxProperties": 3}},
+        "properties": {
+            "labels": {"type": "object", "additionalProperties": _value(rng, 3), "maxProperties": 3}
+        },
         "required": ["labels"],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import grpc
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import bind, build_server
+from services.decode.constraint.maker import ConstraintMaker
 from services.decode.server import DecodeServicer
 from services.engine.loop import EngineLoop
 from tests.support.decode_bench import Bench, prompt_of
@@ -27,11 +29,12 @@ LENGTH, CANCELLED, ERROR = (
 class Worker:
     """A decode worker's server and engine thread; its outside is of straw."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Path) -> None:
         self.bench = Bench(16, context_length=CONTEXT)
         self.failures: list[BaseException] = []
         self.loop = EngineLoop("decode", self.bench.engine.step, self.failures.append, idle_wait_s=0.01)
-        self.servicer = DecodeServicer(self.bench.engine, self.loop, VOCAB, CONTEXT, 60.0)
+        constraints = ConstraintMaker(model, VOCAB)
+        self.servicer = DecodeServicer(self.bench.engine, self.loop, constraints, VOCAB, CONTEXT, 60.0)
 
     async def start(self) -> None:
         self.server = build_server()
@@ -54,8 +57,8 @@ class Worker:
 
 
 @pytest.fixture
-async def worker():
-    worker = Worker()
+async def worker(nano_dir):
+    worker = Worker(nano_dir)
     await worker.start()
     yield worker
     await worker.stop()

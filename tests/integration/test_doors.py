@@ -161,7 +161,7 @@ BAD_REQUESTS = {
         "messages[0].content[0].image_url",
     ),
     "unsupported": (
-        {"model": "kimi-nano", "messages": MESSAGES, "response_format": {"type": "json_object"}},
+        {"model": "kimi-nano", "messages": MESSAGES, "response_format": {"type": "xml"}},
         400,
         "response_format",
     ),

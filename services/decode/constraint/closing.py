@@ -24,14 +24,16 @@ class ClosingPlanner:
         self._markers = (special.tool_calls_section_end, special.tool_call_end)
         self._quote = ids[ord('"')]
         self._closers = (ids[ord("}")], ids[ord("]")])
-        self._comma = ids[ord(",")]
+        self._separators = (ids[ord(",")], ids[ord(":")])
         # A character that is free text and nothing else in JSON: allowed only inside of a string.
         self._letter = ids[ord("x")]
         self._digits = tuple(ids[byte] for byte in b"0123456789")
         self._letters = tuple(ids[byte] for byte in range(128) if chr(byte).isalpha())
-        self._punctuation = tuple(ids[byte] for byte in b"!#$%&'()*+-./:;<=>?@^_`|~ ")
+        self._punctuation = tuple(ids[byte] for byte in b"!#$%&'()*+-./;<=>?@^_`|~")
         known = {*self._digits, *self._letters, *self._punctuation}
-        self._others = tuple(ids[byte] for byte in range(256) if ids[byte] not in known)
+        # Blanks and the like come last: they lead nowhere.
+        others = sorted(range(256), key=lambda byte: (byte <= 32, byte))
+        self._others = tuple(ids[byte] for byte in others if ids[byte] not in known)
         self._openers = (
             special.tool_calls_section_begin,
             special.tool_call_begin,
@@ -69,7 +71,7 @@ class ClosingPlanner:
             yield self._quote
         yield from self._closers
         yield self._quote
-        yield self._comma
+        yield from self._separators
         # Always the same character might never satisfy a pattern, or a multipleOf; and what a pattern asks
         # for, say an @, comes behind letters that it allows as well.
         groups = [self._digits, self._letters, self._punctuation]

@@ -13,8 +13,8 @@ _MOST_WAIT_S = 0.005
 class MaskThreads:
     """Prepare the next token's masks while the model computes its logits. Engine thread only.
 
-    One thread takes all of a step, so that the engine wakes one only; others are there for the next step
-    should one mask take long.
+    One thread takes all of a step, so that the engine wakes one only, those that took longest the last time
+    at the end; others are there for the next step, should one mask take long.
     """
 
     def __init__(self, num_threads: int = 2) -> None:
@@ -31,6 +31,7 @@ class MaskThreads:
         """Begins to prepare all that was advanced since."""
         if self._moved:
             moved, self._moved = self._moved, []
+            moved.sort(key=lambda constraint: constraint.took_s)
             self._preparing = self._executor.submit(_prepare, moved)
 
     def ready(self, constraints: Sequence[TokenConstraint | None]) -> list[int]:

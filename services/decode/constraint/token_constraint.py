@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,7 @@ class TokenConstraint:
         self._taken = 0
         self._failure = ""
         self.is_prepared = True
+        self.took_s = 0.0
 
     def fork(self) -> TokenConstraint:
         """Another choice at the same place; only of one that is ready."""
@@ -136,12 +138,14 @@ class TokenConstraint:
         return True
 
     def prepare(self) -> None:
-        """Computes the next mask, on whatever thread, while the model runs."""
+        """Computes the next mask, on whatever thread, while the model runs; `took_s` says how long it took."""
+        started = time.monotonic()
         try:
             self._take(self._taken)
             self._compute_mask()
         except Exception as error:  # noqa: BLE001 - barrier: the request, not the engine, is to fail of it
             self._failure = f"{type(error).__name__}: {error}"
+        self.took_s = time.monotonic() - started
         self.is_prepared = True
 
     def start(self, outputs: list[int]) -> None:

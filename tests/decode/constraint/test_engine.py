@@ -1,0 +1,199 @@
+"""Constrained requests in a decode engine, over a model that says anything."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+import torch
+
+from services.common.errors import InternalError, InvalidRequest
+from services.decode.constraint.maker import ConstraintMaker
+from services.decode.constraint.rules import ConstraintRules
+from services.decode.engine import DecodeEngine
+from services.decode.limits import DecodeLimits
+from services.decode.constraint.mask_threads import MaskThreads
+from services.engine.sampler import Sampler
+from services.engine.sampling.spec import SamplingSpec
+from tests.support.decode_bench import Bench
+from tests.support.fake_runner import FakeRunner, read_context
+
+VOCAB = 2304
+OBJECT = (
+    'start: %json {"type": "object", "properties": {"a": {"type": "string", "maxLength": 12},'
+    ' "b": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["a", "b"], "additionalProperties": false}'
+)
+PROMPT = list(range(70))
+
+
+class Babbler(FakeRunner):
+    """Normal logits, a function of the context."""
+
+    def _logits(self, pages, length):
+        tokens = read_context(self.kv_pages, pages, length)
+        seed = hash(tuple(tokens)) & 0x7FFFFFFF
+        return torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, batch, on_layers=None):
+        logits = super().forward(batch, on_layers)
+        return logits if len(logits) else torch.zeros(0, VOCAB)
+
+
+class ConstrainedBench(Bench):
+    def __init__(self, num_pages: int = 64) -> None:
+        super().__init__(num_pages)
+        self.runner = Babbler(self.kv_pages)
+        limits = DecodeLimits(16, 16, 128, 1000, 0, num_pages * 64, 60.0)
+        self.masks = MaskThreads()
+        self.engine = DecodeEngine(
+            self.runner, self.kv_pages, Sampler(VOCAB), limits, self.outside, self.serving.append, self.masks
+        )
+
+    def ask(self, compiler, grammar: str | None = OBJECT, made=None, max_tokens: int = 200, **options):
+        """Submits a request at temperature 1, its constraint there at once; `made`: in its place."""
+        rules = None if grammar is None else ConstraintRules(grammar, False, False, False)
+        request = self.request(PROMPT, max_tokens, rules=rules, **options)
+        object.__setattr__(request, "spec", SamplingSpec())
+        self.engine.submit(request)
+        if rules is not None:
+            ready = threading.Event()
+
+            def deliver(constraint):
+                self.engine.constraint_made(request, made or constraint)
+                ready.set()
+
+            maker = ConstraintMaker.__new__(ConstraintMaker)
+            maker._compiler = threading.local()
+            maker._compiler.result = lambda: compiler
+            deliver(maker._made(request.request_id, rules, max_tokens, request.output_ids))
+        return request, self.heard[request.handle]
+
+
+@pytest.fixture
+def bench():
+    bench = ConstrainedBench()
+    yield bench
+    bench.check_free()
+    bench.masks.close()
+
+
+def text(tokenizer, tokens):
+    return tokenizer.decode(tokens[:-1])
+
+
+def test_a_constrained_request_ends_with_what_its_grammar_allows(bench, compiler, tokenizer):
+    _, heard = bench.ask(compiler)
+    bench.run()
+    assert heard.finish() == "STOP"
+    value = json.loads(text(tokenizer, heard.tokens[0]))
+    assert set(value) == {"a", "b"}
+
+
+def test_every_choice_has_a_state_of_its_own(bench, compiler, tokenizer):
+    _, heard = bench.ask(compiler, n=3)
+    bench.run()
+    answers = {text(tokenizer, heard.tokens[choice]) for choice in range(3)}
+    assert len(answers) == 3
+    assert all(set(json.loads(answer)) == {"a", "b"} for answer in answers)
+
+
+def test_free_and_constrained_requests_run_together(bench, compiler, tokenizer):
+    _, free = bench.ask(compiler, None, max_tokens=30)
+    _, bound = bench.ask(compiler)
+    bench.run()
+    assert free.finish() == "LENGTH"
+    assert len(free.tokens[0]) == 30
+    json.loads(text(tokenizer, bound.tokens[0]))
+
+
+def test_the_tokens_are_the_same_alone_and_in_company(compiler):
+    alone, together = ConstrainedBench(), ConstrainedBench()
+    _, heard = alone.ask(compiler)
+    alone.run()
+    _, other = together.ask(compiler)
+    for _ in range(3):
+        together.ask(compiler, None, max_tokens=20)
+    together.run()
+    assert heard.tokens == other.tokens
+
+
+def test_a_sequence_that_was_preempted_goes_on_in_its_grammar(compiler, tokenizer):
+    # Two sequences of 70 + up to 120 tokens need 6 pages in the end.
+    bench = ConstrainedBench(num_pages=5)
+    wide = OBJECT.replace('"maxLength": 12', '"minLength": 150, "maxLength": 400')
+    heard = [bench.ask(compiler, wide, max_tokens=190)[1] for _ in range(2)]
+    bench.run()
+    assert bench.engine.load.preemptions > 0
+    for one in heard:
+        json.loads(text(tokenizer, one.tokens[0]))
+    bench.check_free()
+
+
+def test_a_request_resumed_with_its_outputs_gives_the_same_rest(bench, compiler):
+    _, whole = bench.ask(compiler)
+    bench.run()
+    tokens = whole.tokens[0]
+    _, rest = bench.ask(compiler, outputs=tokens[:7])
+    bench.run()
+    assert rest.tokens[0] == tokens[7:]
+
+
+def test_a_prompt_waits_for_its_grammar(bench, compiler):
+    rules = ConstraintRules(OBJECT, False, False, False)
+    request = bench.request(PROMPT, 50, rules=rules)
+    bench.engine.submit(request)
+    bench.run()
+    assert bench.heard[request.handle].tokens.get(0) is None
+    bench.engine.cancel(bench.session, request.handle)
+    assert bench.heard[request.handle].finish() == "CANCELLED"
+
+
+def test_a_grammar_that_cannot_be_compiled_fails_its_request_alone(bench, compiler):
+    _, free = bench.ask(compiler, None, max_tokens=5)
+    _, bad = bench.ask(compiler, made=InvalidRequest("no grammar", "constraint.grammar"))
+    bench.run()
+    assert bad.finish() == "ERROR"
+    assert bad.errors[0].param == "constraint.grammar"
+    assert free.finish() == "LENGTH"
+
+
+def test_a_grammar_that_fails_on_the_way_fails_its_request_alone(bench, compiler, monkeypatch):
+    request, bad = bench.ask(compiler)
+    _, other = bench.ask(compiler)
+    bench.engine.step()
+    bench.engine.step()
+    running = next(one for one in bench.engine._running if one.request is request)
+
+    def fail(token_id):
+        raise ValueError("out of order")
+
+    monkeypatch.setattr(running.constraint, "_take", fail)
+    bench.run()
+    assert bad.finish() == "ERROR"
+    assert isinstance(bad.errors[0], InternalError)
+    assert request.request_id in bad.errors[0].message
+    assert other.finish() == "STOP"
+
+
+def test_a_mask_that_takes_long_does_not_hold_the_others(bench, compiler, monkeypatch):
+    request, slow = bench.ask(compiler)
+    _, quick = bench.ask(compiler)
+    bench.engine.step()
+    bench.engine.step()
+    running = next(one for one in bench.engine._running if one.request is request)
+    take = running.constraint._take
+
+    def dawdle(token_id):
+        time.sleep(0.05)
+        take(token_id)
+
+    monkeypatch.setattr(running.constraint, "_take", dawdle)
+    while quick.finish() is None:
+        bench.engine.step()
+    assert len(slow.tokens[0]) < len(quick.tokens[0]) / 2
+    monkeypatch.undo()
+    while slow.finish() is None:
+        bench.engine.step()
+    assert slow.finish() == "STOP"

@@ -1,0 +1,182 @@
+"""One choice between free text and its grammar, spoken by random logits."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from services.decode.constraint.rules import ConstraintRules
+from services.engine.sampling.spec import SamplingSpec
+from tests.decode.constraint.test_closing import section_grammar
+
+OBJECT = 'start: %json {"type": "object", "properties": {"a": {"type": "string", "maxLength": 8}}, "required": ["a"]}'
+YES = 'start: "yes"'
+
+
+@pytest.fixture
+def marks(compiler):
+    return compiler.vocabulary.special
+
+
+@pytest.fixture
+def section(marks):
+    return section_grammar(marks, {"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}})
+
+
+def bound(grammar: str, **fields) -> ConstraintRules:
+    return ConstraintRules(
+        grammar,
+        in_reasoning=fields.get("in_reasoning", False),
+        has_section=fields.get("has_section", False),
+        waits_for_section=fields.get("waits_for_section", False),
+    )
+
+
+def test_without_reasoning_the_grammar_begins_at_once(speaker, tokenizer, marks):
+    said = speaker.speak(bound(YES), 20)
+    assert said.end == "stop"
+    assert said.tokens[-1] == marks.im_end
+    assert tokenizer.decode(said.tokens[:-1]) == "yes"
+
+
+def test_reasoning_is_free_until_the_model_ends_it(speaker, tokenizer, marks):
+    said = speaker.speak(bound(YES, in_reasoning=True), 400, steer={30: marks.end_think})
+    place = said.tokens.index(marks.end_think)
+    assert place == 30
+    assert tokenizer.decode(said.tokens[31:-1]) == "yes"
+    assert len(set(said.tokens[:30])) > 20
+
+
+@pytest.mark.parametrize("end", ["im_end", "eos"])
+def test_the_end_of_the_turn_inside_reasoning_does_not_escape_the_grammar(speaker, tokenizer, marks, end):
+    steer = dict.fromkeys(range(10), getattr(marks, end)) | {10: marks.end_think}
+    said = speaker.speak(bound(YES, in_reasoning=True), 400, steer=steer)
+    assert said.tokens.index(marks.end_think) == 10
+    assert tokenizer.decode(said.tokens[11:-1]) == "yes"
+
+
+def test_a_section_that_begins_inside_reasoning_is_the_grammars_first_token(speaker, marks, section):
+    rules = bound(section, in_reasoning=True, has_section=True)
+    said = speaker.speak(rules, 400, steer={7: marks.tool_calls_section_begin})
+    assert said.end == "stop"
+    assert marks.end_think not in said.tokens
+    assert said.tokens.count(marks.tool_calls_section_begin) == 1
+    assert said.tokens[7:9] == [marks.tool_calls_section_begin, marks.tool_call_begin]
+
+
+def test_a_section_does_not_end_reasoning_where_no_call_may_follow(speaker, tokenizer, marks):
+    steer = {7: marks.tool_calls_section_begin, 9: marks.end_think}
+    said = speaker.speak(bound(YES, in_reasoning=True), 400, steer=steer)
+    assert marks.tool_calls_section_begin not in said.tokens
+    assert tokenizer.decode(said.tokens[10:-1]) == "yes"
+
+
+def test_behind_reasoning_a_required_section_begins_by_itself(speaker, marks, section):
+    rules = bound(section, in_reasoning=True, has_section=True)
+    said = speaker.speak(rules, 400, steer={7: marks.end_think})
+    assert said.tokens[7:10] == [marks.end_think, marks.tool_calls_section_begin, marks.tool_call_begin]
+
+
+def test_reasoning_leaves_half_of_the_tokens_to_what_is_required(speaker, marks, section):
+    rules = bound(section, in_reasoning=True, has_section=True)
+    forbidden = SamplingSpec(logit_bias=((marks.end_think, -100.0), (marks.tool_calls_section_begin, -100.0)))
+    said = speaker.speak(rules, 300, spec=forbidden)
+    assert said.end == "stop"
+    assert said.tokens.index(marks.end_think) == 149
+
+
+def test_text_that_waits_for_a_section_may_end_without_one(speaker, marks, section):
+    rules = bound(section, has_section=True, waits_for_section=True)
+    said = speaker.speak(rules, 400, steer={12: marks.im_end})
+    assert said.tokens[-1] == marks.im_end
+    assert len(said.tokens) == 13
+
+
+def test_once_a_section_begins_it_is_held_to_the_grammar(speaker, tokenizer, marks, section):
+    rules = bound(section, in_reasoning=True, has_section=True, waits_for_section=True)
+    said = speaker.speak(rules, 600, steer={3: marks.end_think, 9: marks.tool_calls_section_begin})
+    assert said.end == "stop"
+    text = tokenizer.decode(said.tokens[9:])
+    assert text.startswith(
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"
+    )
+    assert text.endswith("}<|tool_call_end|><|tool_calls_section_end|><|im_end|>")
+
+
+def test_markers_of_calls_do_not_come_outside_of_a_section(speaker, marks, section):
+    stray = [
+        marks.tool_call_begin,
+        marks.tool_call_argument_begin,
+        marks.tool_call_end,
+        marks.tool_calls_section_end,
+    ]
+    steer = dict(enumerate(stray)) | {4: marks.im_end}
+    said = speaker.speak(bound(section, has_section=True, waits_for_section=True), 50, steer=steer)
+    assert not set(stray) & set(said.tokens)
+
+
+def test_what_does_not_fit_into_max_tokens_is_closed_before_they_end(speaker, tokenizer):
+    long = 'start: %json {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}, "required": ["a"]}'
+    for seed in range(8):
+        said = speaker.speak(bound(long), 60, seed)
+        assert len(said.tokens) <= 60
+        json.loads(tokenizer.decode(said.tokens[:-1]))
+        if said.is_cut:
+            assert said.end == "length"
+
+
+def test_what_ends_by_itself_is_not_called_cut(speaker):
+    said = speaker.speak(bound(OBJECT), 400)
+    assert said.end == "stop"
+    assert not said.is_cut
+
+
+def test_where_no_end_fits_the_output_is_left_unfinished(speaker, marks):
+    said = speaker.speak(bound('start: "a rather long text that must be said"'), 5)
+    assert said.end == "length"
+    assert len(said.tokens) == 5
+    assert marks.im_end not in said.tokens
+
+
+def test_the_grammar_outranks_minimum_length_and_bias(speaker, marks, tokenizer):
+    spec = SamplingSpec(
+        min_tokens=50,
+        stop_token_ids=frozenset((marks.im_end,)),
+        logit_bias=((marks.im_end, -100.0), (marks.tool_call_begin, 100.0)),
+        temperature=0.0,
+        presence_penalty=2.0,
+    )
+    said = speaker.speak(bound(YES), 20, spec=spec)
+    assert tokenizer.decode(said.tokens[:-1]) == "yes"
+    assert said.tokens[-1] == marks.im_end
+
+
+def test_a_grammar_that_allows_nothing_is_an_error_that_names_the_request(speaker):
+    said = speaker.speak(
+        bound('start: %json {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}'), 20
+    )
+    assert "request test" in said.end
+
+
+def test_a_choice_resumed_elsewhere_goes_on_as_it_would_have(speaker, marks, section):
+    rules = bound(section, in_reasoning=True, has_section=True)
+    whole = speaker.speak(rules, 120, steer={20: marks.end_think})
+    for place in (5, 20, 21, 40, len(whole.tokens) - 2):
+        resumed = speaker.speak(rules, 120, steer={20: marks.end_think}, outputs=whole.tokens[:place])
+        assert resumed.tokens == whole.tokens, place
+
+
+def test_choices_go_their_own_ways_from_the_same_place(speaker, tokenizer):
+    first = speaker.constraint(bound(OBJECT), 100)
+    second = first.fork()
+    [brace] = tokenizer.encode("{")
+    first.advance(brace)
+    first.prepare()
+    assert first.is_prepared
+    ahead, behind = np.zeros(tokenizer.vocab_size, np.float32), np.zeros(tokenizer.vocab_size, np.float32)
+    first.restrict(ahead)
+    second.restrict(behind)
+    assert np.isfinite(behind[brace])
+    assert not np.isfinite(ahead[brace])
