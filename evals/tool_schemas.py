@@ -8,7 +8,10 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-_NOUNS = "city name query path user order item price date status tag note code level unit email url".split()
+_NOUNS = (
+    "city", "name", "query", "path", "user", "order", "item", "price", "date", "status", "tag", "note",
+    "code", "level", "unit", "email", "url",
+)  # fmt: skip
 _FORMATS = ("date", "date-time", "time", "email", "uuid", "ipv4", "ipv6", "uri", "hostname", "duration")
 _PATTERNS = (
     r"^[a-z]{3}-\d{2,4}$", r"^\+?[0-9]{6,12}$", r"^#[0-9a-fA-F]{6}$", r"^(foo|bar|baz)(,(foo|bar|baz))*$",
@@ -198,6 +201,6 @@ def _nothing(rng: random.Random) -> Schema:
 
 
 _SHAPES: tuple[Callable[[random.Random], Schema], ...] = (
-    _object, _object, _object, _object, _object, _rooted_union, _definitions, _recursive, _map, _merged, _object,
-    _object, _nothing,
+    _object, _object, _object, _object, _object, _rooted_union, _definitions, _recursive, _map, _merged,
+    _object, _object, _nothing,
 )  # fmt: skip

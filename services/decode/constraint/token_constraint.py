@@ -40,8 +40,8 @@ class _WayOut:
 
 
 class TokenConstraint:
-    """A RowConstraint. For each token the engine thread calls `restrict`, `settle`, `is_end` and `advance`, in
-    this order; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
+    """A RowConstraint. For each token the engine thread calls `restrict`, `settle`, `is_end` and `advance`,
+    in this order; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
 
         FREE  --(</think>, unless it waits for a section)--> BOUND
         FREE  --(begin of a section, where the grammar has one)--> BOUND --(<|im_end|>)--> the end
@@ -138,7 +138,7 @@ class TokenConstraint:
         return True
 
     def prepare(self) -> None:
-        """Computes the next mask, on whatever thread, while the model runs; `took_s` says how long it took."""
+        """Computes the next mask, on whatever thread, while the model runs; `took_s`: how long it took."""
         started = time.monotonic()
         try:
             self._take(self._taken)

@@ -11,10 +11,10 @@ import torch
 
 from services.common.errors import InternalError, InvalidRequest
 from services.decode.constraint.maker import ConstraintMaker
+from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
-from services.decode.constraint.mask_threads import MaskThreads
 from services.engine.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from tests.support.decode_bench import Bench
@@ -23,7 +23,8 @@ from tests.support.fake_runner import FakeRunner, read_context
 VOCAB = 2304
 OBJECT = (
     'start: %json {"type": "object", "properties": {"a": {"type": "string", "maxLength": 12},'
-    ' "b": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["a", "b"], "additionalProperties": false}'
+    ' "b": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["a", "b"],'
+    ' "additionalProperties": false}'
 )
 PROMPT = list(range(70))
 

@@ -11,7 +11,14 @@ from services.decode.constraint.rules import ConstraintRules
 from services.engine.sampling.spec import SamplingSpec
 from tests.decode.constraint.test_closing import section_grammar
 
-OBJECT = 'start: %json {"type": "object", "properties": {"a": {"type": "string", "maxLength": 8}}, "required": ["a"]}'
+OBJECT = (
+    'start: %json {"type": "object", "properties": {"a": {"type": "string", "maxLength": 8}},'
+    ' "required": ["a"]}'
+)
+LIST = (
+    'start: %json {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}},'
+    ' "required": ["a"]}'
+)
 YES = 'start: "yes"'
 
 
@@ -118,9 +125,8 @@ def test_markers_of_calls_do_not_come_outside_of_a_section(speaker, marks, secti
 
 
 def test_what_does_not_fit_into_max_tokens_is_closed_before_they_end(speaker, tokenizer):
-    long = 'start: %json {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}, "required": ["a"]}'
     for seed in range(8):
-        said = speaker.speak(bound(long), 60, seed)
+        said = speaker.speak(bound(LIST), 60, seed)
         assert len(said.tokens) <= 60
         json.loads(tokenizer.decode(said.tokens[:-1]))
         if said.is_cut:

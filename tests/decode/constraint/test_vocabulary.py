@@ -42,5 +42,5 @@ def test_a_vocabulary_larger_than_the_tokenizer_has_masks_of_its_size(nano_dir):
 
 
 def test_missing_tokenizer_files_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match="tiktoken.model"):
+    with pytest.raises(CheckpointError, match=r"tiktoken\.model"):
         GrammarVocabulary(tmp_path, 2304)

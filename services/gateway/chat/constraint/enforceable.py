@@ -13,18 +13,19 @@ from services.gateway.chat.constraint.references import References
 from services.gateway.chat.messages import Json
 
 # Kept as they are; every other keyword that is not handled below says nothing about validity.
-_PLAIN = frozenset(
-    ("type", "enum", "const", "required")
-    + ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-    + ("minLength", "maxLength", "minItems", "maxItems", "maxProperties")
-)
+# fmt: off
+_PLAIN = frozenset({
+    "type", "enum", "const", "required", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
+})
 _SCHEMA = ("items", "additionalProperties", "additionalItems")
 _SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
-_BEYOND = frozenset(
-    ("not", "if", "contains", "propertyNames", "unevaluatedProperties", "unevaluatedItems")
-    + ("dependentRequired", "dependentSchemas", "dependencies", "$dynamicRef", "$recursiveRef")
-)
+_BEYOND = frozenset({
+    "not", "if", "contains", "propertyNames", "unevaluatedProperties", "unevaluatedItems",
+    "dependentRequired", "dependentSchemas", "dependencies", "$dynamicRef", "$recursiveRef",
+})
+# fmt: on
 _JOINING = ("allOf", "anyOf", "oneOf", "$ref")
 # Whole numbers that fit 64 bits, with room for the library's own arithmetic.
 _MOST_INTEGER = 2**63 - 1025

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 # These the grammar library knows, and generates nothing that validators refuse.
-LIBRARY_FORMATS = frozenset({"duration", "hostname", "ipv4", "ipv6", "uuid"})
+LIBRARY_FORMATS = frozenset({"duration", "ipv4", "ipv6", "uuid"})
 # What they mean no pattern can say.
 UNENFORCEABLE_FORMATS = frozenset({"regex"})
 
@@ -33,6 +33,7 @@ FORMAT_PATTERNS: Mapping[str, str] = MappingProxyType(
         "date-time": f"^{_DATE}T{_TIME}$",
         "email": f"^{_EMAIL}$",
         "idn-email": f"^{_EMAIL}$",
+        "hostname": f"^{_HOST}$",
         "idn-hostname": f"^{_HOST}$",
         "uri": f"^{_URI}$",
         "iri": f"^{_URI}$",

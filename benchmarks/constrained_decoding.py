@@ -1,0 +1,155 @@
+"""What a grammar costs per token: a batch of constrained requests against the same one of free requests.
+
+    python -m benchmarks.constrained_decoding [--model models/kimi-nano] [--batch 8] [--tokens 200] [--rounds 5]
+
+Both run in one process on one engine, in turns, round after round; the ratio is that of the medians. A
+constrained request says JSON of endless strings, which ends at --tokens, so that all rows run to the end. Exits
+with 1 where the ratio is above 1.10.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from services.common.errors import PerigeeError
+from services.decode.constraint.maker import ConstraintMaker
+from services.decode.constraint.mask_threads import MaskThreads
+from services.decode.constraint.rules import ConstraintRules
+from services.decode.constraint.token_constraint import TokenConstraint
+from services.decode.engine import DecodeEngine
+from services.decode.fetch import FetchOrder
+from services.decode.limits import DecodeLimits
+from services.decode.request import Prompt, Request, Session
+from services.engine.kv_pages import allocate_kv_pages
+from services.engine.runner import ModelRunner
+from services.engine.sampler import Sampler
+from services.engine.sampling.spec import SamplingSpec
+from services.engine.weights.text import load_text_model
+
+BOUND = 1.10
+GRAMMAR = (
+    'start: %json {"type": "object", "properties": {"query": {"type": "string", "minLength": 100000},'
+    ' "limit": {"type": "integer"}}, "required": ["query", "limit"], "additionalProperties": false}'
+)
+
+
+class _NoOutside:
+    """Prompts are computed here, and there are no media."""
+
+    def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
+        raise NotImplementedError
+
+    def stop_fetch(self, prompt: Prompt) -> None:
+        raise NotImplementedError
+
+    def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
+        raise NotImplementedError
+
+
+class Bench:
+    """An engine of its own, driven by the caller's thread."""
+
+    def __init__(self, directory: Path, batch: int, tokens: int) -> None:
+        torch.set_num_threads(1)
+        model = load_text_model(directory, deterministic=True)
+        config = model.config
+        self.vocab_size = config.vocab_size
+        num_pages = batch * (-(-(tokens + 64) // 64) + 1)
+        kv_pages = allocate_kv_pages(num_pages, config.num_hidden_layers, config.kv_width, torch.float32)
+        runner = ModelRunner(model, kv_pages, config.num_hidden_layers)
+        limits = DecodeLimits(batch, batch, 256, 10_000, 0, num_pages * 64, 60.0)
+        self._masks = MaskThreads()
+        self.engine = DecodeEngine(
+            runner,
+            kv_pages,
+            Sampler(self.vocab_size),
+            limits,
+            _NoOutside(),
+            lambda serving: None,
+            self._masks,
+        )
+        self._maker = ConstraintMaker(directory, self.vocab_size)
+        self._handle = 0
+
+    def seconds_per_token(self, batch: int, tokens: int, grammar: str | None) -> float:
+        """Of the time in which all sequences run, per step."""
+        session = Session(emit=lambda deltas: None)
+        for _ in range(batch):
+            self._submit(session, tokens, grammar)
+        while self.engine.load.running < batch or self.engine.load.queued_tokens:
+            self.engine.step()
+        for _ in range(8):
+            self.engine.step()
+        started, steps = time.perf_counter(), tokens - 20
+        for _ in range(steps):
+            self.engine.step()
+        elapsed = time.perf_counter() - started
+        while self.engine.step():
+            pass
+        return elapsed / steps
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._masks.close()
+        self._maker.close()
+
+    def _submit(self, session: Session, tokens: int, grammar: str | None) -> None:
+        self._handle += 1
+        request = Request(
+            session=session,
+            handle=self._handle,
+            request_id=f"bench-{self._handle}",
+            prompt_ids=[(self._handle * 31 + place) % 2000 for place in range(32)],
+            output_ids=[],
+            spec=SamplingSpec(top_p=0.95),
+            seed=self._handle,
+            choices=range(1),
+            max_tokens=tokens,
+            media=(),
+            cache_salt="",
+            prefill_addresses=(),
+            own_address="",
+            deadline=time.monotonic() + 3600,
+            rules=None if grammar is None else ConstraintRules(grammar, False, False, False),
+        )
+        self.engine.submit(request)
+        if request.rules is not None:
+            made: list[TokenConstraint | PerigeeError] = []
+            self._maker.make(request.request_id, request.rules, tokens, [], lambda: True, made.append)
+            while not made:
+                time.sleep(0.001)
+            self.engine.constraint_made(request, made[0])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=Path("models/kimi-nano"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    bench = Bench(options.model, options.batch, options.tokens)
+    times: dict[str, list[float]] = {"free": [], "constrained": []}
+    bench.seconds_per_token(options.batch, options.tokens, GRAMMAR)
+    for _ in range(options.rounds):
+        for kind, grammar in (("free", None), ("constrained", GRAMMAR)):
+            times[kind].append(bench.seconds_per_token(options.batch, options.tokens, grammar))
+    bench.close()
+    free, constrained = (statistics.median(times[kind]) for kind in ("free", "constrained"))
+    for kind, seconds in times.items():
+        print(
+            f"{kind:12} {' '.join(f'{1e3 * second:7.2f}' for second in seconds)}  ms per token, batch {options.batch}"
+        )
+    print(f"ratio        {constrained / free:.3f} (bound {BOUND})")
+    return 0 if constrained / free <= BOUND else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,111 @@
+"""Schemas made ready and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+
+from services.common.errors import InvalidRequest
+from services.gateway.chat.constraint import schemas as module
+from services.gateway.chat.constraint.call_checks import CallChecks
+from services.gateway.chat.constraint.schemas import SchemaShelf
+
+
+def ready(schema, shelf=None):
+    return (shelf or SchemaShelf()).ready(schema, "p", declared_order=True)
+
+
+def test_a_schema_seen_lately_is_not_read_again():
+    shelf = SchemaShelf()
+    assert ready({"type": "object"}, shelf) is ready({"type": "object"}, shelf)
+    assert ready({"type": "object"}, shelf) is not ready({"type": "object", "title": "t"}, shelf)
+
+
+def test_what_was_not_used_for_longest_is_let_go(monkeypatch):
+    monkeypatch.setattr(module, "MAX_CACHED", 2)
+    shelf = SchemaShelf()
+    first = ready({"const": 1}, shelf)
+    second = ready({"const": 2}, shelf)
+    assert ready({"const": 1}, shelf) is first
+    ready({"const": 3}, shelf)
+    assert ready({"const": 1}, shelf) is first
+    assert ready({"const": 2}, shelf) is not second
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"type": "dict"}, "p.type"),
+        ({"properties": {"a": {"minLength": -1}}}, "p.properties.a.minLength"),
+        ({"properties": {"a": {"$ref": "http://x.example/"}}}, "p.properties.a.$ref"),
+    ],
+)
+def test_what_is_no_schema_is_refused_by_its_place(schema, path):
+    with pytest.raises(InvalidRequest) as refusal:
+        ready(schema)
+    assert refusal.value.param == path
+
+
+def test_only_what_a_grammar_cannot_say_needs_a_validator():
+    assert ready({"type": "object", "properties": {"a": {"type": "string"}}}).validator is None
+    assert ready({"type": "object", "uniqueItems": True}).validator is not None
+
+
+@pytest.mark.parametrize(
+    ("schema", "keyword"),
+    [
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "oneOf"),
+        (
+            {"type": "object", "patternProperties": {"^a": {"const": 1}, "b$": {"const": 2}}},
+            "patternProperties",
+        ),
+        ({"type": "object", "properties": {"a": {}, "b": {}}, "minProperties": 1, "maxProperties": 1}, None),
+    ],
+)
+def test_what_the_library_refuses_is_a_finding_and_something_wider_is_enforced(schema, keyword):
+    made = ready(schema)
+    assert [finding.keyword for finding in made.findings] == [keyword]
+    assert module.compile_error(made.schema) == ""
+
+
+def test_a_finished_call_is_checked_with_the_whole_schema():
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "array", "uniqueItems": True}},
+        "required": ["a"],
+    }
+    checks = CallChecks({"f": ready(schema).validator})
+    assert checks.complaint("f", '{"a": [1, 2]}') == ""
+    assert checks.complaint("g", "anything") == ""
+    assert checks.complaint("f", '{"a": [1, 1]}').startswith("arguments.a:")
+    assert "JSON" in checks.complaint("f", '{"a": ')
+
+
+def test_a_pattern_that_backtracks_for_ever_is_given_up():
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": r"^(?!x)(a|aa)+\1$"}}}
+    checks = CallChecks({"f": ready(schema).validator})
+    started = time.monotonic()
+    assert checks.complaint("f", '{"a": "' + "a" * 60 + '!"}')
+    assert time.monotonic() - started < 1
+
+
+def test_hostile_schemas_are_read_or_refused_in_time():
+    doubling = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(25)}
+    products = [
+        {"anyOf": [{"properties": {f"a{i}_{j}": {"const": j}}, "required": [f"a{i}_{j}"]} for j in range(4)]}
+        for i in range(8)
+    ]
+    wide = {f"p{i}": {"type": "object", "properties": {f"q{j}": {} for j in range(9)}} for i in range(1000)}
+    for schema in (
+        {"$defs": doubling | {"d25": {"type": "integer"}}, "$ref": "#/$defs/d0"},
+        {"type": "object", "allOf": products},
+        {"type": "string", "pattern": "^((a{1,1000}){1,1000}){1,1000}$"},
+        {"type": "object", "properties": wide},
+        {"enum": [f"value {i}" for i in range(10_000)]},
+    ):
+        started = time.monotonic()
+        with contextlib.suppress(InvalidRequest):
+            ready(schema)
+        assert time.monotonic() - started < 5
