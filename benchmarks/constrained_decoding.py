@@ -1,10 +1,10 @@
 """What a grammar costs per token: a batch of constrained requests against the same one of free requests.
 
-    python -m benchmarks.constrained_decoding [--model models/kimi-nano] [--batch 8] [--tokens 200] [--rounds 5]
+python -m benchmarks.constrained_decoding [--model DIR] [--batch 8] [--tokens 200] [--rounds 5]
 
 Both run in one process on one engine, in turns, round after round; the ratio is that of the medians. A
-constrained request says JSON of endless strings, which ends at --tokens, so that all rows run to the end. Exits
-with 1 where the ratio is above 1.10.
+constrained request says JSON of an endless string, which ends at --tokens, so that all rows run to the end.
+Exits with 1 where the ratio is above 1.10.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def main() -> int:
     free, constrained = (statistics.median(times[kind]) for kind in ("free", "constrained"))
     for kind, seconds in times.items():
         print(
-            f"{kind:12} {' '.join(f'{1e3 * second:7.2f}' for second in seconds)}  ms per token, batch {options.batch}"
+            f"{kind:12} {' '.join(f'{1e3 * second:7.2f}' for second in seconds)}"
+            f"  ms per token, batch {options.batch}"
         )
     print(f"ratio        {constrained / free:.3f} (bound {BOUND})")
     return 0 if constrained / free <= BOUND else 1
