@@ -36,7 +36,7 @@ class RandomSpeaker:
         compiled = self._compiler.compile(rules.grammar)
         vocabulary = self._compiler.vocabulary
         constraint = TokenConstraint(
-            "test", rules, compiled.matcher, self._compiler.planner, vocabulary.special, vocabulary.size,
+            "test", rules, compiled.matcher, self._compiler.planner, vocabulary,
             max_tokens, compiled.way_out,
         )  # fmt: skip
         constraint.start(list(outputs))

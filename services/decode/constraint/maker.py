@@ -65,8 +65,7 @@ class ConstraintMaker:
                 rules,
                 grammar.matcher,
                 compiler.planner,
-                compiler.vocabulary.special,
-                compiler.vocabulary.size,
+                compiler.vocabulary,
                 max_tokens,
                 grammar.way_out,
             )

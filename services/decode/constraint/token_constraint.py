@@ -11,13 +11,16 @@ import numpy.typing as npt
 from llguidance import LLMatcher
 
 from services.common.errors import InternalError
-from services.common.kimi.special import SpecialTokens
 from services.decode.constraint.closing import MAX_WAY, ClosingPlanner
 from services.decode.constraint.rules import ConstraintRules
+from services.decode.constraint.vocabulary import GrammarVocabulary
 
 # Of what a request may generate, reasoning leaves so many tokens, or half, to what it is bound to give.
 ANSWER_RESERVE = 1024
 _LOOK_EVERY = 16
+# Tokens to spare, beyond the way out, from which on those that open something are checked, and all are.
+_WIDE = 160
+_NARROW = 16
 
 
 class _Phase(enum.Enum):
@@ -61,8 +64,7 @@ class TokenConstraint:
         rules: ConstraintRules,
         matcher: LLMatcher,
         planner: ClosingPlanner,
-        special: SpecialTokens,
-        vocab_size: int,
+        vocabulary: GrammarVocabulary,
         max_tokens: int,
         way_out: tuple[int, ...] | None,
     ) -> None:
@@ -72,8 +74,9 @@ class TokenConstraint:
         self._rules = rules
         self._matcher = matcher.deep_copy()
         self._planner = planner
-        self._special = special
-        self._vocab_size = vocab_size
+        self._special = vocabulary.special
+        self._openers = vocabulary.openers
+        self._vocab_size = vocabulary.size
         self._max_tokens = max_tokens
         self._left = max_tokens
         self._way = None if way_out is None else _WayOut(list(way_out), certain=True)
@@ -114,11 +117,14 @@ class TokenConstraint:
 
     def settle(self, token_id: int) -> int:
         way = self._way
-        if self._phase is _Phase.FREE or way is None or not way.certain or self._left > 2 * way.cost + 128:
+        if self._phase is _Phase.FREE or way is None or not way.certain:
+            return token_id
+        spare = self._left - way.cost
+        if spare > _WIDE or (spare > _NARROW and token_id not in self._openers):
             return token_id
         if token_id == self._special.im_end or way.tokens[:1] == [token_id] or self._fits(token_id, way):
             return token_id
-        if way.cost > self._left:
+        if spare < 0:
             return token_id
         self.is_cut = True
         return way.tokens[0] if way.tokens else self._special.im_end
@@ -208,7 +214,7 @@ class TokenConstraint:
         if way is not None:
             way.age += 1
             way.certain = False
-            if way.age < _LOOK_EVERY and self._left > 4 * way.cost + 256:
+            if way.age < _LOOK_EVERY and self._left > 2 * (way.cost + _WIDE):
                 return
             if way.cost <= self._left and self._planner.leads_out(self._matcher, way.tokens):
                 way.certain, way.age = True, 0

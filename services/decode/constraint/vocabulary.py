@@ -17,6 +17,7 @@ class GrammarVocabulary:
 
     `special`: ids of the markers; `byte_ids`: the token of each single byte, [256]; `size`: of a mask. The
     only token that ends a grammar is `<|im_end|>`. Special tokens match no text, only their own id.
+    `openers`: tokens after which much may have to follow, a part of JSON or another call.
     """
 
     def __init__(self, directory: Path, vocab_size: int) -> None:
@@ -26,6 +27,9 @@ class GrammarVocabulary:
         self.special = SpecialTokens.from_names(added.ids)
         self.size = vocab_size
         self.byte_ids = tuple(ranks[bytes((byte,))] for byte in range(256))
+        structural = frozenset(b'{[,":')
+        opening = (token_id for token, token_id in ranks.items() if not structural.isdisjoint(token))
+        self.openers = frozenset(opening) | frozenset(added.ids.values())
         self.tokenizer: LLTokenizer = LLTokenizer.from_tiktoken(  # type: ignore[attr-defined]
             encoder=ranks,
             special_tokens=added.ids,

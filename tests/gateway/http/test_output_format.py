@@ -16,7 +16,8 @@ NAMED = {"type": "function", "function": {"name": "get_weather"}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "w", "schema": WEATHER, "strict": True}}
 UNIQUE = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
 CALL = (
-    "Let me see.</think><|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
+    "Let me see.</think><|tool_calls_section_begin|><|tool_call_begin|>functions.f:0"
+    "<|tool_call_argument_begin|>"
     '{"a": %s}<|tool_call_end|><|tool_calls_section_end|>'
 )
 
