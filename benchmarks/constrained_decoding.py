@@ -5,7 +5,7 @@ python -m benchmarks.constrained_decoding [--model DIR] [--batch 8] [--tokens 40
 Two engines over one model, in one process, take turns of ten steps; the ratio is the median over the turns,
 so that a machine whose speed varies does not matter. A constrained request says JSON; a bias keeps its first
 string, and both kinds of requests, from ending before --tokens. In the last ones each token is also checked
-against the way out of the grammar. Processor time is printed beside. Exits with 1 where the ratio is above 1.10.
+against the way out of the grammar. Processor time is printed beside. Exits with 1 if the ratio is above 1.10.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 
-from llguidance import LLMatcher, LLParserLimits
+from llguidance import LLMatcher
 
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import grammar_limits
 from services.decode.constraint.closing import ClosingPlanner
 from services.decode.constraint.vocabulary import GrammarVocabulary
 
-MAX_CACHED = 64
+MAX_CACHED = 32
 MAX_CACHED_BYTES = 16 << 20
 
 
@@ -32,15 +33,7 @@ class GrammarCompiler:
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self.vocabulary = vocabulary
         self.planner = ClosingPlanner(vocabulary)
-        # About 14 units of fuel take a microsecond, so that a mask takes some milliseconds at worst.
-        self._limits = LLParserLimits(
-            initial_lexer_fuel=2_000_000,
-            step_lexer_fuel=200_000,
-            step_max_items=50_000,
-            max_lexer_states=50_000,
-            max_grammar_size=500_000,
-            verbose_errors=False,
-        )
+        self._limits = grammar_limits()
         self._cache: OrderedDict[bytes, CompiledGrammar] = OrderedDict()
         self._cached_bytes = 0
         self._lock = Lock()

@@ -43,12 +43,12 @@ class Constraint:
 
 
 class ConstraintBuilder:
-    """Reads schemas in a thread of its own, so that a slow one delays only its like; see also SchemaShelf."""
+    """Reads schemas in two threads of its own, so that a slow one holds up nobody; see also SchemaShelf."""
 
     def __init__(self, special: SpecialTokens) -> None:
         self._special = special
         self._shelf = SchemaShelf()
-        self._executor = ThreadPoolExecutor(1, "schemas")
+        self._executor = ThreadPoolExecutor(2, "schemas")
         self._waiting = 0
 
     async def build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
@@ -80,6 +80,8 @@ class ConstraintBuilder:
         bound = wish.tool_choice in ("required", "function")
         tools = self._tools(wish, conversation.tools if conversation is not None else ())
         section = answer = ""
+        if not tools and wish.answer is None:
+            return Constraint()
         if tools and conversation is not None:
             calls = sum(len(message.tool_calls) for message in conversation.messages)
             single = not wish.parallel or wish.tool_choice == "function"

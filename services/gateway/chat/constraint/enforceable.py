@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llguidance import LLMatcher
 
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import grammar_limits
 from services.gateway.chat.constraint.formats import FORMAT_PATTERNS, LIBRARY_FORMATS, UNENFORCEABLE_FORMATS
 from services.gateway.chat.constraint.references import References
 from services.gateway.chat.messages import Json
@@ -188,7 +189,7 @@ class EnforceableReader:
 def compile_error(schema: Json) -> str:
     """Why the library refuses a schema, in one line; empty: it does not. Bounded in time by its fuel."""
     grammar = LLMatcher.grammar_from_json_schema(schema)
-    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, limits=grammar_limits())
     if not failed:
         return ""
     lines = [line.strip() for line in messages[0].splitlines() if line.strip()]

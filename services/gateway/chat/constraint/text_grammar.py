@@ -9,6 +9,7 @@ from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import grammar_limits
 
 MAX_CHARACTERS = 32 << 10
 
@@ -39,7 +40,7 @@ def _check_length(text: str, param: str) -> None:
 
 
 def _checked(rules: str, param: str) -> str:
-    failed, messages = LLMatcher.validate_grammar_with_warnings(rules)
+    failed, messages = LLMatcher.validate_grammar_with_warnings(rules, limits=grammar_limits())
     if failed:
         raise InvalidRequest(f"{param}: {messages[0].partition(chr(10))[0]}", param)
     return rules

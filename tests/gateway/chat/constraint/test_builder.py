@@ -43,6 +43,7 @@ def main_rules(constraint) -> str:
 async def test_nothing_is_constrained_without_tools_or_a_format(build):
     assert (await build(tools=())).proto is None
     assert (await build(OutputFormat("none"))).proto is None
+    assert (await build(tools=({"type": "web_search"},))).proto is None
 
 
 async def test_under_auto_the_output_is_free_until_a_section_begins(build):

@@ -61,7 +61,6 @@ def test_only_what_a_grammar_cannot_say_needs_a_validator():
             {"type": "object", "patternProperties": {"^a": {"const": 1}, "b$": {"const": 2}}},
             "patternProperties",
         ),
-        ({"type": "object", "properties": {"a": {}, "b": {}}, "minProperties": 1, "maxProperties": 1}, None),
     ],
 )
 def test_what_the_library_refuses_is_a_finding_and_something_wider_is_enforced(schema, keyword):
