@@ -6,8 +6,8 @@ from llguidance import LLParserLimits
 
 
 def grammar_limits() -> LLParserLimits:
-    """Compiling ends within a few seconds, a mask within some milliseconds, the lexer's states within 30 MB or
-    so; beyond that the grammar is in error."""
+    """Compiling ends within a few seconds, a mask within some milliseconds, the lexer's states within some
+    30 MB; beyond that the grammar is in error."""
     return LLParserLimits(
         initial_lexer_fuel=2_000_000,
         step_lexer_fuel=200_000,
