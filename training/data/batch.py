@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.data.example import Example
+from training.data.picture import Picture
 
 NO_TARGET = -100
 
@@ -17,7 +18,7 @@ NO_TARGET = -100
 class Rows:
     """int64 `[B, L]` each. `positions` begin at 0 in every document; `documents` number them from 1 in a row,
     0 is padding; `targets`: what each token is to be followed by, NO_TARGET outside of answers.
-    `is_picture`: bool, where the token is a media pad.
+    `is_picture`: bool, where the token is a media pad; `pictures`: those of the pads, row by row.
     """
 
     token_ids: Tensor
@@ -25,11 +26,12 @@ class Rows:
     documents: Tensor
     targets: Tensor
     is_picture: Tensor
+    pictures: tuple[Picture, ...] = ()
 
     def to(self, device: torch.device) -> Rows:
         """A copy there."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__}
-        return replace(self, **moved)
+        names = ("token_ids", "positions", "documents", "targets", "is_picture")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     @property
     def num_targets(self) -> int:
@@ -53,4 +55,5 @@ def make_rows(packed: Sequence[Sequence[Example]], length: int, media_pad: int) 
             first = start + example.answer_start
             targets[row, first - 1 : end - 1] = ids[example.answer_start :]
             start = end
-    return Rows(token_ids, positions, documents, targets, token_ids == media_pad)
+    pictures = tuple(picture for examples in packed for example in examples for picture in example.pictures)
+    return Rows(token_ids, positions, documents, targets, token_ids == media_pad, pictures)

@@ -6,25 +6,33 @@ import json
 from dataclasses import dataclass
 
 from services.common.kimi.tokenizer import Tokenizer
-from services.gateway.chat.prompt import render
+from services.gateway.chat.messages import ImagePart
+from services.gateway.chat.prompt import expand_media, render
 from services.gateway.chat.segments import Segment, SegmentWriter, encode_segments
+from training.data.picture import Picture, read_picture
 from training.skills.sample import Sample
 
 
 @dataclass(frozen=True)
 class Example:
-    """`token_ids`: prompt and answer; the answer begins at `answer_start` and ends with `<|im_end|>`."""
+    """`token_ids`: prompt and answer; the answer begins at `answer_start` and ends with `<|im_end|>`.
+    `pictures`: those of the media pads, in order.
+    """
 
     skill: str
     token_ids: tuple[int, ...]
     answer_start: int
+    pictures: tuple[Picture, ...] = ()
 
 
 def encode_sample(sample: Sample, tokenizer: Tokenizer) -> Example:
     """The prompt comes out of the gateway's template, the answer out of `answer_segments`."""
-    prompt = render(sample.conversation, tokenizer).token_ids
+    parts = (part for message in sample.conversation.messages for part in message.content)
+    pictures = tuple(read_picture(part.data) for part in parts if isinstance(part, ImagePart))
+    rendered = render(sample.conversation, tokenizer)
+    prompt, _ = expand_media(rendered, [picture.num_tokens for picture in pictures])
     answer = encode_segments(answer_segments(sample), tokenizer)
-    return Example(sample.skill, (*prompt, *answer), len(prompt))
+    return Example(sample.skill, (*prompt, *answer), len(prompt), pictures)
 
 
 def answer_segments(sample: Sample) -> tuple[Segment, ...]:

@@ -12,6 +12,7 @@ from services.engine.model.vision.model import VisionModel
 from training.data.batch import Rows
 from training.model.mixture import Experts, Gate
 from training.model.text import TrainedText
+from training.model.vision import encoder_of
 
 _STACKED = (".experts.gate_proj", ".experts.up_proj", ".experts.down_proj")
 EMBEDDING_SPREAD = 0.5
@@ -27,10 +28,12 @@ class TrainedModel(nn.Module):
         self.language_model = TrainedText(config.text)
         vision = VisionModel(config.vision)
         self.vision_tower, self.mm_projector = vision.vision_tower, vision.mm_projector
+        self._encode = encoder_of(vision)
         _initialise(self, config.text.num_hidden_layers, torch.Generator().manual_seed(seed))
 
-    def forward(self, rows: Rows, pictures: Tensor | None = None) -> Tensor:
+    def forward(self, rows: Rows) -> Tensor:
         """Hidden states `[B, L, hidden]`."""
+        pictures = self._encode(rows.pictures, rows.token_ids.device) if rows.pictures else None
         out: Tensor = self.language_model(rows, pictures)
         return out
 

@@ -17,7 +17,7 @@ from training.nano.tokenizer import write_files
 from training.skills.curriculum import Curriculum
 
 SEED = 20_250
-NUM_SAMPLES = 12_000
+NUM_SAMPLES = 8_000
 NUM_CORPUS_DOCUMENTS = 3_000
 NUM_RANKS = 1_280
 NUM_SPACED = 256

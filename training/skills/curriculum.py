@@ -10,7 +10,9 @@ from training.skills.arithmetic import make_arithmetic
 from training.skills.compare import make_compare
 from training.skills.dice import Dice
 from training.skills.lexicon import Lexicon
+from training.skills.papers import Printer
 from training.skills.sample import Sample
+from training.skills.sights import Sights
 from training.skills.split import Split
 from training.skills.stories import make_story
 from training.skills.toolbox import Toolbox
@@ -62,6 +64,7 @@ class Curriculum:
 
 def _skills(lexicon: Lexicon) -> dict[str, Skill]:
     toolbox = Toolbox(lexicon)
+    sights = Sights(Printer(lexicon), toolbox)
     return {
         "compare": Skill(make_compare, 3.0, 0.6),
         "arithmetic": Skill(make_arithmetic, 2.0, 0.9),
@@ -76,4 +79,8 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
         "count": Skill(lambda *at: chatter.make_count(*at, lexicon), 0.8),
         "sort": Skill(lambda *at: chatter.make_sort(*at, lexicon), 0.8),
         "json": Skill(lambda *at: chatter.make_json(*at, lexicon), 0.8),
+        "describe": Skill(sights.describe, 1.5),
+        "total": Skill(sights.total, 1.5),
+        "totals": Skill(sights.totals, 0.5),
+        "search product": Skill(sights.search, 0.8),
     }
