@@ -12,7 +12,7 @@ TEXTS = ["the cat and the dog and the bird", 'Zorvel said "Zorvel" and _Zorvel',
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    tokens = learn_copyable_ranks(TEXTS, 256 + 26, 2)
+    tokens = learn_copyable_ranks(TEXTS, 256 + 16, 2)
     names = [*NAMES.values(), *(f"<{index}>" for index in range(256 - len(NAMES)))]
     ids = {name: len(tokens) + index for index, name in enumerate(names)}
     return Tokenizer({token: rank for rank, token in enumerate(tokens)}, AddedTokens(ids, frozenset()))

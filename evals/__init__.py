@@ -1,0 +1,1 @@
+"""How much of what a served model answers is right, asked through its REST API."""
