@@ -22,10 +22,13 @@ _PREFIX = "step-"
 
 @dataclass
 class Progress:
-    """`tokens`: seen, without padding; `stretches`: what ran where, for the model card."""
+    """`tokens`: seen, without padding; `int4_steps`: those with experts rounded to int4; `stretches`: what ran
+    where, for the model card.
+    """
 
     step: int = 0
     tokens: int = 0
+    int4_steps: int = 0
     stretches: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -51,13 +54,15 @@ def saved(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"{_PREFIX}*"))
 
 
-def restore(saved_at: Path, state: dict[str, Tensor]) -> Progress:
-    """Fills the tensors of `state`. ValueError names those that are missing or of another shape."""
+def restore(saved_at: Path, state: dict[str, Tensor], partly: bool = False) -> Progress:
+    """Fills the tensors of `state`. ValueError names those that are missing or of another shape, and, unless
+    only a part is wanted, those that are saved and not in `state`.
+    """
     found: dict[str, Tensor] = {}
     for shard in sorted(saved_at.glob("*.safetensors")):
         found |= load_file(shard)
     wrong = [name for name in state if name not in found or found[name].shape != state[name].shape]
-    wrong += [name for name in found if name not in state]
+    wrong += [] if partly else [name for name in found if name not in state]
     if wrong:
         raise ValueError(f"{saved_at} does not fit the model: {', '.join(wrong[:10])}")
     with torch.no_grad():

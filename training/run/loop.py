@@ -58,7 +58,9 @@ class Run:
         made = batches(plan, settings.directory, self.progress.step, settings.steps, settings.data_workers)
         for batch in made:
             step = self.progress.step
-            self.trainer.model.set_fake_quant(schedule.decays(step))
+            as_int4 = schedule.decays(step)
+            self.trainer.model.set_fake_quant(as_int4)
+            self.progress.int4_steps += as_int4
             losses.append(self.trainer.step(batch, step + 1, schedule.factor(step)))
             self.progress.step += 1
             self.progress.tokens += sum(int((rows.documents > 0).sum()) for rows in batch)
