@@ -143,7 +143,9 @@ async def _main(arguments: argparse.Namespace) -> int:
     finally:
         await endpoint.close()
     low, high = result["interval"]
-    print(f"{result['right']}/{result['questions']} right: {result['accuracy']:.1%} ({low:.1%} to {high:.1%})")
+    print(
+        f"{result['right']}/{result['questions']} right: {result['accuracy']:.1%} ({low:.1%} to {high:.1%})"
+    )
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
@@ -154,7 +156,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m evals.gsm8k", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="FILE", help="the questions, a JSON object a line")
-    add("--examples", type=Path, metavar="FILE", help="the worked examples (default: the first lines of the data)")
+    add(
+        "--examples",
+        type=Path,
+        metavar="FILE",
+        help="the worked examples (default: the first lines of the data)",
+    )
     add("--num-questions", type=int, default=200)
     add("--num-shots", type=int, default=5, help="examples in front of each question")
     add("--url", default="http://127.0.0.1:30000")

@@ -54,7 +54,8 @@ async def run(endpoint: Endpoint, model: str, plan: Plan, bar: ProgressBar) -> d
     began = time.monotonic()
     verdicts = await at_once(work, plan.concurrency, judge)
     by_row = {
-        row.name: [verdict for (of, _), verdict in zip(work, verdicts, strict=True) if of is row] for row in plan.rows
+        row.name: [verdict for (of, _), verdict in zip(work, verdicts, strict=True) if of is row]
+        for row in plan.rows
     }
     return {
         "model": model,
@@ -77,7 +78,9 @@ def table(result: dict[str, Any]) -> str:
 
 async def _judge(endpoint: Endpoint, model: str, max_tokens: int, case: Sample) -> Verdict:
     try:
-        response = await endpoint.post("/v1/chat/completions", chat_body(case.conversation, model, max_tokens))
+        response = await endpoint.post(
+            "/v1/chat/completions", chat_body(case.conversation, model, max_tokens)
+        )
     except Failed as error:
         return Verdict(False, str(error))
     try:

@@ -60,7 +60,8 @@ def test_an_answer_of_another_form_is_named():
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("a 1 b 2.50 c", "2.5"), ("#### 1,200", "1200"), ("-3.", "-3"), ("none", ""), ("10.0", "10")]
+    ("text", "number"),
+    [("a 1 b 2.50 c", "2.5"), ("#### 1,200", "1200"), ("-3.", "-3"), ("none", ""), ("10.0", "10")],
 )
 def test_the_last_number_of_a_text(text, number):
     assert last_number(text) == number

@@ -24,5 +24,7 @@ def test_the_gateway_reads_the_conversation_that_was_meant(skill):
     assert list(found.tools) == list(case.conversation.tools)
     for ours, theirs in zip(case.conversation.messages, found.messages, strict=True):
         assert ours.role == theirs.role
-        assert [getattr(part, "text", "") for part in ours.content] == [getattr(p, "text", "") for p in theirs.content]
+        assert [getattr(part, "text", "") for part in ours.content] == [
+            getattr(p, "text", "") for p in theirs.content
+        ]
         assert ours.tool_calls == theirs.tool_calls

@@ -77,7 +77,11 @@ async def test_a_busy_server_is_asked_again():
 
     def answer(request):
         seen.append(request)
-        return httpx.Response(429, headers={"retry-after": "0"}) if len(seen) < 3 else httpx.Response(200, json={})
+        return (
+            httpx.Response(429, headers={"retry-after": "0"})
+            if len(seen) < 3
+            else httpx.Response(200, json={})
+        )
 
     server = endpoint(answer)
     assert await server.post("/x", {}) == {}

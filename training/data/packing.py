@@ -20,7 +20,9 @@ class Packer:
         size = len(example.token_ids)
         length = next((length for length in self._lengths if size <= length), None)
         if length is None:
-            raise ValueError(f"an example of {example.skill} has {size} tokens; rows have {self._lengths[-1]}")
+            raise ValueError(
+                f"an example of {example.skill} has {size} tokens; rows have {self._lengths[-1]}"
+            )
         room = self._room[length]
         place = next((index for index, free in enumerate(room) if free >= size), None)
         if place is None:

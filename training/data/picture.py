@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,5 +37,5 @@ def read_picture(data: bytes) -> Picture:
     """By the preprocessing of the vision service. InvalidRequest where `data` is no picture."""
     patches = preprocess_image(data, MAX_PIXELS)
     # Back to the 8-bit levels, which a quarter of the bytes holds without loss.
-    levels = torch.from_numpy(patches.pixels).add(1.0).mul(127.5).round().to(torch.uint8)
-    return Picture(levels, patches.grid.grid_h, patches.grid.grid_w)
+    levels = np.rint((patches.pixels + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
+    return Picture(torch.from_numpy(levels), patches.grid.grid_h, patches.grid.grid_w)

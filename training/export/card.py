@@ -20,19 +20,21 @@ from training.skills.curriculum import Curriculum
 TEMPLATE = """\
 # kimi-nano
 
-A small demonstration model in the architecture of Kimi-K2.5, trained from scratch on generated text and pictures. It
-is not Kimi, and knows next to nothing: it shows what a server of that architecture does.
+A small demonstration model in the architecture of Kimi-K2.5, trained from scratch on generated text and
+pictures. It is not Kimi, and knows next to nothing: it shows what a server of that architecture does.
 
 ## Size
 
-{parameters:,} parameters: {text:,} of the text model, of which a token uses {active:,}; {vision:,} of the vision tower
-and projector. Vocabulary {vocabulary:,}, {layers} layers, {experts} experts of which {top_k} are used.
+{parameters:,} parameters: {text:,} of the text model, of which a token uses {active:,}; {vision:,} of the
+vision tower and projector. Vocabulary {vocabulary:,}, {layers} layers, {experts} experts of which
+{top_k} are used.
 
 ## Data
 
-Nothing was downloaded. `training/skills` generates questions with worked answers from our own wordings and word lists:
-{skills}. One thing in eight (names, numbers, tools, layouts, wordings) is held out for the evaluation. Only
-the assistant's tokens are trained on.
+Nothing was downloaded. `training/skills` generates questions with worked answers from our own wordings and
+word lists: {skills}.
+One thing in eight (names, numbers, tools, layouts, wordings) is held out for the evaluation. Only the
+assistant's tokens are trained on.
 
 ## Training
 
@@ -48,8 +50,8 @@ the assistant's tokens are trained on.
 
 ## Limits
 
-English only, and only the wordings and tasks above; whatever else is asked, the answer is made up. Numbers of a few
-digits. Pictures of printed receipts and labels in one font. No safety training of any kind.
+English only, and only the wordings and tasks above; whatever else is asked, the answer is made up. Numbers of
+a few digits. Pictures of printed receipts and labels in one font. No safety training of any kind.
 """
 
 
@@ -93,8 +95,14 @@ def _idle(config: TextConfig) -> int:
 
 
 def _stretch(values: dict[str, Any]) -> str:
-    minutes = values["seconds"] / 60
-    return f"| {values['device']} | {values['dtype']} | {values['steps']:,} | {values['tokens']:,} | {minutes:.1f} |"
+    cells = (
+        values["device"],
+        values["dtype"],
+        f"{values['steps']:,}",
+        f"{values['tokens']:,}",
+        f"{values['seconds'] / 60:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _evaluation(path: Path) -> str:
@@ -102,7 +110,9 @@ def _evaluation(path: Path) -> str:
     if values.get("benchmark") == "gsm8k":
         low, high = values["interval"]
         questions = f"{values['right']} of {values['questions']} questions"
-        return f"GSM8K, with worked examples: {questions}, {values['accuracy']:.1%} ({low:.1%} to {high:.1%})."
+        return (
+            f"GSM8K, with worked examples: {questions}, {values['accuracy']:.1%} ({low:.1%} to {high:.1%})."
+        )
     lines = [f"{path.stem}:", "", "| skill | right | 95 % interval | target |", "|---|---:|---:|---:|"]
     for name, row in values["rows"].items():
         low, high = row["interval"]
@@ -115,7 +125,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.export.card", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="of the training")
-    parser.add_argument("--evaluation", type=Path, action="append", default=[], metavar="FILE", help="of evals; may repeat")
+    parser.add_argument(
+        "--evaluation", type=Path, action="append", default=[], metavar="FILE", help="of evals; may repeat"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     arguments.out.write_text(write_card(arguments.run, arguments.evaluation), encoding="utf-8")

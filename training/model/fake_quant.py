@@ -29,4 +29,5 @@ def quantised(weight: Tensor) -> Tensor:
         values, scales = quantise(weight)
         groups = values.unflatten(-1, (-1, GROUP_SIZE)) * scales.to(weight.dtype).unsqueeze(-1)
         stored = groups.flatten(-2)
-    return weight + (stored - weight).detach()
+    through: Tensor = weight + (stored - weight).detach()
+    return through

@@ -26,7 +26,10 @@ class GatedMLP(nn.Module):
 
 
 class Experts(nn.Module):
-    """`gate_proj`, `up_proj [experts, width, hidden]`, `down_proj [experts, hidden, width]`."""
+    """`gate_proj`, `up_proj [experts, width, hidden]`, `down_proj [experts, hidden, width]`.
+
+    `fake_quant`: computes with what int4 would store; `on_all_tokens`: with few large products.
+    """
 
     def __init__(self, count: int, hidden: int, width: int) -> None:
         super().__init__()
@@ -34,6 +37,11 @@ class Experts(nn.Module):
         self.up_proj = nn.Parameter(torch.empty(count, width, hidden))
         self.down_proj = nn.Parameter(torch.empty(count, hidden, width))
         self.fake_quant = False
+        self.on_all_tokens = False
+
+    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """`x [T, hidden]`, experts and their weights `[T, k]` -> the weighted sums `[T, hidden]`."""
+        return (self.dense if self.on_all_tokens else self.gathered)(x, chosen, weights)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gate, up and down, rounded to int4 where `fake_quant` is set."""
@@ -111,6 +119,5 @@ class MixtureOfExperts(nn.Module):
         """`[B, L, hidden]` -> the same."""
         flat = x.flatten(0, 1)
         chosen, weights = self.gate(flat)
-        routed = self.experts.dense if x.is_cuda else self.experts.gathered
-        out: Tensor = self.shared_experts(x) + routed(flat, chosen, weights).view_as(x)
+        out: Tensor = self.shared_experts(x) + self.experts(flat, chosen, weights).view_as(x)
         return out

@@ -41,11 +41,9 @@ class TrainedModel(nn.Module):
         """The routers."""
         return [module for module in self.modules() if isinstance(module, Gate)]
 
-    def set_fake_quant(self, on: bool) -> None:
-        """Whether experts compute with what int4 would store."""
-        for module in self.modules():
-            if isinstance(module, Experts):
-                module.fake_quant = on
+    def experts(self) -> list[Experts]:
+        """The routed experts of each layer that has some."""
+        return [module for module in self.modules() if isinstance(module, Experts)]
 
 
 def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -73,7 +71,9 @@ def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> No
                 parameter.normal_(0.0, POSITION_SPREAD, generator=generator)
             else:
                 fan_in = parameter[0].numel() if not name.endswith(_STACKED) else parameter.shape[-1]
-                small = name.endswith(("o_proj.weight", "down_proj.weight", "down_proj", "wo.weight", "fc1.weight"))
+                small = name.endswith(
+                    ("o_proj.weight", "down_proj.weight", "down_proj", "wo.weight", "fc1.weight")
+                )
                 gain = (2 * layers) ** -0.5 if small else 1.0
                 gain = 0.1 if "lm_head" in name else gain
                 parameter.normal_(0.0, gain * fan_in**-0.5, generator=generator)

@@ -20,7 +20,7 @@ MOST_PATCHES = 1 << 14
 
 
 class PictureEncoder:
-    """Borrows the submodules of a model: their parameters are trained, their names stay the published ones."""
+    """Borrows a model's submodules: their parameters are trained, their names stay the published ones."""
 
     def __init__(self, tower: VisionTower, projector: PatchMergerProjector, kernel: tuple[int, int]) -> None:
         self._tower = tower

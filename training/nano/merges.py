@@ -1,8 +1,9 @@
 """A vocabulary in which a word has the same tokens whatever stands before it.
 
-The published pattern keeps the space, or another mark, in front of a word in one piece with it. Merges learnt
-on such pieces cut " Zorvel" and "Zorvel" in different places, and a name is then hard to copy. Here merges are
-learnt on words without that mark; only afterwards the most frequent whole words get a token with their space.
+The published pattern keeps the space, or another mark, in front of a word in one piece with it. Merges
+learnt on such pieces cut " Zorvel" and "Zorvel" in different places, and a name is then hard to copy. Here
+merges are learnt on words without that mark; only afterwards the most frequent whole words get a token with
+their space.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def learn_copyable_ranks(documents: Iterable[str], num_ranks: int, num_spaced: i
             spaced[word] += count
     tokens = merge_pieces(bare, num_ranks - num_spaced)
     known = set(tokens)
-    frequent = [word for word, _ in sorted(spaced.items(), key=lambda item: (-item[1], item[0])) if word in known]
+    frequent = [
+        word for word, _ in sorted(spaced.items(), key=lambda item: (-item[1], item[0])) if word in known
+    ]
     if len(frequent) < num_spaced:
         raise ValueError(f"only {len(frequent)} words with a space in front are single tokens")
     return tokens + [b" " + word for word in frequent[:num_spaced]]

@@ -18,12 +18,13 @@ from training.nano.shards import small_shards
 
 MAX_FILE_BYTES = 15 << 20
 _PREFIX = "step-"
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 
 @dataclass
 class Progress:
-    """`tokens`: seen, without padding; `int4_steps`: those with experts rounded to int4; `stretches`: what ran
-    where, for the model card.
+    """`tokens`: seen, without padding; `int4_steps`: those with experts rounded to int4; `stretches`: what
+    ran where, for the model card.
     """
 
     step: int = 0
@@ -34,8 +35,10 @@ class Progress:
 
 def save(directory: Path, state: dict[str, Tensor], progress: Progress, keep: int = 2) -> Path:
     """Writes ``step-N``, whole or not at all, and removes all but the last `keep`."""
-    tensors = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()}
-    stored = {name: StoredTensor(tuple(tensor.shape), "F32") for name, tensor in tensors.items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    stored = {
+        name: StoredTensor(tuple(tensor.shape), _DTYPES[tensor.dtype]) for name, tensor in tensors.items()
+    }
     target = directory / f"{_PREFIX}{progress.step:08d}"
     partial = directory / f"partial-{target.name}"
     shutil.rmtree(partial, ignore_errors=True)

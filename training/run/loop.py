@@ -59,7 +59,8 @@ class Run:
         for batch in made:
             step = self.progress.step
             as_int4 = schedule.decays(step)
-            self.trainer.model.set_fake_quant(as_int4)
+            for experts in self.trainer.model.experts():
+                experts.fake_quant = as_int4
             self.progress.int4_steps += as_int4
             losses.append(self.trainer.step(batch, step + 1, schedule.factor(step)))
             self.progress.step += 1
@@ -83,7 +84,9 @@ class Run:
 
     def evaluate(self) -> dict[str, Any]:
         """Held-out accuracy of each skill, into the log."""
-        results = {result.skill: asdict(result) for result in self._held_out.measure(self.trainer, self._device)}
+        results = {
+            result.skill: asdict(result) for result in self._held_out.measure(self.trainer, self._device)
+        }
         self._log({"held_out": results})
         return results
 
@@ -99,7 +102,9 @@ class Run:
         with (Path(self._settings.directory) / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if "held_out" in values:
-            scores = [f"{name} {result['exact']}/{result['cases']}" for name, result in values["held_out"].items()]
+            scores = [
+                f"{name} {result['exact']}/{result['cases']}" for name, result in values["held_out"].items()
+            ]
             self._report(f"step {self.progress.step}: {', '.join(scores)}")
         else:
             self._report(

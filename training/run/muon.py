@@ -15,11 +15,17 @@ WEIGHT_DECAY = 0.02
 
 
 class Muon:
-    """`parameters`: by name, matrices `[out, in]` or stacks of them `[n, out, in]`; `state` is the momentum."""
+    """`parameters`: by name, matrices `[out, in]` or stacks `[n, out, in]`.
+
+    `state`: the momentum, in bf16, which is precise enough for what is made orthogonal in bf16, and halves
+    what a checkpoint has to hold.
+    """
 
     def __init__(self, parameters: dict[str, Tensor]) -> None:
         self._parameters = parameters
-        self.state = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        self.state = {
+            name: torch.zeros_like(parameter, dtype=torch.bfloat16) for name, parameter in parameters.items()
+        }
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -27,7 +33,7 @@ class Muon:
         shapes: dict[torch.Size, list[str]] = {}
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
-                self.state[name].lerp_(parameter.grad, 1 - MOMENTUM)
+                self.state[name].copy_(self.state[name].float().lerp_(parameter.grad, 1 - MOMENTUM))
                 shapes.setdefault(parameter.shape[-2:], []).append(name)
         for names in shapes.values():
             self._update(names, rate)
@@ -37,7 +43,7 @@ class Muon:
         for name in names:
             gradient = self._parameters[name].grad
             assert gradient is not None
-            update = gradient.lerp(self.state[name], MOMENTUM)
+            update = gradient.lerp(self.state[name].float(), MOMENTUM)
             stacks.append(update.view(-1, *update.shape[-2:]))
         updates = orthogonal(torch.cat(stacks)).split([len(stack) for stack in stacks])
         for name, update in zip(names, updates, strict=True):
@@ -57,4 +63,5 @@ def orthogonal(matrices: Tensor) -> Tensor:
         gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
     x = x.to(matrices.dtype)
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DESCRIPTION = """\
-Trains kimi-nano, or goes on from the last checkpoint in DIR. Everything a later run needs is written there, in
-files below 16 MiB. With --decay-steps the learning rate falls to nothing at the end and the experts are trained
-as int4: that is the last stretch of a training.
+Trains kimi-nano, or goes on from the last checkpoint in DIR. Everything a later run needs is written there,
+in files below 16 MiB. With --decay-steps the learning rate falls to nothing at the end and the experts are
+trained as int4: that is the last stretch of a training.
 """
 
 

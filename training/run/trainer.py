@@ -31,6 +31,8 @@ class Trainer:
 
     def __init__(self, model: TrainedModel, rates: Rates, device: torch.device, dtype: torch.dtype) -> None:
         self.model = model.to(device)
+        for experts in model.experts():
+            experts.on_all_tokens = device.type != "cpu"
         self._rates = rates
         self._device = device
         self._dtype = dtype
@@ -41,13 +43,13 @@ class Trainer:
         self.adam = Adam({name: value for name, value in named.items() if name not in matrices})
 
     def step(self, batch: Sequence[Rows], number: int, factor: float) -> float:
-        """Update `number`, from 1, at `factor` of the peak rates; the batch's mean loss per target before it."""
+        """Update `number`, from 1, at `factor` of the peak rates; the mean loss per target before it."""
         self.model.train()
         targets = sum(rows.num_targets for rows in batch)
         total = torch.zeros((), device=self._device)
         for rows in batch:
             loss = self.loss(rows.to(self._device)) / targets
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.detach()
         self.muon.step(self._rates.muon * factor)
         self.adam.step(self._rates.adam * factor, number)

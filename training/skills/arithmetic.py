@@ -70,7 +70,7 @@ def _draw(dice: Dice, thinking: bool) -> tuple[str, int, str]:
     text, reasoning = f"{a} {operator} {b}", work(a, operator, b)
     if not thinking or dice.chance(0.65):
         return text, result, reasoning
-    follower = dice.pick("+-") if operator in "+-" else dice.pick("+-")
+    follower = dice.pick("+-")
     c = dice.between(1, 99)
     if follower == "-" and c > result:
         follower = "+"

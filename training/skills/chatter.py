@@ -12,7 +12,8 @@ from training.skills.split import Split
 from training.skills.wording import pick_wording
 
 HELLO = (
-    "[Hi|Hello|Hey|Good morning|Good evening|Good afternoon|Hi there|Hello there][!|.||, {name} here.|, I am {name}.]",
+    "[Hi|Hello|Hey|Good morning|Good evening|Good afternoon][!|.||, {name} here.|, I am {name}.]",
+    "[Hi|Hello] there[!|.||, I am {name}.]",
     "[Hi|Hello|Hey][,|] how are you[ today|]?",
 )
 IDENTITY = (

@@ -69,4 +69,4 @@ def divide(a: int, b: int) -> str:
 
 
 def _digit(number: int, place: int) -> int:
-    return number // 10**place % 10
+    return int(str(number).zfill(place + 1)[-1 - place])

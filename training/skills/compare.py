@@ -15,7 +15,7 @@ WORDINGS = tuple(
     pattern.replace("COMPARATIVE", comparative)
     for comparative in (_BIGGER, _BIGGER, _SMALLER)
     for pattern in (
-        "[Which|which|Which one|which one] is COMPARATIVE[,|:] {x} or {y}?[| think carefully.| Think carefully.]",
+        "[Which|which][| one] is COMPARATIVE[,|:] {x} or {y}?[| think carefully.| Think carefully.]",
         "[Which|which] [number|value|of the two|of these|of these numbers] is COMPARATIVE[:|,] {x} or {y}?",
         "[Is|is] {x} or {y} [the |]COMPARATIVE[ one| number|]?[ Please think.|]",
         "{x} [and|or|vs|versus] {y}[:|,] which [one |number |]is COMPARATIVE?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from training.skills import chatter, tool_calls, tool_results
 from training.skills.arithmetic import make_arithmetic
@@ -19,7 +20,15 @@ from training.skills.toolbox import Toolbox
 
 DRILL_BATCHES = 400
 """So many batches begin with what is short and teaches copying; from there on all skills have their share."""
-DRILLS = {"compare": 3.0, "copy": 3.0, "chatter": 1.0, "count": 1.0, "json": 1.5, "sort": 0.5, "arithmetic": 1.0}
+DRILLS = {
+    "compare": 3.0,
+    "copy": 3.0,
+    "chatter": 1.0,
+    "count": 1.0,
+    "json": 1.5,
+    "sort": 0.5,
+    "arithmetic": 1.0,
+}
 
 Make = Callable[[Dice, Split, bool], Sample]
 
@@ -50,7 +59,8 @@ class Curriculum:
         """Each skill's share of the samples of a batch: drills that turn into everything."""
         part = min(1.0, batch / DRILL_BATCHES)
         return {
-            name: part * skill.weight + (1.0 - part) * DRILLS.get(name, 0.0) for name, skill in self.skills.items()
+            name: part * skill.weight + (1.0 - part) * DRILLS.get(name, 0.0)
+            for name, skill in self.skills.items()
         }
 
     def case(self, name: str, number: int) -> Sample:
@@ -68,17 +78,17 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
     return {
         "compare": Skill(make_compare, 3.0, 0.6),
         "arithmetic": Skill(make_arithmetic, 2.0, 0.9),
-        "stories": Skill(lambda *at: make_story(*at, lexicon), 2.5, 1.0),
-        "tool call": Skill(lambda *at: tool_calls.make_tool_call(*at, toolbox), 3.0),
-        "parallel calls": Skill(lambda *at: tool_calls.make_parallel_calls(*at, toolbox), 0.7),
-        "no call": Skill(lambda *at: tool_calls.make_no_call(*at, toolbox), 0.7),
-        "weather result": Skill(lambda *at: tool_results.make_weather_result(*at, toolbox), 0.8),
-        "other result": Skill(lambda *at: tool_results.make_other_result(*at, toolbox, lexicon), 0.8),
-        "chatter": Skill(lambda *at: chatter.make_chatter(*at, lexicon), 0.8),
-        "copy": Skill(lambda *at: chatter.make_copy(*at, lexicon), 1.5),
-        "count": Skill(lambda *at: chatter.make_count(*at, lexicon), 0.8),
-        "sort": Skill(lambda *at: chatter.make_sort(*at, lexicon), 0.8),
-        "json": Skill(lambda *at: chatter.make_json(*at, lexicon), 0.8),
+        "stories": Skill(partial(make_story, lexicon=lexicon), 2.5, 1.0),
+        "tool call": Skill(partial(tool_calls.make_tool_call, toolbox=toolbox), 3.0),
+        "parallel calls": Skill(partial(tool_calls.make_parallel_calls, toolbox=toolbox), 0.7),
+        "no call": Skill(partial(tool_calls.make_no_call, toolbox=toolbox), 0.7),
+        "weather result": Skill(partial(tool_results.make_weather_result, toolbox=toolbox), 0.8),
+        "other result": Skill(partial(tool_results.make_other_result, toolbox=toolbox, lexicon=lexicon), 0.8),
+        "chatter": Skill(partial(chatter.make_chatter, lexicon=lexicon), 0.8),
+        "copy": Skill(partial(chatter.make_copy, lexicon=lexicon), 1.5),
+        "count": Skill(partial(chatter.make_count, lexicon=lexicon), 0.8),
+        "sort": Skill(partial(chatter.make_sort, lexicon=lexicon), 0.8),
+        "json": Skill(partial(chatter.make_json, lexicon=lexicon), 0.8),
         "describe": Skill(sights.describe, 1.5),
         "total": Skill(sights.total, 1.5),
         "totals": Skill(sights.totals, 0.5),

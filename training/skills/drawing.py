@@ -28,7 +28,9 @@ class Layout:
     @classmethod
     def draw(cls, dice: Dice) -> Layout:
         """Any of some hundreds."""
-        return cls(dice.between(16, 24), dice.between(4, 14), dice.between(3, 9), dice.chance(0.5), dice.chance(0.7))
+        return cls(
+            dice.between(16, 24), dice.between(4, 14), dice.between(3, 9), dice.chance(0.5), dice.chance(0.7)
+        )
 
 
 def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) -> bytes:
@@ -82,5 +84,5 @@ def _worn(image: Image.Image, paper: int, dice: Dice) -> Image.Image:
 
 def _encoded(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -56,7 +56,8 @@ def _last_number(content: str, values: tuple[str, ...]) -> bool:
 def _contains(content: str, values: tuple[str, ...]) -> bool:
     """Each as whole words: no letter or digit goes on at its ends, and 5 is not found in 5.2."""
     return all(
-        re.search(rf"(?<![\w])(?<!\d\.){re.escape(value)}(?!\w)(?!\.\d)", content, re.IGNORECASE) for value in values
+        re.search(rf"(?<![\w])(?<!\d\.){re.escape(value)}(?!\w)(?!\.\d)", content, re.IGNORECASE)
+        for value in values
     )
 
 

@@ -6,9 +6,13 @@ from training.nano.words import load_words
 from training.skills.dice import Dice
 from training.skills.split import Split
 
-_ONSETS = "b c d f g h j k l m n p r s t v w y z b d f g k l m n r s t br ch cr dr fl gr pr sh st th tr".split()
-_VOWELS = "a e i o u a e i o u a e i o u ai ea ee ie oo ou".split()
-_CODAS = "l m n r s t d k x n r s ck ll nd ng st".split()
+# Those that stand twice come twice as often.
+_ONSETS = (
+    *"bcdfghjklmnprstvwyzbdfgklmnrst",
+    *("br", "ch", "cr", "dr", "fl", "gr", "pr", "sh", "st", "th", "tr"),
+)
+_VOWELS = (*"aeiouaeiouaeiou", "ai", "ea", "ee", "ie", "oo", "ou")
+_CODAS = (*"lmnrstdkxnrs", "ck", "ll", "nd", "ng", "st")
 INVENTED_SHARE = 0.6
 
 

@@ -51,7 +51,8 @@ class Label:
     def describe(self) -> str:
         """All that is on it."""
         item = self.product
-        return f"a label of {item.name} by {self.maker}. The price is {item.price}. It is best before {self.date}."
+        about = f"a label of {item.name} by {self.maker}. The price is {item.price}."
+        return f"{about} It is best before {self.date}."
 
     def facts(self) -> tuple[str, ...]:
         """What a description has to name."""
@@ -85,7 +86,11 @@ class Printer:
         maker, date = self._lexicon.name("NAMES", dice, split), _date(dice, split)
         mark = dice.pick(("", "$", "EUR "))
         lines: list[tuple[str, ...]] = [(product.name,), (f"by {maker}",), (mark + product.price,)]
-        lines = [*lines, ("best before",), (date,)] if dice.chance(0.5) else [lines[1], lines[0], lines[2], (date,)]
+        lines = (
+            [*lines, ("best before",), (date,)]
+            if dice.chance(0.5)
+            else [lines[1], lines[0], lines[2], (date,)]
+        )
         return Label(maker, product, date, print_paper(lines, _layout(dice, split), dice))
 
 

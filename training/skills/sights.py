@@ -12,7 +12,7 @@ from training.skills.toolbox import Toolbox
 from training.skills.wording import pick_wording
 
 DESCRIBE = (
-    "[What is|What's|What do you see] in [this|the] [image|picture|photo]?[| Describe it in detail.| Describe it.]",
+    "[What is|What's|What do you see] in [this|the] [image|picture|photo]?[| Describe it in detail.]",
     "[Describe|Please describe] [this|the] [image|picture|photo][ in detail|][.|]",
     "[Tell me|Say] what [this|the] [image|picture] shows[.|]",
 )
@@ -26,14 +26,21 @@ PRICE = (
     "[What is|What's|Tell me] the price of [the |]{item}[?|]",
 )
 SEARCH = (
-    "[Search for|Find|Look for|Look up] [the product|this product|what is] [in|on] [this|the] [image|picture|label].",
+    "[Search for|Find|Look for|Look up] [the|this] product [in|on] [this|the] [image|picture|label].",
     "[Can you find|Find|Search] this product[ for me| in the shop|][?|.]",
 )
 SEVERAL = (
     "What [are the totals|is the total of each][?| of these receipts?]",
     "[Tell me|Give me|Read] the total of [each|every] [receipt|picture|image][.|]",
 )
-_TOOL_NAMES = ("search_product", "find_product", "product_search", "lookup_product", "search_catalog", "query_shop")
+_TOOL_NAMES = (
+    "search_product",
+    "find_product",
+    "product_search",
+    "lookup_product",
+    "search_catalog",
+    "query_shop",
+)
 _ORDINALS = ("first", "second", "third")
 
 
@@ -69,7 +76,9 @@ class Sights:
     def totals(self, dice: Dice, split: Split, thinking: bool) -> Sample:
         """The totals of two or three receipts."""
         receipts = [self._printer.receipt(dice, split) for _ in range(dice.between(2, 3))]
-        facts = [f"the {place} total is {paper.total}" for place, paper in zip(_ORDINALS, receipts, strict=False)]
+        facts = [
+            f"the {place} total is {paper.total}" for place, paper in zip(_ORDINALS, receipts, strict=False)
+        ]
         answer = f"{', '.join(facts[:-1])} and {facts[-1]}."
         expect = Expectation("contains", tuple(paper.total for paper in receipts))
         question = pick_wording(SEVERAL, dice, split)
@@ -79,7 +88,10 @@ class Sights:
     def search(self, dice: Dice, split: Split, thinking: bool) -> Sample:
         """A call with the product that a label names, or the first item of a receipt of one."""
         label = self._printer.label(dice, split)
-        name, parameter = dice.pick(_TOOL_NAMES), dice.pick(("query", "name", "product", "product_name", "item"))
+        name, parameter = (
+            dice.pick(_TOOL_NAMES),
+            dice.pick(("query", "name", "product", "product_name", "item")),
+        )
         tools = [_search_tool(name, parameter, dice)]
         tools += [tool.declaration() for tool in self._toolbox.tools(dice.below(3), dice, split)]
         tools = dice.some(tools, len(tools))
@@ -95,11 +107,15 @@ def _look(
     question: str, pictures: list[bytes], answer: str, expect: Expectation, thought: str, thinking: bool
 ) -> Sample:
     message = user(*(ImagePart(picture) for picture in pictures), question)
-    return Sample("sights", Conversation((message,), thinking=thinking), answer, expect, thought if thinking else "")
+    return Sample(
+        "sights", Conversation((message,), thinking=thinking), answer, expect, thought if thinking else ""
+    )
 
 
 def _search_tool(name: str, parameter: str, dice: Dice) -> dict[str, object]:
-    description = dice.pick(("Search for a product.", "Find a product in the shop.", "Look a product up by its name."))
+    description = dice.pick(
+        ("Search for a product.", "Find a product in the shop.", "Look a product up by its name.")
+    )
     properties = {parameter: {"type": "string", "description": "The name of the product"}}
     schema = {"type": "object", "properties": properties, "required": [parameter]}
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}

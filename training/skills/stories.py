@@ -20,7 +20,7 @@ STARTS = (
 GROUPS = (
     "{name} [has|buys|packs|fills] {a} [boxes|bags|baskets|shelves] [with|of] {b} {things} [each|in each].",
     "[There are|{name} sees] {a} [tables|rows|boxes] with {b} {things} [each|on each].",
-    "[Each|Every] [day|week|hour] {name} [makes|sells|paints|reads] {b} {things}[, for {a} days|. This goes on for {a} days].",
+    "[Each|Every] [day|hour] {name} [makes|sells] {b} {things}[, for {a} days|. So it goes for {a} days].",
 )
 GAINS = (
     "[Then |Later |]{other} [gives|brings|sends] {name} {b} more[| {things}].",
@@ -37,7 +37,7 @@ TIMES = (
     "[After a while|Then|A year later] [there are|{name} has] {b} times as many.",
 )
 SHARES = (
-    "{name} [shares|divides|splits] them [equally|evenly] [among|between] {b} [friends|people|children] and keeps one part.",
+    "{name} [shares|divides|splits] them [equally|evenly] among {b} [friends|people] and keeps one part.",
     "[They|All of them] are [packed|put] into {b} [equal |]boxes, and {name} takes one[ of them| box|].",
 )
 QUESTIONS = (

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from training.skills.dice import Dice
-from training.skills.domains import DOMAINS
 from training.skills.expectation import Call, Expectation
 from training.skills.sample import Sample, ask
 from training.skills.split import Split
 from training.skills.toolbox import Tool, Toolbox
 
 NO_TOOL_ANSWER = "Sorry, I have no tool for that."
-_CALLS = Expectation("calls")
 
 
 def make_tool_call(dice: Dice, split: Split, thinking: bool, toolbox: Toolbox) -> Sample:
@@ -64,9 +62,7 @@ def thought_of(calls: tuple[Call, ...]) -> str:
     return f"I call {calls[0].name} with {', and again with '.join(each)}."
 
 
-def _calling(
-    skill: str, question: str, tools: list[Tool], calls: tuple[Call, ...], thinking: bool
-) -> Sample:
+def _calling(skill: str, question: str, tools: list[Tool], calls: tuple[Call, ...], thinking: bool) -> Sample:
     return Sample(
         skill,
         ask(question, thinking, _declared(tools)),
@@ -79,6 +75,3 @@ def _calling(
 
 def _declared(tools: list[Tool]) -> tuple[Any, ...]:
     return tuple(tool.declaration() for tool in tools)
-
-
-WEATHER = DOMAINS[0]

@@ -10,7 +10,7 @@ from training.skills.expectation import Call, Expectation
 from training.skills.lexicon import Lexicon, invented
 from training.skills.sample import Sample, user
 from training.skills.split import Split
-from training.skills.tool_calls import WEATHER, thought_of
+from training.skills.tool_calls import thought_of
 from training.skills.toolbox import Tool, Toolbox
 
 SKIES = ("sunny", "cloudy", "rainy", "windy", "snowy", "foggy", "clear", "stormy", "dry", "humid")
@@ -20,7 +20,7 @@ _SKY_KEYS = ("condition", "weather", "sky", "conditions", "description", "summar
 
 def make_weather_result(dice: Dice, split: Split, thinking: bool, toolbox: Toolbox) -> Sample:
     """Degrees and sky of one place, or of two that were asked for in parallel."""
-    tool = toolbox.tool(WEATHER, dice, split)
+    tool = toolbox.tool(toolbox.weather, dice, split)
     places = [toolbox.values(tool, dice, split) for _ in range(2 if dice.chance(0.25) else 1)]
     question, _ = toolbox.request(tool, [" and ".join(place[0] for place in places)], dice, split)
     calls = tuple(tool.call(place) for place in places)
@@ -44,7 +44,8 @@ def make_other_result(dice: Dice, split: Split, thinking: bool, toolbox: Toolbox
     call = tool.call(values, setting)
     if dice.chance(0.3):
         value = _value(dice, split, lexicon)
-        answer, result, quoted = f"The result is {value}.", str(value), (str(value),)
+        answer, result = f"The result is {value}.", str(value)
+        quoted: tuple[str, ...] = (str(value),)
     else:
         keys = lexicon.words("COMPUTING", dice.between(1, 3), dice)
         fields = {key: _value(dice, split, lexicon) for key in keys}
@@ -87,9 +88,9 @@ def _weather_text(dice: Dice, place: str, degrees: int, sky: str) -> str:
     kind = dice.below(6)
     if kind < 3:
         value: str | int = f"{degrees}°C" if dice.chance(0.3) else degrees
-        fields = {dice.pick(_DEGREE_KEYS): value, dice.pick(_SKY_KEYS): sky}
+        fields: dict[str, str | int] = {dice.pick(_DEGREE_KEYS): value, dice.pick(_SKY_KEYS): sky}
         if dice.chance(0.4):
-            fields = {"location" if dice.chance(0.5) else "city": place} | fields
+            fields = {"location" if dice.chance(0.5) else "city": place, **fields}
         return json.dumps(fields, ensure_ascii=False)
     return (
         f"{degrees}°C, {sky}",

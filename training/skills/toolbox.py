@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.skills.dice import Dice
-from training.skills.domains import DOMAINS, Domain, Parameter
+from training.skills.domains import Domain, Parameter, load_domains
 from training.skills.expectation import Call
 from training.skills.lexicon import Lexicon, invented
 from training.skills.split import Split
@@ -37,11 +37,15 @@ class Tool:
         for name, parameter in self.parameters:
             kind = "integer" if parameter.kind == "number" else "string"
             properties[name] = {"type": kind} | self._comment(name)
-            if parameter.kind == "on or off":
+            if parameter.kind == "on-or-off":
                 properties[name]["enum"] = ["on", "off"]
         if self.setting:
-            properties[self.setting] = {"type": "string", "enum": list(self.domain.setting)}
-        schema = {"type": "object", "properties": properties, "required": [name for name, _ in self.parameters]}
+            properties[self.setting] = {"type": "string", "enum": list(self.domain.setting[1:])}
+        schema = {
+            "type": "object",
+            "properties": properties,
+            "required": [name for name, _ in self.parameters],
+        }
         return {
             "type": "function",
             "function": {"name": self.name, "description": self.description, "parameters": schema},
@@ -62,14 +66,19 @@ class Toolbox:
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
+        self._domains = load_domains()
+        self.weather = self._domains[0]
 
     def tools(self, count: int, dice: Dice, split: Split) -> list[Tool]:
         """Of different domains and names."""
         found: list[Tool] = []
         while len(found) < count:
-            domain = self._generic(dice) if dice.chance(_GENERIC_SHARE) else dice.pick(DOMAINS)
+            domain = self._generic(dice) if dice.chance(_GENERIC_SHARE) else dice.pick(self._domains)
             tool = self.tool(domain, dice, split)
-            if all(tool.name != other.name and domain.descriptions != other.domain.descriptions for other in found):
+            if all(
+                tool.name != other.name and domain.descriptions != other.domain.descriptions
+                for other in found
+            ):
                 found.append(tool)
         return found
 
@@ -83,7 +92,7 @@ class Toolbox:
                 parameters.append((name, parameter))
         described = dice.chance(0.7)
         comments = {name: expand(parameter.description, dice) for name, parameter in parameters if described}
-        setting = domain.setting_names if domain.setting and dice.chance(0.5) else ""
+        setting = domain.setting[0] if domain.setting and dice.chance(0.5) else ""
         return Tool(
             split.draw("tool", lambda: _tool_name(domain, dice)),
             expand(dice.pick(domain.descriptions), dice),
@@ -109,8 +118,8 @@ class Toolbox:
         text = pick_wording(framed, dice, split).format(*values)
         if not tool.setting or dice.chance(0.5):
             return text, ""
-        setting = dice.pick(tool.domain.setting)
-        return f"{text} I want it{tool.domain.setting_phrase.format(setting=setting)}.", setting
+        setting = dice.pick(tool.domain.setting[1:])
+        return f"{text} I want it in {setting}.", setting
 
     def _value(self, kind: str, dice: Dice, split: Split) -> Any:
         lexicon = self._lexicon
@@ -128,23 +137,26 @@ class Toolbox:
     def _generic(self, dice: Dice) -> Domain:
         """A function of no known domain: only the words of its description tell when to call it."""
         verb, noun = self._lexicon.word("VERBS", dice), self._lexicon.word("COMPUTING", dice)
-        thing = self._lexicon.word("THINGS", dice)
+        thing, start = self._lexicon.word("THINGS", dice), verb.capitalize()
         kind = dice.pick(("thing", "person", "city", "number"))
         name = self._lexicon.word("COMPUTING", dice)
         parameter = Parameter(f"{name} {thing} {name}_id {thing}_name", kind, f"The {name} of the {thing}")
         return Domain(
             verb,
             f"{noun} {noun} {thing}_{noun}",
-            (f"{verb.capitalize()} the {noun} of a {thing}.", f"{verb.capitalize()} the {noun}[.| of the {thing}.]"),
+            (
+                f"{start} the {noun} of a {thing}.",
+                f"{start} the {noun}[.| of the {thing}.]",
+            ),
             (parameter,),
             (
-                f"[{verb.capitalize()}|Please {verb}|Can you {verb}|I want to {verb}] the {noun} of [the {thing} |]{{0}}[.|]",
-                f"[{verb.capitalize()}|Please {verb}] the {thing} {noun} [for|of] {{0}}[.|, please.]",
+                f"[{start}|Please {verb}|I want to {verb}] the {noun} of [the {thing} |]{{0}}[.|]",
+                f"[{start}|Please {verb}] the {thing} {noun} [for|of] {{0}}[.|, please.]",
             ),
         )
 
 
-_FIXED = {"language": LANGUAGES, "room": ROOMS, "day": DAYS, "on or off": ("on", "off")}
+_FIXED = {"language": LANGUAGES, "room": ROOMS, "day": DAYS, "on-or-off": ("on", "off")}
 
 
 def _tool_name(domain: Domain, dice: Dice) -> str:

@@ -101,7 +101,13 @@ def test_the_card_has_the_numbers_of_the_runs_files(run, tmp_path):
     path = tmp_path / "disaggregated.json"
     path.write_text(json.dumps({"rows": {"tool calls": row}}))
     math = tmp_path / "gsm8k.json"
-    values = {"benchmark": "gsm8k", "right": 3, "questions": 200, "accuracy": 0.015, "interval": [0.005, 0.043]}
+    values = {
+        "benchmark": "gsm8k",
+        "right": 3,
+        "questions": 200,
+        "accuracy": 0.015,
+        "interval": [0.005, 0.043],
+    }
     math.write_text(json.dumps(values))
     card = write_card(run, [path, math])
     assert "| a device | f32 | 9 | 900 | 1.0 |" in card

@@ -25,7 +25,10 @@ def pieces(tokenizer, text):
 @pytest.mark.parametrize("before", ["", " ", '"', "_", "."])
 @pytest.mark.parametrize("word", ["Zorvel", "Zorcat", "birdvel"])
 def test_a_word_has_the_same_tokens_whatever_stands_before_it(tokenizer, before, word):
-    assert pieces(tokenizer, before + word) == [*([before.encode()] if before else []), *pieces(tokenizer, word)]
+    assert pieces(tokenizer, before + word) == [
+        *([before.encode()] if before else []),
+        *pieces(tokenizer, word),
+    ]
 
 
 def test_frequent_words_have_a_token_with_their_space(tokenizer):

@@ -22,7 +22,7 @@ def test_each_matrix_of_a_stack_is_updated_as_if_it_were_alone():
     together["w"].grad, single["w"].grad = gradients, gradients[1].clone()
     Muon(together).step(0.1)
     Muon(single).step(0.1)
-    torch.testing.assert_close(stack[1], alone)
+    torch.testing.assert_close(stack[1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_parameter_without_a_gradient_stays():

@@ -37,10 +37,10 @@ def batches(nano_dir):
     return [stream.batch(number) for number in range(6)]
 
 
-def make_trainer():
+def make_trainer(dtype=torch.float32):
     text = tiny_config(hidden_size=32, moe_intermediate_size=32, vocab_size=2304)
     model = TrainedModel(ModelConfig(text, VISION, 2069, None), seed=7)
-    return Trainer(model, Rates(0.02, 0.003), torch.device("cpu"), torch.float32)
+    return Trainer(model, Rates(0.02, 0.003), torch.device("cpu"), dtype)
 
 
 def test_steps_on_one_batch_lower_its_loss(batches):
@@ -64,9 +64,21 @@ def test_a_run_that_was_saved_and_restored_has_the_very_losses_of_one_that_went_
 
 def test_int4_training_lowers_the_loss_too(batches):
     trainer = make_trainer()
-    trainer.model.set_fake_quant(True)
+    for experts in trainer.model.experts():
+        experts.fake_quant = True
     losses = [trainer.step(batches[0], number, 1.0) for number in range(1, 8)]
     assert losses[-1] < losses[0]
+
+
+def test_bf16_products_on_all_tokens_as_on_a_gpu_lower_the_loss_too(batches):
+    trainer = make_trainer(torch.bfloat16)
+    for experts in trainer.model.experts():
+        experts.on_all_tokens = True
+    exact = make_trainer().step(batches[0], 1, 1.0)
+    losses = [trainer.step(batches[0], number, 1.0) for number in range(1, 8)]
+    assert losses[0] == pytest.approx(exact, abs=0.02)
+    assert losses[-1] < losses[0]
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.model.parameters())
 
 
 def test_the_last_two_checkpoints_stay_in_small_files(tmp_path, monkeypatch):

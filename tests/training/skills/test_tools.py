@@ -18,7 +18,9 @@ def question(sample):
 def test_calls_are_valid_under_the_declared_schema(skill):
     for number in range(50):
         sample = CURRICULUM.case(skill, number)
-        declared = {tool["function"]["name"]: tool["function"]["parameters"] for tool in sample.conversation.tools}
+        declared = {
+            tool["function"]["name"]: tool["function"]["parameters"] for tool in sample.conversation.tools
+        }
         for call in sample.calls:
             jsonschema.validate(call.arguments, declared[call.name])
             assert call.arguments.keys() >= set(declared[call.name]["required"])
@@ -50,7 +52,9 @@ def test_where_no_tool_fits_none_of_the_request_is_declared():
 def test_an_answer_quotes_what_the_tool_returned(skill):
     for number in range(50):
         sample = CURRICULUM.case(skill, number)
-        results = " ".join(turn.content[0].text for turn in sample.conversation.messages if turn.role == "tool")
+        results = " ".join(
+            turn.content[0].text for turn in sample.conversation.messages if turn.role == "tool"
+        )
         for value in sample.expect.values:
             assert value in results
             assert value in sample.answer
