@@ -43,9 +43,11 @@ class Attention(nn.Module):
         """`[B, L, hidden]` -> the same."""
         config = self.config
         heads, nope, rope = config.num_attention_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
-        query = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))).unflatten(-1, (heads, -1))
+        # Norms in float32, whatever the products are computed in.
+        q_low = self.q_a_layernorm(self.q_a_proj(x).float())
+        query = self.q_b_proj(q_low).unflatten(-1, (heads, -1))
         latent, k_rope = self.kv_a_proj_with_mqa(x).split([config.kv_lora_rank, rope], dim=-1)
-        expanded = self.kv_b_proj(self.kv_a_layernorm(latent)).unflatten(-1, (heads, -1))
+        expanded = self.kv_b_proj(self.kv_a_layernorm(latent.float())).unflatten(-1, (heads, -1))
         k_nope, value = expanded.split([nope, config.v_head_dim], dim=-1)
         q_nope, q_rope = query.split([nope, rope], dim=-1)
         q_turned = rotate(q_rope, context.cos, context.sin).to(q_nope.dtype)
