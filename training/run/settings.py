@@ -49,7 +49,7 @@ def read_settings(arguments: list[str] | None = None) -> RunSettings:
     add("--warmup-steps", type=int, default=100)
     add("--batch-tokens", type=int, default=4096, help="in a step (default: 4096; for a GPU 65536)")
     add("--micro-tokens", type=int, default=2048, help="computed at once (default: 2048; for a GPU 65536)")
-    add("--row-lengths", type=_lengths, default=(128, 384), help="default: 128,384")
+    add("--row-lengths", type=_lengths, default=(128, 384, 768), help="default: 128,384,768")
     add("--muon-rate", type=float, default=0.02)
     add("--adam-rate", type=float, default=0.003)
     add("--device", default="cpu", help="cpu or cuda")

@@ -16,6 +16,7 @@ from training.skills.sample import Sample
 from training.skills.sights import Sights
 from training.skills.split import Split
 from training.skills.stories import make_story
+from training.skills.surroundings import EARLIER_SHARE, SYSTEM_SHARE, with_earlier, with_system
 from training.skills.toolbox import Toolbox
 
 DRILL_BATCHES = 400
@@ -29,6 +30,8 @@ DRILLS = {
     "sort": 0.5,
     "arithmetic": 1.0,
 }
+
+_EARLIER = ("chatter", "compare", "copy", "count", "sort", "json")
 
 Make = Callable[[Dice, Split, bool], Sample]
 
@@ -69,7 +72,11 @@ class Curriculum:
 
     def _make(self, name: str, dice: Dice, split: Split) -> Sample:
         skill = self.skills[name]
-        return skill.make(dice, split, dice.chance(skill.thinking))
+        sample = skill.make(dice, split, dice.chance(skill.thinking))
+        if dice.chance(EARLIER_SHARE):
+            before = self.skills[dice.pick(_EARLIER)]
+            sample = with_earlier(sample, before.make(dice, split, False))
+        return with_system(sample, dice, split) if dice.chance(SYSTEM_SHARE) else sample
 
 
 def _skills(lexicon: Lexicon) -> dict[str, Skill]:

@@ -11,7 +11,9 @@ CURRICULUM = Curriculum(3)
 
 
 def question(sample):
-    return sample.conversation.messages[0].content[-1].text
+    return (
+        next(turn for turn in reversed(sample.conversation.messages) if turn.role == "user").content[-1].text
+    )
 
 
 @pytest.mark.parametrize("skill", ["tool call", "parallel calls", "search product"])
