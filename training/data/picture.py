@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +28,12 @@ class Picture:
         """Media pads in the prompt."""
         return self.rows * self.columns // MERGE_SIZE**2
 
-    def pixels(self, device: torch.device) -> Tensor:
-        """float32 in [-1, 1], the very values that the vision service computes."""
-        table = torch.from_numpy(normalised_levels()).to(device)
-        return table[self.levels.to(device).long()]
+
+def pixels_of(pictures: Sequence[Picture], device: torch.device) -> Tensor:
+    """float32 `[patches of all pictures, 3 * 14 * 14]` in [-1, 1]: what the vision service computes."""
+    levels = torch.cat([picture.levels for picture in pictures]).to(device)
+    table = torch.from_numpy(normalised_levels()).to(device)
+    return table[levels.flatten(1).long()]
 
 
 def read_picture(data: bytes) -> Picture:

@@ -13,7 +13,7 @@ from services.engine.model.vision.model import VisionModel
 from services.engine.model.vision.projector import PatchMergerProjector, merge_patches
 from services.engine.model.vision.rope import RopeTable, rope_table, rotate
 from services.engine.model.vision.tower import VisionTower
-from training.data.picture import Picture
+from training.data.picture import Picture, pixels_of
 
 MOST_PATCHES = 1 << 14
 """Computed at once, padding included."""
@@ -40,7 +40,7 @@ class PictureEncoder:
         """Each picture's merged patches `[tokens, group, width]`."""
         sizes = [picture.rows * picture.columns for picture in pictures]
         largest = max(sizes)
-        pixels = _padded([picture.pixels(device).flatten(1) for picture in pictures], largest)
+        pixels = _padded(pixels_of(pictures, device).split(sizes), largest)
         embed, head_dim = self._tower.patch_embed, self._tower.head_dim
         grids = [(picture.rows, picture.columns) for picture in pictures]
         places = {grid: embed.pos_emb.spatial(*grid).flatten(0, 1) for grid in set(grids)}

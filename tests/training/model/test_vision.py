@@ -7,7 +7,7 @@ import torch
 from services.engine.model.config import VisionConfig
 from services.engine.model.vision.model import VisionModel
 from services.vision.preprocess import preprocess_image
-from training.data.picture import read_picture
+from training.data.picture import pixels_of, read_picture
 from training.model.vision import encoder_of
 from training.skills.dice import Dice
 from training.skills.lexicon import Lexicon
@@ -41,4 +41,4 @@ def test_pictures_of_different_sizes_together_have_the_embeddings_that_each_has_
 def test_a_picture_keeps_the_very_pixels_of_the_preprocessing():
     data = pictures(1)[0]
     pixels = torch.from_numpy(preprocess_image(data, 1 << 22).pixels)
-    assert torch.equal(read_picture(data).pixels(torch.device("cpu")), pixels)
+    assert torch.equal(pixels_of([read_picture(data)], torch.device("cpu")), pixels.flatten(1))
