@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -92,7 +91,8 @@ class Run:
 
     def _stretch(self) -> dict[str, Any]:
         """What this run adds to the list of those that made the model."""
-        name = torch.cuda.get_device_name() if self._device.type == "cuda" else platform.machine()
+        threads = self._settings.threads
+        name = torch.cuda.get_device_name() if self._device.type == "cuda" else f"CPU, {threads} threads"
         added = {"device": name, "dtype": self._settings.dtype, "steps": 0, "tokens": 0, "seconds": 0.0}
         self.progress.stretches.append(added)
         return added
