@@ -5,7 +5,7 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-compose check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz test-compose eval check fix protos up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -30,6 +30,9 @@ fuzz: $(STAMP) ## send 2,000 bodies made from /openapi.json to a gateway over fa
 
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)
+
+eval: $(STAMP) ## score the skills of the suite that make run started (options: ARGS="--cases 50 --out result.json")
+	$(BIN)/python -m evals.skills $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/ruff format --check .

@@ -1,1 +1,1 @@
-"""Runs that judge what comes out of a whole suite."""
+"""How much of what a running suite answers is right, asked through its REST API."""

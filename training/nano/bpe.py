@@ -20,8 +20,13 @@ def learn_ranks(documents: Iterable[str], num_ranks: int) -> list[bytes]:
     Digits stay single. Ties go to the pair that sorts first, so the result depends on the text alone.
     Raises ValueError where the text has too few pairs that occur twice.
     """
+    return merge_pieces(count_pieces(documents), num_ranks)
+
+
+def merge_pieces(pieces: Counter[bytes], num_ranks: int) -> list[bytes]:
+    """The same from pre-tokens that are counted already."""
     tokens = byte_order()
-    merger = _Merger(count_pieces(documents))
+    merger = _Merger(pieces)
     while len(tokens) < num_ranks:
         tokens.append(merger.merge_best())
     return tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from training.nano.bpe import learn_ranks
@@ -19,7 +20,11 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
 
 def write_tokenizer(directory: Path) -> None:
     """Writes `tiktoken.model` and `tokenizer_config.json` there, in the published formats."""
-    tokens = learn_ranks(Corpus(SEED, NUM_DOCUMENTS), NUM_RANKS)
+    write_files(directory, learn_ranks(Corpus(SEED, NUM_DOCUMENTS), NUM_RANKS))
+
+
+def write_files(directory: Path, tokens: Sequence[bytes]) -> None:
+    """The two files for tokens in the order of their ranks."""
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(tokens))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "tiktoken.model").write_text("".join(lines), encoding="ascii", newline="\n")

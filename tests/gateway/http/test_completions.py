@@ -131,10 +131,11 @@ async def test_a_stop_string_ends_the_text(suite):
         ({"echo": True, "logprobs": 1}, "logprobs"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": -1}, "logprobs"),
-        ({"regex": "a"}, "regex"),
+        ({"regex": "("}, "regex"),
         ({"lora_path": "x"}, "lora_path"),
         ({"stream_options": {}}, "stream_options"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"json_schema": "{"}, "json_schema"),
     ],
 )
 async def test_a_wrong_value_is_refused_by_name(suite, fields, param):

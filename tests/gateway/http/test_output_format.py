@@ -95,6 +95,24 @@ async def test_a_raw_prompt_can_be_held_to_a_form_over_grpc(suite):
         assert not constraint.in_reasoning
 
 
+FORMS = [{"json_schema": json.dumps(WEATHER)}, {"json_schema": WEATHER}, {"regex": "a+"}]
+FORMS += [{"ebnf": 'root ::= "a"'}]
+
+
+@pytest.mark.parametrize("form", [*FORMS, {"response_format": SCHEMA}])
+async def test_a_completion_can_be_held_to_a_form(suite, form):
+    answer = await suite.http.post("/v1/completions", json={"prompt": "Hi", **form})
+    assert answer.status_code == 200, answer.text
+    assert suite.decode.submits[-1].constraint.grammar
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_prompt_of_generate_can_be_held_to_a_form(suite, form):
+    answer = await suite.http.post("/generate", json={"text": "Hi", "sampling_params": form})
+    assert answer.status_code == 200, answer.text
+    assert suite.decode.submits[-1].constraint.grammar
+
+
 @pytest.mark.parametrize(
     "fields",
     [

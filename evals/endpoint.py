@@ -1,0 +1,93 @@
+"""POSTs to a server, many at a time, with patience for one that is busy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx
+
+ATTEMPTS = 5
+BUSY = (429, 503)
+LONGEST_WAIT_S = 10.0
+TIMEOUT_S = 600.0
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Failed(Exception):
+    """A request that got no answer; its text says why."""
+
+
+class Endpoint:
+    """`url`: of the server, without the path."""
+
+    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        limits = httpx.Limits(max_connections=None)
+        self._client = httpx.AsyncClient(
+            base_url=url, timeout=TIMEOUT_S, transport=transport, limits=limits, trust_env=False
+        )
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer's JSON object. Failed where the server refuses or breaks off; one that is busy is asked
+        again, after what it says in Retry-After.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                response = await self._client.post(path, json=body)
+            except httpx.HTTPError as error:
+                raise Failed(f"{path}: {type(error).__name__} {error}".rstrip()) from error
+            if response.status_code not in BUSY or attempt == ATTEMPTS:
+                break
+            await asyncio.sleep(_wait(response, attempt))
+        if response.status_code != httpx.codes.OK:
+            raise Failed(f"{path}: {response.status_code} {response.text[:300]}")
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise Failed(f"{path}: no JSON: {response.text[:100]}") from error
+        if not isinstance(answer, dict):
+            raise Failed(f"{path}: no JSON object: {response.text[:100]}")
+        return answer
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Like `post`, once."""
+        try:
+            response = await self._client.get(path)
+            answer: dict[str, Any] = response.raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Failed(f"{path}: {error}") from error
+        return answer
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._client.aclose()
+
+
+async def at_once(
+    items: Sequence[Item], limit: int, work: Callable[[Item], Awaitable[Result]]
+) -> list[Result]:
+    """Results in the order of `items`, at most `limit` under way."""
+    free = asyncio.Semaphore(limit)
+
+    async def one(item: Item) -> Result:
+        async with free:
+            return await work(item)
+
+    return list(await asyncio.gather(*map(one, items)))
+
+
+async def first_model(endpoint: Endpoint) -> str:
+    """The id of the model that the server names first. Failed where it names none."""
+    models = (await endpoint.get("/v1/models")).get("data")
+    if not models:
+        raise Failed("/v1/models: the server names no model")
+    return str(models[0]["id"])
+
+
+def _wait(response: httpx.Response, attempt: int) -> float:
+    """Seconds; without the header 0.5, 1, 2, ..."""
+    given = response.headers.get("retry-after", "")
+    return min(LONGEST_WAIT_S, float(given) if given.isdecimal() else 0.5 * 2 ** (attempt - 1))

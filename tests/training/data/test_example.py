@@ -1,0 +1,71 @@
+"""Samples become the tokens that the served model sees and says."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.messages import Message, TextPart, ToolCall
+from services.gateway.chat.prompt import render
+from services.gateway.chat.reasoning import Channel, ReasoningSplitter
+from services.gateway.chat.template import lay_out
+from training.data.example import answer_segments, encode_sample
+from training.skills.curriculum import Curriculum
+
+CURRICULUM = Curriculum(1)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(nano_dir):
+    return Tokenizer.from_dir(nano_dir)
+
+
+def test_a_calling_answer_is_laid_out_as_the_template_lays_out_past_ones():
+    for number in range(20):
+        sample = CURRICULUM.case("parallel calls", number)
+        calls = tuple(
+            ToolCall(f"functions.{call.name}:{index}", call.name, call.arguments)
+            for index, call in enumerate(sample.calls)
+        )
+        past = Message("assistant", reasoning_content=sample.reasoning, tool_calls=calls)
+        turns = sample.conversation.with_messages((*sample.conversation.messages, past))
+        whole = "".join(segment.text for segment in lay_out(turns))
+        ours = [*lay_out(sample.conversation), *answer_segments(sample)]
+        assert whole.startswith("".join(segment.text for segment in ours))
+
+
+@pytest.mark.parametrize("skill", ["compare", "stories", "tool call", "weather result", "chatter"])
+def test_the_answer_behind_the_rendered_prompt_splits_into_reasoning_and_content(tokenizer, skill):
+    for number in range(10):
+        sample = CURRICULUM.case(skill, number)
+        example = encode_sample(sample, tokenizer)
+        assert example.token_ids[: example.answer_start] == render(sample.conversation, tokenizer).token_ids
+        *said, last = example.token_ids[example.answer_start :]
+        assert last in tokenizer.stop_ids
+        splitter = ReasoningSplitter(tokenizer.special, thinking=sample.conversation.thinking)
+        texts = {Channel.REASONING: b"", Channel.CONTENT: b""}
+        for token_id in said:
+            if (channel := splitter.feed(token_id)) is not None:
+                texts[channel] += tokenizer.token_bytes(token_id)
+        assert texts[Channel.REASONING].decode() == sample.reasoning
+        content, _, section = texts[Channel.CONTENT].decode().partition("<|tool_calls_section_begin|>")
+        assert content == sample.answer
+        assert bool(section) == bool(sample.calls)
+
+
+def test_media_pads_are_as_many_as_the_pictures_have_tokens(tokenizer):
+    for number in range(5):
+        example = encode_sample(CURRICULUM.case("totals", number), tokenizer)
+        pads = example.token_ids.count(tokenizer.special.media_pad)
+        assert pads == sum(picture.num_tokens for picture in example.pictures) > 0
+
+
+def test_a_call_after_earlier_ones_goes_on_counting(tokenizer):
+    sample = CURRICULUM.case("tool call", 1)
+    past = Message("assistant", tool_calls=(ToolCall("functions.a:0", "a"), ToolCall("functions.a:1", "a")))
+    turns = (Message("user", (TextPart("x"),)), past, *sample.conversation.messages)
+    from dataclasses import replace
+
+    later = replace(sample, conversation=sample.conversation.with_messages(turns))
+    name = sample.calls[0].name
+    assert any(segment.text == f"functions.{name}:2" for segment in answer_segments(later))

@@ -1,0 +1,1 @@
+"""From samples to batches of token ids, always through the served template and tokenizer."""

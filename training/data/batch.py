@@ -1,0 +1,59 @@
+"""Examples packed into rows of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from training.data.example import Example
+from training.data.picture import Picture
+
+NO_TARGET = -100
+
+
+@dataclass(frozen=True)
+class Rows:
+    """int64 `[B, L]` each. `positions` begin at 0 in every document; `documents` number them from 1 in a row,
+    0 is padding; `targets`: what each token is to be followed by, NO_TARGET outside of answers.
+    `is_picture`: bool, where the token is a media pad; `pictures`: those of the pads, row by row.
+    """
+
+    token_ids: Tensor
+    positions: Tensor
+    documents: Tensor
+    targets: Tensor
+    is_picture: Tensor
+    pictures: tuple[Picture, ...] = ()
+
+    def to(self, device: torch.device) -> Rows:
+        """A copy there."""
+        names = ("token_ids", "positions", "documents", "targets", "is_picture")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+    @property
+    def num_targets(self) -> int:
+        """Tokens that are trained on."""
+        return int((self.targets != NO_TARGET).sum())
+
+
+def make_rows(packed: Sequence[Sequence[Example]], length: int, media_pad: int) -> Rows:
+    """`packed`: the examples of each row, which must fit into it."""
+    shape = (len(packed), length)
+    token_ids, positions, documents = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
+    targets = torch.full(shape, NO_TARGET, dtype=torch.int64)
+    for row, examples in enumerate(packed):
+        start = 0
+        for number, example in enumerate(examples, start=1):
+            end = start + len(example.token_ids)
+            ids = torch.tensor(example.token_ids)
+            token_ids[row, start:end] = ids
+            positions[row, start:end] = torch.arange(end - start)
+            documents[row, start:end] = number
+            first = start + example.answer_start
+            targets[row, first - 1 : end - 1] = ids[example.answer_start :]
+            start = end
+    pictures = tuple(picture for examples in packed for example in examples for picture in example.pictures)
+    return Rows(token_ids, positions, documents, targets, token_ids == media_pad, pictures)

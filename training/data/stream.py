@@ -1,0 +1,57 @@
+"""The training stream: batch after batch, each a function of the seed and its number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.common.kimi.tokenizer import Tokenizer
+from training.data.batch import Rows, make_rows
+from training.data.example import Example, encode_sample
+from training.data.packing import pack
+from training.skills.curriculum import Curriculum
+
+SAMPLES_A_BATCH = 1_000_000
+"""Numbers set aside for each batch; none has so many samples."""
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """`batch_tokens`: a batch ends with the sample that reaches them; `row_lengths`: see Packer;
+    `micro_tokens`: most tokens, padding included, that are computed at once.
+    """
+
+    seed: int
+    batch_tokens: int
+    row_lengths: tuple[int, ...]
+    micro_tokens: int
+
+
+class Stream:
+    """Makes batches by number."""
+
+    def __init__(self, plan: StreamPlan, tokenizer: Tokenizer) -> None:
+        self._plan = plan
+        self._tokenizer = tokenizer
+        self._curriculum = Curriculum(plan.seed)
+
+    def batch(self, number: int) -> list[Rows]:
+        """The parts of a batch, to be computed one after the other."""
+        packed = pack(self._examples(number), self._plan.row_lengths)
+        return [rows for length, found in packed.items() for rows in self._parts(found, length)]
+
+    def _examples(self, number: int) -> Iterator[Example]:
+        tokens = 0
+        weights = self._curriculum.weights(number)
+        for index in range(SAMPLES_A_BATCH):
+            if tokens >= self._plan.batch_tokens:
+                return
+            sample = self._curriculum.sample(number * SAMPLES_A_BATCH + index, weights)
+            example = encode_sample(sample, self._tokenizer)
+            tokens += len(example.token_ids)
+            yield example
+
+    def _parts(self, rows: Sequence[Sequence[Example]], length: int) -> Iterator[Rows]:
+        step = max(1, self._plan.micro_tokens // length)
+        for start in range(0, len(rows), step):
+            yield make_rows(rows[start : start + step], length, self._tokenizer.special.media_pad)

@@ -1,0 +1,137 @@
+"""The model card: every number out of the run's and the evaluations' own files.
+
+python -m training.export.card --run DIR --evaluation skills.json --out MODEL_CARD.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.engine.model.config import ModelConfig, TextConfig
+from services.engine.weights.names import text_tensors, vision_tensors
+from training.run import checkpoint
+from training.skills.curriculum import Curriculum
+
+TEMPLATE = """\
+# kimi-nano
+
+A small demonstration model in the architecture of Kimi-K2.5, trained from scratch on generated text and
+pictures. It is not Kimi, and knows next to nothing: it shows what a server of that architecture does.
+
+## Size
+
+{parameters:,} parameters: {text:,} of the text model, of which a token uses {active:,}; {vision:,} of the
+vision tower and projector. Vocabulary {vocabulary:,}, {layers} layers, {experts} experts of which
+{top_k} are used.
+
+## Data
+
+Nothing was downloaded. `training/skills` generates questions with worked answers from our own wordings and
+word lists: {skills}.
+One thing in eight (names, numbers, tools, layouts, wordings) is held out for the evaluation. Only the
+assistant's tokens are trained on.
+
+## Training
+
+{steps:,} steps, {tokens:,} tokens, the experts rounded to int4 in the last {int4_steps:,} steps.
+
+| device | products in | steps | tokens | minutes |
+|---|---|---:|---:|---:|
+{stretches}
+
+## Accuracy on held-out cases, through the running suite
+
+{evaluations}
+
+## Limits
+
+English only, and only the wordings and tasks above; whatever else is asked, the answer is made up. Numbers of
+a few digits. Pictures of printed receipts and labels in one font. No safety training of any kind.
+"""
+
+
+def write_card(run: Path, evaluations: Sequence[Path]) -> str:
+    """The card's text. OSError or ValueError where a file is missing or is none."""
+    config = ModelConfig.from_dir(run)
+    found = checkpoint.saved(run)
+    if not found:
+        raise ValueError(f"{run} holds no state of a training")
+    progress = json.loads((found[-1] / "progress.json").read_text(encoding="utf-8"))
+    text = _count(text_tensors(config.text))
+    vision = _count(vision_tensors(config.vision))
+    return TEMPLATE.format(
+        parameters=text + vision,
+        text=text,
+        vision=vision,
+        active=text - _idle(config.text),
+        vocabulary=config.text.vocab_size,
+        layers=config.text.num_hidden_layers,
+        experts=config.text.n_routed_experts,
+        top_k=config.text.num_experts_per_tok,
+        skills=", ".join(Curriculum(0).skills),
+        steps=progress["step"],
+        tokens=progress["tokens"],
+        int4_steps=progress["int4_steps"],
+        stretches="\n".join(map(_stretch, progress["stretches"])),
+        evaluations="\n\n".join(_evaluation(path) for path in evaluations) or "Not evaluated.",
+    )
+
+
+def _count(shapes: dict[str, tuple[int, ...]]) -> int:
+    return sum(map(math.prod, shapes.values()))
+
+
+def _idle(config: TextConfig) -> int:
+    """Weights of experts that a token does not choose, and the embedding but for one row."""
+    expert = 3 * config.hidden_size * config.moe_intermediate_size
+    layers = config.num_hidden_layers - config.first_k_dense_replace
+    unused = layers * (config.n_routed_experts - config.num_experts_per_tok) * expert
+    return unused + (config.vocab_size - 1) * config.hidden_size
+
+
+def _stretch(values: dict[str, Any]) -> str:
+    cells = (
+        values["device"],
+        values["dtype"],
+        f"{values['steps']:,}",
+        f"{values['tokens']:,}",
+        f"{values['seconds'] / 60:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _evaluation(path: Path) -> str:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if values.get("benchmark") == "gsm8k":
+        low, high = values["interval"]
+        questions = f"{values['right']} of {values['questions']} questions"
+        return (
+            f"GSM8K, with worked examples: {questions}, {values['accuracy']:.1%} ({low:.1%} to {high:.1%})."
+        )
+    lines = [f"{path.stem}:", "", "| skill | right | 95 % interval | target |", "|---|---:|---:|---:|"]
+    for name, row in values["rows"].items():
+        low, high = row["interval"]
+        share = f"{row['right']}/{row['cases']} ({row['accuracy']:.1%})"
+        lines.append(f"| {name} | {share} | {low:.1%} to {high:.1%} | {row['target']:.0%} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.export.card", description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="of the training")
+    parser.add_argument(
+        "--evaluation", type=Path, action="append", default=[], metavar="FILE", help="of evals; may repeat"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    arguments = parser.parse_args()
+    arguments.out.write_text(write_card(arguments.run, arguments.evaluation), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

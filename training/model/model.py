@@ -1,0 +1,79 @@
+"""The whole model, its first weights, and its weights in the published names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from services.engine.model.config import ModelConfig
+from services.engine.model.vision.model import VisionModel
+from training.data.batch import Rows
+from training.model.mixture import Experts, Gate
+from training.model.text import TrainedText
+from training.model.vision import encoder_of
+
+_STACKED = (".experts.gate_proj", ".experts.up_proj", ".experts.down_proj")
+EMBEDDING_SPREAD = 0.5
+POSITION_SPREAD = 0.05
+
+
+class TrainedModel(nn.Module):
+    """Text model, vision tower and projector."""
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.language_model = TrainedText(config.text)
+        vision = VisionModel(config.vision)
+        self.vision_tower, self.mm_projector = vision.vision_tower, vision.mm_projector
+        self._encode = encoder_of(vision)
+        _initialise(self, config.text.num_hidden_layers, torch.Generator().manual_seed(seed))
+
+    def forward(self, rows: Rows) -> Tensor:
+        """Hidden states `[B, L, hidden]`."""
+        pictures = self._encode(rows.pictures, rows.token_ids.device) if rows.pictures else None
+        out: Tensor = self.language_model(rows, pictures)
+        return out
+
+    def gates(self) -> list[Gate]:
+        """The routers."""
+        return [module for module in self.modules() if isinstance(module, Gate)]
+
+    def experts(self) -> list[Experts]:
+        """The routed experts of each layer that has some."""
+        return [module for module in self.modules() if isinstance(module, Experts)]
+
+
+def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state_dict with every expert's projections apart, as a checkpoint has them."""
+    weights: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith(_STACKED):
+            stem, _, projection = name.rpartition(".")
+            for expert, part in enumerate(tensor.unbind(0)):
+                weights[f"{stem}.{expert}.{projection}.weight"] = part
+        else:
+            weights[name] = tensor
+    return weights
+
+
+def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> None:
+    """Products keep the size of their input; what is added to the residual stream begins small."""
+    for name, parameter in model.named_parameters():
+        with torch.no_grad():
+            if parameter.ndim == 1:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            elif name.endswith("embed_tokens.weight"):
+                parameter.normal_(0.0, EMBEDDING_SPREAD, generator=generator)
+            elif "pos_emb" in name:
+                parameter.normal_(0.0, POSITION_SPREAD, generator=generator)
+            else:
+                fan_in = parameter[0].numel() if not name.endswith(_STACKED) else parameter.shape[-1]
+                small = name.endswith(
+                    ("o_proj.weight", "down_proj.weight", "down_proj", "wo.weight", "fc1.weight")
+                )
+                gain = (2 * layers) ** -0.5 if small else 1.0
+                gain = 0.1 if "lm_head" in name else gain
+                parameter.normal_(0.0, gain * fan_in**-0.5, generator=generator)

@@ -1,0 +1,85 @@
+"""The engine's vision tower over many pictures at once, padded to the largest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from services.engine.model.vision.block import VisionBlock
+from services.engine.model.vision.model import VisionModel
+from services.engine.model.vision.projector import PatchMergerProjector, merge_patches
+from services.engine.model.vision.rope import RopeTable, rope_table, rotate
+from services.engine.model.vision.tower import VisionTower
+from training.data.picture import Picture, pixels_of
+
+MOST_PATCHES = 1 << 14
+"""Computed at once, padding included."""
+
+
+class PictureEncoder:
+    """Borrows a model's submodules: their parameters are trained, their names stay the published ones."""
+
+    def __init__(self, tower: VisionTower, projector: PatchMergerProjector, kernel: tuple[int, int]) -> None:
+        self._tower = tower
+        self._projector = projector
+        self._kernel = kernel
+
+    def __call__(self, pictures: Sequence[Picture], device: torch.device) -> Tensor:
+        """`[tokens, text hidden]`: the rows of all pictures, one after the other."""
+        largest = max(picture.rows * picture.columns for picture in pictures)
+        step = max(1, MOST_PATCHES // largest)
+        parts = [pictures[start : start + step] for start in range(0, len(pictures), step)]
+        groups = torch.cat([group for part in parts for group in self._groups(part, device)])
+        rows: Tensor = self._projector(groups)
+        return rows
+
+    def _groups(self, pictures: Sequence[Picture], device: torch.device) -> list[Tensor]:
+        """Each picture's merged patches `[tokens, group, width]`."""
+        sizes = [picture.rows * picture.columns for picture in pictures]
+        largest = max(sizes)
+        pixels = _padded(pixels_of(pictures, device).split(sizes), largest)
+        embed, head_dim = self._tower.patch_embed, self._tower.head_dim
+        grids = [(picture.rows, picture.columns) for picture in pictures]
+        places = {grid: embed.pos_emb.spatial(*grid).flatten(0, 1) for grid in set(grids)}
+        turns = {grid: rope_table(1, *grid, head_dim, device) for grid in set(grids)}
+        x = functional.linear(pixels, embed.proj.weight.flatten(1), embed.proj.bias)
+        x = x + _padded([places[grid] for grid in grids], largest)
+        rope = RopeTable(
+            _padded([turns[grid].cos for grid in grids], largest),
+            _padded([turns[grid].sin for grid in grids], largest),
+        )
+        there = torch.arange(largest, device=device) < torch.tensor(sizes, device=device).unsqueeze(1)
+        for block in self._tower.encoder.blocks:
+            assert isinstance(block, VisionBlock)
+            x = x + _attend(block, block.norm0(x), rope, there[:, None, None])
+            x = x + block.mlp(block.norm1(x))
+        x = self._tower.encoder.final_layernorm(x)
+        return [
+            merge_patches(patches[:size], 1, *grid, self._kernel)
+            for patches, size, grid in zip(x, sizes, grids, strict=True)
+        ]
+
+
+def encoder_of(model: VisionModel) -> PictureEncoder:
+    """For the two modules of a vision model."""
+    return PictureEncoder(model.vision_tower, model.mm_projector, model.config.merge_kernel_size)
+
+
+def _attend(block: VisionBlock, x: Tensor, rope: RopeTable, there: Tensor) -> Tensor:
+    """`[N, patches, width]` -> the same; only what is `there` is looked at."""
+    query, key, value = block.wqkv(x).unflatten(-1, (3, block.heads, -1)).unbind(2)
+    query, key = rotate(query, rope), rotate(key, rope)
+    mixed = functional.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=there
+    )
+    out: Tensor = block.wo(mixed.transpose(1, 2).flatten(2))
+    return out
+
+
+def _padded(parts: Sequence[Tensor], length: int) -> Tensor:
+    """Stacked, each with zeros up to `length` rows."""
+    padding = [[0, 0] * (part.ndim - 1) + [0, length - part.shape[0]] for part in parts]
+    return torch.stack([functional.pad(part, pad) for part, pad in zip(parts, padding, strict=True)])

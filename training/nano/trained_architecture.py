@@ -1,0 +1,40 @@
+"""The configuration of a trained kimi-nano: that of `architecture.py` with the sizes that learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from training.nano.architecture import model_config
+from training.nano.vocabulary import Vocabulary
+
+# The latent and its rope key keep the published sizes, so that kernels for them run as they are.
+TEXT_SIZES = {
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 192,
+    "n_routed_experts": 8,
+    "num_attention_heads": 4,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 5,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 96,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+}
+VISION_SIZES = {
+    "mm_hidden_size": 160,
+    "text_hidden_size": 192,
+    "vt_hidden_size": 160,
+    "vt_intermediate_size": 480,
+    "vt_num_attention_heads": 5,
+    "vt_num_hidden_layers": 4,
+}
+
+
+def trained_config(vocabulary: Vocabulary) -> dict[str, Any]:
+    """config.json."""
+    values = model_config(vocabulary)
+    return values | {
+        "text_config": values["text_config"] | TEXT_SIZES,
+        "vision_config": values["vision_config"] | VISION_SIZES,
+    }

@@ -1,0 +1,1 @@
+"""Training kimi-nano: `python -m training.run`."""

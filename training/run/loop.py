@@ -1,0 +1,113 @@
+"""The run: from the last checkpoint, step by step, with a log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from services.common.kimi.tokenizer import Tokenizer
+from services.engine.model.config import ModelConfig
+from training.data.stream import StreamPlan
+from training.model.model import TrainedModel
+from training.run import checkpoint
+from training.run.accuracy import HeldOut
+from training.run.checkpoint import Progress
+from training.run.prefetch import batches
+from training.run.schedule import Schedule
+from training.run.settings import RunSettings
+from training.run.trainer import Rates, Trainer
+from training.skills.curriculum import Curriculum
+
+_DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Run:
+    """`directory` holds the tokenizer and config.json already; see `training/run/__main__.py`."""
+
+    def __init__(self, settings: RunSettings, report: Callable[[str], None] = print) -> None:
+        self._settings = settings
+        self._report = report
+        self._device = torch.device(settings.device)
+        torch.set_num_threads(settings.threads)
+        model = TrainedModel(ModelConfig.from_dir(settings.directory), settings.seed)
+        rates = Rates(settings.muon_rate, settings.adam_rate)
+        self.trainer = Trainer(model, rates, self._device, _DTYPES[settings.dtype])
+        self.progress = Progress()
+        if found := checkpoint.saved(settings.directory):
+            self.progress = checkpoint.restore(found[-1], self.trainer.state())
+            report(f"going on from {found[-1]}: step {self.progress.step}, {self.progress.tokens:,} tokens")
+        self._held_out = HeldOut(
+            Curriculum(settings.seed), Tokenizer.from_dir(settings.directory), settings.eval_cases
+        )
+
+    def train(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Up to `steps`, `minutes` or until `stop`; saves at the end."""
+        settings = self._settings
+        schedule = Schedule(settings.steps, settings.warmup_steps, settings.decay_steps)
+        plan = StreamPlan(settings.seed, settings.batch_tokens, settings.row_lengths, settings.micro_tokens)
+        began = time.monotonic()
+        tokens_before, losses = self.progress.tokens, []
+        stretch = self._stretch()
+        made = batches(plan, settings.directory, self.progress.step, settings.steps, settings.data_workers)
+        for batch in made:
+            step = self.progress.step
+            as_int4 = schedule.decays(step)
+            for experts in self.trainer.model.experts():
+                experts.fake_quant = as_int4
+            self.progress.int4_steps += as_int4
+            losses.append(self.trainer.step(batch, step + 1, schedule.factor(step)))
+            self.progress.step += 1
+            self.progress.tokens += sum(int((rows.documents > 0).sum()) for rows in batch)
+            stretch |= {"steps": stretch["steps"] + 1, "seconds": time.monotonic() - began}
+            stretch["tokens"] = self.progress.tokens - tokens_before
+            late = settings.minutes > 0 and time.monotonic() - began >= 60 * settings.minutes
+            if self.progress.step % settings.log_every == 0:
+                rate = stretch["tokens"] / stretch["seconds"]
+                loss = sum(losses) / len(losses)
+                self._log({"loss": loss, "tokens_per_second": rate, "factor": schedule.factor(step)})
+                losses = []
+            if late or stop():
+                break
+            if self.progress.step % settings.save_every == 0:
+                checkpoint.save(settings.directory, self.trainer.state(), self.progress)
+            if self.progress.step % settings.eval_every == 0:
+                self.evaluate()
+        made.close()
+        checkpoint.save(settings.directory, self.trainer.state(), self.progress)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Held-out accuracy of each skill, into the log."""
+        results = {
+            result.skill: asdict(result) for result in self._held_out.measure(self.trainer, self._device)
+        }
+        self._log({"held_out": results})
+        return results
+
+    def _stretch(self) -> dict[str, Any]:
+        """What this run adds to the list of those that made the model."""
+        threads = self._settings.threads
+        name = torch.cuda.get_device_name() if self._device.type == "cuda" else f"CPU, {threads} threads"
+        added = {"device": name, "dtype": self._settings.dtype, "steps": 0, "tokens": 0, "seconds": 0.0}
+        self.progress.stretches.append(added)
+        return added
+
+    def _log(self, values: dict[str, Any]) -> None:
+        line = {"step": self.progress.step, "tokens": self.progress.tokens} | values
+        with (Path(self._settings.directory) / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if "held_out" in values:
+            scores = [
+                f"{name} {result['exact']}/{result['cases']}" for name, result in values["held_out"].items()
+            ]
+            self._report(f"step {self.progress.step}: {', '.join(scores)}")
+        else:
+            self._report(
+                f"step {self.progress.step}: loss {values['loss']:.4f}, {self.progress.tokens:,} tokens, "
+                f"{values['tokens_per_second']:,.0f} a second"
+            )

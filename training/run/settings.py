@@ -1,0 +1,68 @@
+"""What a run of the trainer is told."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+DESCRIPTION = """\
+Trains kimi-nano, or goes on from the last checkpoint in DIR. Everything a later run needs is written there,
+in files below 16 MiB. With --decay-steps the learning rate falls to nothing at the end and the experts are
+trained as int4: that is the last stretch of a training.
+"""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """See the help of the command line; `minutes` 0: no limit of time."""
+
+    directory: Path
+    steps: int
+    minutes: float
+    decay_steps: int
+    warmup_steps: int
+    batch_tokens: int
+    micro_tokens: int
+    row_lengths: tuple[int, ...]
+    muon_rate: float
+    adam_rate: float
+    device: str
+    dtype: str
+    threads: int
+    data_workers: int
+    seed: int
+    log_every: int
+    save_every: int
+    eval_every: int
+    eval_cases: int
+
+
+def read_settings(arguments: list[str] | None = None) -> RunSettings:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=DESCRIPTION)
+    add = parser.add_argument
+    add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="the run's files")
+    add("--steps", type=int, required=True, help="of the whole training, earlier runs included")
+    add("--minutes", type=float, default=0.0, help="save and end after so long (default: no limit)")
+    add("--decay-steps", type=int, default=0, help="the last steps, in which the learning rate falls")
+    add("--warmup-steps", type=int, default=100)
+    add("--batch-tokens", type=int, default=4096, help="in a step (default: 4096; for a GPU 65536)")
+    add("--micro-tokens", type=int, default=2048, help="computed at once (default: 2048; for a GPU 65536)")
+    add("--row-lengths", type=_lengths, default=(128, 384, 768), help="default: 128,384,768")
+    add("--muon-rate", type=float, default=0.02)
+    add("--adam-rate", type=float, default=0.003)
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--dtype", choices=("f32", "bf16"), default="f32", help="of the products")
+    add("--threads", type=int, default=1, help="of the CPU")
+    add("--data-workers", type=int, default=0, help="processes that make batches (default: none)")
+    add("--seed", type=int, default=6)
+    add("--log-every", type=int, default=10, metavar="STEPS")
+    add("--save-every", type=int, default=100, metavar="STEPS")
+    add("--eval-every", type=int, default=100, metavar="STEPS")
+    add("--eval-cases", type=int, default=32, help="of each skill")
+    return RunSettings(**vars(parser.parse_args(arguments)))
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))

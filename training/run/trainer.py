@@ -1,0 +1,78 @@
+"""One step of training: gradients of a batch, two optimisers, the routers' balance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.batch import NO_TARGET, Rows
+from training.model.model import TrainedModel
+from training.run.adam import Adam
+from training.run.muon import Muon
+
+_NO_PRODUCTS = ("embed_tokens", "lm_head", "mlp.gate.weight", "pos_emb", "patch_embed.proj")
+BALANCE_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates of matrices and of everything else."""
+
+    muon: float
+    adam: float
+
+
+class Trainer:
+    """`dtype` is what products are computed in; weights stay float32."""
+
+    def __init__(self, model: TrainedModel, rates: Rates, device: torch.device, dtype: torch.dtype) -> None:
+        self.model = model.to(device)
+        for experts in model.experts():
+            experts.on_all_tokens = device.type != "cpu"
+        self._rates = rates
+        self._device = device
+        self._dtype = dtype
+        named = dict(model.named_parameters())
+        matrices = {name for name, value in named.items() if value.ndim in (2, 3)}
+        matrices -= {name for name in named if any(part in name for part in _NO_PRODUCTS)}
+        self.muon = Muon({name: value for name, value in named.items() if name in matrices})
+        self.adam = Adam({name: value for name, value in named.items() if name not in matrices})
+
+    def step(self, batch: Sequence[Rows], number: int, factor: float) -> float:
+        """Update `number`, from 1, at `factor` of the peak rates; the mean loss per target before it."""
+        self.model.train()
+        targets = sum(rows.num_targets for rows in batch)
+        total = torch.zeros((), device=self._device)
+        for rows in batch:
+            loss = self.loss(rows.to(self._device)) / targets
+            loss.backward()
+            total += loss.detach()
+        self.muon.step(self._rates.muon * factor)
+        self.adam.step(self._rates.adam * factor, number)
+        self.model.zero_grad(set_to_none=True)
+        for gate in self.model.gates():
+            gate.balance(BALANCE_RATE)
+        return total.item()
+
+    def loss(self, rows: Rows) -> Tensor:
+        """The sum over the targets of one part of a batch."""
+        logits, targets = self.answer_logits(rows)
+        return functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+    def answer_logits(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Logits `[N, vocab]` where a target stands, row by row, and the targets `[N]`."""
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            hidden = self.model(rows)
+            wanted = rows.targets != NO_TARGET
+            logits: Tensor = self.model.language_model.lm_head(hidden[wanted])
+        return logits, rows.targets[wanted]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training goes on from, by name; the tensors themselves, not copies."""
+        named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        named |= {f"muon.{name}": tensor for name, tensor in self.muon.state.items()}
+        return named | {f"adam.{name}": tensor for name, tensor in self.adam.state.items()}

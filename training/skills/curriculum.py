@@ -1,0 +1,103 @@
+"""All skills with how often each is trained, and the one way to a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from training.skills import chatter, tool_calls, tool_results
+from training.skills.arithmetic import make_arithmetic
+from training.skills.compare import make_compare
+from training.skills.dice import Dice
+from training.skills.lexicon import Lexicon
+from training.skills.papers import Printer
+from training.skills.sample import Sample
+from training.skills.sights import Sights
+from training.skills.split import Split
+from training.skills.stories import make_story
+from training.skills.surroundings import EARLIER_SHARE, SYSTEM_SHARE, with_earlier, with_system
+from training.skills.toolbox import Toolbox
+
+DRILL_BATCHES = 400
+"""So many batches begin with what is short and teaches copying; from there on all skills have their share."""
+DRILLS = {
+    "compare": 3.0,
+    "copy": 3.0,
+    "chatter": 1.0,
+    "count": 1.0,
+    "json": 1.5,
+    "sort": 0.5,
+    "arithmetic": 1.0,
+}
+
+_EARLIER = ("chatter", "compare", "copy", "count", "sort", "json")
+
+Make = Callable[[Dice, Split, bool], Sample]
+
+
+@dataclass(frozen=True)
+class Skill:
+    """`weight`: its share of the samples; `thinking`: how often a sample of it is in thinking mode."""
+
+    make: Make
+    weight: float
+    thinking: float = 0.5
+
+
+class Curriculum:
+    """Samples by number: the same for the same seed, split and number."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.skills = _skills(Lexicon())
+
+    def sample(self, number: int, weights: Mapping[str, float] | None = None) -> Sample:
+        """For training; `weights` replaces the skills' own shares."""
+        dice = Dice(self._seed, "train", number)
+        shares = weights or {name: skill.weight for name, skill in self.skills.items()}
+        return self._make(dice.weighted(shares), dice, Split.TRAIN)
+
+    def weights(self, batch: int) -> dict[str, float]:
+        """Each skill's share of the samples of a batch: drills that turn into everything."""
+        part = min(1.0, batch / DRILL_BATCHES)
+        return {
+            name: part * skill.weight + (1.0 - part) * DRILLS.get(name, 0.0)
+            for name, skill in self.skills.items()
+        }
+
+    def case(self, name: str, number: int) -> Sample:
+        """The held-out case of a skill with this number. KeyError for a skill there is not."""
+        return self._make(name, Dice(self._seed, "case", name, number), Split.HELD_OUT)
+
+    def _make(self, name: str, dice: Dice, split: Split) -> Sample:
+        skill = self.skills[name]
+        sample = skill.make(dice, split, dice.chance(skill.thinking))
+        if dice.chance(EARLIER_SHARE):
+            before = self.skills[dice.pick(_EARLIER)]
+            sample = with_earlier(sample, before.make(dice, split, False))
+        return with_system(sample, dice, split) if dice.chance(SYSTEM_SHARE) else sample
+
+
+def _skills(lexicon: Lexicon) -> dict[str, Skill]:
+    toolbox = Toolbox(lexicon)
+    sights = Sights(Printer(lexicon), toolbox)
+    return {
+        "compare": Skill(make_compare, 3.0, 0.6),
+        "arithmetic": Skill(make_arithmetic, 2.0, 0.9),
+        "stories": Skill(partial(make_story, lexicon=lexicon), 2.5, 1.0),
+        "tool call": Skill(partial(tool_calls.make_tool_call, toolbox=toolbox), 3.0),
+        "parallel calls": Skill(partial(tool_calls.make_parallel_calls, toolbox=toolbox), 0.7),
+        "no call": Skill(partial(tool_calls.make_no_call, toolbox=toolbox), 0.7),
+        "weather result": Skill(partial(tool_results.make_weather_result, toolbox=toolbox), 0.8),
+        "other result": Skill(partial(tool_results.make_other_result, toolbox=toolbox, lexicon=lexicon), 0.8),
+        "chatter": Skill(partial(chatter.make_chatter, lexicon=lexicon), 0.8),
+        "copy": Skill(partial(chatter.make_copy, lexicon=lexicon), 1.5),
+        "count": Skill(partial(chatter.make_count, lexicon=lexicon), 0.8),
+        "sort": Skill(partial(chatter.make_sort, lexicon=lexicon), 0.8),
+        "json": Skill(partial(chatter.make_json, lexicon=lexicon), 0.8),
+        "describe": Skill(sights.describe, 1.5),
+        "total": Skill(sights.total, 1.5),
+        "totals": Skill(sights.totals, 0.5),
+        "search product": Skill(sights.search, 0.8),
+    }

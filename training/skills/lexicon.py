@@ -1,0 +1,73 @@
+"""Names and words: those of the corpus, and invented ones, so that copying is learnt and not a list."""
+
+from __future__ import annotations
+
+from training.nano.words import load_words
+from training.skills.dice import Dice
+from training.skills.split import Split
+
+# Those that stand twice come twice as often.
+_ONSETS = (
+    *"bcdfghjklmnprstvwyzbdfgklmnrst",
+    *("br", "ch", "cr", "dr", "fl", "gr", "pr", "sh", "st", "th", "tr"),
+)
+_VOWELS = (*"aeiouaeiouaeiou", "ai", "ea", "ee", "ie", "oo", "ou")
+_CODAS = (*"lmnrstdkxnrs", "ck", "ll", "nd", "ng", "st")
+INVENTED_SHARE = 0.6
+
+
+class Lexicon:
+    """Draws from the word lists of `training/nano/words.txt`."""
+
+    def __init__(self) -> None:
+        self._words = load_words()
+
+    def word(self, theme: str, dice: Dice) -> str:
+        """A word of a list, such as THINGS."""
+        return dice.pick(self._words[theme])
+
+    def words(self, theme: str, count: int, dice: Dice) -> list[str]:
+        """Different ones."""
+        return dice.some(sorted(set(self._words[theme])), count)
+
+    def name(self, theme: str, dice: Dice, split: Split) -> str:
+        """A proper name, of the list (NAMES, CITIES, ...) or invented, that belongs to the split."""
+        return split.draw("name", lambda: self._name(theme, dice))
+
+    def names(self, theme: str, count: int, dice: Dice, split: Split) -> list[str]:
+        """Different ones."""
+        found: list[str] = []
+        while len(found) < count:
+            name = self.name(theme, dice, split)
+            if name not in found:
+                found.append(name)
+        return found
+
+    def _name(self, theme: str, dice: Dice) -> str:
+        if not dice.chance(INVENTED_SHARE):
+            return self.word(theme, dice)
+        name = invented(dice).capitalize()
+        return f"{name} {invented(dice).capitalize()}" if theme == "CITIES" and dice.chance(0.1) else name
+
+
+def invented(dice: Dice) -> str:
+    """A word of two or three syllables that sounds like none in particular."""
+    syllables = dice.between(2, 3)
+    text = ""
+    for index in range(syllables):
+        text += dice.pick(_ONSETS) if index or dice.chance(0.85) else ""
+        text += dice.pick(_VOWELS)
+        if dice.chance(0.6 if index == syllables - 1 else 0.15):
+            text += dice.pick(_CODAS)
+    return text
+
+
+def plural(noun: str) -> str:
+    """Of a regular English noun."""
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    if noun.endswith("f"):
+        return f"{noun[:-1]}ves"
+    return f"{noun}s"

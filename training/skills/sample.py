@@ -1,0 +1,34 @@
+"""One question with its worked answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart
+from training.skills.expectation import Call, Expectation
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`conversation` ends where the answer begins; `reasoning` is empty unless it is thinking. `expect`: what
+    makes another answer right as well.
+    """
+
+    skill: str
+    conversation: Conversation
+    answer: str
+    expect: Expectation
+    reasoning: str = ""
+    calls: tuple[Call, ...] = ()
+
+
+def user(*content: str | ImagePart) -> Message:
+    """A turn of the user: texts and pictures."""
+    parts: list[Part] = [TextPart(part) if isinstance(part, str) else part for part in content]
+    return Message("user", tuple(parts))
+
+
+def ask(text: str, thinking: bool, tools: tuple[Any, ...] = ()) -> Conversation:
+    """A conversation of one question."""
+    return Conversation((user(text),), tools=tools, thinking=thinking)
