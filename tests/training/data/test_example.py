@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.call_ids import count_calls
 from services.gateway.chat.messages import Message, TextPart, ToolCall
+from services.gateway.chat.output.calls import CallRules
+from services.gateway.chat.output.parser import OutputParser, OutputRules
+from services.gateway.chat.output.states import first_state
 from services.gateway.chat.prompt import render
-from services.gateway.chat.reasoning import Channel, ReasoningSplitter
 from services.gateway.chat.template import lay_out
+from services.gateway.chat.tools.declaration import declared_names
 from training.data.example import answer_segments, encode_sample
 from training.skills.curriculum import Curriculum
 
@@ -42,15 +46,18 @@ def test_the_answer_behind_the_rendered_prompt_splits_into_reasoning_and_content
         assert example.token_ids[: example.answer_start] == render(sample.conversation, tokenizer).token_ids
         *said, last = example.token_ids[example.answer_start :]
         assert last in tokenizer.stop_ids
-        splitter = ReasoningSplitter(tokenizer.special, thinking=sample.conversation.thinking)
-        texts = {Channel.REASONING: b"", Channel.CONTENT: b""}
+        conversation = sample.conversation
+        rules = OutputRules(
+            first_state(example.token_ids[: example.answer_start], tokenizer.special),
+            calls=CallRules(declared_names(conversation.tools), count_calls(conversation)),
+        )
+        parser = OutputParser(tokenizer, (), rules)
         for token_id in said:
-            if (channel := splitter.feed(token_id)) is not None:
-                texts[channel] += tokenizer.token_bytes(token_id)
-        assert texts[Channel.REASONING].decode() == sample.reasoning
-        content, _, section = texts[Channel.CONTENT].decode().partition("<|tool_calls_section_begin|>")
-        assert content == sample.answer
-        assert bool(section) == bool(sample.calls)
+            parser.feed(token_id)
+        parser.end(by_model=True)
+        message = parser.take()
+        assert (message.reasoning, message.content) == (sample.reasoning, sample.answer)
+        assert [call.name for call in message.calls] == [call.name for call in sample.calls]
 
 
 def test_media_pads_are_as_many_as_the_pictures_have_tokens(tokenizer):
