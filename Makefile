@@ -23,7 +23,7 @@ test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 fidelity: $(STAMP) ## compare with the references and write docs/fidelity.md (needs the golden vectors)
-	PERIGEE_FIDELITY=docs/fidelity.md $(BIN)/pytest -m fidelity $(ARGS)
+	FIDELITY_PAGE=docs/fidelity.md $(BIN)/pytest -m fidelity $(ARGS)
 
 fuzz: $(STAMP) ## send 2,000 bodies made from /openapi.json to a gateway over fake workers (options: ARGS="--cases N")
 	$(BIN)/python -m tests.gateway.fuzz $(ARGS)

@@ -32,8 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Writes the page that PERIGEE_FIDELITY names; fails where part of it would be missing."""
-    path = os.environ.get("PERIGEE_FIDELITY")
+    """Writes the page that FIDELITY_PAGE names; fails where part of it would be missing."""
+    path = os.environ.get("FIDELITY_PAGE")
     if path is None:
         return
     report = session.config.stash[FIDELITY]
