@@ -1,0 +1,52 @@
+"""Runs kernels on CPU tensors, in a process of their own whose triton is the interpreter.
+
+Whether `@triton.jit` makes an interpreted or a compiled function is settled when triton is imported. So the
+test process compiles, and this child interprets.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+_CALL_TIMEOUT_S = 240
+
+
+class Interpreter:
+    """One child process; calls run there one after another."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_check_interpreting)
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`function(*args, **kwargs)` there: a module's function. Tensors travel as copies."""
+        # Pickled here: the pool's own pickling would put every tensor into shared memory.
+        call = pickle.dumps((function, args, kwargs))
+        os.environ["TRITON_INTERPRET"] = "1"  # the child starts with the first call
+        try:
+            future = self._pool.submit(_run, call)
+        finally:
+            del os.environ["TRITON_INTERPRET"]
+        return pickle.loads(future.result(timeout=_CALL_TIMEOUT_S))
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+def _check_interpreting() -> None:
+    import torch
+    import triton
+
+    torch.set_num_threads(1)
+    if not triton.knobs.runtime.interpret:
+        raise RuntimeError("triton is not interpreting in the child")
+
+
+def _run(call: bytes) -> bytes:
+    function, args, kwargs = pickle.loads(call)
+    return pickle.dumps(function(*args, **kwargs))
