@@ -1,4 +1,4 @@
-"""Latent attention for decode: each sequence's context is cut into splits, whose results are then combined."""
+"""Latent attention for decode: a context is cut into splits, whose results are then combined."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def combine_kernel(
     total = 0.0
     mixed = tl.zeros((latent,), tl.float32)
     used = tl.cdiv(length, tl.maximum(share, 1))
-    for split in range(0, used):
+    for split in range(used):
         place = (sequence * num_splits + split) * heads + head
         level = tl.load(logsumexp + place)
         raised = tl.maximum(highest, level)
@@ -141,7 +141,7 @@ class DecodeTiles:
     def choose(cls, heads: int) -> DecodeTiles:
         """16 rows are the least that a matrix instruction takes; 64 fill one of a warp group."""
         if heads > 16:
-            return cls(64, 64, 8, 1)
+            return cls(64, 64, 8, 2)
         return cls(16, 64, 4, 2)
 
 

@@ -19,7 +19,7 @@ def store_latents(
     sin: Tensor,
     pages: Tensor,
 ) -> None:
-    """Writes `down [T, latent + rope]` into `pages [P, 64, latent + rope]`, one layer's, at int64 `slots [T]`.
+    """Writes `down [T, latent + rope]` into `pages [P, 64, latent + rope]`, one layer's, at `slots [T]`.
 
     Slot s is token s % 64 of page s // 64; a negative one is left out.
     """

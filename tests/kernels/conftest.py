@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from tests.kernels.interpreter import Interpreter  # noqa: E402
+from tests.kernels.interpreter import Interpreter
 
 
 @pytest.fixture(scope="session")
