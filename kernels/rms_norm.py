@@ -26,11 +26,13 @@ def rms_norm_kernel(
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, block)
     inside = lane < width
-    value = tl.load(x + row * x_stride + lane, mask=inside, other=0.0)
+    wide = tl.load(x + row * x_stride + lane, mask=inside, other=0.0).to(tl.float32)
     if add:
-        value += tl.load(residual + row * width + lane, mask=inside, other=0.0)
-        tl.store(residual + row * width + lane, value, mask=inside)
-    wide = value.to(tl.float32)
+        wide += tl.load(residual + row * width + lane, mask=inside, other=0.0).to(tl.float32)
+        # What is normalised is the sum as it is kept.
+        total = wide.to(residual.dtype.element_ty)
+        tl.store(residual + row * width + lane, total, mask=inside)
+        wide = total.to(tl.float32)
     scale = 1.0 / tl.sqrt(tl.sum(wide * wide, axis=0) / width + eps)
     # Rounded before the weight, as the published model does it.
     normed = (wide * scale).to(out.dtype.element_ty).to(tl.float32)
