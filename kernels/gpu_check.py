@@ -23,7 +23,9 @@ BENCHES = (
     "latent_store",
     "router",
     "expert_alignment",
+    "page_copy",
     "mla_decode",
+    "mla_prefill",
     "experts",
 )
 RESULTS = Path(__file__).parent / "benchmarks" / "results"

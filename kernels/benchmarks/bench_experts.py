@@ -30,11 +30,12 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
 def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     gate_up = PackedExperts(sizes.num_experts, 2, width, sizes.hidden, device)
     down = PackedExperts(sizes.num_experts, 1, sizes.hidden, width, device)
-    matrices = [ExpertMatrices.int4(weights.packed, weights.scales) for weights in (gate_up, down)]
+    tiled = ExpertMatrices.int4(gate_up.packed, gate_up.scales)
+    tiled_down = ExpertMatrices.int4(down.packed, down.scales)
     expert_bytes = 3 * width * sizes.hidden * 9 // 16
     for tokens in (*sizes.batches, sizes.prompt):
         for deterministic in (True, False):
-            run = RoutedExperts(*matrices, deterministic)
+            run = RoutedExperts(tiled, tiled_down, deterministic)
 
             def expected(x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
                 return reference.apply_experts(x.float(), experts, weights, gate_up, down)
@@ -42,6 +43,7 @@ def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
             mode = "deterministic" if deterministic else "fast"
             shape = f"T={tokens} width={width} {mode}"
             yield _case("experts_int4", shape, tokens, run, expected, expert_bytes, sizes, width, device)
+    yield _same_bits(RoutedExperts(tiled, tiled_down, deterministic=True), width, sizes, device)
 
 
 def _plain(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
@@ -51,7 +53,7 @@ def _plain(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     fewer = replace(sizes, num_experts=count)
 
     def expected(x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        return reference.apply_experts(x.float(), experts, weights, gate_up.float(), down.float())
+        return reference.apply_experts(x.float(), experts, weights, gate_up, down)
 
     for tokens in sizes.batches:
         run = RoutedExperts(ExpertMatrices.plain(gate_up), ExpertMatrices.plain(down), deterministic=False)
@@ -86,6 +88,22 @@ def _case(
         num_bytes=touched * expert_bytes + 2 * x.nbytes,
         flops=2 * tokens * sizes.top_k * 3 * width * sizes.hidden,
         copies=copies,
+    )
+
+
+def _same_bits(run: RoutedExperts, width: int, sizes: Sizes, device: torch.device) -> Case:
+    """Of the first token of a batch in deterministic mode, against its run alone."""
+    tokens = sizes.batches[-1]
+    x = normal(tokens, sizes.hidden, device=device)
+    experts = choose_experts(tokens, sizes, device)
+    weights = torch.rand(tokens, sizes.top_k, device=device)
+    return Case(
+        "experts_int4",
+        f"the same bits in T={tokens} as alone, width={width}",
+        lambda _: (run(x, experts, weights)[:1],),
+        lambda: (run(x[:1], experts[:1], weights[:1]),),
+        tolerance=0.0,
+        num_bytes=len(experts.unique()) * 3 * width * sizes.hidden * 9 // 16,
     )
 
 

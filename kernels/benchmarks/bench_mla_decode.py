@@ -29,6 +29,7 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
         uneven = [max(sizes.contexts[-1] * (index + 1) // count, 1) for index in range(count)]
         for deterministic in (True, False):
             yield _case(uneven, heads, deterministic, sizes, device)
+        yield _same_bits(uneven, heads, sizes, device)
 
 
 def _case(lengths: list[int], heads: int, deterministic: bool, sizes: Sizes, device: torch.device) -> Case:
@@ -56,6 +57,25 @@ def _case(lengths: list[int], heads: int, deterministic: bool, sizes: Sizes, dev
         num_bytes=num_bytes,
         flops=2 * heads * total * (sizes.width + sizes.latent),
         copies=copies,
+    )
+
+
+def _same_bits(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -> Case:
+    """Of the first sequence of a batch in deterministic mode, against its run alone."""
+    batch, columns = len(lengths), -(-max(lengths) // 64)
+    pages = normal(batch * columns, 64, sizes.width, device=device)
+    table = torch.randperm(len(pages), device=device).to(torch.int32).view(batch, columns)
+    query = normal(batch, heads, sizes.width, device=device) * 0.3
+    context_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
+    splits = -(-max(lengths) // _SPLIT_TOKENS)
+    attend = MLADecode(sizes.latent, sizes.rope, _SCALE, splits, True, _SPLIT_TOKENS)
+    return Case(
+        "mla_decode",
+        f"the same bits in B={batch} as alone, heads={heads}",
+        lambda _: (attend(query, pages, table, context_lens)[:1],),
+        lambda: (attend(query[:1], pages, table[:1], context_lens[:1]),),
+        tolerance=0.0,
+        num_bytes=sum(lengths) * sizes.width * 2,
     )
 
 

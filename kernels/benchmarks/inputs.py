@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import torch
 from torch import Tensor
 
@@ -29,7 +27,7 @@ def choose_experts(tokens: int, sizes: Sizes, device: torch.device) -> Tensor:
     return draws.topk(sizes.top_k, dim=-1).indices.to(torch.int32)
 
 
-class PackedExperts(Sequence[Tensor]):
+class PackedExperts:
     """Random `[E, parts, out, in]` in the published int4 format; item e is expert e's in float32."""
 
     def __init__(self, num_experts: int, parts: int, outputs: int, inputs: int, device: torch.device) -> None:
@@ -41,8 +39,5 @@ class PackedExperts(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.packed)
 
-    def __getitem__(self, expert: int) -> Tensor:  # type: ignore[override]
+    def __getitem__(self, expert: int) -> Tensor:
         return dequantise(self.packed[expert], self.scales[expert].float())
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[expert] for expert in range(len(self)))

@@ -38,7 +38,8 @@ class GraphTimer:
         graph.replay()
         pairs = [self._replay(graph) for _ in range(_REPLAYS)]
         torch.cuda.synchronize()
-        return statistics.median(start.elapsed_time(end) for start, end in pairs) / 1e3 / calls
+        milliseconds: float = statistics.median(start.elapsed_time(end) for start, end in pairs)
+        return milliseconds / 1e3 / calls
 
     def _replay(self, graph: torch.cuda.CUDAGraph) -> tuple[torch.cuda.Event, torch.cuda.Event]:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+
+class Matrices(Protocol):
+    """Experts' matrices `[E, parts, out, in]`, or something that makes them one expert at a time."""
+
+    def __len__(self) -> int:
+        """E."""
+
+    def __getitem__(self, expert: int, /) -> Tensor:
+        """`[parts, out, in]`."""
 
 
 def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
@@ -18,7 +30,12 @@ def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
 
 
 def apply_experts(
-    x: Tensor, experts: Tensor, weights: Tensor, gate_up: Tensor, down: Tensor, shared: Tensor | None = None
+    x: Tensor,
+    experts: Tensor,
+    weights: Tensor,
+    gate_up: Matrices,
+    down: Matrices,
+    shared: Tensor | None = None,
 ) -> Tensor:
     """sum_k w_k down(silu(gate x) * up x), plus shared: `x [T, hidden]` -> `[T, hidden]`, in x's precision.
 
@@ -29,7 +46,7 @@ def apply_experts(
     for expert in experts.unique().tolist():
         if 0 <= expert < len(gate_up):
             tokens, ranks = (experts == expert).nonzero(as_tuple=True)
-            gate, up = (x[tokens] @ matrix.to(x.dtype).T for matrix in gate_up[expert])
-            result = (torch.nn.functional.silu(gate) * up) @ down[expert, 0].to(x.dtype).T
+            gate, up = (x[tokens] @ matrix.to(x.dtype).T for matrix in gate_up[expert].unbind())
+            result = (torch.nn.functional.silu(gate) * up) @ down[expert][0].to(x.dtype).T
             out.index_add_(0, tokens, result * weights[tokens, ranks].to(x.dtype).unsqueeze(-1))
     return out
