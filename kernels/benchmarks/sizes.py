@@ -41,7 +41,7 @@ class Sizes:
             batches=(2,),
             prompt=3,
             contexts=(70,),
-            heads=(8,),
+            heads=(2,),
             widths=(64,),
             dense_width=128,
         )

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.importorskip("triton", reason="triton is not installed")
-
 from tests.kernels.interpreter import Interpreter
 
 
