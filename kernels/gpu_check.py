@@ -27,6 +27,7 @@ BENCHES = (
     "mla_decode",
     "mla_prefill",
     "experts",
+    "sampling",
 )
 RESULTS = Path(__file__).parent / "benchmarks" / "results"
 LIMIT_S = 480.0

@@ -26,13 +26,14 @@ class Sizes:
     heads: tuple[int, ...] = (64, 8)
     widths: tuple[int, ...] = (2048, 256)
     dense_width: int = 18432
+    vocabulary: int = 163840
 
     @classmethod
     def tiny(cls) -> Sizes:
         """For Triton's interpreter, which takes a millisecond a program."""
         return cls(
             cache_bytes=0,
-            hidden=128,
+            hidden=64,
             layers=2,
             far_page=2,
             max_positions=256,
@@ -44,6 +45,7 @@ class Sizes:
             heads=(2,),
             widths=(64,),
             dense_width=128,
+            vocabulary=1100,
         )
 
     @property

@@ -66,6 +66,7 @@ def test_a_dry_run_finds_every_kernel_right_and_writes_both_files(interpreter, t
         "mla_prefill",
         "experts_int4",
         "experts_plain",
+        "sampling",
     }
     table = (tmp_path / "kernels.md").read_text()
     assert table.count("| right |") == len(rows)

@@ -107,14 +107,13 @@ def test_keys_of_other_heads_are_an_error():
         attend(query, key[:, :1], key_rope, value, *starts)
 
 
-@pytest.mark.parametrize("heads", [64, 8])
-def test_it_compiles_for_the_real_shape(heads):
+def test_it_compiles_for_the_real_shape():
     strides = ["query_stride", "key_stride", "key_head_stride", "rope_stride", "value_stride"]
     types = dict.fromkeys(["query", "key", "key_rope", "value", "out"], "*bf16")
     types |= dict.fromkeys(["query_starts", "key_starts", "context_lens"], "*i32")
     types |= dict.fromkeys([*strides, "value_head_stride"], "i32") | {"scale_log2": "fp32"}
     constants = {
-        "heads": heads,
+        "heads": 64,
         "nope": NOPE,
         "rope": ROPE,
         "value_dim": VALUE,
