@@ -11,17 +11,17 @@ import os
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 _CALL_TIMEOUT_S = 240
 
 
 class Interpreter:
-    """One child process; calls run there one after another."""
+    """One child process; calls run there one after another. If one kills it, the next gets a new child."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_check_interpreting)
+        self._pool = _start()
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """`function(*args, **kwargs)` there: a module's function. Tensors travel as copies."""
@@ -32,10 +32,20 @@ class Interpreter:
             future = self._pool.submit(_run, call)
         finally:
             del os.environ["TRITON_INTERPRET"]
-        return pickle.loads(future.result(timeout=_CALL_TIMEOUT_S))
+        try:
+            return pickle.loads(future.result(timeout=_CALL_TIMEOUT_S))
+        except BrokenProcessPool:
+            self.close()
+            self._pool = _start()
+            raise
 
     def close(self) -> None:
         self._pool.shutdown()
+
+
+def _start() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_check_interpreting)
 
 
 def _check_interpreting() -> None:
