@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -11,6 +12,11 @@ def interpreted(tensor: Tensor) -> bool:
     The interpreter multiplies bfloat16 matrices wrongly, so kernels there compute products in float32.
     """
     return not tensor.is_cuda
+
+
+def architecture(tensor: Tensor) -> int:
+    """The major number of the GPU's compute capability: 9 is Hopper, and what the interpreter stands for."""
+    return 9 if interpreted(tensor) else torch.cuda.get_device_capability(tensor.device)[0]
 
 
 def require(condition: bool, message: str) -> None:

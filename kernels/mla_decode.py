@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.launch import interpreted, require
+from kernels.launch import architecture, interpreted, require
 
 
 @triton.jit
@@ -138,11 +138,14 @@ class DecodeTiles:
     num_stages: int
 
     @classmethod
-    def choose(cls, heads: int) -> DecodeTiles:
-        """16 rows are the least that a matrix instruction takes; 64 fill one of a warp group."""
-        if heads > 16:
-            return cls(64, 64, 8, 2)
-        return cls(16, 64, 4, 2)
+    def choose(cls, heads: int, architecture: int) -> DecodeTiles:
+        """16 rows are the least that a matrix instruction takes; 64 fill one of a Hopper warp group.
+
+        From Blackwell on (architecture 10) 64 rows would spill: accumulators are copied from tensor memory.
+        """
+        if heads <= 16:
+            return cls(16, 64, 4, 2)
+        return cls(64 if architecture < 10 else 32, 64, 8, 2)
 
 
 class MLADecode:
@@ -184,7 +187,7 @@ class MLADecode:
         out = torch.empty(batch, heads, self.latent, dtype=query.dtype, device=query.device)
         if not batch:
             return out
-        tiles = DecodeTiles.choose(heads)
+        tiles = DecodeTiles.choose(heads, architecture(query))
         # Tiles of one split come first: they read the same pages, which are then in the L2.
         split_kernel[(triton.cdiv(heads, tiles.block_heads), batch, splits)](
             query,

@@ -19,7 +19,7 @@ def _as_is(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Case:
-    """`run(copy)` computes, from the copy-th of `copies` sets of inputs that together exceed the L2.
+    """`run(copy)` computes, from the copy-th of `copies` sets of inputs (see Sizes.copies).
 
     `expected` gives what run(0) should, in float32 or float64; it is asked first, for a kernel may
     write into its inputs. `tolerance` bounds the largest error over the largest value, and the norm

@@ -54,5 +54,8 @@ class Sizes:
         return self.latent + self.rope
 
     def copies(self, num_bytes: int) -> int:
-        """How many sets of inputs of num_bytes the L2 cannot keep, 32 at most."""
-        return min(max(-(-3 * self.cache_bytes // num_bytes), 1), 32)
+        """How many sets of inputs of num_bytes the L2 cannot keep.
+
+        128 at most: what is smaller still is bound by the launch and not by memory.
+        """
+        return min(max(-(-3 * self.cache_bytes // num_bytes), 1), 128)

@@ -26,6 +26,7 @@ class GraphTimer:
     def seconds(self, run: Callable[[int], object], copies: int) -> float:
         """One call, on average over the copies."""
         stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())  # the inputs are made there
         with torch.cuda.stream(stream):
             for copy in range(copies):  # compiles, and fills the allocator
                 run(copy)

@@ -63,7 +63,7 @@ def test_the_reference_reads_the_published_format_as_the_engine_does():
     assert torch.equal(reference.dequantise(packed[0, 0], scales[0, 0]), result)
 
 
-@pytest.mark.parametrize(("tokens", "deterministic"), [(1, True), (5, False), (40, True), (40, False)])
+@pytest.mark.parametrize(("tokens", "deterministic"), [(1, True), (40, True), (40, False)])
 def test_int4_experts_match_the_reference(interpreter, tokens, deterministic):
     gate_up, down = make_weights()
     batch = make_batch(tokens)
@@ -102,7 +102,7 @@ def test_only_this_ranks_experts_take_part(interpreter):
 
 def test_in_deterministic_mode_a_tokens_bits_do_not_depend_on_the_batch(interpreter):
     gate_up, down = make_weights()
-    x, chosen, weights = make_batch(40)
+    x, chosen, weights = make_batch(20)
     together = interpreter(apply_int4, gate_up, down, (x, chosen, weights))
     alone = interpreter(apply_int4, gate_up, down, (x[7:8], chosen[7:8], weights[7:8]))
     assert torch.equal(together[7:8], alone)
@@ -170,9 +170,8 @@ def test_int4_products_compile_for_sm_100_too():
     compile_product("*u8", 2048, 7168, True, 16, capability=100).check()
 
 
-@pytest.mark.parametrize("add_shared", [False, True])
-def test_the_sum_compiles(add_shared):
+def test_the_sum_compiles():
     types = dict.fromkeys(["results", "shared", "out"], "*bf16")
     types |= {"experts": "*i32", "weights": "*fp32", "first_expert": "i32", "num_experts": "i32"}
-    constants = {"width": 7168, "top_k": 8, "block": 1024, "add_shared": add_shared}
+    constants = {"width": 7168, "top_k": 8, "block": 1024, "add_shared": True}
     compile_kernel(kernel.sum_kernel, types, constants).check()

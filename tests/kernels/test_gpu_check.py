@@ -149,4 +149,4 @@ def test_the_limit_is_the_larger_of_bytes_and_operations(num_bytes, flops, perce
 
 def test_there_are_as_many_copies_as_the_cache_cannot_keep():
     sizes = Sizes(cache_bytes=60_000_000)
-    assert [sizes.copies(size) for size in (10**9, 100_000_000, 1000)] == [1, 2, 32]
+    assert [sizes.copies(size) for size in (10**9, 100_000_000, 1000)] == [1, 2, 128]

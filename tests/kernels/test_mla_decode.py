@@ -125,9 +125,12 @@ SPLIT_TYPES = {
 }
 
 
-@pytest.mark.parametrize(("heads", "fixed_split"), [(64, 512), (64, 0), (16, 512), (8, 0)])
-def test_it_compiles_for_the_real_heads(heads, fixed_split):
-    tiles = DecodeTiles.choose(heads)
+@pytest.mark.parametrize(
+    ("heads", "fixed_split", "architecture"),
+    [(64, 512, 9), (16, 512, 9), (8, 0, 9), (64, 512, 10)],
+)
+def test_it_compiles_for_the_real_heads(heads, fixed_split, architecture):
+    tiles = DecodeTiles.choose(heads, architecture)
     constants = {
         "heads": heads,
         "latent": LATENT,
@@ -138,10 +141,11 @@ def test_it_compiles_for_the_real_heads(heads, fixed_split):
         "fixed_split": fixed_split,
         "upcast": False,
     }
-    cubin = compile_kernel(mla_decode.split_kernel, SPLIT_TYPES, constants, tiles.num_warps, tiles.num_stages)
+    sizes = tiles.num_warps, tiles.num_stages
+    cubin = compile_kernel(mla_decode.split_kernel, SPLIT_TYPES, constants, *sizes, 10 * architecture)
     cubin.check()
     # Warp-group instructions need tiles of 64 rows.
-    assert ("wgmma" in cubin.ptx) == (heads == 64)
+    assert ("wgmma" in cubin.ptx) == (heads == 64 and architecture == 9)
 
 
 @pytest.mark.parametrize("fixed_split", [0, 512])

@@ -76,8 +76,7 @@ def test_a_weight_of_another_width_is_an_error():
         rms_norm.rms_norm(torch.ones(2, 512), torch.ones(64), EPS)
 
 
-@pytest.mark.parametrize("add", [False, True])
-@pytest.mark.parametrize("width", [7168, 1536])
+@pytest.mark.parametrize(("width", "add"), [(7168, True), (1536, False)])
 def test_it_compiles_for_the_real_widths(width, add):
     pointers = dict.fromkeys(["x", "residual", "weight", "out"], "*bf16")
     cubin = compile_kernel(
