@@ -12,7 +12,8 @@ from kernels.reference import experts as reference
 from services.engine.weights import int4
 from tests.kernels.cubin import compile_kernel
 
-EXPERTS, HIDDEN, WIDTH, TOP_K = 4, 192, 128, 2
+# Two tiles of outputs in the first product, two of inputs in the second.
+EXPERTS, HIDDEN, WIDTH, TOP_K = 4, 64, 128, 2
 
 
 def make_int4(outputs, inputs, parts, seed):
