@@ -5,10 +5,10 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-compose eval check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz test-compose eval gpu-check-kernels check fix protos up down clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
 
 setup: $(STAMP) ## make .venv with all that running and testing needs
 
@@ -33,6 +33,9 @@ test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, 
 
 eval: $(STAMP) ## score the skills of the suite that make run started (options: ARGS="--cases 50 --out result.json")
 	$(BIN)/python -m evals.skills $(ARGS)
+
+gpu-check-kernels: $(STAMP) ## test and time the kernels on a GPU, at most 8 minutes; without one it says so
+	$(BIN)/python -m kernels.gpu_check $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/ruff format --check .

@@ -1,0 +1,83 @@
+"""Latent attention for decode: batches, contexts, and heads on one GPU or split over eight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from kernels.benchmarks.case import Case
+from kernels.benchmarks.inputs import normal
+from kernels.benchmarks.script import run_script
+from kernels.benchmarks.sizes import Sizes
+from kernels.mla_decode import MLADecode
+from kernels.reference import mla_decode as reference
+
+_SCALE = 0.1446796258
+_SPLIT_TOKENS = 512
+_PROGRAMS = 256
+
+
+def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
+    """All sequences as long as the context, and once of different lengths."""
+    for heads in sizes.heads:
+        for context in sizes.contexts:
+            for batch in sizes.batches:
+                for deterministic in (True, False):
+                    yield _case([context] * batch, heads, deterministic, sizes, device)
+        count = min(max(sizes.batches), 16)
+        uneven = [max(sizes.contexts[-1] * (index + 1) // count, 1) for index in range(count)]
+        for deterministic in (True, False):
+            yield _case(uneven, heads, deterministic, sizes, device)
+        yield _same_bits(uneven, heads, sizes, device)
+
+
+def _case(lengths: list[int], heads: int, deterministic: bool, sizes: Sizes, device: torch.device) -> Case:
+    batch, total, most = len(lengths), sum(lengths), max(lengths)
+    columns = -(-most // 64)
+    num_bytes = (total + 2 * batch * heads) * sizes.width * 2
+    copies = sizes.copies(num_bytes)
+    pages = normal(copies * batch * columns, 64, sizes.width, device=device)
+    order = torch.randperm(len(pages), device=device).to(torch.int32)
+    tables = order.view(copies, batch, columns)
+    # Scores of a model's spread: a softmax of one key would hide every difference.
+    query = normal(batch, heads, sizes.width, device=device) * 0.3
+    context_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
+    fixed, even = -(-most // _SPLIT_TOKENS), min(_PROGRAMS // batch, columns)
+    splits = fixed if deterministic else max(even, 1)
+    attend = MLADecode(sizes.latent, sizes.rope, _SCALE, splits, deterministic, _SPLIT_TOKENS)
+    mode = "deterministic" if deterministic else "fast"
+    name = f"{most}" if len(set(lengths)) == 1 else f"{min(lengths)}..{most}"
+    return Case(
+        "mla_decode",
+        f"B={batch} context={name} heads={heads} {mode}",
+        lambda copy: (attend(query, pages, tables[copy], context_lens),),
+        lambda: (reference.mla_decode(query.float(), pages, tables[0], context_lens, _SCALE, sizes.latent),),
+        tolerance=1e-2,
+        num_bytes=num_bytes,
+        flops=2 * heads * total * (sizes.width + sizes.latent),
+        copies=copies,
+    )
+
+
+def _same_bits(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -> Case:
+    """Of the first sequence of a batch in deterministic mode, against its run alone."""
+    batch, columns = len(lengths), -(-max(lengths) // 64)
+    pages = normal(batch * columns, 64, sizes.width, device=device)
+    table = torch.randperm(len(pages), device=device).to(torch.int32).view(batch, columns)
+    query = normal(batch, heads, sizes.width, device=device) * 0.3
+    context_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
+    splits = -(-max(lengths) // _SPLIT_TOKENS)
+    attend = MLADecode(sizes.latent, sizes.rope, _SCALE, splits, True, _SPLIT_TOKENS)
+    return Case(
+        "mla_decode",
+        f"the same bits in B={batch} as alone, heads={heads}",
+        lambda _: (attend(query, pages, table, context_lens)[:1],),
+        lambda: (attend(query[:1], pages, table[:1], context_lens[:1]),),
+        tolerance=0.0,
+        num_bytes=sum(lengths) * sizes.width * 2,
+    )
+
+
+if __name__ == "__main__":
+    run_script(cases)

@@ -1,0 +1,83 @@
+"""Runs cases: all of them for correctness first, then all again for time, until the time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+from kernels.benchmarks.case import Case, Cases
+from kernels.benchmarks.ceilings import Ceilings
+from kernels.benchmarks.report import Row
+from kernels.benchmarks.sizes import Sizes
+from kernels.benchmarks.timer import Timer
+
+
+class Check:
+    """The cases of some kernels at some sizes.
+
+    Whatever goes wrong in a case is a note in its row, and the others go on; what no time is left for is
+    "not run" or has no times, and says so. Tolerances are multiplied by `slack`.
+    """
+
+    def __init__(
+        self, benches: Mapping[str, Cases], sizes: Sizes, device: torch.device, seconds: float, slack: float
+    ) -> None:
+        self._benches = benches
+        self._sizes = sizes
+        self._device = device
+        self._slack = slack
+        self._end = time.monotonic() + seconds
+        self._rows: dict[tuple[str, str], Row] = {}
+
+    @property
+    def rows(self) -> list[Row]:
+        """One for each case, in the order in which they were first reached."""
+        return list(self._rows.values())
+
+    @property
+    def failed(self) -> bool:
+        """Whether a result was wrong, or a case raised."""
+        return any(row.verdict in ("WRONG", "failed") for row in self.rows)
+
+    def compare(self) -> None:
+        """Every case's result with its reference."""
+        self._each(lambda case, row: row.compare(case, self._slack))
+
+    def time(self, timer: Timer, ceilings: Ceilings) -> None:
+        """Every case that gave the right result."""
+
+        def time_one(case: Case, row: Row) -> None:
+            if row.verdict == "right":
+                row.time(case, timer.seconds(case.run, case.copies), ceilings)
+
+        self._each(time_one)
+
+    def _each(self, act: Callable[[Case, Row], None]) -> None:
+        for name, cases in self._benches.items():
+            iterator = cases(self._sizes, self._device)
+            while self._next(name, iterator, act):
+                pass
+
+    def _next(self, name: str, iterator: Iterator[Case], act: Callable[[Case, Row], None]) -> bool:
+        """Whether there was another case, and its kernel may have more."""
+        if time.monotonic() > self._end:
+            self._row(name, "further cases").note = "no time was left"
+            return False
+        row = None
+        try:
+            # Held nowhere else, so that its inputs are gone before the next one's are made.
+            case = next(iterator, None)
+            if case is None:
+                return False
+            row = self._row(case.kernel, case.shape)
+            act(case, row)
+        except Exception as error:  # noqa: BLE001 - barrier: other cases are checked all the same
+            failed = row or self._row(name, "inputs")
+            failed.verdict, failed.note = "failed", repr(error)
+            return row is not None
+        return True
+
+    def _row(self, kernel: str, shape: str) -> Row:
+        return self._rows.setdefault((kernel, shape), Row(kernel, shape))

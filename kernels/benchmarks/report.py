@@ -1,0 +1,63 @@
+"""What a check found, as CSV and as a table to read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from kernels.benchmarks.case import Case
+from kernels.benchmarks.ceilings import Ceilings
+
+
+@dataclass
+class Row:
+    """One case. Empty texts are what was not measured; `note` says why."""
+
+    kernel: str
+    shape: str
+    verdict: str = "not run"
+    error: str = ""
+    tolerance: str = ""
+    microseconds: str = ""
+    limit_microseconds: str = ""
+    percent_of_limit: str = ""
+    gigabytes_per_second: str = ""
+    teraflops: str = ""
+    note: str = ""
+
+    def compare(self, case: Case, slack: float) -> None:
+        """Notes whether the case's result is right."""
+        error, tolerance = case.error(), case.tolerance * slack
+        self.error, self.tolerance = f"{error:.1e}", f"{tolerance:.0e}"
+        self.verdict = "right" if error <= tolerance else "WRONG"
+
+    def time(self, case: Case, seconds: float, ceilings: Ceilings) -> None:
+        """Notes how long the case took."""
+        limit = ceilings.limit_seconds(case.num_bytes, case.flops)
+        self.microseconds, self.limit_microseconds = f"{seconds * 1e6:.1f}", f"{limit * 1e6:.1f}"
+        self.percent_of_limit = f"{100 * limit / seconds:.0f}"
+        self.gigabytes_per_second = f"{case.num_bytes / seconds / 1e9:.0f}"
+        self.teraflops = f"{case.flops / seconds / 1e12:.1f}"
+
+
+def write_report(directory: Path | None, facts: Mapping[str, str], rows: Iterable[Row]) -> str:
+    """Facts and a table as text; in `directory` that is `kernels.md`, and the rows are `kernels.csv`."""
+    names = [field.name for field in fields(Row)]
+    lines = [asdict(row) for row in rows]
+    text = _render(facts, names, lines)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "kernels.md").write_text(text)
+        with (directory / "kernels.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(lines)
+    return text
+
+
+def _render(facts: Mapping[str, str], names: list[str], lines: list[dict[str, str]]) -> str:
+    table = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * len(names) + "|"]
+    table += ["| " + " | ".join(line[name].replace("|", "/") for name in names) + " |" for line in lines]
+    return "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", *table, ""])

@@ -1,0 +1,17 @@
+"""Which experts a token goes to: sigmoid scores, and a bias that only decides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def select_experts(logits: Tensor, bias: Tensor, top_k: int, scale: float) -> tuple[Tensor, Tensor]:
+    """From gate logits `[T, experts]`: the best int64 `[T, k]`, best first, and their weights `[T, k]`.
+
+    Of equal biased scores the lower index goes first. In the precision of logits.
+    """
+    scores = torch.sigmoid(logits)
+    experts = torch.sort(scores + bias, dim=-1, descending=True, stable=True).indices[:, :top_k]
+    weights = scores.gather(-1, experts)
+    return experts, weights / (weights.sum(-1, keepdim=True) + 1e-20) * scale

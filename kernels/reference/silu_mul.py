@@ -1,0 +1,12 @@
+"""SwiGLU's elementwise half."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import silu
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """silu(left half) * right half of `[T, 2 width]` -> `[T, width]`, in float32 and rounded once."""
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    return (silu(gate) * up).to(gate_up.dtype)
