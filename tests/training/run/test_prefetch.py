@@ -9,6 +9,7 @@ PLAN = StreamPlan(seed=1, batch_tokens=300, row_lengths=(512,), micro_tokens=512
 
 
 def test_workers_make_the_batches_that_are_made_here_and_end_with_the_run(nano_dir):
+    before = multiprocessing.active_children()
     here = list(batches(PLAN, nano_dir, 3, 8, workers=0))
     assert len(here) == 5
     made = batches(PLAN, nano_dir, 3, 1_000_000, workers=1)
@@ -16,4 +17,4 @@ def test_workers_make_the_batches_that_are_made_here_and_end_with_the_run(nano_d
         there = next(made)
         assert [rows.token_ids.tolist() for rows in batch] == [rows.token_ids.tolist() for rows in there]
     made.close()
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(before)
