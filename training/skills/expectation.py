@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -35,10 +35,6 @@ class Expectation:
         if self.kind == "calls":
             return sorted(map(_key, calls)) == sorted(map(_key, self.calls))
         return not calls and _CHECKS[self.kind](content, self.values)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for files."""
-        return asdict(self)
 
 
 def _key(call: Call) -> str:

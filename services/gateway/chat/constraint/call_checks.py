@@ -15,13 +15,6 @@ class CallChecks:
     def __init__(self, validators: Mapping[str, Any]) -> None:
         self._validators = validators
 
-    def __bool__(self) -> bool:
-        return bool(self._validators)
-
-    def concerns(self, name: str) -> bool:
-        """Whether calls of this function have to be checked."""
-        return name in self._validators
-
     def complaint(self, name: str, arguments: str) -> str:
         """What is wrong with the arguments, JSON text; empty: nothing."""
         validator = self._validators.get(name)
