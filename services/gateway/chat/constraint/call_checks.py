@@ -15,6 +15,10 @@ class CallChecks:
     def __init__(self, validators: Mapping[str, Any]) -> None:
         self._validators = validators
 
+    def __bool__(self) -> bool:
+        """Whether any call has to be checked: no, where the grammars say all that the schemas do."""
+        return bool(self._validators)
+
     def complaint(self, name: str, arguments: str) -> str:
         """What is wrong with the arguments, JSON text; empty: nothing."""
         validator = self._validators.get(name)
