@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 
 from llguidance import LLMatcher
 
+from services.common.bounded_cache import BoundedCache
 from services.common.errors import InvalidRequest
 from services.common.grammar_limits import grammar_limits
 from services.decode.constraint.closing import ClosingPlanner
@@ -24,7 +23,6 @@ class CompiledGrammar:
 
     matcher: LLMatcher
     way_out: tuple[int, ...] | None
-    num_bytes: int
 
 
 class GrammarCompiler:
@@ -34,9 +32,7 @@ class GrammarCompiler:
         self.vocabulary = vocabulary
         self.planner = ClosingPlanner(vocabulary)
         self._limits = grammar_limits()
-        self._cache: OrderedDict[bytes, CompiledGrammar] = OrderedDict()
-        self._cached_bytes = 0
-        self._lock = Lock()
+        self._cache: BoundedCache[bytes, CompiledGrammar] = BoundedCache(MAX_CACHED, MAX_CACHED_BYTES)
 
     def compile(self, grammar: str) -> CompiledGrammar:
         """Takes microseconds for a grammar that was seen lately, at worst seconds for another.
@@ -45,25 +41,13 @@ class GrammarCompiler:
         """
         text = grammar.encode()
         key = hashlib.sha256(text).digest()
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
+        if (cached := self._cache.get(key)) is not None:
+            return cached
         matcher = LLMatcher(self.vocabulary.tokenizer, grammar, log_level=0, limits=self._limits)
         if matcher.is_error():
             reason = matcher.get_error().partition("\n")[0]
             raise InvalidRequest(f"the grammar does not compile: {reason}", "constraint.grammar")
         way = self.planner.way_out(matcher)
-        compiled = CompiledGrammar(matcher, None if way is None else tuple(way), len(text))
-        with self._lock:
-            self._keep(key, compiled)
+        compiled = CompiledGrammar(matcher, None if way is None else tuple(way))
+        self._cache.keep(key, compiled, len(text))
         return compiled
-
-    def _keep(self, key: bytes, compiled: CompiledGrammar) -> None:
-        if key in self._cache:
-            return
-        self._cache[key] = compiled
-        self._cached_bytes += compiled.num_bytes
-        while len(self._cache) > MAX_CACHED or self._cached_bytes > MAX_CACHED_BYTES:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached_bytes -= oldest.num_bytes

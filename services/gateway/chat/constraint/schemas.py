@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import Any
 
 import jsonschema_rs
 
+from services.common.bounded_cache import BoundedCache
 from services.common.errors import InvalidRequest
 from services.gateway.chat.constraint.bounds import checked_text
 from services.gateway.chat.constraint.enforceable import (
@@ -41,37 +40,26 @@ class ReadySchema:
     schema: Json
     findings: tuple[Finding, ...]
     validator: Any
-    num_bytes: int
 
 
 class SchemaShelf:
     """Reads schemas and keeps the ones used last, by content. Any thread; reading may take a second."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, bool], ReadySchema] = OrderedDict()
-        self._num_bytes = 0
-        self._lock = Lock()
+        self._kept: BoundedCache[tuple[str, bool], ReadySchema] = BoundedCache(MAX_CACHED, MAX_CACHED_BYTES)
 
     def ready(self, schema: Json, param: str, *, declared_order: bool) -> ReadySchema:
         """`declared_order` as in EnforceableReader. Raises InvalidRequest naming the place within `param`."""
         text = checked_text(schema, param)
         key = (text, declared_order)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = _read(schema, param, declared_order, len(text))
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = made
-                self._num_bytes += made.num_bytes
-            while len(self._kept) > MAX_CACHED or self._num_bytes > MAX_CACHED_BYTES:
-                _, oldest = self._kept.popitem(last=False)
-                self._num_bytes -= oldest.num_bytes
+        if (kept := self._kept.get(key)) is not None:
+            return kept
+        made = _read(schema, param, declared_order)
+        self._kept.keep(key, made, len(text))
         return made
 
 
-def _read(schema: Json, param: str, declared_order: bool, num_bytes: int) -> ReadySchema:
+def _read(schema: Json, param: str, declared_order: bool) -> ReadySchema:
     draft = _draft(schema, param)
     try:
         enforceable = _compilable(EnforceableReader(schema, declared_order=declared_order).read())
@@ -88,7 +76,7 @@ def _read(schema: Json, param: str, declared_order: bool, num_bytes: int) -> Rea
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             raise InvalidRequest(f"{param}: {_line(error)}", param) from error
-    return ReadySchema(enforceable.schema, enforceable.findings, validator, num_bytes)
+    return ReadySchema(enforceable.schema, enforceable.findings, validator)
 
 
 def _draft(schema: Json, param: str) -> Any:

@@ -1,0 +1,41 @@
+"""Values kept by key, the ones used last, within bounds of number and bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from threading import Lock
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class BoundedCache(Generic[Key, Value]):
+    """Lets go of what was not used for longest. Any thread."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = Lock()
+
+    def get(self, key: Key) -> Value | None:
+        """The value, used now; None: it is not kept."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def keep(self, key: Key, value: Value, num_bytes: int) -> None:
+        """Keeps a value that counts `num_bytes`, unless there is one of this key already."""
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = (value, num_bytes)
+            self._num_bytes += num_bytes
+            while len(self._kept) > self._most or self._num_bytes > self._most_bytes:
+                _, (_, freed) = self._kept.popitem(last=False)
+                self._num_bytes -= freed
