@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.call_ids import count_calls
 from services.gateway.chat.messages import ImagePart
 from services.gateway.chat.prompt import expand_media, render
 from services.gateway.chat.segments import Segment, SegmentWriter, encode_segments
@@ -43,9 +44,8 @@ def answer_segments(sample: Sample) -> tuple[Segment, ...]:
         writer.marker("end_think")
     writer.text(sample.answer)
     if sample.calls:
-        made = sum(len(message.tool_calls) for message in sample.conversation.messages)
         writer.marker("tool_calls_section_begin")
-        for index, call in enumerate(sample.calls, start=made):
+        for index, call in enumerate(sample.calls, start=count_calls(sample.conversation)):
             writer.marker("tool_call_begin")
             writer.text(f"functions.{call.name}:{index}")
             writer.marker("tool_call_argument_begin")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from perigee.v1 import decode_pb2
 from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
 from services.common.kimi.special import SpecialTokens
+from services.gateway.chat.call_ids import count_calls
 from services.gateway.chat.constraint.call_checks import CallChecks
 from services.gateway.chat.constraint.enforceable import as_arguments
 from services.gateway.chat.constraint.grammar import (
@@ -83,10 +84,11 @@ class ConstraintBuilder:
         if not tools and wish.answer is None:
             return Constraint()
         if tools and conversation is not None:
-            calls = sum(len(message.tool_calls) for message in conversation.messages)
             single = not wish.parallel or wish.tool_choice == "function"
             grammars = [ToolGrammar(name, ready.schema) for name, ready in tools.items()]
-            section = section_rules(grammars, self._special, calls, 1 if single else MAX_CALLS)
+            section = section_rules(
+                grammars, self._special, count_calls(conversation), 1 if single else MAX_CALLS
+            )
         if wish.answer is not None and not bound:
             answer = self._answer(wish.answer)
         return Constraint(
