@@ -8,6 +8,8 @@ from typing import Any
 
 import jsonschema_rs
 
+from services.gateway.chat.constraint.instance_path import path_text
+
 
 class CallChecks:
     """Validators by function name, of those functions alone whose schema says more than a grammar can."""
@@ -31,5 +33,4 @@ class CallChecks:
         if error is None:
             return ""
         assert isinstance(error, jsonschema_rs.ValidationError)
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
-        return f"arguments{path}: {error.message[:300]}"
+        return f"arguments{path_text(error.instance_path)}: {error.message[:300]}"

@@ -16,6 +16,7 @@ from services.gateway.chat.constraint.enforceable import (
     Finding,
     compile_error,
 )
+from services.gateway.chat.constraint.instance_path import path_text
 from services.gateway.chat.messages import Json
 
 MAX_CACHED = 512
@@ -94,7 +95,7 @@ def _draft(schema: Json, param: str) -> Any:
             first = first or error
     if first is None:
         return _DRAFTS[0][1]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.instance_path)
+    path = path_text(first.instance_path)
     raise InvalidRequest(f"{param}{path}: {_line(first)}", f"{param}{path}")
 
 
