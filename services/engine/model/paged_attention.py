@@ -71,25 +71,23 @@ class PagedAttention:
         chunks: list[Chunk] = []
         singles: list[tuple[int, Sequence[int]]] = []
         single_rows: list[int] = []
-        absorbed_rows: list[int] = []
-        row = 0
+        row = start = 0
         for sequence in batch.sequences:
             count = sequence.num_tokens
             first = sequence.context_len - count
             if self.expand_from is not None and count >= self.expand_from:
                 expanded.append(Chunk(row, row + count, first, sequence.pages))
             else:
-                start = len(absorbed_rows)
-                absorbed_rows.extend(range(row, row + count))
                 if count == 1 and self.batch_decode:
                     singles.append((first, sequence.pages))
                     single_rows.append(start)
                 else:
                     chunks.append(Chunk(start, start + count, first, sequence.pages))
+                start += count
             row += count
         return AttentionPlan(
             tuple(expanded),
-            torch.tensor(absorbed_rows, dtype=torch.int64, device=device) if expanded else None,
+            _outside(expanded, row, device) if expanded else None,
             tuple(chunks),
             DecodePlan.build(singles, device) if singles else None,
             torch.tensor(single_rows, dtype=torch.int64, device=device),
@@ -120,6 +118,14 @@ class PagedAttention:
     def _decode(self, query: Tensor, views: PageViews, layer: int, plan: DecodePlan) -> Tensor:
         pages = [[views.view(layer, page) for page in ids] for ids in plan.page_ids]
         return attend_decode(query, pages, plan)
+
+
+def _outside(chunks: Sequence[Chunk], num_rows: int, device: torch.device) -> Tensor:
+    """The rows of the batch that are in none of the chunks: int64 `[A]`."""
+    outside = torch.ones(num_rows, dtype=torch.bool)
+    for chunk in chunks:
+        outside[chunk.start : chunk.end] = False
+    return outside.nonzero().squeeze(1).to(device)
 
 
 def _decode_agrees(
