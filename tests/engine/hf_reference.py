@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration
 
 from services.engine.model.config import ModelConfig, TextConfig, VisionConfig
+from services.engine.weights.names import vision_tensors
 
 
 def reference_model(
@@ -36,6 +37,16 @@ def reference_model(
         layer.self_attn.q_a_layernorm.variance_epsilon = eps
         layer.self_attn.kv_a_layernorm.variance_epsilon = eps
     return model
+
+
+def text_reference(
+    text: TextConfig, weights: Mapping[str, Tensor], inner_norm_eps: float | None = None
+) -> Kimi_K25ForConditionalGeneration:
+    """Of the text model's tensors alone: the tower is as small as can be, and zero."""
+    vision = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), text.hidden_size, 1e-5)
+    config = ModelConfig(text, vision, media_placeholder_token_id=96, quantization=None)
+    tower = {name: torch.zeros(shape) for name, shape in vision_tensors(vision).items()}
+    return reference_model(config, {**weights, **tower}, inner_norm_eps)
 
 
 @torch.inference_mode()

@@ -9,24 +9,15 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
-from services.engine.model.config import ModelConfig, VisionConfig, YarnScaling
+from services.engine.model.config import YarnScaling
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
-from services.engine.weights.names import vision_tensors
-from tests.engine.hf_reference import reference_logits, reference_model
+from tests.engine.hf_reference import reference_logits, text_reference
 from tests.engine.random_configs import draw_config
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights, tiny_config
 
-TINY_VISION = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 40, 1e-5)
 BOUND = 1e-4
 """Of the standard deviation of the reference's logits."""
-
-
-def reference_of(text, weights):
-    vision = VisionConfig(**{**vars(TINY_VISION), "text_hidden_size": text.hidden_size})
-    config = ModelConfig(text, vision, media_placeholder_token_id=96, quantization=None)
-    tower = {name: torch.zeros(shape) for name, shape in vision_tensors(vision).items()}
-    return reference_model(config, weights | tower)
 
 
 def tokens(rng, count):
@@ -70,7 +61,7 @@ def test_any_configuration_has_the_logits_of_transformers(seed, fidelity):
     rng = random.Random(seed)
     text = draw_config(rng)
     weights = random_weights(text, seed)
-    reference = reference_of(text, weights)
+    reference = text_reference(text, weights)
     prompts = [tokens(rng, length) for length in (1, 2, rng.randint(3, 130), rng.randint(250, 400))]
     expected = [reference_logits(reference, prompt) for prompt in prompts]
     for deterministic in (True, False):
@@ -98,7 +89,7 @@ def test_positions_beyond_4096_in_chunks_and_from_the_cache_have_the_logits_of_t
     weights = random_weights(text)
     rng = random.Random(3)
     prompt = tokens(rng, 4_700)
-    expected = reference_logits(reference_of(text, weights), prompt)
+    expected = reference_logits(text_reference(text, weights), prompt)
     for deterministic in (True, False):
         for ours in chunked_logits(rng, TextModel(text, weights, deterministic), prompt, 2_000):
             error = error_of(ours, expected)
@@ -117,7 +108,7 @@ def test_experts_of_equal_score_have_the_logits_of_transformers(fidelity):
         twin = name.replace(f".experts.{expert}.", f".experts.{expert - expert % 2}.")
         weights[name] = weights[twin]
     prompt = tokens(random.Random(9), 300)
-    expected = reference_logits(reference_of(text, weights), prompt)
+    expected = reference_logits(text_reference(text, weights), prompt)
     for deterministic in (True, False):
         model = TextModel(text, weights, deterministic)
         error = error_of(every_logit(make_runner(model, 5), prompt, pages_for(300)), expected)
@@ -131,7 +122,7 @@ def test_bf16_is_as_near_to_float32_as_transformers_in_bf16(seed, fidelity):
     text = dataclasses.replace(draw_config(rng), n_routed_experts=4, num_experts_per_tok=4)
     weights = random_weights(text, seed)
     narrow = {name: w if name.endswith("bias") else w.bfloat16() for name, w in weights.items()}
-    exact = reference_of(text, {name: w.float() for name, w in narrow.items()})
+    exact = text_reference(text, {name: w.float() for name, w in narrow.items()})
     prompt = tokens(rng, 120)
     expected = reference_logits(exact, prompt)
     theirs = mean_error(reference_logits(exact.bfloat16(), prompt).float(), expected)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
-import torch
 
-from services.engine.model.config import ModelConfig, VisionConfig, YarnScaling
+from services.engine.model.config import ModelConfig, YarnScaling
 from services.engine.model.text_model import TextModel
-from services.engine.weights.names import vision_tensors
 from services.engine.weights.text import load_text_model
-from tests.engine.hf_reference import reference_logits, reference_model
+from tests.engine.hf_reference import reference_logits, reference_model, text_reference
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights, tiny_config
 from tests.support.tensors import read_tensors
 
-TINY_VISION = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 40, 1e-5)
 CONFIGS = {
     "yarn": tiny_config(),
     "no stretch": tiny_config(rope_scaling=None),
@@ -35,10 +32,8 @@ def assert_close(ours, expected):
 
 
 def tiny_pair(text, deterministic=True, **eps):
-    config = ModelConfig(text, TINY_VISION, media_placeholder_token_id=96, quantization=None)
     weights = random_weights(text)
-    vision = {name: torch.zeros(shape) for name, shape in vision_tensors(TINY_VISION).items()}
-    return TextModel(text, weights, deterministic, **eps), reference_model(config, weights | vision, **eps)
+    return TextModel(text, weights, deterministic, **eps), text_reference(text, weights, **eps)
 
 
 def compare(ours, theirs, prompt):
