@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +35,37 @@ class Endpoint:
         """The answer's JSON object. Failed where the server refuses or breaks off; one that is busy is asked
         again, after what it says in Retry-After.
         """
+        response = await self._answer(path, body)
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise Failed(f"{path}: no JSON: {response.text[:100]}") from error
+        if not isinstance(answer, dict):
+            raise Failed(f"{path}: no JSON object: {response.text[:100]}")
+        return answer
+
+    async def events(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Like `post`, for an answer that is an event stream: its events' JSON objects, without the [DONE]
+        that it has to end with.
+        """
+        response = await self._answer(path, body)
+        data = [
+            line.removeprefix("data: ") for line in response.text.split("\n") if line.startswith("data: ")
+        ]
+        if not data or data.pop() != "[DONE]":
+            raise Failed(f"{path}: the stream broke off: {response.text[-100:]}")
+        return [json.loads(event) for event in data]
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Like `post`, once."""
+        try:
+            response = await self._client.get(path)
+            answer: dict[str, Any] = response.raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Failed(f"{path}: {error}") from error
+        return answer
+
+    async def _answer(self, path: str, body: dict[str, Any]) -> httpx.Response:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 response = await self._client.post(path, json=body)
@@ -44,22 +76,7 @@ class Endpoint:
             await asyncio.sleep(_wait(response, attempt))
         if response.status_code != httpx.codes.OK:
             raise Failed(f"{path}: {response.status_code} {response.text[:300]}")
-        try:
-            answer = response.json()
-        except ValueError as error:
-            raise Failed(f"{path}: no JSON: {response.text[:100]}") from error
-        if not isinstance(answer, dict):
-            raise Failed(f"{path}: no JSON object: {response.text[:100]}")
-        return answer
-
-    async def get(self, path: str) -> dict[str, Any]:
-        """Like `post`, once."""
-        try:
-            response = await self._client.get(path)
-            answer: dict[str, Any] = response.raise_for_status().json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise Failed(f"{path}: {error}") from error
-        return answer
+        return response
 
     async def close(self) -> None:
         """Closes its connections."""

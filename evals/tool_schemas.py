@@ -8,6 +8,9 @@ from typing import Any
 
 Schema = dict[str, Any]
 
+# A constant of some of the schemas: a marker in it is text like any other.
+MARKED = 'fixed "value" with <|tool_call_end|>'
+
 _NOUNS = (
     "city", "name", "query", "path", "user", "order", "item", "price", "date", "status", "tag", "note",
     "code", "level", "unit", "email", "url",
@@ -94,7 +97,7 @@ def _choice(rng: random.Random, depth: int) -> Schema:
         [
             {"type": "string", "enum": ["celsius", "fahrenheit", "kelvin"]},
             {"enum": ["a", 1, None, True, {"x": [1]}]},
-            {"const": 'fixed "value" with <|tool_call_end|>'},
+            {"const": MARKED},
             {"type": "integer", "enum": [1, 10, 100]},
         ]
     )

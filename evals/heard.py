@@ -1,0 +1,93 @@
+"""What a client has heard of an answer with tool calls, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+MARKERS = ("<|tool_call", "<think>", "</think>", "<|im_")
+
+
+@dataclass
+class Heard:
+    """One answer, whole or streamed: names and arguments by the calls' index."""
+
+    reasoning: str = ""
+    content: str = ""
+    names: dict[int, str] = field(default_factory=dict)
+    arguments: dict[int, str] = field(default_factory=dict)
+    finish: str = ""
+    tokens: int = 0
+    error: str = ""
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> Heard:
+        """From the body of a chat completion."""
+        [choice] = answer["choices"]
+        heard = cls(finish=choice["finish_reason"], tokens=answer["usage"]["completion_tokens"])
+        heard._take(choice["message"])
+        return heard
+
+    @classmethod
+    def of_events(cls, events: Iterable[dict[str, Any]]) -> Heard:
+        """From the events of a stream with usage at its end."""
+        heard = cls()
+        for event in events:
+            if "error" in event:
+                heard.error = event["error"]["message"]
+            for choice in event.get("choices", ()):
+                heard._take(choice["delta"])
+                heard.finish = choice.get("finish_reason") or heard.finish
+            heard.tokens = (event.get("usage") or {}).get("completion_tokens", heard.tokens)
+        return heard
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """A message, or a delta to append."""
+        self.reasoning += message.get("reasoning_content") or ""
+        self.content += message.get("content") or ""
+        for place, call in enumerate(message.get("tool_calls") or ()):
+            index = call.get("index", place)
+            function = call["function"]
+            self.names[index] = self.names.get(index, "") + (function.get("name") or "")
+            self.arguments[index] = self.arguments.get(index, "") + (function.get("arguments") or "")
+
+    def verdict(self, tool: dict[str, Any], texts: Iterable[str] = ()) -> Iterator[str]:
+        """What there is to say: "finished" where there is a call, and a word for each thing that is wrong:
+        "error", "name", "invalid" arguments, "finish" reason, "leak" of a marker. Markers in `texts`, the
+        schema's own, are none.
+        """
+        if self.error:
+            yield "error"
+            return
+        function = tool["function"]
+        for index, arguments in self.arguments.items():
+            if self.names[index] != function["name"]:
+                yield "name"
+            if not _valid(arguments, function["parameters"]):
+                yield "invalid"
+        if self.finish not in (("tool_calls", "length") if self.arguments else ("stop", "length")):
+            yield "finish"
+        if any(_leaks(text, texts) for text in (self.reasoning, self.content, *self.arguments.values())):
+            yield "leak"
+        if self.arguments:
+            yield "finished"
+
+
+def _valid(arguments: str, schema: dict[str, Any]) -> bool:
+    """Whether they are JSON that the jsonschema package accepts, formats checked."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return False
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    return bool(validator.is_valid(value))
+
+
+def _leaks(text: str, allowed: Iterable[str]) -> bool:
+    for own in allowed:
+        text = text.replace(own, "").replace(json.dumps(own)[1:-1], "")
+    return any(marker in text for marker in MARKERS)
