@@ -18,13 +18,15 @@ SAMPLES_A_BATCH = 1_000_000
 @dataclass(frozen=True)
 class StreamPlan:
     """`batch_tokens`: a batch ends with the sample that reaches them; `row_lengths`: see Packer;
-    `micro_tokens`: most tokens, padding included, that are computed at once.
+    `micro_tokens`: most tokens, padding included, that are computed at once; `pictures_from`: the first batch
+    with pictures.
     """
 
     seed: int
     batch_tokens: int
     row_lengths: tuple[int, ...]
     micro_tokens: int
+    pictures_from: int = 0
 
 
 class Stream:
@@ -42,7 +44,7 @@ class Stream:
 
     def _examples(self, number: int) -> Iterator[Example]:
         tokens = 0
-        weights = self._curriculum.weights(number)
+        weights = self._curriculum.weights(number, pictures=number >= self._plan.pictures_from)
         for index in range(SAMPLES_A_BATCH):
             if tokens >= self._plan.batch_tokens:
                 return

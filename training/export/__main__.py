@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from services.engine.model.config import ModelConfig, read_config
+from services.engine.weights.writer import write_json
 from training.export.published import Publisher
 from training.model.model import TrainedModel, published_weights
 from training.run import checkpoint
@@ -34,6 +36,7 @@ def main() -> None:
     weights = published_weights(model.state_dict())
     publisher = Publisher(weights, values, arguments.run, as_int4=progress.int4_steps > 0)
     publisher.write(arguments.out, int4=False)
+    write_json(arguments.out / checkpoint.TRAINING_FILE, asdict(progress))
     if arguments.int4_out:
         publisher.write(arguments.int4_out, int4=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,21 @@ def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             weights[name] = tensor
     return weights
+
+
+def trained_weights(
+    read: Callable[[str], Tensor], names: Iterable[str], num_experts: int
+) -> dict[str, Tensor]:
+    """The state_dict of `names`; `read` gives the tensors of a checkpoint. Undoes `published_weights`."""
+    state: dict[str, Tensor] = {}
+    for name in names:
+        if name.endswith(_STACKED):
+            stem, _, projection = name.rpartition(".")
+            parts = [read(f"{stem}.{expert}.{projection}.weight") for expert in range(num_experts)]
+            state[name] = torch.stack(parts)
+        else:
+            state[name] = read(name)
+    return state
 
 
 def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> None:

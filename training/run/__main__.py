@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
 from services.engine.weights.writer import write_json
+from training.export.published import TOKENIZER_FILES
 from training.nano.skill_tokenizer import write_skill_tokenizer
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
@@ -13,8 +15,12 @@ from training.run.loop import Run
 from training.run.settings import read_settings
 
 
-def prepare(directory: Path) -> None:
-    """Tokenizer files and config.json; those that are there stay."""
+def prepare(directory: Path, source: Path | None) -> None:
+    """Tokenizer files and config.json, those of the checkpoint `source` if any; what is there stays."""
+    if source is not None and not (directory / "config.json").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in (*TOKENIZER_FILES, "config.json"):
+            shutil.copy(source / name, directory)
     if not (directory / "tiktoken.model").exists():
         print("learning the tokenizer ...", flush=True)
         write_skill_tokenizer(directory)
@@ -25,7 +31,7 @@ def prepare(directory: Path) -> None:
 def main() -> None:
     """The command line. SIGINT and SIGTERM end the run after the step under way, saved."""
     settings = read_settings()
-    prepare(settings.directory)
+    prepare(settings.directory, settings.source)
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: ended.append(received))

@@ -16,6 +16,8 @@ from services.engine.weights.expected import StoredTensor
 from services.engine.weights.writer import write_json, write_shards
 from training.nano.shards import small_shards
 
+TRAINING_FILE = "training.json"
+"""Beside exported weights: the Progress behind them."""
 MAX_FILE_BYTES = 15 << 20
 _PREFIX = "step-"
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
@@ -24,13 +26,14 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 @dataclass
 class Progress:
     """`tokens`: seen, without padding; `int4_steps`: those with experts rounded to int4; `stretches`: what
-    ran where, for the model card.
+    ran where, for the model card; `first_step`: since when the optimisers have their state.
     """
 
     step: int = 0
     tokens: int = 0
     int4_steps: int = 0
     stretches: list[dict[str, Any]] = field(default_factory=list)
+    first_step: int = 0
 
 
 def save(directory: Path, state: dict[str, Tensor], progress: Progress, keep: int = 2) -> Path:
@@ -71,4 +74,9 @@ def restore(saved_at: Path, state: dict[str, Tensor], partly: bool = False) -> P
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(found[name])
-    return Progress(**json.loads((saved_at / "progress.json").read_text(encoding="utf-8")))
+    return read_progress(saved_at / "progress.json")
+
+
+def read_progress(path: Path) -> Progress:
+    """OSError where there is none."""
+    return Progress(**json.loads(path.read_text(encoding="utf-8")))

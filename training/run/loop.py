@@ -13,8 +13,9 @@ import torch
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.engine.model.config import ModelConfig
+from services.engine.weights.checkpoint import Checkpoint
 from training.data.stream import StreamPlan
-from training.model.model import TrainedModel
+from training.model.model import TrainedModel, trained_weights
 from training.run import checkpoint
 from training.run.accuracy import HeldOut
 from training.run.checkpoint import Progress
@@ -42,6 +43,9 @@ class Run:
         if found := checkpoint.saved(settings.directory):
             self.progress = checkpoint.restore(found[-1], self.trainer.state())
             report(f"going on from {found[-1]}: step {self.progress.step}, {self.progress.tokens:,} tokens")
+        elif settings.source is not None:
+            self.progress = self._begin_from(settings.source)
+            report(f"going on from {settings.source}: step {self.progress.step}, optimisers begin anew")
         self._held_out = HeldOut(
             Curriculum(settings.seed), Tokenizer.from_dir(settings.directory), settings.eval_cases
         )
@@ -49,8 +53,16 @@ class Run:
     def train(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Up to `steps`, `minutes` or until `stop`; saves at the end."""
         settings = self._settings
-        schedule = Schedule(settings.steps, settings.warmup_steps, settings.decay_steps)
-        plan = StreamPlan(settings.seed, settings.batch_tokens, settings.row_lengths, settings.micro_tokens)
+        schedule = Schedule(
+            settings.steps, settings.warmup_steps, settings.decay_steps, self.progress.first_step
+        )
+        plan = StreamPlan(
+            settings.seed,
+            settings.batch_tokens,
+            settings.row_lengths,
+            settings.micro_tokens,
+            settings.pictures_from,
+        )
         began = time.monotonic()
         tokens_before, losses = self.progress.tokens, []
         stretch = self._stretch()
@@ -61,7 +73,7 @@ class Run:
             for experts in self.trainer.model.experts():
                 experts.fake_quant = as_int4
             self.progress.int4_steps += as_int4
-            losses.append(self.trainer.step(batch, step + 1, schedule.factor(step)))
+            losses.append(self.trainer.step(batch, step + 1 - schedule.first, schedule.factor(step)))
             self.progress.step += 1
             self.progress.tokens += sum(int((rows.documents > 0).sum()) for rows in batch)
             stretch |= {"steps": stretch["steps"] + 1, "seconds": time.monotonic() - began}
@@ -88,6 +100,17 @@ class Run:
         }
         self._log({"held_out": results})
         return results
+
+    def _begin_from(self, source: Path) -> Progress:
+        """Takes the weights, and where training was; CheckpointError where they are not this model's."""
+        model = self.trainer.model
+        state = model.state_dict()
+        reader = Checkpoint.checked(source).reader(torch.float32)
+        experts = model.config.text.n_routed_experts
+        model.load_state_dict(trained_weights(reader.read, state, experts))
+        progress = checkpoint.read_progress(source / checkpoint.TRAINING_FILE)
+        progress.first_step = progress.step
+        return progress
 
     def _stretch(self) -> dict[str, Any]:
         """What this run adds to the list of those that made the model."""

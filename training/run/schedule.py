@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """In steps. `decay`: how many of the `total` the rate falls in, linearly; 0: it stays, so that a later
-    session can go on from where this one stopped.
+    """In steps. `warmup`: so many, from step `first` on, in which the rate rises; `decay`: how many of the
+    `total` it falls in, linearly; 0: it stays, so that a later session can go on from where this one stopped.
     """
 
     total: int
     warmup: int
     decay: int
+    first: int = 0
 
     def factor(self, step: int) -> float:
         """Of the peak rate, at a step counted from 0."""
-        rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        rising = min(1.0, (step + 1 - self.first) / self.warmup) if self.warmup else 1.0
         falling = min(1.0, (self.total - step) / (self.decay + 1)) if self.decay else 1.0
         return rising * falling
 

@@ -18,6 +18,7 @@ class RunSettings:
     """See the help of the command line; `minutes` 0: no limit of time."""
 
     directory: Path
+    source: Path | None
     steps: int
     minutes: float
     decay_steps: int
@@ -25,6 +26,7 @@ class RunSettings:
     batch_tokens: int
     micro_tokens: int
     row_lengths: tuple[int, ...]
+    pictures_from: int
     muon_rate: float
     adam_rate: float
     device: str
@@ -43,13 +45,21 @@ def read_settings(arguments: list[str] | None = None) -> RunSettings:
     parser = argparse.ArgumentParser(prog="python -m training.run", description=DESCRIPTION)
     add = parser.add_argument
     add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="the run's files")
+    add(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="begin with an exported checkpoint and its tokenizer; the optimisers begin anew",
+    )
     add("--steps", type=int, required=True, help="of the whole training, earlier runs included")
     add("--minutes", type=float, default=0.0, help="save and end after so long (default: no limit)")
     add("--decay-steps", type=int, default=0, help="the last steps, in which the learning rate falls")
     add("--warmup-steps", type=int, default=100)
     add("--batch-tokens", type=int, default=4096, help="in a step (default: 4096; for a GPU 65536)")
     add("--micro-tokens", type=int, default=2048, help="computed at once (default: 2048; for a GPU 65536)")
-    add("--row-lengths", type=_lengths, default=(128, 384, 768), help="default: 128,384,768")
+    add("--row-lengths", type=_lengths, default=(128, 256, 384, 768), help="default: 128,256,384,768")
+    add("--pictures-from", type=int, default=0, metavar="STEP", help="text alone before it (default: 0)")
     add("--muon-rate", type=float, default=0.02)
     add("--adam-rate", type=float, default=0.003)
     add("--device", default="cpu", help="cpu or cuda")

@@ -38,11 +38,14 @@ Make = Callable[[Dice, Split, bool], Sample]
 
 @dataclass(frozen=True)
 class Skill:
-    """`weight`: its share of the samples; `thinking`: how often a sample of it is in thinking mode."""
+    """`weight`: its share of the samples; `thinking`: how often a sample of it is in thinking mode;
+    `pictures`: whether its samples have some.
+    """
 
     make: Make
     weight: float
     thinking: float = 0.5
+    pictures: bool = False
 
 
 class Curriculum:
@@ -58,12 +61,15 @@ class Curriculum:
         shares = weights or {name: skill.weight for name, skill in self.skills.items()}
         return self._make(dice.weighted(shares), dice, Split.TRAIN)
 
-    def weights(self, batch: int) -> dict[str, float]:
-        """Each skill's share of the samples of a batch: drills that turn into everything."""
+    def weights(self, batch: int, pictures: bool = True) -> dict[str, float]:
+        """Each skill's share of the samples of a batch: drills that turn into everything, with `pictures` or
+        without.
+        """
         part = min(1.0, batch / DRILL_BATCHES)
         return {
             name: part * skill.weight + (1.0 - part) * DRILLS.get(name, 0.0)
             for name, skill in self.skills.items()
+            if pictures or not skill.pictures
         }
 
     def case(self, name: str, number: int) -> Sample:
@@ -96,8 +102,8 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
         "count": Skill(partial(chatter.make_count, lexicon=lexicon), 0.8),
         "sort": Skill(partial(chatter.make_sort, lexicon=lexicon), 0.8),
         "json": Skill(partial(chatter.make_json, lexicon=lexicon), 0.8),
-        "describe": Skill(sights.describe, 1.5),
-        "total": Skill(sights.total, 1.5),
-        "totals": Skill(sights.totals, 0.5),
-        "search product": Skill(sights.search, 0.8),
+        "describe": Skill(sights.describe, 1.5, pictures=True),
+        "total": Skill(sights.total, 1.5, pictures=True),
+        "totals": Skill(sights.totals, 0.5, pictures=True),
+        "search product": Skill(sights.search, 0.8, pictures=True),
     }

@@ -6,11 +6,14 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from services.engine.weights.writer import write_json
+from training.export.__main__ import main as export
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
 from training.run import checkpoint
+from training.run.__main__ import prepare
 from training.run.loop import Run
 from training.run.settings import read_settings
 
@@ -24,7 +27,7 @@ def directory(nano_dir, tmp_path):
         shutil.copy(nano_dir / name, tmp_path)
     values = trained_config(Vocabulary.from_dir(tmp_path))
     values["text_config"] |= SMALL
-    values["vision_config"] |= {"text_hidden_size": 32, "vt_hidden_size": 40, "mm_hidden_size": 40}
+    values["vision_config"] |= {"text_hidden_size": 32, "vt_hidden_size": 48, "mm_hidden_size": 48}
     write_json(tmp_path / "config.json", values)
     return tmp_path
 
@@ -75,3 +78,24 @@ def test_an_evaluation_reports_every_skill(directory):
     assert set(results) == set(run._held_out._examples)
     assert all(result["cases"] == 1 and result["loss"] > 0 for result in results.values())
     assert "compare 0/1" in said[-1]
+
+
+def test_a_run_goes_on_from_exported_weights_with_optimisers_that_begin_anew(
+    directory, tmp_path_factory, monkeypatch
+):
+    run, _ = make_run(directory, 3)
+    run.train()
+    out = tmp_path_factory.mktemp("out") / "model"
+    monkeypatch.setattr("sys.argv", ["export", "--run", str(directory), "--out", str(out)])
+    export()
+    again = tmp_path_factory.mktemp("again") / "run"
+    prepare(again, out)
+    later, said = make_run(again, 5, f"--from {out}")
+    assert f"going on from {out}: step 3" in said[0]
+    assert later.progress.tokens == run.progress.tokens
+    weights, found = run.trainer.model.state_dict(), later.trainer.model.state_dict()
+    assert all(torch.equal(weight.bfloat16(), found[name].bfloat16()) for name, weight in weights.items())
+    later.train()
+    assert later.progress.step == 5
+    lines = [json.loads(line) for line in (again / "log.jsonl").read_text().splitlines()]
+    assert [line["factor"] for line in lines if "factor" in line] == [0.5, 1.0]
