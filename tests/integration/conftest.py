@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from tests.support.decode_client import DecodeClient
@@ -25,6 +26,12 @@ def suite(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     finally:
         codes = stack.stop()
     assert set(codes.values()) == {0}, f"exit codes after SIGTERM: {codes}"
+
+
+@pytest.fixture
+def client(suite: Stack) -> openai.OpenAI:
+    """The official client of `suite`."""
+    return openai.OpenAI(base_url=f"{suite.base_url}/v1", api_key="any", max_retries=0, timeout=60)
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
