@@ -19,7 +19,11 @@ def suite(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     Every announcement is checksummed, and every process ends well after SIGTERM.
     """
-    stack = Stack(nano_dir, tmp_path_factory.mktemp("suite"), {"prefill": {"checksum_fraction": 1.0}})
+    flags = {
+        "prefill": {"checksum_fraction": 1.0},
+        "gateway": {"served_model_name": "kimi-nano,moonshotai/Kimi-K2.5"},
+    }
+    stack = Stack(nano_dir, tmp_path_factory.mktemp("suite"), flags)
     try:
         stack.start()
         yield stack
