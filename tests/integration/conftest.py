@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from tests.support.decode_client import DecodeClient
@@ -18,13 +19,23 @@ def suite(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     Every announcement is checksummed, and every process ends well after SIGTERM.
     """
-    stack = Stack(nano_dir, tmp_path_factory.mktemp("suite"), {"prefill": {"checksum_fraction": 1.0}})
+    flags = {
+        "prefill": {"checksum_fraction": 1.0},
+        "gateway": {"served_model_name": "kimi-nano,moonshotai/Kimi-K2.5"},
+    }
+    stack = Stack(nano_dir, tmp_path_factory.mktemp("suite"), flags)
     try:
         stack.start()
         yield stack
     finally:
         codes = stack.stop()
     assert set(codes.values()) == {0}, f"exit codes after SIGTERM: {codes}"
+
+
+@pytest.fixture
+def client(suite: Stack) -> openai.OpenAI:
+    """The official client of `suite`."""
+    return openai.OpenAI(base_url=f"{suite.base_url}/v1", api_key="any", max_retries=0, timeout=60)
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

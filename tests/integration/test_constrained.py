@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 
-import openai
 import pytest
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
-from tests.support.stack import Stack
 
 MESSAGES = [{"role": "user", "content": "Where are you?"}]
 PLACE = {
@@ -22,11 +20,6 @@ PLACE = {
     "additionalProperties": False,
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
-
-
-@pytest.fixture
-def client(suite: Stack) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{suite.base_url}/v1", api_key="any", max_retries=0, timeout=60)
 
 
 @pytest.mark.parametrize("thinking", [True, False])

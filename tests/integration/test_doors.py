@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import openai
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
@@ -26,11 +25,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MESSAGES = [{"role": "user", "content": "Which one is bigger, 9.11 or 9.9? Think carefully."}]
 # Greedy, long enough to matter, and past end-of-turn tokens that random weights may give at any time.
 GREEDY = {"temperature": 0, "max_tokens": 48, "extra_body": {"ignore_eos": True}}
-
-
-@pytest.fixture
-def client(suite: Stack) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{suite.base_url}/v1", api_key="any", max_retries=0, timeout=60)
 
 
 def text_of(message) -> tuple[str, str]:

@@ -1,21 +1,22 @@
-"""Tools through the real suite with the official client, as an agent uses them; calls are forced, for the
-embedded weights are random.
+"""An agent's loop over tools through the real suite, with the official client.
+
+The embedded weights are random: what an agent leaves to the model, to call or to answer, is forced here.
 """
 
 from __future__ import annotations
 
-import base64
 import json
+import re
+from itertools import pairwise
 from typing import Any
 
 import jsonschema
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
-from tests.integration.test_same_tokens import picture
-from tests.support.stack import Stack
+from tests.support.conversations import PAGE_TOKENS
 
-PAGE = 64
 WEATHER = {
     "type": "function",
     "function": {
@@ -32,81 +33,102 @@ WEATHER = {
         },
     },
 }
-QUESTION = {"role": "user", "content": "What's the weather in Beijing?"}
+SECTION = "<|tool_calls_section_begin|>"
+SHORT = "It is (warm|cold)[.]"
+# No token holds two bytes of it: it is cut into tokens in one way only, however it was sampled.
+ONE_WAY = "[♔♚]{45,50}"
 
 
-@pytest.fixture
-def client(suite: Stack) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{suite.base_url}/v1", api_key="any", max_retries=0, timeout=60)
+def get_weather(location: str, unit: str = "celsius") -> str:
+    return f"22 degrees {unit} and sunny in {location}. " * 8
 
 
-def asked(messages: list[Any], **more: Any) -> dict[str, Any]:
-    return {
-        "model": "kimi-nano",
-        "messages": messages,
-        "tools": [WEATHER],
-        "max_tokens": 300,
-        "seed": 11,
-        **more,
-    }
+class Agent:
+    """Asks, runs the tools that are called, and asks again until there is an answer of the form `answer`."""
+
+    def __init__(
+        self, client: openai.OpenAI, *, thinking: bool, stream: bool = False, answer: str = SHORT
+    ) -> None:
+        self._client = client
+        self._thinking = {"chat_template_kwargs": {"thinking": thinking}}
+        self._stream = stream
+        spelled = client.post("/tokenize", cast_to=object, body={"prompt": SECTION, "parse_special": True})
+        [section] = spelled["tokens"]
+        # The bias leaves tool_choice at auto, but no time to think.
+        wanted = {"tool_choice": "required"} if thinking else {"logit_bias": {str(section): 100}}
+        self._call = {
+            "parallel_tool_calls": False,
+            "max_tokens": 160,
+            "extra_body": self._thinking,
+            **wanted,
+        }
+        self._answer = {
+            "logit_bias": {str(section): -100},
+            "max_tokens": 60 if answer == SHORT else 200,
+            "extra_body": {"regex": answer, **self._thinking},
+        }
+        self.messages: list[Any] = []
+        self.completions: list[ChatCompletion] = []
+
+    def run(self, question: str, num_calls: int) -> None:
+        """Takes `num_calls` turns with a call each and one with the answer."""
+        self.messages.append({"role": "user", "content": question})
+        for turn in range(num_calls + 1):
+            completion = self._ask(self._call if turn < num_calls else self._answer)
+            self.completions.append(completion)
+            message = completion.choices[0].message
+            self.messages.append(message)
+            for call in message.tool_calls or ():
+                result = get_weather(**json.loads(call.function.arguments))
+                self.messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+        assert not message.tool_calls
+
+    def _ask(self, forced: dict[str, Any]) -> ChatCompletion:
+        asked = {"model": "kimi-nano", "messages": self.messages, "tools": [WEATHER], "seed": 11, **forced}
+        if not self._stream:
+            return self._client.chat.completions.create(**asked)
+        with self._client.chat.completions.stream(stream_options={"include_usage": True}, **asked) as stream:
+            return stream.get_final_completion()
 
 
-def check_call(call: Any, index: int) -> None:
-    assert (call.function.name, call.id) == ("get_weather", f"functions.get_weather:{index}")
-    jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+def heard(completion: ChatCompletion) -> tuple[Any, ...]:
+    """Finish reason, reasoning, content and calls."""
+    [choice] = completion.choices
+    message = choice.message
+    calls = [(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+    return choice.finish_reason, getattr(message, "reasoning_content", None), message.content or "", calls
 
 
 @pytest.mark.parametrize("thinking", [True, False])
-def test_a_streamed_call_is_the_one_that_comes_whole(client, thinking):
-    how = asked([QUESTION], tool_choice="required", parallel_tool_calls=False)
-    how["extra_body"] = {"chat_template_kwargs": {"thinking": thinking}}
-    whole = client.chat.completions.create(**how).choices[0]
-    [call] = whole.message.tool_calls
-    check_call(call, 0)
-    assert whole.finish_reason in ("tool_calls", "length")
-    assert bool(getattr(whole.message, "reasoning_content", None)) == thinking
-    streamed, finish = [], None
-    for chunk in client.chat.completions.create(stream=True, **how):
-        for choice in chunk.choices:
-            streamed += choice.delta.tool_calls or []
-            finish = choice.finish_reason or finish
-    assert "".join(part.function.arguments for part in streamed) == call.function.arguments
-    assert [part.function.name for part in streamed if part.function.name] == ["get_weather"]
-    assert [part.id for part in streamed if part.id] == [call.id]
-    assert finish == whole.finish_reason
+def test_an_agents_loop_goes_the_same_way_streamed_and_not(client, thinking):
+    agent, streaming = (Agent(client, thinking=thinking, stream=stream) for stream in (False, True))
+    agent.run("What's the weather in Beijing?", num_calls=2)
+    *turns, (finish, _, content, calls) = map(heard, agent.completions)
+    for index, (call_finish, reasoning, _, [(call_id, name, arguments)]) in enumerate(turns):
+        assert (call_finish, call_id, name) == ("tool_calls", f"functions.get_weather:{index}", "get_weather")
+        jsonschema.validate(json.loads(arguments), WEATHER["function"]["parameters"])
+        assert bool(reasoning) == thinking
+    assert (finish, calls) == ("stop", [])
+    assert re.fullmatch(SHORT, content)
+    streaming.run("What's the weather in Beijing?", num_calls=2)
+    assert list(map(heard, streaming.completions)) == list(map(heard, agent.completions))
 
 
-def test_a_tool_round_goes_on_counting_calls_and_finds_what_came_before_in_the_cache(client):
-    named = {"type": "function", "function": {"name": "get_weather"}}
-    messages: list[Any] = [QUESTION]
-    before = 0
-    for index in range(3):
-        answer = client.chat.completions.create(**asked(messages, tool_choice=named))
-        message, usage = answer.choices[0].message, answer.usage
-        assert usage.prompt_tokens_details.cached_tokens >= before // PAGE * PAGE
-        # Of the answer only what random tokens still are after they were text is found again; see
-        # test_next_turn.py for whole outputs.
-        before = usage.prompt_tokens
-        [call] = message.tool_calls
-        check_call(call, index)
-        messages += [
-            {
-                "role": "assistant",
-                "content": message.content,
-                "reasoning_content": message.reasoning_content,
-                "tool_calls": [call.model_dump()],
-            },
-            {"role": "tool", "tool_call_id": call.id, "content": "22 degrees and sunny"},
-        ]
-    last = client.chat.completions.create(**asked(messages, tool_choice="none", max_tokens=8))
-    assert last.choices[0].message.tool_calls is None
+def test_each_turn_of_a_tool_conversation_finds_what_came_before_in_the_cache(client):
+    """In whole pages: behind a call the prompt that led to it, behind an answer that answer too.
 
-
-def test_a_picture_and_a_tool_go_together(client):
-    url = "data:image/png;base64," + base64.b64encode(picture(3, 120, 90)).decode()
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Where is this?"}]
-    how = asked([{"role": "user", "content": content}], tool_choice="required", temperature=0.6)
-    answer = client.chat.completions.create(**how)
-    for index, call in enumerate(answer.choices[0].message.tool_calls):
-        check_call(call, index)
-    assert answer.usage.prompt_tokens > 20
+    An output is found again as far as its text is cut into the tokens that were sampled. That holds for the
+    answers here; calls of random weights are cut in another way. Outputs given as tokens: test_next_turn.py.
+    """
+    agent = Agent(client, thinking=False, answer=ONE_WAY)
+    for city in ("Oslo", "Rome", "Lima"):
+        agent.run(f"What's the weather in {city}?", num_calls=1)
+    for before, after in pairwise(agent.completions):
+        known = before.usage.prompt_tokens
+        cached = after.usage.prompt_tokens_details.cached_tokens
+        if before.choices[0].message.tool_calls:
+            assert cached >= known // PAGE_TOKENS * PAGE_TOKENS
+        else:
+            assert before.usage.completion_tokens > 2 * PAGE_TOKENS
+            known += before.usage.completion_tokens - 1
+            assert cached == known // PAGE_TOKENS * PAGE_TOKENS

@@ -29,9 +29,13 @@ def completion(head: Completion, answer: Answer) -> dict[str, Any]:
 def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
     # Beside calls OpenAI has null for an empty content.
     content = choice.content or (None if choice.calls else "")
-    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-    if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+        # Null if there is none: OpenAI's client raises on a field it does not know and was not sent.
+        "reasoning_content": choice.reasoning or None,
+    }
     if choice.calls:
         message["tool_calls"] = [_call(call) for call in choice.calls]
     return {

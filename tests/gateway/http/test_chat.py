@@ -82,7 +82,7 @@ async def test_instant_mode_has_no_reasoning_and_its_own_temperature(suite, swit
     suite.say("Just this.")
     answer = (await suite.chat(**switch)).json()
     assert answer["choices"][0]["message"]["content"] == "Just this."
-    assert "reasoning_content" not in answer["choices"][0]["message"]
+    assert answer["choices"][0]["message"]["reasoning_content"] is None
     assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
     submit = suite.decode.submits[0]
     assert submit.sampling.temperature == pytest.approx(0.6)

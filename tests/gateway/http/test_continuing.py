@@ -24,7 +24,7 @@ async def test_the_last_message_is_left_open_and_its_continuation_is_content(sui
     assert prompt_of(suite).endswith("<|im_assistant|>assistant<|im_middle|><think></think>Once upon")
     message = answer["choices"][0]["message"]
     assert message["content"] == " a time."
-    assert "reasoning_content" not in message
+    assert message["reasoning_content"] is None
 
 
 async def test_reasoning_so_far_is_kept_before_the_content(suite):

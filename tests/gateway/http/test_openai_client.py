@@ -27,6 +27,13 @@ async def test_it_reads_a_whole_answer(suite, client):
     assert answer.usage.prompt_tokens_details.cached_tokens == 0
 
 
+async def test_where_nothing_was_reasoned_it_can_still_be_asked_for_the_reasoning(suite, client):
+    suite.say("</think>Hello!")
+    answer = await client.chat.completions.create(model="kimi", messages=MESSAGES)
+    message = answer.choices[0].message
+    assert (message.content, message.reasoning_content) == ("Hello!", None)
+
+
 async def test_it_reads_a_stream_with_an_image(suite, client):
     content = [image_part(picture()), {"type": "text", "text": "What is it?"}]
     stream = await client.chat.completions.create(

@@ -44,7 +44,7 @@ def _of_whole(choice):
     assert all(made.type == "function" for made in message.tool_calls or ())
     assert message.content is not None or calls
     return SimpleNamespace(
-        reasoning=getattr(message, "reasoning_content", ""),
+        reasoning=message.reasoning_content or "",
         content=message.content or "",
         calls=calls,
         finish=choice.finish_reason,
