@@ -21,7 +21,7 @@ class PageViews:
     """
 
     def __init__(self, kv_pages: Tensor, latent_dim: int) -> None:
-        self._pages = kv_pages
+        self.kv_pages = kv_pages
         self._latent_dim = latent_dim
         self._views: list[dict[int, PageView]] = [{} for _ in range(kv_pages.shape[1])]
 
@@ -30,6 +30,6 @@ class PageViews:
         views = self._views[layer]
         found = views.get(page)
         if found is None:
-            keys = self._pages[page, layer]
+            keys = self.kv_pages[page, layer]
             found = views[page] = PageView(keys, keys[:, : self._latent_dim])
         return found

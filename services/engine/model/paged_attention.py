@@ -11,6 +11,7 @@ from torch import Tensor
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.model.block_attention import BlockAttention
 from services.engine.model.decode_attention import DecodePlan, attend_decode
+from services.engine.model.latent_kernel import KernelPlan, LatentKernel
 from services.engine.model.page_views import PageView, PageViews
 
 
@@ -35,7 +36,8 @@ class AttentionPlan:
 
     `expanded` are chunks for the expanded form, by rows of the batch. The rest is for the absorbed form:
     `absorbed_rows` int64 `[A]` of the batch, or None where that is all of them; `chunks` and `decode_rows`
-    int64 `[N]`, the rows of `decode`, count among these.
+    int64 `[N]`, the rows of `decode`, count among these. `kernel`: all absorbed rows, where a compiled loop
+    takes them.
     """
 
     expanded: tuple[Chunk, ...]
@@ -43,34 +45,40 @@ class AttentionPlan:
     chunks: tuple[Chunk, ...]
     decode: DecodePlan | None
     decode_rows: Tensor
+    kernel: KernelPlan | None = None
 
 
 class PagedAttention:
     """Splits batches, and runs them in the absorbed form.
 
     With `batch_decode` off every sequence goes through BlockAttention. Chunks of `expand_from` tokens or more
-    are set apart for the expanded form; None: no chunk is.
+    are set apart for the expanded form; None: no chunk is. `kernel` takes all rows over float32 pages.
     """
 
-    def __init__(self, blocks: BlockAttention, batch_decode: bool, expand_from: int | None = None) -> None:
+    def __init__(
+        self,
+        blocks: BlockAttention,
+        batch_decode: bool,
+        expand_from: int | None = None,
+        kernel: LatentKernel | None = None,
+    ) -> None:
         self._blocks = blocks
         self.batch_decode = batch_decode
         self.expand_from = expand_from
+        self._kernel = kernel
 
     @classmethod
     def stable(cls, heads: int, latent_dim: int, key_dim: int, device: torch.device) -> PagedAttention:
         """Rows keep their bits in any batch; decode is batched only if that was seen to change nothing."""
         blocks = BlockAttention.stable(latent_dim, key_dim, device)
         batch_decode = _decode_agrees(blocks, heads, latent_dim, key_dim, device)
-        return cls(blocks, batch_decode)
+        return cls(blocks, batch_decode, kernel=LatentKernel.available(heads, latent_dim, key_dim, device))
 
-    def plan(self, batch: ForwardBatch) -> AttentionPlan:
+    def plan(self, batch: ForwardBatch, pages_dtype: torch.dtype = torch.float32) -> AttentionPlan:
         """Cuts the batch into chunks and one-token sequences."""
         device = batch.positions.device
         expanded: list[Chunk] = []
-        chunks: list[Chunk] = []
-        singles: list[tuple[int, Sequence[int]]] = []
-        single_rows: list[int] = []
+        absorbed: list[Chunk] = []
         row = start = 0
         for sequence in batch.sequences:
             count = sequence.num_tokens
@@ -78,25 +86,29 @@ class PagedAttention:
             if self.expand_from is not None and count >= self.expand_from:
                 expanded.append(Chunk(row, row + count, first, sequence.pages))
             else:
-                if count == 1 and self.batch_decode:
-                    singles.append((first, sequence.pages))
-                    single_rows.append(start)
-                else:
-                    chunks.append(Chunk(start, start + count, first, sequence.pages))
+                absorbed.append(Chunk(start, start + count, first, sequence.pages))
                 start += count
             row += count
+        outside = _outside(expanded, row, device) if expanded else None
+        if self._kernel is not None and pages_dtype == torch.float32:
+            kernel = self._kernel.plan([(c.first_position, c.end - c.start, c.page_ids) for c in absorbed])
+            return AttentionPlan(tuple(expanded), outside, (), None, _indices([], device), kernel)
+        singles = [chunk for chunk in absorbed if self.batch_decode and chunk.end - chunk.start == 1]
         return AttentionPlan(
             tuple(expanded),
-            _outside(expanded, row, device) if expanded else None,
-            tuple(chunks),
-            DecodePlan.build(singles, device) if singles else None,
-            torch.tensor(single_rows, dtype=torch.int64, device=device),
+            outside,
+            tuple(chunk for chunk in absorbed if chunk not in singles),
+            DecodePlan.build([(c.first_position, c.page_ids) for c in singles], device) if singles else None,
+            _indices([chunk.start for chunk in singles], device),
         )
 
     def attend(self, query: Tensor, views: PageViews, layer: int, plan: AttentionPlan) -> Tensor:
         """`query [A, heads, latent + rope]` of the absorbed rows, float32 and scaled -> `[A, heads, latent]`;
         the new keys are written already.
         """
+        if plan.kernel is not None:
+            assert self._kernel is not None
+            return self._kernel.attend(query, views.kv_pages, layer, plan.kernel)
         if plan.decode is not None and not plan.chunks:
             return self._decode(query, views, layer, plan.decode)
         parts: list[tuple[Tensor, Tensor]] = []
@@ -118,6 +130,10 @@ class PagedAttention:
     def _decode(self, query: Tensor, views: PageViews, layer: int, plan: DecodePlan) -> Tensor:
         pages = [[views.view(layer, page) for page in ids] for ids in plan.page_ids]
         return attend_decode(query, pages, plan)
+
+
+def _indices(rows: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(rows, dtype=torch.int64, device=device)
 
 
 def _outside(chunks: Sequence[Chunk], num_rows: int, device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from services.engine.model.attention import AttentionContext
 from services.engine.model.block_attention import BlockAttention
 from services.engine.model.config import TextConfig
 from services.engine.model.expanded_attention import worthwhile_tokens
+from services.engine.model.latent_kernel import LatentKernel
 from services.engine.model.norm import RMSNorm
 from services.engine.model.page_views import PageViews
 from services.engine.model.paged_attention import PagedAttention
@@ -78,13 +79,13 @@ class TextModel:
         return self._embedding.dtype
 
     def _paged_attention(self) -> PagedAttention:
+        config = self.config
+        sizes = (config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.device)
         if not self.deterministic:
             expand_from = worthwhile_tokens(self.config)
-            return PagedAttention(BlockAttention(), batch_decode=True, expand_from=expand_from)
-        config = self.config
-        return PagedAttention.stable(
-            config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.device
-        )
+            kernel = LatentKernel.available(*sizes)
+            return PagedAttention(BlockAttention(), batch_decode=True, expand_from=expand_from, kernel=kernel)
+        return PagedAttention.stable(*sizes)
 
     def forward(
         self,
@@ -105,7 +106,7 @@ class TextModel:
             batch.slot_mapping,
             kv_pages,
             views,
-            self._attention.plan(batch),
+            self._attention.plan(batch, kv_pages.dtype),
         )
         x = self._embed(batch)
         for index, layer in enumerate(self.layers):

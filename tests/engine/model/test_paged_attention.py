@@ -65,7 +65,8 @@ def test_pure_decode_and_a_single_chunk_are_softmax_attention(items):
 def test_tiles_and_large_blocks_give_the_same_bits():
     batch, query, pages, _ = case(ITEMS, heads=3)
     views = PageViews(pages, LATENT)
-    stable = PagedAttention.stable(3, LATENT, KEY, torch.device("cpu"))
+    blocks = BlockAttention.stable(LATENT, KEY, torch.device("cpu"))
+    stable = PagedAttention(blocks, batch_decode=False)
     tiled = PagedAttention(BlockAttention(16), batch_decode=False)
     assert torch.equal(
         stable.attend(query, views, 1, stable.plan(batch)), tiled.attend(query, views, 1, tiled.plan(batch))

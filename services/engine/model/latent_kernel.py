@@ -1,0 +1,115 @@
+"""Attention of rows in the absorbed form by a compiled loop: services/engine/native/latent_attention.c."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import PAGE_TOKENS
+from services.engine.native.library import library
+
+TILE_ROWS = 4
+LANES = 8
+MOST_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """Where the rows of a batch find their keys, the same for all layers; see the C source for `tiles`.
+
+    `tables` int32: page ids of one sequence after the other; `seen` int32 `[A]`: keys that each token sees;
+    `tiles` int32 `[tiles, 3]`.
+    """
+
+    tables: Tensor
+    seen: Tensor
+    tiles: Tensor
+
+    @classmethod
+    def build(cls, chunks: Sequence[tuple[int, int, Sequence[int]]], heads: int) -> KernelPlan:
+        """From (first position, new tokens, page ids) of each sequence, in the order of the rows."""
+        tables: list[int] = []
+        seen: list[int] = []
+        tiles: list[tuple[int, int, int]] = []
+        row = 0
+        for first, count, pages in chunks:
+            end = row + count * heads
+            tiles += [(start, end, len(tables)) for start in range(row, end, TILE_ROWS)]
+            seen += range(first + 1, first + count + 1)
+            tables += pages[: (first + count - 1) // PAGE_TOKENS + 1]
+            row = end
+        return cls(*(torch.tensor(values, dtype=torch.int32) for values in (tables, seen, tiles)))
+
+
+class LatentKernel:
+    """For rows of `heads` heads, keys of `key_dim` values, of which the first `latent_dim` are the values."""
+
+    def __init__(self, loops: ctypes.CDLL, heads: int, latent_dim: int, key_dim: int) -> None:
+        self._attend = loops.perigee_latent_attention
+        self._attend.restype = None
+        self._heads = heads
+        self._latent_dim = latent_dim
+        self._key_dim = key_dim
+
+    @classmethod
+    def available(
+        cls, heads: int, latent_dim: int, key_dim: int, device: torch.device
+    ) -> LatentKernel | None:
+        """None on a GPU, for sizes it is not made for, where nothing can be compiled, and where a row's bits
+        were seen to depend on its neighbours.
+        """
+        fits = latent_dim % LANES == 0 and key_dim % LANES == 0 and latent_dim <= MOST_WIDTH
+        loops = library() if fits and device.type == "cpu" else None
+        if loops is None:
+            return None
+        kernel = cls(loops, heads, latent_dim, key_dim)
+        return kernel if kernel._keeps_rows() else None
+
+    def plan(self, chunks: Sequence[tuple[int, int, Sequence[int]]]) -> KernelPlan:
+        """See KernelPlan.build."""
+        return KernelPlan.build(chunks, self._heads)
+
+    def attend(self, query: Tensor, kv_pages: Tensor, layer: int, plan: KernelPlan) -> Tensor:
+        """`query [A, heads, latent + rope]`, scaled, over `kv_pages [num_pages, layers, 64, latent + rope]` ->
+        `[A, heads, latent]`, all float32; the new keys are written already.
+        """
+        query = query.contiguous()
+        output = query.new_empty(*query.shape[:2], self._latent_dim)
+        self._attend(
+            _address(output),
+            _address(query),
+            _address(kv_pages[0, layer]),
+            ctypes.c_int64(kv_pages.stride(0)),
+            _address(plan.tables),
+            _address(plan.seen),
+            _address(plan.tiles),
+            len(plan.tiles),
+            self._heads,
+            self._key_dim,
+            self._latent_dim,
+            torch.get_num_threads(),
+        )
+        return output
+
+    def _keeps_rows(self) -> bool:
+        """Whether tokens alone get the bits that they get in one chunk."""
+        generator = torch.Generator().manual_seed(3)
+        pages = torch.randn(3, 1, PAGE_TOKENS, self._key_dim, generator=generator)
+        count = 2 * PAGE_TOKENS + 3
+        query = torch.randn(count, self._heads, self._key_dim, generator=generator) * self._key_dim**-0.5
+        ids = range(len(pages))
+        together = self.attend(query, pages, 0, self.plan([(0, count, ids)]))
+        tokens = (0, 1, 7, 62, 63, 64, 100, count - 1)
+        plans = [self.plan([(token, 1, ids)]) for token in tokens]
+        alone = [
+            self.attend(query[token, None], pages, 0, plan) for token, plan in zip(tokens, plans, strict=True)
+        ]
+        return torch.equal(torch.cat(alone), together[list(tokens)])
+
+
+def _address(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

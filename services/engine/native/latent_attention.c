@@ -1,0 +1,170 @@
+/* Attention in the absorbed form over paged latents, float32.
+ *
+ * A row (one head of one token) is computed by the same operations in the same order whatever stands beside it:
+ * dot products run over the dimension in eight lanes, the softmax goes on page by page (its maximum and sum are
+ * rescaled as they grow), values are added key by key. So its bits are those of any batch, chunk or cache. Keys that
+ * a row must not see have weight zero exactly.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PAGE 64
+#define ROWS 4
+#define LANES 8
+#define MOST_WIDTH 1024
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4)));
+
+/* Below it exp() is taken for zero; hidden scores lie far below. */
+static const float LOWEST = -87.0f;
+static const float HIDDEN = -1e30f;
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+INLINE void store(float *to, vec x) { *(vec *)to = x; }
+INLINE vec all(float x) { return (vec){0} + x; }
+INLINE vec blend(ivec mask, vec yes, vec no) {
+    ivec a, b;
+    memcpy(&a, &yes, sizeof a);
+    memcpy(&b, &no, sizeof b);
+    a = (a & mask) | (b & ~mask);
+    memcpy(&yes, &a, sizeof a);
+    return yes;
+}
+INLINE float sum(vec x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
+
+/* exp(x) for x <= 0: 2^n by the exponent's bits, the rest by Cephes' polynomial. */
+INLINE vec exponential(vec x) {
+    ivec tiny = x < all(LOWEST);
+    x = blend(tiny, all(LOWEST), x);
+    vec round = all(12582912.0f); /* 1.5 * 2^23: adding it leaves whole numbers */
+    vec n = (x * 1.44269504f + round) - round;
+    vec f = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec y = all(1.9875691500e-4f);
+    y = y * f + 1.3981999507e-3f;
+    y = y * f + 8.3334519073e-3f;
+    y = y * f + 4.1665795894e-2f;
+    y = y * f + 1.6666665459e-1f;
+    y = y * f + 5.0000001201e-1f;
+    y = y * (f * f) + f + 1.0f;
+    ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
+    vec scale;
+    memcpy(&scale, &power, sizeof scale);
+    return blend(tiny, all(0.0f), y * scale);
+}
+
+/* scores[row][0..count) of ROWS rows against `count` keys that follow one another. */
+INLINE void dots(float scores[ROWS][PAGE], int at, const float *const query[ROWS], const float *keys, int dim,
+                 const int count) {
+    vec total[ROWS][3];
+    for (int row = 0; row < ROWS; row++)
+        for (int key = 0; key < count; key++) total[row][key] = all(0.0f);
+    for (int d = 0; d < dim; d += LANES) {
+        vec part[3];
+        for (int key = 0; key < count; key++) part[key] = load(keys + (size_t)key * dim + d);
+        for (int row = 0; row < ROWS; row++) {
+            vec q = load(query[row] + d);
+            for (int key = 0; key < count; key++) total[row][key] += q * part[key];
+        }
+    }
+    for (int row = 0; row < ROWS; row++)
+        for (int key = 0; key < count; key++) scores[row][at + key] = sum(total[row][key]);
+}
+
+/* out[row][0 .. vectors * LANES) += weights[row][key] * values[key], key by key. */
+INLINE void mix(float *const out[ROWS], int at, float weights[ROWS][PAGE], const float *values, int dim, int keys,
+                const int vectors) {
+    vec total[ROWS][3];
+    for (int row = 0; row < ROWS; row++)
+        for (int v = 0; v < vectors; v++) total[row][v] = load(out[row] + at + v * LANES);
+    for (int key = 0; key < keys; key++) {
+        vec part[3];
+        for (int v = 0; v < vectors; v++) part[v] = load(values + (size_t)key * dim + at + v * LANES);
+        for (int row = 0; row < ROWS; row++)
+            for (int v = 0; v < vectors; v++) total[row][v] += weights[row][key] * part[v];
+    }
+    for (int row = 0; row < ROWS; row++)
+        for (int v = 0; v < vectors; v++) store(out[row] + at + v * LANES, total[row][v]);
+}
+
+/* Scores of a page become weights; `highest` and `total` of each row go on. Returns whether a maximum grew, in
+ * which case what was added so far has to be multiplied by `rescale`. */
+INLINE int weigh(float scores[ROWS][PAGE], const int seen[ROWS], int keys, float highest[ROWS], float total[ROWS],
+                 float rescale[ROWS]) {
+    float before[LANES] = {0}, factor[LANES];
+    int padded = (keys + LANES - 1) / LANES * LANES, grew = 0;
+    for (int row = 0; row < ROWS; row++) {
+        int visible = seen[row] < 0 ? 0 : seen[row] < keys ? seen[row] : keys;
+        float most = highest[row];
+        for (int key = 0; key < visible; key++) most = scores[row][key] > most ? scores[row][key] : most;
+        for (int key = visible; key < padded; key++) scores[row][key] = HIDDEN;
+        before[row] = highest[row] - most;
+        grew |= most > highest[row];
+        highest[row] = most;
+    }
+    store(factor, exponential(load(before)));
+    for (int row = 0; row < ROWS; row++) {
+        vec added = all(0.0f);
+        for (int key = 0; key < padded; key += LANES) {
+            vec weight = exponential(load(scores[row] + key) - highest[row]);
+            store(scores[row] + key, weight);
+            added += weight;
+        }
+        rescale[row] = factor[row];
+        total[row] = total[row] * factor[row] + sum(added);
+    }
+    return grew;
+}
+
+/* ROWS rows of one sequence; row r sees the first seen[r] keys. */
+static void attend_rows(float *const out[ROWS], const float *const query[ROWS], const int seen[ROWS], const float *layer,
+                        int64_t page_stride, const int32_t *pages, int dim, int width) {
+    float scores[ROWS][PAGE], highest[ROWS], total[ROWS] = {0}, rescale[ROWS];
+    int most = 0;
+    for (int row = 0; row < ROWS; row++) {
+        highest[row] = HIDDEN;
+        most = seen[row] > most ? seen[row] : most;
+        memset(out[row], 0, sizeof(float) * width);
+    }
+    for (int first = 0; first < most; first += PAGE) {
+        const float *page = layer + pages[first / PAGE] * page_stride;
+        int keys = most - first < PAGE ? most - first : PAGE, left[ROWS], key = 0, c = 0;
+        for (; key + 3 <= keys; key += 3) dots(scores, key, query, page + (size_t)key * dim, dim, 3);
+        for (; key < keys; key++) dots(scores, key, query, page + (size_t)key * dim, dim, 1);
+        for (int row = 0; row < ROWS; row++) left[row] = seen[row] - first;
+        if (weigh(scores, left, keys, highest, total, rescale) && first)
+            for (int row = 0; row < ROWS; row++)
+                for (int at = 0; at < width; at += LANES) store(out[row] + at, load(out[row] + at) * rescale[row]);
+        for (; c + 3 * LANES <= width; c += 3 * LANES) mix(out, c, scores, page, dim, keys, 3);
+        for (; c < width; c += LANES) mix(out, c, scores, page, dim, keys, 1);
+    }
+    for (int row = 0; row < ROWS; row++)
+        for (int at = 0; at < width; at += LANES) store(out[row] + at, load(out[row] + at) / total[row]);
+}
+
+/* out [tokens, heads, width], query [tokens, heads, dim]; layer: page 0 of the layer, pages `page_stride` floats apart.
+ * Tile t has rows tiles[3t] .. + ROWS of all rows, of which the last belongs to a sequence that ends before row
+ * tiles[3t + 1]; its pages begin at tables[tiles[3t + 2]]. Row r sees seen[r / heads] keys. dim and width are
+ * multiples of LANES, width at most MOST_WIDTH.
+ */
+void perigee_latent_attention(float *out, const float *query, const float *layer, int64_t page_stride,
+                              const int32_t *tables, const int32_t *seen, const int32_t *tiles, int num_tiles, int heads,
+                              int dim, int width, int threads) {
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (int tile = 0; tile < num_tiles; tile++) {
+        const int32_t *at = tiles + 3 * (size_t)tile;
+        float *rows[ROWS], spare[MOST_WIDTH]; /* rows that there are not go to `spare` */
+        const float *queries[ROWS];
+        int keys[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            int there = at[0] + r < at[1];
+            size_t row = there ? at[0] + r : at[0];
+            queries[r] = query + row * dim;
+            rows[r] = there ? out + row * width : spare;
+            keys[r] = seen[row / heads];
+        }
+        attend_rows(rows, queries, keys, layer, page_stride, tables + at[2], dim, width);
+    }
+}

@@ -1,0 +1,81 @@
+"""Compiles the C sources of this package once per machine, and loads them."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+SOURCE = Path(__file__).with_name("latent_attention.c")
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-shared", "-fPIC")
+_COMPILE_TIMEOUT_S = 60.0
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled loops; None, with a line in the log, where they cannot be had: no compiler, nowhere to
+    write, or a compiler that fails.
+    """
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        log.info("no compiled loops: there is no C compiler", tried=COMPILERS)
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("no compiled loops", detail=_detail(error))
+        return None
+
+
+def _compiled(compiler: str) -> Path:
+    """The library's file, made where it is not there yet. Its name tells source, compiler and processor."""
+    target = _cache() / f"{_fingerprint(compiler)}.so"
+    if not target.exists():
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            made = Path(scratch) / target.name
+            command = [compiler, *FLAGS, "-o", str(made), str(SOURCE)]
+            subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S)
+            made.rename(target)
+    return target
+
+
+def _cache() -> Path:
+    """A directory of this user's: what lies there is executed."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = base / "perigee"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if directory.stat().st_uid != os.getuid():
+        raise PermissionError(f"{directory} is another user's")
+    return directory
+
+
+def _fingerprint(compiler: str) -> str:
+    found = hashlib.sha256(SOURCE.read_bytes())
+    found.update(repr((FLAGS, os.path.realpath(compiler), _processor())).encode())
+    return found.hexdigest()[:32]
+
+
+def _processor() -> str:
+    """What -march=native looks at: a home directory may be shared by machines of several kinds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+def _detail(error: Exception) -> str:
+    stderr = getattr(error, "stderr", None)
+    return f"{error}: {stderr.decode(errors='replace')[-500:]}" if stderr else str(error)
