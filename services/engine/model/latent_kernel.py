@@ -74,7 +74,7 @@ class LatentKernel:
         return KernelPlan.build(chunks, self._heads)
 
     def attend(self, query: Tensor, kv_pages: Tensor, layer: int, plan: KernelPlan) -> Tensor:
-        """`query [A, heads, latent + rope]`, scaled, over `kv_pages [num_pages, layers, 64, latent + rope]` ->
+        """`query [A, heads, latent + rope]`, scaled, over `kv_pages [pages, layers, 64, latent + rope]` ->
         `[A, heads, latent]`, all float32; the new keys are written already.
         """
         query = query.contiguous()
