@@ -247,17 +247,19 @@ class DecodeEngine:
                 self._news.tell(prompt.request, sequence.choice, None, sampling_pb2.FINISH_REASON_LENGTH)
 
     def _grow(self) -> None:
-        """Makes room for the next token of every sequence, preempting the youngest where pages are short."""
+        """Makes room for the next token of every sequence; where pages are short, the youngest of the lowest
+        priority is preempted.
+        """
         for sequence in list(self._running):
             while sequence in self._running:
                 try:
                     sequence.table.ensure(len(sequence.context))
                     break
                 except PagesExhausted:
-                    self._preempt(self._running[-1])
+                    self._preempt(min(reversed(self._running), key=lambda running: running.priority))
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Lets go of a sequence's pages; it is recomputed like a fresh prompt, in front of the queue."""
+        """Lets go of a sequence's pages; it is recomputed like a fresh prompt, in front of its equals."""
         self._preemptions += 1
         self._end(sequence)
         log.info("preempted", request=sequence.request.request_id, choice=sequence.choice)

@@ -24,6 +24,7 @@ class FetchOrder:
     cached_pages: int
     pages: tuple[int, ...]
     source_address: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True)

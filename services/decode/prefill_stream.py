@@ -130,6 +130,7 @@ class PrefillStream:
             token_ids=self._order.token_ids,
             media=[medium.to_proto() for medium in self._order.media],
             cache_salt=self._order.cache_salt,
+            priority=self._order.priority,
             reader_cached_pages=self._order.cached_pages,
             lease_key=self.lease_key,
             source_address=self._order.source_address,

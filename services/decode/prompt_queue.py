@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.limits import DecodeLimits
 from services.decode.page_keeper import PageKeeper
 from services.decode.request import Prompt, PromptState, Request, Sequence
+from services.engine.scheduler.waiting_line import WaitingLine, by_priority
 
 
 class Outside(Protocol):
@@ -29,13 +29,13 @@ class Outside(Protocol):
 
 
 class PromptQueue:
-    """Waiting and active prompts, first come, first served. Engine thread only."""
+    """Waiting and active prompts, by priority, among equals first come, first served. Engine thread only."""
 
     def __init__(self, keeper: PageKeeper, limits: DecodeLimits, outside: Outside) -> None:
         self._keeper = keeper
         self._limits = limits
         self._outside = outside
-        self._waiting: deque[Prompt] = deque()
+        self._waiting: WaitingLine[Prompt] = WaitingLine()
         self._active: list[Prompt] = []
 
     @property
@@ -59,28 +59,28 @@ class PromptQueue:
         self._waiting.append(self._prompt(request, sequences))
 
     def append_front(self, sequence: Sequence) -> None:
-        """Queues a sequence that has lost its pages, or never got them, before everybody else."""
-        self._waiting.appendleft(self._prompt(sequence.request, [sequence]))
+        """Queues a sequence that has lost its pages, or never got them, before others of its priority."""
+        self._waiting.append_front(self._prompt(sequence.request, [sequence]))
 
     def of(self, request: Request) -> list[Prompt]:
         """The prompts of a request."""
         return [prompt for prompt in (*self._waiting, *self._active) if prompt.request is request]
 
     def extending(self) -> Iterator[Prompt]:
-        """Those with tokens to be computed here now."""
-        return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
+        """Those with tokens to be computed here now, higher priority first."""
+        return (p for p in by_priority(self._active) if p.state is PromptState.EXTENDING)
 
     def admit(self, running: int) -> None:
         """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences
         run."""
         while self._waiting:
-            prompt = self._waiting[0]
+            prompt = self._waiting.first()
             occupied = running + sum(len(other.sequences) for other in self._active)
             if occupied and occupied + len(prompt.sequences) > self._limits.max_running:
                 return
             if not self._reserve(prompt, alone=not occupied):
                 return
-            self._waiting.popleft()
+            self._waiting.remove(prompt)
             self._active.append(prompt)
             self._proceed(prompt)
 
@@ -200,6 +200,7 @@ class PromptQueue:
             token_ids=tuple(prompt.context[:-1]),
             media=request.media,
             cache_salt=request.cache_salt,
+            priority=request.priority,
             cached_pages=cached_pages,
             pages=tuple(prompt.table.pages[cached_pages : prompt.num_blocks]),
             source_address=request.own_address if cached_pages else "",
@@ -226,7 +227,7 @@ class PromptQueue:
             prompt.candidates.append(prompt.address)
         if prompt.candidates and not isinstance(error, MediaLost):
             prompt.state = PromptState.WAITING
-            self._waiting.appendleft(prompt)
+            self._waiting.append_front(prompt)
             return None
         prompt.state = PromptState.ENDED
         return error

@@ -66,6 +66,7 @@ class Request:
     own_address: str
     deadline: float
     rules: ConstraintRules | None = None
+    priority: int = 0
 
     constraint: TokenConstraint | None = None
     unfinished: set[int] = field(default_factory=set)
@@ -95,6 +96,11 @@ class Sequence:
     table: BlockTable
     hashes: list[bytes] = field(default_factory=list)
     constraint: TokenConstraint | None = None
+
+    @property
+    def priority(self) -> int:
+        """The request's; larger goes first."""
+        return self.request.priority
 
     def constrain(self) -> None:
         """Before it first runs: takes the request's constraint for its own."""
@@ -145,6 +151,11 @@ class Prompt:
     computed: int = 0
     retried: bool = False
     attempts: int = 0
+
+    @property
+    def priority(self) -> int:
+        """The request's; larger goes first."""
+        return self.request.priority
 
     @property
     def context(self) -> list[int]:

@@ -151,6 +151,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             max_tokens=min(left, sampling.max_tokens) if sampling.HasField("max_tokens") else left,
             media=media_from_proto(submit.media, len(prompt)),
             cache_salt=submit.cache_salt,
+            priority=submit.priority,
             prefill_addresses=tuple(submit.prefill_addresses),
             own_address=submit.own_address,
             deadline=time.monotonic() + min(timeout_s, self._request_timeout_s),

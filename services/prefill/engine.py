@@ -20,6 +20,7 @@ from services.engine.kv_pages import page_crc32
 from services.engine.media import media_spans
 from services.engine.runner import ModelRunner
 from services.engine.scheduler.token_budget import share_budget
+from services.engine.scheduler.waiting_line import WaitingLine, by_priority
 from services.prefill.events import Admitted, Done, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job, JobState
 from services.prefill.limits import PrefillLimits, PrefillLoad
@@ -57,7 +58,7 @@ class PrefillEngine:
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self._leases = LeaseTable(self._pool, limits.lease_s, time.monotonic)
-        self._waiting: deque[Job] = deque()
+        self._waiting: WaitingLine[Job] = WaitingLine()
         self._renewals: deque[Job] = deque()
         self._active: list[Job] = []
         self._announcements = 0
@@ -184,7 +185,8 @@ class PrefillEngine:
         self._admit()
         self._publish()
         shares = share_budget(
-            (job for job in self._active if job.state is JobState.COMPUTING), self._limits.chunk_tokens
+            (job for job in by_priority(self._active) if job.state is JobState.COMPUTING),
+            self._limits.chunk_tokens,
         )
         if shares:
             self._compute(shares)
@@ -200,9 +202,9 @@ class PrefillEngine:
             self._on_serving(self.load.serving)
 
     def _admit(self) -> None:
-        """Reserves pages for waiting jobs, first come, first served, as long as there are enough."""
+        """Reserves pages for waiting jobs, by priority, as long as there are enough."""
         while self._waiting:
-            job = self._waiting[0]
+            job = self._waiting.first()
             if not job.hashes:
                 spans = media_spans(job.media, job.num_tokens)
                 job.hashes = chain_hashes(job.token_ids, spans, job.cache_salt)
@@ -211,7 +213,7 @@ class PrefillEngine:
             if missing > self._pool.available():
                 self._pool.release(cached)
                 return
-            self._waiting.popleft()
+            self._waiting.remove(job)
             job.pages = cached + (self._pool.allocate(missing) if missing else [])
             job.computed = job.cached_tokens = len(cached) * PAGE_TOKENS
             self._start(job)

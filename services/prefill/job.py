@@ -48,6 +48,7 @@ class Job:
     source_address: str
     emit: Callable[[Event], object]
 
+    priority: int = 0
     abandoned: bool = False
     state: JobState = JobState.WAITING
     pages: list[int] = field(default_factory=list)

@@ -102,6 +102,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             token_ids=token_ids,
             media=media_from_proto(start.media, len(token_ids) + 1),
             cache_salt=start.cache_salt,
+            priority=start.priority,
             reader_cached_pages=start.reader_cached_pages,
             source_address=start.source_address,
             emit=emit,

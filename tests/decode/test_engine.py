@@ -162,6 +162,42 @@ def test_the_youngest_is_preempted_and_gives_the_same_tokens_later():
     bench.check_free()
 
 
+def test_the_lowest_priority_is_preempted_however_old_it_is():
+    bench = Bench(4, local_prefill_tokens=1000)
+    low = bench.submit(prompt_of(40, 1), 150)
+    bench.engine.step()
+    high = bench.submit(prompt_of(40, 2), 150, priority=1)
+    ended = []
+    while bench.engine.step():
+        ended += [heard for heard in (low, high) if heard not in ended and heard.finishes]
+    assert bench.engine.load.preemptions > 0
+    assert ended[0] is high
+    assert low.tokens[0] == greedy(prompt_of(40, 1), 150)
+    assert high.tokens[0] == greedy(prompt_of(40, 2), 150)
+    bench.check_free()
+
+
+def test_a_higher_priority_gets_pages_before_those_who_came_earlier():
+    bench = Bench(3, local_prefill_tokens=1000)
+    running = bench.submit(prompt_of(100, 1), 20)
+    bench.engine.step()
+    waiting = [bench.submit(prompt_of(100, 2 + rank), 20, priority=rank) for rank in (0, 2, 1, 2)]
+    ended = []
+    while bench.engine.step():
+        ended += [
+            waiting.index(heard) for heard in waiting if heard.finishes and waiting.index(heard) not in ended
+        ]
+    assert running.finish() == "LENGTH"
+    assert ended == [1, 3, 2, 0]
+
+
+def test_a_prompt_is_fetched_with_the_priority_of_its_request():
+    bench = Bench(8)
+    bench.submit(prompt_of(100), 1, prefill=["prefill:1"], priority=-3)
+    bench.run()
+    assert bench.outside.orders[0][1].priority == -3
+
+
 def test_a_preempted_sequence_is_recomputed_through_prefill():
     bench = Bench(4)
     heard = [bench.submit(prompt_of(60, seed), 100, prefill=["prefill:1"]) for seed in (1, 2)]

@@ -45,6 +45,24 @@ def test_prompts_share_the_chunk_first_come_first_served_in_whole_pages():
     assert [reader.context() for reader in readers] == [prompt_of(100, seed) for seed in (1, 2, 3)]
 
 
+def test_a_higher_priority_is_computed_first():
+    bench = PrefillBench(16, chunk_tokens=128)
+    readers = [bench.submit(prompt_of(100, seed), priority=seed) for seed in (1, 3, 2)]
+    bench.engine.step()
+    assert [reader.job.computed for reader in readers] == [0, 100, 0]
+
+
+def test_a_higher_priority_gets_pages_before_those_who_came_earlier():
+    bench = PrefillBench(2)
+    first = bench.submit(prompt_of(100, 1))
+    bench.run()
+    waiting = [bench.submit(prompt_of(100, 2 + rank), priority=rank) for rank in (0, 2, 1)]
+    bench.run()
+    bench.engine.release(first.job)
+    bench.run()
+    assert [bool(reader.all(Done)) for reader in waiting] == [False, True, False]
+
+
 def test_cached_pages_are_announced_at_once_and_not_computed_again():
     bench = PrefillBench(8)
     first = bench.submit(prompt_of(200))

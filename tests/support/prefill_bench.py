@@ -105,7 +105,7 @@ class PrefillBench:
 
     def submit(
         self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
-        media: Sequence[Medium] = (), source: str = "",
+        media: Sequence[Medium] = (), source: str = "", priority: int = 0,
     ) -> Reader:  # fmt: skip
         """A job, submitted."""
         self.keys += 1
@@ -120,6 +120,7 @@ class PrefillBench:
             reader_cached_pages=cached_pages,
             source_address=source,
             emit=news.take,
+            priority=priority,
         )
         self.engine.submit(news.job)
         return news

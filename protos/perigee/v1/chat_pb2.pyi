@@ -31,6 +31,7 @@ class ChatRequest(_message.Message):
     THINKING_FIELD_NUMBER: _builtins.int
     TOOLS_JSON_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     SEPARATE_REASONING_FIELD_NUMBER: _builtins.int
     STREAM_REASONING_FIELD_NUMBER: _builtins.int
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
@@ -50,6 +51,8 @@ class ChatRequest(_message.Message):
     """Isolates prefix-cache entries: requests share cached pages only with requests of the same salt. Empty: the
     common cache. At most 256 characters.
     """
+    priority: _builtins.int
+    """Among requests that wait for a worker, larger ones go first; -1000 to 1000."""
     separate_reasoning: _builtins.bool
     """Whether reasoning is told apart from content. Absent: yes. False: it is content, `</think>` included."""
     stream_reasoning: _builtins.bool
@@ -89,6 +92,7 @@ class ChatRequest(_message.Message):
         thinking: _builtins.bool | None = ...,
         tools_json: _builtins.str = ...,
         cache_salt: _builtins.str = ...,
+        priority: _builtins.int = ...,
         separate_reasoning: _builtins.bool | None = ...,
         stream_reasoning: _builtins.bool | None = ...,
         continue_final_message: _builtins.bool = ...,
@@ -101,7 +105,7 @@ class ChatRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015

@@ -69,6 +69,7 @@ class Submit(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     FIRST_CHOICE_FIELD_NUMBER: _builtins.int
     OWN_ADDRESS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique in the session. Never 0."""
@@ -85,6 +86,10 @@ class Submit(_message.Message):
     own_address: _builtins.str
     """This worker's address as the gateway knows it: from there prefill reads cached pages that only this worker
     has. Empty: prefill computes them again.
+    """
+    priority: _builtins.int
+    """Larger ones go first while they wait for pages and are computed; where pages are short, smaller ones lose theirs
+    first.
     """
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -126,11 +131,12 @@ class Submit(_message.Message):
         timeout_ms: _builtins.int = ...,
         first_choice: _builtins.int = ...,
         own_address: _builtins.str = ...,
+        priority: _builtins.int = ...,
         constraint: Global___Constraint | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,6 +30,7 @@ class GenerateRequest(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     PARSE_SPECIAL_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
@@ -39,6 +40,8 @@ class GenerateRequest(_message.Message):
     text: _builtins.str
     """Text; special-token strings in it are ordinary text unless `parse_special`."""
     cache_salt: _builtins.str
+    """As in ChatRequest."""
+    priority: _builtins.int
     """As in ChatRequest."""
     parse_special: _builtins.bool
     """Whether special-token strings in `text` become control tokens. False: ordinary text."""
@@ -64,6 +67,7 @@ class GenerateRequest(_message.Message):
         token_ids: Global___TokenIds | None = ...,
         sampling: _sampling_pb2.SamplingParams | None = ...,
         cache_salt: _builtins.str = ...,
+        priority: _builtins.int = ...,
         parse_special: _builtins.bool = ...,
         json_schema: _builtins.str = ...,
         regex: _builtins.str = ...,
@@ -71,7 +75,7 @@ class GenerateRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "ebnf", b"ebnf", "json_schema", b"json_schema", "model", b"model", "parse_special", b"parse_special", "prompt", b"prompt", "regex", b"regex", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "ebnf", b"ebnf", "json_schema", b"json_schema", "model", b"model", "parse_special", b"parse_special", "priority", b"priority", "prompt", b"prompt", "regex", b"regex", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015

@@ -112,6 +112,7 @@ class PrefillStart(_message.Message):
     READER_CACHED_PAGES_FIELD_NUMBER: _builtins.int
     LEASE_KEY_FIELD_NUMBER: _builtins.int
     SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """For logs and traces; up to 64 characters."""
     reader_incarnation: _builtins.str
@@ -124,6 +125,8 @@ class PrefillStart(_message.Message):
     """Chosen by the reader, unique in its incarnation; what it calls the lease when it says settled. Never 0."""
     source_address: _builtins.str
     """Where the reader lends its own cached pages (its PageService), for those this worker lacks. Empty: nowhere."""
+    priority: _builtins.int
+    """Larger ones go first."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens whose KV is wanted: the prompt without its last token. At least one."""
@@ -143,10 +146,11 @@ class PrefillStart(_message.Message):
         reader_cached_pages: _builtins.int = ...,
         lease_key: _builtins.int = ...,
         source_address: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,6 +73,7 @@ class CompletionEndpoint:
                 field_name=_field_name,
                 prompt_param=param,
                 cache_salt=given.cache_salt or "",
+                priority=given.priority or 0,
                 output=output,
             )
             for prompt, param in prompts

@@ -103,6 +103,7 @@ class GenerateEndpoint:
                     field_name=partial(_field_name, where),
                     prompt_param=param,
                     cache_salt=given.cache_salt or "",
+                    priority=given.priority or 0,
                     output=raw_output_format(None, own.json_schema, own.regex, own.ebnf, f"{where}."),
                 )
             )

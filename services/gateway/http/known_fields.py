@@ -28,10 +28,15 @@ class Labels(Struct, kw_only=True):
     session_id: str | None = None
 
 
-class KnownFields(Labels, kw_only=True):
-    """Known, and not offered: see `refuse_known`."""
+class Queued(Labels, kw_only=True):
+    """How a request is queued: see the pipeline's limits."""
 
     priority: int | None = None
+
+
+class KnownFields(Queued, kw_only=True):
+    """Known, and not offered: see `refuse_known`."""
+
     extra_key: str | list[str] | None = None
     service_tier: str | None = None
     lora_path: Any = None
@@ -93,14 +98,14 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     }
 )
 _NOT_EVEN_ZERO = frozenset({"prompt_logprobs"})
-_LABELS = frozenset(field.name for field in fields(Labels))
+_OFFERED = frozenset(field.name for field in fields(Queued))
 
 
 def refuse_known(body: KnownFields) -> None:
     """Raises UnsupportedValue naming the first of KnownFields whose value is not offered."""
     for field in fields(KnownFields):
         value = getattr(body, field.name)
-        if field.name in _LABELS or value is None or value in _USUAL.get(field.name, ()):
+        if field.name in _OFFERED or value is None or value in _USUAL.get(field.name, ()):
             continue
         if value or field.name in _NOT_EVEN_ZERO:
             raise UnsupportedValue(f"{field.name} is not supported by this server", field.name)

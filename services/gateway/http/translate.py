@@ -39,6 +39,7 @@ def request_from_body(body: ChatBody) -> GenerationRequest:
         field_name=_field_name(body),
         prompt_param="messages",
         cache_salt=body.cache_salt or "",
+        priority=body.priority or 0,
         separate_reasoning=body.separate_reasoning is not False,
         stream_reasoning=body.stream_reasoning is not False,
         output=output_format(

@@ -13,6 +13,7 @@ from services.gateway.sampling import validate
 from services.gateway.served_model import ServedModel
 
 MAX_SALT_CHARACTERS = 256
+MOST_PRIORITY = 1000
 # Every turn has a marker of its role, one behind its name and one at its end.
 _MARKERS_PER_MESSAGE = 3
 
@@ -36,6 +37,10 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
     validate(request.sampling, model.vocab_size, request.field_name)
     if len(request.cache_salt) > MAX_SALT_CHARACTERS:
         raise InvalidRequest(f"cache_salt is longer than {MAX_SALT_CHARACTERS} characters", "cache_salt")
+    if abs(request.priority) > MOST_PRIORITY:
+        raise InvalidRequest(
+            f"priority is {request.priority}; it must be from -{MOST_PRIORITY} to {MOST_PRIORITY}", "priority"
+        )
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
         _check_conversation(prompt.conversation, rules)

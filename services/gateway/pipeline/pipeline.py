@@ -89,6 +89,7 @@ class Pipeline:
                         request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
                     ),
                     cache_salt=request.cache_salt,
+                    priority=request.priority,
                     deadline=deadline,
                     constraint=constraint.proto,
                 )

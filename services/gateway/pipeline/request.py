@@ -65,6 +65,7 @@ class GenerationRequest:
     field_name: FieldName
     prompt_param: str
     cache_salt: str = ""
+    priority: int = 0
     timeout_s: float | None = None
     separate_reasoning: bool = True
     stream_reasoning: bool = True

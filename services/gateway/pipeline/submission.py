@@ -36,6 +36,7 @@ class Submission:
     pages: PromptPages
     sampling: sampling_pb2.SamplingParams
     cache_salt: str
+    priority: int
     deadline: float
     constraint: decode_pb2.Constraint | None = None
 
@@ -83,6 +84,7 @@ class Submission:
             first_choice=part.choices.start,
             media=media,
             cache_salt=self.cache_salt,
+            priority=self.priority,
             prefill_addresses=router.prefill(pages, worker),
             timeout_ms=self._timeout_ms(),
             own_address=worker.link.address,

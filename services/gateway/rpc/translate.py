@@ -46,6 +46,7 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
         field_name=field_name,
         prompt_param="messages",
         cache_salt=request.cache_salt,
+        priority=request.priority,
         timeout_s=timeout_s,
         separate_reasoning=request.separate_reasoning if request.HasField("separate_reasoning") else True,
         stream_reasoning=request.stream_reasoning if request.HasField("stream_reasoning") else True,
@@ -72,6 +73,7 @@ def request_from_generate(
         field_name=field_name,
         prompt_param="text" if kind == "text" else "token_ids.ids",
         cache_salt=request.cache_salt,
+        priority=request.priority,
         timeout_s=timeout_s,
         output=generate_output_format(request),
     )

@@ -77,6 +77,11 @@ async def test_an_image_comes_as_bytes_or_as_a_url(suite, chat):
     assert len(suite.vision.encoded) == 1
 
 
+async def test_the_priority_reaches_the_worker(suite, chat):
+    await chat.Complete(request(priority=7))
+    assert suite.decode.submits[0].priority == 7
+
+
 async def test_thinking_can_be_turned_off(suite, chat):
     suite.say("Plain.")
     answer = await chat.Complete(request(thinking=False))
@@ -102,6 +107,7 @@ BAD = [
     (request(sampling=sampling_pb2.SamplingParams(max_tokens=10_000_000)),
      grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_LENGTH_EXCEEDED", "sampling.max_tokens"),
     (request(tools_json="{"), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "tools_json"),
+    (request(priority=-1001), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "priority"),
     (request(cache_salt="x" * 257), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "cache_salt"),
 ]  # fmt: skip
 
