@@ -93,11 +93,12 @@ class PagedAttention:
         if self._kernel is not None and pages_dtype == torch.float32:
             kernel = self._kernel.plan([(c.first_position, c.end - c.start, c.page_ids) for c in absorbed])
             return AttentionPlan(tuple(expanded), outside, (), None, _indices([], device), kernel)
-        singles = [chunk for chunk in absorbed if self.batch_decode and chunk.end - chunk.start == 1]
+        least = 2 if self.batch_decode else 1
+        singles = [chunk for chunk in absorbed if chunk.end - chunk.start < least]
         return AttentionPlan(
             tuple(expanded),
             outside,
-            tuple(chunk for chunk in absorbed if chunk not in singles),
+            tuple(chunk for chunk in absorbed if chunk.end - chunk.start >= least),
             DecodePlan.build([(c.first_position, c.page_ids) for c in singles], device) if singles else None,
             _indices([chunk.start for chunk in singles], device),
         )
