@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from perigee.v1 import sampling_pb2
 from services.common.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -38,6 +39,12 @@ class Ticket:
         if choice in self._last:
             self._metrics.between_tokens.observe(now - self._last[choice])
         self._last[choice] = now
+
+    def spent(self, usage: sampling_pb2.Usage) -> None:
+        """Notes what a generation that is over, finished or not, took. Of several prompts, once for each."""
+        self._metrics.prompt_tokens.inc(usage.prompt_tokens)
+        self._metrics.cached_tokens.inc(usage.cached_tokens)
+        self._metrics.generated_tokens.inc(usage.completion_tokens)
 
     def failed_over(self) -> None:
         """Notes that the request goes on elsewhere after a failure."""

@@ -37,6 +37,15 @@ class GatewayMetrics:
             buckets=_BETWEEN_BUCKETS,
             registry=registry,
         )
+        self.prompt_tokens = Counter(
+            "perigee_prompt_tokens", "Prompt tokens of requests that a worker took", registry=registry
+        )
+        self.cached_tokens = Counter(
+            "perigee_cached_prompt_tokens", "Those of them that were in a prefix cache", registry=registry
+        )
+        self.generated_tokens = Counter(
+            "perigee_generated_tokens", "Tokens generated, unfinished requests included", registry=registry
+        )
         self.failovers = Counter(
             "perigee_failovers",
             "Times a request went on elsewhere after a failure",

@@ -110,5 +110,6 @@ class Pipeline:
                     yield generation
                 finally:
                     generation.close()
+                    ticket.spent(generation.usage)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error
