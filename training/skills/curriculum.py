@@ -19,8 +19,12 @@ from training.skills.stories import make_story
 from training.skills.surroundings import EARLIER_SHARE, SYSTEM_SHARE, with_earlier, with_system
 from training.skills.toolbox import Toolbox
 
+COPY_BATCHES = 200
+"""So many batches have nothing but texts to copy. Nearly every skill copies names from its prompt, and a
+model that sees copying among other things takes several times as many tokens to learn it.
+"""
 DRILL_BATCHES = 400
-"""So many batches begin with what is short and teaches copying; from there on all skills have their share."""
+"""So many batches after those begin with what is short; from there on all skills have their share."""
 DRILLS = {
     "compare": 3.0,
     "copy": 3.0,
@@ -62,10 +66,12 @@ class Curriculum:
         return self._make(dice.weighted(shares), dice, Split.TRAIN)
 
     def weights(self, batch: int, pictures: bool = True) -> dict[str, float]:
-        """Each skill's share of the samples of a batch: drills that turn into everything, with `pictures` or
-        without.
+        """Each skill's share of the samples of a batch: copying, then drills that turn into everything, with
+        `pictures` or without.
         """
-        part = min(1.0, batch / DRILL_BATCHES)
+        if batch < COPY_BATCHES:
+            return {"copy": 1.0}
+        part = min(1.0, (batch - COPY_BATCHES) / DRILL_BATCHES)
         return {
             name: part * skill.weight + (1.0 - part) * DRILLS.get(name, 0.0)
             for name, skill in self.skills.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.gateway.chat.template import lay_out
-from training.skills.curriculum import DRILL_BATCHES, Curriculum
+from training.skills.curriculum import COPY_BATCHES, DRILL_BATCHES, Curriculum
 from training.skills.split import Split
 
 SKILLS = tuple(Curriculum(1).skills)
@@ -71,6 +71,10 @@ def test_a_split_that_has_nothing_says_so():
 
 
 def test_training_begins_with_drills_and_goes_on_with_all_skills(curriculum):
-    assert curriculum.weights(0)["stories"] == 0
-    assert curriculum.weights(DRILL_BATCHES)["stories"] == curriculum.skills["stories"].weight
-    assert curriculum.weights(10 * DRILL_BATCHES) == curriculum.weights(DRILL_BATCHES)
+    assert set(curriculum.weights(0)) == set(curriculum.weights(COPY_BATCHES - 1)) == {"copy"}
+    assert curriculum.weights(COPY_BATCHES)["stories"] == 0
+    end = COPY_BATCHES + DRILL_BATCHES
+    assert curriculum.weights(end)["stories"] == curriculum.skills["stories"].weight
+    assert curriculum.weights(10 * end) == curriculum.weights(end)
+    assert "describe" in curriculum.weights(end)
+    assert "describe" not in curriculum.weights(end, pictures=False)
