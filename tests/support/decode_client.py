@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2
+from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2, worker_pb2, worker_pb2_grpc
 
 
 @dataclass
@@ -34,6 +34,7 @@ class DecodeClient:
         self._next_handle = 1
         self._lock = threading.Lock()
         self.failure: grpc.RpcError | None = None
+        self._worker = worker_pb2_grpc.WorkerServiceStub(channel)
         self._stream = decode_pb2_grpc.DecodeServiceStub(channel).Session(self._requests())
         self._thread = threading.Thread(target=self._hear, daemon=True)
         self._thread.start()
@@ -83,7 +84,9 @@ class DecodeClient:
     def generate(self, prompt: Sequence[int], max_tokens: int, prefill: Sequence[str], **options) -> Outcome:
         """Submits and waits for the end of every choice."""
         _, outcome = self.submit(prompt, max_tokens, prefill, **options)
-        assert outcome.done.wait(240), "the request did not end"
+        if not outcome.done.wait(120):
+            # Whether the worker knows of the request tells on which side of the stream it was lost.
+            raise AssertionError(f"the request did not end: {outcome}; the worker says {self._load()}")
         return outcome
 
     def cancel(self, handle: int) -> None:
@@ -98,6 +101,9 @@ class DecodeClient:
         """Half-closes and waits."""
         self._up.put(None)
         self._thread.join(10)
+
+    def _load(self) -> worker_pb2.LoadReport:
+        return next(iter(self._worker.WatchLoad(worker_pb2.WatchLoadRequest(), timeout=10)))
 
     def _requests(self) -> Iterator[decode_pb2.SessionRequest]:
         while (request := self._up.get()) is not None:
