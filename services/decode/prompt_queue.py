@@ -12,7 +12,7 @@ from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.limits import DecodeLimits
 from services.decode.page_keeper import PageKeeper
 from services.decode.request import Prompt, PromptState, Request, Sequence
-from services.engine.scheduler.waiting_line import WaitingLine, by_priority
+from services.engine.scheduler.priority_line import PriorityLine
 
 
 class Outside(Protocol):
@@ -35,8 +35,8 @@ class PromptQueue:
         self._keeper = keeper
         self._limits = limits
         self._outside = outside
-        self._waiting: WaitingLine[Prompt] = WaitingLine()
-        self._active: list[Prompt] = []
+        self._waiting: PriorityLine[Prompt] = PriorityLine()
+        self._active: PriorityLine[Prompt] = PriorityLine()
 
     @property
     def waiting(self) -> int:
@@ -68,7 +68,7 @@ class PromptQueue:
 
     def extending(self) -> Iterator[Prompt]:
         """Those with tokens to be computed here now, higher priority first."""
-        return (p for p in by_priority(self._active) if p.state is PromptState.EXTENDING)
+        return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
 
     def admit(self, running: int) -> None:
         """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences

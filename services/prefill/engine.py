@@ -19,8 +19,8 @@ from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.kv_pages import page_crc32
 from services.engine.media import media_spans
 from services.engine.runner import ModelRunner
+from services.engine.scheduler.priority_line import PriorityLine
 from services.engine.scheduler.token_budget import share_budget
-from services.engine.scheduler.waiting_line import WaitingLine, by_priority
 from services.prefill.events import Admitted, Done, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job, JobState
 from services.prefill.limits import PrefillLimits, PrefillLoad
@@ -58,9 +58,9 @@ class PrefillEngine:
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self._leases = LeaseTable(self._pool, limits.lease_s, time.monotonic)
-        self._waiting: WaitingLine[Job] = WaitingLine()
+        self._waiting: PriorityLine[Job] = PriorityLine()
         self._renewals: deque[Job] = deque()
-        self._active: list[Job] = []
+        self._active: PriorityLine[Job] = PriorityLine()
         self._announcements = 0
         self._integrity_failures = 0
         self._transfer_bytes = 0
@@ -185,8 +185,7 @@ class PrefillEngine:
         self._admit()
         self._publish()
         shares = share_budget(
-            (job for job in by_priority(self._active) if job.state is JobState.COMPUTING),
-            self._limits.chunk_tokens,
+            (job for job in self._active if job.state is JobState.COMPUTING), self._limits.chunk_tokens
         )
         if shares:
             self._compute(shares)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -16,8 +16,10 @@ class Ranked(Protocol):
 R = TypeVar("R", bound=Ranked)
 
 
-class WaitingLine(Generic[R]):
-    """A queue. Its length is bounded by who fills it, so that moving along it costs nothing that counts."""
+class PriorityLine(Generic[R]):
+    """Iterates from the next to the last. Its length is bounded by who fills it, so that moving along it
+    costs nothing that counts.
+    """
 
     def __init__(self) -> None:
         self._items: list[R] = []
@@ -43,14 +45,9 @@ class WaitingLine(Generic[R]):
         self._items.insert(place, item)
 
     def first(self) -> R:
-        """Who is next. IndexError where nobody waits."""
+        """Who is next. IndexError where nobody is."""
         return self._items[0]
 
     def remove(self, item: R) -> None:
-        """ValueError where it does not wait."""
+        """ValueError where it is not in the line."""
         self._items.remove(item)
-
-
-def by_priority(items: Iterable[R]) -> list[R]:
-    """Higher priority first, else in the order given."""
-    return sorted(items, key=lambda item: -item.priority)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.engine.scheduler.waiting_line import WaitingLine, by_priority
+from services.engine.scheduler.priority_line import PriorityLine
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Item:
 
 
 def line(*items):
-    made = WaitingLine()
+    made = PriorityLine()
     for item in items:
         made.append(item)
     return made
@@ -53,5 +53,5 @@ def test_who_leaves_is_gone():
         made.remove(gone)
 
 
-def test_sorting_keeps_the_order_of_equals():
-    assert names(by_priority([Item("a"), Item("b", 1), Item("c"), Item("d", 1)])) == "bdac"
+def test_equals_keep_their_order_between_higher_and_lower_ones():
+    assert names(line(Item("a"), Item("b", 1), Item("c"), Item("d", 1))) == "bdac"
