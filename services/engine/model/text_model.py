@@ -82,7 +82,7 @@ class TextModel:
         config = self.config
         sizes = (config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.device)
         if not self.deterministic:
-            expand_from = worthwhile_tokens(self.config)
+            expand_from = worthwhile_tokens(config)
             kernel = LatentKernel.available(*sizes)
             return PagedAttention(BlockAttention(), batch_decode=True, expand_from=expand_from, kernel=kernel)
         return PagedAttention.stable(*sizes)
