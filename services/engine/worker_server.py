@@ -57,7 +57,7 @@ class Endings:
         if self.failure.done():
             self.failure.result()
         if not self.can_transfer():
-            raise Unavailable("the transfer thread has ended")
+            raise Unavailable("the transfer thread has ended, or a call of NIXL's does not return")
 
 
 def tune_process(threads: int) -> None:

@@ -62,12 +62,13 @@ class TransferThread:
         connect_timeout_s: float = 5.0,
         idle_check_s: float = 60.0,
         close_grace_s: float = 1.0,
+        stuck_after_s: float = 30.0,
     ) -> None:
         """`regions` (at most one of a kind, no PROBE) stay in place until `close` has returned.
 
         Polls are at most `serving_poll_s` apart while serving is pinned, `idle_poll_s` otherwise. A peer
         unused for `idle_check_s` is probed before its next read. `close` waits up to `close_grace_s` for
-        flights to settle.
+        flights to settle. A call of NIXL's that takes longer than `stuck_after_s` never returns.
         """
         kinds = [region.kind for region in regions]
         if RegionKind.PROBE in kinds or len(set(kinds)) != len(kinds):
@@ -79,11 +80,12 @@ class TransferThread:
         self._serving_poll_s, self._idle_poll_s = serving_poll_s, idle_poll_s
         self._expected, self._allow_fallback = expected, allow_fallback
         self._connect_timeout_s, self._idle_check_s = connect_timeout_s, idle_check_s
-        self._close_grace_s = close_grace_s
+        self._close_grace_s, self._stuck_after_s = close_grace_s, stuck_after_s
         self._inbox = Inbox()
         self._lock = threading.Lock()
         self._unsettled = 0
         self._pins = 0
+        self._turned = 0.0
         self._offer: Offer | None = None
         self._started: Future[TransportReport] = Future()
         self._thread = threading.Thread(target=self._run, name="kv-transfer", daemon=True)
@@ -94,6 +96,7 @@ class TransferThread:
         Raises ConfigError where RDMA is expected, impossible and no fallback is allowed, or where NIXL
         refuses; TransferFailed where the self-test fails.
         """
+        self._turned = time.monotonic()
         self._thread.start()
         try:
             return self._started.result(_START_TIMEOUT_S)
@@ -178,14 +181,20 @@ class TransferThread:
             return self._unsettled
 
     def is_alive(self) -> bool:
-        """Whether reads are carried out. False before `start`, after `close` and when NIXL itself gave up."""
-        return self._thread.is_alive()
+        """Whether reads are carried out. False before `start`, after `close`, when NIXL itself gave up and when
+        one of its calls does not return: UCX may poll a dead connection without end.
+        """
+        return self._thread.is_alive() and time.monotonic() - self._turned < self._stuck_after_s
 
     def close(self) -> None:
-        """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest."""
+        """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest. Behind
+        a call of NIXL's that does not return it gives up, and nobody is answered: the process has to end.
+        """
         self._inbox.put(Stop())
         if self._thread.ident is not None and threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(self._close_grace_s + self._stuck_after_s if self.is_alive() else 0.0)
+            if self._thread.is_alive():
+                logger.error("a call of NIXL's has not returned: the transfer thread is left behind")
 
     def _on_read_end(self) -> None:
         with self._lock:
@@ -244,6 +253,7 @@ class TransferThread:
     def _loop(self, pump: ReadPump, table: PeerTable) -> None:
         looked = 0.0
         while True:
+            self._turned = time.monotonic()
             command = self._inbox.get(self._pause(pump, table))
             if isinstance(command, Stop):
                 return

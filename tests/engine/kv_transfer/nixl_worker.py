@@ -47,6 +47,9 @@ class Worker:
     def connect(self, offer):
         return self.thread.connect(offer).result(20)
 
+    def is_alive(self) -> bool:
+        return self.thread.is_alive()
+
     def check(self, name: str, rounds: int):
         return self.thread.check(name, rounds).result(60)
 

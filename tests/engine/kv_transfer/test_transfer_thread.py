@@ -219,6 +219,19 @@ def test_a_defect_of_the_thread_still_answers_everybody(reader, source, monkeypa
         reader.thread.connect(source.thread.offer()).result(5)
 
 
+def test_a_call_that_does_not_return_ends_the_transfers_and_holds_up_no_closing(new_worker, monkeypatch):
+    worker = new_worker("worker", stuck_after_s=0.2)
+    returns = threading.Event()
+    assert worker.thread.is_alive()
+    monkeypatch.setattr(worker.agent, "poll", returns.wait)
+    wait_until(lambda: not worker.thread.is_alive())
+    began = time.monotonic()
+    worker.thread.close()
+    assert time.monotonic() - began < 2.0
+    returns.set()
+    worker.thread.close()
+
+
 def test_closing_twice_and_closing_before_the_start_are_harmless(reader, new_worker):
     reader.thread.close()
     reader.thread.close()
