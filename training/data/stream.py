@@ -19,7 +19,7 @@ SAMPLES_A_BATCH = 1_000_000
 class StreamPlan:
     """`batch_tokens`: a batch ends with the sample that reaches them; `row_lengths`: see Packer;
     `micro_tokens`: most tokens, padding included, that are computed at once; `pictures_from`: the first batch
-    with pictures.
+    with pictures; `rank` of `ranks` makes its share of each batch.
     """
 
     seed: int
@@ -27,6 +27,8 @@ class StreamPlan:
     row_lengths: tuple[int, ...]
     micro_tokens: int
     pictures_from: int = 0
+    rank: int = 0
+    ranks: int = 1
 
 
 class Stream:
@@ -45,8 +47,8 @@ class Stream:
     def _examples(self, number: int) -> Iterator[Example]:
         tokens = 0
         weights = self._curriculum.weights(number, pictures=number >= self._plan.pictures_from)
-        for index in range(SAMPLES_A_BATCH):
-            if tokens >= self._plan.batch_tokens:
+        for index in range(self._plan.rank, SAMPLES_A_BATCH, self._plan.ranks):
+            if tokens >= self._plan.batch_tokens // self._plan.ranks:
                 return
             sample = self._curriculum.sample(number * SAMPLES_A_BATCH + index, weights)
             example = encode_sample(sample, self._tokenizer)

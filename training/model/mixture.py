@@ -106,7 +106,10 @@ class Gate(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """Submodules bear the published names below ``mlp.``, but for the stacked experts."""
+    """Submodules bear the published names below ``mlp.``, but for the stacked experts.
+
+    Without `routed` only the shared experts are computed.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -114,10 +117,12 @@ class MixtureOfExperts(nn.Module):
         self.gate = Gate(config)
         self.experts = Experts(config.n_routed_experts, config.hidden_size, width)
         self.shared_experts = GatedMLP(config.hidden_size, width * config.n_shared_experts)
+        self.routed = True
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, L, hidden]` -> the same."""
-        flat = x.flatten(0, 1)
-        chosen, weights = self.gate(flat)
-        out: Tensor = self.shared_experts(x) + self.experts(flat, chosen, weights).view_as(x)
+        out: Tensor = self.shared_experts(x)
+        if self.routed:
+            flat = x.flatten(0, 1)
+            out = out + self.experts(flat, *self.gate(flat)).view_as(x)
         return out

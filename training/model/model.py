@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from services.engine.model.config import ModelConfig
 from services.engine.model.vision.model import VisionModel
 from training.data.batch import Rows
-from training.model.mixture import Experts, Gate
+from training.model.mixture import Experts, Gate, MixtureOfExperts
 from training.model.text import TrainedText
 from training.model.vision import encoder_of
 
 _STACKED = (".experts.gate_proj", ".experts.up_proj", ".experts.down_proj")
 EMBEDDING_SPREAD = 0.5
+HEAD_SHARE = 0.02
 POSITION_SPREAD = 0.05
 
 
@@ -30,6 +31,10 @@ class TrainedModel(nn.Module):
         self.vision_tower, self.mm_projector = vision.vision_tower, vision.mm_projector
         self._encode = encoder_of(vision)
         _initialise(self, config.text.num_hidden_layers, torch.Generator().manual_seed(seed))
+        # A token that attention carries over is named at once: copying is learnt from half as many tokens.
+        with torch.no_grad():
+            embedding = self.language_model.model.embed_tokens.weight
+            self.language_model.lm_head.weight.copy_(HEAD_SHARE * embedding)
 
     def forward(self, rows: Rows) -> Tensor:
         """Hidden states `[B, L, hidden]`."""
@@ -40,6 +45,10 @@ class TrainedModel(nn.Module):
     def gates(self) -> list[Gate]:
         """The routers."""
         return [module for module in self.modules() if isinstance(module, Gate)]
+
+    def mixtures(self) -> list[MixtureOfExperts]:
+        """The layers with routed experts."""
+        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
 
     def experts(self) -> list[Experts]:
         """The routed experts of each layer that has some."""
@@ -75,7 +84,9 @@ def trained_weights(
 
 
 def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> None:
-    """Products keep the size of their input; what is added to the residual stream begins small."""
+    """Products keep the size of their input; what is added to the residual stream begins small, and what
+    routed experts add begins at nothing, so that they may join a model that has learnt without them.
+    """
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             if parameter.ndim == 1:
@@ -84,11 +95,10 @@ def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> No
                 parameter.normal_(0.0, EMBEDDING_SPREAD, generator=generator)
             elif "pos_emb" in name:
                 parameter.normal_(0.0, POSITION_SPREAD, generator=generator)
+            elif name.endswith("experts.down_proj"):
+                parameter.zero_()
             else:
                 fan_in = parameter[0].numel() if not name.endswith(_STACKED) else parameter.shape[-1]
-                small = name.endswith(
-                    ("o_proj.weight", "down_proj.weight", "down_proj", "wo.weight", "fc1.weight")
-                )
+                small = name.endswith(("o_proj.weight", "down_proj.weight", "wo.weight", "fc1.weight"))
                 gain = (2 * layers) ** -0.5 if small else 1.0
-                gain = 0.1 if "lm_head" in name else gain
                 parameter.normal_(0.0, gain * fan_in**-0.5, generator=generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 from services.engine.weights.writer import write_json
@@ -11,7 +12,8 @@ from training.export.published import TOKENIZER_FILES
 from training.nano.skill_tokenizer import write_skill_tokenizer
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
-from training.run.loop import Run
+from training.run.loop import Run, follow
+from training.run.ranks import joined
 from training.run.settings import read_settings
 
 
@@ -35,8 +37,9 @@ def main() -> None:
     ended: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: ended.append(received))
-    run = Run(settings, lambda line: print(line, flush=True))
-    run.train(lambda: bool(ended))
+    with joined(settings.processes, partial(follow, settings)) as ranks:
+        run = Run(settings, lambda line: print(line, flush=True), ranks)
+        run.train(lambda: bool(ended))
     run.evaluate()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from training.run import checkpoint
 from training.run.accuracy import HeldOut
 from training.run.checkpoint import Progress
 from training.run.prefetch import batches
+from training.run.ranks import Ranks
 from training.run.schedule import Schedule
 from training.run.settings import RunSettings
 from training.run.trainer import Rates, Trainer
@@ -29,16 +31,24 @@ _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Run:
-    """`directory` holds the tokenizer and config.json already; see `training/run/__main__.py`."""
+    """`directory` holds the tokenizer and config.json already; see `training/run/__main__.py`. Of several
+    `ranks` the first one writes and reports.
+    """
 
-    def __init__(self, settings: RunSettings, report: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        report: Callable[[str], None] = print,
+        ranks: Ranks = Ranks(),  # noqa: B008 - it cannot change
+    ) -> None:
         self._settings = settings
         self._report = report
+        self._ranks = ranks
         self._device = torch.device(settings.device)
         torch.set_num_threads(settings.threads)
         model = TrainedModel(ModelConfig.from_dir(settings.directory), settings.seed)
         rates = Rates(settings.muon_rate, settings.adam_rate)
-        self.trainer = Trainer(model, rates, self._device, _DTYPES[settings.dtype])
+        self.trainer = Trainer(model, rates, self._device, _DTYPES[settings.dtype], ranks)
         self.progress = Progress()
         if found := checkpoint.saved(settings.directory):
             self.progress = checkpoint.restore(found[-1], self.trainer.state())
@@ -62,6 +72,8 @@ class Run:
             settings.row_lengths,
             settings.micro_tokens,
             settings.pictures_from,
+            self._ranks.rank,
+            self._ranks.size,
         )
         began = time.monotonic()
         tokens_before, losses = self.progress.tokens, []
@@ -72,29 +84,35 @@ class Run:
             as_int4 = schedule.decays(step)
             for experts in self.trainer.model.experts():
                 experts.fake_quant = as_int4
+            for mixture in self.trainer.model.mixtures():
+                mixture.routed = step >= settings.experts_from
             self.progress.int4_steps += as_int4
             losses.append(self.trainer.step(batch, step + 1 - schedule.first, schedule.factor(step)))
             self.progress.step += 1
-            self.progress.tokens += sum(int((rows.documents > 0).sum()) for rows in batch)
+            tokens = sum(int((rows.documents > 0).sum()) for rows in batch)
+            late = settings.minutes > 0 and time.monotonic() - began >= 60 * settings.minutes
+            tokens, ended = map(int, self._ranks.total(tokens, late or stop()))
+            self.progress.tokens += tokens
             stretch |= {"steps": stretch["steps"] + 1, "seconds": time.monotonic() - began}
             stretch["tokens"] = self.progress.tokens - tokens_before
-            late = settings.minutes > 0 and time.monotonic() - began >= 60 * settings.minutes
             if self.progress.step % settings.log_every == 0:
                 rate = stretch["tokens"] / stretch["seconds"]
                 loss = sum(losses) / len(losses)
                 self._log({"loss": loss, "tokens_per_second": rate, "factor": schedule.factor(step)})
                 losses = []
-            if late or stop():
+            if ended:
                 break
             if self.progress.step % settings.save_every == 0:
-                checkpoint.save(settings.directory, self.trainer.state(), self.progress)
+                self._save()
             if self.progress.step % settings.eval_every == 0:
                 self.evaluate()
         made.close()
-        checkpoint.save(settings.directory, self.trainer.state(), self.progress)
+        self._save()
 
     def evaluate(self) -> dict[str, Any]:
-        """Held-out accuracy of each skill, into the log."""
+        """Held-out accuracy of each skill, into the log; empty but on the first rank."""
+        if self._ranks.rank:
+            return {}
         results = {
             result.skill: asdict(result) for result in self._held_out.measure(self.trainer, self._device)
         }
@@ -115,12 +133,19 @@ class Run:
     def _stretch(self) -> dict[str, Any]:
         """What this run adds to the list of those that made the model."""
         threads = self._settings.threads
-        name = torch.cuda.get_device_name() if self._device.type == "cuda" else f"CPU, {threads} threads"
+        cpu = f"CPU, {threads * self._ranks.size} threads"
+        name = torch.cuda.get_device_name() if self._device.type == "cuda" else cpu
         added = {"device": name, "dtype": self._settings.dtype, "steps": 0, "tokens": 0, "seconds": 0.0}
         self.progress.stretches.append(added)
         return added
 
+    def _save(self) -> None:
+        if self._ranks.rank == 0:
+            checkpoint.save(self._settings.directory, self.trainer.state(), self.progress)
+
     def _log(self, values: dict[str, Any]) -> None:
+        if self._ranks.rank:
+            return
         line = {"step": self.progress.step, "tokens": self.progress.tokens} | values
         with (Path(self._settings.directory) / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -134,3 +159,10 @@ class Run:
                 f"step {self.progress.step}: loss {values['loss']:.4f}, {self.progress.tokens:,} tokens, "
                 f"{values['tokens_per_second']:,.0f} a second"
             )
+
+
+def follow(settings: RunSettings, ranks: Ranks) -> None:
+    """What a process does whose rank is not the first: it ends when that one does."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    Run(settings, lambda _: None, ranks).train()

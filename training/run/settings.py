@@ -27,11 +27,13 @@ class RunSettings:
     micro_tokens: int
     row_lengths: tuple[int, ...]
     pictures_from: int
+    experts_from: int
     muon_rate: float
     adam_rate: float
     device: str
     dtype: str
     threads: int
+    processes: int
     data_workers: int
     seed: int
     log_every: int
@@ -60,11 +62,13 @@ def read_settings(arguments: list[str] | None = None) -> RunSettings:
     add("--micro-tokens", type=int, default=2048, help="computed at once (default: 2048; for a GPU 65536)")
     add("--row-lengths", type=_lengths, default=(128, 256, 384, 768), help="default: 128,256,384,768")
     add("--pictures-from", type=int, default=0, metavar="STEP", help="text alone before it (default: 0)")
+    add("--experts-from", type=int, default=0, metavar="STEP", help="none are routed before it (default: 0)")
     add("--muon-rate", type=float, default=0.02)
     add("--adam-rate", type=float, default=0.003)
     add("--device", default="cpu", help="cpu or cuda")
     add("--dtype", choices=("f32", "bf16"), default="f32", help="of the products")
-    add("--threads", type=int, default=1, help="of the CPU")
+    add("--threads", type=int, default=1, help="of the CPU, for each process")
+    add("--processes", type=int, default=1, help="that share each batch, on a CPU")
     add("--data-workers", type=int, default=0, help="processes that make batches (default: none)")
     add("--seed", type=int, default=6)
     add("--log-every", type=int, default=10, metavar="STEPS")

@@ -13,6 +13,7 @@ from training.data.batch import NO_TARGET, Rows
 from training.model.model import TrainedModel
 from training.run.adam import Adam
 from training.run.muon import Muon
+from training.run.ranks import Ranks
 
 _NO_PRODUCTS = ("embed_tokens", "lm_head", "mlp.gate.weight", "pos_emb", "patch_embed.proj")
 BALANCE_RATE = 1e-3
@@ -27,10 +28,18 @@ class Rates:
 
 
 class Trainer:
-    """`dtype` is what products are computed in; weights stay float32."""
+    """`dtype` is what products are computed in; weights stay float32. `ranks` take their steps together."""
 
-    def __init__(self, model: TrainedModel, rates: Rates, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        rates: Rates,
+        device: torch.device,
+        dtype: torch.dtype,
+        ranks: Ranks = Ranks(),  # noqa: B008 - it cannot change
+    ) -> None:
         self.model = model.to(device)
+        self._ranks = ranks
         for experts in model.experts():
             experts.on_all_tokens = device.type != "cpu"
         self._rates = rates
@@ -43,14 +52,19 @@ class Trainer:
         self.adam = Adam({name: value for name, value in named.items() if name not in matrices})
 
     def step(self, batch: Sequence[Rows], number: int, factor: float) -> float:
-        """Update `number`, from 1, at `factor` of the peak rates; the mean loss per target before it."""
+        """Update `number`, from 1, at `factor` of the peak rates; the mean loss per target before it.
+
+        `batch` is this rank's share.
+        """
         self.model.train()
-        targets = sum(rows.num_targets for rows in batch)
+        (targets,) = self._ranks.total(sum(rows.num_targets for rows in batch))
         total = torch.zeros((), device=self._device)
         for rows in batch:
             loss = self.loss(rows.to(self._device)) / targets
             loss.backward()
             total += loss.detach()
+        self._ranks.add_up_gradients(self.model.parameters())
+        self._ranks.add_up([total, *(gate.load for gate in self.model.gates())])
         self.muon.step(self._rates.muon * factor)
         self.adam.step(self._rates.adam * factor, number)
         self.model.zero_grad(set_to_none=True)

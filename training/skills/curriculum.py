@@ -19,7 +19,7 @@ from training.skills.stories import make_story
 from training.skills.surroundings import EARLIER_SHARE, SYSTEM_SHARE, with_earlier, with_system
 from training.skills.toolbox import Toolbox
 
-COPY_BATCHES = 200
+COPY_BATCHES = 400
 """So many batches have nothing but texts to copy. Nearly every skill copies names from its prompt, and a
 model that sees copying among other things takes several times as many tokens to learn it.
 """

@@ -181,14 +181,15 @@ class TransferThread:
             return self._unsettled
 
     def is_alive(self) -> bool:
-        """Whether reads are carried out. False before `start`, after `close`, when NIXL itself gave up and when
-        one of its calls does not return: UCX may poll a dead connection without end.
+        """Whether reads are carried out. False before `start`, after `close`, when NIXL itself gave up and
+        when one of its calls does not return: UCX may poll a dead connection without end.
         """
         return self._thread.is_alive() and time.monotonic() - self._turned < self._stuck_after_s
 
     def close(self) -> None:
-        """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest. Behind
-        a call of NIXL's that does not return it gives up, and nobody is answered: the process has to end.
+        """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest.
+
+        Behind a call of NIXL's that does not return it gives up and answers nobody: the process has to end.
         """
         self._inbox.put(Stop())
         if self._thread.ident is not None and threading.current_thread() is not self._thread:

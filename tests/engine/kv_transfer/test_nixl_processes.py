@@ -219,7 +219,7 @@ def test_a_killed_source_fails_its_reads_within_two_seconds_and_settles_them(
     try:
         reader.connect(successor.offer)
     except AssertionError:
-        # Once in thousands of deaths a call of UCX's does not return. The thread says so, and ends the process.
+        # Once in hundreds of deaths a call of UCX's does not return. The thread says so.
         assert not reader.is_alive()
         pytest.skip("UCX hung over the dead peer, and the reader knows")
     reader.read(101, successor.name, blocks(3), blocks(4), 10.0)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from services.common.kimi.tokenizer import Tokenizer
 from services.engine.weights.writer import write_json
+from training.data.stream import Stream, StreamPlan
 from training.export.__main__ import main as export
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
 from training.run import checkpoint
 from training.run.__main__ import prepare
 from training.run.loop import Run
+from training.run.schedule import Schedule
 from training.run.settings import read_settings
 
 SMALL = {"hidden_size": 32, "kv_lora_rank": 32, "moe_intermediate_size": 32, "num_hidden_layers": 2}
@@ -64,6 +70,38 @@ def test_a_run_that_is_told_to_stop_saves_and_ends(directory):
     run.train(lambda: run.progress.step == 2)
     assert run.progress.step == 2
     assert [path.name for path in checkpoint.saved(directory)] == ["step-00000002"]
+
+
+def test_two_processes_take_the_steps_of_one_that_has_both_shares_of_each_batch(directory):
+    prepare(directory, None)
+    settings = read_settings(f"--dir {directory} --steps 3 {FLAGS}".split())
+    plan = StreamPlan(
+        settings.seed, settings.batch_tokens, settings.row_lengths, settings.micro_tokens, ranks=2
+    )
+    tokenizer = Tokenizer.from_dir(directory)
+    streams = [Stream(dataclasses.replace(plan, rank=rank), tokenizer) for rank in range(2)]
+    trainer = make_run(directory, 3)[0].trainer
+    expected = [
+        trainer.step([*streams[0].batch(n), *streams[1].batch(n)], n + 1, Schedule(3, 2, 0).factor(n))
+        for n in range(3)
+    ]
+    command = f"{sys.executable} -m training.run --dir {directory} --steps 3 --processes 2 {FLAGS}"
+    subprocess.run(command.split(), check=True, timeout=120)
+    assert losses(directory) == pytest.approx(expected, rel=1e-3)
+    progress = checkpoint.restore(checkpoint.saved(directory)[-1], make_run(directory, 3)[0].trainer.state())
+    assert progress.tokens == sum(
+        int((rows.documents > 0).sum()) for stream in streams for n in range(3) for rows in stream.batch(n)
+    )
+
+
+def test_routed_experts_join_when_they_are_told_to(directory):
+    run, _ = make_run(directory, 2, "--experts-from 2")
+    run.train()
+    experts = run.trainer.model.experts()[0]
+    assert not experts.down_proj.any()
+    run, _ = make_run(directory, 3, "--experts-from 2")
+    run.train()
+    assert run.trainer.model.experts()[0].down_proj.any()
 
 
 def test_the_last_steps_train_the_experts_as_int4(directory):
