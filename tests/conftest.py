@@ -81,5 +81,5 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def nano_dir() -> Path:
-    """The embedded checkpoint."""
-    return REPOSITORY / "models" / "kimi-nano"
+    """A checkpoint of random weights, small and in the published layout."""
+    return REPOSITORY / "tests" / "data" / "kimi-nano"

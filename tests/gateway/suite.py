@@ -22,7 +22,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeVision, FakeWorker
 
-NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
+NANO = Path(__file__).resolve().parents[1] / "data" / "kimi-nano"
 CONTEXT_LENGTH = 8192
 
 

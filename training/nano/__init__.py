@@ -1,1 +1,1 @@
-"""models/kimi-nano: how its tokenizer and weights are made."""
+"""kimi-nano: how its configuration, its tokenizer and the random weights for tests are made."""

@@ -1,6 +1,6 @@
-"""Writes kimi-nano with random weights beside the tokenizer that is in the directory already.
+"""Writes the checkpoint of random weights for tests, beside the tokenizer that is in the directory already.
 
-python -m training.nano.random_checkpoint --out models/kimi-nano
+python -m training.nano.random_checkpoint --out tests/data/kimi-nano
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes models/kimi-nano's tokenizer files: `python -m training.nano.tokenizer`. The bytes never vary."""
+"""Writes the tokenizer files of tests/data/kimi-nano; the bytes never vary. `python -m training.nano.tokenizer`"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.nano.special_slots import tokenizer_config
 SEED = 20_250
 NUM_DOCUMENTS = 9_000
 NUM_RANKS = 2_048
-DIRECTORY = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
+DIRECTORY = Path(__file__).resolve().parents[2] / "tests" / "data" / "kimi-nano"
 
 
 def write_tokenizer(directory: Path) -> None:
