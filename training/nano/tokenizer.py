@@ -1,4 +1,4 @@
-"""Writes the tokenizer files of tests/data/kimi-nano; the bytes never vary. `python -m training.nano.tokenizer`"""
+"""Writes the tokenizer files of tests/data/kimi-nano: `python -m training.nano.tokenizer`; always the same."""
 
 from __future__ import annotations
 
