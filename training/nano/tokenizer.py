@@ -1,4 +1,4 @@
-"""Writes the tokenizer files of tests/data/kimi-nano: `python -m training.nano.tokenizer`; always the same."""
+"""The tokenizer files of tests/data/kimi-nano, always the same bytes: `python -m training.nano.tokenizer`"""
 
 from __future__ import annotations
 
