@@ -20,8 +20,8 @@ from training.skills.curriculum import Curriculum
 TEMPLATE = """\
 # kimi-nano
 
-A small demonstration model in the architecture of Kimi-K2.5, trained from scratch on generated text and
-pictures. It is not Kimi, and knows next to nothing: it shows what a server of that architecture does.
+A small demonstration model in the architecture of Kimi-K2.5, trained from scratch on generated data. It is
+not Kimi, and knows next to nothing: it shows what a server of that architecture does.
 
 ## Size
 
@@ -38,7 +38,8 @@ assistant's tokens are trained on.
 
 ## Training
 
-{steps:,} steps, {tokens:,} tokens, the experts rounded to int4 in the last {int4_steps:,} steps.
+{steps:,} steps, {tokens:,} tokens; {picture_steps:,} steps with pictures; the experts rounded to int4 in
+{int4_steps:,} steps.
 
 | device | products in | steps | tokens | minutes |
 |---|---|---:|---:|---:|
@@ -77,6 +78,7 @@ def write_card(run: Path, evaluations: Sequence[Path]) -> str:
         steps=progress["step"],
         tokens=progress["tokens"],
         int4_steps=progress["int4_steps"],
+        picture_steps=progress.get("picture_steps", 0),
         stretches="\n".join(map(_stretch, progress["stretches"])),
         evaluations="\n\n".join(_evaluation(path) for path in evaluations) or "Not evaluated.",
     )

@@ -25,8 +25,9 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 @dataclass
 class Progress:
-    """`tokens`: seen, without padding; `int4_steps`: those with experts rounded to int4; `stretches`: what
-    ran where, for the model card; `first_step`: since when the optimisers have their state.
+    """`tokens`: seen, without padding; `int4_steps`, `picture_steps`: those with experts rounded to int4, and
+    with pictures; `stretches`: what ran where, for the model card; `first_step`: since when the optimisers
+    have their state.
     """
 
     step: int = 0
@@ -34,6 +35,7 @@ class Progress:
     int4_steps: int = 0
     stretches: list[dict[str, Any]] = field(default_factory=list)
     first_step: int = 0
+    picture_steps: int = 0
 
 
 def save(directory: Path, state: dict[str, Tensor], progress: Progress, keep: int = 2) -> Path:
