@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from services.gateway.workers.pool import AnyWorker, RolePool, WorkerPool
 _TOKENS_PER_REQUEST = 256
 # An encoder this many images behind the least busy one passes its new images on to the next.
 _MOST_BEHIND = 4
+# So many prefill workers are named for a prompt: the best one, and others to turn to.
+_MOST_PREFILL = 8
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,18 @@ class Router:
         if not workers:
             raise _none_left(self._pool.decode)
 
+        names, num_pages = prompt.names, prompt.num_pages
+
         def rank(worker: DecodeWorker) -> tuple[bool, bool, int, int]:
             link = worker.link
-            cached = link.cached_prefix(prompt.names)
-            uncached = prompt.num_tokens - cached * PAGE_TOKENS
-            short_of_pages = prompt.num_pages - cached > link.available_pages
-            cost = uncached + _TOKENS_PER_REQUEST * link.requests
-            return link.address in avoid, short_of_pages, cost, -link.available_pages
+            cached, available = link.cached_prefix(names), link.available_pages
+            cost = _TOKENS_PER_REQUEST * link.requests - PAGE_TOKENS * cached
+            return link.address in avoid, num_pages - cached > available, cost, -available
 
         return min(workers, key=rank)
 
     def prefill(self, prompt: PromptPages, reader: DecodeWorker) -> list[str]:
-        """Prefill addresses for a prompt that `reader` decodes, best first; empty if none is configured.
+        """A few prefill addresses for a prompt that `reader` decodes, best first; none if none is configured.
 
         The best is the one that would be done first, with the tokens in its queue and those of the prompt
         that neither it nor the reader has cached. Raises Unavailable.
@@ -78,18 +81,16 @@ class Router:
             raise _none_left(self._pool.prefill)
         at_reader = reader.link.cached_prefix(prompt.names)
 
-        def to_compute(worker: Worker) -> int:
-            cached = max(at_reader, worker.link.cached_prefix(prompt.names))
-            return prompt.num_tokens - cached * PAGE_TOKENS
-
         def rank(worker: Worker) -> tuple[int, int, int]:
-            own = worker.link.cached_prefix(prompt.names)
-            return worker.link.queued_tokens + to_compute(worker), -own, worker.link.requests
+            link = worker.link
+            own = link.cached_prefix(prompt.names)
+            return link.queued_tokens - PAGE_TOKENS * max(at_reader, own), -own, link.requests
 
-        ranked = sorted(workers, key=rank)
+        ranked = [worker.link for worker in heapq.nsmallest(_MOST_PREFILL, workers, key=rank)]
         if ranked:
-            ranked[0].link.note_sent(to_compute(ranked[0]))
-        return [worker.link.address for worker in ranked]
+            cached = max(at_reader, ranked[0].cached_prefix(prompt.names))
+            ranked[0].note_sent(prompt.num_tokens - cached * PAGE_TOKENS)
+        return [link.address for link in ranked]
 
     def vision(self, content_hash: bytes) -> list[WorkerLink]:
         """Vision workers for an image, best first. Raises Unavailable when none is left.

@@ -26,6 +26,9 @@ class WorkerLink:
 
     `up` is set while the worker's load is being heard. `run` keeps that so until cancelled. `discovered` is
     the pool's: while false, nothing new is sent here. `calls` counts unary calls of ours that run there.
+
+    Plain numbers, for the router reads them of every worker: `requests` and `queued_tokens` (prompt tokens to
+    be computed) are there or on their way, `available_pages` are free or could be; 0 while unreachable.
     """
 
     def __init__(
@@ -41,13 +44,13 @@ class WorkerLink:
         self.up = asyncio.Event()
         self.discovered = True
         self.calls = 0
+        self.requests = self.queued_tokens = self.available_pages = 0
         self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
         self._interval_ms = interval_ms
         self._info: worker_pb2.WorkerInfo | None = None
         self._load: worker_pb2.LoadReport | None = None
+        self._admits = False
         self._cached: set[int] = set()
-        self._requests_sent = 0
-        self._tokens_sent = 0
         self._complained = False
 
     @property
@@ -67,7 +70,7 @@ class WorkerLink:
     @property
     def serving(self) -> bool:
         """Reachable, admitting, and listed by discovery."""
-        return self._load is not None and not self._load.draining and self.discovered
+        return self._admits and self.discovered
 
     @property
     def state(self) -> str:
@@ -78,33 +81,22 @@ class WorkerLink:
             return "unreachable"
         return "draining" if self.discovered else "leaving"
 
-    @property
-    def requests(self) -> int:
-        """Requests there or on their way."""
-        return self._load.running + self._load.waiting + self._requests_sent if self._load else 0
-
-    @property
-    def queued_tokens(self) -> int:
-        """Prompt tokens to be computed there, those on their way included."""
-        return self._load.queued_tokens + self._tokens_sent if self._load else 0
-
-    @property
-    def available_pages(self) -> int:
-        """Pages that are free or could be."""
-        return self._load.pages.free + self._load.pages.cached if self._load else 0
-
     def has_cached(self, name: int) -> bool:
         """Whether the cache holds the entry of this short name."""
         return name in self._cached
 
     def cached_prefix(self, names: Sequence[int]) -> int:
         """How many leading entries of `names` the cache holds."""
-        return next((place for place, name in enumerate(names) if name not in self._cached), len(names))
+        cached = self._cached
+        for place, name in enumerate(names):
+            if name not in cached:
+                return place
+        return len(names)
 
     def note_sent(self, tokens: int = 0) -> None:
         """Counts a request its next report will include, so that a burst spreads before that report."""
-        self._requests_sent += 1
-        self._tokens_sent += tokens
+        self.requests += 1
+        self.queued_tokens += tokens
 
     async def run(self) -> None:
         """Watches the worker, again and again, until cancelled."""
@@ -147,7 +139,10 @@ class WorkerLink:
             self._remember(report.cache)
             report.ClearField("cache")
         self._info, self._load = info, report
-        self._requests_sent = self._tokens_sent = 0
+        self._admits = not report.draining
+        self.requests = report.running + report.waiting
+        self.queued_tokens = report.queued_tokens
+        self.available_pages = report.pages.free + report.pages.cached
         self._complained = False
         self.up.set()
 
@@ -161,6 +156,8 @@ class WorkerLink:
         if self.reachable:
             log.warning("worker lost", address=self.address)
         self._info = self._load = None
+        self._admits = False
+        self.requests = self.queued_tokens = self.available_pages = 0
         self._cached.clear()
         self.up.clear()
 

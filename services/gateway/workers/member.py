@@ -51,7 +51,7 @@ class DecodeWorker(Worker):
 
     @property
     def serving(self) -> bool:
-        return super().serving and self.session.connected
+        return self.link.serving and self.session.connected
 
     @property
     def idle(self) -> bool:

@@ -34,11 +34,12 @@ class RolePool(Generic[AnyWorker]):
         self.configured = configured
         self._make = make
         self._workers: dict[str, AnyWorker] = {}
+        self._in_order: tuple[AnyWorker, ...] = ()
 
     @property
     def workers(self) -> tuple[AnyWorker, ...]:
         """By address, those that discovery has lost included."""
-        return tuple(self._workers[address] for address in sorted(self._workers))
+        return self._in_order
 
     @property
     def serving(self) -> list[AnyWorker]:
@@ -48,7 +49,7 @@ class RolePool(Generic[AnyWorker]):
     @property
     def missing(self) -> bool:
         """Whether the role is configured and nobody serves it."""
-        return bool(self.configured) and not self.serving
+        return bool(self.configured) and not any(worker.serving for worker in self.workers)
 
     def update(self, addresses: Iterable[str]) -> None:
         """What discovery found: new workers are watched, lost ones get nothing new."""
@@ -61,17 +62,24 @@ class RolePool(Generic[AnyWorker]):
             if worker.link.discovered and address not in found:
                 log.info("worker not listed any more", role=self.name, address=address)
             worker.link.discovered = address in found
+        self._sort()
 
     def take_left(self) -> list[AnyWorker]:
         """Removes, for the caller to close, those that discovery has lost and that owe us nothing."""
         left = [address for address, each in self._workers.items() if not each.link.discovered and each.idle]
-        return [self._workers.pop(address) for address in left]
+        taken = [self._workers.pop(address) for address in left]
+        self._sort()
+        return taken
 
     def take_all(self) -> list[AnyWorker]:
         """Removes all of them, for the caller to close."""
         workers = list(self._workers.values())
         self._workers.clear()
+        self._sort()
         return workers
+
+    def _sort(self) -> None:
+        self._in_order = tuple(self._workers[address] for address in sorted(self._workers))
 
 
 class WorkerPool:
