@@ -9,6 +9,7 @@ import pytest
 from services.cli.roles import ROLES, config_class
 from services.cli.run.config import RunConfig
 from services.common.settings import flag_name
+from services.engine.model.config import ModelConfig
 
 SOURCES = ("services/**/*.py", "kernels/**/*.py", "protos/perigee/v1/*.proto", "tests/support/*.py")
 FILE_OR_DIRECTORY = re.compile(r"[\w.-]+/[\w./-]*")
@@ -71,8 +72,9 @@ def test_the_flags_it_names_exist(quoted):
     assert {flag.replace("--no-", "--") for flag in flags} <= known
 
 
-def test_the_pools_it_describes_are_the_defaults(page):
-    page_bytes = 4 * 64 * 576 * 4
+def test_the_pools_it_describes_are_the_defaults(page, repository):
+    text = ModelConfig.from_dir(repository / "models" / "kimi-nano").text
+    page_bytes = text.num_hidden_layers * 64 * text.kv_width * 4
     prefill, decode = (config_class(role)().kv_pages for role in ("prefill", "decode"))
     sizes = [f"{pages:,} pages ({pages * page_bytes / 1e6:.0f} MB" for pages in (prefill, decode)]
     assert f"prefill has {sizes[0]} with kimi-nano) and decode {sizes[1].replace(' pages', '')})" in page

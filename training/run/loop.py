@@ -91,10 +91,10 @@ class Run:
             self.progress.step += 1
             tokens = sum(int((rows.documents > 0).sum()) for rows in batch)
             late = settings.minutes > 0 and time.monotonic() - began >= 60 * settings.minutes
-            pictured = any(rows.pictures for rows in batch)
-            tokens, pictured, ended = map(int, self._ranks.total(tokens, pictured, late or stop()))
+            pictures = sum(len(rows.pictures) for rows in batch)
+            tokens, pictures, ended = map(int, self._ranks.total(tokens, pictures, late or stop()))
             self.progress.tokens += tokens
-            self.progress.picture_steps += pictured > 0
+            self.progress.picture_steps += pictures > 0
             stretch |= {"steps": stretch["steps"] + 1, "seconds": time.monotonic() - began}
             stretch["tokens"] = self.progress.tokens - tokens_before
             if self.progress.step % settings.log_every == 0:
