@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,10 +109,15 @@ def cache_of(runner: ModelRunner, pages: Sequence[int], num_tokens: int) -> Tens
 
 def greedy(runner: ModelRunner, prompt: Sequence[int], pages: Sequence[int], count: int) -> list[int]:
     """The plain loop: one pass over the prompt, then one token at a time, always the likeliest."""
-    token = int(whole(runner, prompt, pages).argmax())
-    produced = [token]
+    return generate(runner, prompt, pages, count)[0]
+
+
+def generate(
+    runner: ModelRunner, prompt: Sequence[int], pages: Sequence[int], count: int
+) -> tuple[list[int], np.ndarray]:
+    """As `greedy`, with the logits `[count, vocab]` of each token."""
+    rows = [whole(runner, prompt, pages)]
     for position in range(len(prompt), len(prompt) + count - 1):
-        logits = runner.forward(batch_for(runner, BatchItem([token], position, pages, True)))
-        token = int(logits[0].argmax())
-        produced.append(token)
-    return produced
+        token = int(rows[-1].argmax())
+        rows.append(runner.forward(batch_for(runner, BatchItem([token], position, pages, True)))[0])
+    return [int(row.argmax()) for row in rows], torch.stack(rows).numpy()

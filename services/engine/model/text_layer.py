@@ -14,11 +14,15 @@ from services.engine.model.norm import RMSNorm
 from services.engine.model.paged_attention import PagedAttention
 from services.engine.model.router import Router
 from services.engine.model.row_product import Products
+from services.engine.model.tensor_group import TensorGroup
 from services.engine.model.weights_below import WeightsBelow
 
 
 class TextLayer:
-    """x + attention(norm(x)), then x + feed_forward(norm(x)); `weights` are named as below ``layers.N.``."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)); `weights` are named as below ``layers.N.``.
+
+    Heads and widths are this rank's; what the ranks of `group` add to the residual stream is added up.
+    """
 
     def __init__(
         self,
@@ -28,8 +32,10 @@ class TextLayer:
         products: Products,
         attention: PagedAttention,
         inner_eps: float,
+        group: TensorGroup,
     ) -> None:
         self._index = index
+        self._group = group
         self._input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps)
         self._attention = LatentAttention(
             WeightsBelow(weights, "self_attn."), config, products, attention, inner_eps
@@ -41,8 +47,8 @@ class TextLayer:
 
     def __call__(self, x: Tensor, context: AttentionContext) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""
-        x = x + self._attention(self._input_norm(x), self._index, context)
-        return x + self._feed_forward(self._post_norm(x))
+        x = x + self._group.sum(self._attention(self._input_norm(x), self._index, context))
+        return x + self._group.sum(self._feed_forward(self._post_norm(x)))
 
 
 def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> GatedMLP:

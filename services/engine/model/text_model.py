@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from services.engine.model.paged_attention import PagedAttention
 from services.engine.model.projection import Projection
 from services.engine.model.rope import RotaryEmbedding
 from services.engine.model.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_layer import TextLayer
 from services.engine.model.weights_below import WeightsBelow
 
@@ -35,6 +37,9 @@ class TextModel:
     in the batch, wherever chunks end, whatever was cached, in prefill or decode; this is tried at
     construction on the model's own shapes. `inner_norm_eps` replaces the eps of the norms inside attention,
     which some implementations fix at 1e-6.
+
+    With a `group`, `weights` has this rank's share of each tensor that `StoredTensor.split_dim` splits, and
+    all ranks run the same batches. `config` is always the whole model's.
     """
 
     def __init__(
@@ -44,9 +49,12 @@ class TextModel:
         deterministic: bool,
         inner_norm_eps: float | None = None,
         products: Products | None = None,
+        group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
     ) -> None:
         self.config = config
         self.deterministic = deterministic
+        self._group = group
+        self._local = replace(config, num_attention_heads=config.num_attention_heads // group.rank.count)
         if f"{_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, _PREFIX)
         self._embedding = weights["model.embed_tokens.weight"]
@@ -58,10 +66,11 @@ class TextModel:
             TextLayer(
                 index,
                 WeightsBelow(weights, f"model.layers.{index}."),
-                config,
+                self._local,
                 products,
                 self._attention,
                 inner_eps,
+                group,
             )
             for index in range(config.num_hidden_layers)
         ]
@@ -79,7 +88,7 @@ class TextModel:
         return self._embedding.dtype
 
     def _paged_attention(self) -> PagedAttention:
-        config = self.config
+        config = self._local
         sizes = (config.num_attention_heads, config.kv_lora_rank, config.kv_width, self.device)
         if not self.deterministic:
             expand_from = worthwhile_tokens(config)
@@ -116,12 +125,21 @@ class TextModel:
         return self._logits(x, batch.logits_rows)
 
     def _embed(self, batch: ForwardBatch) -> Tensor:
-        x = self._embedding[batch.token_ids]
+        x = self._group.sum(self._embedded(batch.token_ids))
         if batch.embeds is not None:
             x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
         return x
 
+    def _embedded(self, token_ids: Tensor) -> Tensor:
+        """Zeros for the tokens whose embedding another rank has."""
+        rank = self._group.rank
+        if rank.count == 1:
+            return self._embedding[token_ids]
+        rows = token_ids - rank.index * len(self._embedding)
+        elsewhere = (rows < 0) | (rows >= len(self._embedding))
+        return self._embedding[rows.masked_fill(elsewhere, 0)].masked_fill(elsewhere.unsqueeze(1), 0.0)
+
     def _logits(self, x: Tensor, rows: Tensor) -> Tensor:
         if not len(rows):
             return x.new_empty(0, self.config.vocab_size, dtype=torch.float32)
-        return self._head(self._norm(x[rows])).float()
+        return self._group.join(self._head(self._norm(x[rows]))).float()

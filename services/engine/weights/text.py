@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_model import TextModel
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.loader import TensorReader
@@ -23,15 +24,17 @@ def load_text_model(
     deterministic: bool,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> TextModel:
     """Checks the whole checkpoint and loads its text half, converted (int4 experts: dequantised) to `dtype`.
 
-    Beside the model a few tensors are in memory, no more.
+    Of a `group` this rank's share: ConfigError where the model cannot be split so. Beside the model a few
+    tensors are in memory, no more.
     """
     checkpoint = Checkpoint.checked(directory)
     names = text_tensors(checkpoint.config.text)
-    with _streamed(checkpoint.reader(dtype, device), names) as weights:
-        return TextModel(checkpoint.config.text, weights, deterministic)
+    with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
+        return TextModel(checkpoint.config.text, weights, deterministic, group=group)
 
 
 def stream_text_share(

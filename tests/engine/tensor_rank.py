@@ -1,0 +1,33 @@
+"""A rank of a tensor-parallel group: generates greedily and writes its tokens and logits.
+
+Run as: tensor_rank.py CHECKPOINT DETERMINISTIC RANK RANKS DIRECTORY; the prompt is DIRECTORY's prompt.npy.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed
+
+from services.engine.model.tensor_group import DistributedGroup
+from services.engine.weights.text import load_text_model
+from tests.engine.text_models import generate, make_runner
+
+
+def main() -> None:
+    checkpoint, deterministic, rank, ranks, directory = sys.argv[1:]
+    torch.set_num_threads(1)
+    meeting = f"file://{directory}/meeting"
+    distributed.init_process_group("gloo", meeting, rank=int(rank), world_size=int(ranks))
+    model = load_text_model(Path(checkpoint), deterministic == "True", group=DistributedGroup())
+    prompt = np.load(f"{directory}/prompt.npy").tolist()
+    tokens, logits = generate(make_runner(model, 8), prompt, range(8), 24)
+    np.savez(f"{directory}/rank-{rank}.npz", tokens=tokens, logits=logits)
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

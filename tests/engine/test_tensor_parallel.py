@@ -1,0 +1,67 @@
+"""Several processes that share a model's weights generate what one process with all of them does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.common.errors import ConfigError
+from services.engine.model.config import read_config
+from services.engine.model.tensor_group import NoGroup
+from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
+from services.engine.weights.share import Rank
+from services.engine.weights.text import load_text_model
+from tests.engine.text_models import generate, make_runner
+
+PROMPT = np.random.default_rng(4).integers(0, 2000, 150)
+EPSILON = 1e-4
+"""Of the standard deviation of a row of logits: sums over ranks are added up in another order."""
+
+
+@pytest.fixture(scope="module")
+def int4(nano_dir, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("int4")
+    write_random_checkpoint(directory, with_int4(read_config(nano_dir / "config.json")), seed=5)
+    return directory
+
+
+def generate_with(ranks, checkpoint, deterministic, directory):
+    """Tokens and logits of each rank."""
+    np.save(directory / "prompt.npy", PROMPT)
+    script = str(Path(__file__).with_name("tensor_rank.py"))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, script, checkpoint, str(deterministic), str(rank), str(ranks), directory]
+        )
+        for rank in range(ranks)
+    ]
+    assert [process.wait(120) for process in processes] == [0] * ranks
+    return [np.load(directory / f"rank-{rank}.npz") for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kind", "deterministic"), [(2, "bf16", True), (4, "bf16", False), (2, "int4", False)]
+)
+def test_all_ranks_generate_the_tokens_of_one_process(ranks, kind, deterministic, nano_dir, int4, tmp_path):
+    checkpoint = int4 if kind == "int4" else nano_dir
+    model = load_text_model(checkpoint, deterministic)
+    tokens, logits = generate(make_runner(model, 8), PROMPT.tolist(), range(8), 24)
+    spread = np.std(logits, axis=1, keepdims=True)
+    top = np.sort(logits, axis=1)
+    assert (top[:, -1] - top[:, -2] > 2 * EPSILON * spread[:, 0]).all(), "choose another prompt"
+    found = generate_with(ranks, checkpoint, deterministic, tmp_path)
+    for rank in found:
+        assert rank["tokens"].tolist() == tokens
+        assert (np.abs(rank["logits"] - logits) < EPSILON * spread).all()
+        assert (rank["logits"] == found[0]["logits"]).all()
+
+
+def test_a_model_is_not_split_into_more_ranks_than_it_has_heads(nano_dir):
+    group = NoGroup()
+    group.rank = Rank(0, 8)
+    with pytest.raises(ConfigError, match=r"8 ranks does not divide .*b_proj"):
+        load_text_model(nano_dir, True, group=group)
