@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model-path", "--model", dest="model", default=_ABSENT, metavar="DIR", help="checkpoint directory"
     )
     cookbook.add_argument(
-        "--tp", "--tp-size", "--tensor-parallel-size", type=int, default=1, help="must be 1 for now"
+        "--tp",
+        "--tp-size",
+        "--tensor-parallel-size",
+        type=int,
+        default=_ABSENT,
+        help="processes that share the model; on the CPU only",
     )
     for kind, meaning in (("reasoning", "reasoning_content"), ("tool-call", "tool_calls")):
         cookbook.add_argument(
@@ -50,8 +55,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def run_config(arguments: argparse.Namespace) -> RunConfig:
     """What the flags mean. Raises ConfigError for a value that cannot be served, naming its flag."""
-    if arguments.tp != 1:
-        raise ConfigError(f"--tp {arguments.tp}: models are not split over devices yet; it must be 1")
     if arguments.chat_template not in (None, _PARSER):
         raise ConfigError(
             f"--chat-template {arguments.chat_template}: only the model's own, {_PARSER}, is used"

@@ -16,15 +16,22 @@ class ModelRunner:
     """The only caller of the model. Used by the engine-loop thread alone.
 
     `kv_pages` is `[num_pages, num_layers, 64, latent + rope]`; `layers_per_group` is how many layers are
-    announced together.
+    announced together. `send` passes each batch on to the other ranks of a group before it is computed here.
     """
 
-    def __init__(self, model: TextModel, kv_pages: Tensor, layers_per_group: int) -> None:
+    def __init__(
+        self,
+        model: TextModel,
+        kv_pages: Tensor,
+        layers_per_group: int,
+        send: Callable[[ForwardBatch], None] | None = None,
+    ) -> None:
         if layers_per_group < 1:
             raise ValueError(f"layers_per_group must be at least 1, not {layers_per_group}")
         self.model = model
         self.kv_pages = kv_pages
         self.layers_per_group = layers_per_group
+        self._send = send
         self._views = PageViews(kv_pages, model.config.kv_lora_rank)
 
     @torch.inference_mode()
@@ -34,6 +41,8 @@ class ModelRunner:
         `on_layers(first, end)` is called, in order and on this thread, when the cache entries of layers
         `[first, end)` are in memory.
         """
+        if self._send is not None:
+            self._send(batch)
         if on_layers is None:
             return self.model.forward(batch, self.kv_pages, self._views)
         last = self.model.config.num_hidden_layers - 1

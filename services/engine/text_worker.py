@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -12,6 +13,7 @@ import structlog
 import torch
 
 from perigee.v1 import worker_pb2
+from services.common.errors import ConfigError
 from services.common.ids import incarnation
 from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
@@ -23,6 +25,7 @@ from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_pr
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.model.config import ModelConfig
 from services.engine.peers import PeerDirectory
+from services.engine.rank_group import RankGroup, RankPlan
 from services.engine.runner import ModelRunner
 from services.engine.weights.text import load_text_model
 
@@ -48,6 +51,10 @@ class TextWorkerSettings(Protocol):
     def device(self) -> str: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def tp(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class TextWorker:
     embeddings: EmbeddingReader
     info: worker_pb2.WorkerInfo
     offer: worker_pb2.MemoryOffer
+    ranks: RankGroup | None = None
 
     @property
     def name(self) -> str:
@@ -74,9 +82,11 @@ class TextWorker:
         return self.config.text.vocab_size
 
     async def close(self) -> None:
-        """Ends handshakes, then the transfer thread."""
+        """Ends handshakes, then the transfer thread, then the other ranks."""
         await self.peers.close()
         await asyncio.to_thread(self.transfer.close)
+        if self.ranks is not None:
+            await asyncio.to_thread(self.ranks.close)
 
 
 async def build_text_worker(
@@ -93,8 +103,13 @@ async def build_text_worker(
     context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
     log.info("loading", model=str(directory))
     device, dtype = parse_device(settings.device), parse_dtype(settings.dtype)
-    model = await asyncio.to_thread(load_text_model, directory, settings.deterministic, dtype, device)
-    kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, dtype, device)
+    load = partial(load_text_model, directory, settings.deterministic, dtype, device)
+    ranks = await asyncio.to_thread(_group, settings, directory, device, dtype) if settings.tp != 1 else None
+    if ranks is None:
+        model = await asyncio.to_thread(load)
+        kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, dtype, device)
+    else:
+        model, kv_pages = await asyncio.to_thread(load, ranks.group), ranks.kv_pages
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     transfer = TransferThread(
@@ -111,7 +126,12 @@ async def build_text_worker(
     return TextWorker(
         config=config,
         kv_pages=kv_pages,
-        runner=ModelRunner(model, kv_pages, layers_per_group or -(-text.num_hidden_layers // 4)),
+        runner=ModelRunner(
+            model,
+            kv_pages,
+            layers_per_group or -(-text.num_hidden_layers // 4),
+            None if ranks is None else ranks.send,
+        ),
         transfer=transfer,
         peers=peers,
         embeddings=EmbeddingReader(peers, transfer, name, staging),
@@ -125,4 +145,16 @@ async def build_text_worker(
             deterministic=settings.deterministic,
         ),
         offer=offer_to_proto(transfer.offer()),
+        ranks=ranks,
     )
+
+
+def _group(
+    settings: TextWorkerSettings, directory: Path, device: torch.device, dtype: torch.dtype
+) -> RankGroup:
+    if device.type != "cpu":
+        raise ConfigError(f"tp: {settings.tp} processes can share a model on the CPU only, not on {device}")
+    plan = RankPlan(
+        settings.tp, directory, settings.deterministic, dtype, settings.threads, settings.kv_pages
+    )
+    return RankGroup(plan)

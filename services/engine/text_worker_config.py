@@ -33,5 +33,6 @@ class TextWorkerConfig:
     )
     device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
     dtype: str = field(default="float32", metadata={"help": "of weights and pages: float32 or bfloat16"})
-    threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
+    threads: int = field(default=1, metadata={"help": "CPU threads of the model, in each of its processes"})
+    tp: int = field(default=1, metadata={"help": "processes of this machine's CPU that share the model"})
     grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})

@@ -31,6 +31,13 @@ def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
     assert "0.0.0.0" in gateway
 
 
+def test_prefill_and_decode_are_as_many_processes_as_tp_says(nano_dir):
+    config = run_config(parsed(f"serve --model {nano_dir} --tp 2 --port 0"))
+    free = dataclasses.replace(config, grpc_port=0, port_base=0, metrics_port_base=0)
+    told = {child.role for child in make_plan(free).children if child.arguments[-2:] == ("--tp", "2")}
+    assert told == {"prefill", "decode"}
+
+
 def test_both_spellings_of_the_model_mean_the_same(nano_dir):
     assert run_config(parsed(f"serve --model {nano_dir}")) == run_config(
         parsed(f"serve --model-path {nano_dir}")
@@ -48,9 +55,8 @@ def test_what_is_not_given_has_the_defaults_of_run():
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        ("--tp 8", "--tp 8"),
-        ("--tensor-parallel-size 2", "--tp 2"),
-        ("--tp 0", "--tp 0"),
+        ("--tp 0", "tp: at least 1"),
+        ("--tensor-parallel-size -1", "tp: at least 1"),
         ("--reasoning-parser qwen3", "--reasoning-parser qwen3"),
         ("--tool-call-parser hermes", "--tool-call-parser hermes"),
         ("--chat-template other.jinja", "--chat-template other.jinja"),

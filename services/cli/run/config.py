@@ -37,6 +37,7 @@ class RunConfig:
     metrics_port_base: int = field(
         default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
     )
+    tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
     run_dir: Path = field(default=Path(".run"), metadata={"help": "where the logs of the services go"})
     start_timeout_s: float = field(
         default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
@@ -53,6 +54,8 @@ class RunConfig:
         for key in ("reasoning_parser", "tool_call_parser"):
             if getattr(self, key) not in ("", *PARSERS):
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
+        if self.tp < 1:
+            raise ConfigError(f"tp: at least 1 process has the model, not {self.tp}")
         for key in ("start_timeout_s", "stop_timeout_s"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")

@@ -58,7 +58,9 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     workers = []
     for role, port, metrics_port in zip(WORKERS, ports, metrics, strict=True):
-        own = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
+        own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
+        if config.tp > 1 and role != "vision":
+            own += ("--tp", str(config.tp))
         workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
     pools = tuple(text for worker in workers for text in (f"--{worker.role}", worker.grpc_address))
