@@ -75,7 +75,10 @@ def read_settings(arguments: list[str] | None = None) -> RunSettings:
     add("--save-every", type=int, default=100, metavar="STEPS")
     add("--eval-every", type=int, default=100, metavar="STEPS")
     add("--eval-cases", type=int, default=32, help="of each skill")
-    return RunSettings(**vars(parser.parse_args(arguments)))
+    given = parser.parse_args(arguments)
+    if given.processes > 1 and given.device != "cpu":
+        parser.error(f"--processes {given.processes} is for the CPU, not for {given.device}")
+    return RunSettings(**vars(given))
 
 
 def _lengths(text: str) -> tuple[int, ...]:
