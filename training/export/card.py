@@ -52,8 +52,10 @@ assistant's tokens are trained on.
 ## Limits
 
 English only, and only the wordings and tasks above; whatever else is asked, the answer is made up. Numbers of
-a few digits. Pictures of printed receipts and labels in one font. No safety training of any kind.
+a few digits. {pictures} No safety training of any kind.
 """
+PICTURES = "Pictures of printed receipts and labels in one font."
+NO_PICTURES = "It has never been shown a picture: what it says of one is made up."
 
 
 def write_card(run: Path, evaluations: Sequence[Path]) -> str:
@@ -78,7 +80,8 @@ def write_card(run: Path, evaluations: Sequence[Path]) -> str:
         steps=progress["step"],
         tokens=progress["tokens"],
         int4_steps=progress["int4_steps"],
-        picture_steps=progress.get("picture_steps", 0),
+        picture_steps=progress["picture_steps"],
+        pictures=PICTURES if progress["picture_steps"] else NO_PICTURES,
         stretches="\n".join(map(_stretch, progress["stretches"])),
         evaluations="\n\n".join(_evaluation(path) for path in evaluations) or "Not evaluated.",
     )
