@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from services.common.errors import Unavailable
 from services.common.page_hash import PAGE_TOKENS, short_name
@@ -20,6 +21,8 @@ _TOKENS_PER_REQUEST = 256
 _MOST_BEHIND = 4
 # So many prefill workers are named for a prompt: the best one, and others to turn to.
 _MOST_PREFILL = 8
+NOBODY: Mapping[str, int] = MappingProxyType({})
+"""No worker to avoid."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Router:
         """Of all decode workers that serve."""
         return [worker.link.address for worker in self._pool.decode.serving]
 
-    def decode(self, prompt: PromptPages, avoid: Collection[str] = ()) -> DecodeWorker:
+    def decode(self, prompt: PromptPages, avoid: Mapping[str, int] = NOBODY) -> DecodeWorker:
         """The decode worker for a prompt: first those with room for it, then by uncached tokens and load.
 
-        Workers at addresses to `avoid` are taken only if there is no other. Raises Unavailable.
+        Before all that: those that have failed least often, by address in `avoid`. Raises Unavailable.
         """
         workers = self._pool.decode.serving
         if not workers:
@@ -62,11 +65,11 @@ class Router:
 
         names, num_pages = prompt.names, prompt.num_pages
 
-        def rank(worker: DecodeWorker) -> tuple[bool, bool, int, int]:
+        def rank(worker: DecodeWorker) -> tuple[int, bool, int, int]:
             link = worker.link
             cached, available = link.cached_prefix(names), link.available_pages
             cost = _TOKENS_PER_REQUEST * link.requests - PAGE_TOKENS * cached
-            return link.address in avoid, num_pages - cached > available, cost, -available
+            return avoid.get(link.address, 0), num_pages - cached > available, cost, -available
 
         return min(workers, key=rank)
 

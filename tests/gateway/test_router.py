@@ -7,7 +7,7 @@ import pytest
 from perigee.v1 import worker_pb2
 from services.common.errors import Unavailable
 from services.common.page_hash import PAGE_TOKENS, short_name
-from services.gateway.router import PromptPages, Router
+from services.gateway.router import NOBODY, PromptPages, Router
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.pool import DECODE, PREFILL, VISION
@@ -63,7 +63,7 @@ def router(*, decode=(), prefill=(), vision=(), connected=True):
     )
 
 
-def decode_choice(*links, avoid=(), prompt=PROMPT):
+def decode_choice(*links, avoid=NOBODY, prompt=PROMPT):
     return router(decode=links).decode(prompt, avoid).link.address
 
 
@@ -103,8 +103,13 @@ def test_a_decode_worker_without_room_for_the_prompt_is_the_last_choice():
 
 def test_a_worker_that_failed_the_request_is_taken_only_if_there_is_no_other():
     guilty, busy = link(DECODE, "a:1", running=0, waiting=1), link(DECODE, "b:1", running=50)
-    assert decode_choice(guilty, busy, avoid={"a:1"}) == "b:1"
-    assert decode_choice(guilty, avoid={"a:1"}) == "a:1"
+    assert decode_choice(guilty, busy, avoid={"a:1": 1}) == "b:1"
+    assert decode_choice(guilty, avoid={"a:1": 1}) == "a:1"
+
+
+def test_where_all_have_failed_the_one_that_did_so_least_often_is_next():
+    often, once = link(DECODE, "a:1", running=1), link(DECODE, "b:1", running=50)
+    assert decode_choice(often, once, avoid={"a:1": 2, "b:1": 1}) == "b:1"
 
 
 def test_requests_on_their_way_count_until_the_next_report():

@@ -18,6 +18,8 @@ from tests.support.decode_client import DecodeClient
 
 FLAGS = {"prefill": {"tp": 2}, "decode": {"tp": 4}}
 NUM_TOKENS = 24
+# Transfers know nothing of groups: one transport is enough.
+pytestmark = pytest.mark.parametrize("transport", ["default"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_a_group_that_lost_a_rank_ends_and_leaves_no_process_behind(workers, pro
     assert not [child for child in children if Path(f"/proc/{child}/exe").exists()]
 
 
-def test_a_group_that_the_model_cannot_be_split_over_does_not_start(nano_dir):
+def test_a_group_that_the_model_cannot_be_split_over_does_not_start(nano_dir, transport):
     plan = RankPlan(8, nano_dir, True, torch.float32, 1, 4)
     with pytest.raises(ConfigError, match=r"8 ranks does not divide .*b_proj"):
         RankGroup(plan)

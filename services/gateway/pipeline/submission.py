@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.rendering import Prompt
-from services.gateway.router import PromptPages, Router
+from services.gateway.router import NOBODY, PromptPages, Router
 from services.gateway.workers.token_stream import News, TokenStream
 
 _MOST_MS = (1 << 32) - 1
@@ -46,9 +46,9 @@ class Submission:
         router: Router,
         vision: VisionStage,
         news: asyncio.Queue[News],
-        avoid: Collection[str] = (),
+        avoid: Mapping[str, int] = NOBODY,
     ) -> dict[TokenStream, Part]:
-        """Encodes and submits, if possible not to the decode workers to `avoid`; what comes goes into `news`.
+        """Encodes and submits, if possible not to a worker that failed (`avoid`); what comes goes into `news`.
 
         The caller closes the streams. Raises Unavailable naming the role of which no worker can serve, and
         what VisionStage.encode raises; nothing is left running then.
@@ -72,7 +72,7 @@ class Submission:
         media: Sequence[vision_pb2.MediaRef],
         router: Router,
         news: asyncio.Queue[News],
-        avoid: Collection[str],
+        avoid: Mapping[str, int],
     ) -> TokenStream:
         pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)
         worker = router.decode(pages, avoid)

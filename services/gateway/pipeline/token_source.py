@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,7 +68,7 @@ class TokenSource:
         self._legs: dict[TokenStream, _Leg] = {}
         self._outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
         self._unfinished = set(range(submission.sampling.n))
-        self._avoid: set[str] = set()
+        self._avoid: Counter[str] = Counter()
         self.failovers = 0
         # Of failures in a row, without a token between them.
         self._failures = [0] * len(self._outputs)
@@ -145,7 +146,7 @@ class TokenSource:
         if not parts:
             return
         if isinstance(error, WorkerLost | Overloaded):
-            self._avoid.add(failed.worker)
+            self._avoid[failed.worker] += 1
         if not self._is_curable(leg.part, error):
             raise error
         self.failovers += 1

@@ -156,7 +156,7 @@ async def test_a_fresh_request_without_workers_is_refused_at_once():
 
 
 async def test_a_worker_that_gives_no_first_token_in_time_loses_the_request():
-    async with open_suite(decodes=2, first_token_timeout_seconds=0.3) as suite:
+    async with open_suite(decodes=2, first_token_timeout_seconds=1.0) as suite:
         suite.say(TEXT)
         suite.decodes[0].admit.clear()
         answers = await asyncio.gather(*(suite.chat() for _ in range(4)))
