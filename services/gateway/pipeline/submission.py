@@ -48,7 +48,8 @@ class Submission:
         news: asyncio.Queue[News],
         avoid: Mapping[str, int] = NOBODY,
     ) -> dict[TokenStream, Part]:
-        """Encodes and submits, if possible not to a worker that failed (`avoid`); what comes goes into `news`.
+        """Encodes and submits, if possible not to a worker that failed (`avoid`); what comes is put into
+        `news`.
 
         The caller closes the streams. Raises Unavailable naming the role of which no worker can serve, and
         what VisionStage.encode raises; nothing is left running then.
