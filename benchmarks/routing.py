@@ -46,7 +46,7 @@ class _Decode(DecodeWorker):
 
 
 class Fleet:
-    """Pools of simulated workers. `report` makes up a worker's state anew."""
+    """Pools of simulated workers, each with a load and a cache made up at random."""
 
     def __init__(self, workers: int, prompt: PromptPages, channel: grpc.aio.Channel) -> None:
         self._prompt = prompt
@@ -59,30 +59,23 @@ class Fleet:
         for pool in (self.decode, self.prefill):
             pool.update(f"10.0.{number // 250}.{number % 250}:50051" for number in range(workers // 2))
 
-    def report(self, link: WorkerLink, *, cache: bool) -> None:
-        """A load report of random numbers, with the whole cache if wanted."""
-        dice = self._random
-        changes = None
-        if cache:
-            own = [dice.getrandbits(64) for _ in range(CACHED_PAGES)]
-            held = dice.randrange(len(self._prompt.names)) if dice.random() < 0.25 else 0
-            changes = worker_pb2.CacheChanges(reset=True, added=[*own, *self._prompt.names[:held]])
+    def _link(self, role: worker_pb2.WorkerRole.ValueType, address: str) -> WorkerLink:
+        link, dice = WorkerLink(role, address, self._channel), self._random
+        own = [dice.getrandbits(64) for _ in range(CACHED_PAGES)]
+        held = dice.randrange(len(self._prompt.names)) if dice.random() < 0.25 else 0
+        changes = worker_pb2.CacheChanges(reset=True, added=[*own, *self._prompt.names[:held]])
         pages = worker_pb2.PageCounts(free=dice.randrange(2000))
         report = worker_pb2.LoadReport(
             running=dice.randrange(64), queued_tokens=dice.randrange(9000), pages=pages, cache=changes
         )
         link._heard(worker_pb2.WorkerInfo(incarnation="simulated"), report)
-
-    def _link(self, role: worker_pb2.WorkerRole.ValueType, address: str) -> WorkerLink:
-        link = WorkerLink(role, address, self._channel)
-        self.report(link, cache=True)
         return link
 
 
 async def measure(workers: int, pages: int) -> list[float]:
     """Milliseconds of each route."""
-    names = [random.Random(1).getrandbits(64) + place for place in range(pages)]
-    prompt = PromptPages(pages * PAGE_TOKENS, names)
+    dice = random.Random(1)
+    prompt = PromptPages(pages * PAGE_TOKENS, [dice.getrandbits(64) for _ in range(pages)])
     fleet = Fleet(workers, prompt, grpc.aio.insecure_channel("127.0.0.1:1"))
     router = Router(fleet)  # type: ignore[arg-type]
     took = []
