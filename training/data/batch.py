@@ -52,8 +52,8 @@ def make_rows(packed: Sequence[Sequence[Example]], length: int, media_pad: int) 
             token_ids[row, start:end] = ids
             positions[row, start:end] = torch.arange(end - start)
             documents[row, start:end] = number
-            first = start + example.answer_start
-            targets[row, first - 1 : end - 1] = ids[example.answer_start :]
+            for first, behind in example.answers:
+                targets[row, start + first - 1 : start + behind - 1] = ids[first:behind]
             start = end
     pictures = tuple(picture for examples in packed for example in examples for picture in example.pictures)
     return Rows(token_ids, positions, documents, targets, token_ids == media_pad, pictures)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from services.common.kimi.special import SpecialTokens
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.call_ids import count_calls
 from services.gateway.chat.messages import ImagePart
@@ -16,14 +18,23 @@ from training.skills.sample import Sample
 
 @dataclass(frozen=True)
 class Example:
-    """`token_ids`: prompt and answer; the answer begins at `answer_start` and ends with `<|im_end|>`.
-    `pictures`: those of the media pads, in order.
+    """`answers`: what is trained, [start, end) of `token_ids`: the assistant's earlier turns and the answer
+    to the last question, each with its `<|im_end|>`. `pictures`: those of the media pads, in order.
     """
 
     skill: str
     token_ids: tuple[int, ...]
-    answer_start: int
+    answers: tuple[tuple[int, int], ...]
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def answer_start(self) -> int:
+        """Where the last answer begins."""
+        return self.answers[-1][0]
+
+    def last_answer(self) -> Example:
+        """The same with nothing but the last answer as what is to be said."""
+        return replace(self, answers=self.answers[-1:])
 
 
 def encode_sample(sample: Sample, tokenizer: Tokenizer) -> Example:
@@ -33,7 +44,8 @@ def encode_sample(sample: Sample, tokenizer: Tokenizer) -> Example:
     rendered = render(sample.conversation, tokenizer)
     prompt, _ = expand_media(rendered, [picture.num_tokens for picture in pictures])
     answer = encode_segments(answer_segments(sample), tokenizer)
-    return Example(sample.skill, (*prompt, *answer), len(prompt), pictures)
+    answers = (*_earlier_answers(prompt, tokenizer.special), (len(prompt), len(prompt) + len(answer)))
+    return Example(sample.skill, (*prompt, *answer), answers, pictures)
 
 
 def answer_segments(sample: Sample) -> tuple[Segment, ...]:
@@ -54,3 +66,18 @@ def answer_segments(sample: Sample) -> tuple[Segment, ...]:
         writer.marker("tool_calls_section_end")
     writer.marker("im_end")
     return writer.finish()
+
+
+def _earlier_answers(prompt: Sequence[int], special: SpecialTokens) -> Iterator[tuple[int, int]]:
+    """The assistant's turns of a prompt, from where the model would have gone on: inside of `<think>` where
+    the template has kept the reasoning, and behind `</think>` where there is none, as in instant mode.
+    """
+    start = 0
+    while special.im_assistant in prompt[start:]:
+        middle = prompt.index(special.im_middle, prompt.index(special.im_assistant, start))
+        if special.im_end not in prompt[middle:]:
+            return
+        end = prompt.index(special.im_end, middle) + 1
+        start = middle + (3 if prompt[middle + 2] == special.end_think else 2)
+        yield start, end
+        start = end

@@ -48,6 +48,7 @@ class Experts(nn.Module):
         stacked = self.gate_proj, self.up_proj, self.down_proj
         return tuple(map(quantised, stacked)) if self.fake_quant else stacked  # type: ignore[return-value]
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # its shapes depend on what is chosen
     def gathered(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """Each expert on the tokens that chose it: fewest operations, for a CPU."""
         gate, up, down = self.weights()

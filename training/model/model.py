@@ -29,7 +29,7 @@ class TrainedModel(nn.Module):
         self.language_model = TrainedText(config.text)
         vision = VisionModel(config.vision)
         self.vision_tower, self.mm_projector = vision.vision_tower, vision.mm_projector
-        self._encode = encoder_of(vision)
+        self.encode = encoder_of(vision)
         _initialise(self, config.text.num_hidden_layers, torch.Generator().manual_seed(seed))
         # A token that attention carries over is named at once: copying is learnt from half as many tokens.
         with torch.no_grad():
@@ -38,7 +38,7 @@ class TrainedModel(nn.Module):
 
     def forward(self, rows: Rows) -> Tensor:
         """Hidden states `[B, L, hidden]`."""
-        pictures = self._encode(rows.pictures, rows.token_ids.device) if rows.pictures else None
+        pictures = self.encode(rows.pictures, rows.token_ids.device) if rows.pictures else None
         out: Tensor = self.language_model(rows, pictures)
         return out
 

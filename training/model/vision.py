@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from services.engine.model.vision.rope import RopeTable, rope_table, rotate
 from services.engine.model.vision.tower import VisionTower
 from training.data.picture import Picture, pixels_of
 
-MOST_PATCHES = 1 << 14
-"""Computed at once, padding included."""
+MOST_PATCHES = 1 << 11
+"""Computed at once, padding included, of pictures of like size."""
 
 
 class PictureEncoder:
@@ -29,11 +29,11 @@ class PictureEncoder:
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device) -> Tensor:
         """`[tokens, text hidden]`: the rows of all pictures, one after the other."""
-        largest = max(picture.rows * picture.columns for picture in pictures)
-        step = max(1, MOST_PATCHES // largest)
-        parts = [pictures[start : start + step] for start in range(0, len(pictures), step)]
-        groups = torch.cat([group for part in parts for group in self._groups(part, device)])
-        rows: Tensor = self._projector(groups)
+        groups: list[Tensor] = [torch.empty(0)] * len(pictures)
+        for part in _of_like_size(pictures):
+            for index, group in zip(part, self._groups([pictures[i] for i in part], device), strict=True):
+                groups[index] = group
+        rows: Tensor = self._projector(torch.cat(groups))
         return rows
 
     def _groups(self, pictures: Sequence[Picture], device: torch.device) -> list[Tensor]:
@@ -66,6 +66,19 @@ class PictureEncoder:
 def encoder_of(model: VisionModel) -> PictureEncoder:
     """For the two modules of a vision model."""
     return PictureEncoder(model.vision_tower, model.mm_projector, model.config.merge_kernel_size)
+
+
+def _of_like_size(pictures: Sequence[Picture]) -> Iterator[list[int]]:
+    """The indices of pictures that are computed together: MOST_PATCHES at most, or one picture."""
+    part: list[int] = []
+    by_size = sorted(range(len(pictures)), key=lambda index: pictures[index].num_tokens, reverse=True)
+    for index in by_size:
+        largest = pictures[(part or [index])[0]]
+        if part and (len(part) + 1) * largest.rows * largest.columns > MOST_PATCHES:
+            yield part
+            part = []
+        part.append(index)
+    yield part
 
 
 def _attend(block: VisionBlock, x: Tensor, rope: RopeTable, there: Tensor) -> Tensor:

@@ -37,7 +37,10 @@ class HeldOut:
     def __init__(self, curriculum: Curriculum, tokenizer: Tokenizer, cases: int) -> None:
         self._pad = tokenizer.special.media_pad
         self._examples = {
-            skill: [encode_sample(curriculum.case(skill, number), tokenizer) for number in range(cases)]
+            skill: [
+                encode_sample(curriculum.case(skill, number), tokenizer).last_answer()
+                for number in range(cases)
+            ]
             for skill in curriculum.skills
         }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.engine.model.config import ModelConfig
@@ -48,7 +49,7 @@ class Run:
         torch.set_num_threads(settings.threads)
         model = TrainedModel(ModelConfig.from_dir(settings.directory), settings.seed)
         rates = Rates(settings.muon_rate, settings.adam_rate)
-        self.trainer = Trainer(model, rates, self._device, _DTYPES[settings.dtype], ranks)
+        self.trainer = Trainer(model, rates, self._device, _DTYPES[settings.dtype], ranks, settings.compile)
         self.progress = Progress()
         if found := checkpoint.saved(settings.directory):
             self.progress = checkpoint.restore(found[-1], self.trainer.state())
@@ -56,6 +57,12 @@ class Run:
         elif settings.source is not None:
             self.progress = self._begin_from(settings.source)
             report(f"going on from {settings.source}: step {self.progress.step}, optimisers begin anew")
+        if settings.vision is not None and not self.progress.picture_steps:
+            taken = load_file(settings.vision)
+            left = model.load_state_dict(taken, strict=False).unexpected_keys
+            if left:
+                raise ValueError(f"{settings.vision} has weights that are no part of the model: {left[:3]}")
+            report(f"{len(taken)} weights of the vision part from {settings.vision}")
         self._held_out = HeldOut(
             Curriculum(settings.seed), Tokenizer.from_dir(settings.directory), settings.eval_cases
         )
@@ -115,9 +122,9 @@ class Run:
         """Held-out accuracy of each skill, into the log; empty but on the first rank."""
         if self._ranks.rank:
             return {}
-        results = {
-            result.skill: asdict(result) for result in self._held_out.measure(self.trainer, self._device)
-        }
+        with torch.compiler.set_stance("force_eager"):  # it would compile everything anew without gradients
+            measured = list(self._held_out.measure(self.trainer, self._device))
+        results = {result.skill: asdict(result) for result in measured}
         self._log({"held_out": results})
         return results
 

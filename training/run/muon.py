@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from training.run.ranks import Ranks
+
 # The quintic iteration's coefficients, from its publication: they pull all singular values close to 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
@@ -15,14 +17,20 @@ WEIGHT_DECAY = 0.02
 
 
 class Muon:
-    """`parameters`: by name, matrices `[out, in]` or stacks `[n, out, in]`.
+    """`parameters`: by name, matrices `[out, in]` or stacks `[n, out, in]`. Each of the `ranks` iterates its
+    share of the matrices.
 
     `state`: the momentum, in bf16, which is precise enough for what is made orthogonal in bf16, and halves
     what a checkpoint has to hold.
     """
 
-    def __init__(self, parameters: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: dict[str, Tensor],
+        ranks: Ranks = Ranks(),  # noqa: B008 - it cannot change
+    ) -> None:
         self._parameters = parameters
+        self._ranks = ranks
         self.state = {
             name: torch.zeros_like(parameter, dtype=torch.bfloat16) for name, parameter in parameters.items()
         }
@@ -45,12 +53,22 @@ class Muon:
             assert gradient is not None
             update = gradient.lerp(self.state[name].float(), MOMENTUM)
             stacks.append(update.view(-1, *update.shape[-2:]))
-        updates = orthogonal(torch.cat(stacks)).split([len(stack) for stack in stacks])
+        updates = self._orthogonal(torch.cat(stacks)).split([len(stack) for stack in stacks])
         for name, update in zip(names, updates, strict=True):
             parameter = self._parameters[name]
             scale = max(1.0, parameter.shape[-2] / parameter.shape[-1]) ** 0.5
             parameter.mul_(1 - rate * WEIGHT_DECAY)
             parameter.add_(update.view_as(parameter), alpha=-rate * scale)
+
+    def _orthogonal(self, matrices: Tensor) -> Tensor:
+        share = slice(self._ranks.rank, None, self._ranks.size)
+        if self._ranks.size == 1:
+            return orthogonal(matrices)
+        whole = torch.zeros_like(matrices)
+        if len(matrices[share]):
+            whole[share] = orthogonal(matrices[share])
+        self._ranks.add_up([whole])
+        return whole
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
@@ -61,7 +79,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
-        x = _A * x + (_B * gram + _C * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
     x = x.to(matrices.dtype)
     result: Tensor = x.mT if tall else x
     return result

@@ -12,6 +12,8 @@ in files below 16 MiB. With --decay-steps the learning rate falls to nothing at 
 trained as int4: that is the last stretch of a training.
 """
 
+_ROW_LENGTHS = "128,256,384,512,768,1024"
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -28,10 +30,12 @@ class RunSettings:
     row_lengths: tuple[int, ...]
     pictures_from: int
     experts_from: int
+    vision: Path | None
     muon_rate: float
     adam_rate: float
     device: str
     dtype: str
+    compile: bool
     threads: int
     processes: int
     data_workers: int
@@ -60,13 +64,20 @@ def read_settings(arguments: list[str] | None = None) -> RunSettings:
     add("--warmup-steps", type=int, default=100)
     add("--batch-tokens", type=int, default=4096, help="in a step (default: 4096; for a GPU 65536)")
     add("--micro-tokens", type=int, default=2048, help="computed at once (default: 2048; for a GPU 65536)")
-    add("--row-lengths", type=_lengths, default=(128, 256, 384, 768), help="default: 128,256,384,768")
+    add("--row-lengths", type=_lengths, default=_lengths(_ROW_LENGTHS), help=f"default: {_ROW_LENGTHS}")
     add("--pictures-from", type=int, default=0, metavar="STEP", help="text alone before it (default: 0)")
     add("--experts-from", type=int, default=0, metavar="STEP", help="none are routed before it (default: 0)")
+    add(
+        "--vision",
+        type=Path,
+        metavar="FILE",
+        help="tower and projector of training.reading, for a run that has seen no pictures yet",
+    )
     add("--muon-rate", type=float, default=0.02)
     add("--adam-rate", type=float, default=0.003)
     add("--device", default="cpu", help="cpu or cuda")
     add("--dtype", choices=("f32", "bf16"), default="f32", help="of the products")
+    add("--compile", action="store_true", help="with torch.compile: a fifth faster, minutes later")
     add("--threads", type=int, default=1, help="of the CPU, for each process")
     add("--processes", type=int, default=1, help="that share each batch, on a CPU")
     add("--data-workers", type=int, default=0, help="processes that make batches (default: none)")

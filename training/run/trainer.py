@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from training.data.batch import NO_TARGET, Rows
@@ -15,7 +15,7 @@ from training.run.adam import Adam
 from training.run.muon import Muon
 from training.run.ranks import Ranks
 
-_NO_PRODUCTS = ("embed_tokens", "lm_head", "mlp.gate.weight", "pos_emb", "patch_embed.proj")
+_NO_PRODUCTS = ("embed_tokens", "lm_head", "mlp.gate.weight", "pos_emb", "patch_embed.proj", "head.")
 BALANCE_RATE = 1e-3
 
 
@@ -27,8 +27,33 @@ class Rates:
     adam: float
 
 
+class Optimisers:
+    """Muon for the matrices of a model's products, Adam for everything else."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        ranks: Ranks = Ranks(),  # noqa: B008 - it cannot change
+    ) -> None:
+        self._model = model
+        named = dict(model.named_parameters())
+        matrices = {name for name, value in named.items() if value.ndim in (2, 3)}
+        matrices -= {name for name in named if any(part in name for part in _NO_PRODUCTS)}
+        self.muon = Muon({name: value for name, value in named.items() if name in matrices}, ranks)
+        self.adam = Adam({name: value for name, value in named.items() if name not in matrices})
+
+    def step(self, rates: Rates, factor: float, number: int) -> None:
+        """Update `number`, from 1, at `factor` of the rates; forgets the gradients."""
+        self.muon.step(rates.muon * factor)
+        self.adam.step(rates.adam * factor, number)
+        self._model.zero_grad(set_to_none=True)
+
+
 class Trainer:
-    """`dtype` is what products are computed in; weights stay float32. `ranks` take their steps together."""
+    """`dtype` is what products are computed in; weights stay float32. `ranks` take their steps together.
+
+    `compiled`: the text layers through torch.compile in training, which takes a C++ compiler and minutes.
+    """
 
     def __init__(
         self,
@@ -37,19 +62,19 @@ class Trainer:
         device: torch.device,
         dtype: torch.dtype,
         ranks: Ranks = Ranks(),  # noqa: B008 - it cannot change
+        compiled: bool = False,
     ) -> None:
         self.model = model.to(device)
+        if compiled:
+            for layer in model.language_model.model.layers:
+                layer.compile(dynamic=True)
         self._ranks = ranks
         for experts in model.experts():
             experts.on_all_tokens = device.type != "cpu"
         self._rates = rates
         self._device = device
         self._dtype = dtype
-        named = dict(model.named_parameters())
-        matrices = {name for name, value in named.items() if value.ndim in (2, 3)}
-        matrices -= {name for name in named if any(part in name for part in _NO_PRODUCTS)}
-        self.muon = Muon({name: value for name, value in named.items() if name in matrices})
-        self.adam = Adam({name: value for name, value in named.items() if name not in matrices})
+        self.optimisers = Optimisers(self.model, ranks)
 
     def step(self, batch: Sequence[Rows], number: int, factor: float) -> float:
         """Update `number`, from 1, at `factor` of the peak rates; the mean loss per target before it.
@@ -65,9 +90,7 @@ class Trainer:
             total += loss.detach()
         self._ranks.add_up_gradients(self.model.parameters())
         self._ranks.add_up([total, *(gate.load for gate in self.model.gates())])
-        self.muon.step(self._rates.muon * factor)
-        self.adam.step(self._rates.adam * factor, number)
-        self.model.zero_grad(set_to_none=True)
+        self.optimisers.step(self._rates, factor, number)
         for gate in self.model.gates():
             gate.balance(BALANCE_RATE)
         return total.item()
@@ -88,5 +111,5 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """All that training goes on from, by name; the tensors themselves, not copies."""
         named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        named |= {f"muon.{name}": tensor for name, tensor in self.muon.state.items()}
-        return named | {f"adam.{name}": tensor for name, tensor in self.adam.state.items()}
+        named |= {f"muon.{name}": tensor for name, tensor in self.optimisers.muon.state.items()}
+        return named | {f"adam.{name}": tensor for name, tensor in self.optimisers.adam.state.items()}

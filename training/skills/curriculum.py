@@ -10,6 +10,7 @@ from training.skills import chatter, tool_calls, tool_results
 from training.skills.arithmetic import make_arithmetic
 from training.skills.compare import make_compare
 from training.skills.dice import Dice
+from training.skills.exchange import Exchanges
 from training.skills.lexicon import Lexicon
 from training.skills.papers import Printer
 from training.skills.sample import Sample
@@ -93,16 +94,17 @@ class Curriculum:
 
 def _skills(lexicon: Lexicon) -> dict[str, Skill]:
     toolbox = Toolbox(lexicon)
+    exchanges = Exchanges(toolbox, lexicon)
     sights = Sights(Printer(lexicon), toolbox)
     return {
         "compare": Skill(make_compare, 3.0, 0.6),
         "arithmetic": Skill(make_arithmetic, 2.0, 0.9),
         "stories": Skill(partial(make_story, lexicon=lexicon), 2.5, 1.0),
-        "tool call": Skill(partial(tool_calls.make_tool_call, toolbox=toolbox), 3.0),
-        "parallel calls": Skill(partial(tool_calls.make_parallel_calls, toolbox=toolbox), 0.7),
-        "no call": Skill(partial(tool_calls.make_no_call, toolbox=toolbox), 0.7),
-        "weather result": Skill(partial(tool_results.make_weather_result, toolbox=toolbox), 0.8),
-        "other result": Skill(partial(tool_results.make_other_result, toolbox=toolbox, lexicon=lexicon), 0.8),
+        "tool call": Skill(partial(tool_calls.make_tool_call, exchanges=exchanges), 2.0),
+        "parallel calls": Skill(partial(tool_calls.make_parallel_calls, exchanges=exchanges), 0.6),
+        "no call": Skill(partial(tool_calls.make_no_call, exchanges=exchanges), 0.5),
+        "weather result": Skill(partial(tool_results.make_weather_result, exchanges=exchanges), 0.7),
+        "other result": Skill(partial(tool_results.make_other_result, exchanges=exchanges), 0.7),
         "chatter": Skill(partial(chatter.make_chatter, lexicon=lexicon), 0.8),
         "copy": Skill(partial(chatter.make_copy, lexicon=lexicon), 1.5),
         "count": Skill(partial(chatter.make_count, lexicon=lexicon), 0.8),

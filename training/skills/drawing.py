@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,31 @@ SEPARATOR = "---"
 
 
 @dataclass(frozen=True)
+class Letter:
+    """A printed character, not a space; its middle in pixels."""
+
+    character: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Print:
+    """A PNG, and what is where on it."""
+
+    picture: bytes
+    letters: tuple[Letter, ...]
+
+
+@dataclass(frozen=True)
 class Layout:
-    """Lengths in pixels; `centred`: lines of one part are, else they begin at the left."""
+    """Lengths in pixels, `pitch` from line to line; `centred`: lines of one part are, else they begin at the
+    left.
+    """
 
     font: int
     margin: int
-    gap: int
+    pitch: int
     centred: bool
     spread: bool
 
@@ -29,54 +49,73 @@ class Layout:
     def draw(cls, dice: Dice) -> Layout:
         """Any of some hundreds."""
         return cls(
-            dice.between(16, 24), dice.between(4, 14), dice.between(3, 9), dice.chance(0.5), dice.chance(0.7)
+            dice.between(18, 26),
+            dice.between(4, 14),
+            dice.between(28, 34),
+            dice.chance(0.5),
+            dice.chance(0.7),
         )
 
 
-def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) -> bytes:
-    """A PNG. A line has one part, or a left and a right one, which `spread` sets apart."""
+def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) -> Print:
+    """A line has one part, or a left and a right one, which `spread` sets apart."""
     font = ImageFont.load_default(layout.font)
+    assert isinstance(font, ImageFont.FreeTypeFont)
     widths = [sum(font.getlength(part) for part in line) + layout.font * (len(line) - 1) for line in lines]
-    height_of_line = layout.font + layout.gap
     width = round(max(widths)) + 2 * layout.margin
-    height = height_of_line * len(lines) + 2 * layout.margin
+    height = layout.pitch * len(lines) + 2 * layout.margin
     paper, ink = dice.between(225, 255), dice.between(0, 70)
     image = Image.new("L", (width, height), paper)
     pen = ImageDraw.Draw(image)
+    letters: list[Letter] = []
     for number, line in enumerate(lines):
-        y = layout.margin + number * height_of_line
+        y = layout.margin + number * layout.pitch
         if line == (SEPARATOR,):
             pen.line((layout.margin, y + layout.font // 2, width - layout.margin, y + layout.font // 2), ink)
             continue
-        _write(pen, line, y, width, layout, font, ink)
-    return _encoded(_worn(image, paper, dice))
-
-
-def _write(
-    pen: ImageDraw.ImageDraw,
-    line: tuple[str, ...],
-    y: int,
-    width: int,
-    layout: Layout,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    ink: int,
-) -> None:
-    left = float(layout.margin)
-    if len(line) == 1 and layout.centred:
-        left = (width - font.getlength(line[0])) / 2
-    pen.text((left, y), line[0], ink, font)
-    if len(line) == 2:
-        at = left + font.getlength(line[0]) + layout.font
-        if layout.spread:
-            at = width - layout.margin - font.getlength(line[1])
-        pen.text((at, y), line[1], ink, font)
-
-
-def _worn(image: Image.Image, paper: int, dice: Dice) -> Image.Image:
-    """Turned by at most 1.5 degrees, with noise of at most 12 levels."""
+        for part, x in zip(line, _starts(line, width, layout, font), strict=True):
+            pen.text((x, y), part, ink, font)
+            letters += _letters(part, x, y, font)
     angle = (dice.below(31) - 15) / 10
     turned = image.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=paper)
-    levels = np.asarray(turned, dtype=np.int16)
+    return Print(_encoded(_noisy(turned, dice)), tuple(_turned(letters, angle, image.size, turned.size)))
+
+
+def _starts(line: Sequence[str], width: int, layout: Layout, font: ImageFont.FreeTypeFont) -> list[float]:
+    """Where each part of a line begins."""
+    left = float(layout.margin)
+    if len(line) == 1:
+        return [(width - font.getlength(line[0])) / 2 if layout.centred else left]
+    at = left + font.getlength(line[0]) + layout.font
+    return [left, width - layout.margin - font.getlength(line[1]) if layout.spread else at]
+
+
+def _letters(text: str, x: float, y: float, font: ImageFont.FreeTypeFont) -> list[Letter]:
+    # A third of the font above the base line: the middle of most letters.
+    middle = y + font.getmetrics()[0] - font.size / 3
+    ends = [x + font.getlength(text[:count]) for count in range(len(text) + 1)]
+    return [
+        Letter(character, (start + end) / 2, middle)
+        for character, start, end in zip(text, ends, ends[1:], strict=False)
+        if character != " "
+    ]
+
+
+def _turned(
+    letters: Sequence[Letter], degrees: float, size: tuple[int, int], turned: tuple[int, int]
+) -> Iterator[Letter]:
+    """Where a picture of `size` has them after it was turned to the left about its middle."""
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    for letter in letters:
+        x, y = letter.x - size[0] / 2, letter.y - size[1] / 2
+        yield Letter(
+            letter.character, cosine * x + sine * y + turned[0] / 2, cosine * y - sine * x + turned[1] / 2
+        )
+
+
+def _noisy(image: Image.Image, dice: Dice) -> Image.Image:
+    """With noise of at most 12 levels."""
+    levels = np.asarray(image, dtype=np.int16)
     strength = dice.below(13)
     noise = np.random.default_rng(dice.below(1 << 30)).integers(-strength, strength + 1, levels.shape)
     return Image.fromarray((levels + noise).clip(0, 255).astype(np.uint8))

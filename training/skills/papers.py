@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from training.skills.dice import Dice
-from training.skills.drawing import SEPARATOR, Layout, print_paper
+from training.skills.drawing import SEPARATOR, Layout, Print, print_paper
 from training.skills.lexicon import Lexicon
 from training.skills.split import Split
 
@@ -26,7 +26,7 @@ class Receipt:
     date: str
     items: tuple[Item, ...]
     total: str
-    picture: bytes
+    printed: Print
 
     def describe(self) -> str:
         """All that is on it, from top to bottom."""
@@ -46,7 +46,7 @@ class Label:
     maker: str
     product: Item
     date: str
-    picture: bytes
+    printed: Print
 
     def describe(self) -> str:
         """All that is on it."""
@@ -77,8 +77,8 @@ class Printer:
         tail: list[tuple[str, ...]] = [] if (date,) in head else [(date,)]
         rule: list[tuple[str, ...]] = [(SEPARATOR,)] if dice.chance(0.5) else []
         last = (dice.pick(("TOTAL", "Total", "Sum", "To pay")), mark + total)
-        picture = print_paper([*head, *rule, *rows, *rule, last, *tail], _layout(dice, split), dice)
-        return Receipt(shop, date, items, total, picture)
+        printed = print_paper([*head, *rule, *rows, *rule, last, *tail], _layout(dice, split), dice)
+        return Receipt(shop, date, items, total, printed)
 
     def label(self, dice: Dice, split: Split) -> Label:
         """A product with its price."""

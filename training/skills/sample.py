@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart
 from training.skills.expectation import Call, Expectation
+from training.skills.toolbox import Tool
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ def user(*content: str | ImagePart) -> Message:
     return Message("user", tuple(parts))
 
 
-def ask(text: str, thinking: bool, tools: tuple[Any, ...] = ()) -> Conversation:
+def ask(text: str, thinking: bool) -> Conversation:
     """A conversation of one question."""
-    return Conversation((user(text),), tools=tools, thinking=thinking)
+    return Conversation((user(text),), thinking=thinking)
+
+
+def declare(turns: Sequence[Message], tools: Sequence[Tool], thinking: bool) -> Conversation:
+    """A conversation with tools."""
+    return Conversation(tuple(turns), tuple(tool.declaration() for tool in tools), thinking)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from services.gateway.chat.messages import Conversation, ImagePart
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.gateway.chat.messages import Conversation, ImagePart, Message, TextPart
 from training.skills.dice import Dice
 from training.skills.expectation import Call, Expectation
-from training.skills.papers import Label, Printer, Receipt
+from training.skills.papers import Item, Label, Printer, Receipt
 from training.skills.sample import Sample, user
 from training.skills.split import Split
 from training.skills.toolbox import Toolbox
@@ -24,6 +27,22 @@ TOTAL = (
 PRICE = (
     "[What does|How much does] the {item} cost?",
     "[What is|What's|Tell me] the price of [the |]{item}[?|]",
+)
+ITEM = (
+    "[What|Which] product is [this|it|on the label][?|]",
+    "[Tell me|Say] the name of the product[.|]",
+)
+SHOP = (
+    "[Which|What] shop is [this|it] from[?|]",
+    "[Where|In which shop] did they buy [this|it][?|]",
+)
+MAKER = (
+    "Who [makes|made] [this|it][?|]",
+    "[What|Which] maker is on the label[?|]",
+)
+DATE = (
+    "[What is|What's|Read] the date[?|]",
+    "[Which|What] date is on [it|the paper][?|]",
 )
 SEARCH = (
     "[Search for|Find|Look for|Look up] [the|this] product [in|on] [this|the] [image|picture|label].",
@@ -44,6 +63,15 @@ _TOOL_NAMES = (
 _ORDINALS = ("first", "second", "third")
 
 
+@dataclass(frozen=True)
+class Look:
+    """A question about a picture; `facts`: what the answer has to name."""
+
+    question: str
+    answer: str
+    facts: tuple[str, ...]
+
+
 class Sights:
     """Makes samples with pictures."""
 
@@ -56,22 +84,16 @@ class Sights:
         paper: Receipt | Label = (
             self._printer.receipt(dice, split) if dice.chance(0.7) else self._printer.label(dice, split)
         )
-        question = pick_wording(DESCRIBE, dice, split)
-        expect = Expectation("contains", paper.facts())
-        return _look(question, [paper.picture], f"This is {paper.describe()}", expect, "I read it.", thinking)
+        look = _description(paper, dice, split)
+        return _look(_before(paper, dice, split), look, [paper.printed.picture], "I read it.", thinking)
 
     def total(self, dice: Dice, split: Split, thinking: bool) -> Sample:
         """The total of a receipt, or the price of one of its items."""
         receipt = self._printer.receipt(dice, split)
-        if dice.chance(0.6):
-            question, value = pick_wording(TOTAL, dice, split), receipt.total
-            answer = f"The total is {value}."
-        else:
-            item = dice.pick(receipt.items)
-            question, value = pick_wording(PRICE, dice, split).format(item=item.name), item.price
-            answer = f"The {item.name} costs {value}."
-        expect = Expectation("contains", (value,))
-        return _look(question, [receipt.picture], answer, expect, "I look for it.", thinking)
+        look = _total(receipt, dice, split) if dice.chance(0.6) else _price(receipt.items, dice, split)
+        return _look(
+            _before(receipt, dice, split), look, [receipt.printed.picture], "I look for it.", thinking
+        )
 
     def totals(self, dice: Dice, split: Split, thinking: bool) -> Sample:
         """The totals of two or three receipts."""
@@ -80,10 +102,9 @@ class Sights:
             f"the {place} total is {paper.total}" for place, paper in zip(_ORDINALS, receipts, strict=False)
         ]
         answer = f"{', '.join(facts[:-1])} and {facts[-1]}."
-        expect = Expectation("contains", tuple(paper.total for paper in receipts))
         question = pick_wording(SEVERAL, dice, split)
-        pictures = [paper.picture for paper in receipts]
-        return _look(question, pictures, answer[0].upper() + answer[1:], expect, "I look at each.", thinking)
+        look = Look(question, answer[0].upper() + answer[1:], tuple(paper.total for paper in receipts))
+        return _look([], look, [paper.printed.picture for paper in receipts], "I look at each.", thinking)
 
     def search(self, dice: Dice, split: Split, thinking: bool) -> Sample:
         """A call with the product that a label names, or the first item of a receipt of one."""
@@ -99,17 +120,65 @@ class Sights:
         thought = f"The label says {label.product.name}. I call {name} with {parameter} {label.product.name}."
         expect = Expectation("calls", calls=(call,))
         question = pick_wording(SEARCH, dice, split)
-        conversation = Conversation((user(ImagePart(label.picture), question),), tuple(tools), thinking)
+        turns = _turns(_before(label, dice, split), question, [label.printed.picture])
+        conversation = Conversation(turns, tuple(tools), thinking)
         return Sample("search product", conversation, "", expect, thought if thinking else "", (call,))
 
 
 def _look(
-    question: str, pictures: list[bytes], answer: str, expect: Expectation, thought: str, thinking: bool
+    before: Sequence[Look], look: Look, pictures: Sequence[bytes], thought: str, thinking: bool
 ) -> Sample:
-    message = user(*(ImagePart(picture) for picture in pictures), question)
-    return Sample(
-        "sights", Conversation((message,), thinking=thinking), answer, expect, thought if thinking else ""
-    )
+    conversation = Conversation(_turns(before, look.question, pictures), thinking=thinking)
+    expect = Expectation("contains", look.facts)
+    return Sample("sights", conversation, look.answer, expect, thought if thinking else "")
+
+
+def _turns(before: Sequence[Look], question: str, pictures: Sequence[bytes]) -> tuple[Message, ...]:
+    """The pictures stand in the first turn."""
+    first, *later = [*(look.question for look in before), question]
+    turns = [user(*(ImagePart(picture) for picture in pictures), first)]
+    for look, following in zip(before, later, strict=True):
+        turns += [Message("assistant", (TextPart(look.answer),)), user(following)]
+    return tuple(turns)
+
+
+def _before(paper: Receipt | Label, dice: Dice, split: Split) -> list[Look]:
+    """Up to three earlier questions about the same picture, trained too. Evaluation asks its own first."""
+    if split is Split.HELD_OUT:
+        return []
+    return [_any(paper, dice, split) for _ in range(dice.below(4))]
+
+
+def _any(paper: Receipt | Label, dice: Dice, split: Split) -> Look:
+    if dice.chance(0.3):
+        return _description(paper, dice, split)
+    if dice.chance(0.3):
+        answer = f"The date is {paper.date}."
+        return Look(pick_wording(DATE, dice, split), answer, (paper.date,))
+    kind = dice.below(3)
+    if isinstance(paper, Label):
+        item, maker = paper.product, paper.maker
+        return (
+            Look(pick_wording(ITEM, dice, split), f"It is {item.name}.", (item.name,)),
+            Look(pick_wording(MAKER, dice, split), f"It is by {maker}.", (maker,)),
+            _price((item,), dice, split),
+        )[kind]
+    shop = Look(pick_wording(SHOP, dice, split), f"It is from {paper.shop}.", (paper.shop,))
+    return (shop, _total(paper, dice, split), _price(paper.items, dice, split))[kind]
+
+
+def _description(paper: Receipt | Label, dice: Dice, split: Split) -> Look:
+    return Look(pick_wording(DESCRIBE, dice, split), f"This is {paper.describe()}", paper.facts())
+
+
+def _total(receipt: Receipt, dice: Dice, split: Split) -> Look:
+    return Look(pick_wording(TOTAL, dice, split), f"The total is {receipt.total}.", (receipt.total,))
+
+
+def _price(items: Sequence[Item], dice: Dice, split: Split) -> Look:
+    item = dice.pick(items)
+    question = pick_wording(PRICE, dice, split).format(item=item.name)
+    return Look(question, f"The {item.name} costs {item.price}.", (item.price,))
 
 
 def _search_tool(name: str, parameter: str, dice: Dice) -> dict[str, object]:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+from services.gateway.chat.messages import Message
 from training.skills.dice import Dice
+from training.skills.exchange import Exchanges
 from training.skills.expectation import Call, Expectation
-from training.skills.sample import Sample, ask
+from training.skills.sample import Sample, declare, user
 from training.skills.split import Split
-from training.skills.toolbox import Tool, Toolbox
-
-NO_TOOL_ANSWER = "Sorry, I have no tool for that."
+from training.skills.toolbox import Tool
 
 
-def make_tool_call(dice: Dice, split: Split, thinking: bool, toolbox: Toolbox) -> Sample:
+def make_tool_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
     """Of one to five declared tools the one that the request is about, once."""
+    toolbox = exchanges.toolbox
     tools = toolbox.tools(dice.pick((1, 2, 2, 3, 3, 4, 5)), dice, split)
     tool = dice.pick(tools)
     values = toolbox.values(tool, dice, split)
     question, setting = toolbox.request(tool, values, dice, split)
-    call = tool.call(values, setting)
-    return _calling("tool call", question, tools, (call,), thinking)
+    before = exchanges.before(tools, dice, split)
+    return _calling("tool call", (*before, user(question)), tools, (tool.call(values, setting),), thinking)
 
 
-def make_parallel_calls(dice: Dice, split: Split, thinking: bool, toolbox: Toolbox) -> Sample:
+def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
     """The same tool for two values of its first parameter."""
+    toolbox = exchanges.toolbox
     tools = toolbox.tools(dice.between(1, 3), dice, split)
     single = [tool for tool in tools if len(tool.parameters) == 1]
     while not single:
@@ -36,21 +38,19 @@ def make_parallel_calls(dice: Dice, split: Split, thinking: bool, toolbox: Toolb
         second = toolbox.values(tool, dice, split)
     question, setting = toolbox.request(tool, [f"{first[0]} and {second[0]}"], dice, split)
     calls = tool.call(first, setting), tool.call(second, setting)
-    return _calling("parallel calls", question, tools, calls, thinking)
+    before = exchanges.before(tools, dice, split)
+    return _calling("parallel calls", (*before, user(question)), tools, calls, thinking)
 
 
-def make_no_call(dice: Dice, split: Split, thinking: bool, toolbox: Toolbox) -> Sample:
+def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
     """A request that none of the declared tools is about."""
-    *tools, missing = toolbox.tools(dice.between(2, 4), dice, split)
-    clash = set(missing.domain.nouns.split())
-    tools = [tool for tool in tools if not clash & set(tool.domain.nouns.split())]
-    if not tools:
-        return make_no_call(dice, split, thinking, toolbox)
-    question, _ = toolbox.request(missing, toolbox.values(missing, dice, split), dice, split)
+    tools = exchanges.toolbox.tools(dice.between(1, 3), dice, split)
+    exchange = exchanges.no_tool(tools, dice, split)
+    turns = (*exchanges.before(tools, dice, split), *exchange.turns())
     return Sample(
         "no call",
-        ask(question, thinking, _declared(tools)),
-        NO_TOOL_ANSWER,
+        declare(turns, tools, thinking),
+        exchange.answer,
         Expectation("contains", ("no tool",)),
         "No tool fits." if thinking else "",
     )
@@ -62,16 +62,14 @@ def thought_of(calls: tuple[Call, ...]) -> str:
     return f"I call {calls[0].name} with {', and again with '.join(each)}."
 
 
-def _calling(skill: str, question: str, tools: list[Tool], calls: tuple[Call, ...], thinking: bool) -> Sample:
+def _calling(
+    skill: str, turns: tuple[Message, ...], tools: Sequence[Tool], calls: tuple[Call, ...], thinking: bool
+) -> Sample:
     return Sample(
         skill,
-        ask(question, thinking, _declared(tools)),
+        declare(turns, tools, thinking),
         "",
         Expectation("calls", calls=calls),
         thought_of(calls) if thinking else "",
         calls,
     )
-
-
-def _declared(tools: list[Tool]) -> tuple[Any, ...]:
-    return tuple(tool.declaration() for tool in tools)

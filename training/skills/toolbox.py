@@ -57,6 +57,10 @@ class Tool:
         arguments = dict(sorted(named))
         return Call(self.name, arguments | ({self.setting: setting} if setting else {}))
 
+    def is_like(self, other: Tool) -> bool:
+        """Whether a request for one may be meant for the other."""
+        return bool(set(self.domain.nouns.split()) & set(other.domain.nouns.split()))
+
     def _comment(self, name: str) -> dict[str, str]:
         return {"description": self.comments[name]} if name in self.comments else {}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ PLAN = StreamPlan(seed=1, batch_tokens=1500, row_lengths=(256, 512), micro_token
 
 
 def example(size, start=1):
-    return Example("x", tuple(range(100, 100 + size)), start)
+    return Example("x", tuple(range(100, 100 + size)), ((start, size),))
 
 
 def test_only_the_answers_tokens_are_targets_each_one_step_ahead():
@@ -22,6 +24,11 @@ def test_only_the_answers_tokens_are_targets_each_one_step_ahead():
     assert rows.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 0]]
     assert rows.documents.tolist() == [[1, 1, 1, 1, 2, 2, 2, 0]]
     assert rows.num_targets == 4
+
+
+def test_earlier_answers_are_targets_as_well():
+    rows = make_rows([[replace(example(6), answers=((1, 3), (5, 6)))]], 8, media_pad=0)
+    assert rows.targets.tolist() == [[101, 102, -100, -100, 105, -100, -100, -100]]
 
 
 def test_an_example_goes_into_the_smallest_row_and_fills_up_what_is_open():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.common.kimi.tokenizer import Tokenizer
@@ -15,6 +17,12 @@ from services.gateway.chat.template import lay_out
 from services.gateway.chat.tools.declaration import declared_names
 from training.data.example import answer_segments, encode_sample
 from training.skills.curriculum import Curriculum
+from training.skills.dice import Dice
+from training.skills.exchange import Exchanges
+from training.skills.lexicon import Lexicon
+from training.skills.split import Split
+from training.skills.tool_results import make_weather_result
+from training.skills.toolbox import Toolbox
 
 CURRICULUM = Curriculum(1)
 
@@ -60,6 +68,27 @@ def test_the_answer_behind_the_rendered_prompt_splits_into_reasoning_and_content
         assert [call.name for call in message.calls] == [call.name for call in sample.calls]
 
 
+@pytest.mark.parametrize("thinking", [False, True])
+def test_the_assistants_earlier_turns_are_trained_from_where_it_would_have_gone_on(tokenizer, thinking):
+    exchanges = Exchanges(Toolbox(Lexicon()), Lexicon())
+    for number in range(20):
+        sample = make_weather_result(Dice(number), Split.TRAIN, thinking, exchanges)
+        turns = sample.conversation.messages
+        example = encode_sample(sample, tokenizer)
+        answers = iter(example.answers)
+        assert len(example.answers) == 1 + sum(turn.role == "assistant" for turn in turns)
+        for index, turn in enumerate(turns):
+            if turn.role == "assistant":
+                # What the server would have sent to the model, and what the model would have said to that.
+                before = sample.conversation.with_messages(turns[:index])
+                as_asked = replace(before, thinking=bool(turn.reasoning_content))
+                prompt = render(as_asked, tokenizer).token_ids
+                start, end = next(answers)
+                assert example.token_ids[:start] == prompt
+                assert example.token_ids[end - 1] in tokenizer.stop_ids
+        assert example.last_answer().answers == ((example.answer_start, len(example.token_ids)),)
+
+
 def test_media_pads_are_as_many_as_the_pictures_have_tokens(tokenizer):
     for number in range(5):
         example = encode_sample(CURRICULUM.case("totals", number), tokenizer)
@@ -71,8 +100,6 @@ def test_a_call_after_earlier_ones_goes_on_counting(tokenizer):
     sample = CURRICULUM.case("tool call", 1)
     past = Message("assistant", tool_calls=(ToolCall("functions.a:0", "a"), ToolCall("functions.a:1", "a")))
     turns = (Message("user", (TextPart("x"),)), past, *sample.conversation.messages)
-    from dataclasses import replace
-
     later = replace(sample, conversation=sample.conversation.with_messages(turns))
     name = sample.calls[0].name
     assert any(segment.text == f"functions.{name}:2" for segment in answer_segments(later))

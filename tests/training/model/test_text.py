@@ -39,7 +39,7 @@ def engine_logits(model, ids):
 
 
 def example(*ids):
-    return Example("", ids, 1)
+    return Example("", ids, ((1, len(ids)),))
 
 
 @torch.no_grad()

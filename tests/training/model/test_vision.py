@@ -19,7 +19,7 @@ CONFIG = VisionConfig(14, 8, 8, 4, 2, 2, 32, 48, (2, 2), 40, 1e-5)
 
 def pictures(count):
     printer = Printer(Lexicon())
-    return [printer.receipt(Dice("test", number), Split.TRAIN).picture for number in range(count)]
+    return [printer.receipt(Dice("test", number), Split.TRAIN).printed.picture for number in range(count)]
 
 
 @torch.no_grad()

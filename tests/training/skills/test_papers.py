@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from decimal import Decimal
 
+import numpy as np
 from PIL import Image
 
 from training.skills.dice import Dice
@@ -27,10 +28,24 @@ def test_a_description_names_all_that_is_printed():
 
 def test_pictures_vary_in_size_and_the_same_draw_gives_the_same_bytes():
     papers = [PRINTER.receipt(Dice(number), Split.TRAIN) for number in range(12)]
-    sizes = {Image.open(io.BytesIO(paper.picture)).size for paper in papers}
+    sizes = {Image.open(io.BytesIO(paper.printed.picture)).size for paper in papers}
     assert len(sizes) > 8
     assert all(60 <= side <= 500 for size in sizes for side in size)
     assert PRINTER.receipt(Dice(3), Split.TRAIN) == papers[3]
+
+
+def test_letters_are_where_the_ink_is_however_the_paper_was_turned():
+    for number in range(10):
+        printed = PRINTER.receipt(Dice(number), Split.TRAIN).printed
+        levels = np.asarray(Image.open(io.BytesIO(printed.picture)))
+        paper = np.median(levels)
+        found = 0
+        for letter in printed.letters:
+            x, y = round(letter.x), round(letter.y)
+            found += (paper - levels[y - 5 : y + 6, x - 5 : x + 6].min()) > 60
+        # Dots and dashes are lower or thinner than where a letter has its middle.
+        letters = sum(letter.character.isalnum() for letter in printed.letters)
+        assert letters <= found + 1
 
 
 def test_every_character_that_is_printed_is_in_the_font():

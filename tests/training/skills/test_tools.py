@@ -63,3 +63,19 @@ def test_an_answer_quotes_what_the_tool_returned(skill):
         for value in sample.expect.values:
             assert value in results
             assert value in sample.answer
+
+
+def test_only_training_has_earlier_rounds_and_they_call_what_is_declared():
+    rounds = 0
+    for number in range(40):
+        asked = CURRICULUM.case("tool call", number).conversation.messages
+        assert not any(turn.tool_calls for turn in asked)
+        sample = CURRICULUM.sample(number, {"tool call": 1.0})
+        declared = {tool["function"]["name"] for tool in sample.conversation.tools}
+        calls = [call for turn in sample.conversation.messages for call in turn.tool_calls]
+        assert {call.name for call in calls} <= declared
+        assert [call.id for call in calls] == [
+            f"functions.{call.name}:{index}" for index, call in enumerate(calls)
+        ]
+        rounds += len(calls)
+    assert rounds > 20

@@ -1,0 +1,85 @@
+"""The command: trains tower and projector to read, and writes their weights to one file."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from services.common.kimi.media import MERGE_SIZE
+from services.engine.model.config import ModelConfig
+from training.data.picture import read_picture
+from training.model.model import TrainedModel
+from training.reading.cells import letters_of_cells
+from training.reading.reader import Page, Reader, ReadingTrainer
+from training.run.schedule import Schedule
+from training.run.trainer import Rates
+from training.skills.dice import Dice
+from training.skills.drawing import Print
+from training.skills.lexicon import Lexicon
+from training.skills.papers import Printer
+from training.skills.split import Split
+
+HELD_OUT_PAGES = 32
+RECEIPT_SHARE = 0.7
+
+
+def pages(seed: int, split: Split) -> Iterator[Page]:
+    """Receipts and labels without end, the same for the same seed."""
+    printer = Printer(Lexicon())
+    for number in itertools.count():
+        dice = Dice(seed, "page", split.value, number)
+        paper = printer.receipt(dice, split) if dice.chance(RECEIPT_SHARE) else printer.label(dice, split)
+        yield page_of(paper.printed)
+
+
+def page_of(printed: Print) -> Page:
+    """With the letters of each of its tokens."""
+    picture = read_picture(printed.picture)
+    rows, columns = picture.rows // MERGE_SIZE, picture.columns // MERGE_SIZE
+    return Page(picture, letters_of_cells(printed.letters, rows, columns))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.reading", description=__doc__)
+    add = parser.add_argument
+    add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="a run's: has its config.json")
+    add("--out", type=Path, required=True, metavar="FILE", help="safetensors, for training.run --vision")
+    add("--steps", type=int, default=2000)
+    add("--pages", type=int, default=16, help="in a step")
+    add("--muon-rate", type=float, default=0.02)
+    add("--adam-rate", type=float, default=0.003)
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--threads", type=int, default=1)
+    add("--log-every", type=int, default=100, metavar="STEPS")
+    add("--seed", type=int, default=6)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = TrainedModel(ModelConfig.from_dir(given.directory), given.seed)
+    trainer = ReadingTrainer(Reader(model).to(given.device), Rates(given.muon_rate, given.adam_rate))
+    held_out = list(itertools.islice(pages(given.seed, Split.HELD_OUT), HELD_OUT_PAGES))
+    stream = pages(given.seed, Split.TRAIN)
+    schedule = Schedule(given.steps, given.steps // 20, given.steps // 3)
+    began, losses = time.monotonic(), []
+    for step in range(given.steps):
+        batch = list(itertools.islice(stream, given.pages))
+        losses.append(trainer.step(batch, step + 1, schedule.factor(step)))
+        if (step + 1) % given.log_every == 0 or step + 1 == given.steps:
+            read, loss = trainer.accuracy(held_out), sum(losses) / len(losses)
+            seconds = time.monotonic() - began
+            print(f"step {step + 1}: loss {loss:.4f}, {read:.1%} of cells read, {seconds:.0f} s", flush=True)
+            losses = []
+    names = ("vision_tower.", "mm_projector.")
+    weights = {name: value for name, value in model.state_dict().items() if name.startswith(names)}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous().cpu() for name, value in weights.items()}, given.out)
+
+
+if __name__ == "__main__":
+    main()
