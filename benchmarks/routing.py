@@ -22,6 +22,7 @@ import structlog
 from perigee.v1 import worker_pb2
 from services.common.page_hash import PAGE_TOKENS
 from services.gateway.router import PromptPages, Router
+from services.gateway.workers.cached import CachedNames
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.pool import DECODE, PREFILL, RolePool
@@ -53,14 +54,14 @@ class Fleet:
         self._random = random.Random(7)
         self._channel = channel
         session = SimpleNamespace(connected=True)
-        self.decode = RolePool("decode", "many", lambda a: _Decode(self._link(DECODE, a), session))
-        self.prefill = RolePool("prefill", "many", lambda a: _Prefill(self._link(PREFILL, a)))
-        self.vision: RolePool[Worker] = RolePool("vision", "", lambda a: _Prefill(self._link(PREFILL, a)))
+        self.decode = RolePool("decode", "many", lambda *at: _Decode(self._link(DECODE, *at), session))
+        self.prefill = RolePool("prefill", "many", lambda *at: _Prefill(self._link(PREFILL, *at)))
+        self.vision: RolePool[Worker] = RolePool("vision", "", lambda *at: _Prefill(self._link(PREFILL, *at)))
         for pool in (self.decode, self.prefill):
             pool.update(f"10.0.{number // 250}.{number % 250}:50051" for number in range(workers // 2))
 
-    def _link(self, role: worker_pb2.WorkerRole.ValueType, address: str) -> WorkerLink:
-        link, dice = WorkerLink(role, address, self._channel), self._random
+    def _link(self, role: worker_pb2.WorkerRole.ValueType, address: str, cached: CachedNames) -> WorkerLink:
+        link, dice = WorkerLink(role, address, self._channel, cached), self._random
         own = [dice.getrandbits(64) for _ in range(CACHED_PAGES)]
         held = dice.randrange(len(self._prompt.names)) if dice.random() < 0.25 else 0
         changes = worker_pb2.CacheChanges(reset=True, added=[*own, *self._prompt.names[:held]])

@@ -63,11 +63,11 @@ class Router:
         if not workers:
             raise _none_left(self._pool.decode)
 
-        names, num_pages = prompt.names, prompt.num_pages
+        num_pages, cached_at = prompt.num_pages, self._pool.decode.cache.prefixes(prompt.names).get
 
         def rank(worker: DecodeWorker) -> tuple[int, bool, int, int]:
             link = worker.link
-            cached, available = link.cached_prefix(names), link.available_pages
+            cached, available = cached_at(link.cached.slot, 0), link.available_pages
             cost = _TOKENS_PER_REQUEST * link.requests - PAGE_TOKENS * cached
             return avoid.get(link.address, 0), num_pages - cached > available, cost, -available
 
@@ -82,16 +82,17 @@ class Router:
         workers = self._pool.prefill.serving
         if self._pool.prefill.missing:
             raise _none_left(self._pool.prefill)
-        at_reader = reader.link.cached_prefix(prompt.names)
+        at_reader = reader.link.cached.prefix(prompt.names)
+        cached_at = self._pool.prefill.cache.prefixes(prompt.names).get
 
         def rank(worker: Worker) -> tuple[int, int, int]:
             link = worker.link
-            own = link.cached_prefix(prompt.names)
+            own = cached_at(link.cached.slot, 0)
             return link.queued_tokens - PAGE_TOKENS * max(at_reader, own), -own, link.requests
 
         ranked = [worker.link for worker in heapq.nsmallest(_MOST_PREFILL, workers, key=rank)]
         if ranked:
-            cached = max(at_reader, ranked[0].cached_prefix(prompt.names))
+            cached = max(at_reader, ranked[0].cached.prefix(prompt.names))
             ranked[0].note_sent(prompt.num_tokens - cached * PAGE_TOKENS)
         return [link.address for link in ranked]
 
@@ -109,7 +110,7 @@ class Router:
         least = min(link.requests for link in links)
 
         def rank(link: WorkerLink) -> tuple[bool, bool, bytes]:
-            lacks = not link.has_cached(name)
+            lacks = name not in link.cached
             behind = lacks and link.requests > least + _MOST_BEHIND
             return lacks, behind, _weight(content_hash, link.address)
 

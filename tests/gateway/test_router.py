@@ -8,6 +8,7 @@ from perigee.v1 import worker_pb2
 from services.common.errors import Unavailable
 from services.common.page_hash import PAGE_TOKENS, short_name
 from services.gateway.router import NOBODY, PromptPages, Router
+from services.gateway.workers.cached import CacheIndex
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.pool import DECODE, PREFILL, VISION
@@ -18,12 +19,15 @@ PROMPT = PromptPages(len(PAGES) * PAGE_TOKENS + 10, PAGES)
 
 
 def link(role, address, *, cached=(), pages=1000, **load):
-    made = WorkerLink(role, address, channel=FakeChannel())
+    made = WorkerLink(role, address, channel=FakeChannel(), cached=INDICES[role].member())
     if load or cached:
         changes = worker_pb2.CacheChanges(reset=True, added=cached)
         counts = worker_pb2.PageCounts(free=pages)
         made._heard(INFO, worker_pb2.LoadReport(pages=counts, cache=changes, **load))
     return made
+
+
+INDICES = {role: CacheIndex() for role in (VISION, PREFILL, DECODE)}
 
 
 class FakeChannel:
@@ -42,6 +46,7 @@ class Pool:
         self.name = name
         self.configured = f"{name}:1" if workers else ""
         self.workers = tuple(workers)
+        self.cache = INDICES[{"vision": VISION, "prefill": PREFILL, "decode": DECODE}[name]]
 
     @property
     def serving(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import grpc
 import structlog
@@ -12,6 +12,7 @@ from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
+from services.gateway.workers.cached import CachedNames, CacheIndex
 
 log = structlog.get_logger()
 
@@ -29,6 +30,7 @@ class WorkerLink:
 
     Plain numbers, for the router reads them of every worker: `requests` and `queued_tokens` (prompt tokens to
     be computed) are there or on their way, `available_pages` are free or could be; 0 while unreachable.
+    `cached`: what it has told of its cache.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class WorkerLink:
         role: worker_pb2.WorkerRole.ValueType,
         address: str,
         channel: grpc.aio.Channel,
+        cached: CachedNames | None = None,
         interval_ms: int = _INTERVAL_MS,
     ) -> None:
         self.role = role
@@ -44,13 +47,13 @@ class WorkerLink:
         self.up = asyncio.Event()
         self.discovered = True
         self.calls = 0
+        self.cached = CacheIndex().member() if cached is None else cached
         self.requests = self.queued_tokens = self.available_pages = 0
         self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
         self._interval_ms = interval_ms
         self._info: worker_pb2.WorkerInfo | None = None
         self._load: worker_pb2.LoadReport | None = None
         self._admits = False
-        self._cached: set[int] = set()
         self._complained = False
 
     @property
@@ -80,18 +83,6 @@ class WorkerLink:
         if self._load is None:
             return "unreachable"
         return "draining" if self.discovered else "leaving"
-
-    def has_cached(self, name: int) -> bool:
-        """Whether the cache holds the entry of this short name."""
-        return name in self._cached
-
-    def cached_prefix(self, names: Sequence[int]) -> int:
-        """How many leading entries of `names` the cache holds."""
-        cached = self._cached
-        for place, name in enumerate(names):
-            if name not in cached:
-                return place
-        return len(names)
 
     def note_sent(self, tokens: int = 0) -> None:
         """Counts a request its next report will include, so that a burst spreads before that report."""
@@ -148,9 +139,8 @@ class WorkerLink:
 
     def _remember(self, changes: worker_pb2.CacheChanges) -> None:
         if changes.reset:
-            self._cached.clear()
-        self._cached.update(changes.added)
-        self._cached.difference_update(changes.removed)
+            self.cached.clear()
+        self.cached.change(changes.added, changes.removed)
 
     def _lost(self) -> None:
         if self.reachable:
@@ -158,7 +148,7 @@ class WorkerLink:
         self._info = self._load = None
         self._admits = False
         self.requests = self.queued_tokens = self.available_pages = 0
-        self._cached.clear()
+        self.cached.clear()
         self.up.clear()
 
 

@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from perigee.v1 import worker_pb2
+from services.gateway.workers.cached import CachedNames, CacheIndex
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.session import DecodeSession
@@ -27,11 +28,15 @@ AnyWorker = TypeVar("AnyWorker", bound=Worker)
 
 
 class RolePool(Generic[AnyWorker]):
-    """The workers of one role, by address. `name`: the role's; `configured`: the setting, "" for none."""
+    """The workers of one role, by address. `name`: the role's; `configured`: the setting, "" for none.
 
-    def __init__(self, name: str, configured: str, make: Callable[[str], AnyWorker]) -> None:
+    `make`: of an address and its place in `cache`, the index of what they hold.
+    """
+
+    def __init__(self, name: str, configured: str, make: Callable[[str, CachedNames], AnyWorker]) -> None:
         self.name = name
         self.configured = configured
+        self.cache = CacheIndex()
         self._make = make
         self._workers: dict[str, AnyWorker] = {}
         self._in_order: tuple[AnyWorker, ...] = ()
@@ -55,7 +60,7 @@ class RolePool(Generic[AnyWorker]):
         """What discovery found: new workers are watched, lost ones get nothing new."""
         found = set(addresses)
         for address in found - self._workers.keys():
-            worker = self._workers[address] = self._make(address)
+            worker = self._workers[address] = self._make(address, self.cache.member())
             worker.start()
             log.info("worker found", role=self.name, address=address)
         for address, worker in self._workers.items():
@@ -68,6 +73,8 @@ class RolePool(Generic[AnyWorker]):
         """Removes, for the caller to close, those that discovery has lost and that owe us nothing."""
         left = [address for address, each in self._workers.items() if not each.link.discovered and each.idle]
         taken = [self._workers.pop(address) for address in left]
+        for worker in taken:
+            worker.link.cached.close()
         self._sort()
         return taken
 
@@ -92,15 +99,15 @@ class WorkerPool:
         # One counter for all sessions: a request's tokens may come from several, one after another.
         handles = itertools.count(1)
 
-        def link(role: worker_pb2.WorkerRole.ValueType, address: str) -> WorkerLink:
-            return WorkerLink(role, address, open_channel(address))
+        def link(role: worker_pb2.WorkerRole.ValueType, address: str, cached: CachedNames) -> WorkerLink:
+            return WorkerLink(role, address, open_channel(address), cached)
 
-        def decoder(address: str) -> DecodeWorker:
-            made = link(DECODE, address)
+        def decoder(address: str, cached: CachedNames) -> DecodeWorker:
+            made = link(DECODE, address, cached)
             return DecodeWorker(made, DecodeSession(address, made.channel, made.up, handles))
 
-        self.vision = RolePool("vision", vision, lambda address: Worker(link(VISION, address)))
-        self.prefill = RolePool("prefill", prefill, lambda address: Worker(link(PREFILL, address)))
+        self.vision = RolePool("vision", vision, lambda *at: Worker(link(VISION, *at)))
+        self.prefill = RolePool("prefill", prefill, lambda *at: Worker(link(PREFILL, *at)))
         self.decode = RolePool("decode", decode, decoder)
         self._closing: set[asyncio.Task[None]] = set()
 

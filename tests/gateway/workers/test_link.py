@@ -65,17 +65,17 @@ async def test_what_a_worker_has_cached_is_known_until_it_goes(watch):
     worker.load.cache.CopyFrom(worker_pb2.CacheChanges(reset=True, added=[1, 2, 3]))
     server = await FakeServer.start(worker)
     link = watch(PREFILL, server.address)
-    await wait_until(lambda: link.cached_prefix([1, 2, 3, 4]) == 3)
+    await wait_until(lambda: link.cached.prefix([1, 2, 3, 4]) == 3)
     worker.load.cache.CopyFrom(worker_pb2.CacheChanges(added=[4], removed=[2]))
-    await wait_until(lambda: link.has_cached(4))
-    assert link.cached_prefix([1, 2, 3, 4]) == 1
-    assert link.cached_prefix([2, 1]) == 0
+    await wait_until(lambda: 4 in link.cached)
+    assert link.cached.prefix([1, 2, 3, 4]) == 1
+    assert link.cached.prefix([2, 1]) == 0
     worker.load.cache.CopyFrom(worker_pb2.CacheChanges(reset=True, added=[9]))
-    await wait_until(lambda: link.has_cached(9))
-    assert not link.has_cached(1)
+    await wait_until(lambda: 9 in link.cached)
+    assert 1 not in link.cached
     await server.stop()
     await wait_until(lambda: not link.reachable)
-    assert not link.has_cached(9)
+    assert 9 not in link.cached
 
 
 async def test_a_worker_of_another_role_is_not_used(watch):
