@@ -6,6 +6,7 @@ import hashlib
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from types import MappingProxyType
 
 from services.common.errors import Unavailable
@@ -21,6 +22,7 @@ _TOKENS_PER_REQUEST = 256
 _MOST_BEHIND = 4
 # So many prefill workers are named for a prompt: the best one, and others to turn to.
 _MOST_PREFILL = 8
+_BY_REQUESTS, _BY_QUEUE = attrgetter("link.by_requests"), attrgetter("link.by_queue")
 NOBODY: Mapping[str, int] = MappingProxyType({})
 """No worker to avoid."""
 
@@ -63,15 +65,19 @@ class Router:
         if not workers:
             raise _none_left(self._pool.decode)
 
-        num_pages, cached_at = prompt.num_pages, self._pool.decode.cache.prefixes(prompt.names).get
+        holders, num_pages = self._pool.decode.holders(prompt.names), prompt.num_pages
 
         def rank(worker: DecodeWorker) -> tuple[int, bool, int, int]:
-            link = worker.link
-            cached, available = cached_at(link.cached.slot, 0), link.available_pages
+            link, cached = worker.link, holders.get(worker, 0)
             cost = _TOKENS_PER_REQUEST * link.requests - PAGE_TOKENS * cached
+            available = link.available_pages
             return avoid.get(link.address, 0), num_pages - cached > available, cost, -available
 
-        return min(workers, key=rank)
+        if avoid:
+            return min(workers, key=rank)
+        # Without the prompt's first page the least busy one with room is best: only the others are ranked.
+        roomy = [worker for worker in workers if worker.link.available_pages >= num_pages] or workers
+        return min((min(roomy, key=_BY_REQUESTS), *holders), key=rank)
 
     def prefill(self, prompt: PromptPages, reader: DecodeWorker) -> list[str]:
         """A few prefill addresses for a prompt that `reader` decodes, best first; none if none is configured.
@@ -83,14 +89,15 @@ class Router:
         if self._pool.prefill.missing:
             raise _none_left(self._pool.prefill)
         at_reader = reader.link.cached.prefix(prompt.names)
-        cached_at = self._pool.prefill.cache.prefixes(prompt.names).get
+        holders = self._pool.prefill.holders(prompt.names)
 
         def rank(worker: Worker) -> tuple[int, int, int]:
-            link = worker.link
-            own = cached_at(link.cached.slot, 0)
+            link, own = worker.link, holders.get(worker, 0)
             return link.queued_tokens - PAGE_TOKENS * max(at_reader, own), -own, link.requests
 
-        ranked = [worker.link for worker in heapq.nsmallest(_MOST_PREFILL, workers, key=rank)]
+        # As above: of those without the first page only the least busy ones are ranked.
+        candidates = dict.fromkeys((*heapq.nsmallest(_MOST_PREFILL, workers, key=_BY_QUEUE), *holders))
+        ranked = [worker.link for worker in heapq.nsmallest(_MOST_PREFILL, candidates, key=rank)]
         if ranked:
             cached = max(at_reader, ranked[0].cached.prefix(prompt.names))
             ranked[0].note_sent(prompt.num_tokens - cached * PAGE_TOKENS)

@@ -1,5 +1,6 @@
 """Which workers a request goes to."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,6 @@ from perigee.v1 import worker_pb2
 from services.common.errors import Unavailable
 from services.common.page_hash import PAGE_TOKENS, short_name
 from services.gateway.router import NOBODY, PromptPages, Router
-from services.gateway.workers.cached import CacheIndex
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.pool import DECODE, PREFILL, VISION
@@ -19,15 +19,12 @@ PROMPT = PromptPages(len(PAGES) * PAGE_TOKENS + 10, PAGES)
 
 
 def link(role, address, *, cached=(), pages=1000, **load):
-    made = WorkerLink(role, address, channel=FakeChannel(), cached=INDICES[role].member())
+    made = WorkerLink(role, address, channel=FakeChannel())
     if load or cached:
         changes = worker_pb2.CacheChanges(reset=True, added=cached)
         counts = worker_pb2.PageCounts(free=pages)
         made._heard(INFO, worker_pb2.LoadReport(pages=counts, cache=changes, **load))
     return made
-
-
-INDICES = {role: CacheIndex() for role in (VISION, PREFILL, DECODE)}
 
 
 class FakeChannel:
@@ -46,7 +43,10 @@ class Pool:
         self.name = name
         self.configured = f"{name}:1" if workers else ""
         self.workers = tuple(workers)
-        self.cache = INDICES[{"vision": VISION, "prefill": PREFILL, "decode": DECODE}[name]]
+
+    def holders(self, names):
+        found = {worker: worker.link.cached.prefix(names) for worker in self.serving}
+        return {worker: count for worker, count in found.items() if count}
 
     @property
     def serving(self):
@@ -212,3 +212,43 @@ def test_new_images_pass_an_encoder_that_is_far_behind():
     workers = [link(VISION, "busy:1", waiting=9), link(VISION, "a:1", waiting=1)]
     firsts = {router(vision=workers).vision(bytes([i]) * 32)[0].address for i in range(32)}
     assert firsts == {"a:1"}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_with_many_workers_nobody_is_better_than_the_chosen_ones(seed):
+    """Only some workers are ranked; here all are, by the rules as they are written down."""
+    dice = random.Random(seed)
+
+    def some(role):
+        return [
+            link(
+                role,
+                f"{role}-{number}:1",
+                cached=PAGES[: max(0, dice.randrange(-20, 11))],
+                pages=dice.choice((1000, 1000, 10, 3)),
+                running=dice.randrange(4),
+                queued_tokens=dice.randrange(4) * 300,
+            )
+            for number in range(40)
+        ]
+
+    decode, prefill = some(DECODE), some(PREFILL)
+
+    def decode_rank(each):
+        cached = each.cached.prefix(PAGES)
+        lacks_room = PROMPT.num_pages - cached > each.available_pages
+        return lacks_room, 256 * each.requests - PAGE_TOKENS * cached, -each.available_pages
+
+    chosen = next(each for each in decode if each.address == decode_choice(*decode))
+    assert decode_rank(chosen) == min(map(decode_rank, decode))
+
+    reader = decode[seed]
+    at_reader = reader.cached.prefix(PAGES)
+
+    def prefill_rank(each):
+        own = each.cached.prefix(PAGES)
+        return each.queued_tokens - PAGE_TOKENS * max(at_reader, own), -own, each.requests
+
+    expected = sorted(map(prefill_rank, prefill))[:8]
+    ranks = {each.address: prefill_rank(each) for each in prefill}
+    assert [ranks[address] for address in prefill_order(*prefill, reader=reader)] == expected

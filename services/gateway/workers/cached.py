@@ -69,6 +69,7 @@ class CachedNames:
         self.slot = slot
         self._index = index
         self._names: set[int] = set()
+        self._closed = False
 
     def __contains__(self, name: int) -> bool:
         return name in self._names
@@ -81,7 +82,9 @@ class CachedNames:
         return len(names)
 
     def change(self, added: Iterable[int], removed: Iterable[int]) -> None:
-        """Holds `added` now, and not `removed`, whichever it held before."""
+        """Holds `added` now, and not `removed`, whichever it held before. Nothing once closed."""
+        if self._closed:
+            return
         for name in added:
             if name not in self._names:
                 self._names.add(name)
@@ -100,4 +103,5 @@ class CachedNames:
     def close(self) -> None:
         """The worker has left; its slot may be another's now."""
         self.clear()
+        self._closed = True
         self._index.give_back(self.slot)

@@ -30,7 +30,8 @@ class WorkerLink:
 
     Plain numbers, for the router reads them of every worker: `requests` and `queued_tokens` (prompt tokens to
     be computed) are there or on their way, `available_pages` are free or could be; 0 while unreachable.
-    `cached`: what it has told of its cache.
+    `cached`: what it has told of its cache. `by_requests`, `by_queue`: the worker with the least of all is
+    the one to turn to where no cache matters. `serving`: reachable, admitting, and listed by discovery.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class WorkerLink:
         self.address = address
         self.channel = channel
         self.up = asyncio.Event()
-        self.discovered = True
+        self.serving = False
+        self._discovered = True
         self.calls = 0
         self.cached = CacheIndex().member() if cached is None else cached
-        self.requests = self.queued_tokens = self.available_pages = 0
+        self._weigh(0, 0, 0)
         self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
         self._interval_ms = interval_ms
         self._info: worker_pb2.WorkerInfo | None = None
@@ -71,9 +73,13 @@ class WorkerLink:
         return self.up.is_set()
 
     @property
-    def serving(self) -> bool:
-        """Reachable, admitting, and listed by discovery."""
-        return self._admits and self.discovered
+    def discovered(self) -> bool:
+        return self._discovered
+
+    @discovered.setter
+    def discovered(self, discovered: bool) -> None:
+        self._discovered = discovered
+        self.serving = self._admits and discovered
 
     @property
     def state(self) -> str:
@@ -86,8 +92,7 @@ class WorkerLink:
 
     def note_sent(self, tokens: int = 0) -> None:
         """Counts a request its next report will include, so that a burst spreads before that report."""
-        self.requests += 1
-        self.queued_tokens += tokens
+        self._weigh(self.requests + 1, self.queued_tokens + tokens, self.available_pages)
 
     async def run(self) -> None:
         """Watches the worker, again and again, until cancelled."""
@@ -131,11 +136,16 @@ class WorkerLink:
             report.ClearField("cache")
         self._info, self._load = info, report
         self._admits = not report.draining
-        self.requests = report.running + report.waiting
-        self.queued_tokens = report.queued_tokens
-        self.available_pages = report.pages.free + report.pages.cached
+        self.serving = self._admits and self._discovered
+        pages = report.pages.free + report.pages.cached
+        self._weigh(report.running + report.waiting, report.queued_tokens, pages)
         self._complained = False
         self.up.set()
+
+    def _weigh(self, requests: int, queued_tokens: int, available_pages: int) -> None:
+        self.requests, self.queued_tokens, self.available_pages = requests, queued_tokens, available_pages
+        self.by_requests = requests, -available_pages
+        self.by_queue = queued_tokens, requests
 
     def _remember(self, changes: worker_pb2.CacheChanges) -> None:
         if changes.reset:
@@ -146,8 +156,8 @@ class WorkerLink:
         if self.reachable:
             log.warning("worker lost", address=self.address)
         self._info = self._load = None
-        self._admits = False
-        self.requests = self.queued_tokens = self.available_pages = 0
+        self._admits = self.serving = False
+        self._weigh(0, 0, 0)
         self.cached.clear()
         self.up.clear()
 

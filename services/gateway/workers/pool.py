@@ -40,6 +40,7 @@ class RolePool(Generic[AnyWorker]):
         self._make = make
         self._workers: dict[str, AnyWorker] = {}
         self._in_order: tuple[AnyWorker, ...] = ()
+        self._by_slot: dict[int, AnyWorker] = {}
 
     @property
     def workers(self) -> tuple[AnyWorker, ...]:
@@ -55,6 +56,15 @@ class RolePool(Generic[AnyWorker]):
     def missing(self) -> bool:
         """Whether the role is configured and nobody serves it."""
         return bool(self.configured) and not any(worker.serving for worker in self.workers)
+
+    def holders(self, names: Sequence[int]) -> dict[AnyWorker, int]:
+        """Of `serving`, those that have the first of these entries cached, with how many leading ones."""
+        found: dict[AnyWorker, int] = {}
+        for slot, count in self.cache.prefixes(names).items():
+            worker = self._by_slot[slot]
+            if worker.serving:
+                found[worker] = count
+        return found
 
     def update(self, addresses: Iterable[str]) -> None:
         """What discovery found: new workers are watched, lost ones get nothing new."""
@@ -87,6 +97,7 @@ class RolePool(Generic[AnyWorker]):
 
     def _sort(self) -> None:
         self._in_order = tuple(self._workers[address] for address in sorted(self._workers))
+        self._by_slot = {worker.link.cached.slot: worker for worker in self._in_order}
 
 
 class WorkerPool:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import decode_pb2, sampling_pb2, worker_pb2
 from services.common.rpc.channel import open_channel
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
@@ -107,3 +107,19 @@ async def test_handles_are_unique_over_all_sessions(pool):
     assert len({stream.handle for stream in streams}) == 6
     for server in servers:
         await server.stop()
+
+
+async def test_holders_are_the_serving_workers_that_have_the_first_entry(pool, decoder):
+    worker = FakeWorker(DECODE)
+    worker.load.cache.CopyFrom(worker_pb2.CacheChanges(reset=True, added=[1, 2, 4]))
+    other = await FakeServer.start(worker, FakeDecode(lambda submit, choice: []))
+    pool.update(DECODE, [decoder.address, other.address])
+    await wait_until(lambda: len(pool.decode.serving) == 2)
+    holder = next(each for each in pool.decode.workers if each.link.address == other.address)
+    assert pool.decode.holders([1, 2, 3, 4]) == {holder: 2}
+    assert pool.decode.holders([3, 1]) == {}
+    pool.update(DECODE, [decoder.address])
+    assert pool.decode.holders([1]) == {}
+    await wait_until(lambda: len(pool.decode.workers) == 1)
+    assert pool.decode.holders([1]) == {}
+    await other.stop()
