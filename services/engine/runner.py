@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from services.engine.batch import ForwardBatch
+from services.engine.model.config import TextConfig
 from services.engine.model.page_views import PageViews
-from services.engine.model.text_model import TextModel
+
+
+class TextForward(Protocol):
+    """A text model: `TextModel`, or `KernelTextModel` on a GPU."""
+
+    @property
+    def config(self) -> TextConfig: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def forward(
+        self,
+        batch: ForwardBatch,
+        kv_pages: Tensor,
+        views: PageViews,
+        on_layer: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Logits float32 `[R, vocab]`; `on_layer(i)` when the cache entries of layer i are enqueued."""
+
+
+class DecodeSteps(Protocol):
+    """A quicker way for batches of one token per sequence: `DecodeGraphs`."""
+
+    def takes(self, batch: ForwardBatch) -> bool: ...
+    def run(self, batch: ForwardBatch) -> Tensor: ...
 
 
 class ModelRunner:
@@ -17,14 +43,16 @@ class ModelRunner:
 
     `kv_pages` is `[num_pages, num_layers, 64, latent + rope]`; `layers_per_group` is how many layers are
     announced together. `send` passes each batch on to the other ranks of a group before it is computed here.
+    `decode_steps` computes the batches that it takes.
     """
 
     def __init__(
         self,
-        model: TextModel,
+        model: TextForward,
         kv_pages: Tensor,
         layers_per_group: int,
         send: Callable[[ForwardBatch], None] | None = None,
+        decode_steps: DecodeSteps | None = None,
     ) -> None:
         if layers_per_group < 1:
             raise ValueError(f"layers_per_group must be at least 1, not {layers_per_group}")
@@ -32,11 +60,13 @@ class ModelRunner:
         self.kv_pages = kv_pages
         self.layers_per_group = layers_per_group
         self._send = send
+        self._decode_steps = decode_steps
         self._views = PageViews(kv_pages, model.config.kv_lora_rank)
 
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:
-        """Computes the batch; returns logits float32 `[R, vocab]`, one row per entry of `logits_rows`.
+        """Computes the batch; returns logits float32 `[R, vocab]`, one row per entry of `logits_rows`, which
+        are valid until the next batch.
 
         `on_layers(first, end)` is called, in order and on this thread, when the cache entries of layers
         `[first, end)` are in memory.
@@ -44,6 +74,8 @@ class ModelRunner:
         if self._send is not None:
             self._send(batch)
         if on_layers is None:
+            if self._decode_steps is not None and self._decode_steps.takes(batch):
+                return self._decode_steps.run(batch)
             return self.model.forward(batch, self.kv_pages, self._views)
         last = self.model.config.num_hidden_layers - 1
 

@@ -26,8 +26,8 @@ from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.model.config import ModelConfig
 from services.engine.peers import PeerDirectory
 from services.engine.rank_group import RankGroup, RankPlan
-from services.engine.runner import ModelRunner
-from services.engine.weights.text import load_text_model
+from services.engine.runner import DecodeSteps, ModelRunner, TextForward
+from services.engine.weights.text import load_kernel_text_model, load_text_model
 
 log = structlog.get_logger()
 
@@ -105,9 +105,15 @@ async def build_text_worker(
     device, dtype = parse_device(settings.device), parse_dtype(settings.dtype)
     load = partial(load_text_model, directory, settings.deterministic, dtype, device)
     ranks = await asyncio.to_thread(_group, settings, directory, device, dtype) if settings.tp != 1 else None
+    model: TextForward
+    steps: DecodeSteps | None = None
     if ranks is None:
-        model = await asyncio.to_thread(load)
         kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, dtype, device)
+        if device.type == "cuda":
+            decodes = role == worker_pb2.WORKER_ROLE_DECODE
+            model, steps = await asyncio.to_thread(_on_gpu, settings, directory, kv_pages, decodes)
+        else:
+            model = await asyncio.to_thread(load)
     else:
         model, kv_pages = await asyncio.to_thread(load, ranks.group), ranks.kv_pages
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
@@ -131,6 +137,7 @@ async def build_text_worker(
             kv_pages,
             layers_per_group or -(-text.num_hidden_layers // 4),
             None if ranks is None else ranks.send,
+            steps,
         ),
         transfer=transfer,
         peers=peers,
@@ -147,6 +154,21 @@ async def build_text_worker(
         offer=offer_to_proto(transfer.offer()),
         ranks=ranks,
     )
+
+
+def _on_gpu(
+    settings: TextWorkerSettings, directory: Path, kv_pages: torch.Tensor, decodes: bool
+) -> tuple[TextForward, DecodeSteps | None]:
+    """The model on the kernels, and its recorded steps where the worker `decodes`."""
+    model = load_kernel_text_model(directory, settings.deterministic, kv_pages.dtype, kv_pages.device)
+    if not decodes:
+        return model, None
+    from services.engine.kernel_model.decode_graphs import DecodeGraphs
+
+    steps = DecodeGraphs(model, kv_pages)
+    log.info("recording decode steps")
+    steps.prepare()
+    return model, steps
 
 
 def _group(

@@ -21,7 +21,9 @@ class BlockTable:
 
     @property
     def pages(self) -> Sequence[int]:
-        """Page ids; the page of token t is pages[t // page_tokens]. A view: it grows with the table."""
+        """Page ids; the page of token t is pages[t // page_tokens]. A view: it grows with the table, until
+        `free` puts another one in its place.
+        """
         return self._pages
 
     @property

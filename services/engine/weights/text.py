@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +16,9 @@ from services.engine.weights.names import TEXT_PREFIX, text_tensors
 from services.engine.weights.progress import LoadProgress
 from services.engine.weights.share import Rank
 from services.engine.weights.stream import StreamedTensors
+
+if TYPE_CHECKING:
+    from services.engine.kernel_model.text_model import KernelTextModel
 
 _LAST = (f"{TEXT_PREFIX}model.norm.weight", f"{TEXT_PREFIX}lm_head.weight")
 
@@ -35,6 +39,24 @@ def load_text_model(
     names = text_tensors(checkpoint.config.text)
     with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
         return TextModel(checkpoint.config.text, weights, deterministic, group=group)
+
+
+def load_kernel_text_model(
+    directory: Path, deterministic: bool, dtype: torch.dtype, device: torch.device | str
+) -> KernelTextModel:
+    """The same for a GPU, whose kernels compute with int4 experts as they are published."""
+    # Only here: triton is not on every machine without a GPU.
+    from services.engine.kernel_model.text_model import KernelTextModel
+
+    checkpoint = Checkpoint.checked(directory)
+    # The shape of packed values is known from the configuration, and checked above.
+    names = [
+        name
+        for name in checkpoint.tensors
+        if name.startswith(TEXT_PREFIX) and not name.endswith("weight_shape")
+    ]
+    with _streamed(checkpoint.reader(dtype, device), names) as weights:
+        return KernelTextModel(checkpoint.config.text, weights, deterministic)
 
 
 def stream_text_share(

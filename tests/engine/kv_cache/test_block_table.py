@@ -59,6 +59,17 @@ def test_freeing_is_idempotent_and_leaves_an_empty_table_that_can_be_used_again(
     assert pool.counts().used == 2
 
 
+def test_pages_are_one_growing_view_until_the_table_is_freed(pool):
+    table = table_of(pool, 64)
+    before = table.pages
+    table.ensure(65)
+    assert table.pages is before
+    assert len(before) == 2
+    table.free()
+    table.ensure(1)
+    assert table.pages is not before
+
+
 def test_a_fork_shares_full_pages_and_copies_the_partial_one(pool):
     table = table_of(pool, 150)
     fork, copies = table.fork(150)

@@ -1,0 +1,1 @@
+"""The text model on the Triton kernels of `kernels/`, for a GPU."""

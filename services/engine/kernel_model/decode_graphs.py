@@ -1,0 +1,118 @@
+"""Decode steps as CUDA graphs: one launch for what would be a thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import ForwardBatch
+from services.engine.kernel_model.page_table import DevicePageTable
+from services.engine.kernel_model.step import Absorbed, Step
+from services.engine.kernel_model.text_model import KernelTextModel
+
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
+"""Rows of the graphs; a batch takes the next larger one."""
+
+
+class Recorded(Protocol):
+    """A computation that can be done again on what its inputs hold then."""
+
+    def replay(self) -> None: ...
+
+
+Record = Callable[[Callable[[], None]], Recorded]
+
+
+class CudaGraph:
+    """Records on the current device; the computation is run first, so that its kernels are compiled."""
+
+    def __init__(self, compute: Callable[[], None]) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            compute()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=_memory_pool()):
+            compute()
+
+    def replay(self) -> None:
+        """Enqueues it."""
+        self._graph.replay()
+
+
+class DecodeGraphs:
+    """Runs batches of one token per sequence. Rows that fill up a graph have no context and no slot."""
+
+    def __init__(
+        self, model: KernelTextModel, kv_pages: Tensor, record: Record = CudaGraph, most_rows: int = SIZES[-1]
+    ) -> None:
+        self._model = model
+        self._kv_pages = kv_pages
+        self._record = record
+        device = model.device
+        self._sizes = tuple(size for size in SIZES if size <= most_rows)
+        rows = self._sizes[-1]
+        self._table = DevicePageTable(rows, model.table_columns, device)
+        self._token_ids, self._positions = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in "ab")
+        self._slots = torch.full((rows,), -1, dtype=torch.int64, device=device)
+        self._contexts = torch.zeros(rows, dtype=torch.int32, device=device)
+        vocab = model.config.vocab_size
+        self._logits = torch.empty(rows, vocab, dtype=torch.float32, device=device)
+        self._recorded: dict[int, Recorded] = {}
+
+    def takes(self, batch: ForwardBatch) -> bool:
+        """Whether the batch is one decode step: a token and its logits for each of not too many sequences."""
+        rows = len(batch.sequences)
+        return (
+            0 < rows <= self._sizes[-1]
+            and batch.embeds is None
+            and len(batch.token_ids) == rows
+            and len(batch.logits_rows) == rows
+        )
+
+    def run(self, batch: ForwardBatch) -> Tensor:
+        """Logits float32 `[rows, vocab]`, valid until the next run; see KernelTextModel.forward."""
+        rows = len(batch.sequences)
+        size = next(size for size in self._sizes if size >= rows)
+        self._table.update(batch.sequences)
+        self._fill(batch, rows, size)
+        self._of(size).replay()
+        return self._logits[:rows]
+
+    def prepare(self) -> None:
+        """Records all sizes, largest first, so that no request waits for it and all share their memory."""
+        for size in reversed(self._sizes):
+            self._of(size)
+
+    def _fill(self, batch: ForwardBatch, rows: int, size: int) -> None:
+        self._token_ids[:rows] = batch.token_ids
+        self._positions[:rows] = batch.positions
+        self._slots[:rows] = batch.slot_mapping
+        self._contexts[:rows] = batch.positions + 1
+        self._slots[rows:size] = -1
+        self._contexts[rows:size] = 0
+        self._positions[rows:size] = 0
+        self._token_ids[rows:size] = 0
+
+    def _of(self, size: int) -> Recorded:
+        if size not in self._recorded:
+            absorbed = Absorbed(None, self._table.tensor[:size], self._contexts[:size])
+            step = Step(self._token_ids[:size], self._positions[:size], self._slots[:size], absorbed)
+
+            def compute() -> None:
+                x = self._model.embed(step.token_ids)
+                self._logits[:size] = self._model.run(x, step, self._kv_pages)
+
+            self._recorded[size] = self._record(compute)
+        return self._recorded[size]
+
+
+@cache
+def _memory_pool() -> Any:
+    """One for all graphs: they never run at the same time."""
+    return torch.cuda.graph_pool_handle()

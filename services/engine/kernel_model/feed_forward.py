@@ -1,0 +1,84 @@
+"""The dense and the mixed feed-forward halves of a layer on the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.expert_weights import ExpertMatrices
+from kernels.experts import RoutedExperts
+from kernels.router import select_experts
+from kernels.silu_mul import silu_mul
+from services.engine.model.config import TextConfig
+from services.engine.model.projection import Projection
+from services.engine.model.row_product import Products
+from services.engine.model.weights_below import WeightsBelow
+
+
+class KernelMLP:
+    """down(silu(gate x) * up x); gate and up are one product."""
+
+    def __init__(self, weights: Mapping[str, Tensor], products: Products) -> None:
+        self._gate_up = Projection(weights["gate_proj.weight"], products, weights["up_proj.weight"])
+        self._down = Projection(weights["down_proj.weight"], products)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[T, hidden]` -> `[T, hidden]`."""
+        return self._down(silu_mul(self._gate_up(x)))
+
+
+class KernelMixture:
+    """sum_k w_k expert_k(x) + shared(x). Experts that the checkpoint packs as int4 stay so, laid out once for
+    the kernel.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], config: TextConfig, products: Products, deterministic: bool
+    ) -> None:
+        # In float32 as on the CPU: rounded scores would choose other experts.
+        self._gate = Projection(weights["gate.weight"].float(), products)
+        self._bias = weights["gate.e_score_correction_bias"].float()
+        self._top_k = config.num_experts_per_tok
+        self._scale = config.routed_scaling_factor
+        experts = [WeightsBelow(weights, f"experts.{index}.") for index in range(config.n_routed_experts)]
+        self._experts = RoutedExperts(*expert_matrices(experts), deterministic)
+        self._shared = KernelMLP(WeightsBelow(weights, "shared_experts."), products)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[T, hidden]` -> `[T, hidden]`."""
+        experts, weights = select_experts(self._gate(x.float()), self._bias, self._top_k, self._scale)
+        return self._experts(x, experts, weights, self._shared(x))
+
+
+def expert_matrices(experts: Sequence[Mapping[str, Tensor]]) -> tuple[ExpertMatrices, ExpertMatrices]:
+    """Gate and up, then down, of all experts; int4 where the first one's are packed.
+
+    Each tensor is asked for once, expert by expert, which is the order they are published in.
+    """
+    packed = "gate_proj.weight_packed" in experts[0]
+    parts = ("weight_packed", "weight_scale") if packed else ("weight",)
+    stacks: dict[tuple[str, str], Tensor] = {}
+    for index, expert in enumerate(experts):
+        for name in _PLACES:
+            for part in parts:
+                _put(expert[f"{name}.{part}"], index, len(experts), name, part, stacks)
+    make = ExpertMatrices.int4 if packed else ExpertMatrices.plain
+    # Popped: what was published goes as soon as it is laid out.
+    gate_up = make(*(stacks.pop(("gate_up", part)) for part in parts))
+    return gate_up, make(*(stacks.pop(("down", part)) for part in parts))
+
+
+def _put(
+    tensor: Tensor, expert: int, experts: int, name: str, part: str, stacks: dict[tuple[str, str], Tensor]
+) -> None:
+    stack, place, places = _PLACES[name]
+    if (stack, part) not in stacks:
+        dtype = torch.bfloat16 if part == "weight_scale" else tensor.dtype
+        stacks[stack, part] = tensor.new_empty(experts, places, *tensor.shape, dtype=dtype)
+    stacks[stack, part][expert, place] = tensor
+
+
+_PLACES = {"gate_proj": ("gate_up", 0, 2), "up_proj": ("gate_up", 1, 2), "down_proj": ("down", 0, 1)}
+"""In which stack of matrices, where, and of how many."""

@@ -1,0 +1,57 @@
+"""Which pages each row of a decode batch has, kept on the device from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import PAGE_TOKENS, SequenceSlice
+
+
+class DevicePageTable:
+    """int32 `tensor [rows, columns]` of page ids. A step sends only what differs from the one before.
+
+    Sequences whose `pages` are the same object in the same row as last time have at most grown. So what the
+    host does for a step grows with the number of rows, not with their contexts.
+    """
+
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        self.tensor = torch.zeros(rows, columns, dtype=torch.int32, device=device)
+        self._known: list[tuple[Sequence[int], int]] = [((), 0)] * rows
+
+    def update(self, sequences: Sequence[SequenceSlice]) -> int:
+        """Row i is for sequence i from now on; returns how many entries were sent.
+
+        ValueError where there are too many sequences or pages.
+        """
+        rows, columns = self.tensor.shape
+        longest = max((-(-sequence.context_len // PAGE_TOKENS) for sequence in sequences), default=0)
+        if len(sequences) > rows or longest > columns:
+            raise ValueError(
+                f"{len(sequences)} sequences of up to {longest} pages in a table of {rows} x {columns}"
+            )
+        places: list[int] = []
+        values: list[int] = []
+        for row, sequence in enumerate(sequences):
+            pages, known = self._known[row]
+            if pages is not sequence.pages:
+                known = 0
+            needed = -(-sequence.context_len // PAGE_TOKENS)
+            if known < needed:
+                places.extend(range(row * columns + known, row * columns + needed))
+                values.extend(sequence.pages[known:needed])
+                self._known[row] = (sequence.pages, needed)
+        if places:
+            device = self.tensor.device
+            index = to_device(places, torch.int64, device)
+            self.tensor.view(-1)[index] = to_device(values, torch.int32, device)
+        return len(places)
+
+
+def to_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A copy there, which on a GPU nobody waits for."""
+    if device.type != "cuda":
+        return torch.tensor(values, dtype=dtype, device=device)
+    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)

@@ -1,0 +1,93 @@
+"""A batch as the kernels take it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import PAGE_TOKENS, ForwardBatch, SequenceSlice
+from services.engine.kernel_model.page_table import to_device
+
+
+@dataclass(frozen=True)
+class Absorbed:
+    """Tokens that attend in the absorbed form, each on its own: `rows` int64 `[A]` of the batch, None for all
+    of it; `block_table` int32 `[A, pages]`, `context_lens` int32 `[A]`, the token itself included.
+    """
+
+    rows: Tensor | None
+    block_table: Tensor
+    context_lens: Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows [start, end) of the batch, the last of a sequence's `context_len` tokens, for the expanded form.
+
+    `page_ids` int32, those of the context; `query_starts`, `key_starts`, `context_lens` as `mla_prefill`
+    takes them.
+    """
+
+    start: int
+    end: int
+    context_len: int
+    page_ids: Tensor
+    query_starts: Tensor
+    key_starts: Tensor
+    context_lens: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """int64 `[T]` each; `absorbed` is None where every token is in one of `chunks`."""
+
+    token_ids: Tensor
+    positions: Tensor
+    slots: Tensor
+    absorbed: Absorbed | None
+    chunks: tuple[Chunk, ...] = ()
+
+
+def plan_step(batch: ForwardBatch, expand_from: int | None) -> Step:
+    """Chunks of `expand_from` tokens or more are expanded; None: none is."""
+    device = batch.positions.device
+    chunks: list[Chunk] = []
+    rows: list[int] = []
+    tables: list[Sequence[int]] = []
+    contexts: list[int] = []
+    row = 0
+    for sequence in batch.sequences:
+        count, end = sequence.num_tokens, sequence.context_len
+        if expand_from is not None and count >= expand_from:
+            chunks.append(_chunk(sequence, row, device))
+        else:
+            rows += range(row, row + count)
+            contexts += range(end - count + 1, end + 1)
+            tables += [sequence.pages[: -(-end // PAGE_TOKENS)]] * count
+        row += count
+    absorbed = None
+    if rows:
+        widest = max(map(len, tables))
+        flat = [page for table in tables for page in (*table, *[0] * (widest - len(table)))]
+        absorbed = Absorbed(
+            to_device(rows, torch.int64, device) if chunks else None,
+            to_device(flat, torch.int32, device).view(len(rows), widest),
+            to_device(contexts, torch.int32, device),
+        )
+    return Step(batch.token_ids, batch.positions, batch.slot_mapping, absorbed, tuple(chunks))
+
+
+def _chunk(sequence: SequenceSlice, row: int, device: torch.device) -> Chunk:
+    pages = sequence.pages[: -(-sequence.context_len // PAGE_TOKENS)]
+    return Chunk(
+        row,
+        row + sequence.num_tokens,
+        sequence.context_len,
+        to_device(pages, torch.int32, device),
+        to_device([0, sequence.num_tokens], torch.int32, device),
+        to_device([0], torch.int32, device),
+        to_device([sequence.context_len], torch.int32, device),
+    )

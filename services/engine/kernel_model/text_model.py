@@ -1,0 +1,149 @@
+"""The text model on the kernels: the same weights, batches and results as `TextModel`, for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from kernels.mla_decode import MLADecode
+from kernels.rms_norm import add_rms_norm, rms_norm
+from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.kernel_model.attention import KernelAttention, Pass
+from services.engine.kernel_model.feed_forward import KernelMixture, KernelMLP
+from services.engine.kernel_model.step import Step, plan_step
+from services.engine.model.config import TextConfig
+from services.engine.model.expanded_attention import worthwhile_tokens
+from services.engine.model.page_views import PageViews
+from services.engine.model.projection import Projection
+from services.engine.model.rope import RotaryEmbedding, softmax_scale
+from services.engine.model.row_product import PlainProducts, StableProducts
+from services.engine.model.weights_below import WeightsBelow
+from services.engine.weights.names import TEXT_PREFIX
+
+SPLIT_TOKENS = 512
+MOST_SPLITS = 32
+"""Of a context that is not cut into fixed splits."""
+
+
+class KernelTextModel:
+    """Built like `TextModel`; where `weights` has an expert's int4 parts, those are taken.
+
+    In deterministic mode every token attends in the absorbed form, over splits of fixed length, and products
+    and experts take tiles of fixed size: a token's bits do not depend on the batch, nor on whether it was
+    prefilled or decoded. Else chunks of many tokens take the expanded form.
+    """
+
+    def __init__(self, config: TextConfig, weights: Mapping[str, Tensor], deterministic: bool) -> None:
+        self.config = config
+        self.deterministic = deterministic
+        if f"{TEXT_PREFIX}model.norm.weight" in weights:
+            weights = WeightsBelow(weights, TEXT_PREFIX)
+        products = StableProducts() if deterministic else PlainProducts()
+        splits = -(-config.max_position_embeddings // SPLIT_TOKENS) if deterministic else MOST_SPLITS
+        scale = softmax_scale(config)
+        decode = MLADecode(
+            config.kv_lora_rank, config.qk_rope_head_dim, scale, splits, deterministic, SPLIT_TOKENS
+        )
+        self._expand_from = None if deterministic else worthwhile_tokens(config)
+        self._embedding = weights["model.embed_tokens.weight"]
+        self._rotary = RotaryEmbedding(config, self.device)
+        self._layers = [
+            _Layer(index, WeightsBelow(weights, f"model.layers.{index}."), config, products, decode)
+            for index in range(config.num_hidden_layers)
+        ]
+        self._norm = weights["model.norm.weight"]
+        self._head = Projection(weights["lm_head.weight"], products)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and hidden states."""
+        return self._embedding.dtype
+
+    @property
+    def table_columns(self) -> int:
+        """Pages of the longest context."""
+        return -(-self.config.max_position_embeddings // PAGE_TOKENS)
+
+    def forward(
+        self,
+        batch: ForwardBatch,
+        kv_pages: Tensor,
+        views: PageViews,
+        on_layer: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Runs the batch and writes its cache entries; `on_layer(i)` is called when those of layer i are
+        enqueued. Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
+        """
+        x = self._embedding[batch.token_ids]
+        if batch.embeds is not None:
+            x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
+        return self.run(x, plan_step(batch, self._expand_from), kv_pages, batch.logits_rows, on_layer)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """int64 `[T]` -> `[T, hidden]`."""
+        return self._embedding[token_ids]
+
+    def run(
+        self,
+        x: Tensor,
+        step: Step,
+        kv_pages: Tensor,
+        logits_rows: Tensor | None = None,
+        on_layer: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """From embeddings `x [T, hidden]`, which are overwritten, to the logits of these rows; None: of all.
+
+        Nothing here waits for the GPU.
+        """
+        shared = Pass(step, kv_pages, self._rotary)
+        added: Tensor | None = None
+        for index, layer in enumerate(self._layers):
+            added = layer(x, added, shared)
+            if on_layer is not None:
+                on_layer(index)
+        assert added is not None
+        if logits_rows is not None:
+            x, added = x[logits_rows], added[logits_rows]
+        if not len(x):
+            return x.new_empty(0, self.config.vocab_size, dtype=torch.float32)
+        return self._head(add_rms_norm(added, x, self._norm, self.config.rms_norm_eps)).float()
+
+
+class _Layer:
+    """The residual stream `x` is kept in place; what a half adds is added by the norm behind it."""
+
+    def __init__(
+        self,
+        index: int,
+        weights: Mapping[str, Tensor],
+        config: TextConfig,
+        products: PlainProducts | StableProducts,
+        decode: MLADecode,
+    ) -> None:
+        self._index = index
+        self._eps = config.rms_norm_eps
+        self._input_norm = weights["input_layernorm.weight"]
+        self._attention = KernelAttention(WeightsBelow(weights, "self_attn."), config, products, decode)
+        self._post_norm = weights["post_attention_layernorm.weight"]
+        mlp = WeightsBelow(weights, "mlp.")
+        self._feed_forward = (
+            KernelMLP(mlp, products)
+            if config.is_dense(index)
+            else KernelMixture(mlp, config, products, products.deterministic)
+        )
+
+    def __call__(self, x: Tensor, added: Tensor | None, shared: Pass) -> Tensor:
+        """`x [T, hidden]` and what the layer before still has to add -> what this one has to add."""
+        if added is None:
+            normed = rms_norm(x, self._input_norm, self._eps)
+        else:
+            normed = add_rms_norm(added, x, self._input_norm, self._eps)
+        normed = add_rms_norm(self._attention(normed, self._index, shared), x, self._post_norm, self._eps)
+        return self._feed_forward(normed)

@@ -1,0 +1,112 @@
+"""What the tests run in the interpreter's process: the model on kernels, on CPU tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import BatchItem, build_batch
+from services.engine.kernel_model.decode_graphs import DecodeGraphs
+from services.engine.kernel_model.text_model import KernelTextModel
+from services.engine.model.page_views import PageViews
+from services.engine.weights.int4 import dequantise
+from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
+
+# Kernels take vectors of powers of two, and experts made of tiles of 64 x 64.
+CONFIG = tiny_config(
+    hidden_size=64,
+    num_hidden_layers=2,
+    intermediate_size=64,
+    moe_intermediate_size=64,
+    num_attention_heads=2,
+    q_lora_rank=32,
+    kv_lora_rank=64,
+    qk_nope_head_dim=16,
+    qk_rope_head_dim=16,
+    v_head_dim=16,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+)
+
+
+class Replayed:
+    """What stands for a graph where there is no GPU: does it again."""
+
+    def __init__(self, compute) -> None:
+        self.replay = compute
+        compute()
+
+
+def item_of(parts) -> BatchItem:
+    """Of token_ids, start, pages and perhaps embeddings; with logits."""
+    token_ids, start, pages, *embeds = parts
+    return BatchItem(token_ids, start, pages, True, *embeds)
+
+
+def make_pages(count: int) -> Tensor:
+    """Finite garbage, as in a used pool."""
+    shape = (count, CONFIG.num_hidden_layers, PAGE_TOKENS, CONFIG.kv_width)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(99))
+
+
+def packed_experts(seed: int = 3) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights with packed experts, and the same with these dequantised."""
+    generator = torch.Generator().manual_seed(seed)
+    packed, plain = {}, {}
+    for name, value in random_weights(CONFIG).items():
+        if ".mlp.experts." not in name:
+            packed[name] = plain[name] = value
+            continue
+        rows, inputs = value.shape
+        words = torch.randint(-(2**31), 2**31, (rows, inputs // 8), generator=generator).to(torch.int32)
+        scale = (torch.rand(rows, inputs // 32, generator=generator) * 0.05).bfloat16()
+        packed[f"{name}_packed"], packed[f"{name}_scale"] = words, scale
+        plain[name] = dequantise(words, scale, torch.empty(rows, inputs))
+    return packed, plain
+
+
+def logits_of_chunks(weights, deterministic, token_ids, chunks, pages) -> tuple[Tensor, Tensor]:
+    """The last logits of each chunk of a prompt `[chunks, vocab]`, and the pages then."""
+    model = KernelTextModel(CONFIG, weights, deterministic)
+    kv_pages = make_pages(max(pages) + 1)
+    views = PageViews(kv_pages, CONFIG.kv_lora_rank)
+    found, start = [], 0
+    for count in chunks:
+        batch = build_batch([BatchItem(token_ids[start : start + count], start, pages, True)])
+        found.append(model.forward(batch, kv_pages, views)[0])
+        start += count
+    return torch.stack(found), kv_pages[list(pages)]
+
+
+def logits_of_batches(weights, deterministic, batches, num_pages, expand_from=None) -> list[Tensor]:
+    """Logits of batches of (token_ids, start, pages), one after the other over the same pages."""
+    model = KernelTextModel(CONFIG, weights, deterministic)
+    if expand_from is not None:
+        model._expand_from = expand_from
+    kv_pages = make_pages(num_pages)
+    views = PageViews(kv_pages, CONFIG.kv_lora_rank)
+    return [model.forward(build_batch(list(map(item_of, batch))), kv_pages, views) for batch in batches]
+
+
+def logits_of_graphs(weights, deterministic, batches, num_pages) -> list[Tensor]:
+    """The same through recorded decode steps where they take the batch."""
+    model = KernelTextModel(CONFIG, weights, deterministic)
+    kv_pages = make_pages(num_pages)
+    views = PageViews(kv_pages, CONFIG.kv_lora_rank)
+    graphs = DecodeGraphs(model, kv_pages, Replayed, most_rows=4)
+    found = []
+    for batch in batches:
+        built = build_batch(list(map(item_of, batch)))
+        found.append(
+            graphs.run(built).clone() if graphs.takes(built) else model.forward(built, kv_pages, views)
+        )
+    return found
+
+
+def announcements(weights) -> tuple[list[int], tuple[int, ...]]:
+    """The layers that a batch without logits announces, and the shape of these."""
+    model, kv_pages = KernelTextModel(CONFIG, weights, False), make_pages(1)
+    announced: list[int] = []
+    batch = build_batch([BatchItem([1, 2], 0, [0], False)])
+    logits = model.forward(batch, kv_pages, PageViews(kv_pages, CONFIG.kv_lora_rank), announced.append)
+    return announced, tuple(logits.shape)

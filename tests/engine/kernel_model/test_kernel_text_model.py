@@ -1,0 +1,109 @@
+"""The model on kernels gives what the model in plain torch gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.engine.batch import BatchItem, build_batch
+from services.engine.model.text_model import TextModel
+from services.engine.runner import ModelRunner
+from tests.engine.kernel_model import runs
+from tests.engine.text_models import random_weights
+from tests.kernels.interpreter import Interpreter
+
+WEIGHTS = random_weights(runs.CONFIG)
+PROMPT = torch.randint(0, 97, (100,), generator=torch.Generator().manual_seed(8)).tolist()
+PAGES = [4, 1]
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    runner = Interpreter()
+    yield runner
+    runner.close()
+
+
+def torch_logits(weights, batches, num_pages):
+    model = TextModel(runs.CONFIG, weights, deterministic=False)
+    runner = ModelRunner(model, runs.make_pages(num_pages), 1)
+    found = [runner.forward(build_batch([BatchItem(*item, True) for item in batch])) for batch in batches]
+    return found, runner.kv_pages
+
+
+def check_near(found, expected):
+    assert expected.std() > 0.1
+    assert (found - expected).abs().max() <= 1e-4 * expected.std()
+
+
+@pytest.mark.parametrize(("deterministic", "chunks"), [(True, (20, 1, 3)), (False, (66, 1, 3))])
+def test_a_prompt_in_chunks_has_the_logits_and_the_cache_of_plain_torch(interpreter, deterministic, chunks):
+    logits, cache = interpreter(runs.logits_of_chunks, WEIGHTS, deterministic, PROMPT, chunks, PAGES)
+    batches, start = [], 0
+    for count in chunks:
+        batches.append([(PROMPT[start : start + count], start, PAGES)])
+        start += count
+    expected, kv_pages = torch_logits(WEIGHTS, batches, 5)
+    check_near(logits, torch.cat(expected))
+    written = kv_pages[PAGES].transpose(1, 2).flatten(0, 1)[:start]
+    check_near(cache.transpose(1, 2).flatten(0, 1)[:start], written)
+
+
+def test_expanded_chunks_beside_single_tokens_have_the_logits_of_plain_torch(interpreter):
+    batches = [
+        [(PROMPT[:40], 0, [0])],
+        [(PROMPT[40:41], 40, [0]), (PROMPT[:34], 0, [1]), (PROMPT[5:8], 0, [2])],
+        [(PROMPT[41:80], 41, [0, 3]), (PROMPT[34:35], 34, [1])],
+    ]
+    found = interpreter(runs.logits_of_batches, WEIGHTS, False, batches, 4, 32)
+    expected, _ = torch_logits(WEIGHTS, batches, 4)
+    for ours, theirs in zip(found, expected, strict=True):
+        check_near(ours, theirs)
+
+
+def test_packed_experts_are_computed_as_their_dequantised_values(interpreter):
+    packed, plain = runs.packed_experts()
+    batches = [[(PROMPT[:20], 0, [0]), (PROMPT[30:33], 0, [1])]]
+    (found,) = interpreter(runs.logits_of_batches, packed, False, batches, 2)
+    (expected,), _ = torch_logits(plain, batches, 2)
+    check_near(found, expected)
+
+
+def test_in_deterministic_mode_a_token_has_the_same_bits_prefilled_and_decoded_alone_or_beside_others(
+    interpreter,
+):
+    alone = [[(PROMPT[:24], 0, [0])]]
+    later = [[(PROMPT[:23], 0, [0])], [(PROMPT[3:9], 0, [1]), (PROMPT[23:24], 23, [0])]]
+    (first,) = interpreter(runs.logits_of_batches, WEIGHTS, True, alone, 2)
+    _, second = interpreter(runs.logits_of_batches, WEIGHTS, True, later, 2)
+    assert torch.equal(first[0], second[1])
+
+
+def test_recorded_steps_have_the_logits_of_the_same_batches_however_the_rows_change(interpreter):
+    one, two, three = [0, 1], [2], [3]
+    prompts = [[(PROMPT[:63], 0, one)], [(PROMPT[:9], 0, two)], [(PROMPT[9:12], 0, three)]]
+    steps = [
+        [([7], 63, one), ([8], 9, two), ([9], 3, three)],
+        [([10], 64, one), ([11], 10, two), ([12], 4, three)],
+        [([13], 11, two), ([14], 65, one)],
+        [([15], 66, one)],
+        [([16], 5, three), ([17], 12, two)],
+    ]
+    found = interpreter(runs.logits_of_graphs, WEIGHTS, False, [*prompts, *steps], 4)
+    expected, _ = torch_logits(WEIGHTS, [*prompts, *steps], 4)
+    for ours, theirs in zip(found, expected, strict=True):
+        check_near(ours, theirs)
+
+
+def test_given_embeddings_replace_those_of_their_tokens(interpreter):
+    rows = WEIGHTS["language_model.model.embed_tokens.weight"][[6, 7]]
+    given = [[([5, 0, 0, 8], 0, [0], ((1, rows),))]]
+    (found,) = interpreter(runs.logits_of_batches, WEIGHTS, False, given, 1)
+    (expected,), _ = torch_logits(WEIGHTS, [[([5, 6, 7, 8], 0, [0])]], 1)
+    check_near(found, expected)
+
+
+def test_layers_are_announced_in_order_and_a_batch_may_ask_for_no_logits(interpreter):
+    announced, shape = interpreter(runs.announcements, WEIGHTS)
+    assert announced == [0, 1]
+    assert shape == (0, runs.CONFIG.vocab_size)
