@@ -10,6 +10,7 @@ from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.page_views import PageViews
 from services.engine.weights.int4 import dequantise
+from services.engine.weights.text import load_kernel_text_model
 from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
 
 # Kernels take vectors of powers of two, and experts made of tiles of 64 x 64.
@@ -110,3 +111,12 @@ def announcements(weights) -> tuple[list[int], tuple[int, ...]]:
     batch = build_batch([BatchItem([1, 2], 0, [0], False)])
     logits = model.forward(batch, kv_pages, PageViews(kv_pages, CONFIG.kv_lora_rank), announced.append)
     return announced, tuple(logits.shape)
+
+
+def logits_of_checkpoint(directory, token_ids) -> Tensor:
+    """The last logits of a prompt, from a checkpoint on disk."""
+    model = load_kernel_text_model(directory, True, torch.float32, "cpu")
+    config = model.config
+    kv_pages = torch.zeros(1, config.num_hidden_layers, PAGE_TOKENS, config.kv_width)
+    batch = build_batch([BatchItem(token_ids, 0, [0], True)])
+    return model.forward(batch, kv_pages, PageViews(kv_pages, config.kv_lora_rank))

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
+from services.engine.model.config import read_config
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
+from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
+from services.engine.weights.text import load_text_model
 from tests.engine.kernel_model import runs
-from tests.engine.text_models import random_weights
+from tests.engine.text_models import make_runner, random_weights, whole
 from tests.kernels.interpreter import Interpreter
 
 WEIGHTS = random_weights(runs.CONFIG)
@@ -107,3 +110,11 @@ def test_layers_are_announced_in_order_and_a_batch_may_ask_for_no_logits(interpr
     announced, shape = interpreter(runs.announcements, WEIGHTS)
     assert announced == [0, 1]
     assert shape == (0, runs.CONFIG.vocab_size)
+
+
+def test_an_int4_checkpoint_is_loaded_packed(interpreter, nano_dir, tmp_path):
+    write_random_checkpoint(tmp_path, with_int4(read_config(nano_dir / "config.json")), seed=5)
+    found = interpreter(runs.logits_of_checkpoint, tmp_path, [5, 900, 77])
+    model = load_text_model(tmp_path, True)
+    runner = make_runner(model, 1)
+    check_near(found[0], whole(runner, [5, 900, 77], [0]))
