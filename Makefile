@@ -5,7 +5,7 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-compose eval gpu-check-kernels check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz test-compose eval gpu-check gpu-check-kernels gpu-check-slice check fix protos up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -36,6 +36,11 @@ eval: $(STAMP) ## score the skills of the suite that make run started (options: 
 
 gpu-check-kernels: $(STAMP) ## test and time the kernels on a GPU, at most 8 minutes; without one it says so
 	$(BIN)/python -m kernels.gpu_check $(ARGS)
+
+gpu-check-slice: $(STAMP) ## a slice of Kimi-K2.5 on a GPU: logits, decode steps, prefill; without one it says so
+	$(BIN)/python -m benchmarks.layer_slice $(ARGS)
+
+gpu-check: gpu-check-kernels gpu-check-slice ## all that is checked on a GPU
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/ruff format --check .
