@@ -5,7 +5,7 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-compose eval gpu-check gpu-check-kernels gpu-check-slice check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz test-compose eval gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -40,7 +40,10 @@ gpu-check-kernels: $(STAMP) ## test and time the kernels on a GPU, at most 8 min
 gpu-check-slice: $(STAMP) ## a slice of Kimi-K2.5 on a GPU: logits, decode steps, prefill; without one it says so
 	$(BIN)/python -m benchmarks.layer_slice $(ARGS)
 
-gpu-check: gpu-check-kernels gpu-check-slice ## all that is checked on a GPU
+gpu-check-nixl: $(STAMP) ## two processes move pages from one GPU memory to the other; without one it says so
+	$(BIN)/python -m benchmarks.kv_transfer --device cuda:0 --pages 2048 $(ARGS)
+
+gpu-check: gpu-check-kernels gpu-check-slice gpu-check-nixl ## all that is checked on a GPU
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/ruff format --check .
