@@ -1,0 +1,97 @@
+"""Services as processes of their own, each on the CPU cores it is given."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.channel import open_sync_channel
+
+_START_S = 60.0
+_STOP_S = 30.0
+
+
+class Fleet:
+    """A context manager; what it has started ends with it. Logs go to `logs`, one file a process."""
+
+    def __init__(self, model: Path, logs: Path) -> None:
+        self._model = model
+        self._logs = logs
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def worker(self, role: str, cores: Iterable[int], flags: Mapping[str, object] | None = None) -> str:
+        """Starts a prefill, decode or vision worker; its address, once it is healthy."""
+        address = f"127.0.0.1:{free_port()}"
+        own = {"port": address.rpartition(":")[2], "metrics_port": free_port()}
+        self._start(role, cores, own | dict(flags or {}), address)
+        return address
+
+    def gateway(self, decode: Iterable[str], prefill: Iterable[str] = (), vision: Iterable[str] = ()) -> str:
+        """Starts a gateway before these workers, on all cores; the address of its REST door."""
+        http_port, grpc_port = free_port(), free_port()
+        pools = {"decode": decode, "prefill": prefill, "vision": vision}
+        flags = {"http_port": http_port, "grpc_port": grpc_port}
+        flags |= {name: ",".join(addresses) for name, addresses in pools.items()}
+        self._start("gateway", os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
+        return f"http://127.0.0.1:{http_port}"
+
+    def _start(self, role: str, cores: Iterable[int], flags: Mapping[str, object], address: str) -> None:
+        words = [sys.executable, "-m", "services.cli.main", role, "--model", str(self._model)]
+        for name, value in flags.items():
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
+        log = self._logs / f"{role}-{len(self._processes)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        self._processes.append(process)
+        os.sched_setaffinity(process.pid, set(cores))
+        _wait_until_healthy(address, process, log)
+
+
+def free_port() -> int:
+    """Nobody listens there at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START_S
+    with open_sync_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            try:
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError:
+                pass
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{address} is not healthy; its log:\n{log.read_text(errors='replace')}")
+            time.sleep(0.05)
