@@ -47,10 +47,10 @@ class KernelAttention:
         self._kv_norm = weights["kv_a_layernorm.weight"]
         self._q_up = Projection(weights["q_b_proj.weight"], products)
         self._kv_up = weights["kv_b_proj.weight"].view(config.num_attention_heads, -1, config.kv_lora_rank)
-        self._key_up = self._kv_up[:, : config.qk_nope_head_dim].contiguous()
-        self._value_up = self._kv_up[:, config.qk_nope_head_dim :].transpose(1, 2).contiguous()
-        self._absorb = products.product_for(self._key_up)
-        self._expand = products.product_for(self._value_up)
+        key_up = self._kv_up[:, : config.qk_nope_head_dim].contiguous()
+        value_up = self._kv_up[:, config.qk_nope_head_dim :].transpose(1, 2).contiguous()
+        self._absorb = products.with_weight(key_up)
+        self._expand = products.with_weight(value_up)
         self._out = Projection(weights["o_proj.weight"], products)
 
     def __call__(self, x: Tensor, layer: int, shared: Pass) -> Tensor:
@@ -97,14 +97,12 @@ class KernelAttention:
         config = self._config
         nope, rope = query.split([config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
         latent_query = query.new_empty(*query.shape[:2], config.kv_width)
-        latent_query[..., : config.kv_lora_rank] = self._absorb(nope.transpose(0, 1), self._key_up).transpose(
-            0, 1
-        )
+        latent_query[..., : config.kv_lora_rank] = self._absorb(nope.transpose(0, 1)).transpose(0, 1)
         rotary = shared.rotary
         rotate(rope, positions, rotary.cos, rotary.sin, latent_query[..., config.kv_lora_rank :])
         pages = shared.kv_pages[:, layer]
         mixed = self._decode(latent_query, pages, absorbed.block_table, absorbed.context_lens)
-        return self._expand(mixed.transpose(0, 1), self._value_up).transpose(0, 1)
+        return self._expand(mixed.transpose(0, 1)).transpose(0, 1)
 
     def _attend_expanded(
         self, query: Tensor, chunk: Chunk, layer: int, kv_pages: Tensor, values: Tensor

@@ -18,7 +18,7 @@ from services.engine.model.expanded_attention import worthwhile_tokens
 from services.engine.model.page_views import PageViews
 from services.engine.model.projection import Projection
 from services.engine.model.rope import RotaryEmbedding, softmax_scale
-from services.engine.model.row_product import PlainProducts, StableProducts
+from services.engine.model.row_product import PlainProducts, Products, StableProducts
 from services.engine.model.weights_below import WeightsBelow
 from services.engine.weights.names import TEXT_PREFIX
 
@@ -124,7 +124,7 @@ class _Layer:
         index: int,
         weights: Mapping[str, Tensor],
         config: TextConfig,
-        products: PlainProducts | StableProducts,
+        products: Products,
         decode: MLADecode,
     ) -> None:
         self._index = index

@@ -60,10 +60,10 @@ class LatentAttention:
         kv_b = weights["kv_b_proj.weight"]
         self._expanded = None if attention.expand_from is None else ExpandedAttention(kv_b, config)
         kv_up = kv_b.view(heads, nope + config.v_head_dim, config.kv_lora_rank)
-        self._key_up = kv_up[:, :nope].contiguous()
-        self._value_up = kv_up[:, nope:].transpose(1, 2).contiguous()
-        self._absorb = products.product_for(self._key_up)
-        self._expand = products.product_for(self._value_up)
+        key_up = kv_up[:, :nope].contiguous()
+        value_up = kv_up[:, nope:].transpose(1, 2).contiguous()
+        self._absorb = products.with_weight(key_up)
+        self._expand = products.with_weight(value_up)
         self._out = Projection(weights["o_proj.weight"], products)
 
     def __call__(self, x: Tensor, layer: int, context: AttentionContext) -> Tensor:
@@ -100,10 +100,10 @@ class LatentAttention:
 
     def _attend_absorbed(self, query: Tensor, layer: int, context: AttentionContext) -> Tensor:
         nope, rope = query.split([self._config.qk_nope_head_dim, self._config.qk_rope_head_dim], dim=-1)
-        absorbed = self._absorb(nope.transpose(0, 1), self._key_up).transpose(0, 1)
+        absorbed = self._absorb(nope.transpose(0, 1)).transpose(0, 1)
         latent_query = torch.cat([absorbed, rope], dim=-1).float()
         mixed = self._attention.attend(latent_query, context.views, layer, context.plan).to(query.dtype)
-        return self._expand(mixed.transpose(0, 1), self._value_up).transpose(0, 1)
+        return self._expand(mixed.transpose(0, 1)).transpose(0, 1)
 
     def _write(self, latent: Tensor, k_rope: Tensor, layer: int, context: AttentionContext) -> None:
         rotated = rotate(k_rope.unsqueeze(1), context.cos, context.sin).squeeze(1)

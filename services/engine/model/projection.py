@@ -12,14 +12,14 @@ class Projection:
 
     def __init__(self, weight: Tensor, products: Products, *more: Tensor) -> None:
         parts = (weight, *more)
-        # Kept as [in, out]: in this order the BLAS gives the same bits from two rows up (see row_product).
-        self._weight = weight.new_empty(weight.shape[1], sum(len(part) for part in parts))
+        # As [in, out]: in this order the BLAS gives the same bits from two rows up (see row_product).
+        joined = weight.new_empty(weight.shape[1], sum(len(part) for part in parts))
         start = 0
         for part in parts:
-            self._weight[:, start : start + len(part)] = part.t()
+            joined[:, start : start + len(part)] = part.t()
             start += len(part)
-        self._multiply = products.product_for(self._weight)
+        self._product = products.with_weight(joined)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[T, in]` -> `[T, out]`."""
-        return self._multiply(x, self._weight)
+        return self._product(x)

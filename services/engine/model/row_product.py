@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -111,14 +112,18 @@ def _forms(part: Tensor) -> tuple[Tensor, ...]:
     return (part, part.clone())
 
 
+FixedProduct = Callable[[Tensor], Tensor]
+"""`x [..., M, K]` times a weight that stays -> `[..., M, N]`."""
+
+
 class PlainProducts:
     """Whatever the BLAS gives: rows may depend on the batch in their last bits."""
 
     deterministic = False
 
-    def product_for(self, weight: Tensor) -> RowProduct:
-        """`torch.matmul`."""
-        return torch.matmul
+    def with_weight(self, weight: Tensor) -> FixedProduct:
+        """`torch.matmul` with `weight [..., K, N]`."""
+        return partial(_times, torch.matmul, weight)
 
 
 class StableProducts:
@@ -130,15 +135,15 @@ class StableProducts:
         self._candidates = candidates
         self._chosen: dict[tuple[object, ...], RowProduct] = {}
 
-    def product_for(self, weight: Tensor) -> RowProduct:
-        """The product for `weight [..., K, N]`; one trial per shape, layout and dtype.
+    def with_weight(self, weight: Tensor) -> FixedProduct:
+        """The product with `weight [..., K, N]`; one trial per shape, layout and dtype.
 
         InternalError where not even tiles are stable: determinism cannot be had on this machine.
         """
         key = (weight.shape, weight.stride(), weight.dtype, weight.device)
         if key not in self._chosen:
             self._chosen[key] = self._choose(weight)
-        return self._chosen[key]
+        return partial(_times, self._chosen[key], weight)
 
     def _choose(self, weight: Tensor) -> RowProduct:
         generator = torch.Generator().manual_seed(1)
@@ -154,4 +159,12 @@ def _times(product: RowProduct, weight: Tensor, x: Tensor) -> Tensor:
     return product(x, weight)
 
 
-Products = PlainProducts | StableProducts
+class Products(Protocol):
+    """How a model multiplies."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether rows keep their bits in any batch."""
+
+    def with_weight(self, weight: Tensor) -> FixedProduct:
+        """The product with `weight [..., K, N]`, which may be kept in another layout."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from services.engine.model.attention import AttentionContext, LatentAttention
+from services.engine.model.compiled_products import CompiledProducts
 from services.engine.model.config import TextConfig
 from services.engine.model.mlp import GatedMLP
 from services.engine.model.moe import MixtureOfExperts
@@ -51,18 +52,28 @@ class TextLayer:
         return x + self._group.sum(self._feed_forward(self._post_norm(x)))
 
 
-def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> GatedMLP:
+FeedForward = Callable[[Tensor], Tensor]
+
+
+def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> FeedForward:
     """From gate_proj, up_proj and down_proj."""
-    return GatedMLP(
-        weights["gate_proj.weight"], weights["up_proj.weight"], weights["down_proj.weight"], products
-    )
+    parts = _mlp_weights(weights)
+    if isinstance(products, CompiledProducts):
+        return products.gated_mlp(*parts)
+    return GatedMLP(*parts, products)
 
 
-def mixture(weights: Mapping[str, Tensor], config: TextConfig, products: Products) -> MixtureOfExperts:
+def mixture(weights: Mapping[str, Tensor], config: TextConfig, products: Products) -> FeedForward:
     """From the gate, the experts and the shared expert."""
     router = Router(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
-    experts = [
-        gated_mlp(WeightsBelow(weights, f"experts.{index}."), products)
-        for index in range(config.n_routed_experts)
-    ]
-    return MixtureOfExperts(router, experts, gated_mlp(WeightsBelow(weights, "shared_experts."), products))
+    experts = [WeightsBelow(weights, f"experts.{index}.") for index in range(config.n_routed_experts)]
+    shared = WeightsBelow(weights, "shared_experts.")
+    if isinstance(products, CompiledProducts):
+        each = [_mlp_weights(expert) for expert in experts]
+        return products.mixture(router, each, products.gated_mlp(*_mlp_weights(shared)))
+    mlps = [GatedMLP(*_mlp_weights(expert), products) for expert in experts]
+    return MixtureOfExperts(router, mlps, GatedMLP(*_mlp_weights(shared), products))
+
+
+def _mlp_weights(weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    return weights["gate_proj.weight"], weights["up_proj.weight"], weights["down_proj.weight"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from services.engine.batch import ForwardBatch
 from services.engine.model.attention import AttentionContext
 from services.engine.model.block_attention import BlockAttention
+from services.engine.model.compiled_products import CompiledProducts
 from services.engine.model.config import TextConfig
 from services.engine.model.expanded_attention import worthwhile_tokens
 from services.engine.model.latent_kernel import LatentKernel
@@ -25,6 +26,11 @@ from services.engine.model.text_layer import TextLayer
 from services.engine.model.weights_below import WeightsBelow
 
 _PREFIX = "language_model."
+
+
+def uncompiled(deterministic: bool) -> Products:
+    """How PyTorch multiplies where nothing is compiled."""
+    return StableProducts() if deterministic else PlainProducts()
 
 
 class TextModel:
@@ -58,7 +64,9 @@ class TextModel:
         if f"{_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, _PREFIX)
         self._embedding = weights["model.embed_tokens.weight"]
-        products = products or (StableProducts() if deterministic else PlainProducts())
+        products = (
+            products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
+        )
         self._attention = self._paged_attention()
         self._rotary = RotaryEmbedding(config, self.device)
         inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps

@@ -16,7 +16,8 @@ import structlog
 
 log = structlog.get_logger()
 
-SOURCE = Path(__file__).with_name("latent_attention.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("latent_attention.c", "products.c"))
+HEADER = Path(__file__).with_name("vectors.h")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-shared", "-fPIC")
 _COMPILE_TIMEOUT_S = 60.0
@@ -44,7 +45,7 @@ def _compiled(compiler: str) -> Path:
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / target.name
-            command = [compiler, *FLAGS, "-o", str(made), str(SOURCE)]
+            command = [compiler, *FLAGS, "-o", str(made), *map(str, SOURCES)]
             subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S)
             made.rename(target)
     return target
@@ -61,7 +62,9 @@ def _cache() -> Path:
 
 
 def _fingerprint(compiler: str) -> str:
-    found = hashlib.sha256(SOURCE.read_bytes())
+    found = hashlib.sha256()
+    for source in (*SOURCES, HEADER):
+        found.update(source.read_bytes())
     found.update(repr((FLAGS, os.path.realpath(compiler), _processor())).encode())
     return found.hexdigest()[:32]
 

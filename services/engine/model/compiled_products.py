@@ -1,0 +1,171 @@
+"""Products, gated MLPs and routed experts by compiled loops: services/engine/native/products.c."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from services.engine.model.router import Router
+from services.engine.model.row_product import FixedProduct, rows_are_stable
+from services.engine.native.library import library
+
+PANEL = 16
+"""Outputs that are computed together."""
+_PROBED = ((96, 40), (300, 24))
+_PROBE_ROWS = 1040
+
+
+class CompiledProducts:
+    """For float32 on a CPU. Each result is added up input by input, so rows keep their bits in any batch."""
+
+    deterministic = True
+
+    def __init__(self, loops: ctypes.CDLL) -> None:
+        self._loops = loops
+        for name in ("perigee_product", "perigee_mlp", "perigee_experts"):
+            getattr(loops, name).restype = None if name == "perigee_product" else ctypes.c_int
+
+    @classmethod
+    def available(cls, device: torch.device, dtype: torch.dtype) -> CompiledProducts | None:
+        """None on a GPU, for another dtype, where nothing can be compiled, and where a row's bits were seen
+        to depend on its neighbours.
+        """
+        loops = library() if device.type == "cpu" and dtype == torch.float32 else None
+        if loops is None:
+            return None
+        products = cls(loops)
+        return products if products._keeps_rows() else None
+
+    def with_weight(self, weight: Tensor) -> FixedProduct:
+        """The product with `weight [..., K, N]`, of which a copy in another layout is kept."""
+        if weight.dtype != torch.float32:
+            raise ValueError(f"a weight of {weight.dtype}, not float32")
+        return PackedWeight(self._loops, weight)
+
+    def gated_mlp(self, gate: Tensor, up: Tensor, down: Tensor) -> CompiledMLP:
+        """down(silu(gate x) * up x); weights as published, `[out, in]`."""
+        return CompiledMLP(self._loops, gate, up, down)
+
+    def mixture(
+        self, router: Router, experts: Sequence[tuple[Tensor, Tensor, Tensor]], shared: CompiledMLP
+    ) -> CompiledMixture:
+        """Of experts given as (gate, up, down)."""
+        return CompiledMixture(self._loops, router, experts, shared)
+
+    def _keeps_rows(self) -> bool:
+        generator = torch.Generator().manual_seed(4)
+        return all(
+            rows_are_stable(
+                self.with_weight(torch.randn(inputs, outputs, generator=generator)),
+                torch.randn(_PROBE_ROWS, inputs, generator=generator),
+            )
+            for inputs, outputs in _PROBED
+        )
+
+
+class PackedWeight:
+    """A product with one weight, or with a batch of them."""
+
+    def __init__(self, loops: ctypes.CDLL, weight: Tensor) -> None:
+        self._multiply = loops.perigee_product
+        self._packed = pack(weight)
+        self._outputs = weight.shape[-1]
+        self._batched = weight.ndim == 3
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[M, K]` -> `[M, N]`, or `[B, M, K]` -> `[B, M, N]`, whose rows of one m lie side by side."""
+        whole = x if self._batched else x.unsqueeze(0)
+        if whole.dtype != torch.float32 or whole.stride(-1) != 1:
+            whole = whole.float().contiguous()
+        batch, rows, inputs = whole.shape
+        if inputs != self._packed.shape[-2]:
+            raise ValueError(f"rows of {inputs} values for a weight of {self._packed.shape[-2]} inputs")
+        out = torch.empty(rows, batch, self._outputs)
+        self._multiply(
+            _address(out),
+            ctypes.c_int64(out.stride(1)),
+            ctypes.c_int64(out.stride(0)),
+            _address(whole),
+            ctypes.c_int64(whole.stride(0)),
+            ctypes.c_int64(whole.stride(1)),
+            _address(self._packed),
+            batch,
+            rows,
+            inputs,
+            self._outputs,
+            torch.get_num_threads(),
+        )
+        return out.transpose(0, 1) if self._batched else out.squeeze(1)
+
+
+class CompiledMLP:
+    """down(silu(gate x) * up x)."""
+
+    def __init__(self, loops: ctypes.CDLL, gate: Tensor, up: Tensor, down: Tensor) -> None:
+        self._apply = loops.perigee_mlp
+        self._gate_up, self._down = _pack_mlp(gate, up, down)
+        self._width = -(-len(gate) // PANEL) * PANEL
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[T, hidden]` -> `[T, hidden]`."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        rows, hidden = x.shape
+        parts = map(_address, (out, x, self._gate_up, self._down))
+        if not self._apply(*parts, rows, hidden, self._width, torch.get_num_threads()):
+            raise MemoryError(f"no memory for a gated MLP on {rows} rows")
+        return out
+
+
+class CompiledMixture:
+    """sum_k w_k expert_k(x), in the order of the router's choice, plus shared(x)."""
+
+    def __init__(
+        self,
+        loops: ctypes.CDLL,
+        router: Router,
+        experts: Sequence[tuple[Tensor, Tensor, Tensor]],
+        shared: CompiledMLP,
+    ) -> None:
+        self._apply = loops.perigee_experts
+        self._router = router
+        self._shared = shared
+        packed = [_pack_mlp(*expert) for expert in experts]
+        self._gate_up = torch.stack([gate_up for gate_up, _ in packed])
+        self._down = torch.stack([down for _, down in packed])
+        self._width = self._down.shape[-2]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[T, hidden]` -> `[T, hidden]`."""
+        x = x.contiguous()
+        chosen, weights = self._router(x)
+        out = self._shared(x)
+        rows, hidden = x.shape
+        experts, weights = chosen.to(torch.int32).contiguous(), weights.contiguous()
+        parts = map(_address, (out, x, experts, weights, self._gate_up, self._down))
+        sizes = (rows, chosen.shape[1], len(self._down), hidden, self._width, torch.get_num_threads())
+        if not self._apply(*parts, *sizes):
+            raise MemoryError(f"no memory for experts on {rows} rows")
+        return out
+
+
+def pack(weight: Tensor) -> Tensor:
+    """`[..., K, N]` -> `[..., panels, K, PANEL]`, the last panel filled up with zeros."""
+    *batch, inputs, outputs = weight.shape
+    panels = -(-outputs // PANEL)
+    padded = torch.nn.functional.pad(weight, (0, panels * PANEL - outputs))
+    return padded.view(*batch, inputs, panels, PANEL).transpose(-3, -2).contiguous()
+
+
+def _pack_mlp(gate: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Panels of gate and up `[panels, hidden, PANEL]` and of down; the width is filled up to whole panels."""
+    missing = -len(gate) % PANEL
+    gate, up = (torch.nn.functional.pad(part, (0, 0, 0, missing)) for part in (gate, up))
+    return pack(torch.cat([gate, up]).t()), pack(torch.nn.functional.pad(down, (0, missing)).t())
+
+
+def _address(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())

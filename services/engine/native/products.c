@@ -1,0 +1,199 @@
+/* Products of rows with fixed weights, gated MLPs and routed experts, float32.
+ *
+ * A result is added up over the inputs one by one, in order, whatever rows stand beside it. So its bits are those of
+ * any batch. Weights are laid out in panels of PANEL outputs, input after input; the last panel is padded with zeros.
+ */
+#include <stdlib.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#else
+#define omp_get_thread_num() 0
+#endif
+
+#include "vectors.h"
+
+#define PANEL (2 * LANES)
+#define ROWS 6
+#define BLOCK 256 /* inputs at a time: a panel of so many, and as many of ROWS rows, stay in the first cache */
+#define CHUNK (16 * ROWS)
+
+/* `rows` rows times `panels` panels, over inputs [first, end); all but the first block go on with what `out` has. */
+INLINE void tile(float *const out[], const float *const x[], const float *packed, int inputs, int first, int end,
+                 const int rows, const int panels) {
+    vec total[ROWS][2 * 4];
+    for (int row = 0; row < rows; row++)
+        for (int half = 0; half < 2 * panels; half++)
+            total[row][half] = first ? load(out[row] + half * LANES) : all(0.0f);
+    for (int k = first; k < end; k++) {
+        vec weight[2 * 4];
+        for (int half = 0; half < 2 * panels; half++)
+            weight[half] = load(packed + ((size_t)(half / 2) * inputs + k) * PANEL + half % 2 * LANES);
+        for (int row = 0; row < rows; row++)
+            for (int half = 0; half < 2 * panels; half++) total[row][half] += x[row][k] * weight[half];
+    }
+    for (int row = 0; row < rows; row++)
+        for (int half = 0; half < 2 * panels; half++) store(out[row] + half * LANES, total[row][half]);
+}
+
+/* The last panel of a row may be longer than the row: it goes through `spare`. */
+static void tiles(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
+                  int column, int panels, int first, int end) {
+    float spare[ROWS][PANEL], *to[ROWS];
+    int cut = column + panels * PANEL > outputs;
+    for (int row = 0; row < rows; row++) {
+        to[row] = cut ? spare[row] : out[row] + column;
+        if (cut && first) memcpy(spare[row], out[row] + column, sizeof(float) * (outputs - column));
+    }
+    const float *panel = packed + (size_t)column * inputs;
+    if (panels == 4)
+        tile(to, x, panel, inputs, first, end, 1, 4);
+    else if (rows == 6)
+        tile(to, x, panel, inputs, first, end, 6, 1);
+    else if (rows == 5)
+        tile(to, x, panel, inputs, first, end, 5, 1);
+    else if (rows == 4)
+        tile(to, x, panel, inputs, first, end, 4, 1);
+    else if (rows == 3)
+        tile(to, x, panel, inputs, first, end, 3, 1);
+    else if (rows == 2)
+        tile(to, x, panel, inputs, first, end, 2, 1);
+    else
+        tile(to, x, panel, inputs, first, end, 1, 1);
+    if (cut)
+        for (int row = 0; row < rows; row++) memcpy(out[row] + column, spare[row], sizeof(float) * (outputs - column));
+}
+
+/* Columns [start, stop) of `rows` rows; start is a multiple of PANEL. */
+static void columns(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
+                    int start, int stop) {
+    for (int first = 0; first < inputs; first += BLOCK) {
+        int end = first + BLOCK < inputs ? first + BLOCK : inputs;
+        int column = start;
+        /* One row alone waits for its additions: four panels at a time have enough of them under way. */
+        for (; rows == 1 && column + 4 * PANEL <= stop; column += 4 * PANEL)
+            tiles(out, x, packed, inputs, outputs, 1, column, 4, first, end);
+        for (; column < stop; column += PANEL)
+            for (int row = 0; row < rows; row += ROWS)
+                tiles(out + row, x + row, packed, inputs, outputs, rows - row < ROWS ? rows - row : ROWS, column, 1,
+                      first, end);
+    }
+}
+
+/* out [batch, rows, outputs] = x [batch, rows, inputs] packed [batch, panels, inputs, PANEL], rows at these strides. */
+void perigee_product(float *out, int64_t out_batch, int64_t out_row, const float *x, int64_t x_batch, int64_t x_row,
+                     const float *packed, int batch, int rows, int inputs, int outputs, int threads) {
+    int panels = (outputs + PANEL - 1) / PANEL, chunks = (rows + CHUNK - 1) / CHUNK;
+    int parts = threads > panels ? panels : threads;
+#pragma omp parallel for collapse(3) num_threads(threads) if (threads > 1)
+    for (int b = 0; b < batch; b++)
+        for (int part = 0; part < parts; part++)
+            for (int chunk = 0; chunk < chunks; chunk++) {
+                float *to[CHUNK];
+                const float *from[CHUNK];
+                int count = rows - chunk * CHUNK < CHUNK ? rows - chunk * CHUNK : CHUNK;
+                for (int row = 0; row < count; row++) {
+                    to[row] = out + b * out_batch + (chunk * CHUNK + row) * out_row;
+                    from[row] = x + b * x_batch + (chunk * CHUNK + row) * x_row;
+                }
+                int start = panels * part / parts * PANEL, stop = panels * (part + 1) / parts * PANEL;
+                columns(to, from, packed + (size_t)b * panels * inputs * PANEL, inputs, outputs, count, start,
+                        stop < outputs ? stop : outputs);
+            }
+}
+
+/* gate[i] = silu(gate[i]) * up[i]; both are padded to whole vectors. */
+static void activate(float *gate, const float *up, int width) {
+    for (int i = 0; i < width; i += LANES) {
+        vec x = load(gate + i);
+        ivec negative = x < all(0.0f);
+        vec power = exponential(blend(negative, x, -x));
+        store(gate + i, x * blend(negative, power, all(1.0f)) / (power + 1.0f) * load(up + i));
+    }
+}
+
+/* One gated MLP on up to CHUNK rows; gate_up has the panels of gate, then those of up, width being a multiple of PANEL.
+ * inner: CHUNK * 2 * width floats. */
+static void mlp(float *const out[], const float *const x[], const float *gate_up, const float *down, int rows,
+                int hidden, int width, float *inner) {
+    float *to[CHUNK];
+    const float *from[CHUNK];
+    for (int row = 0; row < rows; row++) from[row] = to[row] = inner + (size_t)row * 2 * width;
+    columns(to, x, gate_up, hidden, 2 * width, rows, 0, 2 * width);
+    for (int row = 0; row < rows; row++) activate(to[row], to[row] + width, width);
+    columns(out, from, down, width, hidden, rows, 0, hidden);
+}
+
+/* An expert on the rows that chose it: pairs [starts[expert], starts[expert + 1]) of the results [rows * k, hidden]. */
+static void apply_expert(float *results, const float *x, const float *gate_up, const float *down,
+                         const int32_t *pairs, const int32_t *starts, int k, int expert, int hidden, int width,
+                         float *inner) {
+    size_t padded = (hidden + PANEL - 1) / PANEL * PANEL;
+    for (int start = starts[expert]; start < starts[expert + 1]; start += CHUNK) {
+        int count = starts[expert + 1] - start < CHUNK ? starts[expert + 1] - start : CHUNK;
+        float *to[CHUNK];
+        const float *from[CHUNK];
+        for (int row = 0; row < count; row++) {
+            to[row] = results + (size_t)pairs[start + row] * hidden;
+            from[row] = x + (size_t)(pairs[start + row] / k) * hidden;
+        }
+        mlp(to, from, gate_up + (size_t)expert * 2 * width * hidden, down + (size_t)expert * padded * width, count,
+            hidden, width, inner);
+    }
+}
+
+/* out [rows, hidden] = down(silu(gate x) * up x) of x [rows, hidden]; 0: there is no memory. */
+int perigee_mlp(float *out, const float *x, const float *gate_up, const float *down, int rows, int hidden, int width,
+                int threads) {
+    float *inner = malloc(sizeof(float) * CHUNK * 2 * width * threads);
+    if (!inner) return 0;
+    int chunks = (rows + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (int chunk = 0; chunk < chunks; chunk++) {
+        int count = rows - chunk * CHUNK < CHUNK ? rows - chunk * CHUNK : CHUNK;
+        float *to[CHUNK];
+        const float *from[CHUNK];
+        for (int row = 0; row < count; row++) {
+            to[row] = out + (size_t)(chunk * CHUNK + row) * hidden;
+            from[row] = x + (size_t)(chunk * CHUNK + row) * hidden;
+        }
+        mlp(to, from, gate_up, down, count, hidden, width, inner + (size_t)omp_get_thread_num() * CHUNK * 2 * width);
+    }
+    free(inner);
+    return 1;
+}
+
+/* out [rows, hidden] += sum over k of weights * expert(x), in the order of `chosen` int32 [rows, k], which are below
+ * `experts`; gate_up and down have one expert's panels after the other. 0: there is no memory. */
+int perigee_experts(float *out, const float *x, const int32_t *chosen, const float *weights, const float *gate_up,
+                    const float *down, int rows, int k, int experts, int hidden, int width, int threads) {
+    size_t count = (size_t)rows * k;
+    float *results = malloc(sizeof(float) * (count * hidden + (size_t)CHUNK * 2 * width * threads));
+    int32_t *pairs = malloc(sizeof(int32_t) * (count + 2 * (size_t)experts + 2));
+    if (!results || !pairs) {
+        free(results);
+        free(pairs);
+        return 0;
+    }
+    float *inner = results + count * hidden;
+    int32_t *starts = pairs + count, *next = starts + experts + 1;
+    memset(starts, 0, sizeof(int32_t) * (experts + 1));
+    for (size_t pair = 0; pair < count; pair++) starts[chosen[pair] + 1]++;
+    for (int expert = 0; expert < experts; expert++) starts[expert + 1] += starts[expert];
+    memcpy(next, starts, sizeof(int32_t) * experts);
+    for (size_t pair = 0; pair < count; pair++) pairs[next[chosen[pair]]++] = pair;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
+    for (int expert = 0; expert < experts; expert++)
+        apply_expert(results, x, gate_up, down, pairs, starts, k, expert, hidden, width,
+                     inner + (size_t)omp_get_thread_num() * CHUNK * 2 * width);
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < hidden; i++) {
+            float total = 0.0f;
+            for (int rank = 0; rank < k; rank++)
+                total += weights[(size_t)row * k + rank] * results[((size_t)row * k + rank) * hidden + i];
+            out[(size_t)row * hidden + i] += total;
+        }
+    free(results);
+    free(pairs);
+    return 1;
+}

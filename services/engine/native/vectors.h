@@ -1,0 +1,51 @@
+/* Eight floats at a time, and what the loops do with them. */
+#ifndef PERIGEE_VECTORS_H
+#define PERIGEE_VECTORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 8
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4)));
+
+/* Below it exp() is taken for zero. */
+#define LOWEST -87.0f
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+INLINE void store(float *to, vec x) { *(vec *)to = x; }
+INLINE vec all(float x) { return (vec){0} + x; }
+INLINE vec blend(ivec mask, vec yes, vec no) {
+    ivec a, b;
+    memcpy(&a, &yes, sizeof a);
+    memcpy(&b, &no, sizeof b);
+    a = (a & mask) | (b & ~mask);
+    memcpy(&yes, &a, sizeof a);
+    return yes;
+}
+INLINE float sum(vec x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
+
+/* exp(x) for x <= 0: 2^n by the exponent's bits, the rest by Cephes' polynomial. */
+INLINE vec exponential(vec x) {
+    ivec tiny = x < all(LOWEST);
+    x = blend(tiny, all(LOWEST), x);
+    vec round = all(12582912.0f); /* 1.5 * 2^23: adding it leaves whole numbers */
+    vec n = (x * 1.44269504f + round) - round;
+    vec f = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec y = all(1.9875691500e-4f);
+    y = y * f + 1.3981999507e-3f;
+    y = y * f + 8.3334519073e-3f;
+    y = y * f + 4.1665795894e-2f;
+    y = y * f + 1.6666665459e-1f;
+    y = y * f + 5.0000001201e-1f;
+    y = y * (f * f) + f + 1.0f;
+    ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
+    vec scale;
+    memcpy(&scale, &power, sizeof scale);
+    return blend(tiny, all(0.0f), y * scale);
+}
+
+#endif
