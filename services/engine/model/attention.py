@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS
+from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
 from services.engine.model.expanded_attention import ExpandedAttention
 from services.engine.model.norm import RMSNorm
@@ -48,13 +49,15 @@ class LatentAttention:
         products: Products,
         attention: PagedAttention,
         inner_eps: float,
+        rows: CompiledRows | None = None,
     ) -> None:
         self._config = config
+        self._rows = rows
         self._attention = attention
         self._scale = softmax_scale(config)
         self._down = Projection(weights["q_a_proj.weight"], products, weights["kv_a_proj_with_mqa.weight"])
-        self._q_norm = RMSNorm(weights["q_a_layernorm.weight"], inner_eps)
-        self._kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps)
+        self._q_norm = RMSNorm(weights["q_a_layernorm.weight"], inner_eps, rows)
+        self._kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps, rows)
         self._q_up = Projection(weights["q_b_proj.weight"], products)
         nope, heads = config.qk_nope_head_dim, config.num_attention_heads
         kv_b = weights["kv_b_proj.weight"]
@@ -70,10 +73,8 @@ class LatentAttention:
         """`[T, hidden]` -> `[T, hidden]`; writes the tokens' cache entries into `layer` of the pages."""
         config = self._config
         down = self._down(x)
-        q_low, latent, k_rope = down.split(
-            [config.q_lora_rank, config.kv_lora_rank, config.qk_rope_head_dim], dim=-1
-        )
-        self._write(self._kv_norm(latent), k_rope, layer, context)
+        q_low, entries = down.split([config.q_lora_rank, config.kv_width], dim=-1)
+        self._write(entries, layer, context)
         query = self._query(self._q_norm(q_low), context)
         return self._out(self._attend(query, layer, context).flatten(1))
 
@@ -81,6 +82,11 @@ class LatentAttention:
         """Rotated and scaled: `[T, heads, nope + rope]`."""
         config = self._config
         query = self._q_up(q_low).view(-1, config.num_attention_heads, config.qk_head_dim)
+        if self._rows is not None:
+            query = query.contiguous()
+            nope = config.qk_nope_head_dim
+            self._rows.turn_queries(query, context.cos, context.sin, nope, self._scale)
+            return query
         nope, rope = query.split([config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
         return torch.cat([nope, rotate(rope, context.cos, context.sin)], dim=-1) * self._scale
 
@@ -105,8 +111,16 @@ class LatentAttention:
         mixed = self._attention.attend(latent_query, context.views, layer, context.plan).to(query.dtype)
         return self._expand(mixed.transpose(0, 1)).transpose(0, 1)
 
-    def _write(self, latent: Tensor, k_rope: Tensor, layer: int, context: AttentionContext) -> None:
+    def _write(self, entries: Tensor, layer: int, context: AttentionContext) -> None:
+        """`[T, latent + rope]` as projected: the latent not yet normalised, the key not yet rotated."""
+        norm, pages = self._kv_norm, context.kv_pages
+        if self._rows is not None and pages.dtype == torch.float32:
+            self._rows.store_latents(
+                entries, norm.weight, norm.eps, context.cos, context.sin, context.slots, pages[:, layer]
+            )
+            return
+        latent, k_rope = entries.split([self._config.kv_lora_rank, self._config.qk_rope_head_dim], dim=-1)
         rotated = rotate(k_rope.unsqueeze(1), context.cos, context.sin).squeeze(1)
-        entries = torch.cat([latent, rotated], dim=-1).to(context.kv_pages.dtype)
-        pages = torch.div(context.slots, PAGE_TOKENS, rounding_mode="floor")
-        context.kv_pages[pages, layer, context.slots % PAGE_TOKENS] = entries
+        made = torch.cat([norm(latent), rotated], dim=-1).to(pages.dtype)
+        places = torch.div(context.slots, PAGE_TOKENS, rounding_mode="floor")
+        pages[places, layer, context.slots % PAGE_TOKENS] = made

@@ -75,30 +75,36 @@ class PackedWeight:
         self._outputs = weight.shape[-1]
         self._batched = weight.ndim == 3
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """`[M, K]` -> `[M, N]`, or `[B, M, K]` -> `[B, M, N]`, whose rows of one m lie side by side."""
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """`[M, K]` -> `[M, N]`, or `[B, M, K]` -> `[B, M, N]`.
+
+        Into `out` of this shape, whose rows may lie apart, or into a new tensor in which the rows of one m
+        lie side by side.
+        """
         whole = x if self._batched else x.unsqueeze(0)
         if whole.dtype != torch.float32 or whole.stride(-1) != 1:
             whole = whole.float().contiguous()
         batch, rows, inputs = whole.shape
         if inputs != self._packed.shape[-2]:
             raise ValueError(f"rows of {inputs} values for a weight of {self._packed.shape[-2]} inputs")
-        out = torch.empty(rows, batch, self._outputs)
+        if out is None:
+            out = torch.empty(rows, batch, self._outputs).transpose(0, 1)
+            out = out if self._batched else out.squeeze(0)
         self._multiply(
-            _address(out),
-            ctypes.c_int64(out.stride(1)),
-            ctypes.c_int64(out.stride(0)),
-            _address(whole),
+            address(out),
+            ctypes.c_int64(out.stride(0) if self._batched else 0),
+            ctypes.c_int64(out.stride(-2)),
+            address(whole),
             ctypes.c_int64(whole.stride(0)),
             ctypes.c_int64(whole.stride(1)),
-            _address(self._packed),
+            address(self._packed),
             batch,
             rows,
             inputs,
             self._outputs,
             torch.get_num_threads(),
         )
-        return out.transpose(0, 1) if self._batched else out.squeeze(1)
+        return out
 
 
 class CompiledMLP:
@@ -114,7 +120,7 @@ class CompiledMLP:
         x = x.contiguous()
         out = torch.empty_like(x)
         rows, hidden = x.shape
-        parts = map(_address, (out, x, self._gate_up, self._down))
+        parts = map(address, (out, x, self._gate_up, self._down))
         if not self._apply(*parts, rows, hidden, self._width, torch.get_num_threads()):
             raise MemoryError(f"no memory for a gated MLP on {rows} rows")
         return out
@@ -145,7 +151,7 @@ class CompiledMixture:
         out = self._shared(x)
         rows, hidden = x.shape
         experts, weights = chosen.to(torch.int32).contiguous(), weights.contiguous()
-        parts = map(_address, (out, x, experts, weights, self._gate_up, self._down))
+        parts = map(address, (out, x, experts, weights, self._gate_up, self._down))
         sizes = (rows, chosen.shape[1], len(self._down), hidden, self._width, torch.get_num_threads())
         if not self._apply(*parts, *sizes):
             raise MemoryError(f"no memory for experts on {rows} rows")
@@ -167,5 +173,6 @@ def _pack_mlp(gate: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     return pack(torch.cat([gate, up]).t()), pack(torch.nn.functional.pad(down, (0, missing)).t())
 
 
-def _address(tensor: Tensor) -> ctypes.c_void_p:
+def address(tensor: Tensor) -> ctypes.c_void_p:
+    """Of its first value."""
     return ctypes.c_void_p(tensor.data_ptr())

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from services.engine.model.attention import AttentionContext, LatentAttention
 from services.engine.model.compiled_products import CompiledProducts
+from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
 from services.engine.model.mlp import GatedMLP
 from services.engine.model.moe import MixtureOfExperts
@@ -34,14 +35,15 @@ class TextLayer:
         attention: PagedAttention,
         inner_eps: float,
         group: TensorGroup,
+        rows: CompiledRows | None = None,
     ) -> None:
         self._index = index
         self._group = group
-        self._input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps)
+        self._input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps, rows)
         self._attention = LatentAttention(
-            WeightsBelow(weights, "self_attn."), config, products, attention, inner_eps
+            WeightsBelow(weights, "self_attn."), config, products, attention, inner_eps, rows
         )
-        self._post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps)
+        self._post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps, rows)
         mlp = WeightsBelow(weights, "mlp.")
         dense = config.is_dense(index)
         self._feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products)

@@ -12,6 +12,7 @@ from services.engine.batch import ForwardBatch
 from services.engine.model.attention import AttentionContext
 from services.engine.model.block_attention import BlockAttention
 from services.engine.model.compiled_products import CompiledProducts
+from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
 from services.engine.model.expanded_attention import worthwhile_tokens
 from services.engine.model.latent_kernel import LatentKernel
@@ -68,6 +69,8 @@ class TextModel:
             products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
         )
         self._attention = self._paged_attention()
+        compiled = isinstance(products, CompiledProducts)
+        rows = CompiledRows.available(self.device, self.dtype) if compiled else None
         self._rotary = RotaryEmbedding(config, self.device)
         inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps
         self.layers = [
@@ -79,10 +82,11 @@ class TextModel:
                 self._attention,
                 inner_eps,
                 group,
+                rows,
             )
             for index in range(config.num_hidden_layers)
         ]
-        self._norm = RMSNorm(weights["model.norm.weight"], config.rms_norm_eps)
+        self._norm = RMSNorm(weights["model.norm.weight"], config.rms_norm_eps, rows)
         self._head = Projection(weights["lm_head.weight"], products)
 
     @property

@@ -10,6 +10,7 @@
 #define PAGE 64
 #define ROWS 4
 #define MOST_WIDTH 1024
+#define AHEAD 3
 
 /* Far below where exp() is taken for zero. */
 static const float HIDDEN = -1e30f;
@@ -23,6 +24,7 @@ INLINE void dots(float scores[ROWS][PAGE], int at, const float *const query[ROWS
     for (int d = 0; d < dim; d += LANES) {
         vec part[3];
         for (int key = 0; key < count; key++) part[key] = load(keys + (size_t)key * dim + d);
+        for (int key = 0; key < count; key++) __builtin_prefetch(keys + (size_t)(key + AHEAD) * dim + d);
         for (int row = 0; row < ROWS; row++) {
             vec q = load(query[row] + d);
             for (int key = 0; key < count; key++) total[row][key] += q * part[key];

@@ -16,7 +16,7 @@ import structlog
 
 log = structlog.get_logger()
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("latent_attention.c", "products.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("latent_attention.c", "products.c", "rows.c"))
 HEADER = Path(__file__).with_name("vectors.h")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-shared", "-fPIC")
@@ -45,7 +45,7 @@ def _compiled(compiler: str) -> Path:
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / target.name
-            command = [compiler, *FLAGS, "-o", str(made), *map(str, SOURCES)]
+            command = [compiler, *FLAGS, "-o", str(made), *map(str, SOURCES), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S)
             made.rename(target)
     return target
