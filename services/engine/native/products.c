@@ -17,6 +17,7 @@
 #define ROWS 6
 #define BLOCK 256 /* inputs at a time: a panel of so many, and as many of ROWS rows, stay in the first cache */
 #define CHUNK (16 * ROWS)
+#define WORTHWHILE 1e6 /* multiplications: for fewer no second thread is woken up */
 
 /* `rows` rows times `panels` panels, over inputs [first, end); all but the first block go on with what `out` has. */
 INLINE void tile(float *const out[], const float *const x[], const float *packed, int inputs, int first, int end,
@@ -84,6 +85,7 @@ static void columns(float *const out[], const float *const x[], const float *pac
 void perigee_product(float *out, int64_t out_batch, int64_t out_row, const float *x, int64_t x_batch, int64_t x_row,
                      const float *packed, int batch, int rows, int inputs, int outputs, int threads) {
     int panels = (outputs + PANEL - 1) / PANEL, chunks = (rows + CHUNK - 1) / CHUNK;
+    if ((double)batch * rows * inputs * outputs < WORTHWHILE) threads = 1;
     int parts = threads > panels ? panels : threads;
 #pragma omp parallel for collapse(3) num_threads(threads) if (threads > 1)
     for (int b = 0; b < batch; b++)
@@ -145,6 +147,7 @@ static void apply_expert(float *results, const float *x, const float *gate_up, c
 /* out [rows, hidden] = down(silu(gate x) * up x) of x [rows, hidden]; 0: there is no memory. */
 int perigee_mlp(float *out, const float *x, const float *gate_up, const float *down, int rows, int hidden, int width,
                 int threads) {
+    if (3.0 * rows * hidden * width < WORTHWHILE) threads = 1;
     float *inner = malloc(sizeof(float) * CHUNK * 2 * width * threads);
     if (!inner) return 0;
     int chunks = (rows + CHUNK - 1) / CHUNK;
@@ -168,6 +171,7 @@ int perigee_mlp(float *out, const float *x, const float *gate_up, const float *d
 int perigee_experts(float *out, const float *x, const int32_t *chosen, const float *weights, const float *gate_up,
                     const float *down, int rows, int k, int experts, int hidden, int width, int threads) {
     size_t count = (size_t)rows * k;
+    if (3.0 * count * hidden * width < WORTHWHILE) threads = 1;
     float *results = malloc(sizeof(float) * (count * hidden + (size_t)CHUNK * 2 * width * threads));
     int32_t *pairs = malloc(sizeof(int32_t) * (count + 2 * (size_t)experts + 2));
     if (!results || !pairs) {

@@ -1,0 +1,221 @@
+"""The CPU engine on `bench-90m`, in this process, against others: prefill and decode, tokens a second.
+
+python -m benchmarks.cpu_engine [--threads 2] [--repeats 5] [--out FILE]
+
+Engines take turns in every case, so that what disturbs the machine disturbs all of them. Float32. Prefill is
+of one prompt, to its last logits; decode steps are at a context of 512, greedy. `plain torch` is ours where
+nothing can be compiled. First the logits of every engine are compared with those of transformers. Exits with
+1 where logits differ, or where ours is slower than another one somewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import logging as transformers_logging
+
+from benchmarks import bench_90m
+from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_pages import allocate_kv_pages
+from services.engine.model.text_model import TextModel, uncompiled
+from services.engine.runner import ModelRunner
+from services.engine.weights.checkpoint import Checkpoint
+from services.engine.weights.names import text_tensors
+from services.engine.weights.text import load_text_model
+
+PREFILLS = (512, 2048)
+BATCHES = (1, 8, 32)
+CONTEXT = 512
+STEPS = 8
+CHUNK = 512
+OURS = "ours"
+TOLERANCE = 1e-3
+"""Of the standard deviation of the logits."""
+
+
+class Engine(Protocol):
+    """What is measured. Prompts are rows of token ids."""
+
+    def prefill(self, prompt: Tensor) -> Tensor:
+        """The last logits `[vocab]` of a prompt `[L]`, from nothing."""
+
+    def begin(self, prompts: Tensor) -> None:
+        """Makes the context of `[B, L]`, to be continued."""
+
+    def step(self, token_ids: Tensor) -> Tensor:
+        """The logits `[B, vocab]` behind one more token `[B]` each."""
+
+
+class Perigee:
+    """Ours; pages for all that is measured."""
+
+    def __init__(self, checkpoint: Path, compiled: bool, deterministic: bool) -> None:
+        model = load_text_model(checkpoint, deterministic) if compiled else _plain(checkpoint, deterministic)
+        config = model.config
+        self._each = -(-(max(*PREFILLS, CONTEXT) + 64) // PAGE_TOKENS)
+        pages = max(BATCHES) * (-(-(CONTEXT + 64) // PAGE_TOKENS)) + self._each
+        pool = allocate_kv_pages(pages, config.num_hidden_layers, config.kv_width, torch.float32)
+        self._runner = ModelRunner(model, pool, config.num_hidden_layers)
+        self._tables: list[list[int]] = []
+        self._length = 0
+
+    def prefill(self, prompt: Tensor) -> Tensor:
+        """In chunks, as a worker does."""
+        tokens, pages = prompt.tolist(), list(range(self._each))
+        logits = torch.empty(0)
+        for start in range(0, len(tokens), CHUNK):
+            item = BatchItem(tokens[start : start + CHUNK], start, pages, start + CHUNK >= len(tokens))
+            logits = self._runner.forward(build_batch([item]))
+        return logits[0]
+
+    def begin(self, prompts: Tensor) -> None:
+        """One prompt after another."""
+        each = -(-(prompts.shape[1] + 64) // PAGE_TOKENS)
+        self._tables = [list(range(row * each, (row + 1) * each)) for row in range(len(prompts))]
+        self._length = prompts.shape[1]
+        for tokens, table in zip(prompts.tolist(), self._tables, strict=True):
+            self._runner.forward(build_batch([BatchItem(tokens, 0, table, False)]))
+
+    def step(self, token_ids: Tensor) -> Tensor:
+        """All in one batch."""
+        items = [
+            BatchItem([token], self._length, table, True)
+            for token, table in zip(token_ids.tolist(), self._tables, strict=True)
+        ]
+        self._length += 1
+        return self._runner.forward(build_batch(items))
+
+
+class Transformers:
+    """The reference implementation, its experts grouped."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        transformers_logging.set_verbosity_error()
+        self._model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self._cache = DynamicCache()
+
+    @torch.inference_mode()
+    def prefill(self, prompt: Tensor) -> Tensor:
+        """In one pass."""
+        logits: Tensor = self._model(prompt.unsqueeze(0), use_cache=True, logits_to_keep=1).logits[0, -1]
+        return logits
+
+    @torch.inference_mode()
+    def begin(self, prompts: Tensor) -> None:
+        """All prompts in one pass."""
+        self._cache = DynamicCache()
+        self._model(prompts, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+
+    @torch.inference_mode()
+    def step(self, token_ids: Tensor) -> Tensor:
+        """With the cache."""
+        found = self._model(token_ids.unsqueeze(1), past_key_values=self._cache, use_cache=True)
+        logits: Tensor = found.logits[:, -1]
+        return logits
+
+
+def _plain(checkpoint: Path, deterministic: bool) -> TextModel:
+    """As on a machine without a compiler."""
+    checked = Checkpoint.checked(checkpoint)
+    reader = checked.reader(torch.float32)
+    weights = {name: reader.read(name) for name in text_tensors(checked.config.text)}
+    return TextModel(checked.config.text, weights, deterministic, products=uncompiled(deterministic))
+
+
+def compare(engines: dict[str, Engine], prompts: Tensor) -> dict[str, float]:
+    """The largest error of prefill and decode logits, in standard deviations of the reference's."""
+    reference = engines["transformers"]
+    errors: dict[str, float] = {}
+    wanted = [reference.prefill(prompts[0])]
+    reference.begin(prompts[:2])
+    wanted += [reference.step(prompts[:2, 0]), reference.step(prompts[:2, 1])]
+    for name, engine in engines.items():
+        found = [engine.prefill(prompts[0])]
+        engine.begin(prompts[:2])
+        found += [engine.step(prompts[:2, 0]), engine.step(prompts[:2, 1])]
+        errors[name] = max(
+            ((ours - theirs).abs().max() / theirs.std()).item()
+            for ours, theirs in zip(found, wanted, strict=True)
+        )
+    return errors
+
+
+def measure(engines: dict[str, Engine], repeats: int) -> dict[str, dict[str, float]]:
+    """Median tokens a second by case and engine."""
+    generator = torch.Generator().manual_seed(1)
+    found: dict[str, dict[str, float]] = {}
+    for length in PREFILLS:
+        prompt = torch.randint(10, 8000, (length,), generator=generator)
+        runs = {name: partial(engine.prefill, prompt) for name, engine in engines.items()}
+        found[f"prefill {length}"] = _race(runs, length, repeats)
+    for batch in BATCHES:
+        prompts = torch.randint(10, 8000, (batch, CONTEXT), generator=generator)
+        for engine in engines.values():
+            engine.begin(prompts)
+        steps = {name: partial(_steps, engine, prompts[:, 0]) for name, engine in engines.items()}
+        found[f"decode B={batch}"] = _race(steps, batch * STEPS, min(repeats, 3))
+    return found
+
+
+def _steps(engine: Engine, token_ids: Tensor) -> None:
+    for _ in range(STEPS):
+        token_ids = engine.step(token_ids).argmax(-1)
+
+
+def _race(runs: Mapping[str, Callable[[], object]], tokens: int, repeats: int) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    # The first round warms up.
+    return {name: tokens / statistics.median(found[1:]) for name, found in seconds.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu_engine", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--template", type=Path, default=Path("models/kimi-nano"))
+    parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        bench_90m.write(Path(scratch), given.template)
+        kimi = Path(scratch) / "kimi"
+        engines: dict[str, Engine] = {
+            OURS: Perigee(kimi, compiled=True, deterministic=False),
+            "ours, deterministic": Perigee(kimi, compiled=True, deterministic=True),
+            "ours, plain torch": Perigee(kimi, compiled=False, deterministic=False),
+            "transformers": Transformers(Path(scratch) / "deepseek"),
+        }
+        prompts = torch.randint(10, 8000, (2, CONTEXT), generator=torch.Generator().manual_seed(2))
+        errors = compare(engines, prompts)
+        rates = measure(engines, given.repeats)
+    print(f"{'tokens a second':20}" + "".join(f"{name:>21}" for name in engines))
+    for case, row in rates.items():
+        print(f"{case:20}" + "".join(f"{rate:13,.0f} ({row[OURS] / rate:4.2f}x)" for rate in row.values()))
+    print("logits off by " + ", ".join(f"{name} {error:.1e}" for name, error in errors.items()))
+    if given.out is not None:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        found = {"threads": given.threads, "tokens_per_second": rates, "logit_errors": errors}
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+    slower = any(row["transformers"] > row[OURS] for row in rates.values())
+    return int(slower or any(error > TOLERANCE for error in errors.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
