@@ -102,7 +102,7 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
         "stories": Skill(partial(make_story, lexicon=lexicon), 2.5, 1.0),
         "tool call": Skill(partial(tool_calls.make_tool_call, exchanges=exchanges), 2.0),
         "parallel calls": Skill(partial(tool_calls.make_parallel_calls, exchanges=exchanges), 0.6),
-        "no call": Skill(partial(tool_calls.make_no_call, exchanges=exchanges), 0.5),
+        "no call": Skill(partial(tool_calls.make_no_call, exchanges=exchanges), 1.0),
         "weather result": Skill(partial(tool_results.make_weather_result, exchanges=exchanges), 0.7),
         "other result": Skill(partial(tool_results.make_other_result, exchanges=exchanges), 0.7),
         "chatter": Skill(partial(chatter.make_chatter, lexicon=lexicon), 0.8),

@@ -19,7 +19,7 @@ SKIES = ("sunny", "cloudy", "rainy", "windy", "snowy", "foggy", "clear", "stormy
 _DEGREE_KEYS = ("temperature", "temp", "degrees", "temperature_c", "celsius")
 _SKY_KEYS = ("condition", "weather", "sky", "conditions", "description", "summary")
 _PARALLEL_SHARE = 0.25
-_NO_TOOL_SHARE = 0.15
+_NO_TOOL_SHARE = 0.25
 
 
 @dataclass(frozen=True)
