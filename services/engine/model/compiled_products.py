@@ -10,7 +10,7 @@ from torch import Tensor
 
 from services.engine.model.router import Router
 from services.engine.model.row_product import FixedProduct, rows_are_stable
-from services.engine.native.library import library
+from services.engine.native.library import address, library
 
 PANEL = 16
 """Outputs that are computed together."""
@@ -171,8 +171,3 @@ def _pack_mlp(gate: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     missing = -len(gate) % PANEL
     gate, up = (torch.nn.functional.pad(part, (0, 0, 0, missing)) for part in (gate, up))
     return pack(torch.cat([gate, up]).t()), pack(torch.nn.functional.pad(down, (0, missing)).t())
-
-
-def address(tensor: Tensor) -> ctypes.c_void_p:
-    """Of its first value."""
-    return ctypes.c_void_p(tensor.data_ptr())

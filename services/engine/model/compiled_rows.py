@@ -7,8 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from services.engine.model.compiled_products import address
-from services.engine.native.library import library
+from services.engine.native.library import address, library
 
 
 class CompiledRows:

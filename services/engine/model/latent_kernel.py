@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS
-from services.engine.native.library import library
+from services.engine.native.library import address, library
 
 TILE_ROWS = 4
 LANES = 8
@@ -80,13 +80,13 @@ class LatentKernel:
         query = query.contiguous()
         output = query.new_empty(*query.shape[:2], self._latent_dim)
         self._attend(
-            _address(output),
-            _address(query),
-            _address(kv_pages[0, layer]),
+            address(output),
+            address(query),
+            address(kv_pages[0, layer]),
             ctypes.c_int64(kv_pages.stride(0)),
-            _address(plan.tables),
-            _address(plan.seen),
-            _address(plan.tiles),
+            address(plan.tables),
+            address(plan.seen),
+            address(plan.tiles),
             len(plan.tiles),
             self._heads,
             self._key_dim,
@@ -109,7 +109,3 @@ class LatentKernel:
             self.attend(query[token, None], pages, 0, plan) for token, plan in zip(tokens, plans, strict=True)
         ]
         return torch.equal(torch.cat(alone), together[list(tokens)])
-
-
-def _address(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())

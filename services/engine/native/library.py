@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import structlog
+from torch import Tensor
 
 log = structlog.get_logger()
 
@@ -37,6 +38,11 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("no compiled loops", detail=_detail(error))
         return None
+
+
+def address(tensor: Tensor) -> ctypes.c_void_p:
+    """Of its first value, as the loops take it."""
+    return ctypes.c_void_p(tensor.data_ptr())
 
 
 def _compiled(compiler: str) -> Path:
