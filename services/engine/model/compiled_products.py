@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -49,11 +49,9 @@ class CompiledProducts:
         """down(silu(gate x) * up x); weights as published, `[out, in]`."""
         return CompiledMLP(self._loops, gate, up, down)
 
-    def mixture(
-        self, router: Router, experts: Sequence[tuple[Tensor, Tensor, Tensor]], shared: CompiledMLP
-    ) -> CompiledMixture:
-        """Of experts given as (gate, up, down)."""
-        return CompiledMixture(self._loops, router, experts, shared)
+    def experts(self, weights: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) -> CompiledExperts:
+        """Of `count` experts' (gate, up, down), which are taken one after the other."""
+        return CompiledExperts(self._loops, weights, count)
 
     def _keeps_rows(self) -> bool:
         generator = torch.Generator().manual_seed(4)
@@ -126,35 +124,43 @@ class CompiledMLP:
         return out
 
 
-class CompiledMixture:
-    """sum_k w_k expert_k(x), in the order of the router's choice, plus shared(x)."""
+class CompiledExperts:
+    """All routed experts of a layer."""
 
     def __init__(
-        self,
-        loops: ctypes.CDLL,
-        router: Router,
-        experts: Sequence[tuple[Tensor, Tensor, Tensor]],
-        shared: CompiledMLP,
+        self, loops: ctypes.CDLL, weights: Iterable[tuple[Tensor, Tensor, Tensor]], count: int
     ) -> None:
         self._apply = loops.perigee_experts
-        self._router = router
-        self._shared = shared
-        packed = [_pack_mlp(*expert) for expert in experts]
-        self._gate_up = torch.stack([gate_up for gate_up, _ in packed])
-        self._down = torch.stack([down for _, down in packed])
+        self._gate_up = self._down = torch.empty(0)
+        for index, expert in enumerate(weights):
+            gate_up, down = _pack_mlp(*expert)
+            if not index:
+                self._gate_up, self._down = (part.new_empty(count, *part.shape) for part in (gate_up, down))
+            self._gate_up[index], self._down[index] = gate_up, down
         self._width = self._down.shape[-2]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """`[T, hidden]` -> `[T, hidden]`."""
-        x = x.contiguous()
-        chosen, weights = self._router(x)
-        out = self._shared(x)
-        rows, hidden = x.shape
-        experts, weights = chosen.to(torch.int32).contiguous(), weights.contiguous()
+    def add(self, out: Tensor, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
+        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`, by `weights [T, k]`."""
+        x, experts, weights = x.contiguous(), chosen.to(torch.int32).contiguous(), weights.contiguous()
         parts = map(address, (out, x, experts, weights, self._gate_up, self._down))
+        rows, hidden = x.shape
         sizes = (rows, chosen.shape[1], len(self._down), hidden, self._width, torch.get_num_threads())
         if not self._apply(*parts, *sizes):
             raise MemoryError(f"no memory for experts on {rows} rows")
+
+
+class CompiledMixture:
+    """sum_k w_k expert_k(x) plus shared(x)."""
+
+    def __init__(self, router: Router, experts: CompiledExperts, shared: CompiledMLP) -> None:
+        self._router = router
+        self._experts = experts
+        self._shared = shared
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[T, hidden]` -> `[T, hidden]`."""
+        out = self._shared(x)
+        self._experts.add(out, x, *self._router(x))
         return out
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from services.engine.model.attention import AttentionContext, LatentAttention
-from services.engine.model.compiled_products import CompiledProducts
+from services.engine.model.compiled_products import CompiledMixture, CompiledProducts
 from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
 from services.engine.model.mlp import GatedMLP
@@ -71,8 +71,8 @@ def mixture(weights: Mapping[str, Tensor], config: TextConfig, products: Product
     experts = [WeightsBelow(weights, f"experts.{index}.") for index in range(config.n_routed_experts)]
     shared = WeightsBelow(weights, "shared_experts.")
     if isinstance(products, CompiledProducts):
-        each = [_mlp_weights(expert) for expert in experts]
-        return products.mixture(router, each, products.gated_mlp(*_mlp_weights(shared)))
+        routed = products.experts(map(_mlp_weights, experts), len(experts))
+        return CompiledMixture(router, routed, products.gated_mlp(*_mlp_weights(shared)))
     mlps = [GatedMLP(*_mlp_weights(expert), products) for expert in experts]
     return MixtureOfExperts(router, mlps, GatedMLP(*_mlp_weights(shared), products))
 

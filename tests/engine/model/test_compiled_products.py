@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from services.engine.model.compiled_products import CompiledProducts
+from services.engine.model.compiled_products import CompiledMixture, CompiledProducts
 from services.engine.model.mlp import GatedMLP
 from services.engine.model.moe import MixtureOfExperts
 from services.engine.model.router import Router
@@ -80,8 +80,8 @@ def router(products):
 
 
 def mixture(products):
-    experts = [weights(seed) for seed in range(EXPERTS)]
-    return products.mixture(router(products), experts, products.gated_mlp(*weights(50, 48)))
+    experts = products.experts((weights(seed) for seed in range(EXPERTS)), EXPERTS)
+    return CompiledMixture(router(products), experts, products.gated_mlp(*weights(50, 48)))
 
 
 @pytest.mark.parametrize("width", [16, 24, 130])
