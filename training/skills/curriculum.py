@@ -110,6 +110,7 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
         "count": Skill(partial(chatter.make_count, lexicon=lexicon), 0.8),
         "sort": Skill(partial(chatter.make_sort, lexicon=lexicon), 0.8),
         "json": Skill(partial(chatter.make_json, lexicon=lexicon), 0.8),
+        "read": Skill(sights.read, 4.0, pictures=True),
         "describe": Skill(sights.describe, 2.5, pictures=True),
         "total": Skill(sights.total, 2.0, pictures=True),
         "totals": Skill(sights.totals, 0.5, pictures=True),

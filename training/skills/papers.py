@@ -59,6 +59,14 @@ class Label:
         return self.maker, self.product.name, self.product.price, self.date
 
 
+@dataclass(frozen=True)
+class Note:
+    """A few words or numbers, a line each."""
+
+    lines: tuple[str, ...]
+    printed: Print
+
+
 class Printer:
     """Draws what is on a paper, and the paper."""
 
@@ -92,6 +100,20 @@ class Printer:
             else [lines[1], lines[0], lines[2], (date,)]
         )
         return Label(maker, product, date, print_paper(lines, _layout(dice, split), dice))
+
+    def note(self, dice: Dice, split: Split) -> Note:
+        """One to three lines."""
+        count = dice.pick((1, 1, 1, 2, 2, 3))
+        lines = tuple(self._line(dice, split) for _ in range(count))
+        return Note(lines, print_paper([(line,) for line in lines], _layout(dice, split), dice))
+
+    def _line(self, dice: Dice, split: Split) -> str:
+        kind = dice.below(4)
+        if kind == 0:
+            return self._lexicon.word("FOODS", dice)
+        if kind == 1:
+            return self._lexicon.name("NAMES", dice, split)
+        return _price(dice, split) if kind == 2 else _date(dice, split)
 
 
 def _layout(dice: Dice, split: Split) -> Layout:

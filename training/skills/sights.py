@@ -19,6 +19,10 @@ DESCRIBE = (
     "[Describe|Please describe] [this|the] [image|picture|photo][ in detail|][.|]",
     "[Tell me|Say] what [this|the] [image|picture] shows[.|]",
 )
+READ = (
+    "[Read|Please read|Transcribe] [this|the] [picture|image|note][.|]",
+    "What does [it|this|the picture|the note] say[?|]",
+)
 TOTAL = (
     "[What is|What's|Read] the total[ of this receipt| on the receipt| in the picture|][?|]",
     "How much [is it|did they pay|is to be paid|does it come to] [in total|altogether|in all]?",
@@ -78,6 +82,12 @@ class Sights:
     def __init__(self, printer: Printer, toolbox: Toolbox) -> None:
         self._printer = printer
         self._toolbox = toolbox
+
+    def read(self, dice: Dice, split: Split, thinking: bool) -> Sample:
+        """The lines of a note, in order: for pictures what copying is for texts."""
+        note = self._printer.note(dice, split)
+        look = Look(pick_wording(READ, dice, split), f"It says {', '.join(note.lines)}.", note.lines)
+        return _look([], look, [note.printed.picture], "I read it.", thinking)
 
     def describe(self, dice: Dice, split: Split, thinking: bool) -> Sample:
         """All that a receipt or a label says."""

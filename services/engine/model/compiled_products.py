@@ -140,7 +140,7 @@ class CompiledExperts:
         self._width = self._down.shape[-2]
 
     def add(self, out: Tensor, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
-        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`, by `weights [T, k]`."""
+        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`; `weights [T, k]`."""
         x, experts, weights = x.contiguous(), chosen.to(torch.int32).contiguous(), weights.contiguous()
         parts = map(address, (out, x, experts, weights, self._gate_up, self._down))
         rows, hidden = x.shape
