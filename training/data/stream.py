@@ -46,7 +46,7 @@ class Stream:
 
     def _examples(self, number: int) -> Iterator[Example]:
         tokens = 0
-        weights = self._curriculum.weights(number, pictures=number >= self._plan.pictures_from)
+        weights = self._curriculum.weights(number, self._plan.pictures_from)
         for index in range(self._plan.rank, SAMPLES_A_BATCH, self._plan.ranks):
             if tokens >= self._plan.batch_tokens // self._plan.ranks:
                 return

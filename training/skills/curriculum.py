@@ -26,6 +26,8 @@ model that sees copying among other things takes several times as many tokens to
 """
 DRILL_BATCHES = 400
 """So many batches after those begin with what is short; from there on all skills have their share."""
+READ_BATCHES, READ_SHARE = 300, 0.8
+"""So many batches with pictures begin with so large a share of notes that are read aloud."""
 DRILLS = {
     "compare": 3.0,
     "copy": 3.0,
@@ -66,18 +68,23 @@ class Curriculum:
         shares = weights or {name: skill.weight for name, skill in self.skills.items()}
         return self._make(dice.weighted(shares), dice, Split.TRAIN)
 
-    def weights(self, batch: int, pictures: bool = True) -> dict[str, float]:
-        """Each skill's share of the samples of a batch: copying, then drills that turn into everything, with
-        `pictures` or without.
+    def weights(self, batch: int, pictures_from: int = 0) -> dict[str, float]:
+        """Each skill's share of the samples of a batch: copying, then drills that turn into everything.
+
+        From batch `pictures_from` on there are pictures; first of all they are notes to be read aloud.
         """
         if batch < COPY_BATCHES:
             return {"copy": 1.0}
         part = min(1.0, (batch - COPY_BATCHES) / DRILL_BATCHES)
-        return {
+        weights = {
             name: part * skill.weight + (1.0 - part) * DRILLS.get(name, 0.0)
             for name, skill in self.skills.items()
-            if pictures or not skill.pictures
+            if batch >= pictures_from or not skill.pictures
         }
+        reading = max(pictures_from, COPY_BATCHES + DRILL_BATCHES)
+        if reading <= batch < reading + READ_BATCHES:
+            weights["read"] = READ_SHARE / (1 - READ_SHARE) * (sum(weights.values()) - weights["read"])
+        return weights
 
     def case(self, name: str, number: int) -> Sample:
         """The held-out case of a skill with this number. KeyError for a skill there is not."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from services.gateway.chat.template import lay_out
-from training.skills.curriculum import COPY_BATCHES, DRILL_BATCHES, Curriculum
+from training.skills.curriculum import (
+    COPY_BATCHES,
+    DRILL_BATCHES,
+    READ_BATCHES,
+    READ_SHARE,
+    Curriculum,
+)
 from training.skills.split import Split
 
 SKILLS = tuple(Curriculum(1).skills)
@@ -75,6 +81,16 @@ def test_training_begins_with_drills_and_goes_on_with_all_skills(curriculum):
     assert curriculum.weights(COPY_BATCHES)["stories"] == 0
     end = COPY_BATCHES + DRILL_BATCHES
     assert curriculum.weights(end)["stories"] == curriculum.skills["stories"].weight
-    assert curriculum.weights(10 * end) == curriculum.weights(end)
+    assert curriculum.weights(10 * end)["read"] == curriculum.skills["read"].weight
     assert "describe" in curriculum.weights(end)
-    assert "describe" not in curriculum.weights(end, pictures=False)
+
+
+@pytest.mark.parametrize("pictures_from", [0, 5000])
+def test_pictures_begin_with_notes_to_be_read(curriculum, pictures_from):
+    end = COPY_BATCHES + DRILL_BATCHES
+    first = max(end, pictures_from)
+    assert "describe" not in curriculum.weights(pictures_from - 1, pictures_from)
+    weights = curriculum.weights(first, pictures_from)
+    assert weights["read"] == pytest.approx(READ_SHARE * sum(weights.values()))
+    after = curriculum.weights(first + READ_BATCHES, pictures_from)
+    assert after == {name: skill.weight for name, skill in curriculum.skills.items()}
