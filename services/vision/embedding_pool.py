@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from services.common.errors import InvalidRequest, NotFound
+from services.common.errors import InvalidRequest, NotFound, PagesExhausted
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.lease_table import Lease, LeaseTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool, PageState
@@ -56,7 +56,8 @@ class EmbeddingPool:
     """Embeddings by content hash, in pages of 64 rows. Event loop only: no operation waits.
 
     An embedding is *held* (referenced) for `hold_s` after it was stored or last found, so that a reader has
-    time to lease it; afterwards it is merely cached: the least recently found goes when room is needed.
+    time to lease it; afterwards it is merely cached: the least recently found goes when room is needed. Where
+    room is short, a hold ends as soon as everybody who stored or found the embedding has leased it.
     Leased and quarantined ones never go. The bytes of reserved pages belong to whoever reserved them until
     they are stored. `leases` may be used directly to renew and end leases.
     """
@@ -77,6 +78,8 @@ class EmbeddingPool:
         self._by_page: dict[int, Embedding] = {}
         # One hold for all, so the order of insertion is the order of the deadlines.
         self._held: OrderedDict[Embedding, float] = OrderedDict()
+        # How many leases those who stored or found it have still to take.
+        self._awaited: dict[Embedding, int] = {}
 
     def __len__(self) -> int:
         """Embeddings that can be found."""
@@ -98,6 +101,7 @@ class EmbeddingPool:
         embedding = self._by_hash.get(content_hash)
         if embedding is not None:
             self._hold(embedding)
+            self._awaited[embedding] += 1
         return embedding
 
     def reserve(self, num_tokens: int) -> list[int]:
@@ -112,7 +116,12 @@ class EmbeddingPool:
                 "it does not fit"
             )
         self.tick()
-        return self._pages.allocate(count)
+        try:
+            return self._pages.allocate(count)
+        except PagesExhausted:
+            for embedding in [held for held in self._held if not self._awaited[held]]:
+                self._end_hold(embedding)
+            return self._pages.allocate(count)
 
     def discard(self, pages: Sequence[int]) -> None:
         """Gives back reserved pages."""
@@ -130,6 +139,7 @@ class EmbeddingPool:
             self._by_page[page] = embedding
         # The reservation's reference is the hold's from here on.
         self._held[embedding] = self._clock() + self._hold_s
+        self._awaited[embedding] = 1
         return embedding
 
     def lease(
@@ -141,14 +151,17 @@ class EmbeddingPool:
             raise NotFound(f"no embedding of {', '.join(missing)} is here any more", "content_hashes")
         embeddings = tuple(self._by_hash[content_hash] for content_hash in content_hashes)
         pages = [page for embedding in embeddings for page in embedding.pages]
-        return self.leases.grant(pages, reader, key), embeddings
+        lease = self.leases.grant(pages, reader, key)
+        for embedding in embeddings:
+            if self._awaited.get(embedding):
+                self._awaited[embedding] -= 1
+        return lease, embeddings
 
     def tick(self) -> list[Lease]:
         """Ends holds and leases whose time has come; returns the leases."""
         now = self._clock()
         while self._held and next(iter(self._held.values())) <= now:
-            embedding, _ = self._held.popitem(last=False)
-            self._pages.release(embedding.pages)
+            self._end_hold(next(iter(self._held)))
         return self.leases.expire(now)
 
     def flush(self) -> tuple[int, int]:
@@ -174,8 +187,13 @@ class EmbeddingPool:
     def _hold(self, embedding: Embedding) -> None:
         if embedding not in self._held:
             self._pages.retain(embedding.pages)
+            self._awaited[embedding] = 0
         self._held[embedding] = self._clock() + self._hold_s
         self._held.move_to_end(embedding)
+
+    def _end_hold(self, embedding: Embedding) -> None:
+        del self._held[embedding], self._awaited[embedding]
+        self._pages.release(embedding.pages)
 
     def _evicted(self, page: int) -> None:
         # The first page to go makes the whole embedding unfindable; its others are the next to go.

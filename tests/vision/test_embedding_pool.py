@@ -67,6 +67,28 @@ def test_a_held_embedding_is_never_evicted(pool, clock):
     assert pool.find(b"a") is not None
 
 
+def test_where_room_is_short_a_hold_ends_when_all_who_asked_for_it_have_leased(pool):
+    put(pool, "a", 3 * PAGE_ROWS)
+    put(pool, "b", 3 * PAGE_ROWS)
+    pool.find(b"b")  # a second request with the same picture
+    for key, name in enumerate((b"a", b"b")):
+        lease, _ = pool.lease([name], "reader", key)
+        pool.leases.release(lease.id)
+    pool.discard(pool.reserve(3 * PAGE_ROWS))
+    assert pool.find(b"a") is None
+    assert pool.find(b"b") is not None
+    with pytest.raises(PagesExhausted):
+        pool.reserve(4 * PAGE_ROWS)
+
+
+def test_an_embedding_in_the_hands_of_a_reader_outlives_the_end_of_its_hold(pool):
+    put(pool, "a", 3 * PAGE_ROWS)
+    pool.lease([b"a"], "reader", 1)
+    with pytest.raises(PagesExhausted):
+        pool.reserve(4 * PAGE_ROWS)
+    assert pool.find(b"a") is not None
+
+
 def test_room_is_made_by_dropping_the_least_recently_found(pool, clock):
     put(pool, "a", 2 * PAGE_ROWS)
     put(pool, "b", 2 * PAGE_ROWS)
