@@ -124,7 +124,8 @@ class Sights:
             dice.pick(("query", "name", "product", "product_name", "item")),
         )
         tools = [_search_tool(name, parameter, dice)]
-        tools += [tool.declaration() for tool in self._toolbox.tools(dice.below(3), dice, split)]
+        others = self._toolbox.tools(dice.below(3), dice, split)
+        tools += [tool.declaration() for tool in others if tool.name != name]
         tools = dice.some(tools, len(tools))
         call = Call(name, {parameter: label.product.name})
         thought = f"The label says {label.product.name}. I call {name} with {parameter} {label.product.name}."
