@@ -22,13 +22,17 @@ HEADER = Path(__file__).with_name("vectors.h")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-shared", "-fPIC")
 _COMPILE_TIMEOUT_S = 60.0
+_REQUIRED = {"x86_64": frozenset(("avx2", "fma"))}
+"""What a processor must have for what was compiled elsewhere."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled loops; None, with a line in the log, where they cannot be had: no compiler, nowhere to
-    write, or a compiler that fails.
+    """The compiled loops; None, with a line in the log, where they cannot be had: none made before that run
+    here, and no compiler, nowhere to write, or a compiler that fails.
     """
+    if prebuilt().exists() and _REQUIRED.get(platform.machine(), frozenset()) <= _processor_flags():
+        return ctypes.CDLL(str(prebuilt()))
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         log.info("no compiled loops: there is no C compiler", tried=COMPILERS)
@@ -38,6 +42,11 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("no compiled loops", detail=_detail(error))
         return None
+
+
+def prebuilt() -> Path:
+    """Where `prebuild.py` leaves a library of these sources."""
+    return HEADER.with_name(f"loops-{_sources().hexdigest()[:16]}.so")
 
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
@@ -68,11 +77,24 @@ def _cache() -> Path:
 
 
 def _fingerprint(compiler: str) -> str:
+    found = _sources()
+    found.update(repr((FLAGS, os.path.realpath(compiler), _processor())).encode())
+    return found.hexdigest()[:32]
+
+
+def _sources() -> hashlib._Hash:
     found = hashlib.sha256()
     for source in (*SOURCES, HEADER):
         found.update(source.read_bytes())
-    found.update(repr((FLAGS, os.path.realpath(compiler), _processor())).encode())
-    return found.hexdigest()[:32]
+    return found
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def _processor() -> str:

@@ -1,0 +1,34 @@
+"""`python -m services.engine.native.prebuild`: compiles the loops for other machines than this one.
+
+The library lies beside its sources and is taken where the processor can run it: on x86-64 one with AVX2 and
+FMA. Container images are built so, for they have no compiler. It has no OpenMP: in an image a worker has one
+thread.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+
+from services.engine.native.library import COMPILERS, SOURCES, prebuilt
+
+_FLAGS = ("-O3", "-ffp-contract=fast", "-shared", "-fPIC")
+_MACHINE = {"x86_64": ("-march=x86-64-v3",)}
+
+
+def main() -> int:
+    """The exit status."""
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        print(f"there is no C compiler: none of {', '.join(COMPILERS)}", file=sys.stderr)
+        return 1
+    flags = (*_FLAGS, *_MACHINE.get(platform.machine(), ()))
+    subprocess.run([compiler, *flags, "-o", str(prebuilt()), *map(str, SOURCES), "-lm"], check=True)
+    print(prebuilt())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
