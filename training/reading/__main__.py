@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from services.common.kimi.media import MERGE_SIZE
+from services.common.kimi.tokenizer import Tokenizer
 from services.engine.model.config import ModelConfig
 from training.data.picture import read_picture
 from training.model.model import TrainedModel
-from training.reading.cells import letters_of_cells
-from training.reading.reader import Page, Reader, ReadingTrainer
+from training.reading.cells import letters_of_cells, tokens_of_cells
+from training.reading.reader import Likeness, Page, Reader, ReadingTrainer
+from training.run import checkpoint
 from training.run.schedule import Schedule
 from training.run.trainer import Rates
 from training.skills.dice import Dice
@@ -29,28 +31,30 @@ HELD_OUT_PAGES = 32
 RECEIPT_SHARE = 0.7
 
 
-def pages(seed: int, split: Split) -> Iterator[Page]:
+def pages(seed: int, split: Split, tokenizer: Tokenizer) -> Iterator[Page]:
     """Receipts and labels without end, the same for the same seed."""
     printer = Printer(Lexicon())
     for number in itertools.count():
         dice = Dice(seed, "page", split.value, number)
         paper = printer.receipt(dice, split) if dice.chance(RECEIPT_SHARE) else printer.label(dice, split)
-        yield page_of(paper.printed)
+        yield page_of(paper.printed, tokenizer)
 
 
-def page_of(printed: Print) -> Page:
-    """With the letters of each of its tokens."""
+def page_of(printed: Print, tokenizer: Tokenizer) -> Page:
+    """With what is written in each of its tokens."""
     picture = read_picture(printed.picture)
     rows, columns = picture.rows // MERGE_SIZE, picture.columns // MERGE_SIZE
-    return Page(picture, letters_of_cells(printed.letters, rows, columns))
+    letters = letters_of_cells(printed.letters, rows, columns)
+    return Page(picture, letters, tokens_of_cells(printed.words, rows, columns, tokenizer))
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.reading", description=__doc__)
     add = parser.add_argument
-    add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="a run's: has its config.json")
+    add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="of a run that can copy texts")
     add("--out", type=Path, required=True, metavar="FILE", help="safetensors, for training.run --vision")
+    add("--vision", type=Path, metavar="FILE", help="begin with what an earlier call wrote")
     add("--steps", type=int, default=2000)
     add("--pages", type=int, default=16, help="in a step")
     add("--muon-rate", type=float, default=0.02)
@@ -62,18 +66,27 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model = TrainedModel(ModelConfig.from_dir(given.directory), given.seed)
-    trainer = ReadingTrainer(Reader(model).to(given.device), Rates(given.muon_rate, given.adam_rate))
-    held_out = list(itertools.islice(pages(given.seed, Split.HELD_OUT), HELD_OUT_PAGES))
-    stream = pages(given.seed, Split.TRAIN)
+    state = model.state_dict()
+    saved = checkpoint.saved(given.directory)[-1]
+    checkpoint.restore(saved, {f"model.{name}": value for name, value in state.items()}, partly=True)
+    if given.vision is not None:
+        model.load_state_dict(load_file(given.vision), strict=False)
+    tokenizer = Tokenizer.from_dir(given.directory)
+    embedding = model.language_model.model.embed_tokens.weight.detach().to(given.device)
+    likeness = Likeness(embedding, tokenizer.special.media_pad)
+    reader = Reader(model).to(given.device)
+    trainer = ReadingTrainer(reader, likeness, Rates(given.muon_rate, given.adam_rate))
+    held_out = list(itertools.islice(pages(given.seed, Split.HELD_OUT, tokenizer), HELD_OUT_PAGES))
+    stream = pages(given.seed, Split.TRAIN, tokenizer)
     schedule = Schedule(given.steps, given.steps // 20, given.steps // 3)
     began, losses = time.monotonic(), []
     for step in range(given.steps):
         batch = list(itertools.islice(stream, given.pages))
         losses.append(trainer.step(batch, step + 1, schedule.factor(step)))
         if (step + 1) % given.log_every == 0 or step + 1 == given.steps:
-            read, loss = trainer.accuracy(held_out), sum(losses) / len(losses)
-            seconds = time.monotonic() - began
-            print(f"step {step + 1}: loss {loss:.4f}, {read:.1%} of cells read, {seconds:.0f} s", flush=True)
+            found, loss = trainer.progress(held_out), sum(losses) / len(losses)
+            read = f"{found.letters:.1%} of cells and {found.tokens:.1%} of tokens read"
+            print(f"step {step + 1}: loss {loss:.4f}, {read}, {time.monotonic() - began:.0f} s", flush=True)
             losses = []
     names = ("vision_tower.", "mm_projector.")
     weights = {name: value for name, value in model.state_dict().items() if name.startswith(names)}

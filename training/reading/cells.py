@@ -1,4 +1,4 @@
-"""Which letters are in each 28 x 28 pixels of a picture, which become one token."""
+"""What is written in each 28 x 28 pixels of a picture, which become one token: letters and tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from services.common.kimi.media import MERGE_SIZE
+from services.common.kimi.tokenizer import Tokenizer
 from services.vision.preprocess import PATCH_SIZE
 from training.skills.drawing import Letter
 
@@ -18,6 +19,9 @@ SLOTS = 4
 CHARACTERS = string.digits + string.ascii_letters + string.punctuation
 NUM_CLASSES = 1 + len(CHARACTERS)
 NOTHING = 0
+STARTS = 3
+"""Tokens that begin in a cell, of which there are seldom more."""
+NO_TOKEN = -1
 
 
 def letters_of_cells(letters: Sequence[Letter], rows: int, columns: int) -> Tensor:
@@ -27,9 +31,37 @@ def letters_of_cells(letters: Sequence[Letter], rows: int, columns: int) -> Tens
     labels = torch.full((rows * columns, SLOTS), NOTHING, dtype=torch.int64)
     used = [0] * (rows * columns)
     for letter in sorted(letters, key=lambda letter: (letter.y // CELL, letter.x)):
-        row, column = int(letter.y // CELL), int(letter.x // CELL)
-        cell = row * columns + column
-        if 0 <= row < rows and 0 <= column < columns and used[cell] < SLOTS:
+        cell = _cell(letter, rows, columns)
+        if cell is not None and used[cell] < SLOTS:
             labels[cell, used[cell]] = 1 + CHARACTERS.index(letter.character)
             used[cell] += 1
     return labels
+
+
+def tokens_of_cells(
+    words: Sequence[Sequence[Letter]], rows: int, columns: int, tokenizer: Tokenizer
+) -> Tensor:
+    """int64 `[rows * columns, STARTS + 1]`: ids of the tokens that begin in a cell, in the order they are
+    read, and last the one before them; NO_TOKEN where there is none. A token begins where its first letter
+    is.
+    """
+    labels = torch.full((rows * columns, STARTS + 1), NO_TOKEN, dtype=torch.int64)
+    used = [0] * (rows * columns)
+    before = NO_TOKEN
+    for word in words:
+        at = 0
+        for token in tokenizer.encode("".join(letter.character for letter in word)):
+            cell = _cell(word[at], rows, columns)
+            at += len(tokenizer.token_bytes(token))
+            if cell is not None and used[cell] < STARTS:
+                if not used[cell]:
+                    labels[cell, STARTS] = before
+                labels[cell, used[cell]] = token
+                used[cell] += 1
+            before = token
+    return labels
+
+
+def _cell(letter: Letter, rows: int, columns: int) -> int | None:
+    row, column = int(letter.y // CELL), int(letter.x // CELL)
+    return row * columns + column if 0 <= row < rows and 0 <= column < columns else None

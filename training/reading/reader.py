@@ -1,4 +1,5 @@
-"""The vision tower and projector with a head that names the letters of every token."""
+"""The vision tower and projector learn to say in a token what is written there: in letters, and in the text
+model's own tokens."""
 
 from __future__ import annotations
 
@@ -11,16 +12,58 @@ from torch.nn import functional
 
 from training.data.picture import Picture
 from training.model.model import TrainedModel
-from training.reading.cells import NUM_CLASSES, SLOTS
+from training.reading.cells import NO_TOKEN, NUM_CLASSES, SLOTS, STARTS
 from training.run.trainer import Optimisers, Rates
 
 
 @dataclass(frozen=True)
 class Page:
-    """`labels [tokens, SLOTS]` of the tokens of a picture."""
+    """Of each token of a picture: `letters [tokens, SLOTS]` and `starts [tokens, STARTS + 1]`, as
+    cells.py has them.
+    """
 
     picture: Picture
-    labels: Tensor
+    letters: Tensor
+    starts: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Over pages: the loss, the share of cells with letters that has all of them right, and of the tokens
+    that begin in a cell those that its row is most like.
+    """
+
+    loss: float
+    letters: float
+    tokens: float
+
+
+class Likeness:
+    """What the row of a cell is to be: the embeddings of the tokens that begin there, and of the one before
+    them, added up, each turned round by another quarter of the row so that they stay apart.
+
+    To the text model a first token then looks as if it had been written, and copying begins with what it can
+    do already. `embedding [vocab, hidden]`; `blank`: the token that cells without any are like.
+    """
+
+    def __init__(self, embedding: Tensor, blank: int) -> None:
+        self._embedding = embedding
+        self._blank = blank
+        self._turn = embedding.shape[1] // (STARTS + 1)
+
+    def rows(self, starts: Tensor) -> Tensor:
+        """`[cells, STARTS + 1]` to `[cells, hidden]`."""
+        first = starts[:, 0].where(starts[:, 0] != NO_TOKEN, self._blank)
+        rows = self._embedding[first]
+        for place in range(1, STARTS + 1):
+            there = (starts[:, place] != NO_TOKEN)[:, None]
+            rows = rows + there * self._embedding[starts[:, place].clamp_min(0)].roll(place * self._turn, 1)
+        return rows
+
+    def tokens(self, rows: Tensor) -> Tensor:
+        """`[cells, STARTS]`: what each row is most like in each place."""
+        turned = [rows.roll(-place * self._turn, 1) for place in range(STARTS)]
+        return torch.stack([(each @ self._embedding.T).argmax(1) for each in turned], 1)
 
 
 class Reader(nn.Module):
@@ -32,38 +75,49 @@ class Reader(nn.Module):
         self.head = nn.Linear(model.config.text.hidden_size, SLOTS * NUM_CLASSES)
         self._encode = model.encode
 
-    def forward(self, pictures: Sequence[Picture]) -> Tensor:
-        """Logits `[tokens of all pictures, SLOTS, NUM_CLASSES]`."""
-        rows = self._encode(pictures, self.head.weight.device)
-        logits: Tensor = self.head(rows).unflatten(-1, (SLOTS, NUM_CLASSES))
-        return logits
+    def forward(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor]:
+        """Of the tokens of all pictures the rows `[tokens, hidden]` that the text model gets, and the logits
+        of the letters `[tokens, SLOTS, NUM_CLASSES]`.
+        """
+        rows: Tensor = self._encode(pictures, self.head.weight.device)
+        return rows, self.head(rows).unflatten(-1, (SLOTS, NUM_CLASSES))
 
 
 class ReadingTrainer:
     """Steps over pages, with the optimisers of the rest of the training."""
 
-    def __init__(self, reader: Reader, rates: Rates) -> None:
+    def __init__(self, reader: Reader, likeness: Likeness, rates: Rates) -> None:
         self.reader = reader
+        self._likeness = likeness
         self._rates = rates
         self._optimisers = Optimisers(reader)
 
     def step(self, pages: Sequence[Page], number: int, factor: float) -> float:
-        """Update `number`, from 1, at `factor` of the peak rates; the mean loss per slot before it."""
-        logits = self.reader([page.picture for page in pages])
-        loss = functional.cross_entropy(logits.flatten(0, 1), _labels(pages, logits.device).flatten())
+        """Update `number`, from 1, at `factor` of the peak rates; the loss before it."""
+        loss = self._loss(pages, *self.reader([page.picture for page in pages]))
         loss.backward()
         self._optimisers.step(self._rates, factor, number)
         return loss.item()
 
     @torch.no_grad()
-    def accuracy(self, pages: Sequence[Page]) -> float:
-        """Of the cells with letters, the share with all of them right."""
-        logits = self.reader([page.picture for page in pages])
-        labels = _labels(pages, logits.device)
-        written = labels.any(-1)
-        right: float = (logits.argmax(-1) == labels).all(-1)[written].float().mean().item()
-        return right
+    def progress(self, pages: Sequence[Page]) -> Progress:
+        """What has been learnt."""
+        rows, logits = self.reader([page.picture for page in pages])
+        letters, starts = _labels(pages, rows.device)
+        written, begun = letters.any(-1), starts[:, :STARTS] != NO_TOKEN
+        right = (logits.argmax(-1) == letters).all(-1)[written]
+        like = (self._likeness.tokens(rows) == starts[:, :STARTS])[begun]
+        loss = self._loss(pages, rows, logits).item()
+        return Progress(loss, right.float().mean().item(), like.float().mean().item())
+
+    def _loss(self, pages: Sequence[Page], rows: Tensor, logits: Tensor) -> Tensor:
+        """The mean loss per letter, and how far the rows are from what they are to be, of its size."""
+        letters, starts = _labels(pages, rows.device)
+        wanted = self._likeness.rows(starts)
+        apart = (rows - wanted).square().mean() / wanted.square().mean()
+        return functional.cross_entropy(logits.flatten(0, 1), letters.flatten()) + apart
 
 
-def _labels(pages: Sequence[Page], device: torch.device) -> Tensor:
-    return torch.cat([page.labels for page in pages]).to(device)
+def _labels(pages: Sequence[Page], device: torch.device) -> tuple[Tensor, Tensor]:
+    letters = torch.cat([page.letters for page in pages])
+    return letters.to(device), torch.cat([page.starts for page in pages]).to(device)

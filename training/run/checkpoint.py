@@ -27,7 +27,7 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 class Progress:
     """`tokens`: seen, without padding; `int4_steps`, `picture_steps`: those with experts rounded to int4, and
     with pictures; `stretches`: what ran where, for the model card; `first_step`: since when the optimisers
-    have their state.
+    have their state; `vision`: the file whose tower and projector were taken over last.
     """
 
     step: int = 0
@@ -36,6 +36,7 @@ class Progress:
     stretches: list[dict[str, Any]] = field(default_factory=list)
     first_step: int = 0
     picture_steps: int = 0
+    vision: str = ""
 
 
 def save(directory: Path, state: dict[str, Tensor], progress: Progress, keep: int = 2) -> Path:

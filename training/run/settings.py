@@ -71,7 +71,7 @@ def read_settings(arguments: list[str] | None = None) -> RunSettings:
         "--vision",
         type=Path,
         metavar="FILE",
-        help="tower and projector of training.reading, for a run that has seen no pictures yet",
+        help="begin with this tower and projector, of training.reading; once for each name of a file",
     )
     add("--muon-rate", type=float, default=0.02)
     add("--adam-rate", type=float, default=0.003)

@@ -26,7 +26,7 @@ model that sees copying among other things takes several times as many tokens to
 """
 DRILL_BATCHES = 400
 """So many batches after those begin with what is short; from there on all skills have their share."""
-READ_BATCHES, READ_SHARE = 300, 0.8
+READ_BATCHES, READ_SHARE = 400, 0.7
 """So many batches with pictures begin with so large a share of notes that are read aloud."""
 DRILLS = {
     "compare": 3.0,

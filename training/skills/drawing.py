@@ -27,10 +27,15 @@ class Letter:
 
 @dataclass(frozen=True)
 class Print:
-    """A PNG, and what is where on it."""
+    """A PNG, and what is where on it: its words in the order they are read."""
 
     picture: bytes
-    letters: tuple[Letter, ...]
+    words: tuple[tuple[Letter, ...], ...]
+
+    @property
+    def letters(self) -> tuple[Letter, ...]:
+        """Of all words."""
+        return tuple(letter for word in self.words for letter in word)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) ->
     paper, ink = dice.between(225, 255), dice.between(0, 70)
     image = Image.new("L", (width, height), paper)
     pen = ImageDraw.Draw(image)
-    letters: list[Letter] = []
+    words: list[list[Letter]] = []
     for number, line in enumerate(lines):
         y = layout.margin + number * layout.pitch
         if line == (SEPARATOR,):
@@ -75,10 +80,11 @@ def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) ->
             continue
         for part, x in zip(line, _starts(line, width, layout, font), strict=True):
             pen.text((x, y), part, ink, font)
-            letters += _letters(part, x, y, font)
+            words += _words(part, x, y, font)
     angle = (dice.below(31) - 15) / 10
     turned = image.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=paper)
-    return Print(_encoded(_noisy(turned, dice)), tuple(_turned(letters, angle, image.size, turned.size)))
+    placed = tuple(tuple(_turned(word, angle, image.size, turned.size)) for word in words)
+    return Print(_encoded(_noisy(turned, dice)), placed)
 
 
 def _starts(line: Sequence[str], width: int, layout: Layout, font: ImageFont.FreeTypeFont) -> list[float]:
@@ -90,15 +96,17 @@ def _starts(line: Sequence[str], width: int, layout: Layout, font: ImageFont.Fre
     return [left, width - layout.margin - font.getlength(line[1]) if layout.spread else at]
 
 
-def _letters(text: str, x: float, y: float, font: ImageFont.FreeTypeFont) -> list[Letter]:
+def _words(text: str, x: float, y: float, font: ImageFont.FreeTypeFont) -> list[list[Letter]]:
     # A third of the font above the base line: the middle of most letters.
     middle = y + font.getmetrics()[0] - font.size / 3
     ends = [x + font.getlength(text[:count]) for count in range(len(text) + 1)]
-    return [
-        Letter(character, (start + end) / 2, middle)
-        for character, start, end in zip(text, ends, ends[1:], strict=False)
-        if character != " "
-    ]
+    words: list[list[Letter]] = [[]]
+    for character, start, end in zip(text, ends, ends[1:], strict=False):
+        if character == " ":
+            words.append([])
+        else:
+            words[-1].append(Letter(character, (start + end) / 2, middle))
+    return [word for word in words if word]
 
 
 def _turned(
