@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 import httpcore
 import structlog
-from starlette.applications import Starlette
 
 from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from services.common.metrics import new_registry
@@ -21,7 +20,7 @@ from services.gateway.config import KIMI_K2, GatewayConfig
 from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.download.downloader import Downloader
 from services.gateway.download.pinned_network import PinnedNetwork, resolve
-from services.gateway.http.app import build_app
+from services.gateway.http.app import App
 from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.completions import CompletionEndpoint
 from services.gateway.http.door import DoorParts
@@ -166,12 +165,12 @@ class Gateway:
             ),
         )
 
-    def _build_app(self) -> Starlette:
+    def _build_app(self) -> App:
         tokenizer, pool = self._model.tokenizer, self.pool
         tokenize = TokenizeEndpoint(self._tokenizing)
         batches = BatchPipeline(self._pipeline, self._admission, "rest")
         config = self._config
-        return build_app(
+        return App(
             DoorParts(
                 chat=self._post(ChatEndpoint(self._pipeline).answer),
                 completions=self._post(CompletionEndpoint(batches, tokenizer).answer),

@@ -19,6 +19,7 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._hidden = tokenizer.flagged_ids if hidden is None else hidden
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._inside = False
 
     def feed(self, token_id: int) -> str:
         """The text that is certain now; bytes of an unfinished character wait for the next id.
@@ -27,8 +28,14 @@ class Detokenizer:
         """
         if token_id in self._hidden:
             return ""
-        return self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        data = self._tokenizer.token_bytes(token_id)
+        if not self._inside and data.isascii():
+            return data.decode("ascii")
+        text = self._decoder.decode(data)
+        self._inside = bool(self._decoder.getstate()[0])
+        return text
 
     def flush(self) -> str:
         """At the end: what is left of an unfinished character, as U+FFFD. The next id begins a new text."""
+        self._inside = False
         return self._decoder.decode(b"", final=True)

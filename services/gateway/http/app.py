@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
 from services.common.http_errors import to_http
@@ -13,20 +14,39 @@ from services.gateway.http.docs import DocumentPages
 from services.gateway.http.door import DoorParts, operations
 from services.gateway.http.errors import answer_of, envelope
 from services.gateway.http.openapi import describe
+from services.gateway.http.post import PostEndpoint
 
 
-def build_app(parts: DoorParts) -> Starlette:
+class App:
     """The ASGI application.
 
     An Authorization header is accepted and ignored: authentication is off.
     """
-    documents = DocumentPages()
-    offered = operations(parts, documents)
-    documents.publish(describe(offered))
-    return Starlette(
-        routes=[operation.as_route() for operation in offered],
-        exception_handlers={PerigeeError: _perigee_error, HTTPException: _http_exception, Exception: _defect},
-    )
+
+    def __init__(self, parts: DoorParts) -> None:
+        documents = DocumentPages()
+        offered = operations(parts, documents)
+        documents.publish(describe(offered))
+        # These deal with their errors themselves: what Starlette would wrap around every event is spared.
+        self._posts: dict[str, ASGIApp] = {
+            operation.path: operation.endpoint
+            for operation in offered
+            if isinstance(operation.endpoint, PostEndpoint)
+        }
+        self._app = Starlette(
+            routes=[operation.as_route() for operation in offered],
+            exception_handlers={
+                PerigeeError: _perigee_error,
+                HTTPException: _http_exception,
+                Exception: _defect,
+            },
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        post = (
+            self._posts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        )
+        await (post or self._app)(scope, receive, send)
 
 
 async def _perigee_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.gateway.admission import Ticket
 from services.gateway.http import shape
+from services.gateway.http.chunks import ChunkEncoder
 from services.gateway.http.decode import BodyDecoder, in_thread_if_long
 from services.gateway.http.reply import Reply
 from services.gateway.http.schema import ChatBody
@@ -51,13 +52,13 @@ class ChatEndpoint:
 
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
-        head, usage = generation.head, call.usage
+        chunks = ChunkEncoder(generation.head, call.usage, generation)
         async for delta in generation:
             if not reply.started:
                 await reply.start_events()
                 for index in range(call.request.sampling.n):
-                    await reply.event(usage.dressed(shape.role_chunk(head, index), generation))
-            await reply.event(usage.dressed(shape.delta_chunk(head, delta), generation))
-        if usage.include:
-            await reply.event(shape.usage_chunk(head, generation.usage))
+                    await reply.event(chunks.role(index))
+            await reply.event(chunks.delta(delta))
+        if call.usage.include:
+            await reply.event(shape.usage_chunk(generation.head, generation.usage))
         await reply.end_events()

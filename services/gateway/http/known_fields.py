@@ -99,13 +99,14 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 )
 _NOT_EVEN_ZERO = frozenset({"prompt_logprobs"})
 _OFFERED = frozenset(field.name for field in fields(Queued))
+_REFUSED = tuple(field.name for field in fields(KnownFields) if field.name not in _OFFERED)
 
 
 def refuse_known(body: KnownFields) -> None:
     """Raises UnsupportedValue naming the first of KnownFields whose value is not offered."""
-    for field in fields(KnownFields):
-        value = getattr(body, field.name)
-        if field.name in _OFFERED or value is None or value in _USUAL.get(field.name, ()):
+    for name in _REFUSED:
+        value = getattr(body, name)
+        if value is None or value in _USUAL.get(name, ()):
             continue
-        if value or field.name in _NOT_EVEN_ZERO:
-            raise UnsupportedValue(f"{field.name} is not supported by this server", field.name)
+        if value or name in _NOT_EVEN_ZERO:
+            raise UnsupportedValue(f"{name} is not supported by this server", name)

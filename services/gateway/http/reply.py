@@ -35,9 +35,10 @@ class Reply:
         """Status and headers of an event stream."""
         await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
 
-    async def event(self, document: dict[str, Any]) -> None:
-        """One `data:` line."""
-        await self._data(orjson.dumps(document), more=True)
+    async def event(self, document: bytes | dict[str, Any]) -> None:
+        """One `data:` line; bytes are JSON already."""
+        data = document if isinstance(document, bytes) else orjson.dumps(document)
+        await self._data(data, more=True)
 
     async def end_events(self) -> None:
         """OpenAI's end mark."""

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Generator
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from services.common.errors import ConfigError
 
@@ -36,7 +36,7 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application; `start` returns once it listens, `stop` once every connection is closed."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self._host, self._wanted = host, port
         config = uvicorn.Config(
             app,
@@ -44,6 +44,7 @@ class HttpServer:
             loop="none",
             lifespan="off",
             access_log=False,
+            proxy_headers=False,
             log_config=None,
             backlog=_BACKLOG,
             timeout_graceful_shutdown=1,

@@ -47,27 +47,29 @@ class ChoiceDecoder:
 
         Raises what the check of calls raises.
         """
-        used, finish = self._parse(delta)
+        token_ids = tuple(delta.token_ids)
+        used, finish = self._parse(token_ids, delta.finish_reason)
         self.completion_tokens += used
         piece = self._parser.take()
         if finish == _STOP and self._parser.num_calls:
             finish = _TOOL_CALLS
         news = ChoiceDelta(
             index=self._index,
-            token_ids=tuple(delta.token_ids[:used]),
+            token_ids=token_ids[:used],
             reasoning=piece.reasoning,
             content=piece.content,
             calls=piece.calls,
-            logprobs=tuple(self._name(position) for position in delta.logprobs[:used]),
+            logprobs=tuple(map(self._name, delta.logprobs[:used])) if delta.logprobs else (),
             finish_reason=finish,
         )
         return news if self._silent_deltas or not news.silent else None
 
-    def _parse(self, delta: decode_pb2.SequenceDelta) -> tuple[int, sampling_pb2.FinishReason.ValueType]:
+    def _parse(
+        self, token_ids: tuple[int, ...], finish: sampling_pb2.FinishReason.ValueType
+    ) -> tuple[int, sampling_pb2.FinishReason.ValueType]:
         """Gives the tokens to the parser: how many count, and how that ended the choice (0: it goes on)."""
-        finish = delta.finish_reason
-        last = len(delta.token_ids) - 1
-        for index, token_id in enumerate(delta.token_ids):
+        last = len(token_ids) - 1
+        for index, token_id in enumerate(token_ids):
             ends = index == last and finish == _STOP and token_id in self._ends
             if not ends and self._parser.feed(token_id):
                 self.finished = True

@@ -17,7 +17,7 @@ class Completion:
     model: str
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ChoiceDelta:
     """What is new of one choice; everything is to be appended.
 
@@ -37,3 +37,12 @@ class ChoiceDelta:
     def silent(self) -> bool:
         """Nothing a caller could see but token ids."""
         return not (self.reasoning or self.content or self.calls or self.logprobs or self.finish_reason)
+
+    def join(self, more: ChoiceDelta) -> None:
+        """Appends what came next of the same choice."""
+        self.token_ids += more.token_ids
+        self.reasoning += more.reasoning
+        self.content += more.content
+        self.calls += more.calls
+        self.logprobs += more.logprobs
+        self.finish_reason = more.finish_reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import decode_pb2, sampling_pb2
+from services.common.errors import PerigeeError
 from services.gateway.admission import Ticket
 from services.gateway.pipeline.answer import Answer, fold
 from services.gateway.pipeline.choice import ChoiceDecoder
@@ -48,18 +49,36 @@ class Generation:
         )
 
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
-        """The deltas, in the order the workers sent them; raises what the request failed with."""
-        while not all(choice.finished for choice in self._choices):
-            delta = await self._source.next()
-            self._note(delta)
-            choice = self._choices[delta.choice]
-            if choice.finished:
-                continue
-            news = choice.feed(delta)
-            if choice.finished:
-                self._source.finish(delta.choice)
-            if news is not None:
-                yield news
+        """The deltas, in the order the workers sent them; raises what the request failed with.
+
+        What came while the caller was busy with the last one is one delta for each choice in a row.
+        """
+        running = len(self._choices)
+        while running:
+            waiting: ChoiceDelta | None = None
+            try:
+                for delta in await self._source.next():
+                    self._note(delta)
+                    choice = self._choices[delta.choice]
+                    if choice.finished:
+                        continue
+                    news = choice.feed(delta)
+                    if choice.finished:
+                        running -= 1
+                        self._source.finish(delta.choice)
+                    if waiting is None or news is None:
+                        waiting = waiting or news
+                    elif waiting.index == news.index:
+                        waiting.join(news)
+                    else:
+                        yield waiting
+                        waiting = news
+            except PerigeeError:
+                if waiting is not None:
+                    yield waiting
+                raise
+            if waiting is not None:
+                yield waiting
 
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
@@ -73,7 +92,7 @@ class Generation:
     def _note(self, delta: decode_pb2.SequenceDelta) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice)
-        if delta.HasField("stats") and self._cached_tokens is None:
+        if self._cached_tokens is None and delta.HasField("stats"):
             # After a failure this may be what the failed attempt computed: no saving of the caller's.
             found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
             self._cached_tokens = 0 if self._source.failovers else found

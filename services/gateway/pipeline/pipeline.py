@@ -22,6 +22,7 @@ from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.pipeline.turnstile import Turnstile
 from services.gateway.router import Router
 from services.gateway.sampling import resolve
 from services.gateway.served_model import ServedModel
@@ -54,6 +55,7 @@ class Pipeline:
         self._constraints = constraints
         self._timeout_s = timeout_s
         self._failover = failover
+        self._turnstile = Turnstile()
 
     def check(self, request: GenerationRequest) -> None:
         """All that is known before any work is done. Raises as `open`."""
@@ -75,6 +77,7 @@ class Pipeline:
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
+                await self._turnstile.enter()
                 chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
                 constraint = await self._constraints.build(request.output, chat)
                 prompt = await self._renderer.render(request.prompt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.rendering import Prompt
 from services.gateway.router import NOBODY, PromptPages, Router
-from services.gateway.workers.token_stream import News, TokenStream
+from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.token_stream import TokenStream
 
 _MOST_MS = (1 << 32) - 1
 
@@ -45,7 +45,7 @@ class Submission:
         parts: Sequence[Part],
         router: Router,
         vision: VisionStage,
-        news: asyncio.Queue[News],
+        news: Inbox,
         avoid: Mapping[str, int] = NOBODY,
     ) -> dict[TokenStream, Part]:
         """Encodes and submits, if possible not to a worker that failed (`avoid`); what comes is put into
@@ -72,7 +72,7 @@ class Submission:
         part: Part,
         media: Sequence[vision_pb2.MediaRef],
         router: Router,
-        news: asyncio.Queue[News],
+        news: Inbox,
         avoid: Mapping[str, int],
     ) -> TokenStream:
         pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)

@@ -16,7 +16,8 @@ from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.router import Router
 from services.gateway.workers.backoff import Backoff
-from services.gateway.workers.token_stream import News, TokenStream
+from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.token_stream import TokenStream
 
 log = structlog.get_logger()
 
@@ -64,8 +65,9 @@ class TokenSource:
         self._vision = vision
         self._policy = policy
         self._on_failover = on_failover
-        self._news: asyncio.Queue[News] = asyncio.Queue()
+        self._news = Inbox()
         self._legs: dict[TokenStream, _Leg] = {}
+        self._watch: asyncio.TimerHandle | None = None
         self._outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
         self._unfinished = set(range(submission.sampling.n))
         self._avoid: Counter[str] = Counter()
@@ -80,19 +82,29 @@ class TokenSource:
         self._router.require(images=bool(self._submission.prompt.media))
         await self._send([Part(range(len(self._outputs)))])
 
-    async def next(self) -> decode_pb2.SequenceDelta:
-        """The next delta of any choice. Raises what the request failed with, for good."""
+    async def next(self) -> list[decode_pb2.SequenceDelta]:
+        """All deltas that have come since the last time, of any choice, at least one.
+
+        Raises what the request failed with, for good.
+        """
         while True:
-            stream, item = await self._hear()
-            leg = self._legs.get(stream)
-            if leg is None:
-                continue  # the last words of a worker that was given up
-            if isinstance(item, PerigeeError):
-                await self._go_on_elsewhere(stream, leg, item)
-                continue
-            leg.heard_at = time.monotonic()
-            self._take(leg, item)
-            return item
+            await self._news.wait()
+            deltas: list[decode_pb2.SequenceDelta] = []
+            while self._news:
+                stream, item = news = self._news.take()
+                leg = self._legs.get(stream)
+                if leg is None:
+                    continue  # the last words of a worker that was given up
+                if not isinstance(item, PerigeeError):
+                    self._take(leg, item)
+                    deltas.append(item)
+                elif deltas:
+                    self._news.put_back(news)
+                    break
+                else:
+                    await self._go_on_elsewhere(stream, leg, item)
+            if deltas:
+                return deltas
 
     def finish(self, choice: int) -> None:
         """No more of this choice is wanted, or there is none."""
@@ -107,30 +119,48 @@ class TokenSource:
         legs, self._legs = self._legs, {}
         for stream in legs:
             stream.close()
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _take(self, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
         """Remembers what came: it is what another worker would go on from."""
-        self._outputs[delta.choice].extend(delta.token_ids)
-        if delta.token_ids:
-            leg.begun = True
-            self._failures[delta.choice] = 0
-            self._stuck_since = None
-            self._avoid.clear()
-            self._backoff.reset()
+        leg.heard_at = time.monotonic()
+        choice, token_ids = delta.choice, delta.token_ids
+        if token_ids:
+            self._outputs[choice].extend(token_ids)
+            self._failures[choice] = 0
+            if not leg.begun:
+                leg.begun = True
+                self._watch_silence()
+            if self._stuck_since is not None or self._avoid:
+                self._stuck_since = None
+                self._avoid.clear()
+                self._backoff.reset()
         if delta.finish_reason:
-            self.finish(delta.choice)
+            self.finish(choice)
 
-    async def _hear(self) -> News:
-        """What comes next; where a worker says nothing for too long, its failure."""
-        silent = min(self._legs, key=lambda stream: self._due(self._legs[stream]))
-        leg = self._legs[silent]
-        try:
-            async with asyncio.timeout(max(0.0, self._due(leg) - time.monotonic())):
-                return await self._news.get()
-        except TimeoutError:
-            what = "token" if leg.begun else "first token"
-            lost = f"decode worker {silent.worker} gave no {what} for {self._limit_s(leg):g} s"
-            return silent, WorkerLost(lost)
+    def _watch_silence(self) -> None:
+        """Looks at the workers again when the first of them may have been silent for too long."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._legs:
+            due = min(map(self._due, self._legs.values()))
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(max(0.0, due - time.monotonic()), self._notice_silence)
+
+    def _notice_silence(self) -> None:
+        now = time.monotonic()
+        # What has come and was not fetched yet says that it is our caller who is slow.
+        behind = bool(self._news)
+        for stream, leg in self._legs.items():
+            if self._due(leg) > now:
+                continue
+            if not behind:
+                what = "token" if leg.begun else "first token"
+                lost = f"decode worker {stream.worker} gave no {what} for {self._limit_s(leg):g} s"
+                self._news.put((stream, WorkerLost(lost)))
+            leg.heard_at = now
+        self._watch_silence()
 
     def _due(self, leg: _Leg) -> float:
         return leg.heard_at + self._limit_s(leg)
@@ -199,6 +229,7 @@ class TokenSource:
                 await asyncio.sleep(delay)
         now = time.monotonic()
         self._legs |= {stream: _Leg(part, now) for stream, part in sent.items()}
+        self._watch_silence()
 
 
 def _after(error: PerigeeError, cause: PerigeeError | None) -> PerigeeError:

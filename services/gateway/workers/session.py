@@ -13,8 +13,10 @@ from services.common.errors import PerigeeError, Unavailable, WorkerLost
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
+from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.remote_error import failure_of
-from services.gateway.workers.token_stream import News, TokenStream
+from services.gateway.workers.session_reader import SessionReader
+from services.gateway.workers.token_stream import TokenStream
 
 log = structlog.get_logger()
 
@@ -49,7 +51,7 @@ class DecodeSession:
         """Requests whose tokens are awaited."""
         return len(self._streams)
 
-    def submit(self, submit: decode_pb2.Submit, news: asyncio.Queue[News]) -> TokenStream:
+    def submit(self, submit: decode_pb2.Submit, news: Inbox) -> TokenStream:
         """Sends a request; its `handle` is chosen here, what comes of it goes into `news`. The caller closes
         the stream, whatever happens.
 
@@ -78,18 +80,21 @@ class DecodeSession:
         outbox: _Outbox = asyncio.Queue()
         call = self._stub.Session(until_none(outbox))
         self._outbox = outbox
+        reader = SessionReader(call)
         cause = "closed the session"
         try:
-            async for response in call:
+            while responses := await reader.next():
                 backoff.reset()
-                for delta in response.deltas:
-                    self._deliver(delta)
+                for response in responses:
+                    for delta in response.deltas:
+                        self._deliver(delta)
         except grpc.aio.AioRpcError as error:
             cause = f"broke the session: {error.details()}"
             raise from_rpc_error(error) from error
         finally:
             self._outbox = None
             outbox.put_nowait(None)
+            reader.close()
             call.cancel()
             self._fail_all(WorkerLost(f"decode worker {self.address} {cause}"))
 
@@ -97,7 +102,8 @@ class DecodeSession:
         stream = self._streams.get(delta.handle)
         if stream is None:
             return
-        failure = failure_of(delta, f"decode worker {self.address}")
+        # Tokens are many, and only an end can be a failure.
+        failure = failure_of(delta, f"decode worker {self.address}") if delta.finish_reason else None
         if failure is None:
             stream.put(delta)
         else:

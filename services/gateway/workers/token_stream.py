@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import TypeAlias
 
 from perigee.v1 import decode_pb2
 from services.common.errors import PerigeeError
+from services.gateway.workers.inbox import Inbox
 
 
 class TokenStream:
-    """Puts what the session delivers into a queue that may serve several streams. Event loop only.
+    """Puts what the session delivers into an inbox that may serve several streams. Event loop only.
 
     What it puts is bounded by the request's token limit. `close` tells the worker to stop unless every choice
     has finished; idempotent.
@@ -22,7 +21,7 @@ class TokenStream:
         handle: int,
         worker: str,
         choices: int,
-        news: asyncio.Queue[News],
+        news: Inbox,
         on_close: Callable[[TokenStream], None],
     ) -> None:
         """`worker`: the address of the decode worker."""
@@ -42,16 +41,13 @@ class TokenStream:
         """Called by the session."""
         if delta.finish_reason:
             self._unfinished -= 1
-        self._news.put_nowait((self, delta))
+        self._news.put((self, delta))
 
     def fail(self, error: PerigeeError) -> None:
         """Called by the session; the first failure counts, and none does that comes after all is finished."""
         if not self._failed and not self.finished:
             self._failed = True
-            self._news.put_nowait((self, error))
+            self._news.put((self, error))
 
     def close(self) -> None:
         self._on_close(self)
-
-
-News: TypeAlias = tuple[TokenStream, decode_pb2.SequenceDelta | PerigeeError]

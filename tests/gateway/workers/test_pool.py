@@ -6,6 +6,7 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2, worker_pb2
 from services.common.rpc.channel import open_channel
+from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
@@ -29,7 +30,7 @@ async def decoder():
 
 
 def submit_to(worker):
-    news = asyncio.Queue()
+    news = Inbox()
     sampling = sampling_pb2.SamplingParams(n=1, max_tokens=50)
     return news, worker.session.submit(decode_pb2.Submit(prompt_token_ids=[1], sampling=sampling), news)
 
@@ -48,11 +49,13 @@ async def test_a_worker_that_leaves_discovery_keeps_its_streams_to_their_end(poo
     pool.update(DECODE, [decoder.address])
     await wait_until(lambda: pool.decode.serving)
     news, stream = submit_to(pool.decode.workers[0])
-    await news.get()
+    await asyncio.wait_for(news.wait(), 5)
+    news.take()
     pool.update(DECODE, [])
     tokens = 1
     while not stream.finished:
-        _, delta = await asyncio.wait_for(news.get(), 5)
+        await asyncio.wait_for(news.wait(), 5)
+        _, delta = news.take()
         tokens += len(delta.token_ids)
     assert tokens == 50
     assert pool.decode.workers

@@ -94,6 +94,8 @@ class CallReader:
 
     def take(self) -> tuple[FinishedCall, ...]:
         """The calls that were finished since the last time."""
+        if not self._finished:
+            return ()
         finished, self._finished = self._finished, []
         return tuple(finished)
 

@@ -17,7 +17,7 @@ class TextLane:
     ) -> None:
         """`hidden`: as the Detokenizer has it."""
         self._detokenizer = Detokenizer(tokenizer, hidden)
-        self._matcher = StopMatcher(stop)
+        self._matcher = StopMatcher(stop) if any(stop) else None
         self._certain: list[str] = []
 
     def feed(self, token_id: int) -> bool:
@@ -31,16 +31,22 @@ class TextLane:
         """
         if self._add(self._detokenizer.flush()):
             return True
-        self._certain.append(self._matcher.flush())
+        if self._matcher is not None:
+            self._certain.append(self._matcher.flush())
         return False
 
     def take(self) -> str:
         """The text that became certain since the last time."""
+        if not self._certain:
+            return ""
         certain, self._certain = self._certain, []
-        return "".join(certain)
+        return certain[0] if len(certain) == 1 else "".join(certain)
 
     def _add(self, text: str) -> bool:
         if not text:
+            return False
+        if self._matcher is None:
+            self._certain.append(text)
             return False
         certain, stopped = self._matcher.feed(text)
         self._certain.append(certain)

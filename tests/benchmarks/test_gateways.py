@@ -1,0 +1,53 @@
+"""The gateways' benchmark measures real streams through real processes; how fast is nothing for a test."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.gateways.__main__ import DIRECT, OURS, Bench, Lag, Result, measure, ratios, table
+from benchmarks.gateways.client import Clients, Load
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory, repository):
+    directory = tmp_path_factory.mktemp("gateways")
+    with Bench(directory, directory / "nowhere") as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("name", [DIRECT, OURS])
+def test_every_token_of_every_stream_comes_after_it_was_sent(bench, name, monkeypatch):
+    monkeypatch.setattr("benchmarks.gateways.__main__.STREAMS", (3, 20))
+    with bench.gateway(name) as target:
+        result = asyncio.run(measure(target, bench.stamps, 6, count_s=0.2))
+        lags = asyncio.run(Clients(target.port, target.model, bench.stamps).stream(20, 6)).lags
+    assert len(lags) == 20 * 6
+    assert all(0 < lag < 60 for lag in lags)
+    assert set(result.lags) == {3, 20}
+    assert result.requests_per_second > 0
+    assert result.rss_mib > 1
+
+
+def test_a_stream_that_lacks_tokens_is_no_result(bench):
+    async def ask() -> None:
+        clients = Clients(bench.gateway(DIRECT).__enter__().port, "engine", bench.stamps)
+        await clients.open(1)
+        clients._connections[0].ask = lambda *_: asyncio.get_running_loop().create_task(asyncio.sleep(0, 3))
+        await clients.stream(1, 5)
+
+    with pytest.raises(RuntimeError, match="not every stream had 5 tokens"):
+        asyncio.run(ask())
+
+
+def test_lags_are_ranked_and_ratios_taken_of_the_same_numbers():
+    lag = Lag.of(Load([0.001 * number for number in range(100)], 2.0))
+    assert (lag.p50_ms, lag.p99_ms, lag.finish_s) == pytest.approx((50.0, 98.0, 2.0))
+    half = Lag(25.0, 49.0, 1.0)
+    results = {
+        "perigee": Result({16: half, 64: half, 256: half}, 1.0, 1.0),
+        "sglang-router": Result({16: lag, 64: lag, 256: lag}, 1.0, 1.0),
+    }
+    assert list(ratios(results).values()) == pytest.approx([0.5] * 4)
+    assert "perigee" in table(results)

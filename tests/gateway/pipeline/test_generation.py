@@ -1,0 +1,100 @@
+"""Deltas that have come together are joined, and nothing is lost or put in another order."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from perigee.v1 import decode_pb2, sampling_pb2
+from services.common.errors import PerigeeError, WorkerLost
+from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.output.parser import OutputParser, OutputRules
+from services.gateway.chat.output.states import State
+from services.gateway.pipeline.choice import ChoiceDecoder
+from services.gateway.pipeline.generation import Generation
+from services.gateway.sampling import SamplingOptions
+
+STOP = sampling_pb2.FINISH_REASON_STOP
+
+
+class Source:
+    """Gives lists of deltas that were written down, then fails if it is to."""
+
+    failovers = 0
+
+    def __init__(self, *lists):
+        self._lists = list(lists)
+        self.finished = []
+
+    async def next(self):
+        item = self._lists.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def finish(self, choice):
+        self.finished.append(choice)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(nano_dir):
+    return Tokenizer.from_dir(nano_dir)
+
+
+@pytest.fixture
+def make(tokenizer):
+    def made(source, n=1, stop=()):
+        choices = [
+            ChoiceDecoder(
+                tokenizer,
+                index,
+                SamplingOptions(),
+                OutputParser(tokenizer, stop, OutputRules(State.REASONING)),
+                silent_deltas=False,
+            )
+            for index in range(n)
+        ]
+        ticket = SimpleNamespace(tokens=lambda choice: None)
+        return Generation(None, source, choices, None, ticket)
+
+    return made
+
+
+@pytest.fixture
+def delta(tokenizer):
+    def made(text, choice=0, finish=0):
+        ids = tokenizer.encode(text, parse_special=text.startswith("<"))
+        return decode_pb2.SequenceDelta(choice=choice, token_ids=ids, finish_reason=finish)
+
+    return made
+
+
+async def collect(generation):
+    return [(each.index, each.reasoning, each.content, each.finish_reason) async for each in generation]
+
+
+async def test_what_came_together_of_one_choice_is_one_delta(make, delta):
+    source = Source(
+        [delta("Hm"), delta(", so"), delta("</think>"), delta("Yes")], [delta("!"), delta("", finish=STOP)]
+    )
+    assert await collect(make(source)) == [(0, "Hm, so", "Yes", 0), (0, "", "!", STOP)]
+    assert source.finished == [0]
+
+
+async def test_choices_that_take_turns_stay_in_their_order(make, delta):
+    one = [delta("a"), delta("b", 1), delta("c", 1), delta("d"), delta("", finish=STOP), delta("", 1, STOP)]
+    found = await collect(make(Source(one), n=2))
+    assert found == [(0, "a", "", 0), (1, "bc", "", 0), (0, "d", "", STOP), (1, "", "", STOP)]
+
+
+async def test_what_comes_behind_a_stop_string_is_dropped(make, delta):
+    source = Source([delta("</think>"), delta("one"), delta(" END"), delta(" two"), delta("", finish=STOP)])
+    assert await collect(make(source, stop=("END",))) == [(0, "", "one ", STOP)]
+
+
+async def test_text_that_came_before_a_failure_is_given_before_it(make, delta, tokenizer):
+    unknown = decode_pb2.SequenceDelta(token_ids=[tokenizer.vocab_size])
+    for source in (Source([delta("Hm")], WorkerLost("gone")), Source([delta("Hm"), unknown])):
+        deltas = aiter(make(source))
+        assert (await anext(deltas)).reasoning == "Hm"
+        with pytest.raises(PerigeeError, match=r"gone|outside the vocabulary"):
+            await anext(deltas)

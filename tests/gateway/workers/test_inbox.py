@@ -1,0 +1,34 @@
+import asyncio
+
+from services.gateway.workers.inbox import Inbox
+
+
+async def test_news_come_in_order_and_what_is_put_back_comes_first():
+    inbox = Inbox()
+    for number in range(3):
+        inbox.put(number)
+    assert inbox.take() == 0
+    inbox.put_back(0)
+    assert [inbox.take() for _ in range(len(inbox))] == [0, 1, 2]
+
+
+async def test_a_reader_sleeps_until_something_comes():
+    inbox = Inbox()
+    reading = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    inbox.put(1)
+    inbox.put(2)
+    await asyncio.wait_for(reading, 5)
+    assert len(inbox) == 2
+
+
+async def test_what_comes_for_a_reader_that_was_cancelled_waits_for_the_next_one():
+    inbox = Inbox()
+    reading = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    inbox.put(1)
+    await asyncio.wait_for(inbox.wait(), 5)
+    assert inbox.take() == 1

@@ -1,0 +1,63 @@
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from services.gateway.workers.session_reader import SessionReader
+
+
+class Call:
+    """What the worker has sent is there at once; the rest comes when it is put."""
+
+    def __init__(self, *sent):
+        self._sent = asyncio.Queue()
+        for each in sent:
+            self.put(each)
+
+    def put(self, response):
+        self._sent.put_nowait(response)
+
+    async def read(self):
+        response = await self._sent.get()
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+
+async def test_responses_that_wait_are_given_together_once_the_loop_is_behind():
+    call = Call(0)
+    reader = SessionReader(call)
+    assert await reader.next() == [0]
+    for number in range(1, 5):
+        call.put(number)
+    # The loop is busy with what the first one woke, while more arrive.
+    asyncio.get_running_loop().call_soon(time.sleep, 0.02)
+    assert await reader.next() == [1, 2, 3, 4]
+    reader.close()
+
+
+async def test_a_response_that_comes_alone_is_given_without_waiting_for_more():
+    call = Call()
+    reader = SessionReader(call)
+    for number in range(3):
+        reading = asyncio.create_task(reader.next())
+        await asyncio.sleep(0.01)
+        call.put(number)
+        assert await asyncio.wait_for(reading, 5) == [number]
+    reader.close()
+
+
+async def test_nothing_is_given_at_the_end_and_everything_before_it():
+    reader = SessionReader(Call(1, 2, grpc.aio.EOF))
+    given = []
+    while responses := await asyncio.wait_for(reader.next(), 5):
+        given += responses
+    assert given == [1, 2]
+
+
+async def test_what_the_call_fails_with_is_raised_behind_what_came_before():
+    reader = SessionReader(Call(1, 2, ConnectionError("gone")))
+    assert await asyncio.wait_for(reader.next(), 5) == [1, 2]
+    with pytest.raises(ConnectionError, match="gone"):
+        await asyncio.wait_for(reader.next(), 5)
