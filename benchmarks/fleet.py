@@ -44,6 +44,11 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 process.kill()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes, in the order they were started."""
+        return [process.pid for process in self._processes]
+
     def worker(self, role: str, cores: Iterable[int], flags: Mapping[str, object] | None = None) -> str:
         """Starts a prefill, decode or vision worker; its address, once it is healthy."""
         address = f"127.0.0.1:{free_port()}"
@@ -93,5 +98,6 @@ def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Pat
             except grpc.RpcError:
                 pass
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{address} is not healthy; its log:\n{log.read_text(errors='replace')}")
+                tail = log.read_text(errors="replace")[-4000:]
+                raise RuntimeError(f"{address} is not healthy; its log:\n{tail}")
             time.sleep(0.05)

@@ -1,23 +1,31 @@
-"""What a conversation costs as it grows: time to the first token, turn by turn, against a running suite.
+"""What a conversation costs as it grows: time to the first token, turn by turn.
 
 python -m benchmarks.multi_turn [--url URL] [--conversations 8] [--turns 10] [--words 60]
 
-Each turn's question has the same number of words, so that about as many tokens are new to the suite. The
-conversations run one after another; a line of the table is the median over them. Exits with 1 if the last
-turn takes more than 1.5 times as long as the first one.
+Against a running suite, or one worker of each kind that is started for it. Every turn's question has the same
+number of words; the last turn is compared with the first turn of another conversation, with as many tokens as
+the last one had new to the suite. The conversations run one after another; a line of the table is the median
+over them. Exits with 1 if the last turn takes more than 1.5 times as long.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import statistics
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import openai
 
+from benchmarks.fleet import Fleet
+
 BOUND = 1.5
+MODEL = Path("models/kimi-nano")
 WORDS = ("river", "stone", "light", "garden", "window", "paper", "morning", "silver", "bridge", "winter")
 
 
@@ -29,11 +37,16 @@ class Turn:
     prompt_tokens: int
     cached_tokens: int
 
+    @property
+    def new_tokens(self) -> int:
+        """Those that were computed."""
+        return self.prompt_tokens - self.cached_tokens
+
 
 class Conversation:
     """Questions of random words, each behind all earlier questions and their answers."""
 
-    def __init__(self, client: openai.OpenAI, model: str, words: int, seed: int) -> None:
+    def __init__(self, client: openai.OpenAI, model: str, words: int, seed: str) -> None:
         self._client, self._model, self._words = client, model, words
         self._dice = random.Random(seed)
         self._messages: list[dict[str, str]] = []
@@ -65,34 +78,65 @@ class Conversation:
         return Turn(first, usage.prompt_tokens, (details and details.cached_tokens) or 0)
 
 
-def measure(url: str, conversations: int, turns: int, words: int) -> list[list[Turn]]:
-    """All turns of all conversations; one more, of other words, warms the suite up."""
+@dataclass(frozen=True)
+class Talk:
+    """A conversation's turns, and the first one of another with as many new tokens as the last of them."""
+
+    turns: list[Turn]
+    fresh: Turn
+
+
+def measure(url: str, conversations: int, turns: int, words: int) -> list[Talk]:
+    """All conversations; one more, of other words, warms the suite up."""
     client = openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0)
     model = client.models.list().data[0].id
     found = []
     for seed in range(conversations + 1):
-        conversation = Conversation(client, model, words, seed)
-        found.append([conversation.turn() for _ in range(turns)])
+        conversation = Conversation(client, model, words, f"long {seed}")
+        heard = [conversation.turn() for _ in range(turns)]
+        more = heard[-1].new_tokens - heard[0].new_tokens
+        enough = words + round(more * words / heard[0].new_tokens)
+        found.append(Talk(heard, Conversation(client, model, enough, f"fresh {seed}").turn()))
     return found[1:]
 
 
-def main() -> int:
+def compare(talks: list[Talk]) -> float:
+    """Prints the table; how much longer the last turn takes than a fresh one."""
+    print("turn   prompt tokens  cached   new  ms to the first token")
+    rows = {str(number): each for number, each in enumerate(zip(*(t.turns for t in talks), strict=True), 1)}
+    rows["fresh"] = tuple(talk.fresh for talk in talks)
+    medians = []
+    for name, turns in rows.items():
+        prompt, cached = turns[0].prompt_tokens, turns[0].cached_tokens
+        medians.append(1e3 * statistics.median(turn.seconds for turn in turns))
+        print(f"{name:5}  {prompt:13,}  {cached:6,}  {prompt - cached:4}  {medians[-1]:8.1f}")
+    return medians[-2] / medians[-1]
+
+
+def main(argv: list[str] | None = None) -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.multi_turn", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:30000", help="of the gateway")
+    parser.add_argument("--url", default=None, help="of a gateway; else one is started, with workers")
+    parser.add_argument("--model", type=Path, default=MODEL, help="for workers started here")
     parser.add_argument("--conversations", type=int, default=8)
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--words", type=int, default=60, help="of each question")
-    arguments = parser.parse_args()
-    found = measure(arguments.url, arguments.conversations, arguments.turns, arguments.words)
-    print("turn  prompt tokens  cached  new  ms to the first token")
-    medians = []
-    for number, turns in enumerate(zip(*found, strict=True), start=1):
-        prompt, cached = turns[0].prompt_tokens, turns[0].cached_tokens
-        medians.append(1e3 * statistics.median(turn.seconds for turn in turns))
-        print(f"{number:4}  {prompt:13,}  {cached:6,}  {prompt - cached:3}  {medians[-1]:8.1f}")
-    ratio = medians[-1] / medians[0]
-    print(f"the last turn takes {ratio:.2f} times as long as the first one")
+    parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
+    options = parser.parse_args(argv)
+    load = (options.conversations, options.turns, options.words)
+    if options.url is not None:
+        talks = measure(options.url, *load)
+    else:
+        with tempfile.TemporaryDirectory() as logs, Fleet(options.model, Path(logs)) as fleet:
+            cores = os.sched_getaffinity(0)
+            url = fleet.gateway([fleet.worker("decode", cores)], [fleet.worker("prefill", cores)])
+            talks = measure(url, *load)
+    ratio = compare(talks)
+    print(f"the last turn takes {ratio:.2f} times as long as a fresh one (bound {BOUND})")
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        found = {"ratio": ratio, "conversations": [asdict(talk) for talk in talks]}
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
     return int(ratio > BOUND)
 
 

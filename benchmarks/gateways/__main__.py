@@ -1,0 +1,241 @@
+"""Gateways before an engine without a model: how much later each token arrives than it was sent.
+
+python -m benchmarks.gateways [--peers DIR] [--rounds 3] [--tokens 50] [--out FILE]
+
+The engine gives one token to every stream each 20 ms. Perigee's gateway speaks gRPC to it and does all its
+work: tokens to text, reasoning and tool calls told apart, events built; the others forward the engine's
+events over HTTP. One gateway runs at a time, all in this run, the rounds taking turns; a number is the
+median of the rounds. `python -m benchmarks.gateways.peers` installs the others; one that is not installed
+is left out. Exits with 1 where a bound against sglang-router is not held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import uvloop
+
+from benchmarks.fleet import Fleet, free_port
+from benchmarks.gateways.client import Clients, Load
+from benchmarks.gateways.peers import PEERS, ROOT, binaries
+from benchmarks.gateways.stamps import Stamps
+
+STREAMS = (16, 64, 256)
+MODEL = Path("models/kimi-nano")
+OURS, DIRECT, REFERENCE = "perigee", "direct", "sglang-router"
+BOUNDS = {
+    (64, "p50_ms"): 2.0,
+    (64, "p99_ms"): 1.2,
+    (256, "p99_ms"): 2.0,
+    (256, "finish_s"): 1.3,
+}
+"""What ours may be, in times of the reference."""
+_START_S = 60.0
+_COUNT_S = 2.0
+_COUNT_STREAMS = 32
+
+
+@dataclass(frozen=True)
+class Lag:
+    """Of the tokens of so many streams. `finish_s`: until the last of them had ended."""
+
+    p50_ms: float
+    p99_ms: float
+    finish_s: float
+
+    @classmethod
+    def of(cls, load: Load) -> Lag:
+        """From all that came."""
+        lags = sorted(load.lags)
+        return cls(1e3 * lags[len(lags) // 2], 1e3 * lags[int(0.99 * (len(lags) - 1))], load.seconds)
+
+
+@dataclass(frozen=True)
+class Result:
+    """`lags` by the number of streams; requests of one token, a second; memory at the end."""
+
+    lags: dict[int, Lag]
+    requests_per_second: float
+    rss_mib: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the clients speak to."""
+
+    port: int
+    model: str
+    pid: int
+
+
+async def measure(target: Target, stamps: Stamps, tokens: int, count_s: float = _COUNT_S) -> Result:
+    """One round, of which `count_s` seconds are for the requests of one token."""
+    clients = Clients(target.port, target.model, stamps)
+    await clients.stream(_COUNT_STREAMS, 5)
+    lags = {number: Lag.of(await clients.stream(number, tokens)) for number in STREAMS}
+    return Result(lags, await clients.count(_COUNT_STREAMS, count_s), _rss_mib(target.pid))
+
+
+def median(rounds: list[Result]) -> Result:
+    """Number by number."""
+    return Result(
+        {
+            number: Lag(
+                *(
+                    statistics.median(getattr(each.lags[number], name) for each in rounds)
+                    for name in ("p50_ms", "p99_ms", "finish_s")
+                )
+            )
+            for number in STREAMS
+        },
+        statistics.median(each.requests_per_second for each in rounds),
+        statistics.median(each.rss_mib for each in rounds),
+    )
+
+
+class Bench:
+    """One engine for everybody. A context manager."""
+
+    def __init__(self, directory: Path, peers: Path) -> None:
+        self._directory = directory
+        self._peers = peers
+        self._http, self._grpc = free_port(), free_port()
+        self._stack = contextlib.ExitStack()
+        self.stamps = Stamps(directory / "stamps")
+
+    def __enter__(self) -> Bench:
+        words = [
+            sys.executable,
+            "-m",
+            "benchmarks.gateways.engine",
+            "--stamps",
+            str(self._directory / "stamps"),
+        ]
+        words += ["--http-port", str(self._http), "--grpc-port", str(self._grpc)]
+        engine = self._stack.enter_context(_running(words, self._directory / "engine.log", self._http))
+        self._engine = engine
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def gateway(self, name: str) -> Iterator[Target]:
+        """Starts one; it ends with the block."""
+        if name == DIRECT:
+            yield Target(self._http, "engine", self._engine.pid)
+        elif name == OURS:
+            with Fleet(MODEL, self._directory) as fleet:
+                url = fleet.gateway([f"127.0.0.1:{self._grpc}"])
+                yield Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0])
+        else:
+            port = free_port()
+            engine = f"http://127.0.0.1:{self._http}"
+            words = PEERS[name].command(binaries(name, self._peers).absolute(), engine, port)
+            with _running(words, self._directory / f"{name}.log", port) as process:
+                yield Target(port, "engine", process.pid)
+
+
+@contextlib.contextmanager
+def _running(words: list[str], log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_ready(port, process, log)
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START_S
+    while True:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        if process.poll() is not None or time.monotonic() > end:
+            tail = log.read_text(errors="replace")[-4000:]
+            raise RuntimeError(f"port {port} does not answer; the log:\n{tail}")
+        time.sleep(0.1)
+
+
+def _rss_mib(pid: int) -> float:
+    """Of a process, its children left out."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def ratios(results: dict[str, Result]) -> dict[str, float]:
+    """Ours over the reference, where there is a bound."""
+    ours, reference = results[OURS], results[REFERENCE]
+    return {
+        f"{number} streams, {name}": getattr(ours.lags[number], name) / getattr(reference.lags[number], name)
+        for number, name in BOUNDS
+    }
+
+
+def table(results: dict[str, Result]) -> str:
+    """For people."""
+    heads = "".join(f"  C={number:<3} p50 /    p99 ms  finish s" for number in STREAMS)
+    lines = [f"{'':14}{heads}  requests/s  RSS MiB"]
+    for name, each in results.items():
+        lags = "".join(
+            f"{lag.p50_ms:11.2f} /{lag.p99_ms:9.2f}{lag.finish_s:10.2f}" for lag in each.lags.values()
+        )
+        lines.append(f"{name:14}{lags}{each.requests_per_second:12.0f}{each.rss_mib:9.0f}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gateways", description=__doc__)
+    parser.add_argument("--peers", type=Path, default=ROOT, help="where the environments of the others are")
+    parser.add_argument("--only", nargs="*", default=None, metavar="NAME", help="in this order")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=50, help="of each stream")
+    parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
+    options = parser.parse_args(argv)
+    installed = [name for name in PEERS if binaries(name, options.peers).is_dir()]
+    names = options.only or [DIRECT, OURS, *installed]
+    rounds: dict[str, list[Result]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as directory, Bench(Path(directory), options.peers) as bench:
+        for _ in range(options.rounds):
+            for name in names:
+                with bench.gateway(name) as target:
+                    rounds[name].append(uvloop.run(measure(target, bench.stamps, options.tokens)))
+    results = {name: median(each) for name, each in rounds.items()}
+    print(table(results))
+    held = True
+    found = {}
+    if OURS in results and REFERENCE in results:
+        found = ratios(results)
+        for (what, ratio), bound in zip(found.items(), BOUNDS.values(), strict=True):
+            print(f"{what}: {ratio:.2f} of {REFERENCE}'s (bound {bound})")
+            held &= ratio <= bound
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        document = {"ratios": found, "results": {name: asdict(each) for name, each in results.items()}}
+        options.out.write_text(json.dumps(document, indent=1) + "\n")
+    return int(not held)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

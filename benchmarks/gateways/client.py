@@ -1,0 +1,136 @@
+"""Clients that read streamed chat completions, as cheaply as Python can, and note when each token came."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+import orjson
+
+from benchmarks.gateways.stamps import Stamps
+
+_CONTENT = re.compile(rb'"content": ?"([^"]*)"')
+_DONE = b"[DONE]"
+_END = b"0\r\n\r\n"
+
+
+@dataclass
+class Load:
+    """`lags`: seconds from the engine's sending of a token to its arrival; `seconds`: of the whole."""
+
+    lags: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection, one request at a time. Text may be cut anywhere by the network."""
+
+    def __init__(self, stamps: Stamps, lags: list[float]) -> None:
+        self._stamps = stamps
+        self._lags = lags
+        self._unread = b""
+        self._stream = 0
+        self._tokens = 0
+        self._done: asyncio.Future[int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio's."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def ask(self, stream: int, length: int, model: str) -> asyncio.Future[int]:
+        """Resolves to the number of tokens that came."""
+        body = orjson.dumps(
+            {
+                "model": model,
+                "messages": [{"role": "user", "content": f"Stream {stream}"}],
+                "stream": True,
+                "max_tokens": length,
+                "seed": stream,
+                "thinking": {"type": "disabled"},
+            }
+        )
+        head = (
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer any\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self._stream, self._tokens, self._unread = stream, 0, b""
+        self._done = asyncio.get_running_loop().create_future()
+        self._transport.write(head.encode() + body)
+        return self._done
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio's."""
+        now = time.monotonic()
+        text = self._unread + data
+        cut = text.rfind(b"\n\n") + 2
+        if cut < 2 and not text.endswith(_END):
+            self._unread = text
+            return
+        whole, self._unread = text[:cut], text[cut:]
+        for content in _CONTENT.findall(whole):
+            for _ in content:
+                self._lags.append(now - self._stamps.get(self._stream, self._tokens))
+                self._tokens += 1
+        if self._done is not None and not self._done.done():
+            if whole.startswith(b"HTTP/1.1 ") and not whole.startswith(b"HTTP/1.1 200"):
+                self._done.set_exception(RuntimeError(text.decode(errors="replace")))
+            elif _DONE in whole and text.endswith(_END):
+                self._done.set_result(self._tokens)
+            elif _DONE in whole:
+                self._unread = whole[whole.rfind(b"data: ") :] + self._unread
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio's."""
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(exc or ConnectionError("the gateway closed a connection"))
+
+
+class Clients:
+    """A number of connections to one gateway. Open them first."""
+
+    def __init__(self, port: int, model: str, stamps: Stamps) -> None:
+        self._port = port
+        self._model = model
+        self._stamps = stamps
+        self._lags: list[float] = []
+        self._connections: list[_Connection] = []
+
+    async def open(self, number: int) -> None:
+        """Connects as many as there are to be."""
+        loop = asyncio.get_running_loop()
+        while len(self._connections) < number:
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self._stamps, self._lags), "127.0.0.1", self._port
+            )
+            self._connections.append(connection)
+
+    async def stream(self, number: int, length: int) -> Load:
+        """So many streams at once, to their end. RuntimeError where tokens are missing."""
+        await self.open(number)
+        self._lags.clear()
+        began = time.monotonic()
+        connections = self._connections[:number]
+        asked = [each.ask(index, length, self._model) for index, each in enumerate(connections)]
+        counts = await asyncio.gather(*asked)
+        seconds = time.monotonic() - began
+        if set(counts) != {length}:
+            raise RuntimeError(f"not every stream had {length} tokens: {sorted(set(counts))}")
+        return Load(list(self._lags), seconds)
+
+    async def count(self, number: int, seconds: float) -> float:
+        """Requests of one token that `number` connections get answered, a second."""
+        await self.open(number)
+        end, answered = time.monotonic() + seconds, 0
+
+        async def ask_on(index: int, connection: _Connection) -> None:
+            nonlocal answered
+            while time.monotonic() < end:
+                await connection.ask(index, 1, self._model)
+                answered += 1
+
+        began = time.monotonic()
+        await asyncio.gather(*(ask_on(*each) for each in enumerate(self._connections[:number])))
+        return answered / (time.monotonic() - began)
