@@ -11,6 +11,7 @@
 #define ROWS 4
 #define MOST_WIDTH 1024
 #define AHEAD 3
+#define TOGETHER 16
 
 /* Far below where exp() is taken for zero. */
 static const float HIDDEN = -1e30f;
@@ -79,30 +80,44 @@ INLINE int weigh(float scores[ROWS][PAGE], const int seen[ROWS], int keys, float
     return grew;
 }
 
-/* ROWS rows of one sequence; row r sees the first seen[r] keys. */
-static void attend_rows(float *const out[ROWS], const float *const query[ROWS], const int seen[ROWS], const float *layer,
-                        int64_t page_stride, const int32_t *pages, int dim, int width) {
-    float scores[ROWS][PAGE], highest[ROWS], total[ROWS] = {0}, rescale[ROWS];
+/* ROWS rows of one sequence; row r sees the first seen[r] keys, none more than `most`. */
+struct tile {
+    float *out[ROWS];
+    const float *query[ROWS];
+    const int32_t *pages;
+    int seen[ROWS], most;
+    float highest[ROWS], total[ROWS];
+};
+
+static void attend_page(struct tile *tile, int first, const float *page, int dim, int width) {
+    float scores[ROWS][PAGE], rescale[ROWS];
+    int keys = tile->most - first < PAGE ? tile->most - first : PAGE, left[ROWS], key = 0, c = 0;
+    for (; key + 3 <= keys; key += 3) dots(scores, key, tile->query, page + (size_t)key * dim, dim, 3);
+    for (; key < keys; key++) dots(scores, key, tile->query, page + (size_t)key * dim, dim, 1);
+    for (int row = 0; row < ROWS; row++) left[row] = tile->seen[row] - first;
+    if (weigh(scores, left, keys, tile->highest, tile->total, rescale) && first)
+        for (int row = 0; row < ROWS; row++)
+            for (int at = 0; at < width; at += LANES)
+                store(tile->out[row] + at, load(tile->out[row] + at) * rescale[row]);
+    for (; c + 3 * LANES <= width; c += 3 * LANES) mix(tile->out, c, scores, page, dim, keys, 3);
+    for (; c < width; c += LANES) mix(tile->out, c, scores, page, dim, keys, 1);
+}
+
+/* Tiles of one sequence take turns at every page, so that it is fetched once for all of them. */
+static void attend_tiles(struct tile *tiles, int count, const float *layer, int64_t page_stride, int dim, int width) {
     int most = 0;
-    for (int row = 0; row < ROWS; row++) {
-        highest[row] = HIDDEN;
-        most = seen[row] > most ? seen[row] : most;
-        memset(out[row], 0, sizeof(float) * width);
+    for (int t = 0; t < count; t++) {
+        most = tiles[t].most > most ? tiles[t].most : most;
+        for (int row = 0; row < ROWS; row++) memset(tiles[t].out[row], 0, sizeof(float) * width);
     }
-    for (int first = 0; first < most; first += PAGE) {
-        const float *page = layer + pages[first / PAGE] * page_stride;
-        int keys = most - first < PAGE ? most - first : PAGE, left[ROWS], key = 0, c = 0;
-        for (; key + 3 <= keys; key += 3) dots(scores, key, query, page + (size_t)key * dim, dim, 3);
-        for (; key < keys; key++) dots(scores, key, query, page + (size_t)key * dim, dim, 1);
-        for (int row = 0; row < ROWS; row++) left[row] = seen[row] - first;
-        if (weigh(scores, left, keys, highest, total, rescale) && first)
-            for (int row = 0; row < ROWS; row++)
-                for (int at = 0; at < width; at += LANES) store(out[row] + at, load(out[row] + at) * rescale[row]);
-        for (; c + 3 * LANES <= width; c += 3 * LANES) mix(out, c, scores, page, dim, keys, 3);
-        for (; c < width; c += LANES) mix(out, c, scores, page, dim, keys, 1);
-    }
-    for (int row = 0; row < ROWS; row++)
-        for (int at = 0; at < width; at += LANES) store(out[row] + at, load(out[row] + at) / total[row]);
+    for (int first = 0; first < most; first += PAGE)
+        for (int t = 0; t < count; t++)
+            if (first < tiles[t].most)
+                attend_page(tiles + t, first, layer + tiles[t].pages[first / PAGE] * page_stride, dim, width);
+    for (int t = 0; t < count; t++)
+        for (int row = 0; row < ROWS; row++)
+            for (int at = 0; at < width; at += LANES)
+                store(tiles[t].out[row] + at, load(tiles[t].out[row] + at) / tiles[t].total[row]);
 }
 
 /* out [tokens, heads, width], query [tokens, heads, dim]; layer: page 0 of the layer, pages `page_stride` floats apart.
@@ -113,19 +128,28 @@ static void attend_rows(float *const out[ROWS], const float *const query[ROWS], 
 void perigee_latent_attention(float *out, const float *query, const float *layer, int64_t page_stride,
                               const int32_t *tables, const int32_t *seen, const int32_t *tiles, int num_tiles, int heads,
                               int dim, int width, int threads) {
+    int group = num_tiles / (4 * threads);
+    group = group < 1 ? 1 : group > TOGETHER ? TOGETHER : group;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
-    for (int tile = 0; tile < num_tiles; tile++) {
-        const int32_t *at = tiles + 3 * (size_t)tile;
-        float *rows[ROWS], spare[MOST_WIDTH]; /* rows that there are not go to `spare` */
-        const float *queries[ROWS];
-        int keys[ROWS];
-        for (int r = 0; r < ROWS; r++) {
-            int there = at[0] + r < at[1];
-            size_t row = there ? at[0] + r : at[0];
-            queries[r] = query + row * dim;
-            rows[r] = there ? out + row * width : spare;
-            keys[r] = seen[row / heads];
+    for (int begin = 0; begin < num_tiles; begin += group) {
+        struct tile made[TOGETHER];
+        float spare[MOST_WIDTH]; /* for rows that there are not */
+        int count = num_tiles - begin < group ? num_tiles - begin : group;
+        for (int t = 0; t < count; t++) {
+            const int32_t *at = tiles + 3 * (size_t)(begin + t);
+            made[t].pages = tables + at[2];
+            made[t].most = 0;
+            for (int r = 0; r < ROWS; r++) {
+                int there = at[0] + r < at[1];
+                size_t row = there ? at[0] + r : at[0];
+                made[t].query[r] = query + row * dim;
+                made[t].out[r] = there ? out + row * width : spare;
+                made[t].seen[r] = seen[row / heads];
+                made[t].most = made[t].seen[r] > made[t].most ? made[t].seen[r] : made[t].most;
+                made[t].highest[r] = HIDDEN;
+                made[t].total[r] = 0.0f;
+            }
         }
-        attend_rows(rows, queries, keys, layer, page_stride, tables + at[2], dim, width);
+        attend_tiles(made, count, layer, page_stride, dim, width);
     }
 }
