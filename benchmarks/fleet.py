@@ -56,13 +56,19 @@ class Fleet:
         self._start(role, cores, own | dict(flags or {}), address)
         return address
 
-    def gateway(self, decode: Iterable[str], prefill: Iterable[str] = (), vision: Iterable[str] = ()) -> str:
-        """Starts a gateway before these workers, on all cores; the address of its REST door."""
+    def gateway(
+        self,
+        decode: Iterable[str],
+        prefill: Iterable[str] = (),
+        vision: Iterable[str] = (),
+        cores: Iterable[int] | None = None,
+    ) -> str:
+        """Starts a gateway before these workers, on all cores unless told; the address of its REST door."""
         http_port, grpc_port = free_port(), free_port()
         pools = {"decode": decode, "prefill": prefill, "vision": vision}
         flags = {"http_port": http_port, "grpc_port": grpc_port}
         flags |= {name: ",".join(addresses) for name, addresses in pools.items()}
-        self._start("gateway", os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
+        self._start("gateway", cores or os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
         return f"http://127.0.0.1:{http_port}"
 
     def _start(self, role: str, cores: Iterable[int], flags: Mapping[str, object], address: str) -> None:

@@ -5,8 +5,9 @@ python -m benchmarks.interference [--model DIR] [--seconds 20] [--streams 8] [--
 Two workers of one thread, each on a core of its own. Disaggregated, one computes prompts and the other one
 decodes; aggregated, both do everything, with the chunk size (of several) that serves the streams best. In
 both cases streams of long answers run, and a long prompt arrives whenever the one before has its first
-token. Reported are the times between tokens of the running streams, and how much was done at all. Exits with
-1 if the 99th percentile of the disaggregated run is more than half of the aggregated one's.
+token. Gateway and clients run where they disturb the streams least: beside the worker that computes prompts,
+or on both cores. Reported are the times between tokens of the running streams, and how much was done at all.
+Exits with 1 if the 99th percentile of the disaggregated run is more than half of the aggregated one's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,12 +144,23 @@ def _request(model: str, tokens: int, most: int, seed: str) -> dict[str, Any]:
 
 
 def measure(
-    name: str, model: Path, begin: Callable[[Fleet], str], streams: int, prompt_tokens: int, seconds: float
+    name: str,
+    model: Path,
+    begin: Callable[[Fleet], str],
+    cores: Iterable[int],
+    streams: int,
+    prompt_tokens: int,
+    seconds: float,
 ) -> Result:
-    """A fleet of its own for every way."""
+    """A fleet of its own for every way, with the clients on `cores`."""
+    all_cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as logs, Fleet(model, Path(logs)) as fleet:
         clients = Clients(begin(fleet), streams, prompt_tokens, seconds)
-        return Result.of(name, asyncio.run(clients.run()), seconds)
+        os.sched_setaffinity(0, cores)
+        try:
+            return Result.of(name, asyncio.run(clients.run()), seconds)
+        finally:
+            os.sched_setaffinity(0, all_cores)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -169,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def apart(fleet: Fleet) -> str:
         decode = fleet.worker("decode", [first])
-        return fleet.gateway([decode], prefill=[fleet.worker("prefill", [second])])
+        return fleet.gateway([decode], prefill=[fleet.worker("prefill", [second])], cores=[second])
 
     def together(chunk: int) -> Callable[[Fleet], str]:
         def begin(fleet: Fleet) -> str:
@@ -179,10 +191,10 @@ def main(argv: list[str] | None = None) -> int:
 
         return begin
 
-    results = [measure("disaggregated", options.model, apart, *load)]
-    results += [
-        measure(f"aggregated, chunks of {chunk}", options.model, together(chunk), *load) for chunk in CHUNKS
-    ]
+    results = [measure("disaggregated", options.model, apart, [second], *load)]
+    for chunk in CHUNKS:
+        name = f"aggregated, chunks of {chunk}"
+        results.append(measure(name, options.model, together(chunk), [first, second], *load))
     print(f"{'':28}{'p50 ms':>8}{'p99 ms':>8}{'most ms':>9}{'tokens/s':>10}{'prompts/s':>11}{'TTFT ms':>9}")
     for each in results:
         print(
