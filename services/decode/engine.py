@@ -74,7 +74,8 @@ class DecodeEngine:
         self._keeper = PageKeeper(kv_pages)
         self.lending = self._keeper.lending(limits.lease_s, on_serving)
         self._prompts = PromptQueue(self._keeper, limits, outside)
-        self._running: list[Sequence] = []
+        # In the order they began; a dict, because each step asks of every one whether it is still in it.
+        self._running: dict[Sequence, None] = {}
         self._news = Newsroom()
         self._preemptions = 0
         self._transfer_bytes = 0
@@ -240,7 +241,7 @@ class DecodeEngine:
                 started = self._prompts.fork(prompt)
                 for sequence in started:
                     sequence.constrain()
-                self._running.extend(started)
+                self._running |= dict.fromkeys(started)
                 continue
             prompt.table.free()
             for sequence in prompt.sequences:
@@ -274,7 +275,7 @@ class DecodeEngine:
 
     def _end(self, sequence: Sequence) -> None:
         """A sequence does not run any more."""
-        self._running.remove(sequence)
+        del self._running[sequence]
         sequence.table.free()
 
     def _withdraw(self, request: Request) -> None:

@@ -20,7 +20,7 @@ from services.engine.loop import EngineLoop
 from services.engine.sampler import Sampler
 from services.engine.text_host import TextHost
 from services.engine.text_server import Counters, check_chunk_tokens, serve_text_worker
-from services.engine.text_worker import build_text_worker
+from services.engine.text_worker import build_text_worker, draw_on
 from services.engine.worker_server import failure_future, tune_process
 from services.engine.worker_service import WorkerServicer
 
@@ -46,7 +46,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     engine = DecodeEngine(
         worker.runner,
         worker.kv_pages,
-        Sampler(worker.vocab_size),
+        Sampler(worker.vocab_size, draw_on(worker.kv_pages.device)),
         limits,
         outside,
         worker.transfer.set_serving,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 
 __all__ = ["SampledToken", "Sampler", "SamplingSpec", "SamplingState"]
+
+
+Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState]], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,10 @@ class Sampler:
     to the host.
     """
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, draw: Draw | None = None) -> None:
+        """`draw`: where the logits are, of the rows that need nothing else; None: every row on the host."""
         self._vocab_size = vocab_size
+        self._draw = draw
 
     def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[SampledToken | InternalError]:
         """One outcome per row of `logits`, float32 [R, vocab_size], which are left as they are; `states`: R.
@@ -58,12 +64,19 @@ class Sampler:
         maxima: list[float] = best.values.tolist()
         argmax: list[int] = best.indices.tolist()
         outcomes: list[SampledToken | InternalError] = [SampledToken(token_id) for token_id in argmax]
-        slow = []
+        slow: list[int] = []
+        drawn: list[int] = []
         for index, state in enumerate(states):
             if not math.isfinite(maxima[index]):
                 outcomes[index] = InternalError(f"the logits of row {index} have the maximum {maxima[index]}")
-            elif state.adjusts or state.spec.logprobs or not state.spec.is_greedy:
+            elif state.adjusts or state.spec.logprobs:
                 slow.append(index)
+            elif not state.spec.is_greedy:
+                (slow if self._draw is None else drawn).append(index)
+        if drawn and self._draw is not None:
+            tokens: list[int] = self._draw(logits[drawn].float(), [states[index] for index in drawn]).tolist()
+            for index, token_id in zip(drawn, tokens, strict=True):
+                outcomes[index] = SampledToken(token_id)
         rows = logits[slow].float().cpu().numpy()
         for row, index in zip(rows, slow, strict=True):
             outcomes[index] = _sample_row(row, states[index], index)

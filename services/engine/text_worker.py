@@ -27,6 +27,7 @@ from services.engine.model.config import ModelConfig
 from services.engine.peers import PeerDirectory
 from services.engine.rank_group import RankGroup, RankPlan
 from services.engine.runner import DecodeSteps, ModelRunner, TextForward
+from services.engine.sampler import Draw
 from services.engine.weights.text import load_kernel_text_model, load_text_model
 
 log = structlog.get_logger()
@@ -154,6 +155,15 @@ async def build_text_worker(
         offer=offer_to_proto(transfer.offer()),
         ranks=ranks,
     )
+
+
+def draw_on(device: torch.device) -> Draw | None:
+    """What draws tokens where the logits are; None: on the host."""
+    if device.type == "cpu":
+        return None
+    from services.engine.kernel_model.draw import draw_on_device
+
+    return draw_on_device
 
 
 def _on_gpu(

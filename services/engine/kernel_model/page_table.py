@@ -50,7 +50,7 @@ class DevicePageTable:
         return len(places)
 
 
-def to_device(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def to_device(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A copy there, which on a GPU nobody waits for."""
     if device.type != "cuda":
         return torch.tensor(values, dtype=dtype, device=device)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from services.common.errors import InternalError
 from services.engine.batch import BatchItem, build_batch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs
+from services.engine.kernel_model.draw import draw_on_device
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.page_views import PageViews
+from services.engine.sampler import SampledToken, Sampler
+from services.engine.sampling.state import SamplingState
 from services.engine.weights.int4 import dequantise
 from services.engine.weights.text import load_kernel_text_model
 from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
@@ -120,3 +124,8 @@ def logits_of_checkpoint(directory, token_ids) -> Tensor:
     kv_pages = torch.zeros(1, config.num_hidden_layers, PAGE_TOKENS, config.kv_width)
     batch = build_batch([BatchItem(token_ids, 0, [0], True)])
     return model.forward(batch, kv_pages, PageViews(kv_pages, config.kv_lora_rank))
+
+
+def sampled(logits: Tensor, states: list[SamplingState]) -> list[SampledToken | InternalError]:
+    """Tokens of rows, drawn by the kernel where that can be."""
+    return Sampler(logits.shape[1], draw_on_device).sample(logits, states)

@@ -1,0 +1,163 @@
+"""What a decode step costs the host beside the model: scheduling, the batch, sampling, news.
+
+python -m benchmarks.host_time [--steps 40] [--out FILE]
+
+The engine of a decode worker over a model that computes nothing. By batch size at contexts of 1,024 tokens,
+and by context length for 32 sequences. Exits with 1 if the time grows faster than the batch does (with a
+fifth of tolerance), or depends on the context by more than a fifth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from services.decode.constraint.mask_threads import MaskThreads
+from services.decode.engine import DecodeEngine
+from services.decode.fetch import FetchOrder
+from services.decode.limits import DecodeLimits
+from services.decode.request import Delta, Prompt, Request, Session
+from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.kv_pages import allocate_kv_pages
+from services.engine.sampler import Sampler
+from services.engine.sampling.spec import SamplingSpec
+
+BATCHES = (1, 8, 32, 64, 128, 256)
+CONTEXTS = (1_024, 8_192, 32_768)
+SHORT, BATCH = 1_024, 32
+TOLERANCE = 1.2
+_VOCAB = 1_024
+
+
+class NoModel:
+    """Gives every row the same logits."""
+
+    def __init__(self) -> None:
+        self._logits = torch.zeros(max(BATCHES), _VOCAB)
+        self._logits[:, 5] = 1.0
+
+    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:
+        """`[rows that are wanted, vocab]`."""
+        return self._logits[: len(batch.logits_rows)]
+
+
+class NoOutside:
+    """There are no prefill workers and no media."""
+
+    def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
+        """Never asked."""
+        raise AssertionError
+
+    def stop_fetch(self, prompt: Prompt) -> None:
+        """Nothing to stop."""
+
+    def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
+        """Never asked."""
+        raise AssertionError
+
+
+class Bench:
+    """`batch` running sequences of `context` tokens each, no two alike."""
+
+    def __init__(self, batch: int, context: int) -> None:
+        self.tokens = 0
+        each = context // PAGE_TOKENS + 8
+        pages = allocate_kv_pages(batch * each, 1, 1, torch.float32)
+        limits = DecodeLimits(
+            max_running=batch,
+            max_waiting=batch,
+            chunk_tokens=batch * context,
+            local_prefill_tokens=context,
+            headroom_pages=0,
+            context_length=each * PAGE_TOKENS,
+            lease_s=60.0,
+        )
+        self._engine = DecodeEngine(
+            NoModel(),  # type: ignore[arg-type]  # as much of a runner as the engine needs
+            pages,
+            Sampler(_VOCAB),
+            limits,
+            NoOutside(),
+            lambda serving: None,
+            MaskThreads(),
+        )
+        session = Session(self._take)
+        for handle in range(1, batch + 1):
+            prompt = [(handle * 31 + place // 7) % _VOCAB for place in range(context)]
+            self._engine.submit(_request(session, handle, prompt, limits.context_length))
+        while self._engine.load.running < batch:
+            self._engine.step()
+
+    def step_ms(self) -> float:
+        """One step."""
+        began = time.perf_counter()
+        self._engine.step()
+        return 1e3 * (time.perf_counter() - began)
+
+    def _take(self, deltas: list[Delta]) -> None:
+        self.tokens += len(deltas)
+
+
+def medians(benches: dict[int, Bench], steps: int) -> dict[int, float]:
+    """Milliseconds a step of each; they take turns, so that what disturbs the machine disturbs all."""
+    times: dict[int, list[float]] = {name: [] for name in benches}
+    for _ in range(steps):
+        for name, bench in benches.items():
+            times[name].append(bench.step_ms())
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _request(session: Session, handle: int, prompt: list[int], most: int) -> Request:
+    return Request(
+        session=session,
+        handle=handle,
+        request_id=f"host-{handle}",
+        prompt_ids=prompt,
+        output_ids=[],
+        spec=SamplingSpec(temperature=1.0, top_p=0.95),
+        seed=handle,
+        choices=range(1),
+        max_tokens=most,
+        media=(),
+        cache_salt="",
+        prefill_addresses=(),
+        own_address="",
+        deadline=time.monotonic() + 600.0,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.host_time", description=__doc__)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    by_batch = medians({batch: Bench(batch, SHORT) for batch in BATCHES}, options.steps)
+    by_context = medians({context: Bench(BATCH, context) for context in CONTEXTS}, options.steps)
+    for batch, taken in by_batch.items():
+        each = 1e3 * taken / batch
+        print(f"{batch:4} sequences of {SHORT:,} tokens: {taken:7.2f} ms a step, {each:6.1f} us each")
+    for context, taken in by_context.items():
+        print(f"{BATCH:4} sequences of {context:,} tokens: {taken:7.2f} ms a step")
+    most = BATCHES[-1]
+    growth = (by_batch[most] / most) / (by_batch[BATCH] / BATCH)
+    spread = max(by_context.values()) / min(by_context.values())
+    print(f"a sequence costs {growth:.2f} times as much among {most} as among {BATCH} (bound {TOLERANCE})")
+    print(f"the dearest context costs {spread:.2f} times as much as the cheapest (bound {TOLERANCE})")
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        found = {"ms_by_batch": by_batch, "ms_by_context": by_context, "growth": growth, "spread": spread}
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    return int(growth > TOLERANCE or spread > TOLERANCE)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
