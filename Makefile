@@ -5,7 +5,7 @@ STAMP := .venv/.set-up
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-compose eval gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -33,6 +33,9 @@ test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, 
 
 eval: $(STAMP) ## score the skills of the suite that make run started (options: ARGS="--cases 50 --out result.json")
 	$(BIN)/python -m evals.skills $(ARGS)
+
+bench: $(STAMP) ## measure this machine, and peers if installed, against bounds (some: ARGS="gateways routing"; all: 15 minutes)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 gpu-check-kernels: $(STAMP) ## test and time the kernels on a GPU, at most 8 minutes; without one it says so
 	$(BIN)/python -m kernels.gpu_check $(ARGS)

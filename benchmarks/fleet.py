@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,11 +49,19 @@ class Fleet:
         """Of the processes, in the order they were started."""
         return [process.pid for process in self._processes]
 
-    def worker(self, role: str, cores: Iterable[int], flags: Mapping[str, object] | None = None) -> str:
-        """Starts a prefill, decode or vision worker; its address, once it is healthy."""
-        address = f"127.0.0.1:{free_port()}"
-        own = {"port": address.rpartition(":")[2], "metrics_port": free_port()}
-        self._start(role, cores, own | dict(flags or {}), address)
+    def worker(
+        self,
+        role: str,
+        cores: Iterable[int],
+        flags: Mapping[str, object] | None = None,
+        within: Sequence[str] = (),
+    ) -> str:
+        """Starts a prefill, decode or vision worker; its address, once it is healthy. `within`: words before
+        the command.
+        """
+        own = {"host": "127.0.0.1", "port": free_port(), "metrics_port": free_port()} | dict(flags or {})
+        address = f"{own['host']}:{own['port']}"
+        self._start(role, cores, own, address, within)
         return address
 
     def gateway(
@@ -71,8 +79,15 @@ class Fleet:
         self._start("gateway", cores or os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
         return f"http://127.0.0.1:{http_port}"
 
-    def _start(self, role: str, cores: Iterable[int], flags: Mapping[str, object], address: str) -> None:
-        words = [sys.executable, "-m", "services.cli.main", role, "--model", str(self._model)]
+    def _start(
+        self,
+        role: str,
+        cores: Iterable[int],
+        flags: Mapping[str, object],
+        address: str,
+        within: Sequence[str] = (),
+    ) -> None:
+        words = [*within, sys.executable, "-m", "services.cli.main", role, "--model", str(self._model)]
         for name, value in flags.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}

@@ -1,6 +1,6 @@
 """How long a route takes: who decodes a prompt and who computes it, over many simulated workers.
 
-python -m benchmarks.routing [--workers 1000] [--pages 100]
+python -m benchmarks.routing [--workers 1000] [--pages 100] [--out FILE]
 
 Half of the workers decode, half prefill. Each has told of a full prefix cache; every fourth holds some
 beginning of the prompt. No worker is contacted. Exits with 1 if the median is 1 ms or more.
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import random
 import statistics
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
@@ -94,11 +96,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--pages", type=int, default=100, help="of the prompt")
+    parser.add_argument("--out", type=Path, default=None, help="JSON beside the line")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     took = sorted(asyncio.run(measure(arguments.workers, arguments.pages)))
     median, p99 = statistics.median(took), took[int(0.99 * len(took))]
     print(f"{arguments.workers} workers, {arguments.pages} pages: {median:.2f} ms a route, p99 {p99:.2f} ms")
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps({"median_ms": median, "p99_ms": p99}, indent=1) + "\n")
     return int(median >= BOUND_MS)
 
 

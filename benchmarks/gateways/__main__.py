@@ -5,7 +5,7 @@ python -m benchmarks.gateways [--peers DIR] [--rounds 3] [--tokens 50] [--out FI
 The engine gives one token to every stream each 20 ms. Perigee's gateway speaks gRPC to it and does all its
 work: tokens to text, reasoning and tool calls told apart, events built; the others forward the engine's
 events over HTTP. One gateway runs at a time, all in this run, the rounds taking turns; a number is the
-median of the rounds. `python -m benchmarks.gateways.peers` installs the others; one that is not installed
+median of the rounds. `python -m benchmarks.peers` installs the others; one that is not installed
 is left out. Exits with 1 where a bound against sglang-router is not held.
 """
 
@@ -29,8 +29,9 @@ import uvloop
 
 from benchmarks.fleet import Fleet, free_port
 from benchmarks.gateways.client import Clients, Load
-from benchmarks.gateways.peers import PEERS, ROOT, binaries
+from benchmarks.gateways.commands import COMMANDS
 from benchmarks.gateways.stamps import Stamps
+from benchmarks.peers import ROOT, binaries
 
 STREAMS = (16, 64, 256)
 MODEL = Path("models/kimi-nano")
@@ -143,7 +144,7 @@ class Bench:
         else:
             port = free_port()
             engine = f"http://127.0.0.1:{self._http}"
-            words = PEERS[name].command(binaries(name, self._peers).absolute(), engine, port)
+            words = COMMANDS[name](binaries(name, self._peers), engine, port)
             with _running(words, self._directory / f"{name}.log", port) as process:
                 yield Target(port, "engine", process.pid)
 
@@ -213,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=50, help="of each stream")
     parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
     options = parser.parse_args(argv)
-    installed = [name for name in PEERS if binaries(name, options.peers).is_dir()]
+    installed = [name for name in COMMANDS if binaries(name, options.peers).is_dir()]
     names = options.only or [DIRECT, OURS, *installed]
     rounds: dict[str, list[Result]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as directory, Bench(Path(directory), options.peers) as bench:
