@@ -13,14 +13,15 @@ from perigee.v1 import decode_pb2
 
 _AT_ONCE_S = 0.0005
 _MORE_S = 0.001
+_MOST = 32
 
 
 class SessionReader:
     """Of one call. `close` in the end.
 
     A response costs the loop time for each of its tokens. If the next one is there as soon as that is over,
-    the loop may be falling behind the worker: then all that have come are given at once, and the tokens of a
-    choice in them become one event, which is cheaper.
+    the loop may be falling behind the worker: then all that have come, up to a bound, are given at once, and
+    the tokens of a choice in them become one event, which is cheaper.
     """
 
     def __init__(self, call: Any) -> None:
@@ -39,7 +40,7 @@ class SessionReader:
         if response is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it
             return []
         responses = [response]
-        while behind and await self._more():
+        while behind and len(responses) < _MOST and await self._more():
             responses.append(await self._read())
         return responses
 

@@ -56,6 +56,17 @@ async def test_nothing_is_given_at_the_end_and_everything_before_it():
     assert given == [1, 2]
 
 
+async def test_a_worker_that_never_stops_sending_does_not_keep_the_streams_waiting():
+    class Endless:
+        async def read(self):
+            await asyncio.sleep(0)
+            return 1
+
+    reader = SessionReader(Endless())
+    assert 1 <= len(await asyncio.wait_for(reader.next(), 5)) <= 32
+    reader.close()
+
+
 async def test_what_the_call_fails_with_is_raised_behind_what_came_before():
     reader = SessionReader(Call(1, 2, ConnectionError("gone")))
     assert await asyncio.wait_for(reader.next(), 5) == [1, 2]
