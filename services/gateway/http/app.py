@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
@@ -41,6 +42,11 @@ class App:
                 Exception: _defect,
             },
         )
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """All there are."""
+        return self._app.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         post = (
