@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +50,15 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
         raise ConfigError(
             f"model: {config.model} is no checkpoint directory (it has no config.json); see --model"
         )
-    http_port, grpc_port = (
-        take_ports(config.host, getattr(config, key), 1, flag)[0]
-        for key, flag in (("http_port", "--http-port"), ("grpc_port", "--grpc-port"))
-    )
-    ports = take_ports(_LOOPBACK, config.port_base, len(WORKERS), "--port-base")
-    metrics = take_ports(_LOOPBACK, config.metrics_port_base, len(WORKERS), "--metrics-port-base")
+    # Held until all are chosen: the kernel may give a free port twice.
+    with ExitStack() as held:
+        http_port, grpc_port = (
+            take_ports(config.host, getattr(config, key), 1, flag, held)[0]
+            for key, flag in (("http_port", "--http-port"), ("grpc_port", "--grpc-port"))
+        )
+        ports = take_ports(_LOOPBACK, config.port_base, len(WORKERS), "--port-base", held)
+        base = config.metrics_port_base
+        metrics = take_ports(_LOOPBACK, base, len(WORKERS), "--metrics-port-base", held)
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     workers = []
     for role, port, metrics_port in zip(WORKERS, ports, metrics, strict=True):

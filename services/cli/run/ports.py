@@ -10,14 +10,15 @@ from contextlib import ExitStack
 from services.common.errors import ConfigError
 
 
-def take_ports(host: str, first: int, count: int, flag: str) -> list[int]:
+def take_ports(host: str, first: int, count: int, flag: str, held: ExitStack | None = None) -> list[int]:
     """`count` free ports of `host`: those from `first` on, or any where `first` is 0.
 
-    They are free at the time of the call. Raises ConfigError naming the port and `flag` when one is taken.
+    They are free at the time of the call; until `held` is closed nobody else is given them. Raises
+    ConfigError naming the port and `flag` when one is taken.
     """
     wanted: Sequence[int] = [0] * count if first == 0 else range(first, first + count)
-    with ExitStack() as held:
-        sockets = [held.enter_context(_listening(host, port, flag)) for port in wanted]
+    with ExitStack() as own:
+        sockets = [(held or own).enter_context(_listening(host, port, flag)) for port in wanted]
         return [int(found.getsockname()[1]) for found in sockets]
 
 
