@@ -13,7 +13,6 @@ Exits with 1 where outputs of ours differ, or where ours is slower than another 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from transformers import logging as transformers_logging
 from benchmarks import bench_90m
 from benchmarks.cpu_peers.peer import PEER_SCRIPTS, Peer
 from benchmarks.peers import ROOT, binaries
+from benchmarks.result import write_result
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
 from services.engine.kv_pages import allocate_kv_pages
 from services.engine.model.text_model import TextModel, uncompiled
@@ -254,10 +254,8 @@ def main(argv: list[str] | None = None) -> int:
     for case, row in rates.items():
         print(f"{case:20}" + "".join(f"{rate:13,.0f} ({row[OURS] / rate:4.2f}x)" for rate in row.values()))
     print("outputs off by " + ", ".join(f"{name} {error:.1e}" for name, error in errors.items()))
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        found = {"threads": given.threads, "tokens_per_second": rates, "logit_errors": errors}
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"threads": given.threads, "tokens_per_second": rates, "logit_errors": errors}
+    write_result(given.out, found)
     others = [name for name in errors if not name.startswith(OURS)]
     slower = any(row[name] > row[OURS] for row in rates.values() for name in others)
     return int(slower or any(errors[name] > TOLERANCE for name in engines))

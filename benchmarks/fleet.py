@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,10 +39,7 @@ class Fleet:
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
         for process in self._processes:
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            stop(process)
 
     @property
     def pids(self) -> list[int]:
@@ -96,7 +93,9 @@ class Fleet:
             process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
         self._processes.append(process)
         os.sched_setaffinity(process.pid, set(cores))
-        _wait_until_healthy(address, process, log)
+        with open_sync_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            wait_until_up(address, lambda: _is_healthy(stub), process, log)
 
 
 def free_port() -> int:
@@ -107,18 +106,27 @@ def free_port() -> int:
         return port
 
 
-def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def stop(process: subprocess.Popen[bytes], patience_s: float = _STOP_S) -> None:
+    """Waits for a process that was asked to end; kills it where it does not."""
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def wait_until_up(name: str, is_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """RuntimeError with the end of its log where a process has ended or takes too long."""
     end = time.monotonic() + _START_S
-    with open_sync_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        while True:
-            try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.RpcError:
-                pass
-            if process.poll() is not None or time.monotonic() > end:
-                tail = log.read_text(errors="replace")[-4000:]
-                raise RuntimeError(f"{address} is not healthy; its log:\n{tail}")
-            time.sleep(0.05)
+    while not is_up():
+        if process.poll() is not None or time.monotonic() > end:
+            tail = log.read_text(errors="replace")[-4000:]
+            raise RuntimeError(f"{name} is not up; its log:\n{tail}")
+        time.sleep(0.05)
+
+
+def _is_healthy(stub: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+    except grpc.RpcError:
+        return False
+    return answer.status == health_pb2.HealthCheckResponse.SERVING

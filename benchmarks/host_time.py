@@ -10,7 +10,6 @@ fifth of tolerance), or depends on the context by more than a fifth.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.result import write_result
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.fetch import FetchOrder
@@ -152,10 +152,8 @@ def main(argv: list[str] | None = None) -> int:
     spread = max(by_context.values()) / min(by_context.values())
     print(f"a sequence costs {growth:.2f} times as much among {most} as among {BATCH} (bound {TOLERANCE})")
     print(f"the dearest context costs {spread:.2f} times as much as the cheapest (bound {TOLERANCE})")
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        found = {"ms_by_batch": by_batch, "ms_by_context": by_context, "growth": growth, "spread": spread}
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"ms_by_batch": by_batch, "ms_by_context": by_context, "growth": growth, "spread": spread}
+    write_result(options.out, found)
     return int(growth > TOLERANCE or spread > TOLERANCE)
 
 

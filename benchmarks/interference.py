@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 import httpx
 
 from benchmarks.fleet import Fleet
+from benchmarks.result import write_result
 
 BOUND = 0.5
 CHUNKS = (64, 128, 256, 512)
@@ -203,10 +203,8 @@ def main(argv: list[str] | None = None) -> int:
         )
     ratio = results[0].p99_ms / min(each.p99_ms for each in results[1:])
     print(f"p99 of the disaggregated run: {ratio:.2f} of the best aggregated one's (bound {BOUND})")
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        found = {"ratio": ratio, "results": [asdict(each) for each in results]}
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"ratio": ratio, "results": [asdict(each) for each in results]}
+    write_result(options.out, found)
     return int(ratio > BOUND)
 
 

@@ -11,7 +11,6 @@ source holds. Exits with 1 where they differ, or where ours reaches less than 0.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import threading
 import time
@@ -26,6 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from benchmarks.result import write_result
 from services.engine.kv_pages import allocate_kv_pages, kv_blocks, kv_region
 from services.engine.kv_transfer.agent import TransferState
 from services.engine.kv_transfer.nixl_agent import NixlAgent
@@ -247,9 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, rate in rates.items():
         print(f"{name:>16}  {rate:7.2f} GB/s  {rate / rates[Bare.name]:5.2f} of bare NIXL")
     print(f"median ratio of a round: {ratio:.2f} (bound {BOUND})")
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
     return int(ratio < BOUND)
 
 

@@ -11,7 +11,6 @@ over them. Exits with 1 if the last turn takes more than 1.5 times as long.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -23,6 +22,7 @@ from pathlib import Path
 import openai
 
 from benchmarks.fleet import Fleet
+from benchmarks.result import write_result
 
 BOUND = 1.5
 MODEL = Path("models/kimi-nano")
@@ -133,10 +133,8 @@ def main(argv: list[str] | None = None) -> int:
             talks = measure(url, *load)
     ratio = compare(talks)
     print(f"the last turn takes {ratio:.2f} times as long as a fresh one (bound {BOUND})")
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        found = {"ratio": ratio, "conversations": [asdict(talk) for talk in talks]}
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    found = {"ratio": ratio, "conversations": [asdict(talk) for talk in talks]}
+    write_result(options.out, found)
     return int(ratio > BOUND)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import random
 import statistics
@@ -21,6 +20,7 @@ from types import SimpleNamespace
 import grpc
 import structlog
 
+from benchmarks.result import write_result
 from perigee.v1 import worker_pb2
 from services.common.page_hash import PAGE_TOKENS
 from services.gateway.router import PromptPages, Router
@@ -102,9 +102,7 @@ def main() -> int:
     took = sorted(asyncio.run(measure(arguments.workers, arguments.pages)))
     median, p99 = statistics.median(took), took[int(0.99 * len(took))]
     print(f"{arguments.workers} workers, {arguments.pages} pages: {median:.2f} ms a route, p99 {p99:.2f} ms")
-    if arguments.out is not None:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"median_ms": median, "p99_ms": p99}, indent=1) + "\n")
+    write_result(arguments.out, {"median_ms": median, "p99_ms": p99})
     return int(median >= BOUND_MS)
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from benchmarks.fleet import Fleet
+from benchmarks.result import write_result
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, worker_pb2, worker_pb2_grpc
 from services.common.rpc.channel import open_sync_channel
 
@@ -189,9 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("computing", "serial", "overlapped", "exposed", "last_group"):
         print(f"{name.replace('_', ' '):12}{1e3 * found[f'{name}_s']:8.1f} ms")
     print(f"exposed: {found['ratio']:.2f} of the last group's share (bound {BOUND})")
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_result(options.out, found)
     return int(found["ratio"] > BOUND)
 
 

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,11 +25,12 @@ from pathlib import Path
 import httpx
 import uvloop
 
-from benchmarks.fleet import Fleet, free_port
+from benchmarks.fleet import Fleet, free_port, stop, wait_until_up
 from benchmarks.gateways.client import Clients, Load
 from benchmarks.gateways.commands import COMMANDS
 from benchmarks.gateways.stamps import Stamps
 from benchmarks.peers import ROOT, binaries
+from benchmarks.result import write_result
 
 STREAMS = (16, 64, 256)
 MODEL = Path("models/kimi-nano")
@@ -43,7 +42,6 @@ BOUNDS = {
     (256, "finish_s"): 1.3,
 }
 """What ours may be, in times of the reference."""
-_START_S = 60.0
 _COUNT_S = 2.0
 _COUNT_STREAMS = 32
 
@@ -154,28 +152,19 @@ def _running(words: list[str], log: Path, port: int) -> Iterator[subprocess.Pope
     with log.open("wb") as output:
         process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
     try:
-        _wait_until_ready(port, process, log)
+        wait_until_up(words[0], lambda: _answers(port), process, log)
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process, 10)
 
 
-def _wait_until_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + _START_S
-    while True:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=2, trust_env=False).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        if process.poll() is not None or time.monotonic() > end:
-            tail = log.read_text(errors="replace")[-4000:]
-            raise RuntimeError(f"port {port} does not answer; the log:\n{tail}")
-        time.sleep(0.1)
+def _answers(port: int) -> bool:
+    try:
+        health = httpx.get(f"http://127.0.0.1:{port}/health", timeout=2, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return health.status_code == 200
 
 
 def _rss_mib(pid: int) -> float:
@@ -231,10 +220,8 @@ def main(argv: list[str] | None = None) -> int:
         for (what, ratio), bound in zip(found.items(), BOUNDS.values(), strict=True):
             print(f"{what}: {ratio:.2f} of {REFERENCE}'s (bound {bound})")
             held &= ratio <= bound
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        document = {"ratios": found, "results": {name: asdict(each) for name, each in results.items()}}
-        options.out.write_text(json.dumps(document, indent=1) + "\n")
+    document = {"ratios": found, "results": {name: asdict(each) for name, each in results.items()}}
+    write_result(options.out, document)
     return int(not held)
 
 

@@ -89,7 +89,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Clients:
-    """A number of connections to one gateway. Open them first."""
+    """A number of connections to one gateway."""
 
     def __init__(self, port: int, model: str, stamps: Stamps) -> None:
         self._port = port

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from services.common.kimi.media import MERGE_SIZE
 from services.common.kimi.tokenizer import Tokenizer
@@ -70,7 +70,7 @@ def main() -> None:
     saved = checkpoint.saved(given.directory)[-1]
     checkpoint.restore(saved, {f"model.{name}": value for name, value in state.items()}, partly=True)
     if given.vision is not None:
-        model.load_state_dict(load_file(given.vision), strict=False)
+        checkpoint.take_vision(given.vision, model)
     tokenizer = Tokenizer.from_dir(given.directory)
     embedding = model.language_model.model.embed_tokens.weight.detach().to(given.device)
     likeness = Likeness(embedding, tokenizer.special.media_pad)

@@ -29,11 +29,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Progress:
-    """Over pages: the loss, the share of cells with letters that has all of them right, and of the tokens
-    that begin in a cell those that its row is most like.
+    """Over pages: the share of cells with letters that has all of them right, and of the tokens that begin in
+    a cell those that its row is most like.
     """
 
-    loss: float
     letters: float
     tokens: float
 
@@ -107,8 +106,7 @@ class ReadingTrainer:
         written, begun = letters.any(-1), starts[:, :STARTS] != NO_TOKEN
         right = (logits.argmax(-1) == letters).all(-1)[written]
         like = (self._likeness.tokens(rows) == starts[:, :STARTS])[begun]
-        loss = self._loss(pages, rows, logits).item()
-        return Progress(loss, right.float().mean().item(), like.float().mean().item())
+        return Progress(right.float().mean().item(), like.float().mean().item())
 
     def _loss(self, pages: Sequence[Page], rows: Tensor, logits: Tensor) -> Tensor:
         """The mean loss per letter, and how far the rows are from what they are to be, of its size."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from services.engine.weights.expected import StoredTensor
 from services.engine.weights.writer import write_json, write_shards
@@ -78,6 +78,17 @@ def restore(saved_at: Path, state: dict[str, Tensor], partly: bool = False) -> P
         for name, tensor in state.items():
             tensor.copy_(found[name])
     return read_progress(saved_at / "progress.json")
+
+
+def take_vision(path: Path, model: nn.Module) -> int:
+    """Fills tower and projector with those of a file; how many weights. ValueError for any that are no part
+    of the model.
+    """
+    taken = load_file(path)
+    left = model.load_state_dict(taken, strict=False).unexpected_keys
+    if left:
+        raise ValueError(f"{path} has weights that are no part of the model: {left[:3]}")
+    return len(taken)
 
 
 def read_progress(path: Path) -> Progress:

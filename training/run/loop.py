@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.engine.model.config import ModelConfig
@@ -58,12 +57,9 @@ class Run:
             self.progress = self._begin_from(settings.source)
             report(f"going on from {settings.source}: step {self.progress.step}, optimisers begin anew")
         if settings.vision is not None and settings.vision.name != self.progress.vision:
-            taken = load_file(settings.vision)
-            left = model.load_state_dict(taken, strict=False).unexpected_keys
-            if left:
-                raise ValueError(f"{settings.vision} has weights that are no part of the model: {left[:3]}")
+            count = checkpoint.take_vision(settings.vision, model)
             self.progress.vision = settings.vision.name
-            report(f"{len(taken)} weights of the vision part from {settings.vision}")
+            report(f"{count} weights of the vision part from {settings.vision}")
         self._held_out = HeldOut(
             Curriculum(settings.seed), Tokenizer.from_dir(settings.directory), settings.eval_cases
         )

@@ -11,6 +11,8 @@ _LOST = (sampling_pb2.FINISH_REASON_ERROR, sampling_pb2.FINISH_REASON_CANCELLED)
 
 def failure_of(delta: decode_pb2.SequenceDelta, worker: str) -> PerigeeError | None:
     """What the delta says went wrong, naming the worker; None if nothing did."""
+    if not delta.finish_reason:
+        return None  # tokens are many, and only an end can be a failure
     if delta.HasField("error"):
         error = delta.error
         message = error.message or "failed without a message"

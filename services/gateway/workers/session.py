@@ -35,6 +35,7 @@ class DecodeSession:
     ) -> None:
         """`handles`: numbers that no other request has."""
         self.address = address
+        self._name = f"decode worker {address}"
         self._stub = decode_pb2_grpc.DecodeServiceStub(channel)
         self._up = up
         self._handles = handles
@@ -58,7 +59,7 @@ class DecodeSession:
         Raises Unavailable when no session is open.
         """
         if self._outbox is None:
-            raise Unavailable(f"decode worker {self.address} has no open session")
+            raise Unavailable(f"{self._name} has no open session")
         submit.handle = next(self._handles)
         stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), news, self._close)
         self._streams[submit.handle] = stream
@@ -96,14 +97,13 @@ class DecodeSession:
             outbox.put_nowait(None)
             reader.close()
             call.cancel()
-            self._fail_all(WorkerLost(f"decode worker {self.address} {cause}"))
+            self._fail_all(WorkerLost(f"{self._name} {cause}"))
 
     def _deliver(self, delta: decode_pb2.SequenceDelta) -> None:
         stream = self._streams.get(delta.handle)
         if stream is None:
             return
-        # Tokens are many, and only an end can be a failure.
-        failure = failure_of(delta, f"decode worker {self.address}") if delta.finish_reason else None
+        failure = failure_of(delta, self._name)
         if failure is None:
             stream.put(delta)
         else:

@@ -1,0 +1,14 @@
+"""What a benchmark found, for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write_result(path: Path | None, found: dict[str, Any]) -> None:
+    """JSON beside the table, if it is wanted; makes the directory."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
