@@ -38,9 +38,9 @@ def make_compare(dice: Dice, split: Split, thinking: bool) -> Sample:
         verdict = "They are equal."
     else:
         high, low = (x, y) if x.key(places) > y.key(places) else (y, x)
-        first, second = (low, high) if comparative in ("smaller", "lower", "less") else (high, low)
-        answer = f"{first} is {comparative} than {second}."
-        verdict = f"So {first} is {comparative}."
+        first = low if comparative in ("smaller", "lower", "less") else high
+        answer = f"{first} is {comparative}."
+        verdict = f"So the {'first' if first is x else 'second'}, {first}, is {comparative}."
         expect = Expectation("first number", (str(first),))
     reasoning = f"{work(x, y)} {verdict}" if thinking else ""
     question = wording.format(x=x, y=y)

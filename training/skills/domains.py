@@ -17,10 +17,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Domain:
-    """`verbs`, `nouns`: for names, space between. `requests`: wordings with a field {0}, {1}, ... for each
-    parameter's value. `setting`: name of an optional parameter and the values it may have, if any.
+    """`topic`: what reasoning calls it; `verbs`, `nouns`: for names, space between.
+    `requests`: wordings with a field {0}, {1}, ... for each parameter's value. `setting`: name of an
+    optional parameter and the values it may have, if any.
     """
 
+    topic: str
     verbs: str
     nouns: str
     descriptions: tuple[str, ...]
@@ -42,6 +44,7 @@ def _read(lines: list[str]) -> Domain:
         key, _, value = line.partition(" ")
         found.setdefault(key, []).append(value)
     return Domain(
+        topic=found["topic"][0],
         verbs=found["verbs"][0],
         nouns=found["nouns"][0],
         descriptions=tuple(found["about"]),

@@ -24,9 +24,12 @@ _NO_TOOL_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Exchange:
-    """`calls` are none where no tool fits. `quoted`: what of the results is in the answer."""
+    """`topic`: what the question is about; `calls` are none where no tool fits. `quoted`: what of
+    the results is in the answer.
+    """
 
     question: str
+    topic: str
     calls: tuple[Call, ...] = ()
     results: tuple[str, ...] = ()
     answer: str = NO_TOOL_ANSWER
@@ -74,21 +77,23 @@ class Exchanges:
             facts.append(f"{degrees} degrees and {sky} in {place}")
             quoted += [str(degrees), sky]
         calls = tuple(tool.call([place]) for place in places)
-        return Exchange(question, calls, tuple(results), f"It is {', and '.join(facts)}.", tuple(quoted))
+        answer = f"It is {', and '.join(facts)}."
+        return Exchange(question, tool.domain.topic, calls, tuple(results), answer, tuple(quoted))
 
     def other(self, tool: Tool, dice: Dice, split: Split) -> Exchange:
         """One call, which returns one to three fields of a JSON object, or a line of text."""
         values = self.toolbox.values(tool, dice, split)
         question, setting = self.toolbox.request(tool, values, dice, split)
-        call = tool.call(values, setting)
+        calls, topic = (tool.call(values, setting),), tool.domain.topic
         if dice.chance(0.3):
             value = str(self._value(dice, split))
-            return Exchange(question, (call,), (value,), f"The result is {value}.", (value,))
+            return Exchange(question, topic, calls, (value,), f"The result is {value}.", (value,))
         keys = self._lexicon.words("COMPUTING", dice.between(1, 3), dice)
         fields = {key: self._value(dice, split) for key in keys}
         answer = f"{_joined([f'the {key} is {value}' for key, value in fields.items()])}."
         quoted = tuple(map(str, fields.values()))
-        return Exchange(question, (call,), (json.dumps(fields),), answer[0].upper() + answer[1:], quoted)
+        answer = answer[0].upper() + answer[1:]
+        return Exchange(question, topic, calls, (json.dumps(fields),), answer, quoted)
 
     def no_tool(self, tools: Sequence[Tool], dice: Dice, split: Split) -> Exchange:
         """A request that none of them is about."""
@@ -96,7 +101,8 @@ class Exchanges:
         while any(missing.is_like(tool) for tool in tools):
             (missing,) = self.toolbox.tools(1, dice, split)
         values = self.toolbox.values(missing, dice, split)
-        return Exchange(self.toolbox.request(missing, values, dice, split)[0])
+        question, _ = self.toolbox.request(missing, values, dice, split)
+        return Exchange(question, missing.domain.topic)
 
     def before(self, tools: Sequence[Tool], dice: Dice, split: Split) -> tuple[Message, ...]:
         """Up to three earlier rounds with the same tools. They are trained too: several answers for one

@@ -21,7 +21,8 @@ def make_tool_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchange
     values = toolbox.values(tool, dice, split)
     question, setting = toolbox.request(tool, values, dice, split)
     before = exchanges.before(tools, dice, split)
-    return _calling("tool call", (*before, user(question)), tools, (tool.call(values, setting),), thinking)
+    thought = thought_of(tool.domain.topic, tools, calls := (tool.call(values, setting),))
+    return _calling("tool call", (*before, user(question)), tools, calls, thought if thinking else "")
 
 
 def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
@@ -39,7 +40,8 @@ def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exc
     question, setting = toolbox.request(tool, [f"{first[0]} and {second[0]}"], dice, split)
     calls = tool.call(first, setting), tool.call(second, setting)
     before = exchanges.before(tools, dice, split)
-    return _calling("parallel calls", (*before, user(question)), tools, calls, thinking)
+    thought = thought_of(tool.domain.topic, tools, calls) if thinking else ""
+    return _calling("parallel calls", (*before, user(question)), tools, calls, thought)
 
 
 def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
@@ -52,24 +54,36 @@ def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges)
         declare(turns, tools, thinking),
         exchange.answer,
         Expectation("contains", ("no tool",)),
-        "No tool fits." if thinking else "",
+        thought_of(exchange.topic, tools) if thinking else "",
     )
 
 
-def thought_of(calls: tuple[Call, ...]) -> str:
-    """What precedes calls in the reasoning."""
+def thought_of(topic: str, tools: Sequence[Tool], calls: tuple[Call, ...] = ()) -> str:
+    """The topic that is asked for, that of each tool up to the one that fits, and what is called, if any.
+
+    What would otherwise be one decision over all the tools is a copy and a comparison for each of them.
+    """
+    seen = [f"Wanted: {topic}."]
+    for tool in tools:
+        seen.append(f"{tool.name}: {tool.domain.topic}.")
+        if calls and tool.name == calls[0].name:
+            break
+    return " ".join((*seen, _calls(calls) if calls else "No tool fits."))
+
+
+def _calls(calls: tuple[Call, ...]) -> str:
     each = [" and ".join(f"{name} {value}" for name, value in call.arguments.items()) for call in calls]
     return f"I call {calls[0].name} with {', and again with '.join(each)}."
 
 
 def _calling(
-    skill: str, turns: tuple[Message, ...], tools: Sequence[Tool], calls: tuple[Call, ...], thinking: bool
+    skill: str, turns: tuple[Message, ...], tools: Sequence[Tool], calls: tuple[Call, ...], thought: str
 ) -> Sample:
     return Sample(
         skill,
-        declare(turns, tools, thinking),
+        declare(turns, tools, bool(thought)),
         "",
         Expectation("calls", calls=calls),
-        thought_of(calls) if thinking else "",
+        thought,
         calls,
     )

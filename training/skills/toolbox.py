@@ -146,6 +146,7 @@ class Toolbox:
         name = self._lexicon.word("COMPUTING", dice)
         parameter = Parameter(f"{name} {thing} {name}_id {thing}_name", kind, f"The {name} of the {thing}")
         return Domain(
+            f"{verb} {noun}",
             verb,
             f"{noun} {noun} {thing}_{noun}",
             (

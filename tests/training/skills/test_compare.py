@@ -24,7 +24,8 @@ def test_the_answer_is_what_decimal_arithmetic_says(number):
     smaller = any(word in question.lower() for word in ("smaller", "lower", "less"))
     right = min(x, y) if smaller else max(x, y)
     assert Decimal(NUMBER.findall(sample.answer)[0]) == right
-    assert sample.reasoning.endswith(f"So {NUMBER.findall(sample.answer)[0]} is {sample.answer.split()[2]}.")
+    place = "first" if x == right else "second"
+    assert sample.reasoning.endswith(f"So the {place}, {sample.answer.replace(' is', ', is')}")
 
 
 def test_each_step_looks_at_one_pair_of_digits():
