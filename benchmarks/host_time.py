@@ -25,6 +25,7 @@ from services.decode.fetch import FetchOrder
 from services.decode.limits import DecodeLimits
 from services.decode.request import Delta, Prompt, Request, Session
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.host_copy import Moment
 from services.engine.kv_pages import allocate_kv_pages
 from services.engine.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
@@ -46,6 +47,10 @@ class NoModel:
     def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:
         """`[rows that are wanted, vocab]`."""
         return self._logits[: len(batch.logits_rows)]
+
+    def mark(self) -> Moment:
+        """It is done at once."""
+        return Moment(self._logits.device)
 
 
 class NoOutside:

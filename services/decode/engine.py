@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ from services.common.errors import (
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.fetch import FetchResult
+from services.decode.flight import Flight
 from services.decode.limits import DecodeLimits
 from services.decode.newsroom import Newsroom
 from services.decode.page_keeper import PageKeeper
 from services.decode.prompt_queue import Outside, PromptQueue
 from services.decode.request import Prompt, Request, Sequence, Session
-from services.engine.batch import build_batch
+from services.engine.batch import BatchItem, ForwardBatch, build_batch
+from services.engine.host_copy import to_device
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.runner import ModelRunner
 from services.engine.sampler import SampledToken, Sampler
@@ -76,6 +79,8 @@ class DecodeEngine:
         self._prompts = PromptQueue(self._keeper, limits, outside)
         # In the order they began; a dict, because each step asks of every one whether it is still in it.
         self._running: dict[Sequence, None] = {}
+        # Steps that the device has; more than one only while the next is launched behind the last.
+        self._flights: deque[Flight] = deque()
         self._news = Newsroom()
         self._preemptions = 0
         self._transfer_bytes = 0
@@ -164,43 +169,82 @@ class DecodeEngine:
 
     def step(self) -> bool:
         """One forward pass over all running sequences and a chunk of prompts. Returns whether there is
-        more."""
+        more.
+
+        Where the sampler leaves the tokens on the device, the pass of the last call is heard of behind the
+        launch of this one, so that the device never waits for the host.
+        """
         self._enforce_deadlines()
         self.lending.expire()
         self._prompts.admit(len(self._running))
         self._start_sequences()
         self._grow()
         shares = share_budget(self._prompts.extending(), self._limits.chunk_tokens)
-        running = list(self._running)
-        if running or shares:
-            self._compute(running, shares)
+        running = self._going_on()
+        stays = bool(running or shares) and self._launch(running, shares).may_stay
+        landing = len(self._flights) > stays
+        while len(self._flights) > stays:
+            self._land()
         self._check_when_idle()
         self._publish()
-        return bool(running or shares)
+        return stays or landing
 
-    def _compute(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> None:
-        """Runs the model, samples, and moves everybody on."""
-        items = [sequence.batch_item() for sequence in running]
+    def _going_on(self) -> list[Sequence]:
+        """Those that run, but for those that end with a token that is under way."""
+        return [
+            sequence
+            for sequence in self._running
+            if not (self._under_way(sequence) and self._is_last(sequence, 1))
+        ]
+
+    def _under_way(self, sequence: Sequence) -> int:
+        """How many tokens of a sequence the device knows and the host does not: 0 or 1."""
+        return int(bool(self._flights) and sequence in self._flights[-1].rows)
+
+    def _launch(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> Flight:
+        """Gives the device a step. A sequence whose mask is not there yet sits out, and is computed once more
+        in the next.
+        """
+        under_way = [self._under_way(sequence) for sequence in running]
+        items = [sequence.batch_item(more) for sequence, more in zip(running, under_way, strict=True)]
         items += [prompt.batch_item(chunk) for prompt, chunk in shares]
-        logits = self._runner.forward(build_batch(items, self._device))
+        self._keeper.step_begins()
+        logits = self._runner.forward(self._batch(items, running, under_way))
         for prompt, chunk in shares:
             prompt.computed += chunk
-            self._keeper.remember(prompt.hashes, prompt.table, prompt.computed - chunk, prompt.computed)
-        if running:
-            self._sample(running, logits)
-
-    def _sample(self, running: list[Sequence], logits: torch.Tensor) -> None:
-        """Chooses the next tokens; `logits`: [len(running), V].
-
-        A sequence whose mask is not there yet sits this step out, and is computed once more in the next.
-        """
         ready = self._masks.ready([sequence.constraint for sequence in running])
         if len(ready) < len(running):
             running, logits = [running[index] for index in ready], logits[ready]
-        tokens = self._sampler.sample(logits, [sequence.sampling for sequence in running])
-        for sequence, token in zip(running, tokens, strict=True):
-            if sequence in self._running:  # else another choice of its request has just failed
+            under_way = [under_way[index] for index in ready]
+        states = [sequence.sampling for sequence in running]
+        positions = [len(state.output_ids) + more for state, more in zip(states, under_way, strict=True)]
+        drawn = self._sampler.begin(logits, states, positions)
+        chunks = [(prompt, prompt.computed - chunk, prompt.computed) for prompt, chunk in shares]
+        self._flights.append(Flight(running, chunks, drawn, self._runner.mark()))
+        return self._flights[-1]
+
+    def _batch(self, items: list[BatchItem], running: list[Sequence], under_way: list[int]) -> ForwardBatch:
+        """The items, with the tokens in them that only the device knows."""
+        batch = build_batch(items, self._device)
+        rows = [row for row, more in enumerate(under_way) if more]
+        if not rows:
+            return batch
+        last = self._flights[-1]
+        assert last.drawn.ids is not None
+        known = to_device([last.rows[running[row]] for row in rows], torch.int64, self._device)
+        batch.token_ids[to_device(rows, torch.int64, self._device)] = last.drawn.ids[known]
+        return batch
+
+    def _land(self) -> None:
+        """Hears what the first step under way gave, and moves everybody on."""
+        flight = self._flights.popleft()
+        flight.mark.wait()
+        for prompt, start, end in flight.chunks:
+            self._keeper.remember(prompt.hashes, prompt.table, start, end)
+        for sequence, token in zip(flight.running, flight.drawn.outcomes(), strict=True):
+            if sequence in self._running:  # else it or another choice of its request has ended meanwhile
                 self._advance(sequence, token)
+        self._keeper.step_ended()
         self._masks.begin()
 
     def _advance(self, sequence: Sequence, token: SampledToken | InternalError) -> None:
@@ -229,10 +273,15 @@ class DecodeEngine:
             return sampling_pb2.FINISH_REASON_LENGTH if constraint.is_cut else sampling_pb2.FINISH_REASON_STOP
         if token_id in request.spec.stop_token_ids:
             return sampling_pb2.FINISH_REASON_STOP
-        outputs = len(sequence.context) - len(request.prompt_ids)
-        if outputs >= request.max_tokens or len(sequence.context) >= self._limits.context_length:
+        if self._is_last(sequence, 0):
             return sampling_pb2.FINISH_REASON_LENGTH
         return sampling_pb2.FINISH_REASON_UNSPECIFIED
+
+    def _is_last(self, sequence: Sequence, under_way: int) -> bool:
+        """Whether it is at its end with the tokens that it has and those under way."""
+        tokens = len(sequence.context) + under_way
+        outputs = tokens - len(sequence.request.prompt_ids)
+        return outputs >= sequence.request.max_tokens or tokens >= self._limits.context_length
 
     def _start_sequences(self) -> None:
         """Prompts whose KV is complete become running sequences, or end where nothing is to be generated."""
@@ -243,7 +292,7 @@ class DecodeEngine:
                     sequence.constrain()
                 self._running |= dict.fromkeys(started)
                 continue
-            prompt.table.free()
+            self._keeper.retire(prompt.table)
             for sequence in prompt.sequences:
                 self._news.tell(prompt.request, sequence.choice, None, sampling_pb2.FINISH_REASON_LENGTH)
 
@@ -251,12 +300,15 @@ class DecodeEngine:
         """Makes room for the next token of every sequence; where pages are short, the youngest of the lowest
         priority is preempted.
         """
-        for sequence in list(self._running):
+        for sequence in self._going_on():
             while sequence in self._running:
                 try:
-                    sequence.table.ensure(len(sequence.context))
+                    sequence.table.ensure(len(sequence.context) + self._under_way(sequence))
                     break
                 except PagesExhausted:
+                    if self._flights:
+                        self._land()  # what ends with it may leave pages
+                        continue
                     self._preempt(min(reversed(self._running), key=lambda running: running.priority))
 
     def _preempt(self, sequence: Sequence) -> None:
@@ -276,7 +328,7 @@ class DecodeEngine:
     def _end(self, sequence: Sequence) -> None:
         """A sequence does not run any more."""
         del self._running[sequence]
-        sequence.table.free()
+        self._keeper.retire(sequence.table)
 
     def _withdraw(self, request: Request) -> None:
         """Takes everything of a request out of the engine, wherever it stands."""
@@ -302,7 +354,7 @@ class DecodeEngine:
 
     def _check_when_idle(self) -> None:
         """Runs the pool's integrity check once whenever the engine falls idle."""
-        idle = not (self._running or self._prompts.active or self._prompts.waiting)
+        idle = not (self._running or self._flights or self._prompts.active or self._prompts.waiting)
         if idle and not self._checked_idle:
             try:
                 self._keeper.check_integrity()

@@ -43,10 +43,11 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     )
     constraints, masks = ConstraintMaker(Path(config.model), worker.vocab_size), MaskThreads()
     outside = DecodeOutside(worker, config.prefill_silence_seconds)
+    device = worker.kv_pages.device
     engine = DecodeEngine(
         worker.runner,
         worker.kv_pages,
-        Sampler(worker.vocab_size, draw_on(worker.kv_pages.device)),
+        Sampler(worker.vocab_size, draw_on(device), ahead=device.type != "cpu"),
         limits,
         outside,
         worker.transfer.set_serving,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,6 +25,7 @@ class PageKeeper:
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
+        self._retired: deque[list[BlockTable]] = deque()
 
     def lending(self, lease_s: float, on_serving: Callable[[bool], None]) -> PageLending:
         """What lends its cached pages; made once."""
@@ -56,6 +58,22 @@ class PageKeeper:
         for source, destination in copies:
             self._kv_pages[destination].copy_(self._kv_pages[source])
         return fork
+
+    def step_begins(self) -> None:
+        """A computation goes to the device, which may write to pages of all that run until it ends."""
+        self._retired.append([])
+
+    def step_ended(self) -> None:
+        """The first of those under way is over."""
+        for table in self._retired.popleft():
+            table.free()
+
+    def retire(self, table: BlockTable) -> None:
+        """Nobody needs its pages any more: they are free when the device is done with them."""
+        if self._retired:
+            self._retired[-1].append(table)
+        else:
+            table.free()
 
     def hashes(
         self, request: Request, context: Sequence[int], num_tokens: int, known: Sequence[bytes]

@@ -128,7 +128,7 @@ class PromptQueue:
             prompt.state = PromptState.STOPPING
             self._outside.stop_fetch(prompt)
         elif prompt.state is not PromptState.STOPPING:
-            prompt.table.free()
+            self._keeper.retire(prompt.table)
             prompt.state = PromptState.ENDED
 
     def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:

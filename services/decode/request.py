@@ -107,9 +107,11 @@ class Sequence:
         if self.constraint is None and self.request.constraint is not None:
             self.constraint = self.sampling.constraint = self.request.constraint.fork()
 
-    def batch_item(self) -> BatchItem:
-        """The last token, whose logits give the next one."""
-        position = len(self.context) - 1
+    def batch_item(self, under_way: int = 0) -> BatchItem:
+        """The last token, whose logits give the next one. Where one more is `under_way`, that one: what it is
+        only the device knows.
+        """
+        position = len(self.context) - 1 + under_way
         return BatchItem(
             token_ids=self.context[-1:],
             start=position,

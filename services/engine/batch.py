@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from services.common import page_hash
+from services.engine.host_copy import to_device
 
 PAGE_TOKENS = page_hash.PAGE_TOKENS
 """Tokens per KV page: part of the wire layout, equal on every worker."""
@@ -96,11 +97,11 @@ def build_batch(items: Sequence[BatchItem], device: torch.device | str = "cpu") 
             embed_rows.extend(range(first_row + offset, first_row + offset + values.shape[0]))
             embed_values.append(values)
     return ForwardBatch(
-        token_ids=torch.tensor(token_ids, dtype=torch.int64, device=device),
-        positions=torch.tensor(positions, dtype=torch.int64, device=device),
-        slot_mapping=torch.tensor(slots, dtype=torch.int64, device=device),
+        token_ids=to_device(token_ids, torch.int64, device),
+        positions=to_device(positions, torch.int64, device),
+        slot_mapping=to_device(slots, torch.int64, device),
         sequences=tuple(sequences),
-        logits_rows=torch.tensor(logits_rows, dtype=torch.int64, device=device),
+        logits_rows=to_device(logits_rows, torch.int64, device),
         embeds=_input_embeds(embed_rows, embed_values, device),
     )
 
@@ -123,4 +124,4 @@ def _input_embeds(rows: list[int], values: list[Tensor], device: torch.device | 
     if not rows:
         return None
     joined = torch.cat([value.to(device=device, dtype=torch.float32) for value in values])
-    return InputEmbeds(torch.tensor(rows, dtype=torch.int64, device=device), joined)
+    return InputEmbeds(to_device(rows, torch.int64, device), joined)

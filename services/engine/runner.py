@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import ForwardBatch
+from services.engine.host_copy import Moment
 from services.engine.model.config import TextConfig
 from services.engine.model.page_views import PageViews
 
@@ -62,6 +63,10 @@ class ModelRunner:
         self._send = send
         self._decode_steps = decode_steps
         self._views = PageViews(kv_pages, model.config.kv_lora_rank)
+
+    def mark(self) -> Moment:
+        """The end of the batches given so far, and of what was done with their logits."""
+        return Moment(self.model.device)
 
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:

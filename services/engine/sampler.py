@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InternalError
+from services.engine.host_copy import to_device, to_host
 from services.engine.sampling.adjust import adjust_logits
 from services.engine.sampling.constraint import RowConstraint
 from services.engine.sampling.draw import draw_token
@@ -23,7 +24,8 @@ from services.engine.sampling.state import SamplingState
 __all__ = ["SampledToken", "Sampler", "SamplingSpec", "SamplingState"]
 
 
-Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState]], Tensor]
+Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState], Sequence[int]], Tensor]
+"""Of float32 `[R, V]`, states and places among the outputs: int64 `[R]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,19 @@ class SampledToken:
     top: tuple[tuple[int, float], ...] = ()
 
 
+Outcome: TypeAlias = SampledToken | InternalError
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a batch gave. `ids` int64 `[R]`, where the logits are: good as input of the next step before the
+    host knows them; None where the host has chosen. `outcomes`: to be called when a Moment behind it came.
+    """
+
+    ids: Tensor | None
+    outcomes: Callable[[], list[Outcome]]
+
+
 class Sampler:
     """Samples by counter: a token is a function of its row of logits and its state alone.
 
@@ -43,49 +58,99 @@ class Sampler:
     to the host.
     """
 
-    def __init__(self, vocab_size: int, draw: Draw | None = None) -> None:
-        """`draw`: where the logits are, of the rows that need nothing else; None: every row on the host."""
+    def __init__(self, vocab_size: int, draw: Draw | None = None, *, ahead: bool = False) -> None:
+        """`draw`: where the logits are, of the rows that need nothing else; None: every row on the host.
+
+        `ahead`: whether `begin` may leave tokens on the device, for the next step to begin with them.
+        """
         self._vocab_size = vocab_size
         self._draw = draw
+        self._ahead = ahead
 
-    def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[SampledToken | InternalError]:
+    def begin(self, logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]) -> Drawn:
+        """Like `sample`, without waiting for the device where no row needs the host.
+
+        `positions`: which output of each state this is. Beyond `len(output_ids)` only where the tokens
+        between are known to the device alone.
+        """
+        if not (self._ahead and all(map(self._is_plain, states))):
+            outcomes = self._sample(logits, states, positions)
+            return Drawn(None, lambda: outcomes)
+        self._check(logits, states)
+        best = torch.max(logits, dim=-1)
+        ids = best.indices
+        drawn = [index for index, state in enumerate(states) if not state.spec.is_greedy]
+        if drawn and self._draw is not None:
+            rows = to_device(drawn, torch.int64, logits.device)
+            found = self._draw(
+                logits[rows].float(),
+                [states[index] for index in drawn],
+                [positions[index] for index in drawn],
+            )
+            # A row of no numbers may give anything, and the next step looks it up.
+            ids[rows] = found.clamp(0, self._vocab_size - 1)
+        maxima, tokens = to_host(best.values), to_host(ids)
+
+        def outcomes_then() -> list[Outcome]:
+            rows = zip(range(len(states)), tokens.tolist(), maxima.tolist(), strict=True)
+            return [_outcome(*row) for row in rows]
+
+        return Drawn(ids, outcomes_then)
+
+    def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[Outcome]:
         """One outcome per row of `logits`, float32 [R, vocab_size], which are left as they are; `states`: R.
 
         A row without a usable maximum (NaN, +inf, all -inf, nothing left to choose) gets an InternalError
         in its place: that request fails, its neighbours do not. The states are not touched: the caller
         appends. InternalError is raised only when the shapes do not fit.
         """
-        if logits.shape != (len(states), self._vocab_size):
-            raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
+        return self._sample(logits, states, [len(state.output_ids) for state in states])
+
+    def _sample(
+        self, logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]
+    ) -> list[Outcome]:
+        self._check(logits, states)
         if not states:
             return []
         # Of several largest values torch.max names the first: the lowest id. A NaN anywhere is the largest.
         best = torch.max(logits, dim=-1)
         maxima: list[float] = best.values.tolist()
         argmax: list[int] = best.indices.tolist()
-        outcomes: list[SampledToken | InternalError] = [SampledToken(token_id) for token_id in argmax]
+        outcomes = [_outcome(*row) for row in zip(range(len(states)), argmax, maxima, strict=True)]
         slow: list[int] = []
         drawn: list[int] = []
         for index, state in enumerate(states):
-            if not math.isfinite(maxima[index]):
-                outcomes[index] = InternalError(f"the logits of row {index} have the maximum {maxima[index]}")
-            elif state.adjusts or state.spec.logprobs:
-                slow.append(index)
-            elif not state.spec.is_greedy:
-                (slow if self._draw is None else drawn).append(index)
+            if isinstance(outcomes[index], InternalError) or (self._is_plain(state) and state.spec.is_greedy):
+                continue
+            (drawn if self._is_plain(state) else slow).append(index)
         if drawn and self._draw is not None:
-            tokens: list[int] = self._draw(logits[drawn].float(), [states[index] for index in drawn]).tolist()
+            rows, places = [states[index] for index in drawn], [positions[index] for index in drawn]
+            tokens: list[int] = self._draw(logits[drawn].float(), rows, places).tolist()
             for index, token_id in zip(drawn, tokens, strict=True):
                 outcomes[index] = SampledToken(token_id)
-        rows = logits[slow].float().cpu().numpy()
-        for row, index in zip(rows, slow, strict=True):
+        on_host = logits[slow].float().cpu().numpy()
+        for row, index in zip(on_host, slow, strict=True):
             outcomes[index] = _sample_row(row, states[index], index)
         return outcomes
 
+    def _is_plain(self, state: SamplingState) -> bool:
+        """Whether its token can be chosen where the logits are."""
+        if state.adjusts or state.spec.logprobs:
+            return False
+        return state.spec.is_greedy or self._draw is not None
 
-def _sample_row(
-    raw: npt.NDArray[np.float32], state: SamplingState, index: int
-) -> SampledToken | InternalError:
+    def _check(self, logits: Tensor, states: Sequence[SamplingState]) -> None:
+        if logits.shape != (len(states), self._vocab_size):
+            raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
+
+
+def _outcome(row: int, token_id: int, maximum: float) -> Outcome:
+    if math.isfinite(maximum):
+        return SampledToken(token_id)
+    return InternalError(f"the logits of row {row} have the maximum {maximum}")
+
+
+def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) -> Outcome:
     row = raw
     if state.adjusts:
         row = raw.copy()

@@ -23,15 +23,16 @@ class Told:
 
     request: Request
     expected: list[int]
+    stops: bool
     cancelled: bool = False
 
 
 class Schedule:
     """Random submits, cancels, steps and ends of fetches over a pool that is too small."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, ahead: bool) -> None:
         self.random = random.Random(seed)
-        self.bench = Bench(PAGES, max_running=5, headroom_pages=seed % 3, chunk_tokens=64)
+        self.bench = Bench(PAGES, ahead=ahead, max_running=5, headroom_pages=seed % 3, chunk_tokens=64)
         self.requests: list[Told] = []
         self.open: list[tuple[Prompt, FetchOrder]] = []
         self.seen = 0
@@ -58,15 +59,18 @@ class Schedule:
         max_tokens = self.random.choice([0, 1, 3, 30, 70])
         whole = greedy(prompt, max_tokens)
         resumed = self.random.choice([0, 0, 0, max_tokens // 2])
+        stop = [] if resumed else self.random.choice([[], whole[-2:-1], whole[:1]])
+        ends = [place + 1 for place, token in enumerate(whole) if token in stop]
         request = self.bench.request(
             prompt,
             max_tokens,
             n=1 if resumed else self.random.choice([1, 1, 2, 3]),
             outputs=whole[:resumed],
             prefill=["a", "b"][: self.random.choice([0, 1, 2, 2])],
+            stop=stop,
         )
         self.bench.engine.submit(request)
-        self.requests.append(Told(request, whole[resumed:]))
+        self.requests.append(Told(request, whole[resumed : min(ends, default=None)], bool(ends)))
 
     def cancel(self) -> None:
         if self.requests:
@@ -108,9 +112,10 @@ class Schedule:
         raise AssertionError("it does not come to an end")
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_comes_back(seed):
-    schedule = Schedule(seed)
+def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_comes_back(seed, ahead):
+    schedule = Schedule(seed, ahead)
     for _ in range(150):
         schedule.act()
         schedule.bench.engine._keeper.check_integrity()
@@ -121,8 +126,9 @@ def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_co
             finish = heard.finish(choice)
             tokens = heard.tokens[choice]
             assert tokens == told.expected[: len(tokens)]
-            if finish == "LENGTH":
+            if finish in ("LENGTH", "STOP"):
                 assert tokens == told.expected
+                assert told.stops == (finish == "STOP")
             elif finish == "CANCELLED":
                 assert told.cancelled
             else:
@@ -131,10 +137,11 @@ def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_co
     schedule.bench.check_free()
 
 
-def test_the_schedules_visit_what_they_are_for():
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_schedules_visit_what_they_are_for(ahead):
     preemptions = finishes = errors = cancels = late = 0
     for seed in range(12):
-        schedule = Schedule(seed)
+        schedule = Schedule(seed, ahead)
         for _ in range(150):
             schedule.act()
             late += len(schedule.at_risk)

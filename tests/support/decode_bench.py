@@ -18,7 +18,7 @@ from services.decode.request import Delta, Prompt, Request, RequestStats, Sessio
 from services.engine.media import Medium
 from services.engine.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
-from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, fake_pages, write_context
+from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, LateRunner, fake_pages, write_context
 
 FINISHES = sampling_pb2.FinishReason
 
@@ -71,10 +71,11 @@ class StrawOutside:
 class Bench:
     """The engine, one session, and everything it has heard."""
 
-    def __init__(self, num_pages: int, *, lease_s: float = 60.0, **limits: int) -> None:
+    def __init__(self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, **limits: int) -> None:
+        """`ahead`: the next step is launched before the host knows what the last one gave."""
         self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
-        self.runner = FakeRunner(self.kv_pages)
+        self.runner = (LateRunner if ahead else FakeRunner)(self.kv_pages)
         self.outside = StrawOutside()
         defaults = {
             "max_running": 16,
@@ -87,7 +88,7 @@ class Bench:
         self.engine = DecodeEngine(
             self.runner,
             self.kv_pages,
-            Sampler(VOCAB),
+            Sampler(VOCAB, ahead=ahead),
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
             self.outside,
             self.serving.append,
@@ -167,7 +168,8 @@ class Bench:
 
     def check_free(self) -> None:
         """Nobody holds a page, and the pool agrees with itself."""
-        self.engine.step()
+        while self.engine.step():
+            pass
         counts = self.engine.load.pages
         assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts
         assert self.engine.load.integrity_failures == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.host_copy import Moment
 from services.engine.kv_pages import allocate_kv_pages
 
 NUM_LAYERS = 2
@@ -49,6 +50,9 @@ class FakeRunner:
         self.poison: set[int] = set()
         """Tokens after which the logits are not numbers."""
 
+    def mark(self):
+        return Moment(self.kv_pages.device)
+
     def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None):
         self.batches.append(batch)
         slots = batch.slot_mapping
@@ -79,6 +83,39 @@ class FakeRunner:
         if int(tokens[-1]) in self.poison:
             logits[:] = float("nan")
         return logits
+
+
+class LateRunner(FakeRunner):
+    """Like a device that writes a step's entries once more at the last moment it may: just before the next
+    step, or before the host waits for it.
+    """
+
+    def __init__(self, kv_pages: torch.Tensor) -> None:
+        super().__init__(kv_pages)
+        self._written: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None):
+        self._write_again()
+        logits = super().forward(batch, on_layers)
+        slots = batch.slot_mapping
+        self._written.append((slots, self.kv_pages[slots // PAGE_TOKENS, :, slots % PAGE_TOKENS].clone()))
+        return logits
+
+    def mark(self):
+        number = len(self.batches)
+
+        class Waited:
+            @staticmethod
+            def wait() -> None:
+                if number == len(self.batches):
+                    self._write_again()
+
+        return Waited()
+
+    def _write_again(self) -> None:
+        for slots, values in self._written:
+            self.kv_pages[slots // PAGE_TOKENS, :, slots % PAGE_TOKENS] = values
+        self._written.clear()
 
 
 def write_context(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, SequenceSlice
+from services.engine.host_copy import to_device
 
 
 class DevicePageTable:
@@ -48,10 +48,3 @@ class DevicePageTable:
             index = to_device(places, torch.int64, device)
             self.tensor.view(-1)[index] = to_device(values, torch.int32, device)
         return len(places)
-
-
-def to_device(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A copy there, which on a GPU nobody waits for."""
-    if device.type != "cuda":
-        return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, SequenceSlice
-from services.engine.kernel_model.page_table import to_device
+from services.engine.host_copy import to_device
 
 
 @dataclass(frozen=True)

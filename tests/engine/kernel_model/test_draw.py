@@ -42,7 +42,7 @@ def test_every_row_has_the_token_it_has_on_the_host_whatever_it_needs(states):
 def test_only_rows_that_need_nothing_else_are_drawn_where_the_logits_are(states):
     drawn = []
 
-    def draw(logits, rows):
+    def draw(logits, rows, positions):
         drawn.extend(row.spec for row in rows)
         return torch.full((len(rows),), 17)
 
@@ -55,7 +55,7 @@ def test_only_rows_that_need_nothing_else_are_drawn_where_the_logits_are(states)
 def test_a_row_without_a_maximum_fails_alone(states):
     logits = torch.randn(len(states), VOCAB)
     logits[0] = float("nan")
-    draw = Sampler(VOCAB, lambda rows, states: torch.zeros(len(rows), dtype=torch.int64))
+    draw = Sampler(VOCAB, lambda rows, states, positions: torch.zeros(len(rows), dtype=torch.int64))
     failed, *others = draw.sample(logits, states)
     assert "maximum" in failed.message
     assert all(isinstance(outcome, SampledToken) for outcome in others)

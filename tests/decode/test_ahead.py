@@ -1,0 +1,140 @@
+"""Where tokens stay on the device, the next step is launched before the host has heard of the last."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.decode.page_keeper import PageKeeper
+from services.engine.sampler import Sampler
+from services.engine.sampling.spec import SamplingSpec
+from services.engine.sampling.state import SamplingState
+from tests.support.decode_bench import Bench, prompt_of
+from tests.support.fake_runner import VOCAB, greedy
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """Launches and waits, in the order in which they happen."""
+    seen: list[str] = []
+
+    def watch(bench: Bench) -> None:
+        forward, mark = bench.runner.forward, bench.runner.mark
+
+        def launch(batch):
+            seen.append(f"launch {len(bench.runner.batches)}")
+            return forward(batch)
+
+        def marked():
+            number, moment = len(bench.runner.batches) - 1, mark()
+
+            class Waited:
+                @staticmethod
+                def wait() -> None:
+                    seen.append(f"wait {number}")
+                    moment.wait()
+
+            return Waited()
+
+        bench.runner.forward, bench.runner.mark = launch, marked
+
+    return seen, watch
+
+
+def test_every_step_is_waited_for_behind_the_launch_of_the_next(events):
+    seen, watch = events
+    bench = Bench(4, ahead=True)
+    watch(bench)
+    heard = bench.submit([5], 4)
+    bench.run()
+    assert heard.tokens[0] == greedy([5], 4)
+    assert seen == [
+        "launch 0", "launch 1", "wait 0", "launch 2", "wait 1", "launch 3", "wait 2", "wait 3"
+    ]  # fmt: skip
+    bench.check_free()
+
+
+def test_a_row_that_needs_the_host_has_every_step_waited_for(events):
+    seen, watch = events
+    bench = Bench(4, ahead=True)
+    watch(bench)
+    request = bench.request([5], 3)
+    request.spec = SamplingSpec(temperature=0.0, logit_bias=((1, 0.5),))
+    plain = bench.submit([6], 3)
+    bench.engine.submit(request)
+    bench.run()
+    assert plain.tokens[0] == greedy([6], 3)
+    assert bench.heard[request.handle].tokens[0] == greedy([5], 3)
+    assert seen == ["launch 0", "wait 0", "launch 1", "wait 1", "launch 2", "wait 2"]
+
+
+def test_a_token_after_a_stop_that_was_under_way_is_not_told():
+    bench = Bench(4, ahead=True)
+    expected = greedy([5], 9)
+    heard = bench.submit([5], 9, stop=[expected[3]])
+    bench.run()
+    assert heard.tokens[0] == expected[: expected.index(expected[3]) + 1]
+    assert heard.finish() == "STOP"
+    assert len(bench.runner.batches) == len(heard.tokens[0]) + 1
+    bench.check_free()
+
+
+def test_no_step_is_spent_beyond_a_limit_that_is_known():
+    bench = Bench(4, ahead=True)
+    bench.submit([5], 9)
+    bench.run()
+    assert len(bench.runner.batches) == 9
+
+
+def test_pages_of_what_has_ended_are_not_free_while_the_device_may_write_to_them():
+    keeper = PageKeeper(torch.zeros(4, 1, 64, 1))
+    first, second = keeper.new_table(), keeper.new_table()
+    for table in (first, second):
+        table.ensure(64)
+    keeper.step_begins()
+    keeper.retire(first)
+    keeper.step_begins()
+    keeper.retire(second)
+    assert keeper.counts().free == 2
+    keeper.step_ended()
+    assert keeper.counts().free == 3
+    keeper.step_ended()
+    assert keeper.counts().free == 4
+
+
+def test_a_cancelled_prompt_keeps_its_pages_until_its_chunk_is_computed():
+    bench = Bench(4, ahead=True, local_prefill_tokens=1000, chunk_tokens=64)
+    request = bench.request(prompt_of(200), 5)
+    bench.engine.submit(request)
+    bench.engine.step()
+    bench.engine.cancel(bench.session, request.handle)
+    assert bench.engine.load.pages.used == 4
+    bench.run()
+    bench.check_free()
+
+
+def test_draws_under_way_are_of_the_next_place(monkeypatch):
+    places = []
+
+    def draw(logits, states, positions):
+        places.append(list(positions))
+        return torch.full((len(states),), 3)
+
+    spec = SamplingSpec(temperature=1.0)
+    states = [SamplingState(spec, 1, 0, [1], outputs) for outputs in ([], [4, 4])]
+    drawn = Sampler(VOCAB, draw, ahead=True).begin(torch.zeros(2, VOCAB), states, [1, 2])
+    assert places == [[1, 2]]
+    assert drawn.ids.tolist() == [3, 3]
+    assert [outcome.token_id for outcome in drawn.outcomes()] == [3, 3]
+
+
+def test_a_row_without_a_maximum_fails_alone_and_its_token_can_be_looked_up():
+    states = [SamplingState(SamplingSpec(temperature=1.0), 1, 0, [1]) for _ in range(2)]
+    logits = torch.zeros(2, VOCAB)
+    logits[0] = float("nan")
+    far = Sampler(VOCAB, lambda logits, states, positions: torch.full((2,), 1 << 40), ahead=True)
+    drawn = far.begin(logits, states, [0, 0])
+    assert int(drawn.ids.max()) < VOCAB
+    failed, fine = drawn.outcomes()
+    assert "maximum" in failed.message
+    assert fine.token_id == VOCAB - 1
