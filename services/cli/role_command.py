@@ -9,6 +9,7 @@ import functools
 import gc
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
@@ -18,6 +19,9 @@ from services.cli.roles import Serve, config_class, serve_function
 from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 from services.common.logs import configure_logs
+
+if TYPE_CHECKING:
+    from services.gateway.config import GatewayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +46,19 @@ def execute(role: str, arguments: argparse.Namespace) -> int:
     structlog.get_logger().info("configuration", **dataclasses.asdict(config))
     # Imported before signals are taken over: loading takes seconds, and there is nothing to drain yet.
     serve = serve_function(role)
+    if getattr(config, "processes", 1) > 1:
+        serve = functools.partial(_serve_crew, level)
     _collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_stopped(serve, config))
     return 0
+
+
+async def _serve_crew(level: str, config: GatewayConfig, stop: asyncio.Event) -> None:
+    # Only here: the other roles have no gateway installed.
+    from services.cli.gateway_crew import serve_crew
+
+    await serve_crew(config, level, stop)
 
 
 def _collect_seldom() -> None:

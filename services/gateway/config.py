@@ -36,6 +36,12 @@ class GatewayConfig:
     host: str = field(default="127.0.0.1", metadata={"help": "address both servers bind to"})
     http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    processes: int = field(
+        default=1, metadata={"help": "processes that serve the two ports together, one core each"}
+    )
+    crew: str = field(
+        default="", metadata={"help": "set by the first of several processes: the socket of this one"}
+    )
     vision: str = field(
         default="127.0.0.1:50051",
         metadata={"help": "vision workers, host:port,…; a name means all it resolves to; empty: text only"},
@@ -67,7 +73,9 @@ class GatewayConfig:
     )
     max_concurrent_requests: int = field(
         default=512,
-        metadata={"help": "requests in flight; more are refused at once with 429 / RESOURCE_EXHAUSTED"},
+        metadata={
+            "help": "requests in flight in a process; more are refused at once: 429 / RESOURCE_EXHAUSTED"
+        },
     )
     max_body_bytes: int = field(
         default=64 << 20, metadata={"help": "largest request body or gRPC message, bytes"}
@@ -149,8 +157,8 @@ class GatewayConfig:
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
-            "max_concurrent_requests", "max_body_bytes", "max_messages", "max_tools", "max_prompt_characters",
-            "max_images", "max_image_bytes", "max_image_pixels",
+            "processes", "max_concurrent_requests", "max_body_bytes", "max_messages", "max_tools",
+            "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames", "max_video_seconds",
             "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
             "media_timeout_seconds", "first_token_timeout_seconds", "token_timeout_seconds",

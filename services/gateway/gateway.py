@@ -28,10 +28,11 @@ from services.gateway.http.flush import FlushPage
 from services.gateway.http.generate import GenerateEndpoint
 from services.gateway.http.health import HealthPage
 from services.gateway.http.info import InfoPages
-from services.gateway.http.metrics_page import MetricsPage
+from services.gateway.http.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.models import ModelPages
 from services.gateway.http.post import Answer, PostEndpoint
 from services.gateway.http.server import HttpServer
+from services.gateway.http.siblings import Siblings
 from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.batch import BatchPipeline
@@ -83,6 +84,8 @@ class Gateway:
             config.discovery_seconds,
         )
         self._metrics = GatewayMetrics(new_registry("gateway"))
+        self._metrics.registry.register(WorkerCounts(self.pool))
+        self._siblings = Siblings(Path(config.crew), self._metrics.registry) if config.crew else None
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
         self._constraints = ConstraintBuilder(self._model.tokenizer.special)
         self._downloader = Downloader(
@@ -93,8 +96,10 @@ class Gateway:
         self._remote = RemoteMedia(self._downloader, _media_limits(config), config.max_body_bytes)
         self._pipeline = self._build_pipeline()
         self._tokenizing = Tokenizing(self._model, self.pool, self._remote, config.request_timeout_seconds)
-        self._http = HttpServer(self._build_app(), config.host, config.http_port)
-        self._grpc = build_server(max_message_bytes=config.max_body_bytes)
+        self._http = HttpServer(
+            self._build_app(), config.host, config.http_port, share_port=bool(config.crew)
+        )
+        self._grpc = build_server(max_message_bytes=config.max_body_bytes, share_port=bool(config.crew))
         self._add_servicers(self._grpc)
         self._tasks: list[asyncio.Task[None]] = []
         self.grpc_port = 0
@@ -111,6 +116,8 @@ class Gateway:
         await self._discovery.first_look()
         await self._grpc.start()
         await self._http.start()
+        if self._siblings is not None:
+            await self._siblings.start()
         running = (self._follow_health(health), self._discovery.run(), self.pool.run())
         self._tasks += [asyncio.create_task(work) for work in running]
         log.info(
@@ -132,6 +139,8 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.stop()
+        if self._siblings is not None:
+            await self._siblings.stop()
         await self._grpc.stop(grace=0)
         await self.pool.stop()
         self._tokenizing.close()
@@ -180,7 +189,7 @@ class Gateway:
                 models=ModelPages(self._model),
                 info=InfoPages(self._model, pool, config.tokenizer or config.model),
                 health=HealthPage(pool, self._admission),
-                metrics=MetricsPage(self._metrics, pool),
+                metrics=MetricsPage(self._metrics, pool, self._siblings),
                 flush=FlushPage(pool, self._admission) if config.admin_routes else None,
             )
         )

@@ -56,12 +56,6 @@ class GatewayMetrics:
             "Finished tool calls that were not valid under their schema, and so not released",
             registry=registry,
         )
-        self.workers = Gauge(
-            "perigee_workers",
-            "Workers known, by role and state (serving, draining, leaving, unreachable)",
-            ["role", "state"],
-            registry=registry,
-        )
         self.unreachable_pages = Counter(
             "perigee_worker_metrics_unreachable",
             "Times a worker's metrics page could not be gathered",

@@ -22,14 +22,15 @@ def build_server(
     interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     keepalive: Keepalive | None = None,
+    share_port: bool = False,
 ) -> grpc.aio.Server:
     """An aio server, neither bound nor started; errors are mapped outside of the `interceptors` given."""
     options = [
         *(keepalive or Keepalive()).server_options(),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
-        # Two servers on one port would share its calls in silence.
-        ("grpc.so_reuseport", 0),
+        # Two servers on one port share its calls in silence: never by mistake.
+        ("grpc.so_reuseport", int(share_port)),
     ]
     return grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors], options=options)
 

@@ -36,8 +36,9 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application; `start` returns once it listens, `stop` once every connection is closed."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._host, self._wanted = host, port
+    def __init__(self, app: ASGIApp, host: str, port: int, *, share_port: bool = False) -> None:
+        """`share_port`: with other processes of this user; each gets its share of the connections."""
+        self._host, self._wanted, self._share_port = host, port, share_port
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -71,6 +72,8 @@ class HttpServer:
         # The protocol is named because asyncio switches Nagle's delay off only for a socket that says TCP.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._share_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind((self._host, self._wanted))
         except OSError as error:

@@ -1,0 +1,120 @@
+"""Several gateway processes on one port, for real; a tokenizer is all they serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.cli.run.ports import take_ports
+
+NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
+PATIENCE_S = 60.0
+
+
+class Started:
+    """A crew; its log is read as it comes."""
+
+    def __init__(self, log: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "services.cli.main", "gateway", "--processes", "2", *arguments]
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(command, stderr=output, stdout=output)
+
+    def lines(self, event: str) -> list[dict]:
+        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in found if line["event"] == event]
+
+    def until(self, condition) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def start(*arguments):
+        started.append(Started(tmp_path / f"{len(started)}.log", *arguments))
+        return started[-1]
+
+    yield start
+    for crew in started:
+        crew.process.kill()
+        crew.process.wait()
+
+
+@pytest.fixture
+def crew(start):
+    """Two processes, ready, and their address."""
+    crew = start("--tokenizer", str(NANO), "--http-port", "0", "--grpc-port", "0")
+    crew.until(lambda: len(crew.lines("gateway ready")) == 2)
+    (line,) = crew.lines("gateway processes")
+    return crew, f"http://127.0.0.1:{line['http']}"
+
+
+def tokenize(url):
+    return httpx.post(f"{url}/tokenize", json={"prompt": "Hello"}, timeout=20).json()["count"]
+
+
+def requests_by_process(url):
+    page = httpx.get(f"{url}/metrics", timeout=20).text
+    found = re.findall(r'perigee_requests_total{door="rest",outcome="ok",process="(\d)"} (\d+)', page)
+    return {name: int(count) for name, count in found}
+
+
+def test_both_serve_the_port_and_either_tells_the_numbers_of_both(crew):
+    _, url = crew
+    asked = 0
+    for _ in range(200):  # the kernel deals the connections out by chance
+        assert tokenize(url) > 0
+        asked += 1
+        if len(requests_by_process(url)) == 2:
+            break
+    counts = requests_by_process(url)
+    assert set(counts) == {"0", "1"}
+    assert sum(counts.values()) == asked
+
+
+def test_a_process_that_is_killed_is_missed_by_nobody_for_long_and_comes_again(crew):
+    crew, url = crew
+    children = Path(f"/proc/{crew.process.pid}/task/{crew.process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    crew.until(lambda: len(crew.lines("gateway ready")) == 3)
+    (ended,) = crew.lines("gateway process ended")
+    assert "SIGKILL" in ended["why"]
+    assert all(tokenize(url) > 0 for _ in range(20))
+
+
+def test_a_signal_ends_all_of_them(crew):
+    crew, url = crew
+    crew.process.send_signal(signal.SIGTERM)
+    assert crew.process.wait(30) == 0
+    with pytest.raises(httpx.ConnectError):
+        tokenize(url)
+
+
+def test_a_taken_port_is_named_with_its_flag(crew, start):
+    _, url = crew
+    port = url.rpartition(":")[2]
+    second = start("--tokenizer", str(NANO), "--http-port", port, "--grpc-port", "0")
+    assert second.process.wait(PATIENCE_S) == 2
+    assert re.search(f"{port}.*--http-port", second.log.read_text())
+
+
+def test_settings_that_no_process_can_serve_end_the_whole(start, tmp_path):
+    (port,) = take_ports("127.0.0.1", 0, 1, "")
+    crew = start("--tokenizer", str(tmp_path / "nothing"), "--http-port", str(port), "--grpc-port", "0")
+    assert crew.process.wait(PATIENCE_S) == 2
+    assert "nothing" in crew.log.read_text()
