@@ -1,7 +1,8 @@
 """The processes of one worker that share a model: rank 0 leads, the others run the batches that it sends.
 
 All map the same pages. Latents are the same on every rank, so there is one copy of them: what is read from
-peers into it is there for all, and every rank writes the same bits of new tokens before it reads them.
+peers into it is there for all, and of new tokens every rank writes the same bits before it reads them, or one
+rank writes them that alone reads them in this pass.
 """
 
 from __future__ import annotations
@@ -43,12 +44,18 @@ class RankPlan:
     dtype: torch.dtype
     threads: int
     num_pages: int
+    whole_experts: bool = False
+    whole_attention: bool = False
 
     @property
     def pages_shape(self) -> tuple[int, int, int, int]:
         """As `allocate_kv_pages` has it."""
         text = ModelConfig.from_dir(self.model).text
         return self.num_pages, text.num_hidden_layers, PAGE_TOKENS, text.kv_width
+
+    def group(self) -> DistributedGroup:
+        """For a rank that has met the others."""
+        return DistributedGroup(whole_experts=self.whole_experts, whole_attention=self.whole_attention)
 
 
 class RankGroup:
@@ -63,7 +70,9 @@ class RankGroup:
             raise ConfigError(f"tp: a group has at least 2 ranks, not {plan.ranks}")
         config = ModelConfig.from_dir(plan.model)
         # Raised here, before there are other processes that would raise it too.
-        shares_of(expected_tensors(config), Rank(0, plan.ranks))
+        first = Rank(0, plan.ranks, plan.whole_experts, plan.whole_attention)
+        shares_of(expected_tensors(config), first)
+        first.experts(config.text.n_routed_experts)
         shape = plan.pages_shape
         self._memory = os.memfd_create("kv-pages")
         os.truncate(self._memory, torch.Size(shape).numel() * plan.dtype.itemsize)
@@ -83,7 +92,7 @@ class RankGroup:
                 self._pipes.append(ours)
                 self._followers.append(follower)
             _meet(meeting, 0, plan.ranks)
-            self.group = DistributedGroup()
+            self.group = plan.group()
             self.kv_pages = _mapped(memory, shape, plan.dtype).fill_(0)
 
     def send(self, batch: ForwardBatch) -> None:
@@ -110,7 +119,7 @@ def _follow(plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connecti
     torch.set_num_threads(plan.threads)
     kv_pages = _mapped(memory, plan.pages_shape, plan.dtype)
     _meet(meeting, rank, plan.ranks)
-    model = load_text_model(plan.model, plan.deterministic, plan.dtype, group=DistributedGroup())
+    model = load_text_model(plan.model, plan.deterministic, plan.dtype, group=plan.group())
     runner = ModelRunner(model, kv_pages, layers_per_group=1)
     while True:
         try:

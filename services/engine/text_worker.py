@@ -56,6 +56,10 @@ class TextWorkerSettings(Protocol):
     def threads(self) -> int: ...
     @property
     def tp(self) -> int: ...
+    @property
+    def expert_parallel(self) -> bool: ...
+    @property
+    def dp_attention(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,13 @@ def _group(
     if device.type != "cpu":
         raise ConfigError(f"tp: {settings.tp} processes can share a model on the CPU only, not on {device}")
     plan = RankPlan(
-        settings.tp, directory, settings.deterministic, dtype, settings.threads, settings.kv_pages
+        settings.tp,
+        directory,
+        settings.deterministic,
+        dtype,
+        settings.threads,
+        settings.kv_pages,
+        settings.expert_parallel,
+        settings.dp_attention,
     )
     return RankGroup(plan)

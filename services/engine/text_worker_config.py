@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from services.common.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class TextWorkerConfig:
@@ -35,4 +37,16 @@ class TextWorkerConfig:
     dtype: str = field(default="float32", metadata={"help": "of weights and pages: float32 or bfloat16"})
     threads: int = field(default=1, metadata={"help": "CPU threads of the model, in each of its processes"})
     tp: int = field(default=1, metadata={"help": "processes of this machine's CPU that share the model"})
+    expert_parallel: bool = field(
+        default=False,
+        metadata={"help": "each of them has some experts whole, not a part of every one"},
+    )
+    dp_attention: bool = field(
+        default=False, metadata={"help": "each of them attends for some sequences with all heads"}
+    )
     grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})
+
+    def __post_init__(self) -> None:
+        for key in ("expert_parallel", "dp_attention"):
+            if getattr(self, key) and self.tp == 1:
+                raise ConfigError(f"{key}: says how processes share a model, and there is one; see tp")

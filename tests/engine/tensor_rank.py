@@ -1,6 +1,7 @@
 """A rank of a tensor-parallel group: generates greedily and writes its tokens and logits.
 
-Run as: tensor_rank.py CHECKPOINT DETERMINISTIC RANK RANKS DIRECTORY; the prompt is DIRECTORY's prompt.npy.
+Run as: tensor_rank.py CHECKPOINT DETERMINISTIC RANK RANKS WHOLE DIRECTORY; `WHOLE` names what is not split by
+width or heads: experts, attention, both or neither. The prompt is DIRECTORY's prompt.npy.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from tests.engine.text_models import generate, make_runner
 
 
 def main() -> None:
-    checkpoint, deterministic, rank, ranks, directory = sys.argv[1:]
+    checkpoint, deterministic, rank, ranks, whole, directory = sys.argv[1:]
     torch.set_num_threads(1)
     meeting = f"file://{directory}/meeting"
     distributed.init_process_group("gloo", meeting, rank=int(rank), world_size=int(ranks))
-    model = load_text_model(Path(checkpoint), deterministic == "True", group=DistributedGroup())
+    group = DistributedGroup(whole_experts="experts" in whole, whole_attention="attention" in whole)
+    model = load_text_model(Path(checkpoint), deterministic == "True", group=group)
     prompt = np.load(f"{directory}/prompt.npy").tolist()
     tokens, logits = generate(make_runner(model, 8), prompt, range(8), 24)
     np.savez(f"{directory}/rank-{rank}.npz", tokens=tokens, logits=logits)

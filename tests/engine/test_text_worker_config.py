@@ -15,3 +15,11 @@ def test_a_misspelt_transport_is_refused_by_name_instead_of_allowing_any(config)
     with pytest.raises(ConfigError, match="expected_transport"):
         resolve(config, {"expected_transport": "rmda"}, {}, {})
     assert resolve(config, {"expected_transport": "rdma"}, {}, {}).expected_transport == "rdma"
+
+
+@pytest.mark.parametrize("config", [PrefillConfig, DecodeConfig])
+@pytest.mark.parametrize("key", ["expert_parallel", "dp_attention"])
+def test_how_a_group_shares_is_refused_where_there_is_none(config, key):
+    with pytest.raises(ConfigError, match=f"{key}.*tp"):
+        resolve(config, {key: True}, {}, {})
+    assert getattr(resolve(config, {key: True, "tp": 2}, {}, {}), key)

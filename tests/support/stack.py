@@ -176,7 +176,7 @@ class Stack:
     def _spawn(self, name: str) -> None:
         words = [name.partition("-")[0]]
         for flag, value in self._arguments(name).items():
-            words += [f"--{flag.replace('_', '-')}", str(value)]
+            words += [f"--{flag.replace('_', '-')}", *([] if value is True else [str(value)])]
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = shared_nursery().start("services.cli.main", words, self._environment, log)
 

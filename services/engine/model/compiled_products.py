@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from services.engine.model.router import Router
+from services.engine.model.router import Select
 from services.engine.model.row_product import FixedProduct, rows_are_stable
 from services.engine.native.library import address, library
 
@@ -140,7 +140,9 @@ class CompiledExperts:
         self._width = self._down.shape[-2]
 
     def add(self, out: Tensor, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
-        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`; `weights [T, k]`."""
+        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`, those of -1 left out;
+        `weights [T, k]`.
+        """
         x, experts, weights = x.contiguous(), chosen.to(torch.int32).contiguous(), weights.contiguous()
         parts = map(address, (out, x, experts, weights, self._gate_up, self._down))
         rows, hidden = x.shape
@@ -152,7 +154,7 @@ class CompiledExperts:
 class CompiledMixture:
     """sum_k w_k expert_k(x) plus shared(x)."""
 
-    def __init__(self, router: Router, experts: CompiledExperts, shared: CompiledMLP) -> None:
+    def __init__(self, router: Select, experts: CompiledExperts, shared: CompiledMLP) -> None:
         self._router = router
         self._experts = experts
         self._shared = shared

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from services.engine.model.mlp import GatedMLP
-from services.engine.model.router import Router
+from services.engine.model.router import Select
 
 
 class MixtureOfExperts:
     """sum_k w_k expert_k(x) + shared(x), summed in the order of the router's choice."""
 
-    def __init__(self, router: Router, experts: Sequence[GatedMLP], shared: GatedMLP) -> None:
+    def __init__(self, router: Select, experts: Sequence[GatedMLP], shared: GatedMLP) -> None:
         self._router = router
         self._experts = experts
         self._shared = shared
@@ -27,15 +27,14 @@ class MixtureOfExperts:
         return reduce(torch.add, outputs.unbind(1)) + self._shared(x)
 
     def _routed(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """Every token's outputs of its chosen experts, `[T, k, hidden]`; each expert runs once, on its
-        rows.
+        """Every token's outputs of its chosen experts, `[T, k, hidden]`, zeros where that is -1; each expert
+        runs once, on its rows.
         """
         flat = chosen.flatten()
         order = torch.argsort(flat, stable=True)
-        counts = torch.bincount(flat, minlength=len(self._experts)).tolist()
+        start, *counts = torch.bincount(flat + 1, minlength=len(self._experts) + 1).tolist()
         gathered = x[order // chosen.shape[1]]
-        outputs = torch.empty_like(gathered)
-        start = 0
+        outputs = torch.zeros_like(gathered)
         for expert, count in zip(self._experts, counts, strict=True):
             if count:
                 outputs[order[start : start + count]] = expert(gathered[start : start + count])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from services.engine.model.activation import sigmoid
 from services.engine.model.config import TextConfig
 from services.engine.model.projection import Projection
 from services.engine.model.row_product import Products
+
+Select: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""`[T, hidden]` -> experts int64 `[T, k]` (-1: another rank has it) and their weights float32 `[T, k]`."""
 
 
 class Router:
@@ -52,3 +57,14 @@ class Router:
         bits = (scores + 0.0).view(torch.int32)
         ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         return ordered.long() * scores.shape[-1] + self._among_equals
+
+
+def among(router: Router, mine: range) -> Select:
+    """The same choices, counted among the experts `mine`, all others -1."""
+
+    def select(x: Tensor) -> tuple[Tensor, Tensor]:
+        experts, weights = router(x)
+        elsewhere = (experts < mine.start) | (experts >= mine.stop)
+        return (experts - mine.start).masked_fill(elsewhere, -1), weights
+
+    return select

@@ -41,8 +41,9 @@ class NoGroup:
 class DistributedGroup:
     """All processes of torch.distributed's default group, which is there already."""
 
-    def __init__(self) -> None:
-        self.rank = Rank(distributed.get_rank(), distributed.get_world_size())
+    def __init__(self, *, whole_experts: bool = False, whole_attention: bool = False) -> None:
+        """As Rank has it; the same in all of them."""
+        self.rank = Rank(distributed.get_rank(), distributed.get_world_size(), whole_experts, whole_attention)
 
     def sum(self, x: Tensor) -> Tensor:
         """See TensorGroup."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
-from services.engine.model.attention import AttentionContext, LatentAttention
+from services.engine.model.attention import LatentAttention
+from services.engine.model.attention_share import AttentionShare
 from services.engine.model.compiled_products import CompiledMixture, CompiledProducts
 from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
@@ -14,10 +16,11 @@ from services.engine.model.mlp import GatedMLP
 from services.engine.model.moe import MixtureOfExperts
 from services.engine.model.norm import RMSNorm
 from services.engine.model.paged_attention import PagedAttention
-from services.engine.model.router import Router
+from services.engine.model.router import Router, among
 from services.engine.model.row_product import Products
 from services.engine.model.tensor_group import TensorGroup
 from services.engine.model.weights_below import WeightsBelow
+from services.engine.weights.share import ALONE, Rank
 
 
 class TextLayer:
@@ -46,12 +49,22 @@ class TextLayer:
         self._post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps, rows)
         mlp = WeightsBelow(weights, "mlp.")
         dense = config.is_dense(index)
-        self._feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products)
+        self._feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products, group.rank)
 
-    def __call__(self, x: Tensor, context: AttentionContext) -> Tensor:
+    def __call__(self, x: Tensor, share: AttentionShare) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""
-        x = x + self._group.sum(self._attention(self._input_norm(x), self._index, context))
+        x = x + self._group.sum(self._attend(self._input_norm(x), share))
         return x + self._group.sum(self._feed_forward(self._post_norm(x)))
+
+    def _attend(self, x: Tensor, share: AttentionShare) -> Tensor:
+        """Zeros for the tokens that other ranks attend for."""
+        if share.rows is None:
+            assert share.context is not None
+            return self._attention(x, self._index, share.context)
+        output = torch.zeros_like(x)
+        if share.context is not None:
+            output[share.rows] = self._attention(x[share.rows], self._index, share.context)
+        return output
 
 
 FeedForward = Callable[[Tensor], Tensor]
@@ -65,16 +78,20 @@ def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> FeedForward:
     return GatedMLP(*parts, products)
 
 
-def mixture(weights: Mapping[str, Tensor], config: TextConfig, products: Products) -> FeedForward:
-    """From the gate, the experts and the shared expert."""
+def mixture(
+    weights: Mapping[str, Tensor], config: TextConfig, products: Products, rank: Rank = ALONE
+) -> FeedForward:
+    """From the gate, the rank's experts and the shared expert."""
     router = Router(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
-    experts = [WeightsBelow(weights, f"experts.{index}.") for index in range(config.n_routed_experts)]
+    mine = rank.experts(config.n_routed_experts)
+    select = router if len(mine) == config.n_routed_experts else among(router, mine)
+    experts = [WeightsBelow(weights, f"experts.{index}.") for index in mine]
     shared = WeightsBelow(weights, "shared_experts.")
     if isinstance(products, CompiledProducts):
         routed = products.experts(map(_mlp_weights, experts), len(experts))
-        return CompiledMixture(router, routed, products.gated_mlp(*_mlp_weights(shared)))
+        return CompiledMixture(select, routed, products.gated_mlp(*_mlp_weights(shared)))
     mlps = [GatedMLP(*_mlp_weights(expert), products) for expert in experts]
-    return MixtureOfExperts(router, mlps, GatedMLP(*_mlp_weights(shared), products))
+    return MixtureOfExperts(select, mlps, GatedMLP(*_mlp_weights(shared), products))
 
 
 def _mlp_weights(weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

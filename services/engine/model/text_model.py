@@ -10,6 +10,7 @@ from torch import Tensor
 
 from services.engine.batch import ForwardBatch
 from services.engine.model.attention import AttentionContext
+from services.engine.model.attention_share import AttentionShare, deal, part_of
 from services.engine.model.block_attention import BlockAttention
 from services.engine.model.compiled_products import CompiledProducts
 from services.engine.model.compiled_rows import CompiledRows
@@ -45,8 +46,9 @@ class TextModel:
     construction on the model's own shapes. `inner_norm_eps` replaces the eps of the norms inside attention,
     which some implementations fix at 1e-6.
 
-    With a `group`, `weights` has this rank's share of each tensor that `StoredTensor.split_dim` splits, and
-    all ranks run the same batches. `config` is always the whole model's.
+    With a `group`, `weights` has this rank's share of each tensor that `StoredTensor.split_dim` splits, or
+    what `Rank` says, and all ranks run the same batches over the same pages. `config` is always the whole
+    model's.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class TextModel:
         self.config = config
         self.deterministic = deterministic
         self._group = group
-        self._local = replace(config, num_attention_heads=config.num_attention_heads // group.rank.count)
+        heads = config.num_attention_heads // (1 if group.rank.whole_attention else group.rank.count)
+        self._local = replace(config, num_attention_heads=heads)
         if f"{_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, _PREFIX)
         self._embedding = weights["model.embed_tokens.weight"]
@@ -120,21 +123,27 @@ class TextModel:
 
         Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
         """
-        cos, sin = self._rotary.at(batch.positions)
-        context = AttentionContext(
-            cos.unsqueeze(1),
-            sin.unsqueeze(1),
-            batch.slot_mapping,
-            kv_pages,
-            views,
-            self._attention.plan(batch, kv_pages.dtype),
-        )
+        share = self._share(batch, kv_pages, views)
         x = self._embed(batch)
         for index, layer in enumerate(self.layers):
-            x = layer(x, context)
+            x = layer(x, share)
             if on_layer is not None:
                 on_layer(index)
         return self._logits(x, batch.logits_rows)
+
+    def _share(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionShare:
+        """All tokens with this rank's heads, or those of some sequences with all heads."""
+        rank = self._group.rank
+        if not rank.whole_attention or rank.count == 1:
+            return AttentionShare(None, self._context(batch, kv_pages, views))
+        mine = deal(batch.sequences, rank.count)[rank.index]
+        rows, part = part_of(batch, mine)
+        return AttentionShare(rows, self._context(part, kv_pages, views) if mine else None)
+
+    def _context(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionContext:
+        cos, sin = self._rotary.at(batch.positions)
+        plan = self._attention.plan(batch, kv_pages.dtype)
+        return AttentionContext(cos.unsqueeze(1), sin.unsqueeze(1), batch.slot_mapping, kv_pages, views, plan)
 
     def _embed(self, batch: ForwardBatch) -> Tensor:
         x = self._group.sum(self._embedded(batch.token_ids))

@@ -182,10 +182,12 @@ int perigee_experts(float *out, const float *x, const int32_t *chosen, const flo
     float *inner = results + count * hidden;
     int32_t *starts = pairs + count, *next = starts + experts + 1;
     memset(starts, 0, sizeof(int32_t) * (experts + 1));
-    for (size_t pair = 0; pair < count; pair++) starts[chosen[pair] + 1]++;
+    for (size_t pair = 0; pair < count; pair++)
+        if (chosen[pair] >= 0) starts[chosen[pair] + 1]++;
     for (int expert = 0; expert < experts; expert++) starts[expert + 1] += starts[expert];
     memcpy(next, starts, sizeof(int32_t) * experts);
-    for (size_t pair = 0; pair < count; pair++) pairs[next[chosen[pair]]++] = pair;
+    for (size_t pair = 0; pair < count; pair++)
+        if (chosen[pair] >= 0) pairs[next[chosen[pair]]++] = pair;
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int expert = 0; expert < experts; expert++)
         apply_expert(results, x, gate_up, down, pairs, starts, k, expert, hidden, width,
@@ -194,7 +196,8 @@ int perigee_experts(float *out, const float *x, const int32_t *chosen, const flo
         for (int i = 0; i < hidden; i++) {
             float total = 0.0f;
             for (int rank = 0; rank < k; rank++)
-                total += weights[(size_t)row * k + rank] * results[((size_t)row * k + rank) * hidden + i];
+                if (chosen[(size_t)row * k + rank] >= 0)
+                    total += weights[(size_t)row * k + rank] * results[((size_t)row * k + rank) * hidden + i];
             out[(size_t)row * hidden + i] += total;
         }
     free(results);

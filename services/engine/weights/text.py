@@ -36,9 +36,10 @@ def load_text_model(
     tensors are in memory, no more.
     """
     checkpoint = Checkpoint.checked(directory)
-    names = text_tensors(checkpoint.config.text)
+    text = checkpoint.config.text
+    names = [name for name in text_tensors(text) if group.rank.has(name, text.n_routed_experts)]
     with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
-        return TextModel(checkpoint.config.text, weights, deterministic, group=group)
+        return TextModel(text, weights, deterministic, group=group)
 
 
 def load_kernel_text_model(
