@@ -35,11 +35,14 @@ class Row:
                 yield sample
 
 
+_TOOL_CALLS = ("tool call", "tool call", "parallel calls", "no call")
+
 ROWS = (
     Row("compare, thinking", ("compare",), 0.98, True),
     Row("compare, instant", ("compare",), 0.95, False),
     Row("arithmetic and stories", ("arithmetic", "stories"), 0.90, True),
-    Row("tool calls", ("tool call", "tool call", "parallel calls", "no call"), 0.95),
+    Row("tool calls", _TOOL_CALLS, 0.95, True),
+    Row("tool calls, instant", _TOOL_CALLS, 0.95, False),
     Row("tool results", ("weather result", "other result"), 0.95),
     Row("pictures", ("total", "describe", "totals"), 0.90),
     Row("product search", ("search product",), 0.90),

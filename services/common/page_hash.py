@@ -34,6 +34,11 @@ class MediaSpan:
         return self.offset + self.num_tokens
 
 
+def chain_root(salt: str = "") -> bytes:
+    """What the hash of a first page chains to: BLAKE2b(salt)."""
+    return blake2b(salt.encode(), digest_size=HASH_BYTES).digest()
+
+
 def chain_hashes(
     token_ids: Sequence[int],
     media: Sequence[MediaSpan] = (),
@@ -44,14 +49,14 @@ def chain_hashes(
     """One 16-byte hash per whole page of `token_ids`, in order.
 
     Hash i = BLAKE2b(hash i-1 | the page's ids as little-endian u32 | its media records); hash -1 is
-    BLAKE2b(salt). A pad contributes its medium's content hash and its place in the medium, never the pad's
-    id: equal prompts with different images differ. `known`: the hashes of the leading pages, when a prefix of
-    the same sequence was hashed before; they are trusted, and the work is that of the pages beyond them.
+    `chain_root(salt)`. A pad contributes its medium's content hash and its place in the medium, never the
+    pad's id: equal prompts with different images differ. `known`: the hashes of the leading pages, when a
+    prefix of the same sequence was hashed before; they are trusted, and the work is that of the others.
     InternalError when media overlap or leave the sequence, or more pages are known than there are.
     """
     spans = _ordered(media, len(token_ids))
     hashes = list(known)
-    parent = hashes[-1] if hashes else blake2b(salt.encode(), digest_size=HASH_BYTES).digest()
+    parent = hashes[-1] if hashes else chain_root(salt)
     first = len(hashes) * page_tokens
     end = len(token_ids) // page_tokens * page_tokens
     if first > end:

@@ -262,6 +262,7 @@ class DecodeEngine:
         finish = self._finish_reason(sequence, token.token_id)
         self._news.tell(request, sequence.choice, token, finish)
         if finish:
+            self._keeper.remember_tail(sequence, written)
             self._end(sequence)
         elif sequence.constraint is not None:
             self._masks.advance(sequence.constraint, token.token_id)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as Several
 
 import torch
 
-from services.common.page_hash import chain_hashes
+from services.common.page_hash import chain_hashes, chain_root
 from services.decode.page_lending import PageLending
-from services.decode.request import Request
+from services.decode.request import Request, Sequence
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.block_table import BlockTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
-from services.engine.kv_cache.prefix_cache import PrefixCache
-from services.engine.media import media_spans
+from services.engine.kv_cache.prefix_cache import PrefixCache, Tail
+from services.engine.media import media_spans, media_within
 
 
 class PageKeeper:
@@ -36,21 +37,48 @@ class PageKeeper:
         return BlockTable(self._pool, PAGE_TOKENS)
 
     def reserve(
-        self, table: BlockTable, hashes: Sequence[bytes], num_tokens: int, headroom: int
+        self,
+        table: BlockTable,
+        hashes: Several[bytes],
+        request: Request,
+        context: Several[int],
+        headroom: int,
     ) -> int | None:
-        """Fills an empty table with room for `num_tokens`, cached pages first.
+        """Fills an empty table with room for `context`, cached pages first, then a copy of a cached tail.
 
-        Returns how many leading tokens are cached. None, with nothing held, where fewer than the missing
-        pages plus `headroom` are available.
+        Returns how many leading tokens are cached, the last one of the context never. None, with nothing
+        held, where fewer than the missing pages plus `headroom` are available.
         """
         cached = self._cache.match(hashes)
-        missing = -(-num_tokens // PAGE_TOKENS) - len(cached)
+        missing = -(-len(context) // PAGE_TOKENS) - len(cached)
         if missing + headroom > self._pool.available():
             self._pool.release(cached)
             return None
         table.adopt(cached)
-        table.ensure(num_tokens)
-        return len(cached) * PAGE_TOKENS
+        start = len(cached) * PAGE_TOKENS
+        tail = self._cache.tail(hashes[len(cached) - 1] if cached else chain_root(request.cache_salt))
+        wanted = context[start : min(start + PAGE_TOKENS, len(context) - 1)]
+        common = 0 if tail is None or missing >= self._pool.available() else tail.common(wanted)
+        if tail is None or not common or media_within(request.media, start, start + common):
+            table.ensure(len(context))
+            return start
+        self._pool.retain([tail.page])
+        table.ensure(len(context))
+        self._kv_pages[table.pages[len(cached)]].copy_(self._kv_pages[tail.page])
+        self._pool.release([tail.page])
+        return start + common
+
+    def remember_tail(self, sequence: Sequence, num_tokens: int) -> None:
+        """Of one that ends with `num_tokens` written: its last page, where that is not whole, can be copied
+        by those that go on from it.
+        """
+        full = self.whole_pages(num_tokens)
+        start = full * PAGE_TOKENS
+        if start == num_tokens or media_within(sequence.request.media, start, num_tokens):
+            return
+        parent = sequence.hashes[full - 1] if full else chain_root(sequence.request.cache_salt)
+        tail = Tail(sequence.table.pages[full], tuple(sequence.context[start:num_tokens]))
+        self._cache.insert_tail(parent, tail)
 
     def fork(self, table: BlockTable, num_tokens: int) -> BlockTable:
         """A table for another choice with the same first `num_tokens`. Raises PagesExhausted."""
@@ -76,13 +104,13 @@ class PageKeeper:
             table.free()
 
     def hashes(
-        self, request: Request, context: Sequence[int], num_tokens: int, known: Sequence[bytes]
+        self, request: Request, context: Several[int], num_tokens: int, known: Several[bytes]
     ) -> list[bytes]:
         """Hashes of the whole pages among the first `num_tokens` of a context, given those known so far."""
         spans = media_spans(request.media, num_tokens)
         return chain_hashes(context[:num_tokens], spans, request.cache_salt, PAGE_TOKENS, known)
 
-    def remember(self, hashes: Sequence[bytes], table: BlockTable, start: int, end: int) -> None:
+    def remember(self, hashes: Several[bytes], table: BlockTable, start: int, end: int) -> None:
         """Makes the pages findable that became whole when tokens [start, end) were written."""
         for block in range(self.whole_pages(start), self.whole_pages(end)):
             self._cache.insert(hashes[block], table.pages[block])
@@ -92,11 +120,11 @@ class PageKeeper:
         """How many pages `num_tokens` fill entirely."""
         return num_tokens // PAGE_TOKENS
 
-    def quarantine(self, pages: Sequence[int]) -> None:
+    def quarantine(self, pages: Several[int]) -> None:
         """A byte may still land in these."""
         self._pool.quarantine(pages)
 
-    def settle(self, pages: Sequence[int]) -> None:
+    def settle(self, pages: Several[int]) -> None:
         """None can any more."""
         self._pool.settle(pages)
 

@@ -12,6 +12,7 @@ from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.limits import DecodeLimits
 from services.decode.page_keeper import PageKeeper
 from services.decode.request import Prompt, PromptState, Request, Sequence
+from services.engine.batch import PAGE_TOKENS
 from services.engine.scheduler.priority_line import PriorityLine
 
 
@@ -166,7 +167,7 @@ class PromptQueue:
         request = prompt.request
         headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
         prompt.hashes = self._keeper.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
-        cached = self._keeper.reserve(prompt.table, prompt.hashes, len(prompt.context), headroom)
+        cached = self._keeper.reserve(prompt.table, prompt.hashes, request, prompt.context, headroom)
         if cached is None:
             return False
         prompt.computed = cached
@@ -193,7 +194,9 @@ class PromptQueue:
         request = prompt.request
         prompt.address = prompt.candidates.pop(0)
         prompt.attempts += 1
+        # What is cached of a page that is not whole is computed again: prefill begins with whole pages.
         cached_pages = self._keeper.whole_pages(prompt.computed)
+        prompt.computed = cached_pages * PAGE_TOKENS
         return FetchOrder(
             address=prompt.address,
             request_id=request.request_id,

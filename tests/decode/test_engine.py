@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import InternalError
-from tests.support.decode_bench import Bench, prompt_of
+from tests.support.decode_bench import Bench, medium, prompt_of
 from tests.support.fake_runner import greedy
 
 
@@ -55,7 +55,7 @@ def test_an_uncached_rest_up_to_the_threshold_is_computed_here():
     assert len(bench.outside.orders) == 1
     assert second.tokens[0] == greedy([*prompt_of(128), *range(17)], 4)
     assert second.stats[0].cached_tokens == 128
-    bench.submit([*prompt_of(128), *range(18)], 4, prefill=["prefill:1"])
+    bench.submit([*prompt_of(128), *range(20, 38)], 4, prefill=["prefill:1"])
     bench.run()
     _, order = bench.outside.orders[1]
     assert (order.cached_pages, len(order.pages)) == (2, 1), "only what is missing is asked for"
@@ -234,8 +234,8 @@ def test_flushing_drops_cached_pages_nobody_holds():
     bench = Bench(8, local_prefill_tokens=1000)
     bench.submit(prompt_of(130), 1)
     bench.run()
-    assert bench.engine.load.pages.cached == 2
-    assert bench.engine.flush() == 2
+    assert bench.engine.load.pages.cached == 3
+    assert bench.engine.flush() == 3
     bench.engine.step()
     assert bench.engine.load.pages.free == 8
 
@@ -246,7 +246,57 @@ def test_generated_pages_are_found_by_the_next_turn():
     bench.run()
     second = bench.submit([*prompt_of(10), *first.tokens[0], 1, 2, 3], 2)
     bench.run()
-    assert second.stats[0].cached_tokens == 128
+    assert second.stats[0].cached_tokens == 129, "the last token's KV was never computed"
+
+
+def test_the_next_turn_computes_nothing_twice_whatever_its_first_pages_hold():
+    bench = Bench(16, local_prefill_tokens=1000)
+    conversation = prompt_of(10)
+    for turn in range(6):
+        before = len(conversation)
+        heard = bench.submit(conversation, 20)
+        bench.run()
+        assert heard.tokens[0] == greedy(conversation, 20)
+        assert heard.stats[0].cached_tokens == (before - 7 - 1 if turn else 0)
+        conversation = [*conversation, *heard.tokens[0], *prompt_of(7, seed=turn + 1)]
+    bench.check_free()
+
+
+def test_a_prompt_that_leaves_a_conversation_within_a_page_takes_what_they_share():
+    bench = Bench(16, local_prefill_tokens=1000)
+    bench.submit(prompt_of(100), 20)
+    bench.run()
+    other = [*prompt_of(90), 1, 2, 3, 4, 5]
+    heard = bench.submit(other, 10)
+    bench.run()
+    assert heard.tokens[0] == greedy(other, 10)
+    assert heard.stats[0].cached_tokens == 90
+
+
+def test_prefill_is_asked_for_whole_pages_whatever_is_cached_of_one():
+    bench = Bench(16, local_prefill_tokens=16)
+    bench.submit(prompt_of(10), 100)
+    bench.run()
+    long = [*prompt_of(10), *greedy(prompt_of(10), 100), *prompt_of(90, seed=3)]
+    heard = bench.submit(long, 3, prefill=["prefill:1"])
+    bench.run()
+    _, order = bench.outside.orders[-1]
+    assert (order.cached_pages, len(order.pages)) == (1, 3)
+    bench.fill()
+    bench.run()
+    assert heard.tokens[0] == greedy(long, 3)
+    assert heard.stats[0].cached_tokens == 64
+
+
+def test_pages_in_part_with_pads_of_media_are_not_taken_for_others():
+    bench = Bench(8, local_prefill_tokens=1000)
+    for name in (1, 2):
+        heard = bench.submit([5] * 30, 4, media=[medium(3, 10, name)])
+        bench.run()
+        bench.give_media(float(name))
+        bench.run()
+        assert heard.finish() == "LENGTH"
+        assert heard.stats[0].cached_tokens == 0
 
 
 def test_a_broken_pool_is_counted_once_when_idle():

@@ -74,15 +74,12 @@ class Toolbox:
         self.weather = self._domains[0]
 
     def tools(self, count: int, dice: Dice, split: Split) -> list[Tool]:
-        """Of different domains and names."""
+        """Of different topics and names."""
         found: list[Tool] = []
         while len(found) < count:
             domain = self._generic(dice) if dice.chance(_GENERIC_SHARE) else dice.pick(self._domains)
             tool = self.tool(domain, dice, split)
-            if all(
-                tool.name != other.name and domain.descriptions != other.domain.descriptions
-                for other in found
-            ):
+            if all(tool.name != other.name and domain.topic != other.domain.topic for other in found):
                 found.append(tool)
         return found
 
@@ -146,7 +143,7 @@ class Toolbox:
         name = self._lexicon.word("COMPUTING", dice)
         parameter = Parameter(f"{name} {thing} {name}_id {thing}_name", kind, f"The {name} of the {thing}")
         return Domain(
-            f"{verb} {noun}",
+            noun,
             verb,
             f"{noun} {noun} {thing}_{noun}",
             (

@@ -125,6 +125,19 @@ class PagePool:
         self._require([page], lambda page: self._references[page] > 0 and not self._hashed[page], "hash")
         self._hashed[page] = 1
 
+    def forget(self, page: int) -> None:
+        """Takes a page's hash away, without telling the cache: it is the cache that wants it. Free at once
+        where nobody holds it.
+        """
+        self._require([page], lambda page: self._hashed[page] > 0, "forget")
+        before = self.state(page)
+        self._hashed[page] = 0
+        if before is PageState.CACHED:
+            del self._cached[page]
+            self._free.append(page)
+            self._tally[PageState.CACHED] -= 1
+            self._tally[PageState.FREE] += 1
+
     def drop_cached(self) -> int:
         """Frees all pages that are merely cached, and returns how many."""
         count = len(self._cached)

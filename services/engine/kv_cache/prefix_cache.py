@@ -1,9 +1,10 @@
-"""Finished pages by the hash of what they hold."""
+"""Finished pages by the hash of what they hold, and unfinished ones by what they go on from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from services.common.errors import InternalError
 from services.engine.kv_cache.cache_journal import CacheJournal
@@ -20,16 +21,32 @@ class CacheStats:
     evicted_pages: int = 0
 
 
+@dataclass(frozen=True)
+class Tail:
+    """A page of which only the first tokens are written, `token_ids`. It is for copying."""
+
+    page: int
+    token_ids: tuple[int, ...]
+
+    def common(self, token_ids: Sequence[int]) -> int:
+        """How many tokens at the beginning are these."""
+        pairs = zip(self.token_ids, token_ids, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 class PrefixCache:
     """Which page holds the KV of which chained hash (see page_hash).
 
-    A page may be found while requests still hold it, and until the pool evicts it.
+    A page may be found while requests still hold it, and until the pool evicts it. Behind each hash, or the
+    root of a chain, there may be one tail: the last page of a sequence that has ended.
     """
 
     def __init__(self, pool: PagePool) -> None:
         self._pool = pool
         self._page_of: dict[bytes, int] = {}
         self._hash_of: dict[int, bytes] = {}
+        self._tail_of: dict[bytes, Tail] = {}
+        self._tail_behind: dict[int, bytes] = {}
         self.stats = CacheStats()
         self.journal = CacheJournal()
         pool.attach_cache(self._evicted)
@@ -72,11 +89,30 @@ class PrefixCache:
         self.journal.added(page_hash)
         return True
 
+    def tail(self, parent: bytes) -> Tail | None:
+        """The one behind the page with this hash, or behind the root of a chain. Nobody holds its page."""
+        return self._tail_of.get(parent)
+
+    def insert_tail(self, parent: bytes, tail: Tail) -> None:
+        """Takes the place of the one that was there. InternalError when nobody holds the page or it has a
+        hash.
+        """
+        self._pool.mark_hashed(tail.page)
+        before = self._tail_of.get(parent)
+        if before is not None:
+            del self._tail_behind[before.page]
+            self._pool.forget(before.page)
+        self._tail_of[parent], self._tail_behind[tail.page] = tail, parent
+
     def clear(self) -> int:
         """Forgets all pages that nobody holds, and returns how many; held ones stay findable."""
         return self._pool.drop_cached()
 
     def _evicted(self, page: int) -> None:
+        parent = self._tail_behind.pop(page, None)
+        if parent is not None:
+            del self._tail_of[parent]
+            return
         page_hash = self._hash_of.pop(page, None)
         if page_hash is None:
             raise InternalError(f"page {page} was evicted but has no hash")
@@ -92,7 +128,11 @@ class PrefixCache:
         ]
         if len(self._page_of) != len(self._hash_of):
             findings.append(f"{len(self._page_of)} hashes name {len(self._hash_of)} pages")
+        if {parent: tail.page for parent, tail in self._tail_of.items()} != {
+            parent: page for page, parent in self._tail_behind.items()
+        }:
+            findings.append("tails and their pages do not name each other")
         marked = {page for page in range(self._pool.num_pages) if self._pool.is_hashed(page)}
-        if odd := sorted(marked ^ self._hash_of.keys()):
+        if odd := sorted(marked ^ (self._hash_of.keys() | self._tail_behind.keys())):
             findings.append(f"only one of pool and cache calls these pages hashed: {odd[:8]}")
         return findings

@@ -2,7 +2,7 @@ import pytest
 
 from services.common.errors import InternalError
 from services.engine.kv_cache.page_pool import PagePool
-from services.engine.kv_cache.prefix_cache import CacheStats, PrefixCache
+from services.engine.kv_cache.prefix_cache import CacheStats, PrefixCache, Tail
 
 
 @pytest.fixture
@@ -126,3 +126,54 @@ def test_the_pool_reports_a_hash_that_only_one_side_knows(pool, cache):
     del cache._hash_of[page]
     with pytest.raises(InternalError, match=r"1 hashes name 0 pages.*only one of pool and cache"):
         pool.check_integrity()
+
+
+def end_in(pool, cache, parent, token_ids):
+    """A sequence that has ended in the middle of a page."""
+    (page,) = pool.allocate(1)
+    cache.insert_tail(parent, Tail(page, tuple(token_ids)))
+    pool.release([page])
+    return page
+
+
+def test_a_tail_is_cached_like_a_whole_page_and_found_by_what_it_goes_on_from(pool, cache):
+    page = end_in(pool, cache, b"a", [1, 2, 3])
+    assert cache.tail(b"a").page == page
+    assert cache.tail(b"b") is None
+    assert (pool.counts().cached, pool.counts().free) == (1, 7)
+    pool.check_integrity()
+
+
+def test_a_tail_takes_the_place_of_the_one_before_whose_page_is_free(pool, cache):
+    end_in(pool, cache, b"a", [1])
+    second = end_in(pool, cache, b"a", [2])
+    assert cache.tail(b"a").page == second
+    assert (pool.counts().cached, pool.counts().free) == (1, 7)
+    pool.check_integrity()
+
+
+def test_a_tail_that_is_replaced_while_somebody_holds_it_is_free_when_they_let_go(pool, cache):
+    first = end_in(pool, cache, b"a", [1])
+    pool.retain([first])
+    end_in(pool, cache, b"a", [2])
+    assert pool.counts().used == 1
+    pool.release([first])
+    assert (pool.counts().cached, pool.counts().free) == (1, 7)
+    pool.check_integrity()
+
+
+def test_an_evicted_tail_is_not_found_and_nobody_hears_of_it(pool, cache):
+    end_in(pool, cache, b"a", [1])
+    pool.allocate(8)
+    assert cache.tail(b"a") is None
+    changes, _ = cache.journal.since(None)
+    assert not changes.added
+    assert not changes.removed
+    pool.check_integrity()
+
+
+@pytest.mark.parametrize(
+    ("other", "common"), [([1, 2, 3], 3), ([1, 2, 4], 2), ([4], 0), ([1, 2, 3, 4], 3), ([], 0)]
+)
+def test_a_tail_is_as_good_as_its_first_tokens_that_are_the_same(other, common):
+    assert Tail(0, (1, 2, 3)).common(other) == common
