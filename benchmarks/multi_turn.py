@@ -1,6 +1,6 @@
 """What a conversation costs as it grows: time to the first token, turn by turn.
 
-python -m benchmarks.multi_turn [--url URL] [--conversations 8] [--turns 10] [--words 60]
+python -m benchmarks.multi_turn [--url URL] [--conversations 8] [--turns 10] [--words 10]
 
 Against a running suite, or one worker of each kind that is started for it. Every turn's question has the same
 number of words; the last turn is compared with the first turn of another conversation, with as many tokens as
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, default=MODEL, help="for workers started here")
     parser.add_argument("--conversations", type=int, default=8)
     parser.add_argument("--turns", type=int, default=10)
-    parser.add_argument("--words", type=int, default=60, help="of each question")
+    parser.add_argument("--words", type=int, default=10, help="of each question")
     parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
     options = parser.parse_args(argv)
     load = (options.conversations, options.turns, options.words)

@@ -20,7 +20,7 @@ class DecodeConfig(TextWorkerConfig):
         default=256, metadata={"help": "tokens of a prompt computed here per step; a multiple of 64"}
     )
     local_prefill_tokens: int = field(
-        default=16, metadata={"help": "uncached prompts up to this long are computed here, not by prefill"}
+        default=128, metadata={"help": "uncached prompts up to this long are computed here, not by prefill"}
     )
     headroom_pages: int = field(
         default=2, metadata={"help": "pages kept free per admitted choice for its output"}

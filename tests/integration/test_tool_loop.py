@@ -115,7 +115,7 @@ def test_an_agents_loop_goes_the_same_way_streamed_and_not(client, thinking):
 
 
 def test_each_turn_of_a_tool_conversation_finds_what_came_before_in_the_cache(client):
-    """In whole pages: behind a call the prompt that led to it, behind an answer that answer too.
+    """At least in whole pages: behind a call the prompt that led to it, behind an answer that answer too.
 
     An output is found again as far as its text is cut into the tokens that were sampled. That holds for the
     answers here; calls of random weights are cut in another way. Outputs given as tokens: test_next_turn.py.
@@ -131,4 +131,4 @@ def test_each_turn_of_a_tool_conversation_finds_what_came_before_in_the_cache(cl
         else:
             assert before.usage.completion_tokens > 2 * PAGE_TOKENS
             known += before.usage.completion_tokens - 1
-            assert cached == known // PAGE_TOKENS * PAGE_TOKENS
+            assert known // PAGE_TOKENS * PAGE_TOKENS <= cached <= known

@@ -171,6 +171,8 @@ class Stack:
             }
         else:
             own = {"model": self.model, "port": self.ports[name], "metrics_port": self.metrics_ports[name]}
+            if role == "decode":
+                own["local_prefill_tokens"] = 16  # so that short prompts, which are quick, go through prefill
         return own | dict(self._flags.get(role, {}))
 
     def _spawn(self, name: str) -> None:
