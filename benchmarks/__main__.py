@@ -21,6 +21,7 @@ BENCHMARKS = (
     "gateways",
     "multi_turn",
     "interference",
+    "scaling",
     "cpu_engine",
 )
 
