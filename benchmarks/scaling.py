@@ -2,10 +2,10 @@
 
 python -m benchmarks.scaling [--model DIR] [--streams 8] [--tokens 64] [--out FILE]
 
-From one to four decode workers of one thread, dealt out over this machine's cores, behind one gateway, each with
-as many streams. Then one worker, whose streams have contexts of several lengths, cached before the clock starts.
-Gateway and clients share the cores with the workers, so that on a small machine there is less than one for each of
-these.
+From one to four decode workers of one thread, dealt out over this machine's cores, behind one gateway, each
+with as many streams. Then one worker, whose streams have contexts of several lengths, cached before the clock
+starts. Gateway and clients share the cores with the workers, so that on a small machine there is less than one
+for each of these.
 """
 
 from __future__ import annotations
