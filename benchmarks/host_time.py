@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +47,14 @@ class NoModel:
     def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:
         """`[rows that are wanted, vocab]`."""
         return self._logits[: len(batch.logits_rows)]
+
+    @property
+    def batch_device(self) -> torch.device:
+        """A CPU."""
+        return self._logits.device
+
+    def written(self, pages: Sequence[int]) -> None:
+        """Nobody else is to know."""
 
     def mark(self) -> Moment:
         """It is done at once."""

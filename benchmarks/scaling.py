@@ -4,7 +4,7 @@ python -m benchmarks.scaling [--model DIR] [--streams 8] [--tokens 64] [--out FI
 
 From one to four decode workers of one thread, dealt out over this machine's cores, behind one gateway, each
 with as many streams. Then one worker, whose streams have contexts of several lengths, cached before the clock
-starts. Gateway and clients share the cores with the workers, so that on a small machine there is less than one
+starts. Gateway and clients share the cores with the workers: on a small machine there is less than one
 for each of these.
 """
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tensor-parallel-size",
         type=int,
         default=_ABSENT,
-        help="processes that share the model; on the CPU only",
+        help="processes that share the model, with a GPU each where there are some",
     )
     for kind, meaning in (("reasoning", "reasoning_content"), ("tool-call", "tool_calls")):
         cookbook.add_argument(

@@ -70,11 +70,11 @@ class DecodeEngine:
     ) -> None:
         """`on_serving` hears when the first page is pinned for a peer, and when the last is let go."""
         self._runner = runner
-        self._device = kv_pages.device
+        self._device = runner.batch_device
         self._sampler = sampler
         self._masks = masks
         self._limits = limits
-        self._keeper = PageKeeper(kv_pages)
+        self._keeper = PageKeeper(kv_pages, runner.written)
         self.lending = self._keeper.lending(limits.lease_s, on_serving)
         self._prompts = PromptQueue(self._keeper, limits, outside)
         # In the order they began; a dict, because each step asks of every one whether it is still in it.

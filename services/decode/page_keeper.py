@@ -21,8 +21,12 @@ from services.engine.media import media_spans, media_within
 class PageKeeper:
     """What the engine does with pages, in its own words. Engine thread only."""
 
-    def __init__(self, kv_pages: torch.Tensor) -> None:
+    def __init__(
+        self, kv_pages: torch.Tensor, written: Callable[[Several[int]], None] = lambda pages: None
+    ) -> None:
+        """`written` hears of pages that something else than a batch has written."""
         self._kv_pages = kv_pages
+        self._written = written
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
@@ -64,7 +68,7 @@ class PageKeeper:
             return start
         self._pool.retain([tail.page])
         table.ensure(len(context))
-        self._kv_pages[table.pages[len(cached)]].copy_(self._kv_pages[tail.page])
+        self._copy(tail.page, table.pages[len(cached)])
         self._pool.release([tail.page])
         return start + common
 
@@ -84,7 +88,7 @@ class PageKeeper:
         """A table for another choice with the same first `num_tokens`. Raises PagesExhausted."""
         fork, copies = table.fork(num_tokens)
         for source, destination in copies:
-            self._kv_pages[destination].copy_(self._kv_pages[source])
+            self._copy(source, destination)
         return fork
 
     def step_begins(self) -> None:
@@ -120,6 +124,10 @@ class PageKeeper:
         """How many pages `num_tokens` fill entirely."""
         return num_tokens // PAGE_TOKENS
 
+    def received(self, pages: Several[int]) -> None:
+        """A read has filled these."""
+        self._written(pages)
+
     def quarantine(self, pages: Several[int]) -> None:
         """A byte may still land in these."""
         self._pool.quarantine(pages)
@@ -139,3 +147,7 @@ class PageKeeper:
     def check_integrity(self) -> None:
         """Raises InternalError listing what is wrong."""
         self._pool.check_integrity()
+
+    def _copy(self, source: int, destination: int) -> None:
+        self._kv_pages[destination].copy_(self._kv_pages[source])
+        self._written([destination])

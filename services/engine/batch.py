@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.common import page_hash
-from services.engine.host_copy import to_device
+from services.engine.host_copy import moved, to_device
 
 PAGE_TOKENS = page_hash.PAGE_TOKENS
 """Tokens per KV page: part of the wire layout, equal on every worker."""
@@ -52,6 +52,20 @@ class ForwardBatch:
     sequences: tuple[SequenceSlice, ...]
     logits_rows: Tensor
     embeds: InputEmbeds | None = None
+
+    def to(self, device: torch.device) -> ForwardBatch:
+        """The same there, copied without waiting."""
+        embeds = self.embeds
+        if embeds is not None:
+            embeds = InputEmbeds(moved(embeds.rows, device), moved(embeds.values, device))
+        return ForwardBatch(
+            moved(self.token_ids, device),
+            moved(self.positions, device),
+            moved(self.slot_mapping, device),
+            self.sequences,
+            moved(self.logits_rows, device),
+            embeds,
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,13 @@ def to_device(values: Sequence[float], dtype: torch.dtype, device: torch.device 
     return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there; itself where it is there already."""
+    if tensor.device == device or device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def to_host(tensor: Tensor) -> Tensor:
     """A copy that is there once a later Moment of the tensor's device has come; a CPU's tensor itself."""
     if not tensor.is_cuda:

@@ -1,8 +1,9 @@
 """The processes of one worker that share a model: rank 0 leads, the others run the batches that it sends.
 
-All map the same pages. Latents are the same on every rank, so there is one copy of them: what is read from
-peers into it is there for all, and of new tokens every rank writes the same bits before it reads them, or one
-rank writes them that alone reads them in this pass.
+On a CPU all map the same pages. Latents are the same on every rank, so there is one copy of them: what is
+read from peers into it is there for all, and of new tokens every rank writes the same bits before it reads
+them, or one rank writes them that alone reads them in this pass. Each GPU has pages of its own: rank 0 reads
+from peers, once for all, and passes on what it has read.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import pickle
 import signal
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context
@@ -22,21 +24,27 @@ from torch import Tensor, distributed
 
 from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.hardware import parse_device
+from services.engine.host_copy import to_device
 from services.engine.model.config import ModelConfig
 from services.engine.model.tensor_group import DistributedGroup
+from services.engine.model_loading import load_for
 from services.engine.runner import ModelRunner
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.share import Rank, shares_of
-from services.engine.weights.text import load_text_model
 
+CPU = torch.device("cpu")
 _PATIENCE = timedelta(seconds=60)
 """For a rank that is late; loading goes on at its own speed, for nothing is sent in it."""
 _CLOSE_S = 5.0
+_PAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class RankPlan:
-    """What every rank is told."""
+    """What every rank is told. `device`: rank 0's; GPUs follow one another. `kernels`, `decodes`: as in
+    `load_for`. `own_pages`: each rank has its own; on GPUs it has to be so.
+    """
 
     ranks: int
     model: Path
@@ -46,12 +54,35 @@ class RankPlan:
     num_pages: int
     whole_experts: bool = False
     whole_attention: bool = False
+    device: torch.device = CPU
+    kernels: bool = False
+    own_pages: bool = False
+    decodes: bool = False
 
     @property
     def pages_shape(self) -> tuple[int, int, int, int]:
         """As `allocate_kv_pages` has it."""
         text = ModelConfig.from_dir(self.model).text
         return self.num_pages, text.num_hidden_layers, PAGE_TOKENS, text.kv_width
+
+    def device_of(self, rank: int) -> torch.device:
+        """Where a rank computes."""
+        if self.device.type == "cpu":
+            return self.device
+        return torch.device(self.device.type, (self.device.index or 0) + rank)
+
+    def check(self) -> None:
+        """ConfigError where there is no such group."""
+        if self.ranks < 2:
+            raise ConfigError(f"tp: a group has at least 2 ranks, not {self.ranks}")
+        if self.whole_attention and self.own_pages:
+            raise ConfigError("dp_attention: on GPUs, each with pages of its own, it is not offered")
+        if self.device.type == "cuda":
+            parse_device(str(self.device_of(self.ranks - 1)))
+        config = ModelConfig.from_dir(self.model)
+        first = Rank(0, self.ranks, self.whole_experts, self.whole_attention)
+        shares_of(expected_tensors(config), first)
+        first.experts(config.text.n_routed_experts)
 
     def group(self) -> DistributedGroup:
         """For a rank that has met the others."""
@@ -66,17 +97,14 @@ class RankGroup:
 
         ConfigError where the model cannot be split so.
         """
-        if plan.ranks < 2:
-            raise ConfigError(f"tp: a group has at least 2 ranks, not {plan.ranks}")
-        config = ModelConfig.from_dir(plan.model)
-        # Raised here, before there are other processes that would raise it too.
-        first = Rank(0, plan.ranks, plan.whole_experts, plan.whole_attention)
-        shares_of(expected_tensors(config), first)
-        first.experts(config.text.n_routed_experts)
-        shape = plan.pages_shape
-        self._memory = os.memfd_create("kv-pages")
-        os.truncate(self._memory, torch.Size(shape).numel() * plan.dtype.itemsize)
-        memory = f"/proc/{os.getpid()}/fd/{self._memory}"
+        plan.check()  # before there are other processes that would find the same
+        self._own_pages = plan.own_pages
+        memory = ""
+        self._memory: int | None = None
+        if not plan.own_pages:
+            self._memory = os.memfd_create("kv-pages")
+            os.truncate(self._memory, torch.Size(plan.pages_shape).numel() * plan.dtype.itemsize)
+            memory = f"/proc/{os.getpid()}/fd/{self._memory}"
         context = get_context("spawn")
         with tempfile.TemporaryDirectory() as directory:
             meeting = f"file://{directory}/ranks"
@@ -91,15 +119,19 @@ class RankGroup:
                 theirs.close()
                 self._pipes.append(ours)
                 self._followers.append(follower)
-            _meet(meeting, 0, plan.ranks)
+            _meet(meeting, 0, plan)
             self.group = plan.group()
-            self.kv_pages = _mapped(memory, shape, plan.dtype).fill_(0)
+            self.kv_pages = _pages(plan, 0, memory).fill_(0)
 
     def send(self, batch: ForwardBatch) -> None:
         """The others begin with it; OSError where one is gone."""
-        data = pickle.dumps(batch)
-        for pipe in self._pipes:
-            pipe.send_bytes(data)
+        self._tell(batch)
+
+    def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
+        """They take what these pages of rank 0 hold, where they have pages of their own."""
+        if self._own_pages:
+            self._tell(list(pages))
+            _pass_on(kv_pages, pages, 0)
 
     def close(self) -> None:
         """Ends the other ranks."""
@@ -109,29 +141,64 @@ class RankGroup:
             follower.join(_CLOSE_S)
             follower.kill()
         distributed.destroy_process_group()
-        os.close(self._memory)
+        if self._memory is not None:
+            os.close(self._memory)
+
+    def _tell(self, message: ForwardBatch | list[int]) -> None:
+        data = pickle.dumps(message)
+        for pipe in self._pipes:
+            pipe.send_bytes(data)
 
 
 def _follow(plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connection) -> None:
-    """Runs what rank 0 sends, until that is gone. Signals are for rank 0, which finishes what it has."""
+    """Does what rank 0 says, until that is gone. Signals are for rank 0, which finishes what it has."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(plan.threads)
-    kv_pages = _mapped(memory, plan.pages_shape, plan.dtype)
-    _meet(meeting, rank, plan.ranks)
-    model = load_text_model(plan.model, plan.deterministic, plan.dtype, group=plan.group())
-    runner = ModelRunner(model, kv_pages, layers_per_group=1)
+    device = plan.device_of(rank)
+    _meet(meeting, rank, plan)
+    kv_pages = _pages(plan, rank, memory)
+    model, steps = load_for(
+        plan.model,
+        plan.deterministic,
+        kv_pages,
+        kernels=plan.kernels,
+        decodes=plan.decodes,
+        group=plan.group(),
+    )
+    runner = ModelRunner(model, kv_pages, 1, decode_steps=steps)
     while True:
         try:
-            data = pipe.recv_bytes()
+            message = pickle.loads(pipe.recv_bytes())
         except EOFError:
             return
-        runner.forward(pickle.loads(data))
+        if isinstance(message, ForwardBatch):
+            runner.forward(message.to(device))
+        else:
+            _pass_on(kv_pages, message, rank)
 
 
-def _meet(meeting: str, rank: int, ranks: int) -> None:
-    distributed.init_process_group("gloo", meeting, _PATIENCE, world_size=ranks, rank=rank)
+def _pass_on(kv_pages: Tensor, pages: Sequence[int], rank: int) -> None:
+    """From rank 0's pages into those of all others, some at a time: what is on its way is a copy."""
+    for start in range(0, len(pages), _PAGES_AT_ONCE):
+        ids = to_device(pages[start : start + _PAGES_AT_ONCE], torch.int64, kv_pages.device)
+        held = kv_pages[ids]
+        distributed.broadcast(held, 0)
+        if rank:
+            kv_pages[ids] = held
 
 
-def _mapped(path: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.from_file(path, shared=True, size=torch.Size(shape).numel(), dtype=dtype).view(shape)
+def _meet(meeting: str, rank: int, plan: RankPlan) -> None:
+    device = plan.device_of(rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, meeting, _PATIENCE, world_size=plan.ranks, rank=rank)
+
+
+def _pages(plan: RankPlan, rank: int, memory: str) -> Tensor:
+    """The rank's own, or those that all have in `memory`."""
+    shape, dtype = plan.pages_shape, plan.dtype
+    if plan.own_pages:
+        return torch.zeros(shape, dtype=dtype, device=plan.device_of(rank))
+    return torch.from_file(memory, shared=True, size=torch.Size(shape).numel(), dtype=dtype).view(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -39,11 +39,21 @@ class DecodeSteps(Protocol):
     def run(self, batch: ForwardBatch) -> Tensor: ...
 
 
+class OtherRanks(Protocol):
+    """The rest of a group: `RankGroup`. All ranks do the same in the same order."""
+
+    def send(self, batch: ForwardBatch) -> None:
+        """They begin with it."""
+
+    def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
+        """They are given what these pages hold here, where they have pages of their own."""
+
+
 class ModelRunner:
     """The only caller of the model. Used by the engine-loop thread alone.
 
     `kv_pages` is `[num_pages, num_layers, 64, latent + rope]`; `layers_per_group` is how many layers are
-    announced together. `send` passes each batch on to the other ranks of a group before it is computed here.
+    announced together. `ranks`: the others of a group, who are given each batch before it is computed here.
     `decode_steps` computes the batches that it takes.
     """
 
@@ -52,7 +62,7 @@ class ModelRunner:
         model: TextForward,
         kv_pages: Tensor,
         layers_per_group: int,
-        send: Callable[[ForwardBatch], None] | None = None,
+        ranks: OtherRanks | None = None,
         decode_steps: DecodeSteps | None = None,
     ) -> None:
         if layers_per_group < 1:
@@ -60,9 +70,24 @@ class ModelRunner:
         self.model = model
         self.kv_pages = kv_pages
         self.layers_per_group = layers_per_group
-        self._send = send
+        self._ranks = ranks
         self._decode_steps = decode_steps
         self._views = PageViews(kv_pages, model.config.kv_lora_rank)
+
+    @property
+    def batch_device(self) -> torch.device:
+        """Where batches are to be built: for a group on the host, from where the other ranks take them."""
+        return self.kv_pages.device if self._ranks is None else torch.device("cpu")
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether `on_layers` may raise: the other ranks of a group would go on."""
+        return self._ranks is None
+
+    def written(self, pages: Sequence[int]) -> None:
+        """Something else than a batch has written these pages: a read, or a copy."""
+        if self._ranks is not None and pages:
+            self._ranks.spread(self.kv_pages, pages)
 
     def mark(self) -> Moment:
         """The end of the batches given so far, and of what was done with their logits."""
@@ -76,8 +101,9 @@ class ModelRunner:
         `on_layers(first, end)` is called, in order and on this thread, when the cache entries of layers
         `[first, end)` are in memory.
         """
-        if self._send is not None:
-            self._send(batch)
+        if self._ranks is not None:
+            self._ranks.send(batch)
+            batch = batch.to(self.model.device)
         if on_layers is None:
             if self._decode_steps is not None and self._decode_steps.takes(batch):
                 return self._decode_steps.run(batch)

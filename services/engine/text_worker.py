@@ -13,7 +13,6 @@ import structlog
 import torch
 
 from perigee.v1 import worker_pb2
-from services.common.errors import ConfigError
 from services.common.ids import incarnation
 from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
@@ -24,11 +23,12 @@ from services.engine.kv_transfer.nixl_agent import NixlAgent
 from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.model.config import ModelConfig
+from services.engine.model.tensor_group import NoGroup, TensorGroup
+from services.engine.model_loading import load_for
 from services.engine.peers import PeerDirectory
 from services.engine.rank_group import RankGroup, RankPlan
-from services.engine.runner import DecodeSteps, ModelRunner, TextForward
+from services.engine.runner import ModelRunner
 from services.engine.sampler import Draw
-from services.engine.weights.text import load_kernel_text_model, load_text_model
 
 log = structlog.get_logger()
 
@@ -108,19 +108,21 @@ async def build_text_worker(
     context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
     log.info("loading", model=str(directory))
     device, dtype = parse_device(settings.device), parse_dtype(settings.dtype)
-    load = partial(load_text_model, directory, settings.deterministic, dtype, device)
-    ranks = await asyncio.to_thread(_group, settings, directory, device, dtype) if settings.tp != 1 else None
-    model: TextForward
-    steps: DecodeSteps | None = None
+    group: TensorGroup = NoGroup()
+    on_gpu = device.type == "cuda"
+    decodes = role == worker_pb2.WORKER_ROLE_DECODE
+    ranks = (
+        await asyncio.to_thread(_group, settings, directory, device, dtype, decodes)
+        if settings.tp != 1
+        else None
+    )
     if ranks is None:
-        kv_pages = allocate_kv_pages(settings.kv_pages, text.num_hidden_layers, text.kv_width, dtype, device)
-        if device.type == "cuda":
-            decodes = role == worker_pb2.WORKER_ROLE_DECODE
-            model, steps = await asyncio.to_thread(_on_gpu, settings, directory, kv_pages, decodes)
-        else:
-            model = await asyncio.to_thread(load)
+        shape = (settings.kv_pages, text.num_hidden_layers, text.kv_width)
+        kv_pages = allocate_kv_pages(*shape, dtype, device)
     else:
-        model, kv_pages = await asyncio.to_thread(load, ranks.group), ranks.kv_pages
+        kv_pages, group = ranks.kv_pages, ranks.group
+    load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
+    model, steps = await asyncio.to_thread(load, directory, settings.deterministic, kv_pages)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     transfer = TransferThread(
@@ -141,7 +143,7 @@ async def build_text_worker(
             model,
             kv_pages,
             layers_per_group or -(-text.num_hidden_layers // 4),
-            None if ranks is None else ranks.send,
+            ranks,
             steps,
         ),
         transfer=transfer,
@@ -170,34 +172,23 @@ def draw_on(device: torch.device) -> Draw | None:
     return draw_on_device
 
 
-def _on_gpu(
-    settings: TextWorkerSettings, directory: Path, kv_pages: torch.Tensor, decodes: bool
-) -> tuple[TextForward, DecodeSteps | None]:
-    """The model on the kernels, and its recorded steps where the worker `decodes`."""
-    model = load_kernel_text_model(directory, settings.deterministic, kv_pages.dtype, kv_pages.device)
-    if not decodes:
-        return model, None
-    from services.engine.kernel_model.decode_graphs import DecodeGraphs
-
-    steps = DecodeGraphs(model, kv_pages)
-    log.info("recording decode steps")
-    steps.prepare()
-    return model, steps
-
-
 def _group(
-    settings: TextWorkerSettings, directory: Path, device: torch.device, dtype: torch.dtype
+    settings: TextWorkerSettings, directory: Path, device: torch.device, dtype: torch.dtype, decodes: bool
 ) -> RankGroup:
-    if device.type != "cpu":
-        raise ConfigError(f"tp: {settings.tp} processes can share a model on the CPU only, not on {device}")
-    plan = RankPlan(
-        settings.tp,
-        directory,
-        settings.deterministic,
-        dtype,
-        settings.threads,
-        settings.kv_pages,
-        settings.expert_parallel,
-        settings.dp_attention,
+    on_gpus = device.type == "cuda"
+    return RankGroup(
+        RankPlan(
+            ranks=settings.tp,
+            model=directory,
+            deterministic=settings.deterministic,
+            dtype=dtype,
+            threads=settings.threads,
+            num_pages=settings.kv_pages,
+            whole_experts=settings.expert_parallel,
+            whole_attention=settings.dp_attention,
+            device=device,
+            kernels=on_gpus,
+            own_pages=on_gpus,
+            decodes=decodes,
+        )
     )
-    return RankGroup(plan)

@@ -36,7 +36,7 @@ class TextWorkerConfig:
     device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
     dtype: str = field(default="float32", metadata={"help": "of weights and pages: float32 or bfloat16"})
     threads: int = field(default=1, metadata={"help": "CPU threads of the model, in each of its processes"})
-    tp: int = field(default=1, metadata={"help": "processes of this machine's CPU that share the model"})
+    tp: int = field(default=1, metadata={"help": "processes that share the model: of the CPU, or a GPU each"})
     expert_parallel: bool = field(
         default=False,
         metadata={"help": "each of them has some experts whole, not a part of every one"},

@@ -99,6 +99,7 @@ class PrefillEngine:
         first = job.computed // PAGE_TOKENS
         job.source_tokens = result.arrived * PAGE_TOKENS
         job.computed += job.source_tokens
+        self._runner.written(job.pages[first : first + result.arrived])
         self._remember(job, first, first + result.arrived)
         try:
             self._replace(job, result.pages_at_risk)
@@ -252,10 +253,10 @@ class PrefillEngine:
 
     def _compute(self, shares: Sequence[tuple[Job, int]]) -> None:
         """One forward pass; layers are announced as soon as they are written."""
-        batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._kv_pages.device)
+        batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._runner.batch_device)
 
         def on_layers(first: int, end: int) -> None:
-            if all(job.abandoned for job, _ in shares):
+            if self._runner.interruptible and all(job.abandoned for job, _ in shares):
                 raise _NobodyWaits
             self._renew_during_pass()
             for job, chunk in shares:

@@ -275,6 +275,17 @@ def test_a_pass_whose_readers_have_all_gone_stops_between_two_layers(monkeypatch
     assert again.all(Done)[0].computed_tokens == 300
 
 
+def test_a_pass_of_a_group_goes_on_whoever_has_gone_because_the_other_ranks_do(monkeypatch):
+    bench = PrefillBench(8, chunk_tokens=512)
+    monkeypatch.setattr(type(bench.runner), "interruptible", False)
+    reader = bench.submit(prompt_of(300))
+    reader.job.abandoned = True
+    bench.run()
+    assert bench.engine.load.computed_tokens == 300
+    bench.engine.settled("decode-a", [reader.job.lease_key])
+    bench.check_free()
+
+
 def test_a_pass_that_somebody_still_waits_for_goes_on():
     bench = PrefillBench(8, chunk_tokens=512)
     gone, other = bench.submit(prompt_of(300)), bench.submit(prompt_of(100, 1))

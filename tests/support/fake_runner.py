@@ -47,8 +47,20 @@ class FakeRunner:
         self.kv_pages = kv_pages
         torch.set_num_threads(1)  # tensors this small gain nothing from more
         self.batches: list[ForwardBatch] = []
+        self.told: list[int] = []
         self.poison: set[int] = set()
         """Tokens after which the logits are not numbers."""
+
+    @property
+    def batch_device(self):
+        return self.kv_pages.device
+
+    @property
+    def interruptible(self):
+        return True
+
+    def written(self, pages):
+        self.told += pages
 
     def mark(self):
         return Moment(self.kv_pages.device)

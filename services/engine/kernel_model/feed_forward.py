@@ -15,6 +15,7 @@ from services.engine.model.config import TextConfig
 from services.engine.model.projection import Projection
 from services.engine.model.row_product import Products
 from services.engine.model.weights_below import WeightsBelow
+from services.engine.weights.share import ALONE, Rank
 
 
 class KernelMLP:
@@ -30,20 +31,26 @@ class KernelMLP:
 
 
 class KernelMixture:
-    """sum_k w_k expert_k(x) + shared(x). Experts that the checkpoint packs as int4 stay so, laid out once for
-    the kernel.
+    """sum_k w_k expert_k(x) + shared(x), of what the `rank` has. Experts that the checkpoint packs as int4
+    stay so, laid out once for the kernel.
     """
 
     def __init__(
-        self, weights: Mapping[str, Tensor], config: TextConfig, products: Products, deterministic: bool
+        self,
+        weights: Mapping[str, Tensor],
+        config: TextConfig,
+        products: Products,
+        deterministic: bool,
+        rank: Rank = ALONE,
     ) -> None:
         # In float32 as on the CPU: rounded scores would choose other experts.
         self._gate = Projection(weights["gate.weight"].float(), products)
         self._bias = weights["gate.e_score_correction_bias"].float()
         self._top_k = config.num_experts_per_tok
         self._scale = config.routed_scaling_factor
-        experts = [WeightsBelow(weights, f"experts.{index}.") for index in range(config.n_routed_experts)]
-        self._experts = RoutedExperts(*expert_matrices(experts), deterministic)
+        mine = rank.experts(config.n_routed_experts)
+        experts = [WeightsBelow(weights, f"experts.{index}.") for index in mine]
+        self._experts = RoutedExperts(*expert_matrices(experts), deterministic, mine.start)
         self._shared = KernelMLP(WeightsBelow(weights, "shared_experts."), products)
 
     def __call__(self, x: Tensor) -> Tensor:

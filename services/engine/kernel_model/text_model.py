@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from services.engine.kernel_model.attention import KernelAttention, Pass
 from services.engine.kernel_model.feed_forward import KernelMixture, KernelMLP
 from services.engine.kernel_model.step import Step, plan_step
 from services.engine.model.config import TextConfig
+from services.engine.model.embedding import Embedding
 from services.engine.model.expanded_attention import worthwhile_tokens
 from services.engine.model.page_views import PageViews
 from services.engine.model.projection import Projection
 from services.engine.model.rope import RotaryEmbedding, softmax_scale
 from services.engine.model.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.weights_below import WeightsBelow
 from services.engine.weights.names import TEXT_PREFIX
 
@@ -33,10 +36,20 @@ class KernelTextModel:
     In deterministic mode every token attends in the absorbed form, over splits of fixed length, and products
     and experts take tiles of fixed size: a token's bits do not depend on the batch, nor on whether it was
     prefilled or decoded. Else chunks of many tokens take the expanded form.
+
+    With a `group` as `TextModel` has it, but for whole attention: pages of GPUs are not shared.
     """
 
-    def __init__(self, config: TextConfig, weights: Mapping[str, Tensor], deterministic: bool) -> None:
+    def __init__(
+        self,
+        config: TextConfig,
+        weights: Mapping[str, Tensor],
+        deterministic: bool,
+        group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
+    ) -> None:
         self.config = config
+        self._group = group
+        local = replace(config, num_attention_heads=config.num_attention_heads // group.rank.count)
         self.deterministic = deterministic
         if f"{TEXT_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, TEXT_PREFIX)
@@ -47,10 +60,10 @@ class KernelTextModel:
             config.kv_lora_rank, config.qk_rope_head_dim, scale, splits, deterministic, SPLIT_TOKENS
         )
         self._expand_from = None if deterministic else worthwhile_tokens(config)
-        self._embedding = weights["model.embed_tokens.weight"]
+        self._embedding = Embedding(weights["model.embed_tokens.weight"], group)
         self._rotary = RotaryEmbedding(config, self.device)
         self._layers = [
-            _Layer(index, WeightsBelow(weights, f"model.layers.{index}."), config, products, decode)
+            _Layer(index, WeightsBelow(weights, f"model.layers.{index}."), local, products, decode, group)
             for index in range(config.num_hidden_layers)
         ]
         self._norm = weights["model.norm.weight"]
@@ -59,12 +72,12 @@ class KernelTextModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._embedding.device
+        return self._embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and hidden states."""
-        return self._embedding.dtype
+        return self._embedding.weight.dtype
 
     @property
     def table_columns(self) -> int:
@@ -81,14 +94,14 @@ class KernelTextModel:
         """Runs the batch and writes its cache entries; `on_layer(i)` is called when those of layer i are
         enqueued. Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
         """
-        x = self._embedding[batch.token_ids]
+        x = self._embedding(batch.token_ids)
         if batch.embeds is not None:
             x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
         return self.run(x, plan_step(batch, self._expand_from), kv_pages, batch.logits_rows, on_layer)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """int64 `[T]` -> `[T, hidden]`."""
-        return self._embedding[token_ids]
+        return self._embedding(token_ids)
 
     def run(
         self,
@@ -113,7 +126,8 @@ class KernelTextModel:
             x, added = x[logits_rows], added[logits_rows]
         if not len(x):
             return x.new_empty(0, self.config.vocab_size, dtype=torch.float32)
-        return self._head(add_rms_norm(added, x, self._norm, self.config.rms_norm_eps)).float()
+        normed = add_rms_norm(added, x, self._norm, self.config.rms_norm_eps)
+        return self._group.join(self._head(normed)).float()
 
 
 class _Layer:
@@ -126,8 +140,10 @@ class _Layer:
         config: TextConfig,
         products: Products,
         decode: MLADecode,
+        group: TensorGroup,
     ) -> None:
         self._index = index
+        self._group = group
         self._eps = config.rms_norm_eps
         self._input_norm = weights["input_layernorm.weight"]
         self._attention = KernelAttention(WeightsBelow(weights, "self_attn."), config, products, decode)
@@ -136,7 +152,7 @@ class _Layer:
         self._feed_forward = (
             KernelMLP(mlp, products)
             if config.is_dense(index)
-            else KernelMixture(mlp, config, products, products.deterministic)
+            else KernelMixture(mlp, config, products, products.deterministic, group.rank)
         )
 
     def __call__(self, x: Tensor, added: Tensor | None, shared: Pass) -> Tensor:
@@ -145,5 +161,5 @@ class _Layer:
             normed = rms_norm(x, self._input_norm, self._eps)
         else:
             normed = add_rms_norm(added, x, self._input_norm, self._eps)
-        normed = add_rms_norm(self._attention(normed, self._index, shared), x, self._post_norm, self._eps)
-        return self._feed_forward(normed)
+        attended = self._group.sum(self._attention(normed, self._index, shared))
+        return self._group.sum(self._feed_forward(add_rms_norm(attended, x, self._post_norm, self._eps)))

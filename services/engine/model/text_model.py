@@ -15,6 +15,7 @@ from services.engine.model.block_attention import BlockAttention
 from services.engine.model.compiled_products import CompiledProducts
 from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
+from services.engine.model.embedding import Embedding
 from services.engine.model.expanded_attention import worthwhile_tokens
 from services.engine.model.latent_kernel import LatentKernel
 from services.engine.model.norm import RMSNorm
@@ -67,7 +68,7 @@ class TextModel:
         self._local = replace(config, num_attention_heads=heads)
         if f"{_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, _PREFIX)
-        self._embedding = weights["model.embed_tokens.weight"]
+        self._embedding = Embedding(weights["model.embed_tokens.weight"], group)
         products = (
             products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
         )
@@ -95,12 +96,12 @@ class TextModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._embedding.device
+        return self._embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and hidden states."""
-        return self._embedding.dtype
+        return self._embedding.weight.dtype
 
     def _paged_attention(self) -> PagedAttention:
         config = self._local
@@ -146,19 +147,10 @@ class TextModel:
         return AttentionContext(cos.unsqueeze(1), sin.unsqueeze(1), batch.slot_mapping, kv_pages, views, plan)
 
     def _embed(self, batch: ForwardBatch) -> Tensor:
-        x = self._group.sum(self._embedded(batch.token_ids))
+        x = self._embedding(batch.token_ids)
         if batch.embeds is not None:
             x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
         return x
-
-    def _embedded(self, token_ids: Tensor) -> Tensor:
-        """Zeros for the tokens whose embedding another rank has."""
-        rank = self._group.rank
-        if rank.count == 1:
-            return self._embedding[token_ids]
-        rows = token_ids - rank.index * len(self._embedding)
-        elsewhere = (rows < 0) | (rows >= len(self._embedding))
-        return self._embedding[rows.masked_fill(elsewhere, 0)].masked_fill(elsewhere.unsqueeze(1), 0.0)
 
     def _logits(self, x: Tensor, rows: Tensor) -> Tensor:
         if not len(rows):

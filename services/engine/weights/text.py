@@ -43,7 +43,11 @@ def load_text_model(
 
 
 def load_kernel_text_model(
-    directory: Path, deterministic: bool, dtype: torch.dtype, device: torch.device | str
+    directory: Path,
+    deterministic: bool,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> KernelTextModel:
     """The same for a GPU, whose kernels compute with int4 experts as they are published."""
     # Only here: triton is not on every machine without a GPU.
@@ -54,10 +58,12 @@ def load_kernel_text_model(
     names = [
         name
         for name in checkpoint.tensors
-        if name.startswith(TEXT_PREFIX) and not name.endswith("weight_shape")
+        if name.startswith(TEXT_PREFIX)
+        and not name.endswith("weight_shape")
+        and group.rank.has(name, checkpoint.config.text.n_routed_experts)
     ]
-    with _streamed(checkpoint.reader(dtype, device), names) as weights:
-        return KernelTextModel(checkpoint.config.text, weights, deterministic)
+    with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
+        return KernelTextModel(checkpoint.config.text, weights, deterministic, group)
 
 
 def stream_text_share(

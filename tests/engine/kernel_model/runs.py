@@ -11,6 +11,9 @@ from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.draw import draw_on_device
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.page_views import PageViews
+from services.engine.model_loading import load_for
+from services.engine.rank_group import RankGroup, RankPlan
+from services.engine.runner import ModelRunner
 from services.engine.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState
 from services.engine.weights.int4 import dequantise
@@ -129,3 +132,31 @@ def logits_of_checkpoint(directory, token_ids) -> Tensor:
 def sampled(logits: Tensor, states: list[SamplingState]) -> list[SampledToken | InternalError]:
     """Tokens of rows, drawn by the kernel where that can be."""
     return Sampler(logits.shape[1], draw_on_device).sample(logits, states)
+
+
+def logits_of_group(directory, prompts) -> tuple[list[Tensor], list[Tensor]]:
+    """The last logits of prompts, each read into other pages and gone on with: alone, and by two ranks that
+    have pages of their own and whole experts.
+    """
+    plan = RankPlan(2, directory, True, torch.float32, 1, 4, whole_experts=True, kernels=True, own_pages=True)
+    alone = torch.zeros(plan.pages_shape)
+    model, _ = load_for(directory, True, alone, kernels=True, decodes=False)
+    expected = _read_and_gone_on(ModelRunner(model, alone, 1), prompts)
+    group = RankGroup(plan)
+    try:
+        model, _ = load_for(directory, True, group.kv_pages, kernels=True, decodes=False, group=group.group)
+        return expected, _read_and_gone_on(ModelRunner(model, group.kv_pages, 1, group), prompts)
+    finally:
+        group.close()
+
+
+def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
+    found = []
+    for prompt in prompts:
+        first = BatchItem(prompt, 0, [0], True)
+        found.append(runner.forward(build_batch([first], runner.batch_device))[0].clone())
+        runner.kv_pages[2] = runner.kv_pages[0]
+        runner.written([2])
+        more = BatchItem([5], len(prompt), [2], True)
+        found.append(runner.forward(build_batch([more], runner.batch_device))[0].clone())
+    return found

@@ -118,3 +118,10 @@ def test_an_int4_checkpoint_is_loaded_packed(interpreter, nano_dir, tmp_path):
     model = load_text_model(tmp_path, True)
     runner = make_runner(model, 1)
     check_near(found[0], whole(runner, [5, 900, 77], [0]))
+
+
+def test_ranks_with_pages_of_their_own_compute_what_one_process_does(interpreter, nano_dir):
+    prompts = [[(7 * place + seed) % 1000 for place in range(length)] for seed, length in ((1, 3), (2, 6))]
+    expected, found = interpreter(runs.logits_of_group, nano_dir, prompts)
+    for one, other in zip(expected, found, strict=True):
+        assert float((one - other).abs().max()) < 1e-4 * float(one.std())

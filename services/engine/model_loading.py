@@ -1,0 +1,40 @@
+"""The model that computes for a worker, or for one rank of it, over its pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+from torch import Tensor
+
+from services.engine.model.tensor_group import NoGroup, TensorGroup
+from services.engine.runner import DecodeSteps, TextForward
+from services.engine.weights.text import load_kernel_text_model, load_text_model
+
+log = structlog.get_logger()
+
+
+def load_for(
+    directory: Path,
+    deterministic: bool,
+    kv_pages: Tensor,
+    *,
+    kernels: bool,
+    decodes: bool,
+    group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
+) -> tuple[TextForward, DecodeSteps | None]:
+    """Of the dtype of the pages, and where they are. `kernels`: Triton's, or else plain PyTorch; with them
+    recorded steps too, where the worker `decodes` on a GPU. All ranks of a group call it together.
+    """
+    dtype, device = kv_pages.dtype, kv_pages.device
+    if not kernels:
+        return load_text_model(directory, deterministic, dtype, device, group), None
+    model = load_kernel_text_model(directory, deterministic, dtype, device, group)
+    if not (decodes and kv_pages.is_cuda):
+        return model, None
+    from services.engine.kernel_model.decode_graphs import DecodeGraphs
+
+    steps = DecodeGraphs(model, kv_pages)
+    log.info("recording decode steps")
+    steps.prepare()
+    return model, steps

@@ -1,0 +1,68 @@
+"""Ranks that have pages of their own, as GPUs do: here on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.common.errors import ConfigError
+from services.engine.batch import BatchItem, build_batch
+from services.engine.kv_pages import allocate_kv_pages
+from services.engine.model_loading import load_for
+from services.engine.rank_group import RankGroup, RankPlan
+from services.engine.runner import ModelRunner
+
+PAGES = 8
+PROMPT = [(17 * place + 5) % 1200 for place in range(100)]
+EPSILON = 1e-4
+"""Of the standard deviation of a row of logits: sums over ranks are added up in another order."""
+
+
+def plan_of(nano_dir, **options):
+    return RankPlan(2, nano_dir, True, torch.float32, 1, PAGES, own_pages=True, **options)
+
+
+def logits_of(runner, token_ids, start, pages):
+    return runner.forward(build_batch([BatchItem(token_ids, start, pages, True)], runner.batch_device))[0]
+
+
+@pytest.fixture(params=[False, True], ids=["split experts", "whole experts"])
+def group(request, nano_dir):
+    """A group of two, and its runner."""
+    group = RankGroup(plan_of(nano_dir, whole_experts=request.param))
+    model, _ = load_for(nano_dir, True, group.kv_pages, kernels=False, decodes=False, group=group.group)
+    yield group, ModelRunner(model, group.kv_pages, 1, group)
+    group.close()
+
+
+def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, nano_dir):
+    group, runner = group
+    model, _ = load_for(
+        nano_dir,
+        True,
+        allocate_kv_pages(PAGES, *group.kv_pages.shape[1:2], group.kv_pages.shape[3], torch.float32),
+        kernels=False,
+        decodes=False,
+    )
+    alone = ModelRunner(model, torch.zeros_like(group.kv_pages), 1)
+    expected = logits_of(alone, PROMPT, 0, [0, 1])
+    found = logits_of(runner, PROMPT, 0, [0, 1])
+    assert float((found - expected).abs().max()) < EPSILON * float(expected.std())
+    # A read into rank 0's pages: of the others' nobody has written these.
+    group.kv_pages[[4, 5]] = group.kv_pages[[0, 1]]
+    runner.written([4, 5])
+    following = logits_of(runner, [7], len(PROMPT), [0, 1])
+    assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
+    # The others attend with their own heads: without the pages they would say something else.
+    group.kv_pages[[6, 7]] = group.kv_pages[[0, 1]]
+    assert not torch.equal(logits_of(runner, [7], len(PROMPT), [6, 7]), following)
+
+
+def test_attention_by_sequence_needs_pages_that_all_have(nano_dir):
+    with pytest.raises(ConfigError, match="dp_attention"):
+        RankGroup(plan_of(nano_dir, whole_attention=True))
+
+
+def test_a_group_is_refused_where_there_are_too_few_gpus(nano_dir):
+    with pytest.raises(ConfigError, match="cuda:64 is not here"):
+        RankGroup(plan_of(nano_dir, device=torch.device("cuda", 63), kernels=True))
