@@ -35,7 +35,7 @@ from services.engine.weights.share import Rank, shares_of
 
 CPU = torch.device("cpu")
 _PATIENCE = timedelta(seconds=60)
-"""For a rank that is late; loading goes on at its own speed, for nothing is sent in it."""
+"""For a rank that is late: by so much they may be apart when they have loaded."""
 _CLOSE_S = 5.0
 _PAGES_AT_ONCE = 64
 
