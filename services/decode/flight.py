@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from services.decode.request import Prompt, Sequence
 from services.engine.host_copy import Moment
@@ -19,10 +20,11 @@ class Flight:
     chunks: list[tuple[Prompt, int, int]]
     drawn: Drawn
     mark: Moment
-    rows: dict[Sequence, int] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", {sequence: row for row, sequence in enumerate(self.running)})
+    @cached_property
+    def rows(self) -> dict[Sequence, int]:
+        """Which row each sequence has."""
+        return {sequence: row for row, sequence in enumerate(self.running)}
 
     @property
     def may_stay(self) -> bool:

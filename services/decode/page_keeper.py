@@ -26,7 +26,7 @@ class PageKeeper:
     ) -> None:
         """`written` hears of pages that something else than a batch has written."""
         self._kv_pages = kv_pages
-        self._written = written
+        self.written = written
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
@@ -60,7 +60,7 @@ class PageKeeper:
             return None
         table.adopt(cached)
         start = len(cached) * PAGE_TOKENS
-        tail = self._cache.tail(hashes[len(cached) - 1] if cached else chain_root(request.cache_salt))
+        tail = self._cache.tail(_parent(hashes, len(cached), request.cache_salt))
         wanted = context[start : min(start + PAGE_TOKENS, len(context) - 1)]
         common = 0 if tail is None or missing >= self._pool.available() else tail.common(wanted)
         if tail is None or not common or media_within(request.media, start, start + common):
@@ -80,7 +80,7 @@ class PageKeeper:
         start = full * PAGE_TOKENS
         if start == num_tokens or media_within(sequence.request.media, start, num_tokens):
             return
-        parent = sequence.hashes[full - 1] if full else chain_root(sequence.request.cache_salt)
+        parent = _parent(sequence.hashes, full, sequence.request.cache_salt)
         tail = Tail(sequence.table.pages[full], tuple(sequence.context[start:num_tokens]))
         self._cache.insert_tail(parent, tail)
 
@@ -124,10 +124,6 @@ class PageKeeper:
         """How many pages `num_tokens` fill entirely."""
         return num_tokens // PAGE_TOKENS
 
-    def received(self, pages: Several[int]) -> None:
-        """A read has filled these."""
-        self._written(pages)
-
     def quarantine(self, pages: Several[int]) -> None:
         """A byte may still land in these."""
         self._pool.quarantine(pages)
@@ -150,4 +146,9 @@ class PageKeeper:
 
     def _copy(self, source: int, destination: int) -> None:
         self._kv_pages[destination].copy_(self._kv_pages[source])
-        self._written([destination])
+        self.written([destination])
+
+
+def _parent(hashes: Several[bytes], page: int, salt: str) -> bytes:
+    """What the page with this number in a sequence goes on from."""
+    return hashes[page - 1] if page else chain_root(salt)

@@ -26,6 +26,7 @@ from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.hardware import parse_device
 from services.engine.host_copy import to_device
+from services.engine.kv_pages import allocate_kv_pages
 from services.engine.model.config import ModelConfig
 from services.engine.model.tensor_group import DistributedGroup
 from services.engine.model_loading import load_for
@@ -121,7 +122,7 @@ class RankGroup:
                 self._followers.append(follower)
             _meet(meeting, 0, plan)
             self.group = plan.group()
-            self.kv_pages = _pages(plan, 0, memory).fill_(0)
+            self.kv_pages = _pages(plan, 0, memory)
 
     def send(self, batch: ForwardBatch) -> None:
         """The others begin with it; OSError where one is gone."""
@@ -197,8 +198,10 @@ def _meet(meeting: str, rank: int, plan: RankPlan) -> None:
 
 
 def _pages(plan: RankPlan, rank: int, memory: str) -> Tensor:
-    """The rank's own, or those that all have in `memory`."""
+    """The rank's own, or those that all have in `memory`, which rank 0 clears."""
     shape, dtype = plan.pages_shape, plan.dtype
     if plan.own_pages:
-        return torch.zeros(shape, dtype=dtype, device=plan.device_of(rank))
-    return torch.from_file(memory, shared=True, size=torch.Size(shape).numel(), dtype=dtype).view(shape)
+        pages, layers, _, width = shape
+        return allocate_kv_pages(pages, layers, width, dtype, plan.device_of(rank))
+    mapped = torch.from_file(memory, shared=True, size=torch.Size(shape).numel(), dtype=dtype).view(shape)
+    return mapped if rank else mapped.fill_(0)

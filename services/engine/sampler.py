@@ -82,20 +82,11 @@ class Sampler:
         drawn = [index for index, state in enumerate(states) if not state.spec.is_greedy]
         if drawn and self._draw is not None:
             rows = to_device(drawn, torch.int64, logits.device)
-            found = self._draw(
-                logits[rows].float(),
-                [states[index] for index in drawn],
-                [positions[index] for index in drawn],
-            )
+            found = _draw_some(self._draw, logits[rows], drawn, states, positions)
             # A row of no numbers may give anything, and the next step looks it up.
             ids[rows] = found.clamp(0, self._vocab_size - 1)
         maxima, tokens = to_host(best.values), to_host(ids)
-
-        def outcomes_then() -> list[Outcome]:
-            rows = zip(range(len(states)), tokens.tolist(), maxima.tolist(), strict=True)
-            return [_outcome(*row) for row in rows]
-
-        return Drawn(ids, outcomes_then)
+        return Drawn(ids, lambda: _outcomes(tokens.tolist(), maxima.tolist()))
 
     def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[Outcome]:
         """One outcome per row of `logits`, float32 [R, vocab_size], which are left as they are; `states`: R.
@@ -114,18 +105,18 @@ class Sampler:
             return []
         # Of several largest values torch.max names the first: the lowest id. A NaN anywhere is the largest.
         best = torch.max(logits, dim=-1)
-        maxima: list[float] = best.values.tolist()
-        argmax: list[int] = best.indices.tolist()
-        outcomes = [_outcome(*row) for row in zip(range(len(states)), argmax, maxima, strict=True)]
+        outcomes = _outcomes(best.indices.tolist(), best.values.tolist())
         slow: list[int] = []
         drawn: list[int] = []
         for index, state in enumerate(states):
-            if isinstance(outcomes[index], InternalError) or (self._is_plain(state) and state.spec.is_greedy):
+            if isinstance(outcomes[index], InternalError):
                 continue
-            (drawn if self._is_plain(state) else slow).append(index)
+            if not self._is_plain(state):
+                slow.append(index)
+            elif not state.spec.is_greedy:
+                drawn.append(index)
         if drawn and self._draw is not None:
-            rows, places = [states[index] for index in drawn], [positions[index] for index in drawn]
-            tokens: list[int] = self._draw(logits[drawn].float(), rows, places).tolist()
+            tokens = _draw_some(self._draw, logits[drawn], drawn, states, positions).tolist()
             for index, token_id in zip(drawn, tokens, strict=True):
                 outcomes[index] = SampledToken(token_id)
         on_host = logits[slow].float().cpu().numpy()
@@ -144,10 +135,25 @@ class Sampler:
             raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
 
 
-def _outcome(row: int, token_id: int, maximum: float) -> Outcome:
-    if math.isfinite(maximum):
-        return SampledToken(token_id)
-    return InternalError(f"the logits of row {row} have the maximum {maximum}")
+def _draw_some(
+    draw: Draw,
+    logits: Tensor,
+    indices: Sequence[int],
+    states: Sequence[SamplingState],
+    positions: Sequence[int],
+) -> Tensor:
+    """Of the states and positions at `indices`, whose rows `logits` are."""
+    return draw(logits.float(), [states[index] for index in indices], [positions[index] for index in indices])
+
+
+def _outcomes(token_ids: Sequence[int], maxima: Sequence[float]) -> list[Outcome]:
+    """A row's token, where its logits have a maximum."""
+    return [
+        SampledToken(token_id)
+        if math.isfinite(maximum)
+        else InternalError(f"the logits of row {row} have the maximum {maximum}")
+        for row, (token_id, maximum) in enumerate(zip(token_ids, maxima, strict=True))
+    ]
 
 
 def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) -> Outcome:

@@ -21,8 +21,8 @@ def make_tool_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchange
     values = toolbox.values(tool, dice, split)
     question, setting = toolbox.request(tool, values, dice, split)
     before = exchanges.before(tools, dice, split)
-    thought = thought_of(tool.domain.topic, tools, calls := (tool.call(values, setting),))
-    return _calling("tool call", (*before, user(question)), tools, calls, thought if thinking else "")
+    calls = (tool.call(values, setting),)
+    return _calling("tool call", (*before, user(question)), tools, tool, calls, thinking)
 
 
 def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
@@ -40,8 +40,7 @@ def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exc
     question, setting = toolbox.request(tool, [f"{first[0]} and {second[0]}"], dice, split)
     calls = tool.call(first, setting), tool.call(second, setting)
     before = exchanges.before(tools, dice, split)
-    thought = thought_of(tool.domain.topic, tools, calls) if thinking else ""
-    return _calling("parallel calls", (*before, user(question)), tools, calls, thought)
+    return _calling("parallel calls", (*before, user(question)), tools, tool, calls, thinking)
 
 
 def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
@@ -77,13 +76,18 @@ def _calls(calls: tuple[Call, ...]) -> str:
 
 
 def _calling(
-    skill: str, turns: tuple[Message, ...], tools: Sequence[Tool], calls: tuple[Call, ...], thought: str
+    skill: str,
+    turns: tuple[Message, ...],
+    tools: Sequence[Tool],
+    tool: Tool,
+    calls: tuple[Call, ...],
+    thinking: bool,
 ) -> Sample:
     return Sample(
         skill,
-        declare(turns, tools, bool(thought)),
+        declare(turns, tools, thinking),
         "",
         Expectation("calls", calls=calls),
-        thought,
+        thought_of(tool.domain.topic, tools, calls) if thinking else "",
         calls,
     )

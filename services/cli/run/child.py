@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +15,11 @@ _TAIL_LINES = 20
 
 
 class Child:
-    """Starts a command as often as asked, each time in a session of its own; its output goes to `log`."""
+    """Starts a command as often as asked, each time in a session of its own; its output goes to `log`, or
+    where this process's goes.
+    """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path | None = None) -> None:
         self._command = list(command)
         self._env = dict(env)
         self.log = log
@@ -28,7 +32,8 @@ class Child:
 
     async def start(self) -> None:
         """Starts the command. A session of its own keeps the terminal's Ctrl-C for the supervisor."""
-        with self.log.open("ab") as output:
+        with contextlib.ExitStack() as stack:
+            output = None if self.log is None else stack.enter_context(self.log.open("ab"))
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 env=self._env,
@@ -63,7 +68,9 @@ class Child:
             self._signal(signal.SIGKILL)
 
     def tail(self) -> list[str]:
-        """The last lines of its log."""
+        """The last lines of its log, if it has one."""
+        if self.log is None:
+            return []
         with self.log.open(encoding="utf-8", errors="replace") as lines:
             return [line.rstrip("\n") for line in collections.deque(lines, _TAIL_LINES)]
 
@@ -72,6 +79,11 @@ class Child:
         # It may end between the check and the signal.
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+
+def perigee(*words: str) -> list[str]:
+    """What starts a command of ours with this interpreter; the child dies with this process."""
+    return [sys.executable, "-m", "services.cli.main", *words, "--die-with", str(os.getpid())]
 
 
 def describe_exit(status: int) -> str:

@@ -22,6 +22,10 @@ class RestartPolicy:
     longest_s: float = 30.0
     forgive_s: float = 60.0
 
+    def count(self, crashes: int, lived_s: float) -> int:
+        """Crashes in a row, when another one ends a life of so many seconds."""
+        return 1 if lived_s > self.forgive_s else crashes + 1
+
     def pause(self, crashes: int) -> float:
         """Before the restart after so many crashes in a row, from 1."""
         return min(self.longest_s, self.first_s * 2.0 ** (crashes - 1))
@@ -65,8 +69,7 @@ class Keeper:
             elif not self.ready.is_set():
                 self._progress.update(self.role, f"failed: {failure}")
                 raise Unavailable(self._account(failure))
-            lived = time.monotonic() - began
-            crashes = 1 if lived > self._policy.forgive_s else crashes + 1
+            crashes = self._policy.count(crashes, time.monotonic() - began)
             pause = self._policy.pause(crashes)
             self._progress.update(self.role, f"ended ({failure}); restarting in {pause:.1f} s")
             await asyncio.sleep(pause)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.cli.run.child import perigee
 from services.cli.run.config import RunConfig
 from services.cli.run.ports import take_ports
 from services.common.errors import ConfigError
@@ -30,8 +29,8 @@ class ChildPlan:
     http_address: str | None = None
 
     def command(self) -> list[str]:
-        """What to execute: this interpreter; the child dies with this process."""
-        return [sys.executable, "-m", "services.cli.main", *self.arguments, "--die-with", str(os.getpid())]
+        """What to execute."""
+        return perigee(*self.arguments)
 
 
 @dataclass(frozen=True)

@@ -130,13 +130,11 @@ class PagePool:
         where nobody holds it.
         """
         self._require([page], lambda page: self._hashed[page] > 0, "forget")
-        before = self.state(page)
-        self._hashed[page] = 0
-        if before is PageState.CACHED:
+        if page in self._cached:
             del self._cached[page]
-            self._free.append(page)
-            self._tally[PageState.CACHED] -= 1
-            self._tally[PageState.FREE] += 1
+            self._make_free(page)
+        else:
+            self._hashed[page] = 0
 
     def drop_cached(self) -> int:
         """Frees all pages that are merely cached, and returns how many."""
@@ -224,12 +222,16 @@ class PagePool:
     def _evict(self, count: int) -> None:
         for _ in range(count):
             page, _ = self._cached.popitem(last=False)
-            self._hashed[page] = 0
-            self._free.append(page)
-            self._tally[PageState.CACHED] -= 1
-            self._tally[PageState.FREE] += 1
+            self._make_free(page)
             if self._on_evict is not None:
                 self._on_evict(page)
+
+    def _make_free(self, page: int) -> None:
+        """One that was merely cached, and is in that list no more."""
+        self._hashed[page] = 0
+        self._free.append(page)
+        self._tally[PageState.CACHED] -= 1
+        self._tally[PageState.FREE] += 1
 
     def _findings(self) -> list[str]:
         states = [self.state(page) for page in range(self.num_pages)]

@@ -16,7 +16,7 @@ async def fetch_text(host: str, port: int, path: str, timeout_s: float) -> str:
         reader, writer = await asyncio.open_connection(host, port)
         try:
             writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nAccept: text/plain\r\n\r\n".encode())
-            head, _, body = (await _read_all(reader)).partition(b"\r\n\r\n")
+            head, _, body = (await read_all(reader)).partition(b"\r\n\r\n")
         finally:
             writer.close()
     status = head.split(b" ", 2)[1:2]
@@ -25,7 +25,8 @@ async def fetch_text(host: str, port: int, path: str, timeout_s: float) -> str:
     return body.decode()
 
 
-async def _read_all(reader: asyncio.StreamReader) -> bytes:
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    """To the end; OSError where that is more than 8 MiB away."""
     data = bytearray()
     while block := await reader.read(1 << 16):
         data += block

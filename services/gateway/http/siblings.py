@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+
+from services.common.metrics import render
+from services.gateway.http.fetch import read_all
 
 _TIMEOUT_S = 1.0
-_MOST_BYTES = 8 << 20
 
 
 class Siblings:
@@ -49,7 +51,7 @@ class Siblings:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            writer.write(generate_latest(self._registry))
+            writer.write(render(self._registry)[0])
             await writer.drain()
         writer.close()
 
@@ -57,9 +59,9 @@ class Siblings:
 async def _read(path: Path) -> str:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(path, limit=_MOST_BYTES)
+            reader, writer = await asyncio.open_unix_connection(path)
             try:
-                return (await reader.read(-1)).decode()
+                return (await read_all(reader)).decode()
             finally:
                 writer.close()
     except (OSError, TimeoutError):
