@@ -47,7 +47,7 @@ class Peer:
 
 @dataclass
 class _Place:
-    """What is known of an address: its one channel, the pairing with whoever is there, what to tell them."""
+    """What is known of an address: its channel, the pairing with whoever is there, what to tell them."""
 
     channel: grpc.aio.Channel
     pairing: asyncio.Task[Peer] | None = None
@@ -103,6 +103,10 @@ class PeerDirectory:
         place.asked_at = time.monotonic()
         pairing = place.pairing
         if pairing is None or place.is_empty:
+            if place.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                # It would answer from memory until its next try, when a successor may be there already.
+                self._close_later(place.channel)
+                place.channel = open_channel(address)
             pairing = place.pairing = asyncio.create_task(self._pair(address, place))
         return await asyncio.shield(pairing)
 
@@ -137,9 +141,12 @@ class PeerDirectory:
         for address, place in list(self._places.items()):
             if place.is_empty and place.asked_at < long_ago:
                 del self._places[address]
-                task = asyncio.create_task(place.channel.close(grace=None))
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+                self._close_later(place.channel)
+
+    def _close_later(self, channel: grpc.aio.Channel) -> None:
+        task = asyncio.create_task(channel.close(grace=None))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _pair(self, address: str, place: _Place) -> Peer:
         outgoing: Outgoing = asyncio.Queue()

@@ -14,7 +14,10 @@ _RECONNECT_MAX_MS = 2000
 
 
 def channel_options(keepalive: Keepalive, max_message_bytes: int) -> list[tuple[str, int]]:
-    """Arguments of a channel inside the cluster: no proxy, quick reconnection, bounded messages."""
+    """Arguments of a channel inside the cluster: no proxy, quick reconnection, bounded messages.
+
+    A channel has its connection to itself: a new one tries at once, however often another has failed.
+    """
     return [
         *keepalive.channel_options(),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -22,6 +25,7 @@ def channel_options(keepalive: Keepalive, max_message_bytes: int) -> list[tuple[
         ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MIN_MS),
         ("grpc.min_reconnect_backoff_ms", _RECONNECT_MIN_MS),
         ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+        ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
     ]
 
