@@ -12,27 +12,41 @@
 #define MOST_WIDTH 1024
 #define AHEAD 3
 #define TOGETHER 16
+#define BLOCK 24 /* keys of a page that stay in the first cache while tiles take turns: a multiple of LANES and 3 */
 
 /* Far below where exp() is taken for zero. */
 static const float HIDDEN = -1e30f;
 
-/* scores[row][0..count) of ROWS rows against `count` keys that follow one another. */
-INLINE void dots(float scores[ROWS][PAGE], int at, const float *const query[ROWS], const float *keys, int dim,
-                 const int count) {
+/* Products of ROWS rows and `count` keys that follow one another, lane by lane: parts[row][at ..]. */
+INLINE void multiply(vec parts[ROWS][BLOCK], int at, const float *const query[ROWS], const float *keys, int dim,
+                     const int count) {
     vec total[ROWS][3];
     for (int row = 0; row < ROWS; row++)
         for (int key = 0; key < count; key++) total[row][key] = all(0.0f);
     for (int d = 0; d < dim; d += LANES) {
         vec part[3];
         for (int key = 0; key < count; key++) part[key] = load(keys + (size_t)key * dim + d);
+        for (int key = 0; key < count; key++) HOLD(part[key]);
         for (int key = 0; key < count; key++) __builtin_prefetch(keys + (size_t)(key + AHEAD) * dim + d);
         for (int row = 0; row < ROWS; row++) {
             vec q = load(query[row] + d);
+            HOLD(q);
             for (int key = 0; key < count; key++) total[row][key] += q * part[key];
         }
     }
     for (int row = 0; row < ROWS; row++)
-        for (int key = 0; key < count; key++) scores[row][at + key] = sum(total[row][key]);
+        for (int key = 0; key < count; key++) parts[row][at + key] = total[row][key];
+}
+
+/* scores[row][from .. to) of ROWS rows, and up to a whole vector what may be anything; at most BLOCK keys. */
+INLINE void dots(float scores[ROWS][PAGE], const float *const query[ROWS], const float *page, int dim, int from,
+                 int to) {
+    vec parts[ROWS][BLOCK];
+    int key = from;
+    for (; key + 3 <= to; key += 3) multiply(parts, key - from, query, page + (size_t)key * dim, dim, 3);
+    for (; key < to; key++) multiply(parts, key - from, query, page + (size_t)key * dim, dim, 1);
+    for (int row = 0; row < ROWS; row++)
+        for (key = from; key < to; key += LANES) store(scores[row] + key, sums(parts[row] + key - from));
 }
 
 /* out[row][0 .. vectors * LANES) += weights[row][key] * values[key], key by key. */
@@ -44,6 +58,7 @@ INLINE void mix(float *const out[ROWS], int at, float weights[ROWS][PAGE], const
     for (int key = 0; key < keys; key++) {
         vec part[3];
         for (int v = 0; v < vectors; v++) part[v] = load(values + (size_t)key * dim + at + v * LANES);
+        for (int v = 0; v < vectors; v++) HOLD(part[v]);
         for (int row = 0; row < ROWS; row++)
             for (int v = 0; v < vectors; v++) total[row][v] += weights[row][key] * part[v];
     }
@@ -59,9 +74,10 @@ INLINE int weigh(float scores[ROWS][PAGE], const int seen[ROWS], int keys, float
     int padded = (keys + LANES - 1) / LANES * LANES, grew = 0;
     for (int row = 0; row < ROWS; row++) {
         int visible = seen[row] < 0 ? 0 : seen[row] < keys ? seen[row] : keys;
-        float most = highest[row];
-        for (int key = 0; key < visible; key++) most = scores[row][key] > most ? scores[row][key] : most;
+        vec above = all(highest[row]);
         for (int key = visible; key < padded; key++) scores[row][key] = HIDDEN;
+        for (int key = 0; key < padded; key += LANES) above = larger(above, load(scores[row] + key));
+        float most = largest(above);
         before[row] = highest[row] - most;
         grew |= most > highest[row];
         highest[row] = most;
@@ -89,21 +105,40 @@ struct tile {
     float highest[ROWS], total[ROWS];
 };
 
-static void attend_page(struct tile *tile, int first, const float *page, int dim, int width) {
-    float scores[ROWS][PAGE], rescale[ROWS];
-    int keys = tile->most - first < PAGE ? tile->most - first : PAGE, left[ROWS], key = 0, c = 0;
-    for (; key + 3 <= keys; key += 3) dots(scores, key, tile->query, page + (size_t)key * dim, dim, 3);
-    for (; key < keys; key++) dots(scores, key, tile->query, page + (size_t)key * dim, dim, 1);
+/* The scores of a page become weights, and what was added so far is rescaled. */
+static void weigh_page(struct tile *tile, float scores[ROWS][PAGE], int first, int keys, int width) {
+    float rescale[ROWS];
+    int left[ROWS];
     for (int row = 0; row < ROWS; row++) left[row] = tile->seen[row] - first;
     if (weigh(scores, left, keys, tile->highest, tile->total, rescale) && first)
         for (int row = 0; row < ROWS; row++)
             for (int at = 0; at < width; at += LANES)
                 store(tile->out[row] + at, load(tile->out[row] + at) * rescale[row]);
-    for (; c + 3 * LANES <= width; c += 3 * LANES) mix(tile->out, c, scores, page, dim, keys, 3);
-    for (; c < width; c += LANES) mix(tile->out, c, scores, page, dim, keys, 1);
 }
 
-/* Tiles of one sequence take turns at every page, so that it is fetched once for all of them. */
+/* Tiles take turns at every few keys and columns of a page, so that these are fetched once for all of them. */
+static void attend_page(struct tile *tiles, int count, int first, const float *layer, int64_t page_stride, int dim,
+                        int width) {
+    float scores[TOGETHER][ROWS][PAGE];
+    const float *page[TOGETHER];
+    int keys[TOGETHER], c = 0;
+    for (int t = 0; t < count; t++) {
+        int left = tiles[t].most - first;
+        keys[t] = left < 0 ? 0 : left < PAGE ? left : PAGE;
+        page[t] = keys[t] ? layer + tiles[t].pages[first / PAGE] * page_stride : NULL;
+    }
+    for (int from = 0; from < PAGE; from += BLOCK)
+        for (int t = 0; t < count; t++)
+            if (from < keys[t])
+                dots(scores[t], tiles[t].query, page[t], dim, from, from + BLOCK < keys[t] ? from + BLOCK : keys[t]);
+    for (int t = 0; t < count; t++)
+        if (keys[t]) weigh_page(tiles + t, scores[t], first, keys[t], width);
+    for (; c + 3 * LANES <= width; c += 3 * LANES)
+        for (int t = 0; t < count; t++) mix(tiles[t].out, c, scores[t], page[t], dim, keys[t], 3);
+    for (; c < width; c += LANES)
+        for (int t = 0; t < count; t++) mix(tiles[t].out, c, scores[t], page[t], dim, keys[t], 1);
+}
+
 static void attend_tiles(struct tile *tiles, int count, const float *layer, int64_t page_stride, int dim, int width) {
     int most = 0;
     for (int t = 0; t < count; t++) {
@@ -111,9 +146,7 @@ static void attend_tiles(struct tile *tiles, int count, const float *layer, int6
         for (int row = 0; row < ROWS; row++) memset(tiles[t].out[row], 0, sizeof(float) * width);
     }
     for (int first = 0; first < most; first += PAGE)
-        for (int t = 0; t < count; t++)
-            if (first < tiles[t].most)
-                attend_page(tiles + t, first, layer + tiles[t].pages[first / PAGE] * page_stride, dim, width);
+        attend_page(tiles, count, first, layer, page_stride, dim, width);
     for (int t = 0; t < count; t++)
         for (int row = 0; row < ROWS; row++)
             for (int at = 0; at < width; at += LANES)

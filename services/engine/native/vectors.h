@@ -15,6 +15,14 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4)));
 /* Below it exp() is taken for zero. */
 #define LOWEST -87.0f
 
+/* Keeps x in a register: a compiler may fetch it anew for each of its uses, which are more loads than there are
+ * ports for. */
+#ifdef __x86_64__
+#define HOLD(x) __asm__("" : "+x"(x))
+#else
+#define HOLD(x) (void)(x)
+#endif
+
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec x) { *(vec *)to = x; }
 INLINE vec all(float x) { return (vec){0} + x; }
@@ -26,7 +34,34 @@ INLINE vec blend(ivec mask, vec yes, vec no) {
     memcpy(&yes, &a, sizeof a);
     return yes;
 }
+INLINE vec larger(vec x, vec y) { return blend(x > y, x, y); }
+INLINE float largest(vec x) {
+    float most = x[0];
+    for (int lane = 1; lane < LANES; lane++) most = x[lane] > most ? x[lane] : most;
+    return most;
+}
+
+/* Lanes a .. h of the sixteen that x and y have. */
+#ifdef __clang__
+#define LANES_OF(x, y, a, b, c, d, e, f, g, h) __builtin_shufflevector(x, y, a, b, c, d, e, f, g, h)
+#else
+#define LANES_OF(x, y, a, b, c, d, e, f, g, h) __builtin_shuffle(x, y, (ivec){a, b, c, d, e, f, g, h})
+#endif
+
 INLINE float sum(vec x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
+
+INLINE vec halves(vec x, vec y) {
+    return LANES_OF(x, y, 0, 1, 2, 3, 8, 9, 10, 11) + LANES_OF(x, y, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+INLINE vec quarters(vec x, vec y) {
+    return LANES_OF(x, y, 0, 1, 8, 9, 4, 5, 12, 13) + LANES_OF(x, y, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+/* sum(x[0]) .. sum(x[7]), the same bits. */
+INLINE vec sums(const vec x[LANES]) {
+    vec left = quarters(halves(x[0], x[4]), halves(x[1], x[5]));
+    vec right = quarters(halves(x[2], x[6]), halves(x[3], x[7]));
+    return LANES_OF(left, right, 0, 2, 8, 10, 4, 6, 12, 14) + LANES_OF(left, right, 1, 3, 9, 11, 5, 7, 13, 15);
+}
 
 /* exp(x) for x <= 0: 2^n by the exponent's bits, the rest by Cephes' polynomial. */
 INLINE vec exponential(vec x) {
