@@ -74,7 +74,7 @@ class DecodeEngine:
         self._sampler = sampler
         self._masks = masks
         self._limits = limits
-        self._keeper = PageKeeper(kv_pages, runner.written)
+        self._keeper = PageKeeper(kv_pages, runner.copied, runner.arrived)
         self.lending = self._keeper.lending(limits.lease_s, on_serving)
         self._prompts = PromptQueue(self._keeper, limits, outside)
         # In the order they began; a dict, because each step asks of every one whether it is still in it.

@@ -22,11 +22,15 @@ class PageKeeper:
     """What the engine does with pages, in its own words. Engine thread only."""
 
     def __init__(
-        self, kv_pages: torch.Tensor, written: Callable[[Several[int]], None] = lambda pages: None
+        self,
+        kv_pages: torch.Tensor,
+        copied: Callable[[Several[int]], None] = lambda pages: None,
+        arrived: Callable[[Several[int]], None] = lambda pages: None,
     ) -> None:
-        """`written` hears of pages that something else than a batch has written."""
+        """`copied` and `arrived` hear of pages that no batch has written: of copies, and of what was read."""
         self._kv_pages = kv_pages
-        self.written = written
+        self._copied = copied
+        self.arrived = arrived
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
@@ -146,7 +150,7 @@ class PageKeeper:
 
     def _copy(self, source: int, destination: int) -> None:
         self._kv_pages[destination].copy_(self._kv_pages[source])
-        self.written([destination])
+        self._copied([destination])
 
 
 def _parent(hashes: Several[bytes], page: int, salt: str) -> bytes:

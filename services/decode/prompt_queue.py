@@ -139,7 +139,7 @@ class PromptQueue:
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
             first = self._keeper.whole_pages(prompt.computed)
-            self._keeper.written(prompt.table.pages[first : prompt.num_blocks])
+            self._keeper.arrived(prompt.table.pages[first : prompt.num_blocks])
             prompt.computed = prompt.num_tokens
             self._keeper.remember(prompt.hashes, prompt.table, 0, prompt.computed)
             self._proceed(prompt)

@@ -2,8 +2,8 @@
 
 On a CPU all map the same pages. Latents are the same on every rank, so there is one copy of them: what is
 read from peers into it is there for all, and of new tokens every rank writes the same bits before it reads
-them, or one rank writes them that alone reads them in this pass. Each GPU has pages of its own: rank 0 reads
-from peers, once for all, and passes on what it has read.
+them, or one rank writes them that alone reads them in this pass. Each GPU has pages of its own: every rank
+reads its share of them from peers, and then all give each other what they have read.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, distributed
@@ -26,7 +28,11 @@ from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.hardware import parse_device
 from services.engine.host_copy import to_device
-from services.engine.kv_pages import allocate_kv_pages
+from services.engine.kv_pages import allocate_kv_pages, kv_region
+from services.engine.kv_transfer.region import Region
+from services.engine.kv_transfer.remote_reader import RemoteReader, serve_reads
+from services.engine.kv_transfer.shared_transfer import reading_rank
+from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.model.config import ModelConfig
 from services.engine.model.tensor_group import DistributedGroup
 from services.engine.model_loading import load_for
@@ -41,10 +47,17 @@ _CLOSE_S = 5.0
 _PAGES_AT_ONCE = 64
 
 
+class OpenTransfer(Protocol):
+    """Picklable, because it is called in the rank's process."""
+
+    def __call__(self, regions: Sequence[Region], rank: int) -> TransferThread: ...
+
+
 @dataclass(frozen=True)
 class RankPlan:
     """What every rank is told. `device`: rank 0's; GPUs follow one another. `kernels`, `decodes`: as in
-    `load_for`. `own_pages`: each rank has its own; on GPUs it has to be so.
+    `load_for`. `own_pages`: each rank has its own; on GPUs it has to be so. `open_transfer`, for such, makes
+    what a rank reads its share with, to be started; None: rank 0 reads everything.
     """
 
     ranks: int
@@ -59,6 +72,7 @@ class RankPlan:
     kernels: bool = False
     own_pages: bool = False
     decodes: bool = False
+    open_transfer: OpenTransfer | None = None
 
     @property
     def pages_shape(self) -> tuple[int, int, int, int]:
@@ -91,7 +105,9 @@ class RankPlan:
 
 
 class RankGroup:
-    """Rank 0's side. Its `group` and `kv_pages` are for the model and the runner of this process."""
+    """Rank 0's side. Its `group` and `kv_pages` are for the model and the runner of this process, its
+    `readers` are the others' for rank 0's transfer thread.
+    """
 
     def __init__(self, plan: RankPlan) -> None:
         """Starts the other ranks and meets them; they load their shares while this one loads its own.
@@ -111,15 +127,22 @@ class RankGroup:
             meeting = f"file://{directory}/ranks"
             self._pipes: list[Connection] = []
             self._followers = []
+            self.readers: list[RemoteReader] = []
             for rank in range(1, plan.ranks):
                 theirs, ours = context.Pipe(duplex=False)
+                asked, asking = context.Pipe()
                 follower = context.Process(
-                    target=_follow, args=(plan, rank, meeting, memory, theirs), daemon=True
+                    target=_follow, args=(plan, rank, meeting, memory, theirs, asked), daemon=True
                 )
                 follower.start()
                 theirs.close()
+                asked.close()
                 self._pipes.append(ours)
                 self._followers.append(follower)
+                if plan.open_transfer is None:
+                    asking.close()
+                else:
+                    self.readers.append(RemoteReader(asking))
             _meet(meeting, 0, plan)
             self.group = plan.group()
             self.kv_pages = _pages(plan, 0, memory)
@@ -130,9 +153,11 @@ class RankGroup:
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
         """They take what these pages of rank 0 hold, where they have pages of their own."""
-        if self._own_pages:
-            self._tell(list(pages))
-            _pass_on(kv_pages, pages, 0)
+        self._spread(kv_pages, _Spread(tuple(pages), 1))
+
+    def gather(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
+        """All take what the ranks have read into these, each its share."""
+        self._spread(kv_pages, _Spread(tuple(pages), 1 + len(self.readers)))
 
     def close(self) -> None:
         """Ends the other ranks."""
@@ -145,13 +170,28 @@ class RankGroup:
         if self._memory is not None:
             os.close(self._memory)
 
-    def _tell(self, message: ForwardBatch | list[int]) -> None:
+    def _spread(self, kv_pages: Tensor, spread: _Spread) -> None:
+        if self._own_pages:
+            self._tell(spread)
+            _pass_on(kv_pages, spread, 0)
+
+    def _tell(self, message: ForwardBatch | _Spread) -> None:
         data = pickle.dumps(message)
         for pipe in self._pipes:
             pipe.send_bytes(data)
 
 
-def _follow(plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connection) -> None:
+@dataclass(frozen=True)
+class _Spread:
+    """What these pages hold is to be on all ranks; it is on the `reading_rank` of `holders`."""
+
+    pages: tuple[int, ...]
+    holders: int
+
+
+def _follow(
+    plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connection, reads: Connection
+) -> None:
     """Does what rank 0 says, until that is gone. Signals are for rank 0, which finishes what it has."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -168,6 +208,10 @@ def _follow(plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connecti
         group=plan.group(),
     )
     runner = ModelRunner(model, kv_pages, 1, decode_steps=steps)
+    if plan.open_transfer is not None:
+        transfer = plan.open_transfer([kv_region(kv_pages)], rank)
+        transfer.start()
+        threading.Thread(target=serve_reads, args=(reads, transfer), name="rank-reads", daemon=True).start()
     while True:
         try:
             message = pickle.loads(pipe.recv_bytes())
@@ -179,14 +223,16 @@ def _follow(plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connecti
             _pass_on(kv_pages, message, rank)
 
 
-def _pass_on(kv_pages: Tensor, pages: Sequence[int], rank: int) -> None:
-    """From rank 0's pages into those of all others, some at a time: what is on its way is a copy."""
-    for start in range(0, len(pages), _PAGES_AT_ONCE):
-        ids = to_device(pages[start : start + _PAGES_AT_ONCE], torch.int64, kv_pages.device)
-        held = kv_pages[ids]
-        distributed.broadcast(held, 0)
-        if rank:
-            kv_pages[ids] = held
+def _pass_on(kv_pages: Tensor, spread: _Spread, rank: int) -> None:
+    """From each holder's pages into those of all others, some at a time: what is on its way is a copy."""
+    for holder in range(spread.holders):
+        pages = [page for page in spread.pages if reading_rank(page, spread.holders) == holder]
+        for start in range(0, len(pages), _PAGES_AT_ONCE):
+            ids = to_device(pages[start : start + _PAGES_AT_ONCE], torch.int64, kv_pages.device)
+            held = kv_pages[ids]
+            distributed.broadcast(held, holder)
+            if rank != holder:
+                kv_pages[ids] = held
 
 
 def _meet(meeting: str, rank: int, plan: RankPlan) -> None:

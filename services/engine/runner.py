@@ -48,6 +48,9 @@ class OtherRanks(Protocol):
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
         """They are given what these pages hold here, where they have pages of their own."""
 
+    def gather(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
+        """All are given what was read into these pages, where each rank reads a share."""
+
 
 class ModelRunner:
     """The only caller of the model. Used by the engine-loop thread alone.
@@ -84,10 +87,15 @@ class ModelRunner:
         """Whether `on_layers` may raise: the other ranks of a group would go on."""
         return self._ranks is None
 
-    def written(self, pages: Sequence[int]) -> None:
-        """Something else than a batch has written these pages: a read, or a copy."""
+    def copied(self, pages: Sequence[int]) -> None:
+        """These pages were written on the host's word, not by a batch."""
         if self._ranks is not None and pages:
             self._ranks.spread(self.kv_pages, pages)
+
+    def arrived(self, pages: Sequence[int]) -> None:
+        """These pages were read from a peer."""
+        if self._ranks is not None and pages:
+            self._ranks.gather(self.kv_pages, pages)
 
     def mark(self) -> Moment:
         """The end of the batches given so far, and of what was done with their logits."""

@@ -19,8 +19,8 @@ from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
 from services.engine.hardware import parse_device, parse_dtype, parse_options
 from services.engine.identity import model_identity
 from services.engine.kv_pages import allocate_kv_pages, kv_layout, kv_region
-from services.engine.kv_transfer.nixl_agent import NixlAgent
 from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.model.config import ModelConfig
 from services.engine.model.tensor_group import NoGroup, TensorGroup
@@ -107,12 +107,14 @@ async def build_text_worker(
     text = config.text
     context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
     log.info("loading", model=str(directory))
+    name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
+    opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)
     device, dtype = parse_device(settings.device), parse_dtype(settings.dtype)
     group: TensorGroup = NoGroup()
     on_gpu = device.type == "cuda"
     decodes = role == worker_pb2.WORKER_ROLE_DECODE
     ranks = (
-        await asyncio.to_thread(_group, settings, directory, device, dtype, decodes)
+        await asyncio.to_thread(_group, settings, directory, device, dtype, decodes, opening)
         if settings.tp != 1
         else None
     )
@@ -124,14 +126,9 @@ async def build_text_worker(
     load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
     model, steps = await asyncio.to_thread(load, directory, settings.deterministic, kv_pages)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
-    name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
-    transfer = TransferThread(
-        NixlAgent(name, parse_options(settings.transfer_options)),
-        [kv_region(kv_pages), EmbeddingReader.region(staging)],
-        name,
-        expected=settings.expected_transport,
-        allow_fallback=settings.expected_transport != "rdma",
-    )
+    regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
+    others = ranks.readers if ranks is not None else ()
+    transfer = opening.shared(regions, others, text.num_hidden_layers) if others else opening(regions)
     report = await asyncio.to_thread(transfer.start)
     identity = model_identity(directory, config, context_length)
     hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=kv_layout(kv_pages))
@@ -173,7 +170,12 @@ def draw_on(device: torch.device) -> Draw | None:
 
 
 def _group(
-    settings: TextWorkerSettings, directory: Path, device: torch.device, dtype: torch.dtype, decodes: bool
+    settings: TextWorkerSettings,
+    directory: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    decodes: bool,
+    opening: TransferOpening,
 ) -> RankGroup:
     on_gpus = device.type == "cuda"
     return RankGroup(
@@ -190,5 +192,6 @@ def _group(
             kernels=on_gpus,
             own_pages=on_gpus,
             decodes=decodes,
+            open_transfer=opening if on_gpus else None,
         )
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 
 from services.common.errors import ConfigError
 from services.engine.batch import BatchItem, build_batch
-from services.engine.kv_pages import allocate_kv_pages
+from services.engine.kv_pages import allocate_kv_pages, kv_blocks, kv_region
+from services.engine.kv_transfer.opening import TransferOpening
+from services.engine.kv_transfer.read_request import ReadRequest, ReadStatus
+from services.engine.kv_transfer.region import RegionKind
 from services.engine.model_loading import load_for
 from services.engine.rank_group import RankGroup, RankPlan
 from services.engine.runner import ModelRunner
@@ -50,12 +56,58 @@ def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, n
     assert float((found - expected).abs().max()) < EPSILON * float(expected.std())
     # A read into rank 0's pages: of the others' nobody has written these.
     group.kv_pages[[4, 5]] = group.kv_pages[[0, 1]]
-    runner.written([4, 5])
+    runner.copied([4, 5])
     following = logits_of(runner, [7], len(PROMPT), [0, 1])
     assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
     # The others attend with their own heads: without the pages they would say something else.
     group.kv_pages[[6, 7]] = group.kv_pages[[0, 1]]
     assert not torch.equal(logits_of(runner, [7], len(PROMPT), [6, 7]), following)
+
+
+def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):
+    opening = TransferOpening("reader", {}, "any")
+    group = RankGroup(plan_of(nano_dir, open_transfer=opening))
+    model, _ = load_for(nano_dir, True, group.kv_pages, kernels=False, decodes=False, group=group.group)
+    runner = ModelRunner(model, group.kv_pages, 1, group)
+    layers = group.kv_pages.shape[1]
+    reader = opening.shared([kv_region(group.kv_pages)], group.readers, layers)
+    lent = torch.zeros_like(group.kv_pages)
+    source = TransferOpening("source", {}, "any")([kv_region(lent)])
+    source.start()
+    reader.start()
+    try:
+        following = logits_of(runner, [7], written(runner, PROMPT), [0, 1])
+        lent[[2, 7]] = group.kv_pages[[0, 1]]
+        source.pin_serving()
+        reader.connect(source.offer()).result(30)
+        # The pages are of both ranks' shares, and so are these of a source that is not there.
+        assert read(reader, "source", [4, 5], [2, 7], layers).status is ReadStatus.DONE
+        assert not bool(group.kv_pages[5].any()), "the other rank has read this one"
+        runner.arrived([4, 5])
+        assert torch.equal(group.kv_pages[[4, 5]], lent[[2, 7]])
+        assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
+        assert read(reader, "nobody", [4, 5], [2, 7], layers).status is ReadStatus.FAILED
+        assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
+    finally:
+        reader.close()
+        source.close()
+        group.close()
+
+
+def written(runner, prompt):
+    """How many tokens were computed into pages 0 and 1."""
+    logits_of(runner, prompt, 0, [0, 1])
+    return len(prompt)
+
+
+def read(reader, agent, local, remote, layers):
+    """What became of it, once no byte can land any more."""
+    outcomes, settled = [], threading.Event()
+    blocks = [kv_blocks(pages, layers, 0, layers) for pages in (local, remote)]
+    deadline = time.monotonic() + 20
+    reader.read(ReadRequest(agent, RegionKind.KV, *blocks, deadline, outcomes.append, settled.set))
+    assert settled.wait(30)
+    return outcomes[0]
 
 
 def test_attention_by_sequence_needs_pages_that_all_have(nano_dir):

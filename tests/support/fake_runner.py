@@ -59,7 +59,10 @@ class FakeRunner:
     def interruptible(self):
         return True
 
-    def written(self, pages):
+    def copied(self, pages):
+        self.told += pages
+
+    def arrived(self, pages):
         self.told += pages
 
     def mark(self):

@@ -184,7 +184,7 @@ class TransferThread:
         """Whether reads are carried out. False before `start`, after `close`, when NIXL itself gave up and
         when one of its calls does not return: UCX may poll a dead connection without end.
         """
-        return self._thread.is_alive() and time.monotonic() - self._turned < self._stuck_after_s
+        return self._turns()
 
     def close(self) -> None:
         """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest.
@@ -193,9 +193,12 @@ class TransferThread:
         """
         self._inbox.put(Stop())
         if self._thread.ident is not None and threading.current_thread() is not self._thread:
-            self._thread.join(self._close_grace_s + self._stuck_after_s if self.is_alive() else 0.0)
+            self._thread.join(self._close_grace_s + self._stuck_after_s if self._turns() else 0.0)
             if self._thread.is_alive():
                 logger.error("a call of NIXL's has not returned: the transfer thread is left behind")
+
+    def _turns(self) -> bool:
+        return self._thread.is_alive() and time.monotonic() - self._turned < self._stuck_after_s
 
     def _on_read_end(self) -> None:
         with self._lock:

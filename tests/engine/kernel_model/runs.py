@@ -156,7 +156,7 @@ def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
         first = BatchItem(prompt, 0, [0], True)
         found.append(runner.forward(build_batch([first], runner.batch_device))[0].clone())
         runner.kv_pages[2] = runner.kv_pages[0]
-        runner.written([2])
+        runner.copied([2])
         more = BatchItem([5], len(prompt), [2], True)
         found.append(runner.forward(build_batch([more], runner.batch_device))[0].clone())
     return found

@@ -63,7 +63,8 @@ class MemoryWorker:
             RegionKind.KV, self.memory.ctypes.data, block_bytes, self.memory.nbytes // block_bytes
         )
         defaults = {"serving_poll_s": 0.0005, "idle_poll_s": 0.001, "close_grace_s": 0.05}
-        self.thread = TransferThread(self.agent, [region], f"{name}-incarnation", **(defaults | options))
+        make = options.pop("make", TransferThread)
+        self.thread = make(self.agent, [region], f"{name}-incarnation", **(defaults | options))
 
     def read(self, peer: str, local, remote, deadline_s: float = 5.0, **options) -> Watched:
         watched = Watched()

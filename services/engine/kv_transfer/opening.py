@@ -1,0 +1,41 @@
+"""How the transfer threads of a worker are made, one for each rank that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from services.engine.kv_transfer.nixl_agent import NixlAgent
+from services.engine.kv_transfer.region import Region
+from services.engine.kv_transfer.shared_transfer import RankReader, SharedTransfer
+from services.engine.kv_transfer.transfer_thread import TransferThread
+
+
+@dataclass(frozen=True)
+class TransferOpening:
+    """`name`: of rank 0's agent; `options`: of NIXL's backend; with "rdma" expected nothing else is taken.
+    Picklable, for the ranks' processes.
+    """
+
+    name: str
+    options: Mapping[str, str]
+    expected: Literal["any", "rdma"]
+
+    def __call__(self, regions: Sequence[Region], rank: int = 0) -> TransferThread:
+        """A rank's own, not started."""
+        name = f"{self.name}-{rank}" if rank else self.name
+        return TransferThread(self._agent(name), regions, name, **self._demands())
+
+    def shared(
+        self, regions: Sequence[Region], others: Sequence[RankReader], blocks_per_page: int
+    ) -> TransferThread:
+        """Rank 0's, not started, with a share for each of the others."""
+        agent = self._agent(self.name)
+        return SharedTransfer(agent, regions, self.name, others, blocks_per_page, **self._demands())
+
+    def _agent(self, name: str) -> NixlAgent:
+        return NixlAgent(name, self.options)
+
+    def _demands(self) -> dict[str, Any]:
+        return {"expected": self.expected, "allow_fallback": self.expected != "rdma"}

@@ -1,0 +1,163 @@
+"""A transfer thread in another process that reads for this one, and the pipe between them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+from services.common.errors import TransferFailed
+from services.engine.kv_transfer.active_read import ActiveRead
+from services.engine.kv_transfer.inbox import reject, resolve
+from services.engine.kv_transfer.offer import Offer
+from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.kv_transfer.transport_report import TransportReport
+
+_GONE = "the process of another rank is gone"
+_CLOSE_S = 5.0
+_LOOK_S = 1.0
+
+
+class RemoteReader:
+    """The asking side. Every method may be called from any thread; callbacks run on the one that hears the
+    answers. When the other process ends, everything it still owed has failed, and no byte comes any more.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._owed: dict[int, Future[Any] | ActiveRead] = {}
+        self._gone = False
+        self._thread = threading.Thread(target=self._hear, name="rank-reads", daemon=True)
+        self._thread.start()
+
+    def connect(self, offer: Offer) -> Future[TransportReport]:
+        """As TransferThread."""
+        return self._call("connect", offer)
+
+    def disconnect(self, agent_name: str) -> Future[None]:
+        """As TransferThread."""
+        return self._call("disconnect", agent_name)
+
+    def read(self, request: ReadRequest) -> None:
+        """As TransferThread. The deadline holds there too: one machine has one monotonic clock."""
+        read = ActiveRead(request)
+        if not self._send("read", replace(request, on_complete=_unheard, on_settled=_unheard), read):
+            read.end(ReadStatus.FAILED, _GONE)
+
+    def is_alive(self) -> bool:
+        """Whether there is an answer to be expected."""
+        return not self._gone
+
+    def close(self) -> None:
+        """Has the other side close its transfer thread, and hears it out."""
+        self._send("close", None, None)
+        self._thread.join(_CLOSE_S)
+
+    def _call(self, kind: str, value: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        if not self._send(kind, value, future):
+            reject(future, TransferFailed(_GONE))
+        return future
+
+    def _send(self, kind: str, value: object, owed: Future[Any] | ActiveRead | None) -> bool:
+        """False where nobody will answer."""
+        with self._lock:
+            if self._gone:
+                return False
+            number = next(self._numbers)
+            if owed is not None:
+                self._owed[number] = owed
+            try:
+                self._pipe.send((number, kind, value))
+            except OSError:
+                self._owed.pop(number, None)
+                return False
+        return True
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                number, kind, value = self._pipe.recv()
+            except (EOFError, OSError):
+                break
+            with self._lock:
+                owed = self._owed[number] if kind == "outcome" else self._owed.pop(number)
+            _pass_on(owed, kind, value)
+        with self._lock:
+            self._gone = True
+            left = list(self._owed.values())
+            self._owed.clear()
+        for owed in left:
+            if isinstance(owed, ActiveRead):
+                owed.end(ReadStatus.FAILED, _GONE)
+            else:
+                reject(owed, TransferFailed(_GONE))
+        self._pipe.close()
+
+
+def serve_reads(pipe: Connection, transfer: TransferThread) -> None:
+    """The answering side, until the other closes or is gone, or the transfer thread is stuck. Closes both."""
+    answers = _Answers(pipe)
+    try:
+        while transfer.is_alive():
+            if not pipe.poll(_LOOK_S):
+                continue
+            number, kind, value = pipe.recv()
+            if kind == "close":
+                break
+            if kind == "read":
+                outcome, settled = (partial(answers.send, number, kind) for kind in ("outcome", "settled"))
+                transfer.read(replace(value, on_complete=outcome, on_settled=partial(settled, None)))
+            else:
+                future: Future[Any] = (
+                    transfer.connect(value) if kind == "connect" else transfer.disconnect(value)
+                )
+                future.add_done_callback(partial(answers.result, number))
+    except (EOFError, OSError):
+        pass
+    transfer.close()
+    pipe.close()
+
+
+class _Answers:
+    """What is said from several threads, one after the other."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._lock = threading.Lock()
+
+    def send(self, number: int, kind: str, value: object) -> None:
+        """Nothing where nobody hears it."""
+        with self._lock:
+            try:
+                self._pipe.send((number, kind, value))
+            except OSError:
+                return
+
+    def result(self, number: int, future: Future[Any]) -> None:
+        error = future.exception()
+        self.send(number, "error" if error else "result", error or future.result())
+
+
+def _pass_on(owed: Future[Any] | ActiveRead, kind: str, value: Any) -> None:
+    if isinstance(owed, ActiveRead):
+        if kind == "outcome":
+            assert isinstance(value, ReadOutcome)
+            owed.report(value.status, value.message, value.bytes)
+        else:
+            owed.settle()
+    elif kind == "error":
+        reject(owed, value)
+    else:
+        resolve(owed, value)
+
+
+def _unheard(*_: object) -> None:
+    """Stands where a callback stood: functions of another process cannot be called."""

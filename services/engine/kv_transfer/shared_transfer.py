@@ -1,0 +1,163 @@
+"""Reads of a worker whose ranks each have pages of their own: every rank reads its share into these."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from services.engine.kv_transfer.agent import Agent
+from services.engine.kv_transfer.inbox import reject, resolve
+from services.engine.kv_transfer.offer import Offer
+from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
+from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.kv_transfer.transport_report import TransportReport
+
+T = TypeVar("T")
+Page = TypeVar("Page", int, npt.NDArray[np.int32])
+
+
+def reading_rank(page: Page, ranks: int) -> Page:
+    """Which of the ranks reads into a local page, or into each of several."""
+    return page % ranks
+
+
+class RankReader(Protocol):
+    """What another rank does for this one, as TransferThread does it: `RemoteReader`."""
+
+    def connect(self, offer: Offer) -> Future[TransportReport]: ...
+    def disconnect(self, agent_name: str) -> Future[None]: ...
+    def read(self, request: ReadRequest) -> None: ...
+    def is_alive(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class SharedTransfer(TransferThread):
+    """Rank 0's transfer thread. Of every read of KV pages each rank has those with `reading_rank`; a read is
+    done when all shares are, and fails with the first that fails. Everything else is rank 0's alone.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        regions: Sequence[Region],
+        incarnation: str,
+        others: Sequence[RankReader],
+        blocks_per_page: int,
+        **options: Any,
+    ) -> None:
+        """`others`: ranks 1, 2, ...; `options`: those of TransferThread."""
+        super().__init__(agent, regions, incarnation, **options)
+        self._others = tuple(others)
+        self._blocks_per_page = blocks_per_page
+
+    def connect(self, offer: Offer) -> Future[TransportReport]:
+        """As TransferThread, on every rank; the report is rank 0's."""
+        return _all_of([super().connect(offer), *(rank.connect(offer) for rank in self._others)])
+
+    def disconnect(self, agent_name: str) -> Future[None]:
+        """As TransferThread, on every rank."""
+        return _all_of(
+            [super().disconnect(agent_name), *(rank.disconnect(agent_name) for rank in self._others)]
+        )
+
+    def read(self, request: ReadRequest) -> None:
+        """As TransferThread; the callbacks run on any thread."""
+        runs, rest = divmod(len(request.local_blocks), request.crc_blocks)
+        impossible = rest or request.local_blocks.shape != request.remote_blocks.shape
+        if request.kind is not RegionKind.KV or impossible or not runs:
+            super().read(request)  # which says what is wrong with it
+            return
+        for reader, share in self._shares(request, runs):
+            reader(share)
+
+    def is_alive(self) -> bool:
+        """Whether every rank reads."""
+        return super().is_alive() and all(rank.is_alive() for rank in self._others)
+
+    def close(self) -> None:
+        """As TransferThread, on every rank."""
+        for rank in self._others:
+            rank.close()
+        super().close()
+
+    def _shares(
+        self, request: ReadRequest, runs: int
+    ) -> list[tuple[Callable[[ReadRequest], None], ReadRequest]]:
+        """Who reads what. A run of `crc_blocks` blocks lies in one page."""
+        readers = [super().read, *(rank.read for rank in self._others)]
+        local, remote = request.local_blocks.reshape(runs, -1), request.remote_blocks.reshape(runs, -1)
+        owners = reading_rank(local[:, 0] // self._blocks_per_page, len(readers))
+        chosen = [(rank, (owners == rank).nonzero()[0]) for rank in range(len(readers))]
+        chosen = [(rank, mine) for rank, mine in chosen if len(mine)]
+        parts = _Parts(request, len(chosen))
+        return [
+            (
+                readers[rank],
+                replace(
+                    request,
+                    local_blocks=local[mine].reshape(-1),
+                    remote_blocks=remote[mine].reshape(-1),
+                    crc32=None if request.crc32 is None else [request.crc32[run] for run in mine],
+                    on_complete=parts.completed,
+                    on_settled=parts.settled,
+                ),
+            )
+            for rank, mine in chosen
+        ]
+
+
+class _Parts:
+    """Makes one outcome and one settlement of those of several reads."""
+
+    def __init__(self, request: ReadRequest, count: int) -> None:
+        self._request = request
+        self._lock = threading.Lock()
+        self._incomplete = self._unsettled = count
+        self._bytes = 0
+        self._reported = False
+
+    def completed(self, outcome: ReadOutcome) -> None:
+        with self._lock:
+            self._incomplete -= 1
+            self._bytes += outcome.bytes
+            failed = outcome.status is not ReadStatus.DONE
+            if self._reported or (self._incomplete and not failed):
+                return
+            self._reported = True
+        self._request.on_complete(outcome if failed else replace(outcome, bytes=self._bytes))
+
+    def settled(self) -> None:
+        with self._lock:
+            self._unsettled -= 1
+            if self._unsettled:
+                return
+        self._request.on_settled()
+
+
+def _all_of(futures: Sequence[Future[T]]) -> Future[T]:
+    """The first's result when all have one, or the first error of any."""
+    joined: Future[T] = Future()
+    lock = threading.Lock()
+    left = len(futures)
+
+    def on_done(future: Future[T]) -> None:
+        nonlocal left
+        error = future.exception()
+        with lock:
+            left -= 1
+            last = not left
+        if error is not None:
+            reject(joined, error if isinstance(error, Exception) else RuntimeError(str(error)))
+        elif last and all(each.exception() is None for each in futures):
+            resolve(joined, futures[0].result())
+
+    for future in futures:
+        future.add_done_callback(on_done)
+    return joined
