@@ -14,6 +14,7 @@ _ONSETS = (
 _VOWELS = (*"aeiouaeiouaeiou", "ai", "ea", "ee", "ie", "oo", "ou")
 _CODAS = (*"lmnrstdkxnrs", "ck", "ll", "nd", "ng", "st")
 INVENTED_SHARE = 0.6
+_OWNER_SHARE = 0.4
 
 
 class Lexicon:
@@ -34,6 +35,14 @@ class Lexicon:
         """A proper name, of the list (NAMES, CITIES, ...) or invented, that belongs to the split."""
         return split.draw("name", lambda: self._name(theme, dice))
 
+    def shop(self, dice: Dice, split: Split) -> str:
+        """A shop's name, such as Red Lion, or a proper name."""
+        if dice.chance(_OWNER_SHARE):
+            return self.name("NAMES", dice, split)
+        return split.draw(
+            "shop", lambda: f"{self.word('COLOURS', dice)} {self.word('ANIMALS', dice)}".title()
+        )
+
     def names(self, theme: str, count: int, dice: Dice, split: Split) -> list[str]:
         """Different ones."""
         found: list[str] = []
@@ -42,6 +51,9 @@ class Lexicon:
             if name not in found:
                 found.append(name)
         return found
+
+    def _sign(self, dice: Dice) -> str:
+        return f"{self.word('COLOURS', dice)} {self.word('ANIMALS', dice)}".title()
 
     def _name(self, theme: str, dice: Dice) -> str:
         if not dice.chance(INVENTED_SHARE):

@@ -78,7 +78,7 @@ class Printer:
         names = self._lexicon.words("FOODS", dice.between(1, 4), dice)
         items = tuple(Item(name, _price(dice, split)) for name in names)
         total = _written(sum(_cents(item.price) for item in items))
-        shop, date = self._lexicon.name("NAMES", dice, split), _date(dice, split)
+        shop, date = self._lexicon.shop(dice, split), _date(dice, split)
         mark = dice.pick(("", "$", "EUR "))
         rows: list[tuple[str, ...]] = [(item.name, mark + item.price) for item in items]
         head: list[tuple[str, ...]] = [(shop,), (date,)] if dice.chance(0.6) else [(shop,)]
@@ -91,7 +91,7 @@ class Printer:
     def label(self, dice: Dice, split: Split) -> Label:
         """A product with its price."""
         product = Item(self._lexicon.word("FOODS", dice), _price(dice, split))
-        maker, date = self._lexicon.name("NAMES", dice, split), _date(dice, split)
+        maker, date = self._lexicon.shop(dice, split), _date(dice, split)
         mark = dice.pick(("", "$", "EUR "))
         lines: list[tuple[str, ...]] = [(product.name,), (f"by {maker}",), (mark + product.price,)]
         lines = (
@@ -112,7 +112,7 @@ class Printer:
         if kind == 0:
             return self._lexicon.word("FOODS", dice)
         if kind == 1:
-            return self._lexicon.name("NAMES", dice, split)
+            return self._lexicon.shop(dice, split)
         return _price(dice, split) if kind == 2 else _date(dice, split)
 
 

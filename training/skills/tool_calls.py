@@ -53,26 +53,16 @@ def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges)
         declare(turns, tools, thinking),
         exchange.answer,
         Expectation("contains", ("no tool",)),
-        thought_of(exchange.topic, tools) if thinking else "",
+        thought_of(exchange.topic) if thinking else "",
     )
 
 
-def thought_of(topic: str, tools: Sequence[Tool], calls: tuple[Call, ...] = ()) -> str:
-    """The topic that is asked for, that of each tool up to the one that fits, and what is called, if any.
+def thought_of(topic: str, calls: tuple[Call, ...] = ()) -> str:
+    """The topic that is asked for, and what is called, if any.
 
-    What would otherwise be one decision over all the tools is a copy and a comparison for each of them.
+    What is needed to choose, and no more: each further word is one more that can be wrong.
     """
-    seen = [f"Wanted: {topic}."]
-    for tool in tools:
-        seen.append(f"{tool.name}: {tool.domain.topic}.")
-        if calls and tool.name == calls[0].name:
-            break
-    return " ".join((*seen, _calls(calls) if calls else "No tool fits."))
-
-
-def _calls(calls: tuple[Call, ...]) -> str:
-    each = [" and ".join(f"{name} {value}" for name, value in call.arguments.items()) for call in calls]
-    return f"I call {calls[0].name} with {', and again with '.join(each)}."
+    return f"Wanted: {topic}. {f'I call {calls[0].name}.' if calls else 'No tool fits.'}"
 
 
 def _calling(
@@ -88,6 +78,6 @@ def _calling(
         declare(turns, tools, thinking),
         "",
         Expectation("calls", calls=calls),
-        thought_of(tool.domain.topic, tools, calls) if thinking else "",
+        thought_of(tool.domain.topic, calls) if thinking else "",
         calls,
     )

@@ -40,7 +40,7 @@ def _answering(
     exchanges: Exchanges,
 ) -> Sample:
     before = exchanges.before(tools, dice, split)
-    thought = thought_of(exchange.topic, tools, exchange.calls) if thinking and dice.chance(0.7) else ""
+    thought = thought_of(exchange.topic, exchange.calls) if thinking and dice.chance(0.7) else ""
     name = exchange.calls[0].name if dice.chance(0.3) else ""
     made = sum(len(turn.tool_calls) for turn in before)
     turns = (*before, *exchange.turns(made, thought, name))
