@@ -90,8 +90,8 @@ class RankPlan:
         """ConfigError where there is no such group."""
         if self.ranks < 2:
             raise ConfigError(f"tp: a group has at least 2 ranks, not {self.ranks}")
-        if self.whole_attention and self.own_pages:
-            raise ConfigError("dp_attention: on GPUs, each with pages of its own, it is not offered")
+        if self.whole_attention and self.own_pages and not self.kernels:
+            raise ConfigError("dp_attention: without the kernels it needs pages that all ranks share")
         if self.device.type == "cuda":
             parse_device(str(self.device_of(self.ranks - 1)))
         config = ModelConfig.from_dir(self.model)

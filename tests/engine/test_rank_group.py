@@ -110,7 +110,7 @@ def read(reader, agent, local, remote, layers):
     return outcomes[0]
 
 
-def test_attention_by_sequence_needs_pages_that_all_have(nano_dir):
+def test_attention_by_sequence_without_kernels_needs_pages_that_all_have(nano_dir):
     with pytest.raises(ConfigError, match="dp_attention"):
         RankGroup(plan_of(nano_dir, whole_attention=True))
 

@@ -54,7 +54,9 @@ class KernelAttention:
         self._out = Projection(weights["o_proj.weight"], products)
 
     def __call__(self, x: Tensor, layer: int, shared: Pass) -> Tensor:
-        """`[T, hidden]` -> `[T, hidden]`; writes the tokens' cache entries into `layer` of the pages."""
+        """`[T, hidden]` -> `[T, hidden]`, zeros for tokens that other ranks attend for; writes the cache
+        entries of all tokens into `layer` of the pages.
+        """
         config, step, rotary = self._config, shared.step, shared.rotary
         pages = shared.kv_pages[:, layer]
         down = self._down(x)
@@ -69,25 +71,35 @@ class KernelAttention:
             rotary.sin,
             pages,
         )
-        query = self._q_up(rms_norm(down[:, : config.q_lora_rank], self._q_norm, eps))
-        query = query.view(-1, config.num_attention_heads, config.qk_head_dim)
+        rows = step.attended.rows
+        if rows is None:
+            return self._attended(down[:, : config.q_lora_rank], layer, shared)
+        output = torch.zeros_like(x)
+        if len(rows):
+            mine = down[:, : config.q_lora_rank].index_select(0, rows)
+            output.index_copy_(0, rows, self._attended(mine, layer, shared))
+        return output
+
+    def _attended(self, q_low: Tensor, layer: int, shared: Pass) -> Tensor:
+        """`[A, q_lora]` of the tokens attended for -> `[A, hidden]`."""
+        query = self._q_up(rms_norm(q_low, self._q_norm, self._config.rms_norm_eps))
+        query = query.view(-1, self._config.num_attention_heads, self._config.qk_head_dim)
         return self._out(self._attend(query, layer, shared).flatten(1))
 
     def _attend(self, query: Tensor, layer: int, shared: Pass) -> Tensor:
-        """`[T, heads, nope + rope]`, not yet rotated -> `[T, heads, v]`."""
-        step = shared.step
-        if step.absorbed is not None and not step.chunks:
-            return self._attend_absorbed(query, step.positions, step.absorbed, layer, shared)
+        """`[A, heads, nope + rope]`, not yet rotated -> `[A, heads, v]`."""
+        attended = shared.step.attended
+        absorbed, positions = attended.absorbed, attended.positions
+        if absorbed is not None and not attended.chunks:
+            return self._attend_absorbed(query, positions, absorbed, layer, shared)
         values = query.new_empty(*query.shape[:2], self._config.v_head_dim)
-        if step.absorbed is not None:
-            rows = step.absorbed.rows
+        if absorbed is not None:
+            rows = absorbed.rows
             assert rows is not None
-            values[rows] = self._attend_absorbed(
-                query[rows], step.positions[rows], step.absorbed, layer, shared
-            )
+            values[rows] = self._attend_absorbed(query[rows], positions[rows], absorbed, layer, shared)
         rotated = query[..., self._config.qk_nope_head_dim :]
-        rotate(rotated, step.positions, shared.rotary.cos, shared.rotary.sin, rotated)
-        for chunk in step.chunks:
+        rotate(rotated, positions, shared.rotary.cos, shared.rotary.sin, rotated)
+        for chunk in attended.chunks:
             self._attend_expanded(query, chunk, layer, shared.kv_pages, values)
         return values
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from services.engine.batch import ForwardBatch
 from services.engine.kernel_model.page_table import DevicePageTable
-from services.engine.kernel_model.step import Absorbed, Step
+from services.engine.kernel_model.step import Absorbed, Attended, Step
 from services.engine.kernel_model.text_model import KernelTextModel
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
@@ -101,15 +101,31 @@ class DecodeGraphs:
 
     def _of(self, size: int) -> Recorded:
         if size not in self._recorded:
-            absorbed = Absorbed(None, self._table.tensor[:size], self._contexts[:size])
-            step = Step(self._token_ids[:size], self._positions[:size], self._slots[:size], absorbed)
+            mine = self._rows_of_rank(size)
 
             def compute() -> None:
+                step = self._step(size, mine)
                 x = self._model.embed(step.token_ids)
                 self._logits[:size] = self._model.run(x, step, self._kv_pages)
 
             self._recorded[size] = self._record(compute)
         return self._recorded[size]
+
+    def _rows_of_rank(self, size: int) -> Tensor | None:
+        """Those that a rank with whole attention attends for, the same in every step; None: all."""
+        rank = self._model.rank
+        if not rank.whole_attention or rank.count == 1:
+            return None
+        return torch.arange(rank.index, size, rank.count, device=self._slots.device)
+
+    def _step(self, size: int, mine: Tensor | None) -> Step:
+        """The first `size` rows, of which these are attended for, as the buffers have them when it runs."""
+        positions, table, contexts = self._positions[:size], self._table.tensor[:size], self._contexts[:size]
+        attended = Attended(None, positions, Absorbed(None, table, contexts))
+        if mine is not None:
+            of_mine = Absorbed(None, table.index_select(0, mine), contexts.index_select(0, mine))
+            attended = Attended(mine, positions.index_select(0, mine), of_mine)
+        return Step(self._token_ids[:size], positions, self._slots[:size], attended)
 
 
 @cache

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, SequenceSlice
 from services.engine.host_copy import to_device
+from services.engine.model.attention_share import deal, part_of
+from services.engine.weights.share import ALONE, Rank
 
 
 @dataclass(frozen=True)
 class Absorbed:
-    """Tokens that attend in the absorbed form, each on its own: `rows` int64 `[A]` of the batch, None for all
-    of it; `block_table` int32 `[A, pages]`, `context_lens` int32 `[A]`, the token itself included.
+    """Tokens that attend in the absorbed form, each on its own: `rows` int64 `[N]`, None for all;
+    `block_table` int32 `[N, pages]`, `context_lens` int32 `[N]`, the token itself included.
     """
 
     rows: Tensor | None
@@ -25,7 +27,7 @@ class Absorbed:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows [start, end) of the batch, the last of a sequence's `context_len` tokens, for the expanded form.
+    """Rows [start, end), the last of a sequence's `context_len` tokens, for the expanded form.
 
     `page_ids` int32, those of the context; `query_starts`, `key_starts`, `context_lens` as `mla_prefill`
     takes them.
@@ -41,18 +43,39 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Step:
-    """int64 `[T]` each; `absorbed` is None where every token is in one of `chunks`."""
+class Attended:
+    """The A tokens that this rank attends for: `rows` int64 `[A]` of the batch, None for all of it; their
+    `positions` int64 `[A]`. Rows of `absorbed`, None where every token is in one of `chunks`, and of these
+    count among them.
+    """
 
-    token_ids: Tensor
+    rows: Tensor | None
     positions: Tensor
-    slots: Tensor
     absorbed: Absorbed | None
     chunks: tuple[Chunk, ...] = ()
 
 
-def plan_step(batch: ForwardBatch, expand_from: int | None) -> Step:
-    """Chunks of `expand_from` tokens or more are expanded; None: none is."""
+@dataclass(frozen=True)
+class Step:
+    """int64 `[T]` each: every rank writes the cache entries of all tokens, whoever attends for them."""
+
+    token_ids: Tensor
+    positions: Tensor
+    slots: Tensor
+    attended: Attended
+
+
+def plan_step(batch: ForwardBatch, expand_from: int | None, rank: Rank = ALONE) -> Step:
+    """Chunks of `expand_from` tokens or more are expanded; None: none is. A rank with whole attention attends
+    for some of the sequences.
+    """
+    rows, part = None, batch
+    if rank.whole_attention and rank.count > 1:
+        rows, part = part_of(batch, deal(batch.sequences, rank.count)[rank.index])
+    return Step(batch.token_ids, batch.positions, batch.slot_mapping, _attended(part, rows, expand_from))
+
+
+def _attended(batch: ForwardBatch, batch_rows: Tensor | None, expand_from: int | None) -> Attended:
     device = batch.positions.device
     chunks: list[Chunk] = []
     rows: list[int] = []
@@ -77,7 +100,7 @@ def plan_step(batch: ForwardBatch, expand_from: int | None) -> Step:
             to_device(flat, torch.int32, device).view(len(rows), widest),
             to_device(contexts, torch.int32, device),
         )
-    return Step(batch.token_ids, batch.positions, batch.slot_mapping, absorbed, tuple(chunks))
+    return Attended(batch_rows, batch.positions, absorbed, tuple(chunks))
 
 
 def _chunk(sequence: SequenceSlice, row: int, device: torch.device) -> Chunk:

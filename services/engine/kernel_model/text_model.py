@@ -24,6 +24,7 @@ from services.engine.model.row_product import PlainProducts, Products, StablePro
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.weights_below import WeightsBelow
 from services.engine.weights.names import TEXT_PREFIX
+from services.engine.weights.share import Rank
 
 SPLIT_TOKENS = 512
 MOST_SPLITS = 32
@@ -37,7 +38,8 @@ class KernelTextModel:
     and experts take tiles of fixed size: a token's bits do not depend on the batch, nor on whether it was
     prefilled or decoded. Else chunks of many tokens take the expanded form.
 
-    With a `group` as `TextModel` has it, but for whole attention: pages of GPUs are not shared.
+    With a `group` as `TextModel` has it, each rank over pages of its own: every one writes all entries, with
+    whole attention too.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class KernelTextModel:
     ) -> None:
         self.config = config
         self._group = group
-        local = replace(config, num_attention_heads=config.num_attention_heads // group.rank.count)
+        heads = config.num_attention_heads // (1 if group.rank.whole_attention else group.rank.count)
+        local = replace(config, num_attention_heads=heads)
         self.deterministic = deterministic
         if f"{TEXT_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, TEXT_PREFIX)
@@ -80,6 +83,11 @@ class KernelTextModel:
         return self._embedding.weight.dtype
 
     @property
+    def rank(self) -> Rank:
+        """Its place in the group."""
+        return self._group.rank
+
+    @property
     def table_columns(self) -> int:
         """Pages of the longest context."""
         return -(-self.config.max_position_embeddings // PAGE_TOKENS)
@@ -97,7 +105,8 @@ class KernelTextModel:
         x = self._embedding(batch.token_ids)
         if batch.embeds is not None:
             x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
-        return self.run(x, plan_step(batch, self._expand_from), kv_pages, batch.logits_rows, on_layer)
+        step = plan_step(batch, self._expand_from, self.rank)
+        return self.run(x, step, kv_pages, batch.logits_rows, on_layer)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """int64 `[T]` -> `[T, hidden]`."""

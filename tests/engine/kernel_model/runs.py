@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from services.common.errors import InternalError
 from services.engine.batch import BatchItem, build_batch
@@ -11,6 +11,7 @@ from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.draw import draw_on_device
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.page_views import PageViews
+from services.engine.model.tensor_group import DistributedGroup
 from services.engine.model_loading import load_for
 from services.engine.rank_group import RankGroup, RankPlan
 from services.engine.runner import ModelRunner
@@ -134,11 +135,22 @@ def sampled(logits: Tensor, states: list[SamplingState]) -> list[SampledToken | 
     return Sampler(logits.shape[1], draw_on_device).sample(logits, states)
 
 
-def logits_of_group(directory, prompts) -> tuple[list[Tensor], list[Tensor]]:
-    """The last logits of prompts, each read into other pages and gone on with: alone, and by two ranks that
-    have pages of their own and whole experts.
+def logits_of_group(directory, prompts, whole_attention) -> tuple[list[Tensor], list[Tensor]]:
+    """The last logits of prompts, each read into other pages and gone on with, then of all together: alone,
+    and by two ranks that have pages of their own and whole experts.
     """
-    plan = RankPlan(2, directory, True, torch.float32, 1, 4, whole_experts=True, kernels=True, own_pages=True)
+    plan = RankPlan(
+        2,
+        directory,
+        True,
+        torch.float32,
+        1,
+        4,
+        whole_experts=True,
+        whole_attention=whole_attention,
+        kernels=True,
+        own_pages=True,
+    )
     alone = torch.zeros(plan.pages_shape)
     model, _ = load_for(directory, True, alone, kernels=True, decodes=False)
     expected = _read_and_gone_on(ModelRunner(model, alone, 1), prompts)
@@ -159,4 +171,24 @@ def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
         runner.copied([2])
         more = BatchItem([5], len(prompt), [2], True)
         found.append(runner.forward(build_batch([more], runner.batch_device))[0].clone())
+    items = [BatchItem(prompt, 0, [page], True) for page, prompt in enumerate(prompts)]
+    found.extend(runner.forward(build_batch(items, runner.batch_device)).clone())
+    # In another order, so that who attended for a sequence may not do so for its next token.
+    items = [BatchItem([8], len(prompt), [page], True) for page, prompt in reversed([*enumerate(prompts)])]
+    found.extend(runner.forward(build_batch(items, runner.batch_device)).clone())
     return found
+
+
+def steps_of_rank(directory, meeting, rank, batches) -> list[Tensor]:
+    """Logits of batches, recorded where they are decode steps, by one of two ranks with whole experts and
+    attention; run both at once.
+    """
+    distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+    group = DistributedGroup(whole_experts=True, whole_attention=True)
+    kv_pages = torch.zeros(RankPlan(2, directory, True, torch.float32, 1, 4).pages_shape)
+    model, _ = load_for(directory, True, kv_pages, kernels=True, decodes=False, group=group)
+    assert isinstance(model, KernelTextModel)
+    runner = ModelRunner(
+        model, kv_pages, 1, decode_steps=DecodeGraphs(model, kv_pages, Replayed, most_rows=4)
+    )
+    return [runner.forward(build_batch(list(map(item_of, batch)))).clone() for batch in batches]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -120,8 +122,37 @@ def test_an_int4_checkpoint_is_loaded_packed(interpreter, nano_dir, tmp_path):
     check_near(found[0], whole(runner, [5, 900, 77], [0]))
 
 
-def test_ranks_with_pages_of_their_own_compute_what_one_process_does(interpreter, nano_dir):
+@pytest.mark.parametrize("whole_attention", [False, True])
+def test_ranks_with_pages_of_their_own_compute_what_one_process_does(interpreter, nano_dir, whole_attention):
     prompts = [[(7 * place + seed) % 1000 for place in range(length)] for seed, length in ((1, 3), (2, 6))]
-    expected, found = interpreter(runs.logits_of_group, nano_dir, prompts)
-    for one, other in zip(expected, found, strict=True):
-        assert float((one - other).abs().max()) < 1e-4 * float(one.std())
+    expected, found = interpreter(runs.logits_of_group, nano_dir, prompts, whole_attention)
+    assert len(found) == 8
+    for ours, theirs in zip(found, expected, strict=True):
+        check_near(ours, theirs)
+
+
+def test_recorded_steps_of_ranks_that_attend_for_every_second_row_have_the_logits_of_one_process(
+    interpreter, nano_dir, tmp_path
+):
+    one, two, three = [0], [1], [2]
+    batches = [
+        [(PROMPT[:20], 0, one), (PROMPT[:3], 0, two), (PROMPT[9:12], 0, three)],
+        [([7], 20, one), ([8], 3, two), ([9], 3, three)],
+        [([13], 4, two), ([14], 21, one)],
+        [([15], 22, one)],
+    ]
+    model = load_text_model(nano_dir, False)
+    runner = make_runner(model, 4)
+    expected = [runner.forward(build_batch(list(map(runs.item_of, batch)))).clone() for batch in batches]
+    other = Interpreter()
+    other(len, [])  # started before there are two threads that set its environment
+    with ThreadPoolExecutor(2) as together:
+        found = [
+            together.submit(rank, runs.steps_of_rank, nano_dir, tmp_path / "meeting", index, batches)
+            for index, rank in enumerate((interpreter, other))
+        ]
+        logits = [rank.result() for rank in found]
+    other.close()
+    for step, ours in enumerate(zip(*logits, strict=True)):
+        assert torch.equal(*ours)
+        check_near(ours[0], expected[step])
