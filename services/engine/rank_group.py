@@ -19,7 +19,6 @@ from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, distributed
@@ -29,10 +28,9 @@ from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.hardware import parse_device
 from services.engine.host_copy import to_device
 from services.engine.kv_pages import allocate_kv_pages, kv_region
-from services.engine.kv_transfer.region import Region
+from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.remote_reader import RemoteReader, serve_reads
 from services.engine.kv_transfer.shared_transfer import reading_rank
-from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.model.config import ModelConfig
 from services.engine.model.tensor_group import DistributedGroup
 from services.engine.model_loading import load_for
@@ -45,12 +43,6 @@ _PATIENCE = timedelta(seconds=60)
 """For a rank that is late: by so much they may be apart when they have loaded."""
 _CLOSE_S = 5.0
 _PAGES_AT_ONCE = 64
-
-
-class OpenTransfer(Protocol):
-    """Picklable, because it is called in the rank's process."""
-
-    def __call__(self, regions: Sequence[Region], rank: int) -> TransferThread: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ class RankPlan:
     kernels: bool = False
     own_pages: bool = False
     decodes: bool = False
-    open_transfer: OpenTransfer | None = None
+    open_transfer: TransferOpening | None = None
 
     @property
     def pages_shape(self) -> tuple[int, int, int, int]:
@@ -130,19 +122,19 @@ class RankGroup:
             self.readers: list[RemoteReader] = []
             for rank in range(1, plan.ranks):
                 theirs, ours = context.Pipe(duplex=False)
-                asked, asking = context.Pipe()
+                asked = None
+                if plan.open_transfer is not None:
+                    asked, asking = context.Pipe()
+                    self.readers.append(RemoteReader(asking))
                 follower = context.Process(
                     target=_follow, args=(plan, rank, meeting, memory, theirs, asked), daemon=True
                 )
                 follower.start()
                 theirs.close()
-                asked.close()
+                if asked is not None:
+                    asked.close()
                 self._pipes.append(ours)
                 self._followers.append(follower)
-                if plan.open_transfer is None:
-                    asking.close()
-                else:
-                    self.readers.append(RemoteReader(asking))
             _meet(meeting, 0, plan)
             self.group = plan.group()
             self.kv_pages = _pages(plan, 0, memory)
@@ -190,7 +182,7 @@ class _Spread:
 
 
 def _follow(
-    plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connection, reads: Connection
+    plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connection, reads: Connection | None
 ) -> None:
     """Does what rank 0 says, until that is gone. Signals are for rank 0, which finishes what it has."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -208,7 +200,7 @@ def _follow(
         group=plan.group(),
     )
     runner = ModelRunner(model, kv_pages, 1, decode_steps=steps)
-    if plan.open_transfer is not None:
+    if plan.open_transfer is not None and reads is not None:
         transfer = plan.open_transfer([kv_region(kv_pages)], rank)
         transfer.start()
         threading.Thread(target=serve_reads, args=(reads, transfer), name="rank-reads", daemon=True).start()

@@ -16,8 +16,8 @@ from services.common.ids import incarnation
 from services.common.metrics import new_registry
 from services.common.video_file import VideoLimits
 from services.engine.identity import model_identity
-from services.engine.kv_transfer.nixl_agent import NixlAgent
 from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.kv_transfer.transport_report import TransportReport
 from services.engine.load_metrics import LoadMetrics
@@ -73,13 +73,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, model.dtype)
     pool = EmbeddingPool(rows, config.hold_ms / 1000, config.lease_seconds)
     name = incarnation("vision")
-    transfer = TransferThread(
-        NixlAgent(name),
-        [pool.region()],
-        name,
-        expected=config.expected_transport,
-        allow_fallback=config.expected_transport != "rdma",
-    )
+    transfer = TransferOpening(name, {}, config.expected_transport)([pool.region()])
     report = await asyncio.to_thread(transfer.start)
 
     thread = ModelThread(model, rows)

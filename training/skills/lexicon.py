@@ -39,9 +39,7 @@ class Lexicon:
         """A shop's name, such as Red Lion, or a proper name."""
         if dice.chance(_OWNER_SHARE):
             return self.name("NAMES", dice, split)
-        return split.draw(
-            "shop", lambda: f"{self.word('COLOURS', dice)} {self.word('ANIMALS', dice)}".title()
-        )
+        return split.draw("shop", lambda: self._sign(dice))
 
     def names(self, theme: str, count: int, dice: Dice, split: Split) -> list[str]:
         """Different ones."""

@@ -114,7 +114,7 @@ class DecodeGraphs:
     def _rows_of_rank(self, size: int) -> Tensor | None:
         """Those that a rank with whole attention attends for, the same in every step; None: all."""
         rank = self._model.rank
-        if not rank.whole_attention or rank.count == 1:
+        if not rank.attends_for_some:
             return None
         return torch.arange(rank.index, size, rank.count, device=self._slots.device)
 

@@ -70,7 +70,7 @@ def plan_step(batch: ForwardBatch, expand_from: int | None, rank: Rank = ALONE) 
     for some of the sequences.
     """
     rows, part = None, batch
-    if rank.whole_attention and rank.count > 1:
+    if rank.attends_for_some:
         rows, part = part_of(batch, deal(batch.sequences, rank.count)[rank.index])
     return Step(batch.token_ids, batch.positions, batch.slot_mapping, _attended(part, rows, expand_from))
 

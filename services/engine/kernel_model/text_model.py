@@ -51,7 +51,7 @@ class KernelTextModel:
     ) -> None:
         self.config = config
         self._group = group
-        heads = config.num_attention_heads // (1 if group.rank.whole_attention else group.rank.count)
+        heads = group.rank.heads(config.num_attention_heads)
         local = replace(config, num_attention_heads=heads)
         self.deterministic = deterministic
         if f"{TEXT_PREFIX}model.norm.weight" in weights:

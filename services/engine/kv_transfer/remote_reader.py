@@ -31,6 +31,9 @@ class RemoteReader:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
+        self._sending = (
+            threading.Lock()
+        )  # not the same: who waits for room in the pipe must not keep answers out
         self._numbers = itertools.count()
         self._owed: dict[int, Future[Any] | ActiveRead] = {}
         self._gone = False
@@ -74,11 +77,13 @@ class RemoteReader:
             number = next(self._numbers)
             if owed is not None:
                 self._owed[number] = owed
-            try:
+        try:
+            with self._sending:
                 self._pipe.send((number, kind, value))
-            except OSError:
+        except OSError:
+            with self._lock:
                 self._owed.pop(number, None)
-                return False
+            return False
         return True
 
     def _hear(self) -> None:
@@ -99,7 +104,8 @@ class RemoteReader:
                 owed.end(ReadStatus.FAILED, _GONE)
             else:
                 reject(owed, TransferFailed(_GONE))
-        self._pipe.close()
+        with self._sending:
+            self._pipe.close()
 
 
 def serve_reads(pipe: Connection, transfer: TransferThread) -> None:
@@ -113,8 +119,9 @@ def serve_reads(pipe: Connection, transfer: TransferThread) -> None:
             if kind == "close":
                 break
             if kind == "read":
-                outcome, settled = (partial(answers.send, number, kind) for kind in ("outcome", "settled"))
-                transfer.read(replace(value, on_complete=outcome, on_settled=partial(settled, None)))
+                on_complete = partial(answers.send, number, "outcome")
+                on_settled = partial(answers.send, number, "settled", None)
+                transfer.read(replace(value, on_complete=on_complete, on_settled=on_settled))
             else:
                 future: Future[Any] = (
                     transfer.connect(value) if kind == "connect" else transfer.disconnect(value)

@@ -64,7 +64,7 @@ class TextModel:
         self.config = config
         self.deterministic = deterministic
         self._group = group
-        heads = config.num_attention_heads // (1 if group.rank.whole_attention else group.rank.count)
+        heads = group.rank.heads(config.num_attention_heads)
         self._local = replace(config, num_attention_heads=heads)
         if f"{_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, _PREFIX)
@@ -135,7 +135,7 @@ class TextModel:
     def _share(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionShare:
         """All tokens with this rank's heads, or those of some sequences with all heads."""
         rank = self._group.rank
-        if not rank.whole_attention or rank.count == 1:
+        if not rank.attends_for_some:
             return AttentionShare(None, self._context(batch, kv_pages, views))
         mine = deal(batch.sequences, rank.count)[rank.index]
         rows, part = part_of(batch, mine)

@@ -37,6 +37,15 @@ class Rank:
                 f"a tensor-parallel group of {self.count} has ranks 0 to {self.count - 1}, not {self.index}"
             )
 
+    @property
+    def attends_for_some(self) -> bool:
+        """Whether the sequences of a batch are dealt out."""
+        return self.whole_attention and self.count > 1
+
+    def heads(self, count: int) -> int:
+        """How many of a model's heads it has."""
+        return count if self.whole_attention else count // self.count
+
     def experts(self, count: int) -> range:
         """Those of `count` routed experts of which this rank has anything; ConfigError where the ranks cannot
         have equally many whole ones.
