@@ -4,15 +4,17 @@ python -m benchmarks.gateways [--peers DIR] [--rounds 3] [--tokens 50] [--out FI
 
 The engine gives one token to every stream each 20 ms. Perigee's gateway speaks gRPC to it and does all its
 work: tokens to text, reasoning and tool calls told apart, events built; the others forward the engine's
-events over HTTP. One gateway runs at a time, all in this run, the rounds taking turns; a number is the
-median of the rounds. `python -m benchmarks.peers` installs the others; one that is not installed
-is left out. Exits with 1 where a bound against sglang-router is not held.
+events over HTTP. The engine and the clients share the last core and the gateway has the others, so that it is
+not measured how they get in each other's way. One gateway runs at a time, all in this run, the rounds taking
+turns; a number is the median of the rounds. `python -m benchmarks.peers` installs the others; one that is not
+installed is left out. Exits with 1 where a bound against sglang-router is not held.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import statistics
 import subprocess
@@ -112,9 +114,13 @@ class Bench:
         self._peers = peers
         self._http, self._grpc = free_port(), free_port()
         self._stack = contextlib.ExitStack()
+        self._all_cores = os.sched_getaffinity(0)
+        *gateway, load = sorted(self._all_cores)
+        self._load_cores, self._gateway_cores = {load}, set(gateway) or {load}
         self.stamps = Stamps(directory / "stamps")
 
     def __enter__(self) -> Bench:
+        os.sched_setaffinity(0, self._load_cores)
         words = [
             sys.executable,
             "-m",
@@ -129,22 +135,31 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        os.sched_setaffinity(0, self._all_cores)
 
     @contextlib.contextmanager
     def gateway(self, name: str) -> Iterator[Target]:
         """Starts one; it ends with the block."""
+        with contextlib.ExitStack() as stack:
+            os.sched_setaffinity(0, self._gateway_cores)
+            try:
+                target = self._start(name, stack)
+            finally:
+                os.sched_setaffinity(0, self._load_cores)
+            yield target
+
+    def _start(self, name: str, stack: contextlib.ExitStack) -> Target:
         if name == DIRECT:
-            yield Target(self._http, "engine", self._engine.pid)
-        elif name == OURS:
-            with Fleet(MODEL, self._directory) as fleet:
-                url = fleet.gateway([f"127.0.0.1:{self._grpc}"])
-                yield Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0])
-        else:
-            port = free_port()
-            engine = f"http://127.0.0.1:{self._http}"
-            words = COMMANDS[name](binaries(name, self._peers), engine, port)
-            with _running(words, self._directory / f"{name}.log", port) as process:
-                yield Target(port, "engine", process.pid)
+            return Target(self._http, "engine", self._engine.pid)
+        if name == OURS:
+            fleet = stack.enter_context(Fleet(MODEL, self._directory))
+            url = fleet.gateway([f"127.0.0.1:{self._grpc}"])
+            return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0])
+        port = free_port()
+        engine = f"http://127.0.0.1:{self._http}"
+        words = COMMANDS[name](binaries(name, self._peers), engine, port)
+        process = stack.enter_context(_running(words, self._directory / f"{name}.log", port))
+        return Target(port, "engine", process.pid)
 
 
 @contextlib.contextmanager

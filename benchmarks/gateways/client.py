@@ -35,6 +35,7 @@ class _Connection(asyncio.Protocol):
         self._stream = 0
         self._tokens = 0
         self._done: asyncio.Future[int] | None = None
+        self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's."""
@@ -84,6 +85,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's."""
+        self.closed = True
         if self._done is not None and not self._done.done():
             self._done.set_exception(exc or ConnectionError("the gateway closed a connection"))
 
@@ -99,8 +101,9 @@ class Clients:
         self._connections: list[_Connection] = []
 
     async def open(self, number: int) -> None:
-        """Connects as many as there are to be."""
+        """Connects as many as there are to be; anew where an idle one was closed."""
         loop = asyncio.get_running_loop()
+        self._connections = [connection for connection in self._connections if not connection.closed]
         while len(self._connections) < number:
             _, connection = await loop.create_connection(
                 lambda: _Connection(self._stamps, self._lags), "127.0.0.1", self._port

@@ -150,6 +150,34 @@ _EVENTS = {
 }
 
 
+@dataclass(frozen=True)
+class Responses:
+    """A stream's, with its first token, a later one, and its last; those of many joined are one response."""
+
+    first: bytes
+    later: bytes
+    last: bytes
+
+    @classmethod
+    def of(cls, handle: int, letter: int) -> Responses:
+        """As a worker would answer."""
+        deltas = (
+            decode_pb2.SequenceDelta(handle=handle, token_ids=[letter], stats=decode_pb2.RequestStats()),
+            decode_pb2.SequenceDelta(
+                handle=handle, token_ids=[letter], finish_reason=sampling_pb2.FINISH_REASON_LENGTH
+            ),
+        )
+        first, last = (decode_pb2.SessionResponse(deltas=[delta]).SerializeToString() for delta in deltas)
+        columns = decode_pb2.TokenColumns(handles=[handle], choices=[0], token_ids=[letter])
+        return cls(first, decode_pb2.SessionResponse(tokens=columns).SerializeToString(), last)
+
+    def at(self, sent: int, length: int) -> bytes:
+        """After so many of so many tokens."""
+        if sent + 1 == length:
+            return self.last
+        return self.later if sent else self.first
+
+
 class Session:
     """A decode worker's session: one message for all tokens of a step, put together of bytes made once."""
 
@@ -157,40 +185,33 @@ class Session:
         self._steps = steps
         self._stamps = stamps
         self._letter = letter
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._outbox: asyncio.Queue[tuple[bytes, list[tuple[int, int]]]] = asyncio.Queue()
 
     async def converse(self, requests: AsyncIterator[decode_pb2.SessionRequest]) -> AsyncIterator[bytes]:
         """The service's only method."""
         reader = asyncio.create_task(self._read(requests))
         try:
             while True:
-                yield await self._outbox.get()
+                message, tokens = await self._outbox.get()
+                now = time.monotonic()
+                for number, index in tokens:
+                    self._stamps.set(number, index, now)
+                yield message
         finally:
             reader.cancel()
             self._steps.remove(self)
 
     def send(self, streams: list[Stream]) -> None:
         """As one message."""
-        message = b"".join([stream.name[stream.sent + 1 == stream.length] for stream in streams])
-        now = time.monotonic()
-        for stream in streams:
-            self._stamps.set(stream.number, stream.sent, now)
-        self._outbox.put_nowait(message)
+        message = b"".join([stream.name.at(stream.sent, stream.length) for stream in streams])
+        self._outbox.put_nowait((message, [(stream.number, stream.sent) for stream in streams]))
 
     async def _read(self, requests: AsyncIterator[decode_pb2.SessionRequest]) -> None:
         async for message in requests:
             if message.WhichOneof("message") == "submit":
-                sampling, name = message.submit.sampling, self._encoded(message.submit.handle)
+                sampling = message.submit.sampling
+                name = Responses.of(message.submit.handle, self._letter)
                 self._steps.add(Stream(sampling.seed, sampling.max_tokens, self, name))
-
-    def _encoded(self, handle: int) -> tuple[bytes, bytes]:
-        """A response with a token, and with the last one; concatenated they are one with all deltas."""
-        deltas = [
-            decode_pb2.SequenceDelta(handle=handle, token_ids=[self._letter], finish_reason=finish)
-            for finish in (sampling_pb2.FINISH_REASON_UNSPECIFIED, sampling_pb2.FINISH_REASON_LENGTH)
-        ]
-        one, last = (decode_pb2.SessionResponse(deltas=[delta]).SerializeToString() for delta in deltas)
-        return one, last
 
 
 def _decode_service(steps: Steps, stamps: Stamps, letter: int) -> grpc.GenericRpcHandler:

@@ -31,6 +31,13 @@ class Delta:
     error: PerigeeError | None = None
     stats: RequestStats | None = None
 
+    @property
+    def is_token(self) -> bool:
+        """Whether it is one token and nothing else."""
+        if self.finish or self.error is not None or self.stats is not None or len(self.tokens) != 1:
+            return False
+        return self.tokens[0].logprob is None
+
 
 @dataclass
 class RequestStats:

@@ -60,7 +60,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             while (deltas := await batches.get()) is not None:
                 if batches.qsize() > _MAX_BATCHES_BEHIND:
                     raise Overloaded(f"the gateway is {batches.qsize()} engine steps behind")
-                yield decode_pb2.SessionResponse(deltas=[to_proto(delta) for delta in deltas])
+                yield to_response(deltas)
             await hearing
         finally:
             hearing.cancel()
@@ -170,6 +170,18 @@ def _refusal(submit: decode_pb2.Submit, error: PerigeeError) -> list[Delta]:
 def _choices(submit: decode_pb2.Submit) -> range:
     """The indices asked for."""
     return range(submit.first_choice, submit.first_choice + (submit.sampling.n or 1))
+
+
+def to_response(deltas: list[Delta]) -> decode_pb2.SessionResponse:
+    """The wire form of a batch."""
+    tokens = [delta for delta in deltas if delta.is_token]
+    response = decode_pb2.SessionResponse(deltas=[to_proto(delta) for delta in deltas if not delta.is_token])
+    if tokens:
+        columns = response.tokens
+        columns.handles.extend([delta.handle for delta in tokens])
+        columns.choices.extend([delta.choice for delta in tokens])
+        columns.token_ids.extend([delta.tokens[0].token_id for delta in tokens])
+    return response
 
 
 def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:

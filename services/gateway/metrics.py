@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.gateway.latencies import Latencies
+
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BETWEEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -31,11 +33,11 @@ class GatewayMetrics:
             buckets=_FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
-        self.between_tokens = Histogram(
+        self.between_tokens = Latencies(
             "perigee_inter_token_latency_seconds",
             "Between two deltas of one choice",
-            buckets=_BETWEEN_BUCKETS,
-            registry=registry,
+            _BETWEEN_BUCKETS,
+            registry,
         )
         self.prompt_tokens = Counter(
             "perigee_prompt_tokens", "Prompt tokens of requests that a worker took", registry=registry

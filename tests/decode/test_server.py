@@ -16,6 +16,7 @@ from services.decode.server import DecodeServicer
 from services.engine.loop import EngineLoop
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import VOCAB, greedy
+from tests.support.responses import deltas_of
 from tests.support.waiting import until
 
 CONTEXT = 512
@@ -78,8 +79,9 @@ async def deltas(session, finishes: int = 1) -> list[decode_pb2.SequenceDelta]:
     while sum(bool(delta.finish_reason) for delta in heard) < finishes:
         response = await session.read()
         assert isinstance(response, decode_pb2.SessionResponse)
-        assert response.deltas
-        heard.extend(response.deltas)
+        news = deltas_of(response)
+        assert news
+        heard.extend(news)
     return heard
 
 

@@ -27,6 +27,7 @@ from services.common.kimi.video import chunk_hash, video_chunks
 from services.common.rpc.server import build_server
 from services.common.rpc.status import to_status
 from services.common.video_file import VideoLimits, read_header
+from tests.support.responses import response_of
 
 STOP = sampling_pb2.FINISH_REASON_STOP
 LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -153,7 +154,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
                 self.die()
                 return
             deltas = [play[step] for play in plays if step < len(play)]
-            outbox.put_nowait(decode_pb2.SessionResponse(deltas=deltas))
+            outbox.put_nowait(response_of(deltas))
             self.sent += 1
             await asyncio.sleep(self.step_s)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2, worker_pb2, worker_pb2_grpc
+from tests.support.responses import deltas_of
 
 
 @dataclass
@@ -112,7 +113,7 @@ class DecodeClient:
     def _hear(self) -> None:
         try:
             for response in self._stream:
-                for delta in response.deltas:
+                for delta in deltas_of(response):
                     self._take(delta)
         except grpc.RpcError as error:
             with self._lock:

@@ -31,6 +31,7 @@ class Tokenizer:
         self.vocab_size = len(ranks) + len(added.ids)
         self.special = SpecialTokens.from_names(added.ids)
         self.flagged_ids = added.flagged
+        self._ascii: dict[int, str] = {}
 
     @classmethod
     def from_dir(cls, directory: Path | str) -> Tokenizer:
@@ -99,6 +100,15 @@ class Tokenizer:
             return self._encoding.decode_single_token_bytes(token_id)
         except (KeyError, OverflowError) as error:
             raise self._unknown((token_id,)) from error
+
+    def ascii_text(self, token_id: int) -> str:
+        """One token's text if its bytes are ASCII; else, and for an id outside the vocabulary, nothing."""
+        text = self._ascii.get(token_id)
+        if text is None:
+            known = 0 <= token_id < self.vocab_size
+            data = self.token_bytes(token_id) if known else b""
+            text = self._ascii[token_id] = data.decode("ascii") if data.isascii() else ""
+        return text
 
     def _unknown(self, token_ids: Sequence[int]) -> InvalidRequest:
         unknown = next(token_id for token_id in token_ids if not 0 <= token_id < self.vocab_size)

@@ -28,12 +28,17 @@ class Detokenizer:
         """
         if token_id in self._hidden:
             return ""
-        data = self._tokenizer.token_bytes(token_id)
-        if not self._inside and data.isascii():
-            return data.decode("ascii")
-        text = self._decoder.decode(data)
+        if text := self.plain(token_id):
+            return text
+        text = self._decoder.decode(self._tokenizer.token_bytes(token_id))
         self._inside = bool(self._decoder.getstate()[0])
         return text
+
+    def plain(self, token_id: int) -> str:
+        """Its text if it is ASCII and stands by itself; else nothing, and `feed` is to have it."""
+        if self._inside or token_id in self._hidden:
+            return ""
+        return self._tokenizer.ascii_text(token_id)
 
     def flush(self) -> str:
         """At the end: what is left of an unfinished character, as U+FFFD. The next id begins a new text."""

@@ -12,6 +12,7 @@ from services.gateway.http.reply import Reply
 from services.gateway.http.schema import ChatBody
 from services.gateway.http.translate import request_from_body
 from services.gateway.http.usage_options import UsageOptions
+from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
@@ -24,6 +25,23 @@ class _Call:
     request: GenerationRequest
     stream: bool
     usage: UsageOptions
+
+
+class _EventSink:
+    """Deltas become events at once."""
+
+    def __init__(self, chunks: ChunkEncoder, reply: Reply) -> None:
+        self._chunks = chunks
+        self._reply = reply
+
+    @property
+    def ready(self) -> bool:
+        """As the Generation has it."""
+        return self._reply.ready
+
+    def take(self, delta: ChoiceDelta) -> None:
+        """As the Generation has it."""
+        self._reply.event_now(self._chunks.delta(delta))
 
 
 class ChatEndpoint:
@@ -53,6 +71,7 @@ class ChatEndpoint:
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
         chunks = ChunkEncoder(generation.head, call.usage, generation)
+        generation.attach(_EventSink(chunks, reply))
         async for delta in generation:
             if not reply.started:
                 await reply.start_events()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ class Reply:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
+        self._behind: asyncio.Future[None] | None = None
 
     async def json(
         self,
@@ -40,6 +42,20 @@ class Reply:
         data = document if isinstance(document, bytes) else orjson.dumps(document)
         await self._data(data, more=True)
 
+    @property
+    def ready(self) -> bool:
+        """Whether events can go out, and the client has room for more."""
+        return self.started and (self._behind is None or self._behind.done())
+
+    def event_now(self, document: bytes) -> None:
+        """As `event`, for one who cannot wait; only when `ready`. To a slow client it goes out later."""
+        steps = self._send(_event(document, more=True)).__await__()
+        try:
+            waits_for = next(steps)
+        except StopIteration:
+            return
+        self._behind = asyncio.ensure_future(_Begun(waits_for, steps))
+
     async def end_events(self) -> None:
         """OpenAI's end mark."""
         await self._data(b"[DONE]", more=False)
@@ -59,6 +75,23 @@ class Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def _data(self, data: bytes, *, more: bool) -> None:
-        await self._send(
-            {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": more}
-        )
+        behind, self._behind = self._behind, None
+        if behind is not None:
+            await behind
+        await self._send(_event(data, more=more))
+
+
+class _Begun:
+    """The rest of something that was awaited up to what it first waits for."""
+
+    def __init__(self, waits_for: Any, steps: Generator[Any, Any, None]) -> None:
+        self._waits_for = waits_for
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield self._waits_for
+        yield from self._steps
+
+
+def _event(data: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": more}

@@ -34,6 +34,7 @@ class ChoiceDecoder:
         self._ends = set(options.stop_token_ids) | tokenizer.stop_ids
         self._parser = parser
         self._silent_deltas = silent_deltas
+        self._has_logprobs = options.logprobs
         self.finished = False
         self.completion_tokens = 0
 
@@ -63,6 +64,16 @@ class ChoiceDecoder:
             finish_reason=finish,
         )
         return news if self._silent_deltas or not news.silent else None
+
+    def plain(self, token_id: int) -> ChoiceDelta | None:
+        """As `feed`, for a token that is nothing but text; None for any other: that one is not taken."""
+        if self.finished or self._has_logprobs:
+            return None
+        reasoning, content = self._parser.plain(token_id)
+        if not (content or reasoning):
+            return None
+        self.completion_tokens += 1
+        return ChoiceDelta(self._index, (token_id,), reasoning, content)
 
     def _parse(
         self, token_ids: tuple[int, ...], finish: sampling_pb2.FinishReason.ValueType

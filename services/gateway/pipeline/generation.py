@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Protocol
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import PerigeeError
@@ -12,6 +14,15 @@ from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 from services.gateway.pipeline.rendering import Prompt
 from services.gateway.pipeline.token_source import TokenSource
+
+
+class Sink(Protocol):
+    """Where deltas can go without anybody waiting. `ready`: whether `take` may be called now."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def take(self, delta: ChoiceDelta) -> None: ...
 
 
 class Generation:
@@ -80,6 +91,13 @@ class Generation:
             if waiting is not None:
                 yield waiting
 
+    def attach(self, sink: Sink) -> None:
+        """Gives text to the sink the moment it comes, if it is ready and the caller waits for the next delta.
+
+        Everything else, and what comes at other times, is given by iterating; the order is kept.
+        """
+        self._source.shortcut = partial(self._give, sink)
+
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
         self._source.close()
@@ -88,6 +106,17 @@ class Generation:
         """The whole answer."""
         choices = await fold(aiter(self), len(self._choices))
         return Answer(choices, self.usage)
+
+    def _give(self, sink: Sink, choice: int, token_id: int) -> bool:
+        """A token to the sink, or not at all."""
+        if self._cached_tokens is None or not sink.ready:
+            return False
+        news = self._choices[choice].plain(token_id)
+        if news is None:
+            return False
+        self._ticket.tokens(choice)
+        sink.take(news)
+        return True
 
     def _note(self, delta: decode_pb2.SequenceDelta) -> None:
         if delta.token_ids:

@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc
-from services.common.errors import PerigeeError, Unavailable, WorkerLost
+from services.common.errors import InternalError, PerigeeError, Unavailable, WorkerLost
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
@@ -20,6 +20,7 @@ from services.gateway.workers.token_stream import TokenStream
 
 log = structlog.get_logger()
 
+_SLICE = 16
 _Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
 
 
@@ -87,8 +88,7 @@ class DecodeSession:
             while responses := await reader.next():
                 backoff.reset()
                 for response in responses:
-                    for delta in response.deltas:
-                        self._deliver(delta)
+                    await self._deliver(response)
         except grpc.aio.AioRpcError as error:
             cause = f"broke the session: {error.details()}"
             raise from_rpc_error(error) from error
@@ -99,15 +99,37 @@ class DecodeSession:
             call.cancel()
             self._fail_all(WorkerLost(f"{self._name} {cause}"))
 
-    def _deliver(self, delta: decode_pb2.SequenceDelta) -> None:
-        stream = self._streams.get(delta.handle)
-        if stream is None:
-            return
+    async def _deliver(self, response: decode_pb2.SessionResponse) -> None:
+        """In slices, between which the loop writes what has come of them to the clients."""
+        for delta in response.deltas:
+            if (stream := self._streams.get(delta.handle)) is not None:
+                self._put(stream, delta)
+        columns = response.tokens
+        handles, choices, token_ids = list(columns.handles), list(columns.choices), list(columns.token_ids)
+        if not len(handles) == len(choices) == len(token_ids):
+            raise WorkerLost(f"{self._name} sent columns of different length")
+        for start in range(0, len(handles), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            part = slice(start, start + _SLICE)
+            for handle, choice, token_id in zip(handles[part], choices[part], token_ids[part], strict=True):
+                if (stream := self._streams.get(handle)) is not None:
+                    self._put_token(stream, choice, token_id)
+
+    def _put(self, stream: TokenStream, delta: decode_pb2.SequenceDelta) -> None:
         failure = failure_of(delta, self._name)
         if failure is None:
             stream.put(delta)
         else:
             stream.fail(failure)
+
+    def _put_token(self, stream: TokenStream, choice: int, token_id: int) -> None:
+        try:
+            stream.put_token(choice, token_id)
+        # Barrier: a defect in what one request does with its tokens is not to end the session of all.
+        except Exception:
+            log.exception("a token could not be handed on", address=self.address, handle=stream.handle)
+            stream.fail(InternalError(f"internal error, request handle {stream.handle}"))
 
     def _close(self, stream: TokenStream) -> None:
         if self._streams.pop(stream.handle, None) is None or stream.finished or self._outbox is None:

@@ -43,6 +43,10 @@ class TokenStream:
             self._unfinished -= 1
         self._news.put((self, delta))
 
+    def put_token(self, choice: int, token_id: int) -> None:
+        """Called by the session: one token and nothing else."""
+        self._news.put_token(self, choice, token_id)
+
     def fail(self, error: PerigeeError) -> None:
         """Called by the session; the first failure counts, and none does that comes after all is finished."""
         if not self._failed and not self.finished:

@@ -20,6 +20,7 @@ class Source:
     """Gives lists of deltas that were written down, then fails if it is to."""
 
     failovers = 0
+    shortcut = None
 
     def __init__(self, *lists):
         self._lists = list(lists)
@@ -98,3 +99,35 @@ async def test_text_that_came_before_a_failure_is_given_before_it(make, delta, t
         assert (await anext(deltas)).reasoning == "Hm"
         with pytest.raises(PerigeeError, match=r"gone|outside the vocabulary"):
             await anext(deltas)
+
+
+class Sink:
+    """Notes what it is given."""
+
+    def __init__(self):
+        self.ready = True
+        self.taken = []
+
+    def take(self, delta):
+        self.taken.append((delta.reasoning, delta.content))
+
+
+async def test_plain_text_goes_to_a_sink_that_is_ready_once_the_stats_are_known(make, delta, tokenizer):
+    first = delta("Hm")
+    first.stats.cached_tokens = 0
+    source, sink = Source([first], [delta("</think>")], [delta("", finish=STOP)]), Sink()
+    generation = make(source)
+    generation.attach(sink)
+    deltas = aiter(generation)
+    [letter] = tokenizer.encode("a")
+    assert not source.shortcut(0, letter)
+    await anext(deltas)
+    sink.ready = False
+    assert not source.shortcut(0, letter)
+    sink.ready = True
+    assert source.shortcut(0, letter)
+    for unfit in (tokenizer.special.end_think, tokenizer.vocab_size, tokenizer.encode("日")[0]):
+        assert not source.shortcut(0, unfit)
+    await anext(deltas)
+    assert sink.taken == [("a", "")]
+    assert not source.shortcut(0, letter), "the choice has ended"

@@ -26,6 +26,9 @@ class Sent:
     def _close(self, stream):
         self.closed = True
 
+    def give_token(self, token_id):
+        self.stream.put_token(self.part.choices.start, token_id)
+
     def give(self, *token_ids, choice=None, finish=0):
         choice = self.part.choices.start if choice is None else choice
         self.stream.put(decode_pb2.SequenceDelta(choice=choice, token_ids=token_ids, finish_reason=finish))
@@ -231,3 +234,29 @@ async def test_a_missing_worker_is_waited_for_and_then_named(make):
     submission.sent[1].stream.fail(Unavailable("w2 died"))
     with pytest.raises(Unavailable, match="w2 died; then nobody there"):
         await source.next()
+
+
+async def test_what_took_the_shortcut_is_gone_on_from_like_all_else(make, failovers):
+    source, submission = await make()
+    taken = []
+    source.shortcut = lambda choice, token_id: token_id != 9 and not taken.append(token_id)
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0)
+    first = submission.sent[0]
+    first.give_token(1)
+    assert list((await going)[0].token_ids) == [1], "the first token of a worker is always the caller's"
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0)
+    for token_id in (2, 3, 9):
+        first.give_token(token_id)
+    assert [list(delta.token_ids) for delta in await going] == [[9]]
+    assert taken == [2, 3]
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0)
+    first.stream.fail(WorkerLost("w1 died"))
+    await asyncio.sleep(0.01)
+    second = submission.sent[1]
+    assert second.part.outputs == (1, 2, 3, 9)
+    second.give_token(4)
+    assert list((await going)[0].token_ids) == [4]
+    assert (taken, failovers) == ([2, 3], [1])

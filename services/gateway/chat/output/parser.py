@@ -105,6 +105,22 @@ class OutputParser:
             self._ended = True
         return self._ended
 
+    def plain(self, token_id: int) -> tuple[str, str]:
+        """`feed` and `take` at once, for a token that is nothing but text: new reasoning and content.
+
+        Both are empty for any other token; that one is not taken.
+        """
+        if token_id in self._marks:
+            return "", ""
+        if self._state is State.CONTENT:
+            return "", self._content.plain(token_id)
+        if self._state is not State.REASONING or self._reasoning is self._content or self._holds_reasoning():
+            return "", ""
+        text = self._reasoning.plain(token_id)
+        if text:
+            self.reasoning_tokens += 1
+        return text, ""
+
     def end(self, *, by_model: bool) -> bool:
         """The output is over; True if what was held back turns out to complete a stop string.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from functools import cache
 from types import MappingProxyType
 
 from services.common.kimi.special import SpecialTokens
@@ -68,10 +69,11 @@ def next_state(state: State, mark: Mark, *, calls: bool) -> State:
     return _NEXT.get((state, mark), state)
 
 
-def marks_of(special: SpecialTokens, *, calls: bool) -> dict[int, Mark]:
+@cache
+def marks_of(special: SpecialTokens, *, calls: bool) -> Mapping[int, Mark]:
     """The ids that are markers. Without `calls` those within a section are ordinary tokens."""
     marks = Mark if calls else (*THINK_MARKS, Mark.SECTION_BEGIN)
-    return {getattr(special, mark.value): mark for mark in marks}
+    return MappingProxyType({getattr(special, mark.value): mark for mark in marks})
 
 
 def first_state(prompt: Sequence[int], special: SpecialTokens) -> State:

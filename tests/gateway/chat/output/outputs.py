@@ -57,15 +57,27 @@ def choice_of(tokenizer: Tokenizer, given: OutputRules | None, stop: Sequence[st
     return ChoiceDecoder(tokenizer, 0, SamplingOptions(stop=tuple(stop)), parser, silent_deltas=given is None)
 
 
-def read(choice: ChoiceDecoder, ids: Sequence[int], cuts: Iterable[int] = (), finish: int = STOP) -> Message:
-    """What a client that appends every delta gets of an output sent in pieces, cut at `cuts`."""
+def read(
+    choice: ChoiceDecoder,
+    ids: Sequence[int],
+    cuts: Iterable[int] = (),
+    finish: int = STOP,
+    *,
+    shortcut: bool = False,
+) -> Message:
+    """What a client that appends every delta gets of an output sent in pieces, cut at `cuts`.
+
+    `shortcut`: single tokens are first given to the way for plain text.
+    """
     reasoning, content, calls, reason = "", "", [], 0
     bounds = [0, *cuts, len(ids)]
     for begin, end in pairwise(bounds):
         delta = decode_pb2.SequenceDelta(token_ids=ids[begin:end])
         if end == len(ids):
             delta.finish_reason = finish
-        news = choice.feed(delta)
+        news = choice.plain(ids[begin]) if shortcut and begin + 1 == end < len(ids) else None
+        if news is None:
+            news = choice.feed(delta)
         if news is not None:
             assert not reason, "news behind the end"
             assert all(call.index == len(calls) + i for i, call in enumerate(news.calls))

@@ -140,8 +140,12 @@ def test_a_malformed_output_has_the_documented_result_however_it_is_cut(tokenize
     expected = Message(case.reasoning, case.content, calls, reason)
     some = sorted(random.Random(case.name).choices(range(len(ids) + 1), k=4))
     for cuts in ((), range(len(ids) + 1), some):
-        choice = choice_of(tokenizer, rules(*TOOLS, first=first, first_index=4))
-        assert read(choice, ids, cuts, finish) == expected
+        counts = set()
+        for shortcut in (False, True):
+            choice = choice_of(tokenizer, rules(*TOOLS, first=first, first_index=4))
+            assert read(choice, ids, cuts, finish, shortcut=shortcut) == expected
+            counts.add((choice.completion_tokens, choice.reasoning_tokens))
+        assert len(counts) == 1
 
 
 def test_no_two_cases_are_called_the_same():

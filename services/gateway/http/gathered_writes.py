@@ -1,0 +1,51 @@
+"""What connections write in one turn of the event loop goes out at its end, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class GatheringProtocol(HttpToolsProtocol):
+    """uvicorn's, but for when it writes.
+
+    A token for each of many streams is little work and a system call for each. One by one, every call would
+    push what the work needs out of the processor's caches and wake a client that then waits for its turn; all
+    the work first and then all the calls takes two thirds of the time.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """asyncio's."""
+        super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
+
+
+class GatheredWrites:
+    """A transport that writes at the end of the turn, or when it is closed; all else is the real one's."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._chunks: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """asyncio's."""
+        if not self._chunks:
+            self._loop.call_soon(self._flush)
+        self._chunks.append(data)
+
+    def close(self) -> None:
+        """asyncio's."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        # It may have been lost since; then there is nobody to write to.
+        if data and not self._transport.is_closing():
+            self._transport.write(data)

@@ -1,0 +1,108 @@
+"""What a decode worker says over its session, and whom it reaches."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from perigee.v1 import decode_pb2, sampling_pb2
+from services.common.errors import InternalError, WorkerLost
+from services.common.rpc.channel import open_channel
+from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.pool import DECODE
+from services.gateway.workers.session import DecodeSession
+from tests.gateway.fakes import FakeServer, FakeWorker
+from tests.gateway.suite import wait_until
+
+
+class Scripted:
+    """A decode service whose responses the test writes."""
+
+    def __init__(self):
+        self.responses: asyncio.Queue = asyncio.Queue()
+
+    async def Session(self, requests, context):
+        while True:
+            yield await self.responses.get()
+
+
+@pytest.fixture
+async def scripted(monkeypatch):
+    service = Scripted()
+    worker = FakeWorker(DECODE)
+    monkeypatch.setattr("tests.gateway.fakes.FakeDecode", Scripted)
+    server = await FakeServer.start(worker, service)
+    yield service, server.address
+    await server.stop()
+
+
+@pytest.fixture
+async def session(scripted):
+    _, address = scripted
+    up = asyncio.Event()
+    up.set()
+    channel = open_channel(address)
+    session = DecodeSession(address, channel, up, itertools.count(1))
+    running = asyncio.create_task(session.run())
+    await wait_until(lambda: session.connected)
+    yield session
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await channel.close()
+
+
+def ask(session, news):
+    sampling = sampling_pb2.SamplingParams(n=1)
+    return session.submit(decode_pb2.Submit(prompt_token_ids=[1], sampling=sampling), news)
+
+
+def columns(handles, choices, token_ids):
+    tokens = decode_pb2.TokenColumns(handles=handles, choices=choices, token_ids=token_ids)
+    return decode_pb2.SessionResponse(tokens=tokens)
+
+
+async def heard(inbox, number):
+    while len(inbox) < number:
+        await asyncio.sleep(0.01)
+    return [inbox.take()[1] for _ in range(number)]
+
+
+async def test_tokens_in_columns_reach_their_requests_in_order(scripted, session):
+    service, _ = scripted
+    inboxes = [Inbox() for _ in range(50)]
+    handles = [ask(session, inbox).handle for inbox in inboxes]
+    for first in (100, 200):
+        ids = [first + index for index in range(50)]
+        service.responses.put_nowait(columns([*handles, 999], [0] * 51, [*ids, 7]))
+    async with asyncio.timeout(10):
+        for index, inbox in enumerate(inboxes):
+            found = [list(delta.token_ids) for delta in await heard(inbox, 2)]
+            assert found == [[100 + index], [200 + index]]
+
+
+async def test_columns_of_different_length_break_the_session_and_a_new_one_is_opened(scripted, session):
+    service, _ = scripted
+    inbox = Inbox()
+    stream = ask(session, inbox)
+    service.responses.put_nowait(columns([stream.handle], [], [5]))
+    async with asyncio.timeout(10):
+        [failure] = await heard(inbox, 1)
+    assert isinstance(failure, WorkerLost)
+    await wait_until(lambda: session.connected)
+
+
+async def test_a_defect_in_what_one_request_does_with_a_token_ends_that_request_alone(scripted, session):
+    def defective(stream, choice, token_id):
+        raise ZeroDivisionError
+
+    service, _ = scripted
+    guilty, other = Inbox(defective), Inbox()
+    handles = [ask(session, inbox).handle for inbox in (guilty, other)]
+    waiting = asyncio.create_task(guilty.wait())
+    await asyncio.sleep(0)
+    service.responses.put_nowait(columns(handles, [0, 0], [5, 6]))
+    async with asyncio.timeout(10):
+        await waiting
+        assert isinstance((await heard(guilty, 1))[0], InternalError)
+        assert list((await heard(other, 1))[0].token_ids) == [6]
+    assert session.connected
