@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ class Endings:
         if self.failure.done():
             self.failure.result()
         if not self.can_transfer():
+            faulthandler.dump_traceback()  # says which call it is that does not return
             raise Unavailable("the transfer thread has ended, or a call of NIXL's does not return")
 
 

@@ -40,7 +40,7 @@ def stats_of(
     workers: Stack, decode_client: DecodeClient, prompt: list[int], salt: str
 ) -> decode_pb2.RequestStats:
     outcome = decode_client.generate(prompt, 4, [workers.address("prefill")], salt=salt)
-    assert len(outcome.tokens[0]) == 4, outcome.error
+    assert len(outcome.tokens.get(0, ())) == 4, f"{outcome}; the session: {decode_client.failure}"
     return outcome.stats
 
 

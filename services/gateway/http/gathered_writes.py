@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-
-class GatheringProtocol(HttpToolsProtocol):
-    """uvicorn's, but for when it writes.
+class GatheredWrites:
+    """A transport that writes at the end of the turn, or when it is closed; all else is the real one's.
 
     A token for each of many streams is little work and a system call for each. One by one, every call would
     push what the work needs out of the processor's caches and wake a client that then waits for its turn; all
     the work first and then all the calls takes two thirds of the time.
     """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """asyncio's."""
-        super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
-
-
-class GatheredWrites:
-    """A transport that writes at the end of the turn, or when it is closed; all else is the real one's."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

@@ -14,6 +14,7 @@ from services.gateway.admission import Admission, Ticket
 from services.gateway.http.body import read_body
 from services.gateway.http.disconnect import run_while_connected
 from services.gateway.http.reply import Reply
+from services.gateway.http.streaming_protocol import BODY_CHUNKS
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class PostEndpoint:
         self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = Reply(send)
+        reply = Reply(send, (scope.get("extensions") or {}).get(BODY_CHUNKS))
         try:
             with self._admission.enter("rest") as ticket:
                 body = await read_body(scope, receive, self._max_body_bytes, self._body_timeout_s)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -11,16 +10,18 @@ from starlette.types import Send
 
 from services.common.errors import PerigeeError
 from services.gateway.http.errors import answer_of
+from services.gateway.http.streaming_protocol import BodyChunks
 
 
 class Reply:
     """Writes to the client. `started` says whether the status is already sent, so that only an event can tell
     of a failure."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, chunks: BodyChunks | None = None) -> None:
+        """`chunks`: what the server offers beside `send`."""
         self._send = send
+        self._chunks = chunks
         self.started = False
-        self._behind: asyncio.Future[None] | None = None
 
     async def json(
         self,
@@ -40,21 +41,20 @@ class Reply:
     async def event(self, document: bytes | dict[str, Any]) -> None:
         """One `data:` line; bytes are JSON already."""
         data = document if isinstance(document, bytes) else orjson.dumps(document)
-        await self._data(data, more=True)
+        if self.ready:
+            self.event_now(data)
+        else:
+            await self._data(data, more=True)
 
     @property
     def ready(self) -> bool:
-        """Whether events can go out, and the client has room for more."""
-        return self.started and (self._behind is None or self._behind.done())
+        """Whether `event_now` may be called, if nothing else is being sent."""
+        return self.started and self._chunks is not None and self._chunks.open
 
     def event_now(self, document: bytes) -> None:
-        """As `event`, for one who cannot wait; only when `ready`. To a slow client it goes out later."""
-        steps = self._send(_event(document, more=True)).__await__()
-        try:
-            waits_for = next(steps)
-        except StopIteration:
-            return
-        self._behind = asyncio.ensure_future(_Begun(waits_for, steps))
+        """As `event`, for one who cannot wait."""
+        assert self._chunks is not None
+        self._chunks.write(_event(document))
 
     async def end_events(self) -> None:
         """OpenAI's end mark."""
@@ -75,23 +75,8 @@ class Reply:
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def _data(self, data: bytes, *, more: bool) -> None:
-        behind, self._behind = self._behind, None
-        if behind is not None:
-            await behind
-        await self._send(_event(data, more=more))
+        await self._send({"type": "http.response.body", "body": _event(data), "more_body": more})
 
 
-class _Begun:
-    """The rest of something that was awaited up to what it first waits for."""
-
-    def __init__(self, waits_for: Any, steps: Generator[Any, Any, None]) -> None:
-        self._waits_for = waits_for
-        self._steps = steps
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield self._waits_for
-        yield from self._steps
-
-
-def _event(data: bytes, *, more: bool) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": more}
+def _event(data: bytes) -> bytes:
+    return b"data: %b\n\n" % data

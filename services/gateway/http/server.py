@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.errors import ConfigError
-from services.gateway.http.gathered_writes import GatheringProtocol
+from services.gateway.http.streaming_protocol import StreamingProtocol
 
 _BACKLOG = 2048
 # Longer than clients and proxies keep idle connections, so that none is closed under a new request.
@@ -42,7 +42,7 @@ class HttpServer:
         self._host, self._wanted, self._share_port = host, port, share_port
         config = uvicorn.Config(
             app,
-            http=GatheringProtocol,
+            http=StreamingProtocol,
             loop="none",
             lifespan="off",
             access_log=False,

@@ -1,0 +1,47 @@
+"""uvicorn's HTTP/1.1, made for many streams of small events."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.gateway.http.gathered_writes import GatheredWrites
+
+BODY_CHUNKS = "perigee.body_chunks"
+"""The ASGI extension's name; it is a BodyChunks."""
+
+
+class StreamingProtocol(HttpToolsProtocol):
+    """Gathers writes, and offers the body of an answer as BodyChunks."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """asyncio's."""
+        super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
+
+    def on_headers_complete(self) -> None:
+        """httptools'."""
+        super().on_headers_complete()
+        if self.scope["http_version"] == "1.1":
+            self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self.transport)}  # type: ignore[dict-item]
+
+
+class BodyChunks:
+    """Chunks of an answer's body, between its first and its last `http.response.body`, without a coroutine.
+
+    Through `send`, a token's event costs twice the time that all else about the token does.
+    """
+
+    def __init__(self, flow: FlowControl, transport: asyncio.Transport) -> None:
+        self._flow = flow
+        self._transport = transport
+
+    @property
+    def open(self) -> bool:
+        """Whether the client has room for more."""
+        return not self._flow.write_paused
+
+    def write(self, data: bytes) -> None:
+        """One chunk, not empty."""
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))

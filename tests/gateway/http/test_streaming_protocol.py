@@ -1,0 +1,85 @@
+"""Clients of an event stream: old ones, and ones that read slowly, get all of it in order."""
+
+import asyncio
+import json
+import socket
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from services.gateway.http.server import HttpServer
+from tests.gateway.suite import chat_body, open_suite, parse_events, wait_until
+
+LONG = "word " * 3000
+
+
+async def post(suite, version="1.1"):
+    """A streamed chat over a socket of its own."""
+    port = suite.http.base_url.port
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    body = json.dumps(chat_body(stream=True, max_tokens=7000)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\nconnection: close\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    return reader, writer
+
+
+def with_small_buffers(listener):
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return listener
+
+
+def text_of(raw):
+    """The text of a whole answer, its chunks put together."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert b" 200 OK" in head
+    assert b"transfer-encoding: chunked" in head
+    pieces = []
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        pieces.append(body[:length])
+        assert body[length : length + 2] == b"\r\n"
+        body = body[length + 2 :]
+        if not length:
+            break
+    assert not body
+    chunks = parse_events(b"".join(pieces).decode())
+    return "".join(each["choices"][0]["delta"].get("reasoning_content") or "" for each in chunks)
+
+
+async def read_all(reader):
+    async with asyncio.timeout(60):
+        pieces = []
+        while piece := await reader.read(1 << 16):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+async def test_a_client_that_stops_reading_for_a_while_misses_nothing(monkeypatch):
+    paused = []
+    pause, bind = FlowControl.pause_writing, HttpServer._bind
+    monkeypatch.setattr(FlowControl, "pause_writing", lambda flow: paused.append(pause(flow)))
+    monkeypatch.setattr(HttpServer, "_bind", lambda server: with_small_buffers(bind(server)))
+    async with open_suite() as suite:
+        suite.say(LONG)
+        reader, writer = await post(suite)
+        await wait_until(lambda: suite.decode.sent > 5000, 60)
+        assert paused
+        assert text_of(await read_all(reader)) == LONG
+        writer.close()
+
+
+async def test_a_client_of_http_1_0_gets_the_same(suite):
+    suite.say("word " * 100)
+    answers = []
+    for version in ("1.0", "1.1"):
+        reader, writer = await post(suite, version)
+        answers.append(text_of(await read_all(reader)))
+        writer.close()
+    assert answers == ["word " * 100] * 2
