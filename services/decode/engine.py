@@ -30,7 +30,7 @@ from services.decode.newsroom import Newsroom
 from services.decode.page_keeper import PageKeeper
 from services.decode.prompt_queue import Outside, PromptQueue
 from services.decode.request import Prompt, Request, Sequence, Session
-from services.engine.batch import BatchItem, ForwardBatch, build_batch
+from services.engine.batch import LateTokens, build_batch
 from services.engine.host_copy import to_device
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.runner import ModelRunner
@@ -209,7 +209,8 @@ class DecodeEngine:
         items = [sequence.batch_item(more) for sequence, more in zip(running, under_way, strict=True)]
         items += [prompt.batch_item(chunk) for prompt, chunk in shares]
         self._keeper.step_begins()
-        logits = self._runner.forward(self._batch(items, running, under_way))
+        late = self._late_tokens(running, under_way)
+        logits = self._runner.forward(build_batch(items, self._device), late=late)
         for prompt, chunk in shares:
             prompt.computed += chunk
         ready = self._masks.ready([sequence.constraint for sequence in running])
@@ -223,17 +224,15 @@ class DecodeEngine:
         self._flights.append(Flight(running, chunks, drawn, self._runner.mark()))
         return self._flights[-1]
 
-    def _batch(self, items: list[BatchItem], running: list[Sequence], under_way: list[int]) -> ForwardBatch:
-        """The items, with the tokens in them that only the device knows."""
-        batch = build_batch(items, self._device)
+    def _late_tokens(self, running: list[Sequence], under_way: list[int]) -> LateTokens | None:
+        """Those that begin with what the last step gave."""
         rows = [row for row, more in enumerate(under_way) if more]
         if not rows:
-            return batch
+            return None
         last = self._flights[-1]
         assert last.drawn.ids is not None
-        known = to_device([last.rows[running[row]] for row in rows], torch.int64, self._device)
-        batch.token_ids[to_device(rows, torch.int64, self._device)] = last.drawn.ids[known]
-        return batch
+        drawn = to_device([last.rows[running[row]] for row in rows], torch.int64, last.drawn.ids.device)
+        return LateTokens(rows, last.drawn.ids[drawn])
 
     def _land(self) -> None:
         """Hears what the first step under way gave, and moves everybody on."""

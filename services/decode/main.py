@@ -47,7 +47,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     engine = DecodeEngine(
         worker.runner,
         worker.kv_pages,
-        Sampler(worker.vocab_size, draw_on(device), ahead=device.type != "cpu" and config.tp == 1),
+        Sampler(worker.vocab_size, draw_on(device), ahead=device.type != "cpu"),
         limits,
         outside,
         worker.transfer.set_serving,

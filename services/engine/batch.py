@@ -69,6 +69,18 @@ class ForwardBatch:
 
 
 @dataclass(frozen=True)
+class LateTokens:
+    """Tokens of a batch that only the device knows yet: `token_ids` int64 `[N]` there, of these N rows."""
+
+    rows: Sequence[int]
+    token_ids: Tensor
+
+    def put(self, batch: ForwardBatch) -> None:
+        """Into a batch on the same device."""
+        batch.token_ids[to_device(self.rows, torch.int64, self.token_ids.device)] = self.token_ids
+
+
+@dataclass(frozen=True)
 class BatchItem:
     """New tokens of one sequence, at positions `start`, `start + 1`, ...; what lies before is in `pages`.
 

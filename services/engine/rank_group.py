@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, distributed
 
 from services.common.errors import ConfigError
-from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
 from services.engine.hardware import parse_device
 from services.engine.host_copy import to_device
 from services.engine.kv_pages import allocate_kv_pages, kv_region
@@ -139,9 +139,11 @@ class RankGroup:
             self.group = plan.group()
             self.kv_pages = _pages(plan, 0, memory)
 
-    def send(self, batch: ForwardBatch) -> None:
+    def send(self, batch: ForwardBatch, late: LateTokens | None = None) -> None:
         """The others begin with it; OSError where one is gone."""
-        self._tell(batch)
+        self._tell(_Work(batch, () if late is None else tuple(late.rows)))
+        if late is not None:
+            distributed.broadcast(late.token_ids, 0)
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
         """They take what these pages of rank 0 hold, where they have pages of their own."""
@@ -167,10 +169,18 @@ class RankGroup:
             self._tell(spread)
             _pass_on(kv_pages, spread, 0)
 
-    def _tell(self, message: ForwardBatch | _Spread) -> None:
+    def _tell(self, message: _Work | _Spread) -> None:
         data = pickle.dumps(message)
         for pipe in self._pipes:
             pipe.send_bytes(data)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A batch to compute. The tokens of `late_rows` come from rank 0's device."""
+
+    batch: ForwardBatch
+    late_rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -209,10 +219,18 @@ def _follow(
             message = pickle.loads(pipe.recv_bytes())
         except EOFError:
             return
-        if isinstance(message, ForwardBatch):
-            runner.forward(message.to(device))
+        if isinstance(message, _Work):
+            runner.forward(message.batch.to(device), late=_late(message.late_rows, device))
         else:
             _pass_on(kv_pages, message, rank)
+
+
+def _late(rows: tuple[int, ...], device: torch.device) -> LateTokens | None:
+    if not rows:
+        return None
+    token_ids = torch.empty(len(rows), dtype=torch.int64, device=device)
+    distributed.broadcast(token_ids, 0)
+    return LateTokens(rows, token_ids)
 
 
 def _pass_on(kv_pages: Tensor, spread: _Spread, rank: int) -> None:

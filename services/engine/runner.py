@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from services.engine.batch import ForwardBatch
+from services.engine.batch import ForwardBatch, LateTokens
 from services.engine.host_copy import Moment
 from services.engine.model.config import TextConfig
 from services.engine.model.page_views import PageViews
@@ -42,8 +42,8 @@ class DecodeSteps(Protocol):
 class OtherRanks(Protocol):
     """The rest of a group: `RankGroup`. All ranks do the same in the same order."""
 
-    def send(self, batch: ForwardBatch) -> None:
-        """They begin with it."""
+    def send(self, batch: ForwardBatch, late: LateTokens | None) -> None:
+        """They begin with it, and with these tokens in it."""
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
         """They are given what these pages hold here, where they have pages of their own."""
@@ -102,16 +102,23 @@ class ModelRunner:
         return Moment(self.model.device)
 
     @torch.inference_mode()
-    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:
-        """Computes the batch; returns logits float32 `[R, vocab]`, one row per entry of `logits_rows`, which
-        are valid until the next batch.
+    def forward(
+        self,
+        batch: ForwardBatch,
+        on_layers: Callable[[int, int], None] | None = None,
+        late: LateTokens | None = None,
+    ) -> Tensor:
+        """Computes the batch, late tokens put in; returns logits float32 `[R, vocab]`, one row per entry
+        of `logits_rows`, which are valid until the next batch.
 
         `on_layers(first, end)` is called, in order and on this thread, when the cache entries of layers
         `[first, end)` are in memory.
         """
         if self._ranks is not None:
-            self._ranks.send(batch)
+            self._ranks.send(batch, late)
             batch = batch.to(self.model.device)
+        if late is not None:
+            late.put(batch)
         if on_layers is None:
             if self._decode_steps is not None and self._decode_steps.takes(batch):
                 return self._decode_steps.run(batch)

@@ -21,9 +21,9 @@ def events(monkeypatch):
     def watch(bench: Bench) -> None:
         forward, mark = bench.runner.forward, bench.runner.mark
 
-        def launch(batch):
+        def launch(batch, late):
             seen.append(f"launch {len(bench.runner.batches)}")
-            return forward(batch)
+            return forward(batch, late=late)
 
         def marked():
             number, moment = len(bench.runner.batches) - 1, mark()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.common.errors import ConfigError
-from services.engine.batch import BatchItem, build_batch
+from services.engine.batch import BatchItem, LateTokens, build_batch
 from services.engine.kv_pages import allocate_kv_pages, kv_blocks, kv_region
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.read_request import ReadRequest, ReadStatus
@@ -62,6 +62,19 @@ def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, n
     # The others attend with their own heads: without the pages they would say something else.
     group.kv_pages[[6, 7]] = group.kv_pages[[0, 1]]
     assert not torch.equal(logits_of(runner, [7], len(PROMPT), [6, 7]), following)
+
+
+def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
+    group, runner = group
+    known = [logits_of(runner, PROMPT, 0, [0, 1])]
+    known += [logits_of(runner, [token], len(PROMPT) + place, [0, 1]) for place, token in enumerate((7, 8))]
+    batch = build_batch([BatchItem(PROMPT[:-1], 0, [2, 3], True), BatchItem([9], 0, [4], True)])
+    runner.forward(batch)
+    late = [BatchItem([0, 0], len(PROMPT) - 1, [2, 3], True), BatchItem([5], 1, [4], True)]
+    runner.forward(build_batch(late), late=LateTokens([0, 1], torch.tensor([PROMPT[-1], 7])))
+    # Its entries are read by the heads of all ranks.
+    found = logits_of(runner, [8], len(PROMPT) + 1, [2, 3])
+    assert float((found - known[-1]).abs().max()) < EPSILON * float(known[-1].std())
 
 
 def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):

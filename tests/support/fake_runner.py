@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
 from services.engine.host_copy import Moment
 from services.engine.kv_pages import allocate_kv_pages
 
@@ -68,7 +68,14 @@ class FakeRunner:
     def mark(self):
         return Moment(self.kv_pages.device)
 
-    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None):
+    def forward(
+        self,
+        batch: ForwardBatch,
+        on_layers: Callable[[int, int], None] | None = None,
+        late: LateTokens | None = None,
+    ):
+        if late is not None:
+            late.put(batch)
         self.batches.append(batch)
         slots = batch.slot_mapping
         assert len(set(slots.tolist())) == len(slots), "two rows write one slot"
@@ -109,9 +116,14 @@ class LateRunner(FakeRunner):
         super().__init__(kv_pages)
         self._written: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None):
+    def forward(
+        self,
+        batch: ForwardBatch,
+        on_layers: Callable[[int, int], None] | None = None,
+        late: LateTokens | None = None,
+    ):
         self._write_again()
-        logits = super().forward(batch, on_layers)
+        logits = super().forward(batch, on_layers, late)
         slots = batch.slot_mapping
         self._written.append((slots, self.kv_pages[slots // PAGE_TOKENS, :, slots % PAGE_TOKENS].clone()))
         return logits
