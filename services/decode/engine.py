@@ -236,6 +236,7 @@ class DecodeEngine:
 
     def _land(self) -> None:
         """Hears what the first step under way gave, and moves everybody on."""
+        self._news.publish()  # of each choice, a batch has the news of one step
         flight = self._flights.popleft()
         flight.mark.wait()
         for prompt, start, end in flight.chunks:

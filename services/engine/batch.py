@@ -70,7 +70,7 @@ class ForwardBatch:
 
 @dataclass(frozen=True)
 class LateTokens:
-    """Tokens of a batch that only the device knows yet: `token_ids` int64 `[N]` there, of these N rows."""
+    """`token_ids` int64 `[N]`, which only the device knows yet, are those of the batch's `rows`."""
 
     rows: Sequence[int]
     token_ids: Tensor

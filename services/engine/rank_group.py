@@ -140,7 +140,7 @@ class RankGroup:
             self.kv_pages = _pages(plan, 0, memory)
 
     def send(self, batch: ForwardBatch, late: LateTokens | None = None) -> None:
-        """The others begin with it; OSError where one is gone."""
+        """The others begin with it and with late tokens of this device; OSError where one is gone."""
         self._tell(_Work(batch, () if late is None else tuple(late.rows)))
         if late is not None:
             distributed.broadcast(late.token_ids, 0)

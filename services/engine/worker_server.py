@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import sys
 import time
@@ -58,7 +59,8 @@ class Endings:
         if self.failure.done():
             self.failure.result()
         if not self.can_transfer():
-            faulthandler.dump_traceback()  # says which call it is that does not return
+            with contextlib.suppress(Exception):  # stderr may be anything
+                faulthandler.dump_traceback()  # says which call it is that does not return
             raise Unavailable("the transfer thread has ended, or a call of NIXL's does not return")
 
 

@@ -68,6 +68,19 @@ def test_a_row_that_needs_the_host_has_every_step_waited_for(events):
     assert seen == ["launch 0", "wait 0", "launch 1", "wait 1", "launch 2", "wait 2"]
 
 
+def test_two_steps_that_land_together_are_told_one_after_the_other():
+    bench = Bench(4, ahead=True)
+    first = bench.submit([5], 3)
+    bench.engine.step()
+    bench.engine.step()
+    joining = bench.request([6], 2)
+    joining.spec = SamplingSpec(temperature=0.0, logprobs=True)
+    bench.engine.submit(joining)
+    bench.run()
+    assert first.tokens[0] == greedy([5], 3)
+    assert bench.heard[joining.handle].tokens[0] == greedy([6], 2)
+
+
 def test_a_token_after_a_stop_that_was_under_way_is_not_told():
     bench = Bench(4, ahead=True)
     expected = greedy([5], 9)

@@ -99,6 +99,8 @@ class Bench:
         self.handles = 0
 
     def _take(self, deltas: list[Delta]) -> None:
+        once = [(delta.handle, delta.choice) for delta in deltas if delta.error is None]
+        assert len(set(once)) == len(once), "a choice has news of two steps in one batch"
         for delta in deltas:
             self.heard[delta.handle].take(delta)
 

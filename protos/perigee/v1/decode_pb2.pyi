@@ -214,11 +214,15 @@ class SessionResponse(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceDelta]:
-        """What one engine step gave, but for what is in `tokens`; one of the two is not empty."""
+        """What one engine step gave, but for what is in `tokens`. A choice is in one of the two, once; they are not both
+        empty.
+        """
 
     @_builtins.property
     def tokens(self) -> Global___TokenColumns:
-        """The choices whose only news is one token: in most steps nearly all."""
+        """The choices whose only news is one token: in most steps nearly all. A gateway that does not know this field loses
+        them: gateways are to be upgraded before decode workers.
+        """
 
     def __init__(
         self,

@@ -36,11 +36,11 @@ class _EventSink:
 
     @property
     def ready(self) -> bool:
-        """As the Generation has it."""
+        """As Sink."""
         return self._reply.ready
 
     def take(self, delta: ChoiceDelta) -> None:
-        """As the Generation has it."""
+        """As Sink."""
         self._reply.event_now(self._chunks.delta(delta))
 
 

@@ -48,7 +48,7 @@ class Reply:
 
     @property
     def ready(self) -> bool:
-        """Whether `event_now` may be called, if nothing else is being sent."""
+        """Whether `event_now` may be called; only where nothing else is being sent."""
         return self.started and self._chunks is not None and self._chunks.open
 
     def event_now(self, document: bytes) -> None:

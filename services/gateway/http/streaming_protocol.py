@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.gateway.http.gathered_writes import GatheredWrites
 
@@ -16,19 +16,31 @@ BODY_CHUNKS = "perigee.body_chunks"
 class StreamingProtocol(HttpToolsProtocol):
     """Gathers writes, and offers the body of an answer as BodyChunks."""
 
+    _unanswered: tuple[RequestResponseCycle, ...] = ()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """asyncio's."""
         super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
 
     def on_headers_complete(self) -> None:
         """httptools'."""
+        before = (*self._unanswered, self.cycle) if self.cycle is not None else ()
+        self._unanswered = tuple(cycle for cycle in before if not cycle.response_complete)
         super().on_headers_complete()
         if self.scope["http_version"] == "1.1":
             self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self.transport)}  # type: ignore[dict-item]
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio's."""
+        super().connection_lost(exc)
+        # uvicorn tells the last request alone; of those that it was sent behind, nobody would hear.
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
 
 class BodyChunks:
-    """Chunks of an answer's body, between its first and its last `http.response.body`, without a coroutine.
+    """Chunks of an answer's body, between `http.response.start` and the last piece, without a coroutine.
 
     Through `send`, a token's event costs twice the time that all else about the token does.
     """
@@ -39,7 +51,7 @@ class BodyChunks:
 
     @property
     def open(self) -> bool:
-        """Whether the client has room for more."""
+        """Whether the client has room for more, as far as is known; a lost one has."""
         return not self._flow.write_paused
 
     def write(self, data: bytes) -> None:

@@ -51,8 +51,8 @@ class TokenSource:
     waits for its new worker, the other choices wait with it. `open` first; `close` in the end, whatever
     happened.
 
-    `shortcut`: asked, with its choice and id, whether it takes a token that comes while the caller of `next`
-    waits; what it takes, `next` does not give.
+    `shortcut`: given the choice and id of a token that comes while the caller of `next` waits; what it takes
+    (True), `next` does not give.
     """
 
     def __init__(
@@ -125,6 +125,9 @@ class TokenSource:
             stream.close()
         if self._watch is not None:
             self._watch.cancel()
+        # They are ways back to this: without them, what the request held is free at once.
+        self.shortcut = None
+        self._news.close()
 
     def _hand_on(self, stream: TokenStream, choice: int, token_id: int) -> bool:
         """By the shortcut, if it can be."""

@@ -48,6 +48,10 @@ class Inbox:
         delta = decode_pb2.SequenceDelta(handle=stream.handle, choice=choice, token_ids=(token_id,))
         self.put((stream, delta))
 
+    def close(self) -> None:
+        """Asks the shortcut no more."""
+        self._shortcut = None
+
     def take(self) -> News:
         """The first; IndexError where there is none."""
         return self._items.popleft()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 import structlog
@@ -21,6 +21,7 @@ from services.gateway.workers.token_stream import TokenStream
 log = structlog.get_logger()
 
 _SLICE = 16
+_FEW = 8
 _Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
 
 
@@ -87,11 +88,16 @@ class DecodeSession:
         try:
             while responses := await reader.next():
                 backoff.reset()
-                for response in responses:
-                    await self._deliver(response)
+                if len(responses) == 1:
+                    await self._deliver(responses[0])
+                else:
+                    self._catch_up(responses)
         except grpc.aio.AioRpcError as error:
             cause = f"broke the session: {error.details()}"
             raise from_rpc_error(error) from error
+        except PerigeeError as error:
+            cause = f"broke the session: {error.message}"
+            raise
         finally:
             self._outbox = None
             outbox.put_nowait(None)
@@ -100,21 +106,41 @@ class DecodeSession:
             self._fail_all(WorkerLost(f"{self._name} {cause}"))
 
     async def _deliver(self, response: decode_pb2.SessionResponse) -> None:
-        """In slices, between which the loop writes what has come of them to the clients."""
-        for delta in response.deltas:
-            if (stream := self._streams.get(delta.handle)) is not None:
-                self._put(stream, delta)
+        """Tokens go in slices, between which the loop writes what has come of them to the clients."""
+        self._put_deltas(response)
+        tokens = list(self._tokens(response))
+        for start in range(0, len(tokens), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            for handle, choice, token_id in tokens[start : start + _SLICE]:
+                if (stream := self._streams.get(handle)) is not None:
+                    self._put_token(stream, choice, token_id)
+
+    def _catch_up(self, responses: Sequence[decode_pb2.SessionResponse]) -> None:
+        """All at once, and the long way where each choice has so many tokens that joining them is cheaper."""
+        joins = len(responses) > _FEW
+        for response in responses:
+            self._put_deltas(response)
+            for handle, choice, token_id in self._tokens(response):
+                if (stream := self._streams.get(handle)) is None:
+                    continue
+                if joins:
+                    stream.put(decode_pb2.SequenceDelta(handle=handle, choice=choice, token_ids=(token_id,)))
+                else:
+                    self._put_token(stream, choice, token_id)
+
+    def _tokens(self, response: decode_pb2.SessionResponse) -> Iterable[tuple[int, int, int]]:
+        """Handle, choice and id of each. WorkerLost where they do not belong together."""
         columns = response.tokens
         handles, choices, token_ids = list(columns.handles), list(columns.choices), list(columns.token_ids)
         if not len(handles) == len(choices) == len(token_ids):
             raise WorkerLost(f"{self._name} sent columns of different length")
-        for start in range(0, len(handles), _SLICE):
-            if start:
-                await asyncio.sleep(0)
-            part = slice(start, start + _SLICE)
-            for handle, choice, token_id in zip(handles[part], choices[part], token_ids[part], strict=True):
-                if (stream := self._streams.get(handle)) is not None:
-                    self._put_token(stream, choice, token_id)
+        return zip(handles, choices, token_ids, strict=True)
+
+    def _put_deltas(self, response: decode_pb2.SessionResponse) -> None:
+        for delta in response.deltas:
+            if (stream := self._streams.get(delta.handle)) is not None:
+                self._put(stream, delta)
 
     def _put(self, stream: TokenStream, delta: decode_pb2.SequenceDelta) -> None:
         failure = failure_of(delta, self._name)

@@ -20,8 +20,8 @@ class SessionReader:
     """Of one call. `close` in the end.
 
     A response costs the loop time for each of its tokens. If the next one is there as soon as that is over,
-    the loop may be falling behind the worker: then all that have come, up to a bound, are given at once, and
-    the tokens of a choice in them become one event, which is cheaper.
+    the loop may be falling behind the worker: then all that have come, up to a bound, are given at once, so
+    that less is done for each.
     """
 
     def __init__(self, call: Any) -> None:
@@ -32,9 +32,10 @@ class SessionReader:
 
     async def next(self) -> list[decode_pb2.SessionResponse]:
         """At least one; none at the end of the call. Raises what the call fails with."""
-        # Runs behind everything that the last responses have woken.
+        # Runs behind everything that the last responses have woken, and behind what that has written.
         self._idle_since = math.inf
-        asyncio.get_running_loop().call_soon(self._note_idle)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._note_idle)
         response = await self._read()
         behind = time.monotonic() - self._idle_since < _AT_ONCE_S
         if response is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it

@@ -56,3 +56,13 @@ async def test_a_connection_lost_within_the_turn_is_not_written_to():
     real.closing = True
     await asyncio.sleep(0)
     assert real.calls == []
+
+
+async def test_much_goes_out_at_once_so_that_the_transport_can_say_stop():
+    real = Transport()
+    gathered = GatheredWrites(real, asyncio.get_running_loop())
+    for _ in range(5):
+        gathered.write(b"a" * 30_000)
+    assert [len(data) for data in real.calls] == [90_000]
+    await asyncio.sleep(0)
+    assert [len(data) for data in real.calls] == [90_000, 60_000]

@@ -9,10 +9,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from services.gateway.http.server import HttpServer
 from tests.gateway.suite import chat_body, open_suite, parse_events, wait_until
 
-LONG = "word " * 3000
+LONG = "word " * 2000
 
 
-async def post(suite, version="1.1"):
+async def post(suite, version="1.1", *, keep=False):
     """A streamed chat over a socket of its own."""
     port = suite.http.base_url.port
     connection = socket.socket()
@@ -20,13 +20,17 @@ async def post(suite, version="1.1"):
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    writer.write(request(version, "keep-alive" if keep else "close"))
+    return reader, writer
+
+
+def request(version, connection):
     body = json.dumps(chat_body(stream=True, max_tokens=7000)).encode()
     head = (
-        f"POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\nconnection: close\r\n"
+        f"POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\nconnection: {connection}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
-    writer.write(head.encode() + body)
-    return reader, writer
+    return head.encode() + body
 
 
 def with_small_buffers(listener):
@@ -68,9 +72,9 @@ async def test_a_client_that_stops_reading_for_a_while_misses_nothing(monkeypatc
     monkeypatch.setattr(HttpServer, "_bind", lambda server: with_small_buffers(bind(server)))
     async with open_suite() as suite:
         suite.say(LONG)
+        suite.decode.step_s = 0.0005  # so that the gateway keeps up, and nearly every token is an event
         reader, writer = await post(suite)
-        await wait_until(lambda: suite.decode.sent > 5000, 60)
-        assert paused
+        await wait_until(lambda: paused and suite.decode.sent > 3500, 60)
         assert text_of(await read_all(reader)) == LONG
         writer.close()
 
@@ -83,3 +87,16 @@ async def test_a_client_of_http_1_0_gets_the_same(suite):
         answers.append(text_of(await read_all(reader)))
         writer.close()
     assert answers == ["word " * 100] * 2
+
+
+async def test_a_client_that_sends_two_requests_and_goes_away_has_the_first_cancelled(suite):
+    suite.say("word " * 3000)
+    suite.decode.step_s = 0.01
+    reader, writer = await post(suite, keep=True)
+    await reader.read(100)
+    writer.write(request("1.1", "keep-alive"))
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    await asyncio.wait_for(suite.decode.cancelled.wait(), 5)
+    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 5)

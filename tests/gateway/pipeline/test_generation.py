@@ -1,5 +1,8 @@
 """Deltas that have come together are joined, and nothing is lost or put in another order."""
 
+import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -131,3 +134,24 @@ async def test_plain_text_goes_to_a_sink_that_is_ready_once_the_stats_are_known(
     await anext(deltas)
     assert sink.taken == [("a", "")]
     assert not source.shortcut(0, letter), "the choice has ended"
+
+
+async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):
+    """A chat of megabytes is not to stay until the collector comes, which is seldom."""
+    seen = []
+    attach = Generation.attach
+
+    def watch(generation, sink):
+        seen.append(weakref.ref(generation))
+        attach(generation, sink)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Generation, "attach", watch)
+            await suite.stream()
+        await asyncio.sleep(0.05)
+        assert [each() for each in seen] == [None]
+    finally:
+        gc.enable()

@@ -11,6 +11,7 @@ from services.common.rpc.channel import open_channel
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.pool import DECODE
 from services.gateway.workers.session import DecodeSession
+from services.gateway.workers.session_reader import SessionReader
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
 
@@ -106,3 +107,30 @@ async def test_a_defect_in_what_one_request_does_with_a_token_ends_that_request_
         assert isinstance((await heard(guilty, 1))[0], InternalError)
         assert list((await heard(other, 1))[0].token_ids) == [6]
     assert session.connected
+
+
+@pytest.mark.parametrize(("steps", "short"), [(3, True), (20, False)])
+async def test_few_steps_at_once_take_the_shortcut_and_many_wait_to_be_joined(monkeypatch, steps, short):
+    begin, taken = asyncio.Event(), []
+
+    async def read(reader):
+        await begin.wait()
+        begin.clear()
+        return [columns([1], [0], [token_id]) for token_id in range(steps)]
+
+    monkeypatch.setattr(SessionReader, "next", read)
+    up = asyncio.Event()
+    up.set()
+    session = DecodeSession("127.0.0.1:1", open_channel("127.0.0.1:1"), up, itertools.count(1))
+    running = asyncio.create_task(session.run())
+    await wait_until(lambda: session.connected)
+    inbox = Inbox(lambda stream, choice, token_id: not taken.append(token_id))
+    ask(session, inbox)
+    waiting = asyncio.create_task(inbox.wait())
+    await asyncio.sleep(0)
+    begin.set()
+    await wait_until(lambda: len(taken) + len(inbox) == steps)
+    assert taken == (list(range(steps)) if short else [])
+    assert waiting.done() is not short
+    for task in (running, waiting):
+        task.cancel()
