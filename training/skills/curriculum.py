@@ -104,12 +104,12 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
     exchanges = Exchanges(toolbox, lexicon)
     sights = Sights(Printer(lexicon), toolbox)
     return {
-        "compare": Skill(make_compare, 10.0, 0.3),
+        "compare": Skill(make_compare, 18.0, 0.15),
         "arithmetic": Skill(make_arithmetic, 2.5, 0.9),
         "stories": Skill(partial(make_story, lexicon=lexicon), 2.5, 1.0),
-        "tool call": Skill(partial(tool_calls.make_tool_call, exchanges=exchanges), 4.0, 0.6),
-        "parallel calls": Skill(partial(tool_calls.make_parallel_calls, exchanges=exchanges), 1.0, 0.6),
-        "no call": Skill(partial(tool_calls.make_no_call, exchanges=exchanges), 1.6, 0.6),
+        "tool call": Skill(partial(tool_calls.make_tool_call, exchanges=exchanges), 12.0, 0.6),
+        "parallel calls": Skill(partial(tool_calls.make_parallel_calls, exchanges=exchanges), 2.0, 0.6),
+        "no call": Skill(partial(tool_calls.make_no_call, exchanges=exchanges), 3.0, 0.6),
         "weather result": Skill(partial(tool_results.make_weather_result, exchanges=exchanges), 0.4),
         "other result": Skill(partial(tool_results.make_other_result, exchanges=exchanges), 0.4),
         "chatter": Skill(partial(chatter.make_chatter, lexicon=lexicon), 0.4),
