@@ -24,7 +24,7 @@ from services.decode.engine import DecodeEngine
 from services.decode.fetch import FetchOrder
 from services.decode.limits import DecodeLimits
 from services.decode.request import Delta, Prompt, Request, Session
-from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
 from services.engine.host_copy import Moment
 from services.engine.kv_pages import allocate_kv_pages
 from services.engine.sampler import Sampler
@@ -44,7 +44,12 @@ class NoModel:
         self._logits = torch.zeros(max(BATCHES), _VOCAB)
         self._logits[:, 5] = 1.0
 
-    def forward(self, batch: ForwardBatch, on_layers: Callable[[int, int], None] | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: ForwardBatch,
+        on_layers: Callable[[int, int], None] | None = None,
+        late: LateTokens | None = None,
+    ) -> Tensor:
         """`[rows that are wanted, vocab]`."""
         return self._logits[: len(batch.logits_rows)]
 
@@ -53,7 +58,10 @@ class NoModel:
         """A CPU."""
         return self._logits.device
 
-    def written(self, pages: Sequence[int]) -> None:
+    def copied(self, pages: Sequence[int]) -> None:
+        """Nobody else is to know."""
+
+    def arrived(self, pages: Sequence[int]) -> None:
         """Nobody else is to know."""
 
     def mark(self) -> Moment:
@@ -93,7 +101,7 @@ class Bench:
             lease_s=60.0,
         )
         self._engine = DecodeEngine(
-            NoModel(),  # type: ignore[arg-type]  # as much of a runner as the engine needs
+            NoModel(),
             pages,
             Sampler(_VOCAB),
             limits,

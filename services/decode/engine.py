@@ -33,7 +33,7 @@ from services.decode.request import Prompt, Request, Sequence, Session
 from services.engine.batch import LateTokens, build_batch
 from services.engine.host_copy import to_device
 from services.engine.kv_cache.page_pool import PageCounts
-from services.engine.runner import ModelRunner
+from services.engine.runner import BatchRunner
 from services.engine.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState
 from services.engine.scheduler.token_budget import share_budget
@@ -60,7 +60,7 @@ class DecodeEngine:
 
     def __init__(
         self,
-        runner: ModelRunner,
+        runner: BatchRunner,
         kv_pages: torch.Tensor,
         sampler: Sampler,
         limits: DecodeLimits,

@@ -52,6 +52,22 @@ class OtherRanks(Protocol):
         """All are given what was read into these pages, where each rank reads a share."""
 
 
+class BatchRunner(Protocol):
+    """What a decode engine needs of a ModelRunner, and as that has it."""
+
+    @property
+    def batch_device(self) -> torch.device: ...
+    def copied(self, pages: Sequence[int]) -> None: ...
+    def arrived(self, pages: Sequence[int]) -> None: ...
+    def mark(self) -> Moment: ...
+    def forward(
+        self,
+        batch: ForwardBatch,
+        on_layers: Callable[[int, int], None] | None = None,
+        late: LateTokens | None = None,
+    ) -> Tensor: ...
+
+
 class ModelRunner:
     """The only caller of the model. Used by the engine-loop thread alone.
 
