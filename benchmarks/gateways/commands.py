@@ -26,17 +26,8 @@ def _served(engine: str, port: int) -> list[str]:
 def _litellm(binaries: Path, engine: str, port: int) -> list[str]:
     settings = ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY=true", "OPENAI_API_KEY=any"]
     words = ["--model", "openai/engine", "--api_base", f"{engine}/v1", "--host", "127.0.0.1"]
-    return [
-        "env",
-        *settings,
-        str(binaries / "litellm"),
-        *words,
-        "--port",
-        str(port),
-        "--num_workers",
-        "1",
-        "--drop_params",
-    ]
+    words += ["--port", str(port), "--num_workers", "1", "--drop_params"]
+    return ["env", *settings, str(binaries / "litellm"), *words]
 
 
 COMMANDS: dict[str, Command] = {"sglang-router": _sglang, "vllm-router": _vllm, "litellm": _litellm}

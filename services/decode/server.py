@@ -174,8 +174,11 @@ def _choices(submit: decode_pb2.Submit) -> range:
 
 def to_response(deltas: list[Delta]) -> decode_pb2.SessionResponse:
     """The wire form of a batch."""
-    tokens = [delta for delta in deltas if delta.is_token]
-    response = decode_pb2.SessionResponse(deltas=[to_proto(delta) for delta in deltas if not delta.is_token])
+    tokens: list[Delta] = []
+    others: list[Delta] = []
+    for delta in deltas:
+        (tokens if delta.is_token else others).append(delta)
+    response = decode_pb2.SessionResponse(deltas=map(to_proto, others))
     if tokens:
         columns = response.tokens
         columns.handles.extend([delta.handle for delta in tokens])

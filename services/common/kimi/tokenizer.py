@@ -105,8 +105,9 @@ class Tokenizer:
         """One token's text if its bytes are ASCII; else, and for an id outside the vocabulary, nothing."""
         text = self._ascii.get(token_id)
         if text is None:
-            known = 0 <= token_id < self.vocab_size
-            data = self.token_bytes(token_id) if known else b""
+            if not 0 <= token_id < self.vocab_size:
+                return ""
+            data = self.token_bytes(token_id)
             text = self._ascii[token_id] = data.decode("ascii") if data.isascii() else ""
         return text
 

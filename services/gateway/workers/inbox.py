@@ -40,10 +40,10 @@ class Inbox:
         if reader is not None and not reader.done():
             reader.set_result(None)
 
-    def put_token(self, stream: TokenStream, choice: int, token_id: int) -> None:
-        """A delta of one token and nothing else."""
+    def put_token(self, stream: TokenStream, choice: int, token_id: int, *, shortcut: bool = True) -> None:
+        """A delta of one token and nothing else. `shortcut`: whether it may take that."""
         waits = self._reader is not None and not self._reader.done()
-        if waits and self._shortcut is not None and self._shortcut(stream, choice, token_id):
+        if shortcut and waits and self._shortcut is not None and self._shortcut(stream, choice, token_id):
             return
         delta = decode_pb2.SequenceDelta(handle=stream.handle, choice=choice, token_ids=(token_id,))
         self.put((stream, delta))

@@ -21,7 +21,9 @@ from services.gateway.workers.token_stream import TokenStream
 log = structlog.get_logger()
 
 _SLICE = 16
+"""Tokens: larger slices take less time in all, smaller ones less until the first of them is written."""
 _FEW = 8
+"""Responses at once. Of more, a choice's tokens joined to one event cost less than each by the shortcut."""
 _Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
 
 
@@ -88,10 +90,7 @@ class DecodeSession:
         try:
             while responses := await reader.next():
                 backoff.reset()
-                if len(responses) == 1:
-                    await self._deliver(responses[0])
-                else:
-                    self._catch_up(responses)
+                await self._deliver(responses)
         except grpc.aio.AioRpcError as error:
             cause = f"broke the session: {error.details()}"
             raise from_rpc_error(error) from error
@@ -105,29 +104,18 @@ class DecodeSession:
             call.cancel()
             self._fail_all(WorkerLost(f"{self._name} {cause}"))
 
-    async def _deliver(self, response: decode_pb2.SessionResponse) -> None:
-        """Tokens go in slices, between which the loop writes what has come of them to the clients."""
-        self._put_deltas(response)
-        tokens = list(self._tokens(response))
-        for start in range(0, len(tokens), _SLICE):
-            if start:
-                await asyncio.sleep(0)
-            for handle, choice, token_id in tokens[start : start + _SLICE]:
-                if (stream := self._streams.get(handle)) is not None:
-                    self._put_token(stream, choice, token_id)
+    async def _deliver(self, responses: Sequence[decode_pb2.SessionResponse]) -> None:
+        """Of a single one, tokens go in slices, between which the loop writes to the clients.
 
-    def _catch_up(self, responses: Sequence[decode_pb2.SessionResponse]) -> None:
-        """All at once, and the long way where each choice has so many tokens that joining them is cheaper."""
-        joins = len(responses) > _FEW
+        Several came while the loop was busy: they are put all at once, and many without the shortcut.
+        """
+        shortcut = len(responses) <= _FEW
         for response in responses:
             self._put_deltas(response)
-            for handle, choice, token_id in self._tokens(response):
-                if (stream := self._streams.get(handle)) is None:
-                    continue
-                if joins:
-                    stream.put(decode_pb2.SequenceDelta(handle=handle, choice=choice, token_ids=(token_id,)))
-                else:
-                    self._put_token(stream, choice, token_id)
+            for place, (handle, choice, token_id) in enumerate(self._tokens(response)):
+                if place and place % _SLICE == 0 and len(responses) == 1:
+                    await asyncio.sleep(0)
+                self._put_token(handle, choice, token_id, shortcut=shortcut)
 
     def _tokens(self, response: decode_pb2.SessionResponse) -> Iterable[tuple[int, int, int]]:
         """Handle, choice and id of each. WorkerLost where they do not belong together."""
@@ -139,23 +127,25 @@ class DecodeSession:
 
     def _put_deltas(self, response: decode_pb2.SessionResponse) -> None:
         for delta in response.deltas:
-            if (stream := self._streams.get(delta.handle)) is not None:
-                self._put(stream, delta)
+            stream = self._streams.get(delta.handle)
+            if stream is None:
+                continue
+            failure = failure_of(delta, self._name)
+            if failure is None:
+                stream.put(delta)
+            else:
+                stream.fail(failure)
 
-    def _put(self, stream: TokenStream, delta: decode_pb2.SequenceDelta) -> None:
-        failure = failure_of(delta, self._name)
-        if failure is None:
-            stream.put(delta)
-        else:
-            stream.fail(failure)
-
-    def _put_token(self, stream: TokenStream, choice: int, token_id: int) -> None:
+    def _put_token(self, handle: int, choice: int, token_id: int, *, shortcut: bool) -> None:
+        stream = self._streams.get(handle)
+        if stream is None:
+            return
         try:
-            stream.put_token(choice, token_id)
+            stream.put_token(choice, token_id, shortcut=shortcut)
         # Barrier: a defect in what one request does with its tokens is not to end the session of all.
         except Exception:
-            log.exception("a token could not be handed on", address=self.address, handle=stream.handle)
-            stream.fail(InternalError(f"internal error, request handle {stream.handle}"))
+            log.exception("a token could not be handed on", address=self.address, handle=handle)
+            stream.fail(InternalError(f"internal error, request handle {handle}"))
 
     def _close(self, stream: TokenStream) -> None:
         if self._streams.pop(stream.handle, None) is None or stream.finished or self._outbox is None:

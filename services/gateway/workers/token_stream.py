@@ -43,9 +43,9 @@ class TokenStream:
             self._unfinished -= 1
         self._news.put((self, delta))
 
-    def put_token(self, choice: int, token_id: int) -> None:
-        """Called by the session: one token and nothing else."""
-        self._news.put_token(self, choice, token_id)
+    def put_token(self, choice: int, token_id: int, *, shortcut: bool = True) -> None:
+        """Called by the session: one token and nothing else. `shortcut`: whether it may take that."""
+        self._news.put_token(self, choice, token_id, shortcut=shortcut)
 
     def fail(self, error: PerigeeError) -> None:
         """Called by the session; the first failure counts, and none does that comes after all is finished."""
