@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import Tensor
 
+from kernels.benchmarks import others
 from kernels.benchmarks.case import Case
-from kernels.benchmarks.inputs import PackedExperts, choose_experts, normal
+from kernels.benchmarks.inputs import ExpertInputs, PackedExperts, choose_experts, normal
 from kernels.benchmarks.script import run_script
 from kernels.benchmarks.sizes import Sizes
 from kernels.expert_weights import ExpertMatrices
 from kernels.experts import RoutedExperts
 from kernels.reference import experts as reference
+from kernels.reference.experts import Matrices
 
 _PLAIN_EXPERTS = 64
 """So many plain ones are enough to see: 384 of them would take 34 GB."""
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Of one expert: reading it, and computing a token with it."""
+
+    num_bytes: int
+    flops: int
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
@@ -32,17 +42,16 @@ def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     down = PackedExperts(sizes.num_experts, 1, sizes.hidden, width, device)
     tiled = ExpertMatrices.int4(gate_up.packed, gate_up.scales)
     tiled_down = ExpertMatrices.int4(down.packed, down.scales)
-    expert_bytes = 3 * width * sizes.hidden * 9 // 16
+    values = 3 * width * sizes.hidden
+    cost = _Cost(values * 9 // 16, 2 * values)
     for tokens in (*sizes.batches, sizes.prompt):
-        for deterministic in (True, False):
-            run = RoutedExperts(tiled, tiled_down, deterministic)
-
-            def expected(x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-                return reference.apply_experts(x.float(), experts, weights, gate_up, down)
-
-            mode = "deterministic" if deterministic else "fast"
-            shape = f"T={tokens} width={width} {mode}"
-            yield _case("experts_int4", shape, tokens, run, expected, expert_bytes, sizes, width, device)
+        inputs = _inputs(tokens, cost, sizes, device)
+        shape = f"T={tokens} width={width}"
+        case = partial(_case, "experts_int4", shape, inputs, (gate_up, down), cost)
+        for mode, deterministic in (("deterministic", True), ("fast", False)):
+            yield case(mode, _ours(inputs, RoutedExperts(tiled, tiled_down, deterministic)))
+        for by, run in others.int4_experts(inputs, gate_up, down):
+            yield case("fast", run, by)
     yield _same_bits(RoutedExperts(tiled, tiled_down, deterministic=True), width, sizes, device)
 
 
@@ -50,44 +59,50 @@ def _plain(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     count = min(_PLAIN_EXPERTS, sizes.num_experts)
     gate_up = normal(count, 2, width, sizes.hidden, device=device).mul_(sizes.hidden**-0.5)
     down = normal(count, 1, sizes.hidden, width, device=device).mul_(width**-0.5)
-    fewer = replace(sizes, num_experts=count)
-
-    def expected(x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        return reference.apply_experts(x.float(), experts, weights, gate_up, down)
-
+    run = RoutedExperts(ExpertMatrices.plain(gate_up), ExpertMatrices.plain(down), deterministic=False)
+    values = 3 * width * sizes.hidden
+    cost = _Cost(values * gate_up.itemsize, 2 * values)
     for tokens in sizes.batches:
-        run = RoutedExperts(ExpertMatrices.plain(gate_up), ExpertMatrices.plain(down), deterministic=False)
-        shape = f"T={tokens} width={width} experts={count} fast"
-        expert_bytes = 3 * width * sizes.hidden * gate_up.itemsize
-        yield _case("experts_plain", shape, tokens, run, expected, expert_bytes, fewer, width, device)
+        inputs = _inputs(tokens, cost, replace(sizes, num_experts=count), device)
+        shape = f"T={tokens} width={width} experts={count}"
+        yield _case("experts_plain", shape, inputs, (gate_up, down), cost, "fast", _ours(inputs, run))
+
+
+def _inputs(tokens: int, cost: _Cost, sizes: Sizes, device: torch.device) -> ExpertInputs:
+    touched = len(choose_experts(tokens, sizes, device).unique())
+    # What keeps the L2 from helping is that each copy's tokens go to other experts.
+    copies = sizes.copies(touched * cost.num_bytes)
+    experts = [choose_experts(tokens, sizes, device) for _ in range(copies)]
+    weights = torch.rand(tokens, sizes.top_k, device=device)
+    return ExpertInputs(normal(tokens, sizes.hidden, device=device), experts, weights)
+
+
+def _ours(inputs: ExpertInputs, apply: RoutedExperts) -> others.Run:
+    return lambda copy: (apply(inputs.x, inputs.experts[copy], inputs.weights),)
 
 
 def _case(
     kernel: str,
     shape: str,
-    tokens: int,
-    run: RoutedExperts,
-    expected: Callable[[Tensor, Tensor, Tensor], Tensor],
-    expert_bytes: int,
-    sizes: Sizes,
-    width: int,
-    device: torch.device,
+    inputs: ExpertInputs,
+    matrices: tuple[Matrices, Matrices],
+    cost: _Cost,
+    mode: str,
+    run: others.Run,
+    by: str = "",
 ) -> Case:
-    touched = len(choose_experts(tokens, sizes, device).unique())
-    # What keeps the L2 from helping is that each copy's tokens go to other experts.
-    copies = sizes.copies(touched * expert_bytes)
-    x = normal(tokens, sizes.hidden, device=device)
-    experts = [choose_experts(tokens, sizes, device) for _ in range(copies)]
-    weights = torch.rand(tokens, sizes.top_k, device=device)
+    x, experts, weights = inputs.x, inputs.experts[0], inputs.weights
+    touched = len(experts.unique())
     return Case(
         kernel,
-        shape,
-        lambda copy: (run(x, experts[copy], weights),),
-        lambda: (expected(x, experts[0], weights),),
+        f"{shape} {mode}",
+        run,
+        lambda: (reference.apply_experts(x.float(), experts, weights, *matrices),),
         tolerance=2e-2,
-        num_bytes=touched * expert_bytes + 2 * x.nbytes,
-        flops=2 * tokens * sizes.top_k * 3 * width * sizes.hidden,
-        copies=copies,
+        num_bytes=touched * cost.num_bytes + 2 * x.nbytes,
+        flops=experts.numel() * cost.flops,
+        copies=len(inputs.experts),
+        by=by,
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
+from kernels.benchmarks import others
 from kernels.benchmarks.case import Case
-from kernels.benchmarks.inputs import normal
+from kernels.benchmarks.inputs import DecodeInputs, normal
 from kernels.benchmarks.script import run_script
 from kernels.benchmarks.sizes import Sizes
 from kernels.mla_decode import MLADecode
@@ -23,16 +24,15 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
     for heads in sizes.heads:
         for context in sizes.contexts:
             for batch in sizes.batches:
-                for deterministic in (True, False):
-                    yield _case([context] * batch, heads, deterministic, sizes, device)
+                yield from _cases([context] * batch, heads, sizes, device)
         count = min(max(sizes.batches), 16)
         uneven = [max(sizes.contexts[-1] * (index + 1) // count, 1) for index in range(count)]
-        for deterministic in (True, False):
-            yield _case(uneven, heads, deterministic, sizes, device)
+        yield from _cases(uneven, heads, sizes, device)
         yield _same_bits(uneven, heads, sizes, device)
 
 
-def _case(lengths: list[int], heads: int, deterministic: bool, sizes: Sizes, device: torch.device) -> Case:
+def _cases(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
+    """Ours in both modes, and others', on the same inputs."""
     batch, total, most = len(lengths), sum(lengths), max(lengths)
     columns = -(-most // 64)
     num_bytes = (total + 2 * batch * heads) * sizes.width * 2
@@ -43,21 +43,38 @@ def _case(lengths: list[int], heads: int, deterministic: bool, sizes: Sizes, dev
     # Scores of a model's spread: a softmax of one key would hide every difference.
     query = normal(batch, heads, sizes.width, device=device) * 0.3
     context_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
-    fixed, even = -(-most // _SPLIT_TOKENS), min(_PROGRAMS // batch, columns)
-    splits = fixed if deterministic else max(even, 1)
-    attend = MLADecode(sizes.latent, sizes.rope, _SCALE, splits, deterministic, _SPLIT_TOKENS)
-    mode = "deterministic" if deterministic else "fast"
+    inputs = DecodeInputs(query, pages, tables, context_lens, _SCALE, sizes.latent)
     name = f"{most}" if len(set(lengths)) == 1 else f"{min(lengths)}..{most}"
-    return Case(
-        "mla_decode",
-        f"B={batch} context={name} heads={heads} {mode}",
-        lambda copy: (attend(query, pages, tables[copy], context_lens),),
-        lambda: (reference.mla_decode(query.float(), pages, tables[0], context_lens, _SCALE, sizes.latent),),
-        tolerance=1e-2,
-        num_bytes=num_bytes,
-        flops=2 * heads * total * (sizes.width + sizes.latent),
-        copies=copies,
-    )
+    shape = f"B={batch} context={name} heads={heads}"
+
+    def expected() -> tuple[torch.Tensor, ...]:
+        return (reference.mla_decode(query.float(), pages, tables[0], context_lens, _SCALE, sizes.latent),)
+
+    def case(mode: str, run: others.Run, by: str = "") -> Case:
+        return Case(
+            "mla_decode",
+            f"{shape} {mode}",
+            run,
+            lambda: (
+                reference.mla_decode(query.float(), pages, tables[0], context_lens, _SCALE, sizes.latent),
+            ),
+            tolerance=1e-2,
+            num_bytes=num_bytes,
+            flops=2 * heads * total * (sizes.width + sizes.latent),
+            copies=copies,
+            by=by,
+        )
+
+    fixed, even = -(-most // _SPLIT_TOKENS), min(_PROGRAMS // batch, columns)
+    yield case("deterministic", _ours(inputs, sizes, fixed, deterministic=True))
+    yield case("fast", _ours(inputs, sizes, max(even, 1), deterministic=False))
+    for by, run in others.mla_decode(inputs):
+        yield case("fast", run, by)
+
+
+def _ours(inputs: DecodeInputs, sizes: Sizes, splits: int, deterministic: bool) -> others.Run:
+    attend = MLADecode(sizes.latent, sizes.rope, _SCALE, splits, deterministic, _SPLIT_TOKENS)
+    return lambda copy: (attend(inputs.query, inputs.pages, inputs.tables[copy], inputs.context_lens),)
 
 
 def _same_bits(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -> Case:

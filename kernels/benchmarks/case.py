@@ -24,7 +24,8 @@ class Case:
     `expected` gives what run(0) should, in float32 or float64; it is asked first, for a kernel may
     write into its inputs. `tolerance` bounds the largest error over the largest value, and the norm
     of the errors over that of the values. `num_bytes` and `flops` are the least that run has to read, write
-    and compute. `view` makes of run's results what is compared; it is not timed.
+    and compute. `view` makes of run's results what is compared; it is not timed. `by`: whose kernel, if not
+    ours; ours of the same kernel and shape is what it is compared with.
     """
 
     kernel: str
@@ -36,6 +37,7 @@ class Case:
     flops: int = 0
     copies: int = 1
     view: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] = _as_is
+    by: str = ""
 
     def error(self) -> float:
         """The larger of the two relative errors, of the worst result."""

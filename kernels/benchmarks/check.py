@@ -29,7 +29,7 @@ class Check:
         self._device = device
         self._slack = slack
         self._end = time.monotonic() + seconds
-        self._rows: dict[tuple[str, str], Row] = {}
+        self._rows: dict[tuple[str, str, str], Row] = {}
 
     @property
     def rows(self) -> list[Row]:
@@ -38,8 +38,8 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Whether a result was wrong, or a case raised."""
-        return any(row.verdict in ("WRONG", "failed") for row in self.rows)
+        """Whether a result of ours was wrong, or a case of ours raised."""
+        return any(row.verdict in ("WRONG", "failed") for row in self.rows if not row.by)
 
     def compare(self) -> None:
         """Every case's result with its reference."""
@@ -51,6 +51,8 @@ class Check:
         def time_one(case: Case, row: Row) -> None:
             if row.verdict == "right":
                 row.time(case, timer.seconds(case.run, case.copies), ceilings)
+            if case.by:
+                row.compare_times(self._row(case.kernel, case.shape))
 
         self._each(time_one)
 
@@ -71,7 +73,7 @@ class Check:
             case = next(iterator, None)
             if case is None:
                 return False
-            row = self._row(case.kernel, case.shape)
+            row = self._row(case.kernel, case.shape, case.by)
             act(case, row)
         except Exception as error:  # noqa: BLE001 - barrier: other cases are checked all the same
             failed = row or self._row(name, "inputs")
@@ -79,5 +81,5 @@ class Check:
             return row is not None
         return True
 
-    def _row(self, kernel: str, shape: str) -> Row:
-        return self._rows.setdefault((kernel, shape), Row(kernel, shape))
+    def _row(self, kernel: str, shape: str, by: str = "") -> Row:
+        return self._rows.setdefault((kernel, shape, by), Row(kernel, shape, by))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -41,3 +43,26 @@ class PackedExperts:
 
     def __getitem__(self, expert: int) -> Tensor:
         return dequantise(self.packed[expert], self.scales[expert].float())
+
+
+@dataclass(frozen=True)
+class DecodeInputs:
+    """query: bfloat16 `[B, H, latent + rope]`; pages: bfloat16 `[P, 64, latent + rope]`; tables: int32
+    `[copies, B, columns]` of page numbers; context_lens: int32 `[B]`.
+    """
+
+    query: Tensor
+    pages: Tensor
+    tables: Tensor
+    context_lens: Tensor
+    scale: float
+    latent: int
+
+
+@dataclass(frozen=True)
+class ExpertInputs:
+    """x: bfloat16 `[T, hidden]`; experts: of each copy int32 `[T, top_k]`; weights: float32 `[T, top_k]`."""
+
+    x: Tensor
+    experts: list[Tensor]
+    weights: Tensor

@@ -13,10 +13,13 @@ from kernels.benchmarks.ceilings import Ceilings
 
 @dataclass
 class Row:
-    """One case. Empty texts are what was not measured; `note` says why."""
+    """One case. Empty texts are what was not measured; `note` says why. `by`: whose kernel, if not ours;
+    `our_speedup`: how many times as long it takes as ours.
+    """
 
     kernel: str
     shape: str
+    by: str = ""
     verdict: str = "not run"
     error: str = ""
     tolerance: str = ""
@@ -25,6 +28,7 @@ class Row:
     percent_of_limit: str = ""
     gigabytes_per_second: str = ""
     teraflops: str = ""
+    our_speedup: str = ""
     note: str = ""
 
     def compare(self, case: Case, slack: float) -> None:
@@ -40,6 +44,11 @@ class Row:
         self.percent_of_limit = f"{100 * limit / seconds:.0f}"
         self.gigabytes_per_second = f"{case.num_bytes / seconds / 1e9:.0f}"
         self.teraflops = f"{case.flops / seconds / 1e12:.1f}"
+
+    def compare_times(self, ours: Row) -> None:
+        """Notes how much faster ours is, where both were timed."""
+        if self.microseconds and ours.microseconds:
+            self.our_speedup = f"{float(self.microseconds) / float(ours.microseconds):.2f}"
 
 
 def write_report(directory: Path | None, facts: Mapping[str, str], rows: Iterable[Row]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import triton
 
+from kernels.benchmarks import others
 from kernels.benchmarks.case import Cases
 from kernels.benchmarks.ceilings import Ceilings
 from kernels.benchmarks.check import Check
@@ -60,6 +61,7 @@ def _report(check: Check, ceilings: Ceilings, device: str, directory: Path | Non
         "versions": f"torch {torch.__version__}, triton {triton.__version__}, Python {python}",
         "reads": f"{ceilings.bandwidth / 1e9:,.0f} GB/s",
         "bfloat16 products": f"{ceilings.rate / 1e12:,.1f} TFLOP/s",
+        "others": others.describe(),
         "limit": "the larger of bytes / reads and flops / products; times are medians of 20 graph replays",
     }
     print(write_report(directory, facts, check.rows))

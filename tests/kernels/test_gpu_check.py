@@ -20,8 +20,8 @@ CEILINGS = Ceilings(bandwidth=1e9, rate=1e12)
 CPU = torch.device("cpu")
 
 
-def make_case(run, shape="tiny", num_bytes=2000, flops=0):
-    return Case("doubling", shape, run, lambda: (torch.full((3,), 2.0),), 1e-3, num_bytes, flops)
+def make_case(run, shape="tiny", num_bytes=2000, flops=0, by=""):
+    return Case("doubling", shape, run, lambda: (torch.full((3,), 2.0),), 1e-3, num_bytes, flops, by=by)
 
 
 def twice(_):
@@ -138,6 +138,21 @@ def test_what_no_time_is_left_for_is_said_to_be_not_run():
         ("tiny", "right", ""),
         ("further cases", "not run", "no time was left"),
     ]
+    assert not check.failed
+
+
+def test_anothers_time_is_told_as_a_multiple_of_ours():
+    class Timer:
+        def seconds(self, run, copies):
+            return 4e-6 if run is twice else 6e-6
+
+    check = run_cases(make_case(twice), make_case(lambda copy: twice(copy), by="another"), timer=Timer())
+    assert [(row.by, row.our_speedup) for row in check.rows] == [("", ""), ("another", "1.50")]
+
+
+def test_anothers_wrong_result_is_said_and_not_ours():
+    check = run_cases(make_case(twice), make_case(lambda _: (torch.zeros(3),), by="another"))
+    assert [row.verdict for row in check.rows] == ["right", "WRONG"]
     assert not check.failed
 
 
