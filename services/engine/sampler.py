@@ -15,9 +15,11 @@ from torch import Tensor
 from services.common.errors import InternalError
 from services.engine.host_copy import to_device, to_host
 from services.engine.sampling.adjust import adjust_logits
-from services.engine.sampling.constraint import RowConstraint
+from services.engine.sampling.constraint import RowConstraint, hold
+from services.engine.sampling.device_rows import choose_rows
 from services.engine.sampling.draw import draw_token
 from services.engine.sampling.logprobs import token_logprobs
+from services.engine.sampling.outcome import Outcome, SampledToken, nothing_left
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 
@@ -26,18 +28,6 @@ __all__ = ["SampledToken", "Sampler", "SamplingSpec", "SamplingState"]
 
 Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState], Sequence[int]], Tensor]
 """Of float32 `[R, V]`, states and places among the outputs: int64 `[R]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampledToken:
-    """A token; where the spec asks for logprobs, also its own and the likeliest (id, logprob) pairs."""
-
-    token_id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
-
-
-Outcome: TypeAlias = SampledToken | InternalError
 
 
 @dataclass(frozen=True)
@@ -54,12 +44,12 @@ class Sampler:
     """Samples by counter: a token is a function of its row of logits and its state alone.
 
     So it is bit-equal whatever else is in the batch, and a choice resumed from its outputs goes on with the
-    same draws. Greedy rows are decided together on the logits' device; only rows that need more are brought
-    to the host.
+    same draws. Greedy rows are decided together on the logits' device, and with `draw` all others too;
+    without it these are brought to the host.
     """
 
     def __init__(self, vocab_size: int, draw: Draw | None = None, *, ahead: bool = False) -> None:
-        """`draw`: where the logits are, of the rows that need nothing else; None: every row on the host.
+        """`draw`: where the logits are, of rows that may be adjusted ones; None: every row on the host.
 
         `ahead`: whether `begin` may leave tokens on the device, for the next step to begin with them.
         """
@@ -119,10 +109,30 @@ class Sampler:
             tokens = _draw_some(self._draw, logits[drawn], drawn, states, positions).tolist()
             for index, token_id in zip(drawn, tokens, strict=True):
                 outcomes[index] = SampledToken(token_id)
-        on_host = logits[slow].float().cpu().numpy()
-        for row, index in zip(on_host, slow, strict=True):
-            outcomes[index] = _sample_row(row, states[index], index)
+        for index, outcome in zip(slow, self._sample_slow(logits, states, positions, slow), strict=True):
+            outcomes[index] = outcome
         return outcomes
+
+    def _sample_slow(
+        self,
+        logits: Tensor,
+        states: Sequence[SamplingState],
+        positions: Sequence[int],
+        indices: Sequence[int],
+    ) -> list[Outcome]:
+        """Of the rows at `indices`, which need more than a draw."""
+        if not indices:
+            return []
+        rows = logits[indices].float()
+        if self._draw is None:
+            numbered = zip(rows.cpu().numpy(), indices, strict=True)
+            return [_sample_row(row, states[index], index) for row, index in numbered]
+        draw = self._draw
+
+        def draw_some(adjusted: Tensor, places: Sequence[int]) -> Tensor:
+            return _draw_some(draw, adjusted, [indices[place] for place in places], states, positions)
+
+        return choose_rows(rows, [states[index] for index in indices], indices, draw_some)
 
     def _is_plain(self, state: SamplingState) -> bool:
         """Whether its token can be chosen where the logits are."""
@@ -167,7 +177,7 @@ def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) 
             except InternalError as error:
                 return error
         if not math.isfinite(row.max()):
-            return InternalError(f"bias, penalties and constraint leave no token to choose in row {index}")
+            return nothing_left(index)
     token_id = int(row.argmax()) if state.spec.is_greedy else draw_token(row, state.spec, state.uniform())
     if state.constraint is not None:
         token_id = state.constraint.settle(token_id)
@@ -182,9 +192,10 @@ def _constrained(
 ) -> npt.NDArray[np.float32]:
     """The adjusted row within the constraint, which outranks bias and minimum length: where these leave
     nothing of what it allows, they do not count."""
-    constraint.restrict(adjusted)
+    allowed = constraint.allowed()
+    hold(adjusted, allowed)
     if math.isfinite(adjusted.max()):
         return adjusted
     row = raw.copy()
-    constraint.restrict(row)
+    hold(row, allowed)
     return row

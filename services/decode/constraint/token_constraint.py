@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import time
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class _WayOut:
 
 
 class TokenConstraint:
-    """A RowConstraint. For each token the engine thread calls `restrict`, `settle`, `is_end` and `advance`,
+    """A RowConstraint. For each token the engine thread calls `allowed`, `settle`, `is_end` and `advance`,
     in this order; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
 
         FREE  --(</think>, unless it waits for a section)--> BOUND
@@ -82,7 +83,8 @@ class TokenConstraint:
         self._way = None if way_out is None else _WayOut(list(way_out), certain=True)
         bound = not (rules.in_reasoning or rules.waits_for_section)
         self._phase = _Phase.BOUND if bound else _Phase.FREE
-        self._forbidden = self._forbidden_while_free()
+        self._free = self._allowed_while_free()
+        self._end_of_reasoning = _bits(self._vocab_size, (vocabulary.special.end_think,))
         self._mask: npt.NDArray[np.uint8] | None = None
         self._taken = 0
         self._failure = ""
@@ -100,20 +102,13 @@ class TokenConstraint:
 
     # -- for the sampler -----------------------------------------------------------------------------------
 
-    def restrict(self, row: npt.NDArray[np.float32]) -> None:
+    def allowed(self) -> npt.NDArray[np.uint8]:
         if self._phase is _Phase.FREE:
-            if self._must_end_reasoning():
-                kept = row[self._special.end_think]
-                row[:] = -np.inf
-                row[self._special.end_think] = kept
-            else:
-                row[self._forbidden] = -np.inf
-            return
+            return self._end_of_reasoning if self._must_end_reasoning() else self._free
         if self._mask is None or self._failure or self._matcher.is_error():
             reason = self._failure or self._matcher.get_error().partition("\n")[0]
             raise InternalError(f"the grammar of request {self._name} failed: {reason}")
-        allowed = np.unpackbits(self._mask, count=self._vocab_size, bitorder="little")
-        row[allowed == 0] = -np.inf
+        return self._mask
 
     def settle(self, token_id: int) -> int:
         way = self._way
@@ -165,7 +160,7 @@ class TokenConstraint:
 
     # -- the state -----------------------------------------------------------------------------------------
 
-    def _forbidden_while_free(self) -> npt.NDArray[np.int64]:
+    def _allowed_while_free(self) -> npt.NDArray[np.uint8]:
         marks = self._special
         ids = [
             marks.tool_call_begin,
@@ -177,7 +172,7 @@ class TokenConstraint:
             ids.append(marks.tool_calls_section_begin)
         if not self._rules.waits_for_section:
             ids += [marks.im_end, marks.eos]
-        return np.array(ids, dtype=np.int64)
+        return ~_bits(self._vocab_size, tuple(ids))
 
     def _must_end_reasoning(self) -> bool:
         if self._rules.waits_for_section:
@@ -232,3 +227,11 @@ class TokenConstraint:
         if way.cost < self._left and self._planner.leads_out(probe, way.tokens):
             return True
         return self._planner.way_out(probe, self._left - 2) is not None
+
+
+@functools.lru_cache(maxsize=16)
+def _bits(size: int, token_ids: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """[ceil(size / 8)], as `RowConstraint.allowed` has them, with these set."""
+    chosen = np.zeros(size, dtype=np.uint8)
+    chosen[list(token_ids)] = 1
+    return np.packbits(chosen, bitorder="little")

@@ -16,7 +16,7 @@ _HALF, _WHOLE = 1 << 63, 1 << 64
 
 
 def draw_on_device(logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]) -> Tensor:
-    """The output tokens at `positions` of rows float32 `logits [R, V]`, which need no adjusting: int64 `[R]`.
+    """The output tokens at `positions` of rows float32 `logits [R, V]`, adjusted if need be: int64 `[R]`.
 
     As `draw_token` has it, but for what the order of additions does at the edges of a draw. Never waits
     for the GPU.

@@ -11,11 +11,17 @@ import numpy.typing as npt
 class RowConstraint(Protocol):
     """Asked once per token, for a row whose preparation is over; outranks every other control."""
 
-    def restrict(self, row: npt.NDArray[np.float32]) -> None:
-        """Sets to -inf, in place, all of `row`, [V] logits, that may not come next.
+    def allowed(self) -> npt.NDArray[np.uint8]:
+        """[ceil(V / 8)] or more: a bit for each token, lowest first, that says whether it may come next. Not
+        to be written to.
 
         Raises InternalError, naming the request, where the grammar itself has failed.
         """
 
     def settle(self, token_id: int) -> int:
         """The token to take where `token_id` was chosen: nearly always that."""
+
+
+def hold(row: npt.NDArray[np.float32], allowed: npt.NDArray[np.uint8]) -> None:
+    """Sets to -inf, in place, all of `row`, [V] logits, that is not allowed."""
+    row[np.unpackbits(allowed, count=len(row), bitorder="little") == 0] = -np.inf

@@ -19,14 +19,12 @@ class Only:
     """Allows a few tokens, and takes another than was chosen where told so."""
 
     def __init__(self, *allowed: int, instead: dict[int, int] | None = None, error: str = "") -> None:
-        self.allowed, self.instead, self.error = list(allowed), instead or {}, error
+        self.tokens, self.instead, self.error = allowed, instead or {}, error
 
-    def restrict(self, row):
+    def allowed(self):
         if self.error:
             raise InternalError(self.error)
-        kept = row[self.allowed]
-        row[:] = -np.inf
-        row[self.allowed] = kept
+        return np.packbits(np.isin(np.arange(VOCAB), self.tokens), bitorder="little")
 
     def settle(self, token_id):
         return self.instead.get(token_id, token_id)
