@@ -116,3 +116,12 @@ def test_the_card_has_the_numbers_of_the_runs_files(run, tmp_path):
     model, _ = load(run)
     total = sum(tensor.numel() for tensor in published_weights(model.state_dict()).values())
     assert f"{total:,} parameters" in card
+    assert "CPUs alone" not in card
+
+
+def test_the_card_of_a_training_on_cpus_says_whose_targets_those_are(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for path in copy.glob("step-*/progress.json"):
+        path.write_text(path.read_text().replace("a device", "CPU, 2 threads"))
+    assert "ran on CPUs alone" in write_card(copy, [])
