@@ -139,6 +139,8 @@ def _request(model: str, tokens: int, most: int, seed: str) -> dict[str, Any]:
         "max_tokens": most,
         "temperature": 0.0,
         "ignore_eos": True,
+        # Else a token of no text has no event, and the next one seems late.
+        "skip_special_tokens": False,
         "stream": True,
     }
 
