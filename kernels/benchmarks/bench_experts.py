@@ -44,7 +44,9 @@ def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     tiled_down = ExpertMatrices.int4(down.packed, down.scales)
     values = 3 * width * sizes.hidden
     cost = _Cost(values * 9 // 16, 2 * values)
-    for tokens in (*sizes.batches, sizes.prompt):
+
+    def at(tokens: int) -> Iterator[Case]:
+        """Ours in both modes, and others', on the same inputs, which are gone with the last of them."""
         inputs = _inputs(tokens, cost, sizes, device)
         shape = f"T={tokens} width={width}"
         case = partial(_case, "experts_int4", shape, inputs, (gate_up, down), cost)
@@ -52,6 +54,9 @@ def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
             yield case(mode, _ours(inputs, RoutedExperts(tiled, tiled_down, deterministic)))
         for by, run in others.int4_experts(inputs, gate_up, down):
             yield case("fast", run, by)
+
+    for tokens in (*sizes.batches, sizes.prompt):
+        yield from at(tokens)
     yield _same_bits(RoutedExperts(tiled, tiled_down, deterministic=True), width, sizes, device)
 
 

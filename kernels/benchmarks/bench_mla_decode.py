@@ -55,9 +55,7 @@ def _cases(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -
             "mla_decode",
             f"{shape} {mode}",
             run,
-            lambda: (
-                reference.mla_decode(query.float(), pages, tables[0], context_lens, _SCALE, sizes.latent),
-            ),
+            expected,
             tolerance=1e-2,
             num_bytes=num_bytes,
             flops=2 * heads * total * (sizes.width + sizes.latent),

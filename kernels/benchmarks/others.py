@@ -39,8 +39,8 @@ def missing() -> dict[str, str]:
     for package, module in PACKAGES.items():
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            found[package] = str(error)
+        except Exception as error:  # noqa: BLE001 - barrier: a broken installation is as good as none
+            found[package] = repr(error)
     return found
 
 

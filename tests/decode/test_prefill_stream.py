@@ -124,13 +124,20 @@ async def test_pages_are_not_trusted_before_the_worker_has_confirmed_the_end_of_
     await until(worker.is_free)
 
 
-async def test_a_release_is_confirmed_while_the_engine_is_busy(suite):
+async def test_a_release_is_confirmed_while_the_engine_is_busy(suite, monkeypatch):
     worker = await suite.worker()
     await suite.result(suite.start(worker.address, prompt_of(100)))
-    prompt = suite.start(worker.address, prompt_of(100))
-    await until(lambda: worker.engine.load.pages.leased)
-    gate = hold(worker.loop)
-    assert (await suite.result(prompt)).error is None
+    gate, step = threading.Event(), worker.engine.step
+
+    def step_and_stay() -> bool:
+        goes_on = step()
+        if worker.engine.load.pages.leased:
+            gate.wait(10)
+        return goes_on
+
+    monkeypatch.setattr(worker.loop, "_step", step_and_stay)
+    assert (await suite.result(suite.start(worker.address, prompt_of(100)))).error is None
+    assert worker.engine.load.pages.leased
     gate.set()
     await until(worker.is_free)
 

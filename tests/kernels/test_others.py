@@ -85,8 +85,15 @@ def check_decode(run, inputs):
 
 def test_what_is_not_installed_is_said_and_gives_no_rows():
     said = others.describe()
-    assert "sglang: not run: No module named 'sglang'" in said
-    assert "flash_mla: not run: No module named 'flash_mla'" in said
+    assert "sglang: not run: ModuleNotFoundError(\"No module named 'sglang'\")" in said
+    assert "flash_mla: not run: ModuleNotFoundError(\"No module named 'flash_mla'\")" in said
+    assert list(others.mla_decode(decode_inputs())) == []
+
+
+def test_a_broken_installation_is_as_good_as_none(monkeypatch, tmp_path):
+    (tmp_path / "flash_mla.py").write_text("raise RuntimeError('no CUDA driver')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "flash_mla: not run: RuntimeError('no CUDA driver')" in others.describe()
     assert list(others.mla_decode(decode_inputs())) == []
 
 
@@ -153,7 +160,9 @@ def test_sglang_gets_int4_experts_in_bytes_that_mean_the_same(monkeypatch):
     )
     experts = [choose_experts(3, SIZES, CPU) for _ in range(2)]
     inputs = ExpertInputs(normal(3, SIZES.hidden, device=CPU), experts, torch.rand(3, SIZES.top_k))
-    for _, run in others.int4_experts(inputs, gate_up, down):
+    runs = list(others.int4_experts(inputs, gate_up, down))
+    assert len(runs) == 2
+    for _, run in runs:
         (found,) = run(1)
         wanted = expert_reference.apply_experts(inputs.x.float(), experts[1], inputs.weights, gate_up, down)
         torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.05)

@@ -172,7 +172,7 @@ class TokenConstraint:
             ids.append(marks.tool_calls_section_begin)
         if not self._rules.waits_for_section:
             ids += [marks.im_end, marks.eos]
-        return ~_bits(self._vocab_size, tuple(ids))
+        return _bits(self._vocab_size, tuple(ids), others=True)
 
     def _must_end_reasoning(self) -> bool:
         if self._rules.waits_for_section:
@@ -230,8 +230,12 @@ class TokenConstraint:
 
 
 @functools.lru_cache(maxsize=16)
-def _bits(size: int, token_ids: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """[ceil(size / 8)], as `RowConstraint.allowed` has them, with these set."""
-    chosen = np.zeros(size, dtype=np.uint8)
-    chosen[list(token_ids)] = 1
-    return np.packbits(chosen, bitorder="little")
+def _bits(size: int, token_ids: tuple[int, ...], others: bool = False) -> npt.NDArray[np.uint8]:
+    """[ceil(size / 8)], as `RowConstraint.allowed` has them, with these set, or all `others`. Shared by
+    requests.
+    """
+    chosen = np.full(size, others)
+    chosen[list(token_ids)] = not others
+    bits = np.packbits(chosen, bitorder="little")
+    bits.setflags(write=False)
+    return bits

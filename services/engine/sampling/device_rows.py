@@ -65,8 +65,8 @@ def adjust_rows(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
     stops = _Entries(out, [(row, state.stop_ids, -np.inf) for row, state in rows if state.withholds_stops])
     stops.put(stops.values)
     seen = _Entries(out, seen_parts)
-    found = seen.logits()
-    seen.put(torch.where(found > 0, found / seen.values, found * seen.values))
+    before = seen.logits()
+    seen.put(torch.where(before > 0, before / seen.values, before * seen.values))
     frequent = _Entries(
         out, [(row, it.ids, np.float32(spec.frequency_penalty) * it.counts) for row, it, spec in counted]
     )
@@ -112,9 +112,9 @@ def hold_rows(adjusted: Tensor, raw: Tensor, masks: dict[int, npt.NDArray[np.uin
     bits = (packed[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=device)) & 1
     forbidden = bits.flatten(1)[:, :size] == 0
     held = adjusted[rows].masked_fill_(forbidden, -torch.inf)
-    alone = raw[rows].masked_fill_(forbidden, -torch.inf)
-    left = torch.isfinite(held.max(dim=-1, keepdim=True).values)
-    adjusted[rows] = torch.where(left, held, alone)
+    empty = ~torch.isfinite(held.max(dim=-1).values)
+    held[empty] = raw[rows[empty]].masked_fill_(forbidden[empty], -torch.inf)
+    adjusted[rows] = held
 
 
 def _masks(

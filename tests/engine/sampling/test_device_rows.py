@@ -72,6 +72,17 @@ def test_constrained_rows_give_the_hosts_tokens(seed):
     check_alike(states, logits_of(60, seed))
 
 
+def test_masks_of_different_length_are_held_to_alike():
+    class Longer(Only):
+        """With bits beyond the vocabulary, as a grammar's masks have them."""
+
+        def allowed(self):
+            return np.concatenate([super().allowed(), np.array([255, 255, 255], np.uint8)])
+
+    states = [state_of(SPECS[0], 0, Longer(3, 4)), state_of(SPECS[0], 1, Only(5, 6))]
+    check_alike(states, logits_of(2))
+
+
 def test_a_constraint_outranks_bias_and_minimum_length():
     spec = SamplingSpec(min_tokens=9, stop_token_ids=frozenset((7,)), logit_bias=((7, -100.0), (8, 100.0)))
     [token] = Sampler(VOCAB, draw).sample(logits_of(1), [state_of(spec, 0, Only(7))])
@@ -80,21 +91,23 @@ def test_a_constraint_outranks_bias_and_minimum_length():
 
 def test_rows_that_fail_fail_alone_and_by_the_hosts_words():
     nothing = SamplingSpec(min_tokens=9, stop_token_ids=frozenset(range(VOCAB)))
+    plain = SamplingSpec(temperature=0.0)
     states = [
-        state_of(SPECS[0], 0),
-        state_of(nothing, 1),
-        state_of(SPECS[6], 2, Only()),
-        state_of(SPECS[1], 3, Only(3, error="the grammar of request r failed")),
-        state_of(SPECS[6], 4),
+        state_of(plain, 0),
+        state_of(SPECS[0], 1),
+        state_of(nothing, 2),
+        state_of(SPECS[6], 3, Only()),
+        state_of(SPECS[1], 4, Only(3, error="the grammar of request r failed")),
+        state_of(SPECS[6], 5),
     ]
-    check_alike(states, logits_of(5))
-    failed = [isinstance(each, InternalError) for each in Sampler(VOCAB, draw).sample(logits_of(5), states)]
-    assert failed == [False, True, True, True, False]
+    check_alike(states, logits_of(6))
+    failed = [isinstance(each, InternalError) for each in Sampler(VOCAB, draw).sample(logits_of(6), states)]
+    assert failed == [False, False, True, True, True, False]
 
 
 def test_of_equal_logits_the_lower_ids_are_the_likelier():
     logits = torch.zeros(1, VOCAB)
-    logits[0, 20:] = -0.0
+    logits[0, :20] = -0.0
     logits[0, 40] = 1.0
     [token] = Sampler(VOCAB, draw).sample(logits, [state_of(SamplingSpec(logprobs=True, top_logprobs=5), 0)])
     assert [token_id for token_id, _ in token.top] == [40, 0, 1, 2, 3]
