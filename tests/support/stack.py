@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -22,11 +24,18 @@ ROLES = ("vision", "prefill", "decode", "gateway")
 TRANSPORTS = {"default": {}, "tcp": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}
 
 
+# Below those that the system gives to connections, which would take one between its choice and its use, and
+# another part of these for nearly every process that runs tests.
+_PORTS = itertools.cycle(range(20_000 + os.getpid() % 64 * 180, 20_180 + os.getpid() % 64 * 180))
+
+
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody listens on at the moment, and nobody is likely to before it is used."""
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 class Stack:
