@@ -4,8 +4,8 @@ python -m benchmarks.host_time [--steps 40] [--out FILE]
 
 The engine of a decode worker over a model that computes nothing. By batch size at contexts of 1,024 tokens,
 with rows drawn on the host and with rows drawn where the logits are, as on a GPU, and by context length for
-32 sequences. Exits with 1 if the time grows faster than the batch does (with a
-fifth of tolerance), or depends on the context by more than a fifth.
+32 sequences. Exits with 1 if the time grows faster than the batch does (with a fifth of tolerance), or
+depends on the context by more than a fifth.
 """
 
 from __future__ import annotations
