@@ -29,15 +29,15 @@ class Ticket:
         self._last: dict[int, float] = {}
         metrics.waiting.inc()
 
-    def tokens(self, choice: int) -> None:
-        """Notes that tokens of a choice have arrived."""
-        now = time.monotonic()
-        if not self._last:
+    def tokens(self, choice: int, now: float) -> None:
+        """Notes that tokens of a choice have arrived, at that time.monotonic()."""
+        last = self._last.get(choice)
+        if last is not None:
+            self._metrics.between_tokens.observe(now - last)
+        elif not self._last:
             self._metrics.waiting.dec()
             self._metrics.running.inc()
             self._metrics.first_token.observe(now - self.started)
-        if choice in self._last:
-            self._metrics.between_tokens.observe(now - self._last[choice])
         self._last[choice] = now
 
     def spent(self, usage: sampling_pb2.Usage) -> None:

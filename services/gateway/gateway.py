@@ -181,7 +181,7 @@ class Gateway:
         config = self._config
         return App(
             DoorParts(
-                chat=self._post(ChatEndpoint(self._pipeline).answer),
+                chat=self._post(ChatEndpoint(self._pipeline, tokenizer).answer),
                 completions=self._post(CompletionEndpoint(batches, tokenizer).answer),
                 generate=self._post(GenerateEndpoint(batches, tokenizer).answer),
                 tokenize=self._post(tokenize.tokenize),

@@ -1,6 +1,7 @@
 """The bound on requests in flight."""
 
 import asyncio
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -55,8 +56,8 @@ async def test_a_request_waits_until_its_first_token_and_then_runs(metrics):
     admission = Admission(1, metrics)
     with admission.enter("rest") as ticket:
         assert count(metrics, "perigee_requests_waiting") == 1
-        ticket.tokens(0)
-        ticket.tokens(0)
+        ticket.tokens(0, time.monotonic())
+        ticket.tokens(0, time.monotonic())
         assert count(metrics, "perigee_requests_waiting") == 0
         assert count(metrics, "perigee_requests_running") == 1
     assert count(metrics, "perigee_requests_running") == 0

@@ -31,7 +31,7 @@ class Tokenizer:
         self.vocab_size = len(ranks) + len(added.ids)
         self.special = SpecialTokens.from_names(added.ids)
         self.flagged_ids = added.flagged
-        self._ascii: dict[int, str] = {}
+        self._whole: dict[int, str] = {}
 
     @classmethod
     def from_dir(cls, directory: Path | str) -> Tokenizer:
@@ -101,14 +101,17 @@ class Tokenizer:
         except (KeyError, OverflowError) as error:
             raise self._unknown((token_id,)) from error
 
-    def ascii_text(self, token_id: int) -> str:
-        """One token's text if its bytes are ASCII; else, and for an id outside the vocabulary, nothing."""
-        text = self._ascii.get(token_id)
+    def whole_text(self, token_id: int) -> str:
+        """An ordinary token's text if its bytes are whole characters; nothing for any other id."""
+        text = self._whole.get(token_id)
         if text is None:
-            if not 0 <= token_id < self.vocab_size:
+            if not 0 <= token_id < self.num_ranks:
                 return ""
-            data = self.token_bytes(token_id)
-            text = self._ascii[token_id] = data.decode("ascii") if data.isascii() else ""
+            try:
+                text = self.token_bytes(token_id).decode()
+            except UnicodeDecodeError:
+                text = ""
+            self._whole[token_id] = text
         return text
 
     def _unknown(self, token_ids: Sequence[int]) -> InvalidRequest:

@@ -26,7 +26,7 @@ class Detokenizer:
 
         Raises InvalidRequest for an id outside the vocabulary.
         """
-        if text := self.plain(token_id):
+        if not self._inside and (text := self._tokenizer.whole_text(token_id)):
             return text
         if token_id in self._hidden:
             return ""
@@ -34,11 +34,10 @@ class Detokenizer:
         self._inside = bool(self._decoder.getstate()[0])
         return text
 
-    def plain(self, token_id: int) -> str:
-        """Its text if it is ASCII and stands by itself; else nothing, and `feed` is to have it."""
-        if self._inside or token_id in self._hidden:
-            return ""
-        return self._tokenizer.ascii_text(token_id)
+    @property
+    def inside(self) -> bool:
+        """Whether a character has begun that is not finished yet."""
+        return self._inside
 
     def flush(self) -> str:
         """At the end: what is left of an unfinished character, as U+FFFD. The next id begins a new text."""

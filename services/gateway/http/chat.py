@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
 from services.gateway.http import shape
 from services.gateway.http.chunks import ChunkEncoder
 from services.gateway.http.decode import BodyDecoder, in_thread_if_long
 from services.gateway.http.reply import Reply
 from services.gateway.http.schema import ChatBody
+from services.gateway.http.text_events import TokenTexts
 from services.gateway.http.translate import request_from_body
 from services.gateway.http.usage_options import UsageOptions
-from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
@@ -28,27 +30,28 @@ class _Call:
 
 
 class _EventSink:
-    """Deltas become events at once."""
+    """Plain tokens become events at once."""
 
-    def __init__(self, chunks: ChunkEncoder, reply: Reply) -> None:
+    def __init__(self, chunks: ChunkEncoder, reply: Reply, texts: TokenTexts) -> None:
         self._chunks = chunks
         self._reply = reply
+        self._texts = texts
 
-    @property
-    def ready(self) -> bool:
+    def lane(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
         """As Sink."""
-        return self._reply.ready
-
-    def take(self, delta: ChoiceDelta) -> None:
-        """As Sink."""
-        self._reply.event_now(self._chunks.delta(delta))
+        if not self._chunks.alike:
+            return None
+        before, after = self._chunks.around(choice, is_content=not reasoning)
+        events = self._reply.text_events(self._texts, before, after)
+        return events.write if events is not None else None
 
 
 class ChatEndpoint:
     """Answers chat bodies, streaming or not, through the pipeline."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, tokenizer: Tokenizer) -> None:
         self._pipeline = pipeline
+        self._texts = TokenTexts(tokenizer)
         self._decoder = BodyDecoder(ChatBody)
 
     async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
@@ -71,7 +74,7 @@ class ChatEndpoint:
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
         chunks = ChunkEncoder(generation.head, call.usage, generation)
-        generation.attach(_EventSink(chunks, reply))
+        generation.attach(_EventSink(chunks, reply, self._texts))
         async for delta in generation:
             if not reply.started:
                 await reply.start_events()

@@ -29,16 +29,25 @@ class ChunkEncoder:
         """The chunk of one delta."""
         if not self._is_text(delta):
             return self._whole(delta)
-        kind = (delta.index, bool(delta.content))
+        before, after = self.around(delta.index, is_content=bool(delta.content))
+        return before + orjson.dumps(delta.content or delta.reasoning) + after
+
+    @property
+    def alike(self) -> bool:
+        """Whether the chunks of two texts differ in these alone."""
+        return not self._usage.continuous
+
+    def around(self, index: int, *, is_content: bool) -> tuple[bytes, bytes]:
+        """What is before and behind the text, a JSON string, where chunks are alike."""
+        kind = (index, is_content)
         template = self._templates.get(kind)
         if template is None:
             template = self._templates[kind] = self._template(*kind)
-        before, after = template
-        return before + orjson.dumps(delta.content or delta.reasoning) + after
+        return template
 
     def _is_text(self, delta: ChoiceDelta) -> bool:
         """Whether it is nothing but a piece of content or of reasoning."""
-        if self._usage.continuous or delta.calls or delta.logprobs or delta.finish_reason:
+        if not self.alike or delta.calls or delta.logprobs or delta.finish_reason:
             return False
         return bool(delta.content) != bool(delta.reasoning)
 

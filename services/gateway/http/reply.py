@@ -11,6 +11,9 @@ from starlette.types import Send
 from services.common.errors import PerigeeError
 from services.gateway.http.errors import answer_of
 from services.gateway.http.streaming_protocol import BodyChunks
+from services.gateway.http.text_events import TextEvents
+
+_BEGIN, _END = b"data: ", b"\n\n"
 
 
 class Reply:
@@ -38,23 +41,22 @@ class Reply:
         """Status and headers of an event stream."""
         await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
 
+    def text_events(self, texts: Mapping[int, bytes], before: bytes, after: bytes) -> TextEvents | None:
+        """Events of `before`, a token's text and `after`, for one who cannot wait, while nothing else is sent.
+
+        None before events are started, and where the server offers no such way.
+        """
+        if not self.started or self._chunks is None:
+            return None
+        return TextEvents(self._chunks, texts, _BEGIN + before, after + _END)
+
     async def event(self, document: bytes | dict[str, Any]) -> None:
         """One `data:` line; bytes are JSON already."""
         data = document if isinstance(document, bytes) else orjson.dumps(document)
-        if self.ready:
-            self.event_now(data)
+        if self._chunks is not None and self._chunks.open:
+            self._chunks.write(_event(data))
         else:
             await self._data(data, more=True)
-
-    @property
-    def ready(self) -> bool:
-        """Whether `event_now` may be called; only where nothing else is being sent."""
-        return self.started and self._chunks is not None and self._chunks.open
-
-    def event_now(self, document: bytes) -> None:
-        """As `event`, for one who cannot wait."""
-        assert self._chunks is not None
-        self._chunks.write(_event(document))
 
     async def end_events(self) -> None:
         """OpenAI's end mark."""
@@ -79,4 +81,4 @@ class Reply:
 
 
 def _event(data: bytes) -> bytes:
-    return b"data: %b\n\n" % data
+    return _BEGIN + data + _END

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.chat.output.parser import OutputParser
+from services.gateway.chat.output.states import State
 from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.sampling import SamplingOptions
 
@@ -29,7 +30,7 @@ class ChoiceDecoder:
         silent_deltas: bool,
     ) -> None:
         self._tokenizer = tokenizer
-        self._index = index
+        self.index = index
         # Under ignore_eos too: a grammar that accepts nothing more ends a choice whatever the caller wants.
         self._ends = set(options.stop_token_ids) | tokenizer.stop_ids
         self._parser = parser
@@ -55,7 +56,7 @@ class ChoiceDecoder:
         if finish == _STOP and self._parser.num_calls:
             finish = _TOOL_CALLS
         news = ChoiceDelta(
-            index=self._index,
+            index=self.index,
             token_ids=token_ids[:used],
             reasoning=piece.reasoning,
             content=piece.content,
@@ -65,15 +66,15 @@ class ChoiceDecoder:
         )
         return news if self._silent_deltas or not news.silent else None
 
-    def plain(self, token_id: int) -> ChoiceDelta | None:
-        """As `feed`, for a token that is nothing but text; None for any other: that one is not taken."""
-        if self.finished or self._has_logprobs:
-            return None
-        reasoning, content = self._parser.plain(token_id)
-        if not (content or reasoning):
-            return None
+    @property
+    def plain(self) -> State | None:
+        """As the parser's: what whole characters would be, with nothing else to say of them."""
+        return None if self.finished or self._has_logprobs else self._parser.plain
+
+    def passed(self) -> None:
+        """As the parser's."""
         self.completion_tokens += 1
-        return ChoiceDelta(self._index, (token_id,), reasoning, content)
+        self._parser.passed()
 
     def _parse(
         self, token_ids: tuple[int, ...], finish: sampling_pb2.FinishReason.ValueType

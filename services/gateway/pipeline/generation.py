@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from functools import partial
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import PerigeeError
 from services.gateway.admission import Ticket
+from services.gateway.chat.output.states import State
 from services.gateway.pipeline.answer import Answer, fold
 from services.gateway.pipeline.choice import ChoiceDecoder
 from services.gateway.pipeline.events import ChoiceDelta, Completion
+from services.gateway.pipeline.plain_tokens import PlainTokens
 from services.gateway.pipeline.rendering import Prompt
 from services.gateway.pipeline.token_source import TokenSource
+from services.gateway.workers.token_stream import Shortcut
 
 
 class Sink(Protocol):
-    """Where deltas can go without anybody waiting. `ready`: whether `take` may be called now."""
+    """Where plain tokens can go without anybody waiting."""
 
-    @property
-    def ready(self) -> bool: ...
-
-    def take(self, delta: ChoiceDelta) -> None: ...
+    def lane(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
+        """What takes a choice's tokens that are content, or reasoning: given one that is whole characters,
+        and room for it, shows it and says True. None: they come as deltas, for now.
+        """
 
 
 class Generation:
@@ -46,6 +49,8 @@ class Generation:
         self._prompt = prompt
         self._ticket = ticket
         self._cached_tokens: int | None = None
+        self._sink: Sink | None = None
+        self._shortcuts: dict[tuple[int, State], Shortcut] = {}
 
     @property
     def usage(self) -> sampling_pb2.Usage:
@@ -68,8 +73,10 @@ class Generation:
         while running:
             waiting: ChoiceDelta | None = None
             try:
-                for delta in await self._source.next():
-                    self._note(delta)
+                deltas = await self._source.next()
+                now = time.monotonic()
+                for delta in deltas:
+                    self._note(delta, now)
                     choice = self._choices[delta.choice]
                     if choice.finished:
                         continue
@@ -90,37 +97,45 @@ class Generation:
                 raise
             if waiting is not None:
                 yield waiting
+            for delta in deltas:
+                self._open_shortcut(delta.choice)
 
     def attach(self, sink: Sink) -> None:
-        """Gives text to the sink the moment it comes, if it is ready and the caller waits for the next delta.
+        """Gives plain text to the sink the moment it comes, as long as the caller waits for the next delta.
 
         Everything else, and what comes at other times, is given by iterating; the order is kept.
         """
-        self._source.shortcut = partial(self._give, sink)
+        self._sink = sink
 
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
         self._source.close()
+        # It may know this: without it, what the request held is free at once.
+        self._sink = None
 
     async def answer(self) -> Answer:
         """The whole answer."""
         choices = await fold(aiter(self), len(self._choices))
         return Answer(choices, self.usage)
 
-    def _give(self, sink: Sink, choice: int, token_id: int) -> bool:
-        """A token to the sink, or not at all."""
-        if self._cached_tokens is None or not sink.ready:
-            return False
-        news = self._choices[choice].plain(token_id)
-        if news is None:
-            return False
-        self._ticket.tokens(choice)
-        sink.take(news)
-        return True
+    def _open_shortcut(self, index: int) -> None:
+        """For plain tokens of a choice until its next delta, or none."""
+        self._source.shortcuts.pop(index, None)
+        plain = self._choices[index].plain
+        if self._sink is None or plain is None or self._cached_tokens is None:
+            return
+        shortcut = self._shortcuts.get((index, plain))
+        if shortcut is None:
+            show = self._sink.lane(index, reasoning=plain is State.REASONING)
+            if show is None:
+                return
+            tokens = PlainTokens(self._choices[index], self._source.outputs[index], self._ticket, show)
+            shortcut = self._shortcuts[index, plain] = tokens.take
+        self._source.shortcuts[index] = shortcut
 
-    def _note(self, delta: decode_pb2.SequenceDelta) -> None:
+    def _note(self, delta: decode_pb2.SequenceDelta, now: float) -> None:
         if delta.token_ids:
-            self._ticket.tokens(delta.choice)
+            self._ticket.tokens(delta.choice, now)
         if self._cached_tokens is None and delta.HasField("stats"):
             # After a failure this may be what the failed attempt computed: no saving of the caller's.
             found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens

@@ -17,7 +17,7 @@ from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.router import Router
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.inbox import Inbox
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.token_stream import NO_SHORTCUTS, Shortcut, TokenStream
 
 log = structlog.get_logger()
 
@@ -36,10 +36,9 @@ class FailoverPolicy:
 
 @dataclass
 class _Leg:
-    """A part that is with a worker. `heard_at`: time.monotonic() of its submit or its last news."""
+    """A part that is with a worker. `begun`: a token has come."""
 
     part: Part
-    heard_at: float
     begun: bool = False
 
 
@@ -51,8 +50,8 @@ class TokenSource:
     waits for its new worker, the other choices wait with it. `open` first; `close` in the end, whatever
     happened.
 
-    `shortcut`: given the choice and id of a token that comes while the caller of `next` waits; what it takes
-    (True), `next` does not give.
+    `shortcuts`, by choice: where tokens go that come while the caller of `next` waits; what one takes, it
+    adds to `outputs`, and `next` does not give. After a failure every worker's next news are the caller's.
     """
 
     def __init__(
@@ -68,23 +67,23 @@ class TokenSource:
         self._vision = vision
         self._policy = policy
         self._on_failover = on_failover
-        self._news = Inbox(self._hand_on)
-        self.shortcut: Callable[[int, int], bool] | None = None
+        self._news = Inbox()
+        self.shortcuts: dict[int, Shortcut] = {}
         self._legs: dict[TokenStream, _Leg] = {}
         self._watch: asyncio.TimerHandle | None = None
-        self._outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
+        self.outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
         self._unfinished = set(range(submission.sampling.n))
         self._avoid: Counter[str] = Counter()
         self.failovers = 0
-        # Of failures in a row, without a token between them.
-        self._failures = [0] * len(self._outputs)
+        # Of failures in a row, without a token between them, and how many tokens there were at the last.
+        self._failures = [(0, 0)] * len(self.outputs)
         self._stuck_since: float | None = None
         self._backoff = Backoff()
 
     async def open(self) -> None:
         """Submits. Raises Unavailable at once where a role has nobody; later failures are waited out."""
         self._router.require(images=bool(self._submission.prompt.media))
-        await self._send([Part(range(len(self._outputs)))])
+        await self._send([Part(range(len(self.outputs)))])
 
     async def next(self) -> list[decode_pb2.SequenceDelta]:
         """All deltas that have come since the last time, of any choice, at least one.
@@ -100,7 +99,7 @@ class TokenSource:
                 if leg is None:
                     continue  # the last words of a worker that was given up
                 if not isinstance(item, PerigeeError):
-                    self._take(leg, item)
+                    self._take(stream, leg, item)
                     deltas.append(item)
                 elif deltas:
                     self._news.put_back(news)
@@ -113,6 +112,7 @@ class TokenSource:
     def finish(self, choice: int) -> None:
         """No more of this choice is wanted, or there is none."""
         self._unfinished.discard(choice)
+        self.shortcuts.pop(choice, None)
         for stream, leg in list(self._legs.items()):
             if self._unfinished.isdisjoint(leg.part.choices):
                 del self._legs[stream]
@@ -125,29 +125,15 @@ class TokenSource:
             stream.close()
         if self._watch is not None:
             self._watch.cancel()
-        # They are ways back to this: without them, what the request held is free at once.
-        self.shortcut = None
-        self._news.close()
+        self.shortcuts.clear()
 
-    def _hand_on(self, stream: TokenStream, choice: int, token_id: int) -> bool:
-        """By the shortcut, if it can be."""
-        leg = self._legs.get(stream)
-        if self.shortcut is None or leg is None or not leg.begun or self._stuck_since is not None:
-            return False
-        if not self.shortcut(choice, token_id):
-            return False
-        leg.heard_at = time.monotonic()
-        self._outputs[choice].append(token_id)
-        self._failures[choice] = 0
-        return True
-
-    def _take(self, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
+    def _take(self, stream: TokenStream, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
         """Remembers what came: it is what another worker would go on from."""
-        leg.heard_at = time.monotonic()
+        stream.heard_at = time.monotonic()
         choice, token_ids = delta.choice, delta.token_ids
         if token_ids:
-            self._outputs[choice].extend(token_ids)
-            self._failures[choice] = 0
+            self.outputs[choice].extend(token_ids)
+            stream.shortcuts = self.shortcuts
             if not leg.begun:
                 leg.begun = True
                 self._watch_silence()
@@ -163,7 +149,7 @@ class TokenSource:
         if self._watch is not None:
             self._watch.cancel()
         if self._legs:
-            due = min(map(self._due, self._legs.values()))
+            due = min(self._due(stream, leg) for stream, leg in self._legs.items())
             loop = asyncio.get_running_loop()
             self._watch = loop.call_later(max(0.0, due - time.monotonic()), self._notice_silence)
 
@@ -172,17 +158,17 @@ class TokenSource:
         # What has come and was not fetched yet says that it is our caller who is slow.
         behind = bool(self._news)
         for stream, leg in self._legs.items():
-            if self._due(leg) > now:
+            if self._due(stream, leg) > now:
                 continue
             if not behind:
                 what = "token" if leg.begun else "first token"
                 lost = f"decode worker {stream.worker} gave no {what} for {self._limit_s(leg):g} s"
                 self._news.put((stream, WorkerLost(lost)))
-            leg.heard_at = now
+            stream.heard_at = now
         self._watch_silence()
 
-    def _due(self, leg: _Leg) -> float:
-        return leg.heard_at + self._limit_s(leg)
+    def _due(self, stream: TokenStream, leg: _Leg) -> float:
+        return stream.heard_at + self._limit_s(leg)
 
     def _limit_s(self, leg: _Leg) -> float:
         return self._policy.token_s if leg.begun else self._policy.first_token_s
@@ -191,6 +177,8 @@ class TokenSource:
         """Has another worker take the choices of a failed leg. Raises the error where that is no cure."""
         del self._legs[failed]
         failed.close()
+        for stream in (failed, *self._legs):
+            stream.shortcuts = NO_SHORTCUTS
         parts = self._remaining(leg.part)
         if not parts:
             return
@@ -203,7 +191,7 @@ class TokenSource:
         choices = list(leg.part.choices)
         log.warning(
             "going on elsewhere", request=self._submission.request_id, detail=error.message,
-            choices=choices, tokens=[len(self._outputs[choice]) for choice in choices],
+            choices=choices, tokens=[len(self.outputs[choice]) for choice in choices],
         )  # fmt: skip
         if not leg.begun:
             # What failed it may fail it again: the gateway is to hear of that before it chooses.
@@ -216,21 +204,22 @@ class TokenSource:
         if self._stuck_since is None:
             self._stuck_since = now
         if isinstance(error, Overloaded):
-            if any(self._outputs):
+            if any(self.outputs):
                 return now - self._stuck_since < self._policy.worker_wait_s
             # Nothing is lost by shedding it, unless somebody else has room.
             return any(address not in self._avoid for address in self._router.decode_addresses())
         for choice in part.choices:
-            self._failures[choice] += 1
-        allowed = self._failures[part.choices.start] <= self._policy.max_failovers
+            (count, tokens), length = self._failures[choice], len(self.outputs[choice])
+            self._failures[choice] = (count + 1 if tokens == length else 1, length)
+        allowed = self._failures[part.choices.start][0] <= self._policy.max_failovers
         return allowed and isinstance(error, Unavailable)
 
     def _remaining(self, part: Part) -> list[Part]:
         """What is left of a part: the same where no token came, else choice by choice."""
         unfinished = [choice for choice in part.choices if choice in self._unfinished]
-        if len(unfinished) == len(part.choices) and not any(self._outputs[choice] for choice in unfinished):
+        if len(unfinished) == len(part.choices) and not any(self.outputs[choice] for choice in unfinished):
             return [part]
-        return [Part(range(choice, choice + 1), tuple(self._outputs[choice])) for choice in unfinished]
+        return [Part(range(choice, choice + 1), tuple(self.outputs[choice])) for choice in unfinished]
 
     async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
         """Sends parts, waiting a while for workers to come (back). Raises the cause, and what is missing."""
@@ -242,12 +231,13 @@ class TokenSource:
                 break
             except (Unavailable, Overloaded) as error:
                 delay = backoff.delay()
-                shed = isinstance(error, Overloaded) and not any(self._outputs)
+                shed = isinstance(error, Overloaded) and not any(self.outputs)
                 if shed or time.monotonic() + delay > give_up:
                     raise _after(error, cause) from cause
                 await asyncio.sleep(delay)
-        now = time.monotonic()
-        self._legs |= {stream: _Leg(part, now) for stream, part in sent.items()}
+        for stream, part in sent.items():
+            stream.heard_at = time.monotonic()
+            self._legs[stream] = _Leg(part)
         self._watch_silence()
 
 

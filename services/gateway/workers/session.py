@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import grpc
 import structlog
@@ -107,23 +108,25 @@ class DecodeSession:
     async def _deliver(self, responses: Sequence[decode_pb2.SessionResponse]) -> None:
         """Of a single one, tokens go in slices, between which the loop writes to the clients.
 
-        Several came while the loop was busy: they are put all at once, and many without the shortcut.
+        Several came while the loop was busy: they are put all at once, and many without the shortcuts.
         """
-        shortcut = len(responses) <= _FEW
+        late = len(responses) > _FEW
         for response in responses:
             self._put_deltas(response)
-            for place, (handle, choice, token_id) in enumerate(self._tokens(response)):
-                if place and place % _SLICE == 0 and len(responses) == 1:
+            tokens, now = self._tokens(response), time.monotonic()
+            size = _SLICE if len(responses) == 1 else max(1, len(tokens))
+            for begin in range(0, len(tokens), size):
+                if begin:
                     await asyncio.sleep(0)
-                self._put_token(handle, choice, token_id, shortcut=shortcut)
+                self._put_tokens(tokens[begin : begin + size], now, late=late)
 
-    def _tokens(self, response: decode_pb2.SessionResponse) -> Iterable[tuple[int, int, int]]:
+    def _tokens(self, response: decode_pb2.SessionResponse) -> list[tuple[int, int, int]]:
         """Handle, choice and id of each. WorkerLost where they do not belong together."""
         columns = response.tokens
         handles, choices, token_ids = list(columns.handles), list(columns.choices), list(columns.token_ids)
         if not len(handles) == len(choices) == len(token_ids):
             raise WorkerLost(f"{self._name} sent columns of different length")
-        return zip(handles, choices, token_ids, strict=True)
+        return list(zip(handles, choices, token_ids, strict=True))
 
     def _put_deltas(self, response: decode_pb2.SessionResponse) -> None:
         for delta in response.deltas:
@@ -136,16 +139,21 @@ class DecodeSession:
             else:
                 stream.fail(failure)
 
-    def _put_token(self, handle: int, choice: int, token_id: int, *, shortcut: bool) -> None:
-        stream = self._streams.get(handle)
-        if stream is None:
-            return
-        try:
-            stream.put_token(choice, token_id, shortcut=shortcut)
-        # Barrier: a defect in what one request does with its tokens is not to end the session of all.
-        except Exception:
-            log.exception("a token could not be handed on", address=self.address, handle=handle)
-            stream.fail(InternalError(f"internal error, request handle {handle}"))
+    def _put_tokens(self, tokens: Sequence[tuple[int, int, int]], now: float, *, late: bool) -> None:
+        """`late`: without the shortcuts."""
+        for handle, choice, token_id in tokens:
+            stream = self._streams.get(handle)
+            if stream is None:
+                continue
+            try:
+                if late:
+                    stream.put_late_token(choice, token_id)
+                else:
+                    stream.put_token(choice, token_id, now)
+            # Barrier: a defect in what one request does with its tokens is not to end the session of all.
+            except Exception:
+                log.exception("a token could not be handed on", address=self.address, handle=handle)
+                stream.fail(InternalError(f"internal error, request handle {handle}"))
 
     def _close(self, stream: TokenStream) -> None:
         if self._streams.pop(stream.handle, None) is None or stream.finished or self._outbox is None:

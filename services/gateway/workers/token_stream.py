@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
 
 from perigee.v1 import decode_pb2
 from services.common.errors import PerigeeError
 from services.gateway.workers.inbox import Inbox
+
+Shortcut: TypeAlias = Callable[[int, float], bool]
+"""Given a token and the time.monotonic() of its coming, takes it (True) or does not."""
+NO_SHORTCUTS: Mapping[int, Shortcut] = MappingProxyType({})
 
 
 class TokenStream:
     """Puts what the session delivers into an inbox that may serve several streams. Event loop only.
 
     What it puts is bounded by the request's token limit. `close` tells the worker to stop unless every choice
-    has finished; idempotent.
+    has finished; idempotent. `shortcuts`, by choice: where a token goes that comes while the inbox is idle;
+    only what it does not take is put into the inbox. `heard_at`: when it last took one; the owner may set it.
     """
 
     def __init__(
@@ -31,6 +38,8 @@ class TokenStream:
         self._news = news
         self._on_close = on_close
         self._failed = False
+        self.shortcuts = NO_SHORTCUTS
+        self.heard_at = 0.0
 
     @property
     def finished(self) -> bool:
@@ -43,9 +52,19 @@ class TokenStream:
             self._unfinished -= 1
         self._news.put((self, delta))
 
-    def put_token(self, choice: int, token_id: int, *, shortcut: bool = True) -> None:
-        """Called by the session: one token and nothing else. `shortcut`: whether it may take that."""
-        self._news.put_token(self, choice, token_id, shortcut=shortcut)
+    def put_token(self, choice: int, token_id: int, now: float) -> None:
+        """Called by the session: one token and nothing else, come at that time.monotonic()."""
+        if self._news.idle:
+            shortcut = self.shortcuts.get(choice)
+            if shortcut is not None and shortcut(token_id, now):
+                self.heard_at = now
+                return
+        self.put_late_token(choice, token_id)
+
+    def put_late_token(self, choice: int, token_id: int) -> None:
+        """As `put_token`, but not by a shortcut."""
+        delta = decode_pb2.SequenceDelta(handle=self.handle, choice=choice, token_ids=(token_id,))
+        self._news.put((self, delta))
 
     def fail(self, error: PerigeeError) -> None:
         """Called by the session; the first failure counts, and none does that comes after all is finished."""

@@ -25,16 +25,17 @@ async def test_events_go_out_at_once_while_the_client_has_room_and_wait_for_it_o
             await room.wait()
             bodies.append(message["body"])
 
-    chunks = Chunks(bodies)
+    chunks, texts = Chunks(bodies), {1: b"1", 4: b""}
     reply = Reply(send, chunks)
-    assert not reply.ready
+    assert reply.text_events(texts, b"[", b"]") is None
     await reply.start_events()
-    assert reply.ready
-    reply.event_now(b"1")
+    events = reply.text_events(texts, b"[", b"]")
+    assert events.write(1)
+    assert not events.write(4), "its text is none by itself"
     await reply.event(b"2")
-    assert bodies == [b"data: 1\n\n", b"data: 2\n\n"]
+    assert bodies == [b"data: [1]\n\n", b"data: 2\n\n"]
     chunks.open = False
-    assert not reply.ready
+    assert not events.write(1)
     waiting = asyncio.create_task(reply.event(b"3"))
     await asyncio.sleep(0.01)
     assert not waiting.done()
@@ -52,6 +53,6 @@ async def test_where_a_server_offers_nothing_every_event_is_sent():
 
     reply = Reply(send)
     await reply.start_events()
-    assert not reply.ready
+    assert reply.text_events({}, b"[", b"]") is None
     await reply.event({"a": 1})
     assert bodies == [None, b'data: {"a":1}\n\n']

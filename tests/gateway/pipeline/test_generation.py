@@ -23,11 +23,12 @@ class Source:
     """Gives lists of deltas that were written down, then fails if it is to."""
 
     failovers = 0
-    shortcut = None
 
     def __init__(self, *lists):
         self._lists = list(lists)
         self.finished = []
+        self.shortcuts = {}
+        self.outputs = [[]]
 
     async def next(self):
         item = self._lists.pop(0)
@@ -57,7 +58,7 @@ def make(tokenizer):
             )
             for index in range(n)
         ]
-        ticket = SimpleNamespace(tokens=lambda choice: None)
+        ticket = SimpleNamespace(tokens=lambda choice, now: None)
         return Generation(None, source, choices, None, ticket)
 
     return made
@@ -107,33 +108,62 @@ async def test_text_that_came_before_a_failure_is_given_before_it(make, delta, t
 class Sink:
     """Notes what it is given."""
 
-    def __init__(self):
-        self.ready = True
+    def __init__(self, tokenizer):
+        self.open = True
         self.taken = []
+        self._tokenizer = tokenizer
 
-    def take(self, delta):
-        self.taken.append((delta.reasoning, delta.content))
+    def lane(self, choice, *, reasoning):
+        def show(token_id):
+            text = self._tokenizer.whole_text(token_id)
+            if text:
+                self.taken.append((choice, reasoning, text))
+            return bool(text)
+
+        return show if self.open else None
 
 
-async def test_plain_text_goes_to_a_sink_that_is_ready_once_the_stats_are_known(make, delta, tokenizer):
-    first = delta("Hm")
-    first.stats.cached_tokens = 0
-    source, sink = Source([first], [delta("</think>")], [delta("", finish=STOP)]), Sink()
+async def test_plain_tokens_go_to_a_sink_once_the_stats_are_known_and_the_first_delta_is_shown(
+    make, delta, tokenizer
+):
+    source, sink = Source(), Sink(tokenizer)
+    coming = asyncio.Queue()
+    source.next = coming.get
     generation = make(source)
     generation.attach(sink)
     deltas = aiter(generation)
+
+    async def next_delta():
+        """The task that waits for it."""
+        task = asyncio.create_task(anext(deltas))
+        await asyncio.sleep(0)
+        return task
+
     [letter] = tokenizer.encode("a")
-    assert not source.shortcut(0, letter)
+    first = delta("Hm")
+    first.stats.cached_tokens = 0
+    coming.put_nowait([first])
     await anext(deltas)
-    sink.ready = False
-    assert not source.shortcut(0, letter)
-    sink.ready = True
-    assert source.shortcut(0, letter)
+    assert source.shortcuts == {}, "the caller has not shown it yet"
+    following = await next_delta()
+    assert source.shortcuts[0](letter, 1.0)
     for unfit in (tokenizer.special.end_think, tokenizer.vocab_size, tokenizer.encode("日")[0]):
-        assert not source.shortcut(0, unfit)
-    await anext(deltas)
-    assert sink.taken == [("a", "")]
-    assert not source.shortcut(0, letter), "the choice has ended"
+        assert not source.shortcuts[0](unfit, 1.0)
+    sink.open = False
+    coming.put_nowait([delta("</think>")])
+    await asyncio.sleep(0.01)
+    assert source.shortcuts == {}, "the way of reasoning is not the way of content"
+    sink.open = True
+    coming.put_nowait([delta("b")])
+    assert (await following).content == "b"
+    following = await next_delta()
+    assert source.shortcuts[0](letter, 1.0)
+    coming.put_nowait([delta("", finish=STOP)])
+    await following
+    await asyncio.gather(await next_delta(), return_exceptions=True)
+    assert source.shortcuts == {}, "the choice has ended"
+    assert sink.taken == [(0, True, "a"), (0, False, "a")]
+    assert source.outputs == [[letter, letter]]
 
 
 async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):

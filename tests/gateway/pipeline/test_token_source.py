@@ -1,6 +1,7 @@
 """A request's tokens from workers that fail, seen from close by."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,7 @@ class Sent:
         self.closed = True
 
     def give_token(self, token_id):
-        self.stream.put_token(self.part.choices.start, token_id)
+        self.stream.put_token(self.part.choices.start, token_id, time.monotonic())
 
     def give(self, *token_ids, choice=None, finish=0):
         choice = self.part.choices.start if choice is None else choice
@@ -239,7 +240,15 @@ async def test_a_missing_worker_is_waited_for_and_then_named(make):
 async def test_what_took_the_shortcut_is_gone_on_from_like_all_else(make, failovers):
     source, submission = await make()
     taken = []
-    source.shortcut = lambda choice, token_id: token_id != 9 and not taken.append(token_id)
+
+    def take(token_id, now):
+        if token_id == 9:
+            return False
+        taken.append(token_id)
+        source.outputs[0].append(token_id)
+        return True
+
+    source.shortcuts[0] = take
     going = asyncio.create_task(source.next())
     await asyncio.sleep(0)
     first = submission.sent[0]
@@ -260,3 +269,28 @@ async def test_what_took_the_shortcut_is_gone_on_from_like_all_else(make, failov
     second.give_token(4)
     assert list((await going)[0].token_ids) == [4]
     assert (taken, failovers) == ([2, 3], [1])
+
+
+async def test_after_a_failure_the_next_news_of_every_worker_are_the_callers(make):
+    """They say that things go on, which a shortcut does not hear."""
+    source, submission = await make(n=2)
+    taken = []
+    submission.sent[0].give(1, choice=0)
+    submission.sent[0].give(2, choice=1)
+    await source.next()
+    submission.sent[0].stream.fail(WorkerLost("w1 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    _, zero, one = submission.sent
+    one.give(3)
+    await going
+    source.shortcuts |= {choice: lambda token_id, now: not taken.append(token_id) for choice in (0, 1)}
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0)
+    one.give_token(4)
+    assert taken == [4]
+    zero.stream.fail(WorkerLost("w2 died"))
+    await asyncio.sleep(0.01)
+    one.give_token(5)
+    assert list((await going)[0].token_ids) == [5]
+    assert taken == [4]

@@ -93,12 +93,14 @@ async def test_columns_of_different_length_break_the_session_and_a_new_one_is_op
 
 
 async def test_a_defect_in_what_one_request_does_with_a_token_ends_that_request_alone(scripted, session):
-    def defective(stream, choice, token_id):
+    def defective(token_id, now):
         raise ZeroDivisionError
 
     service, _ = scripted
-    guilty, other = Inbox(defective), Inbox()
-    handles = [ask(session, inbox).handle for inbox in (guilty, other)]
+    guilty, other = Inbox(), Inbox()
+    streams = [ask(session, inbox) for inbox in (guilty, other)]
+    streams[0].shortcuts = {0: defective}
+    handles = [stream.handle for stream in streams]
     waiting = asyncio.create_task(guilty.wait())
     await asyncio.sleep(0)
     service.responses.put_nowait(columns(handles, [0, 0], [5, 6]))
@@ -124,8 +126,8 @@ async def test_few_steps_at_once_take_the_shortcut_and_many_wait_to_be_joined(mo
     session = DecodeSession("127.0.0.1:1", open_channel("127.0.0.1:1"), up, itertools.count(1))
     running = asyncio.create_task(session.run())
     await wait_until(lambda: session.connected)
-    inbox = Inbox(lambda stream, choice, token_id: not taken.append(token_id))
-    ask(session, inbox)
+    inbox = Inbox()
+    ask(session, inbox).shortcuts = {0: lambda token_id, now: not taken.append(token_id)}
     waiting = asyncio.create_task(inbox.wait())
     await asyncio.sleep(0)
     begin.set()

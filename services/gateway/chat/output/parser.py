@@ -105,21 +105,22 @@ class OutputParser:
             self._ended = True
         return self._ended
 
-    def plain(self, token_id: int) -> tuple[str, str]:
-        """`feed` and `take` at once, for a token that is nothing but text: new reasoning and content.
+    @property
+    def plain(self) -> State | None:
+        """What tokens that are whole characters would be, CONTENT or REASONING, each for itself and at once.
 
-        Both are empty for any other token; that one is not taken.
+        None: not every one would. It stays as it is until `feed`, `end` or `take` is called.
         """
-        if token_id in self._marks:
-            return "", ""
         if self._state is State.CONTENT:
-            return "", self._content.plain(token_id)
+            return State.CONTENT if self._content.free else None
         if self._state is not State.REASONING or self._reasoning is self._content or self._holds_reasoning():
-            return "", ""
-        text = self._reasoning.plain(token_id)
-        if text:
+            return None
+        return State.REASONING if self._reasoning.free else None
+
+    def passed(self) -> None:
+        """Counts a token that was `plain` and that the caller has taken for itself, in place of `feed`."""
+        if self._state is State.REASONING:
             self.reasoning_tokens += 1
-        return text, ""
 
     def end(self, *, by_model: bool) -> bool:
         """The output is over; True if what was held back turns out to complete a stop string.

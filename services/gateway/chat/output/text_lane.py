@@ -24,11 +24,10 @@ class TextLane:
         """Adds a token's text; whether a stop string, which is left out, ended it."""
         return self._add(self._detokenizer.feed(token_id))
 
-    def plain(self, token_id: int) -> str:
-        """A token's text if it is certain at once and nothing waits before it; else none: it is not taken."""
-        if self._matcher is not None or self._certain:
-            return ""
-        return self._detokenizer.plain(token_id)
+    @property
+    def free(self) -> bool:
+        """Whether whole characters would be certain at once, with nothing that waits before them."""
+        return self._matcher is None and not self._certain and not self._detokenizer.inside
 
     def end(self) -> bool:
         """At the end: half a character becomes U+FFFD, and what might have become a stop string is text.

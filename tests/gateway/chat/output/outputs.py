@@ -63,11 +63,11 @@ def read(
     cuts: Iterable[int] = (),
     finish: int = STOP,
     *,
-    shortcut: bool = False,
+    plain: Tokenizer | None = None,
 ) -> Message:
     """What a client that appends every delta gets of an output sent in pieces, cut at `cuts`.
 
-    `shortcut`: single tokens are first given to the way for plain text.
+    `plain`: single tokens that are text and nothing else pass the choice by, and are read by this.
     """
     reasoning, content, calls, reason = "", "", [], 0
     bounds = [0, *cuts, len(ids)]
@@ -75,9 +75,14 @@ def read(
         delta = decode_pb2.SequenceDelta(token_ids=ids[begin:end])
         if end == len(ids):
             delta.finish_reason = finish
-        news = choice.plain(ids[begin]) if shortcut and begin + 1 == end < len(ids) else None
-        if news is None:
-            news = choice.feed(delta)
+        text = plain.whole_text(ids[begin]) if plain and begin + 1 == end < len(ids) else ""
+        if text and choice.plain is not None:
+            assert choice.plain in (State.REASONING, State.CONTENT)
+            reasoning += text if choice.plain is State.REASONING else ""
+            content += text if choice.plain is State.CONTENT else ""
+            choice.passed()
+            continue
+        news = choice.feed(delta)
         if news is not None:
             assert not reason, "news behind the end"
             assert all(call.index == len(calls) + i for i, call in enumerate(news.calls))

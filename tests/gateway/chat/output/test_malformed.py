@@ -141,9 +141,9 @@ def test_a_malformed_output_has_the_documented_result_however_it_is_cut(tokenize
     some = sorted(random.Random(case.name).choices(range(len(ids) + 1), k=4))
     for cuts in ((), range(len(ids) + 1), some):
         counts = set()
-        for shortcut in (False, True):
+        for plain in (None, tokenizer):
             choice = choice_of(tokenizer, rules(*TOOLS, first=first, first_index=4))
-            assert read(choice, ids, cuts, finish, shortcut=shortcut) == expected
+            assert read(choice, ids, cuts, finish, plain=plain) == expected
             counts.add((choice.completion_tokens, choice.reasoning_tokens))
         assert len(counts) == 1
 
