@@ -42,7 +42,7 @@ class Reply:
         await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
 
     def text_events(self, texts: Mapping[int, bytes], before: bytes, after: bytes) -> TextEvents | None:
-        """Events of `before`, a token's text and `after`, for one who cannot wait, while nothing else is sent.
+        """Events of `before`, a token's text and `after`, without waiting, while nothing else is sent.
 
         None before events are started, and where the server offers no such way.
         """
