@@ -19,6 +19,13 @@ def architecture(tensor: Tensor) -> int:
     return 9 if interpreted(tensor) else torch.cuda.get_device_capability(tensor.device)[0]
 
 
+def multiprocessors(tensor: Tensor) -> int:
+    """How many the GPU has; a H200's where there is none."""
+    if interpreted(tensor):
+        return 132
+    return torch.cuda.get_device_properties(tensor.device).multi_processor_count
+
+
 def require(condition: bool, message: str) -> None:
     """ValueError with `message` unless `condition`: a kernel itself would read or write elsewhere."""
     if not condition:

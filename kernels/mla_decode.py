@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.launch import architecture, interpreted, require
+from kernels.launch import architecture, interpreted, multiprocessors, require
+
+MOST_SPLITS = 64
+"""Of one context that is not cut into fixed splits: what combines them takes one after the other."""
+MOST_PARTIAL = 1 << 28
+"""Values of the splits' results that are held at a time: 1 GiB."""
 
 
 @triton.jit
@@ -148,12 +154,29 @@ class DecodeTiles:
         return cls(64 if architecture < 10 else 32, 64, 8, 2)
 
 
+@cache
+def even_splits(programs: int, heads: int, most: int, processors: int) -> int:
+    """Into how many parts each of the contexts is cut of which every one has a program.
+
+    The least of the rounds that the processors need for all parts of equal contexts, in time of a whole one
+    (rounds / parts), plus writing and reading the parts' results: of 64 heads and a context of 8K, those of
+    one part are 2.8 % of the context's bytes. Contexts are not looked at: a graph is replayed for others.
+    """
+    traffic = 0.028 * heads / 64 * programs / processors
+
+    def cost(parts: int) -> float:
+        return -(-programs * parts // processors) / parts + traffic * parts
+
+    return min(range(1, most + 1), key=cost)
+
+
 class MLADecode:
     """Attention of one new token per sequence, for up to `max_splits` splits of a context.
 
     deterministic: splits are `split_tokens` of context (a multiple of the page), so that a sequence's bits
     never depend on the others; contexts reach max_splits x split_tokens. Otherwise each context is cut into
-    up to max_splits equal parts.
+    equal parts, the fewer the more sequences there are. What splits give is held for so many sequences at a
+    time as MOST_PARTIAL allows.
     """
 
     def __init__(
@@ -181,12 +204,40 @@ class MLADecode:
         """
         self._check(query, pages, block_table, context_lens)
         batch, heads, _ = query.shape
-        splits = self.max_splits
-        partial = torch.empty(batch, splits, heads, self.latent, dtype=torch.float32, device=query.device)
-        logsumexp = torch.empty(batch, splits, heads, dtype=torch.float32, device=query.device)
         out = torch.empty(batch, heads, self.latent, dtype=query.dtype, device=query.device)
         if not batch:
             return out
+        splits = self._splits(query, pages, block_table)
+        rows = min(batch, max(1, MOST_PARTIAL // (splits * heads * self.latent)))
+        partial = torch.empty(rows, splits, heads, self.latent, dtype=torch.float32, device=query.device)
+        logsumexp = torch.empty(rows, splits, heads, dtype=torch.float32, device=query.device)
+        for start in range(0, batch, rows):
+            some = slice(start, start + rows)
+            inputs = query[some], pages, block_table[some], context_lens[some]
+            self._attend(*inputs, partial, logsumexp, out[some])
+        return out
+
+    def _splits(self, query: Tensor, pages: Tensor, block_table: Tensor) -> int:
+        """From shapes alone."""
+        batch, heads, _ = query.shape
+        if self.fixed_split:
+            return min(self.max_splits, -(-block_table.shape[1] * pages.shape[1] // self.fixed_split))
+        tiles = -(-heads // DecodeTiles.choose(heads, architecture(query)).block_heads)
+        return even_splits(batch * tiles, heads // tiles, self.max_splits, multiprocessors(query))
+
+    def _attend(
+        self,
+        query: Tensor,
+        pages: Tensor,
+        block_table: Tensor,
+        context_lens: Tensor,
+        partial: Tensor,
+        logsumexp: Tensor,
+        out: Tensor,
+    ) -> None:
+        """Fills `out` by way of `partial [>= B, splits, heads, latent]` and `logsumexp`."""
+        batch, heads, _ = query.shape
+        splits = partial.shape[1]
         tiles = DecodeTiles.choose(heads, architecture(query))
         # Tiles of one split come first: they read the same pages, which are then in the L2.
         split_kernel[(triton.cdiv(heads, tiles.block_heads), batch, splits)](
@@ -224,7 +275,6 @@ class MLADecode:
             fixed_split=self.fixed_split,
             num_warps=1,
         )
-        return out
 
     def _check(self, query: Tensor, pages: Tensor, block_table: Tensor, context_lens: Tensor) -> None:
         batch, _, width = query.shape

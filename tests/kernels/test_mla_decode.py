@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 
 from kernels import mla_decode
-from kernels.mla_decode import DecodeTiles, MLADecode
+from kernels.mla_decode import DecodeTiles, MLADecode, even_splits
 from kernels.reference import mla_decode as reference
 from tests.kernels.cubin import compile_kernel
 
@@ -94,6 +96,23 @@ def test_in_deterministic_mode_a_sequences_bits_do_not_depend_on_the_batch(inter
     # Equal shares of 2 and of 5 splits would be cut at other places.
     alone = interpreter(attend, (query[:1], pages, table[:1], lengths[:1]), 5, True, 192)
     assert torch.equal(together[:1], alone)
+
+
+def attend_few_at_a_time(inputs, max_splits, deterministic):
+    few = 2 * max_splits * inputs[0].shape[1] * LATENT
+    with patch.object(mla_decode, "MOST_PARTIAL", few):
+        return attend(inputs, max_splits, deterministic)
+
+
+def test_a_batch_whose_splits_would_take_much_memory_is_computed_in_pieces(interpreter):
+    inputs = make_inputs([70, 1, 130, 64, 5], 8)
+    check_near(interpreter(attend_few_at_a_time, inputs, 3, True), inputs)
+
+
+def test_few_contexts_are_cut_into_as_many_parts_as_keep_the_processors_busy():
+    parts = {batch: even_splits(batch, 64, 64, 132) for batch in (1, 16, 32, 64, 100, 128, 256)}
+    assert parts == {1: 64, 16: 8, 32: 4, 64: 2, 100: 5, 128: 1, 256: 1}
+    assert even_splits(1, 64, 3, 132) == 3
 
 
 def test_offsets_beyond_page_1000_of_61_layers_are_64_bit(interpreter):

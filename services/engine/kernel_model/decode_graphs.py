@@ -55,7 +55,7 @@ class DecodeGraphs:
         self._kv_pages = kv_pages
         self._record = record
         device = model.device
-        self._sizes = tuple(size for size in SIZES if size <= most_rows)
+        self._sizes = (*(size for size in SIZES if size < most_rows), most_rows)
         rows = self._sizes[-1]
         self._table = DevicePageTable(rows, model.table_columns, device)
         self._token_ids, self._positions = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in "ab")

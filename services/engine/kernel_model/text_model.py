@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kernels.mla_decode import MLADecode
+from kernels.mla_decode import MOST_SPLITS, MLADecode
 from kernels.rms_norm import add_rms_norm, rms_norm
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.kernel_model.attention import KernelAttention, Pass
@@ -27,8 +27,7 @@ from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.share import Rank
 
 SPLIT_TOKENS = 512
-MOST_SPLITS = 32
-"""Of a context that is not cut into fixed splits."""
+"""Of a fixed split."""
 
 
 class KernelTextModel:

@@ -102,7 +102,7 @@ def logits_of_graphs(weights, deterministic, batches, num_pages) -> list[Tensor]
     model = KernelTextModel(CONFIG, weights, deterministic)
     kv_pages = make_pages(num_pages)
     views = PageViews(kv_pages, CONFIG.kv_lora_rank)
-    graphs = DecodeGraphs(model, kv_pages, Replayed, most_rows=4)
+    graphs = DecodeGraphs(model, kv_pages, Replayed, most_rows=3)
     found = []
     for batch in batches:
         built = build_batch(list(map(item_of, batch)))
@@ -184,7 +184,7 @@ def steps_of_rank(directory, meeting, rank, batches) -> list[Tensor]:
     attention; run both at once.
     """
     distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
-    group = DistributedGroup(whole_experts=True, whole_attention=True)
+    group = DistributedGroup(deterministic=True, whole_experts=True, whole_attention=True)
     kv_pages = torch.zeros(RankPlan(2, directory, True, torch.float32, 1, 4).pages_shape)
     model, _ = load_for(directory, True, kv_pages, kernels=True, decodes=False, group=group)
     assert isinstance(model, KernelTextModel)
