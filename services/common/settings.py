@@ -96,7 +96,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
     )
     for field in dataclasses.fields(cls):
         text = field.metadata.get("help", "").replace("%", "%%")
-        if field.default is not dataclasses.MISSING:
+        if field.default is not dataclasses.MISSING and field.default is not None:
             text = f"{text} (default: {str(field.default) or 'empty'})"
         group.add_argument(
             flag_name(field.name),

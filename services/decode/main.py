@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ from services.decode.limits import DecodeLimits
 from services.decode.outside import DecodeOutside
 from services.decode.page_server import PageServicer
 from services.decode.server import DecodeServicer
+from services.engine.hardware import compute_on
 from services.engine.loop import EngineLoop
 from services.engine.sampler import Sampler
 from services.engine.text_host import TextHost
@@ -54,6 +56,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
         masks,
     )
     loop = EngineLoop("decode-engine", engine.step, fail)
+    loop.post(partial(compute_on, device))
     outside.connect(engine, loop)
     host = TextHost(worker, engine, engine.lending, loop)
     worker_servicer = WorkerServicer(host)

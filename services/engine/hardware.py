@@ -20,11 +20,26 @@ def parse_device(text: str) -> torch.device:
     return device
 
 
-def parse_dtype(text: str) -> torch.dtype:
-    """float32 or bfloat16; ConfigError otherwise."""
+def parse_dtype(text: str | None, device: torch.device) -> torch.dtype:
+    """float32 or bfloat16, by default what the device computes best in; ConfigError otherwise."""
+    if text is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
     if text not in _DTYPES:
         raise ConfigError(f"dtype: {text!r} is not one of {', '.join(_DTYPES)}")
+    if device.type != "cpu" and text == "float32":
+        raise ConfigError("dtype: kernels on a GPU are made for bfloat16; float32 is for the CPU")
     return _DTYPES[text]
+
+
+def is_deterministic(asked: bool | None, device: torch.device) -> bool:
+    """By default on a CPU only, where it costs little: on a GPU long prompts are absorbed with it."""
+    return device.type == "cpu" if asked is None else asked
+
+
+def compute_on(device: torch.device) -> None:
+    """What the calling thread launches from now on runs there: each thread begins on the first GPU."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def parse_options(text: str) -> dict[str, str]:

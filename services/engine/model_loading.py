@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 from torch import Tensor
 
+from services.engine.hardware import compute_on
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.runner import DecodeSteps, TextForward
 from services.engine.weights.text import load_kernel_text_model, load_text_model
@@ -27,6 +28,7 @@ def load_for(
     recorded steps too, where the worker `decodes` on a GPU. All ranks of a group call it together.
     """
     dtype, device = kv_pages.dtype, kv_pages.device
+    compute_on(device)
     if not kernels:
         return load_text_model(directory, deterministic, dtype, device, group), None
     model = load_kernel_text_model(directory, deterministic, dtype, device, group)

@@ -25,7 +25,7 @@ from torch import Tensor, distributed
 
 from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
-from services.engine.hardware import parse_device
+from services.engine.hardware import compute_on, parse_device
 from services.engine.host_copy import to_device
 from services.engine.kv_pages import allocate_kv_pages, kv_region
 from services.engine.kv_transfer.opening import TransferOpening
@@ -93,7 +93,11 @@ class RankPlan:
 
     def group(self) -> DistributedGroup:
         """For a rank that has met the others."""
-        return DistributedGroup(whole_experts=self.whole_experts, whole_attention=self.whole_attention)
+        return DistributedGroup(
+            deterministic=self.deterministic,
+            whole_experts=self.whole_experts,
+            whole_attention=self.whole_attention,
+        )
 
 
 class RankGroup:
@@ -247,8 +251,7 @@ def _pass_on(kv_pages: Tensor, spread: _Spread, rank: int) -> None:
 
 def _meet(meeting: str, rank: int, plan: RankPlan) -> None:
     device = plan.device_of(rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    compute_on(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, meeting, _PATIENCE, world_size=plan.ranks, rank=rank)
 

@@ -16,7 +16,7 @@ from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
-from services.engine.hardware import parse_device, parse_dtype, parse_options
+from services.engine.hardware import is_deterministic, parse_device, parse_dtype, parse_options
 from services.engine.identity import model_identity
 from services.engine.kv_pages import allocate_kv_pages, kv_layout, kv_region
 from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
@@ -43,7 +43,7 @@ class TextWorkerSettings(Protocol):
     @property
     def staging_blocks(self) -> int: ...
     @property
-    def deterministic(self) -> bool: ...
+    def deterministic(self) -> bool | None: ...
     @property
     def expected_transport(self) -> Literal["any", "rdma"]: ...
     @property
@@ -51,7 +51,7 @@ class TextWorkerSettings(Protocol):
     @property
     def device(self) -> str: ...
     @property
-    def dtype(self) -> str: ...
+    def dtype(self) -> str | None: ...
     @property
     def threads(self) -> int: ...
     @property
@@ -109,12 +109,16 @@ async def build_text_worker(
     log.info("loading", model=str(directory))
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)
-    device, dtype = parse_device(settings.device), parse_dtype(settings.dtype)
+    device = parse_device(settings.device)
+    dtype, deterministic = (
+        parse_dtype(settings.dtype, device),
+        is_deterministic(settings.deterministic, device),
+    )
     group: TensorGroup = NoGroup()
     on_gpu = device.type == "cuda"
     decodes = role == worker_pb2.WORKER_ROLE_DECODE
     ranks = (
-        await asyncio.to_thread(_group, settings, directory, device, dtype, decodes, opening)
+        await asyncio.to_thread(_group, settings, directory, device, dtype, deterministic, decodes, opening)
         if settings.tp != 1
         else None
     )
@@ -124,7 +128,7 @@ async def build_text_worker(
     else:
         kv_pages, group = ranks.kv_pages, ranks.group
     load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
-    model, steps = await asyncio.to_thread(load, directory, settings.deterministic, kv_pages)
+    model, steps = await asyncio.to_thread(load, directory, deterministic, kv_pages)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
     regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
     others = ranks.readers if ranks is not None else ()
@@ -153,7 +157,7 @@ async def build_text_worker(
             model=identity,
             layout=kv_layout(kv_pages),
             transport=report_to_proto(report),
-            deterministic=settings.deterministic,
+            deterministic=deterministic,
         ),
         offer=offer_to_proto(transfer.offer()),
         ranks=ranks,
@@ -174,6 +178,7 @@ def _group(
     directory: Path,
     device: torch.device,
     dtype: torch.dtype,
+    deterministic: bool,
     decodes: bool,
     opening: TransferOpening,
 ) -> RankGroup:
@@ -182,7 +187,7 @@ def _group(
         RankPlan(
             ranks=settings.tp,
             model=directory,
-            deterministic=settings.deterministic,
+            deterministic=deterministic,
             dtype=dtype,
             threads=settings.threads,
             num_pages=settings.kv_pages,

@@ -24,8 +24,9 @@ class TextWorkerConfig:
     lease_seconds: float = field(
         default=10.0, metadata={"help": "how long pages stay pinned for a reader without a renewal"}
     )
-    deterministic: bool = field(
-        default=True, metadata={"help": "equal bits whatever the batch, chunk or cache"}
+    deterministic: bool | None = field(
+        default=None,
+        metadata={"help": "equal bits whatever the batch, chunk or cache; by default on a CPU, not on a GPU"},
     )
     expected_transport: Literal["any", "rdma"] = field(
         default="any", metadata={"help": "'rdma' refuses to start or pair without remote DMA"}
@@ -34,7 +35,12 @@ class TextWorkerConfig:
         default="", metadata={"help": "options of NIXL's UCX backend, e.g. num_workers=1,ucx_devices=mlx5_0"}
     )
     device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
-    dtype: str = field(default="float32", metadata={"help": "of weights and pages: float32 or bfloat16"})
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "help": "of weights and pages: float32, by default on a CPU, or bfloat16, by default on a GPU"
+        },
+    )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model, in each of its processes"})
     tp: int = field(default=1, metadata={"help": "processes that share the model: of the CPU, or a GPU each"})
     expert_parallel: bool = field(

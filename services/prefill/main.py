@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import grpc
 
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
+from services.engine.hardware import compute_on
 from services.engine.loop import EngineLoop
 from services.engine.text_host import TextHost
 from services.engine.text_server import Counters, check_chunk_tokens, serve_text_worker
@@ -42,6 +44,7 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     limits = PrefillLimits(config.chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
     engine = PrefillEngine(worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source)
     loop = EngineLoop("prefill-engine", engine.step, fail)
+    loop.post(partial(compute_on, worker.kv_pages.device))
     host = TextHost(worker, engine, engine, loop)
     worker_servicer = WorkerServicer(host)
     context_length = worker.info.model.context_length
