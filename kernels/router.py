@@ -21,6 +21,7 @@ def select_experts_kernel(
     top_k: tl.constexpr,
     block: tl.constexpr,
     block_k: tl.constexpr,
+    normalise: tl.constexpr,
 ) -> None:
     """One token per program: its best expert is taken top_k times."""
     token = tl.program_id(0).to(tl.int64)
@@ -45,17 +46,21 @@ def select_experts_kernel(
         chosen = tl.where(place == rank, best, chosen)
         weight = tl.where(place == rank, value, weight)
         choice = tl.where(lane == best, float("-inf"), choice)
-    weight = weight / (total + 1e-20) * scale
+    if normalise:
+        weight = weight / (total + 1e-20)
+    weight = weight * scale
     kept = place < top_k
     tl.store(experts + token * top_k + place, chosen, mask=kept)
     tl.store(weights + token * top_k + place, weight, mask=kept)
 
 
-def select_experts(logits: Tensor, bias: Tensor, top_k: int, scale: float) -> tuple[Tensor, Tensor]:
+def select_experts(
+    logits: Tensor, bias: Tensor, top_k: int, scale: float, normalise: bool = True
+) -> tuple[Tensor, Tensor]:
     """float32 `logits [T, experts]`, `bias [experts]` -> int32 `[T, k]`, best first, float32 `[T, k]`.
 
     Sigmoid scores; the biased ones choose, of equal ones the lower index first; the plain ones, divided by
-    their sum and multiplied by scale, weigh. NaN is chosen last. Deterministic.
+    their sum (normalise) and multiplied by scale, weigh. NaN is chosen last. Deterministic.
     """
     tokens, num_experts = logits.shape
     require(
@@ -77,6 +82,7 @@ def select_experts(logits: Tensor, bias: Tensor, top_k: int, scale: float) -> tu
             top_k=top_k,
             block=triton.next_power_of_2(num_experts),
             block_k=triton.next_power_of_2(top_k),
+            normalise=normalise,
             num_warps=1,
         )
     return experts, weights

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def select_experts(logits: Tensor, bias: Tensor, top_k: int, scale: float) -> tuple[Tensor, Tensor]:
+def select_experts(
+    logits: Tensor, bias: Tensor, top_k: int, scale: float, normalise: bool = True
+) -> tuple[Tensor, Tensor]:
     """From gate logits `[T, experts]`: the best int64 `[T, k]`, best first, and their weights `[T, k]`.
 
     Of equal biased scores the lower index goes first. In the precision of logits.
@@ -14,4 +16,6 @@ def select_experts(logits: Tensor, bias: Tensor, top_k: int, scale: float) -> tu
     scores = torch.sigmoid(logits)
     experts = torch.sort(scores + bias, dim=-1, descending=True, stable=True).indices[:, :top_k]
     weights = scores.gather(-1, experts)
-    return experts, weights / (weights.sum(-1, keepdim=True) + 1e-20) * scale
+    if normalise:
+        weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+    return experts, weights * scale

@@ -30,8 +30,11 @@ def load_for(
     dtype, device = kv_pages.dtype, kv_pages.device
     compute_on(device)
     if not kernels:
-        return load_text_model(directory, deterministic, dtype, device, group), None
+        plain = load_text_model(directory, deterministic, dtype, device, group)
+        group.meet()
+        return plain, None
     model = load_kernel_text_model(directory, deterministic, dtype, device, group)
+    group.meet()
     if not (decodes and kv_pages.is_cuda):
         return model, None
     from services.engine.kernel_model.decode_graphs import DecodeGraphs

@@ -34,13 +34,14 @@ from services.engine.kv_transfer.shared_transfer import reading_rank
 from services.engine.model.config import ModelConfig
 from services.engine.model.tensor_group import DistributedGroup
 from services.engine.model_loading import load_for
+from services.engine.page_lists import PageListReceiver, PageListSender, PageTail
 from services.engine.runner import ModelRunner
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.share import Rank, shares_of
 
 CPU = torch.device("cpu")
 _PATIENCE = timedelta(seconds=60)
-"""For a rank that is late: by so much they may be apart when they have loaded."""
+"""For a rank that is late in a step."""
 _CLOSE_S = 5.0
 _PAGES_AT_ONCE = 64
 
@@ -112,6 +113,7 @@ class RankGroup:
         """
         plan.check()  # before there are other processes that would find the same
         self._own_pages = plan.own_pages
+        self._page_lists = PageListSender()
         memory = ""
         self._memory: int | None = None
         if not plan.own_pages:
@@ -145,7 +147,8 @@ class RankGroup:
 
     def send(self, batch: ForwardBatch, late: LateTokens | None = None) -> None:
         """The others begin with it and with late tokens of this device; OSError where one is gone."""
-        self._tell(_Work(batch, () if late is None else tuple(late.rows)))
+        packed, tails = self._page_lists.pack(batch)
+        self._tell(_Work(packed, tails, () if late is None else tuple(late.rows)))
         if late is not None:
             distributed.broadcast(late.token_ids, 0)
 
@@ -181,9 +184,10 @@ class RankGroup:
 
 @dataclass(frozen=True)
 class _Work:
-    """A batch to compute. The tokens of `late_rows` come from rank 0's device."""
+    """A batch to compute, its page lists told apart. The tokens of `late_rows` come from rank 0's device."""
 
     batch: ForwardBatch
+    tails: tuple[PageTail, ...]
     late_rows: tuple[int, ...]
 
 
@@ -218,13 +222,15 @@ def _follow(
         transfer = plan.open_transfer([kv_region(kv_pages)], rank)
         transfer.start()
         threading.Thread(target=serve_reads, args=(reads, transfer), name="rank-reads", daemon=True).start()
+    page_lists = PageListReceiver()
     while True:
         try:
             message = pickle.loads(pipe.recv_bytes())
         except EOFError:
             return
         if isinstance(message, _Work):
-            runner.forward(message.batch.to(device), late=_late(message.late_rows, device))
+            batch = page_lists.unpack(message.batch, message.tails)
+            runner.forward(batch.to(device), late=_late(message.late_rows, device))
         else:
             _pass_on(kv_pages, message, rank)
 

@@ -19,22 +19,24 @@ def make_logits(tokens):
     return torch.randn(tokens, 384, generator=generator), torch.randn(384, generator=generator) * 0.1
 
 
-def test_experts_and_weights_match_the_reference_at_the_real_size(interpreter):
+@pytest.mark.parametrize("normalise", [True, False])
+def test_experts_and_weights_match_the_reference_at_the_real_size(interpreter, normalise):
     logits, bias = make_logits(4)
-    experts, weights = interpreter(router.select_experts, logits, bias, 8, 2.827)
-    wanted, wanted_weights = reference.select_experts(logits.double(), bias.double(), 8, 2.827)
+    experts, weights = interpreter(router.select_experts, logits, bias, 8, 2.827, normalise)
+    wanted, wanted_weights = reference.select_experts(logits.double(), bias.double(), 8, 2.827, normalise)
     assert torch.equal(experts.long(), wanted)
     torch.testing.assert_close(weights.double(), wanted_weights, rtol=1e-6, atol=1e-7)
 
 
-def test_of_equal_scores_the_lower_index_goes_first_as_in_the_engine(interpreter):
+@pytest.mark.parametrize("normalise", [True, False])
+def test_of_equal_scores_the_lower_index_goes_first_as_in_the_engine(interpreter, normalise):
     generator = torch.Generator().manual_seed(4)
     # A few values for many experts: ties everywhere, at the cut too.
     logits = torch.tensor([-2.0, 0.0, -0.0, 2.0])[torch.randint(4, (3, 100), generator=generator)]
     bias = torch.tensor([-0.5, 0.0, 0.25])[torch.randint(3, (100,), generator=generator)]
-    config = tiny_config(num_experts_per_tok=6, routed_scaling_factor=2.0, norm_topk_prob=True)
+    config = tiny_config(num_experts_per_tok=6, routed_scaling_factor=2.0, norm_topk_prob=normalise)
     wanted, wanted_weights = Router(torch.eye(100), bias, config, PlainProducts()).select(logits)
-    experts, weights = interpreter(router.select_experts, logits, bias, 6, 2.0)
+    experts, weights = interpreter(router.select_experts, logits, bias, 6, 2.0, normalise)
     assert torch.equal(experts.long(), wanted)
     torch.testing.assert_close(weights, wanted_weights, rtol=1e-6, atol=1e-7)
     assert torch.equal(experts.long(), reference.select_experts(logits, bias, 6, 2.0)[0])
@@ -63,5 +65,5 @@ def test_more_choices_than_experts_are_an_error():
 
 def test_it_compiles_for_384_experts():
     types = {"logits": "*fp32", "bias": "*fp32", "experts": "*i32", "weights": "*fp32", "scale": "fp32"}
-    constants = {"num_experts": 384, "top_k": 8, "block": 512, "block_k": 8}
+    constants = {"num_experts": 384, "top_k": 8, "block": 512, "block_k": 8, "normalise": True}
     compile_kernel(router.select_experts_kernel, types, constants, num_warps=1).check()

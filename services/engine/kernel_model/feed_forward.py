@@ -48,6 +48,7 @@ class KernelMixture:
         self._bias = weights["gate.e_score_correction_bias"].float()
         self._top_k = config.num_experts_per_tok
         self._scale = config.routed_scaling_factor
+        self._normalise = config.norm_topk_prob
         mine = rank.experts(config.n_routed_experts)
         experts = [WeightsBelow(weights, f"experts.{index}.") for index in mine]
         self._experts = RoutedExperts(*expert_matrices(experts), deterministic, mine.start)
@@ -55,7 +56,8 @@ class KernelMixture:
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""
-        experts, weights = select_experts(self._gate(x.float()), self._bias, self._top_k, self._scale)
+        logits = self._gate(x.float())
+        experts, weights = select_experts(logits, self._bias, self._top_k, self._scale, self._normalise)
         return self._experts(x, experts, weights, self._shared(x))
 
 

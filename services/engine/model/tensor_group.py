@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Protocol
 
 import torch
 from torch import Tensor, distributed
 
 from services.engine.weights.share import ALONE, Rank
+
+_PATIENCE = timedelta(hours=1)
+"""Between the first rank that has loaded its share of a checkpoint and the last."""
 
 
 class TensorGroup(Protocol):
@@ -23,6 +27,9 @@ class TensorGroup(Protocol):
     def join(self, x: Tensor) -> Tensor:
         """The ranks' `x [..., N]` side by side: `[..., ranks x N]`."""
 
+    def meet(self) -> None:
+        """Waits until all ranks are here: each after it has loaded its share, before the first sum."""
+
 
 class NoGroup:
     """Of a model that is not split."""
@@ -36,6 +43,9 @@ class NoGroup:
     def join(self, x: Tensor) -> Tensor:
         """See TensorGroup."""
         return x
+
+    def meet(self) -> None:
+        """See TensorGroup."""
 
 
 class DistributedGroup:
@@ -66,6 +76,10 @@ class DistributedGroup:
     def join(self, x: Tensor) -> Tensor:
         """See TensorGroup."""
         return torch.cat(self._all(x), dim=-1)
+
+    def meet(self) -> None:
+        """See TensorGroup. The group's own timeout, after which a rank that hangs is noticed, is shorter."""
+        distributed.barrier(timeout=_PATIENCE)
 
     def _all(self, x: Tensor) -> list[Tensor]:
         """Every rank's."""

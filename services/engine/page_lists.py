@@ -1,0 +1,64 @@
+"""The page lists of a batch's sequences, told to processes that know most of each from the batch before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from services.engine.batch import PAGE_TOKENS, ForwardBatch
+
+
+@dataclass(frozen=True)
+class PageTail:
+    """Of the list with this number: what is new of it."""
+
+    number: int
+    pages: tuple[int, ...]
+
+
+class PageListSender:
+    """Tells what the batch before did not.
+
+    Sequences whose `pages` are the same object as then have at most grown. So what is sent for a step grows
+    with the number of sequences, not with their contexts.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        # By identity; the list itself is held, so that no other one takes its place in memory.
+        self._known: dict[int, tuple[Sequence[int], int, int]] = {}
+
+    def pack(self, batch: ForwardBatch) -> tuple[ForwardBatch, tuple[PageTail, ...]]:
+        """The batch without its page lists, and what is to be told of them."""
+        known, self._known = self._known, {}
+        tails = []
+        for sequence in batch.sequences:
+            pages, number, told = known.get(id(sequence.pages)) or (sequence.pages, next(self._numbers), 0)
+            needed = max(told, -(-sequence.context_len // PAGE_TOKENS))
+            tails.append(PageTail(number, tuple(pages[told:needed])))
+            self._known[id(pages)] = known[id(pages)] = (pages, number, needed)
+        bare = tuple(replace(sequence, pages=()) for sequence in batch.sequences)
+        return replace(batch, sequences=bare), tuple(tails)
+
+
+class PageListReceiver:
+    """Has the lists of the batch before; the same sequence's is the same object."""
+
+    def __init__(self) -> None:
+        self._lists: dict[int, list[int]] = {}
+
+    def unpack(self, batch: ForwardBatch, tails: Sequence[PageTail]) -> ForwardBatch:
+        """What was packed; every batch, in order."""
+        lists: dict[int, list[int]] = {}
+        for tail in tails:
+            pages = lists[tail.number] = self._lists.get(tail.number, [])
+            # A list that two sequences share is told in parts.
+            self._lists[tail.number] = pages
+            pages.extend(tail.pages)
+        self._lists = lists
+        whole = (
+            replace(sequence, pages=lists[tail.number])
+            for sequence, tail in zip(batch.sequences, tails, strict=True)
+        )
+        return replace(batch, sequences=tuple(whole))
