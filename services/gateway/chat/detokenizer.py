@@ -26,10 +26,10 @@ class Detokenizer:
 
         Raises InvalidRequest for an id outside the vocabulary.
         """
-        if not self._inside and (text := self._tokenizer.whole_text(token_id)):
-            return text
         if token_id in self._hidden:
             return ""
+        if not self._inside and (text := self._tokenizer.whole_text(token_id)):
+            return text
         text = self._decoder.decode(self._tokenizer.token_bytes(token_id))
         self._inside = bool(self._decoder.getstate()[0])
         return text

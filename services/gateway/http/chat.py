@@ -37,7 +37,7 @@ class _EventSink:
         self._reply = reply
         self._texts = texts
 
-    def lane(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
+    def writer(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
         """As Sink."""
         if not self._chunks.alike:
             return None

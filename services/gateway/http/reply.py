@@ -53,7 +53,7 @@ class Reply:
     async def event(self, document: bytes | dict[str, Any]) -> None:
         """One `data:` line; bytes are JSON already."""
         data = document if isinstance(document, bytes) else orjson.dumps(document)
-        if self._chunks is not None and self._chunks.open:
+        if self.started and self._chunks is not None and self._chunks.open:
             self._chunks.write(_event(data))
         else:
             await self._data(data, more=True)

@@ -1,4 +1,4 @@
-"""The whole answer: the fold of its deltas, so that both ways give the same message by construction."""
+"""The whole answer: the fold of its deltas."""
 
 from __future__ import annotations
 

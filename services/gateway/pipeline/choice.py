@@ -71,10 +71,10 @@ class ChoiceDecoder:
         """As the parser's: what whole characters would be, with nothing else to say of them."""
         return None if self.finished or self._has_logprobs else self._parser.plain
 
-    def passed(self) -> None:
-        """As the parser's."""
+    def count_plain(self) -> None:
+        """In place of `feed`, for a token that was `plain` and went another way."""
         self.completion_tokens += 1
-        self._parser.passed()
+        self._parser.count_plain()
 
     def _parse(
         self, token_ids: tuple[int, ...], finish: sampling_pb2.FinishReason.ValueType

@@ -22,7 +22,7 @@ from services.gateway.workers.token_stream import Shortcut
 class Sink(Protocol):
     """Where plain tokens can go without anybody waiting."""
 
-    def lane(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
+    def writer(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
         """What takes a choice's tokens that are content, or reasoning: given one that is whole characters,
         and room for it, shows it and says True. None: they come as deltas, for now.
         """
@@ -76,10 +76,10 @@ class Generation:
                 deltas = await self._source.next()
                 now = time.monotonic()
                 for delta in deltas:
-                    self._note(delta, now)
                     choice = self._choices[delta.choice]
                     if choice.finished:
                         continue
+                    self._note(delta, now)
                     news = choice.feed(delta)
                     if choice.finished:
                         running -= 1
@@ -97,20 +97,22 @@ class Generation:
                 raise
             if waiting is not None:
                 yield waiting
-            for delta in deltas:
-                self._open_shortcut(delta.choice)
+            if self._sink is not None:
+                for index in {delta.choice for delta in deltas}:
+                    self._open_shortcut(index, self._sink)
 
     def attach(self, sink: Sink) -> None:
-        """Gives plain text to the sink the moment it comes, as long as the caller waits for the next delta.
+        """Gives plain tokens to the sink the moment they come, while the caller waits for the next delta.
 
-        Everything else, and what comes at other times, is given by iterating; the order is kept.
+        Everything else, and what comes at other times, is given by iterating; the order is kept. Where there
+        are stop strings, log-probabilities or reasoning that is held back, no token is plain.
         """
         self._sink = sink
 
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
         self._source.close()
-        # It may know this: without it, what the request held is free at once.
+        # Its encoder of events knows this generation: they would keep each other.
         self._sink = None
 
     async def answer(self) -> Answer:
@@ -118,15 +120,15 @@ class Generation:
         choices = await fold(aiter(self), len(self._choices))
         return Answer(choices, self.usage)
 
-    def _open_shortcut(self, index: int) -> None:
+    def _open_shortcut(self, index: int, sink: Sink) -> None:
         """For plain tokens of a choice until its next delta, or none."""
         self._source.shortcuts.pop(index, None)
         plain = self._choices[index].plain
-        if self._sink is None or plain is None or self._cached_tokens is None:
+        if plain is None:
             return
         shortcut = self._shortcuts.get((index, plain))
         if shortcut is None:
-            show = self._sink.lane(index, reasoning=plain is State.REASONING)
+            show = sink.writer(index, reasoning=plain is State.REASONING)
             if show is None:
                 return
             tokens = PlainTokens(self._choices[index], self._source.outputs[index], self._ticket, show)

@@ -18,7 +18,7 @@ class PlainTokens:
     def __init__(
         self, choice: ChoiceDecoder, output: list[int], ticket: Ticket, show: Callable[[int], bool]
     ) -> None:
-        """`choice` is plain; `output`: its tokens so far; `show`: as Sink.lane gives it."""
+        """`choice` is plain; `output`: its tokens so far; `show`: as Sink.writer gives it."""
         self._choice = choice
         self._output = output
         self._ticket = ticket
@@ -29,6 +29,6 @@ class PlainTokens:
         if not self._show(token_id):
             return False
         self._output.append(token_id)
-        self._choice.passed()
+        self._choice.count_plain()
         self._ticket.tokens(self._choice.index, now)
         return True

@@ -51,7 +51,8 @@ class TokenSource:
     happened.
 
     `shortcuts`, by choice: where tokens go that come while the caller of `next` waits; what one takes, it
-    adds to `outputs`, and `next` does not give. After a failure every worker's next news are the caller's.
+    adds to `outputs`, and `next` does not give. After a failure `next` gives the next news of every worker:
+    they say that things go on.
     """
 
     def __init__(

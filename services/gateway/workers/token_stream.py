@@ -20,7 +20,8 @@ class TokenStream:
 
     What it puts is bounded by the request's token limit. `close` tells the worker to stop unless every choice
     has finished; idempotent. `shortcuts`, by choice: where a token goes that comes while the inbox is idle;
-    only what it does not take is put into the inbox. `heard_at`: when it last took one; the owner may set it.
+    only what it does not take is put into the inbox. `heard_at`: time.monotonic() of the last news; set here
+    where a shortcut took them, else by whoever fetches them.
     """
 
     def __init__(

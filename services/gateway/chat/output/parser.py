@@ -117,8 +117,8 @@ class OutputParser:
             return None
         return State.REASONING if self._reasoning.free else None
 
-    def passed(self) -> None:
-        """Counts a token that was `plain` and that the caller has taken for itself, in place of `feed`."""
+    def count_plain(self) -> None:
+        """In place of `feed`, for a token that was `plain` and went another way."""
         if self._state is State.REASONING:
             self.reasoning_tokens += 1
 

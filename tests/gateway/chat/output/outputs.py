@@ -80,7 +80,7 @@ def read(
             assert choice.plain in (State.REASONING, State.CONTENT)
             reasoning += text if choice.plain is State.REASONING else ""
             content += text if choice.plain is State.CONTENT else ""
-            choice.passed()
+            choice.count_plain()
             continue
         news = choice.feed(delta)
         if news is not None:
