@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kernels.launch import architecture, interpreted, multiprocessors, require
 
+_TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 MOST_SPLITS = 64
 """Of one context that is not cut into fixed splits: what combines them takes one after the other."""
 MOST_PARTIAL = 1 << 28
@@ -53,7 +54,7 @@ def split_kernel(
         share = fixed_split
     else:
         share = tl.cdiv(tl.cdiv(length, page_tokens), num_splits) * page_tokens
-    start = split * share
+    start = tl.multiple_of(split * share, page_tokens)
     end = tl.minimum(start + share, length)
     if start < end:
         head = tile * block_heads + tl.arange(0, block_heads)
@@ -90,9 +91,11 @@ def split_kernel(
             total = total * shrink + tl.sum(weights, axis=1)
             mixed = tl.dot(weights.to(key.dtype), key, mixed * shrink[:, None], input_precision="ieee")
             highest = raised
-        place = (sequence * num_splits + split) * heads + head
-        tl.store(partial + place[:, None] * latent + lane, mixed / total[:, None], mask=head_inside)
-        tl.store(logsumexp + place, highest + tl.log2(total), mask=head < heads)
+        # Tensors of 64-bit offsets would take registers that the accumulator needs.
+        first_head = (sequence * num_splits + split) * heads
+        place = partial + first_head * latent
+        tl.store(place + (head[:, None] * latent + lane), mixed / total[:, None], mask=head_inside)
+        tl.store(logsumexp + first_head + head, highest + tl.log2(total), mask=head < heads)
 
 
 @triton.jit
@@ -147,25 +150,32 @@ class DecodeTiles:
     def choose(cls, heads: int, architecture: int) -> DecodeTiles:
         """16 rows are the least that a matrix instruction takes; 64 fill one of a Hopper warp group.
 
-        From Blackwell on (architecture 10) 64 rows would spill: accumulators are copied from tensor memory.
+        The largest that do not spill. From Blackwell on (architecture 10) 64 rows would: accumulators are
+        copied from tensor memory. So would they with 64 tokens from triton 3.8 on.
         """
         if heads <= 16:
-            return cls(16, 64, 4, 2)
-        return cls(64 if architecture < 10 else 32, 64, 8, 2)
+            return cls(16, 32, 4, 3)
+        tokens = 64 if _TRITON < (3, 8) else 32
+        return cls(64 if architecture < 10 else 32, tokens, 8, 2)
+
+    @property
+    def programs(self) -> int:
+        """How many a multiprocessor has at a time."""
+        return 1 if self.block_heads > 16 else 2
 
 
 @cache
-def even_splits(programs: int, heads: int, most: int, processors: int) -> int:
+def even_splits(programs: int, heads: int, most: int, places: int) -> int:
     """Into how many parts each of the contexts is cut of which every one has a program.
 
-    The least of the rounds that the processors need for all parts of equal contexts, in time of a whole one
-    (rounds / parts), plus writing and reading the parts' results: of 64 heads and a context of 8K, those of
-    one part are 2.8 % of the context's bytes. Contexts are not looked at: a graph is replayed for others.
+    Least is to be: the rounds that `places` programs at a time need for all parts of equal contexts, in time
+    of a whole context (rounds / parts), plus writing and reading the parts' results: of 64 heads and 8K of
+    context, those of one part are 2.8 % of its bytes. Contexts are not looked at: graphs get others.
     """
-    traffic = 0.028 * heads / 64 * programs / processors
+    traffic = 0.028 * heads / 64 * programs / places
 
     def cost(parts: int) -> float:
-        return -(-programs * parts // processors) / parts + traffic * parts
+        return -(-programs * parts // places) / parts + traffic * parts
 
     return min(range(1, most + 1), key=cost)
 
@@ -222,8 +232,10 @@ class MLADecode:
         batch, heads, _ = query.shape
         if self.fixed_split:
             return min(self.max_splits, -(-block_table.shape[1] * pages.shape[1] // self.fixed_split))
-        tiles = -(-heads // DecodeTiles.choose(heads, architecture(query)).block_heads)
-        return even_splits(batch * tiles, heads // tiles, self.max_splits, multiprocessors(query))
+        chosen = DecodeTiles.choose(heads, architecture(query))
+        tiles = -(-heads // chosen.block_heads)
+        places = multiprocessors(query) * chosen.programs
+        return even_splits(batch * tiles, heads // tiles, self.max_splits, places)
 
     def _attend(
         self,

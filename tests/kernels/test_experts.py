@@ -155,7 +155,14 @@ def compile_product(values, outputs, inputs, gated, block_pairs, capability=90):
 
 @pytest.mark.parametrize(
     ("outputs", "inputs", "gated", "block_pairs"),
-    [(2048, 7168, True, 16), (2048, 7168, True, 64), (7168, 2048, False, 64), (256, 7168, True, 16)],
+    [
+        (2048, 7168, True, 16),
+        (2048, 7168, True, 32),
+        (2048, 7168, True, 64),
+        (7168, 2048, False, 64),
+        (256, 7168, True, 16),
+        (7168, 256, False, 16),
+    ],
 )
 def test_int4_products_compile_for_the_real_widths(outputs, inputs, gated, block_pairs):
     cubin = compile_product("*u8", outputs, inputs, gated, block_pairs)
@@ -163,8 +170,9 @@ def test_int4_products_compile_for_the_real_widths(outputs, inputs, gated, block
     assert "wgmma" in cubin.ptx
 
 
-def test_plain_products_compile_for_the_real_width():
-    compile_product("*bf16", 2048, 7168, True, 64).check()
+@pytest.mark.parametrize(("outputs", "inputs", "gated"), [(2048, 7168, True), (7168, 2048, False)])
+def test_plain_products_compile_for_the_real_widths(outputs, inputs, gated):
+    compile_product("*bf16", outputs, inputs, gated, 64).check()
 
 
 def test_int4_products_compile_for_sm_100_too():

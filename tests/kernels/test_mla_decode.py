@@ -146,7 +146,7 @@ SPLIT_TYPES = {
 
 @pytest.mark.parametrize(
     ("heads", "fixed_split", "architecture"),
-    [(64, 512, 9), (16, 512, 9), (8, 0, 9), (64, 512, 10)],
+    [(64, 512, 9), (64, 0, 9), (16, 512, 9), (8, 512, 9), (8, 0, 9), (64, 512, 10)],
 )
 def test_it_compiles_for_the_real_heads(heads, fixed_split, architecture):
     tiles = DecodeTiles.choose(heads, architecture)

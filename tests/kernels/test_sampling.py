@@ -121,3 +121,5 @@ def test_it_compiles():
     types |= dict.fromkeys(["temperatures", "top_ps", "min_ps"], "*fp64")
     types |= dict.fromkeys(["seeds", "choices", "positions"], "*i64")
     compile_kernel(sampling.draw_kernel, types, {"block": 1024}).check()
+    numbers = dict.fromkeys(["seeds", "choices", "positions"], "*i64") | {"out": "*fp64"}
+    compile_kernel(sampling.uniform_kernel, numbers, {}, num_warps=1).check()
