@@ -92,6 +92,7 @@ class ModelRunner:
         self._ranks = ranks
         self._decode_steps = decode_steps
         self._views = PageViews(kv_pages, model.config.kv_lora_rank)
+        self._runs_ahead = kv_pages.is_cuda
 
     @property
     def batch_device(self) -> torch.device:
@@ -140,12 +141,19 @@ class ModelRunner:
                 return self._decode_steps.run(batch)
             return self.model.forward(batch, self.kv_pages, self._views)
         last = self.model.config.num_hidden_layers - 1
+        enqueued: list[tuple[int, int, Moment]] = []
 
         def announce(layer: int) -> None:
             first = layer - layer % self.layers_per_group
             if layer == last or (layer + 1) % self.layers_per_group == 0:
-                if self.kv_pages.is_cuda:
-                    torch.cuda.current_stream(self.kv_pages.device).synchronize()
-                on_layers(first, layer + 1)
+                if self._runs_ahead:
+                    enqueued.append((first, layer + 1, self.mark()))
+                else:
+                    on_layers(first, layer + 1)
 
-        return self.model.forward(batch, self.kv_pages, self._views, announce)
+        logits = self.model.forward(batch, self.kv_pages, self._views, announce)
+        # A GPU has all layers to compute before the first group of them is waited for.
+        for first, end, moment in enqueued:
+            moment.wait()
+            on_layers(first, end)
+        return logits

@@ -14,7 +14,12 @@ class PrefillConfig(TextWorkerConfig):
     port: int = field(default=50052, metadata={"help": "gRPC port; 0 picks a free one"})
     metrics_port: int = field(default=9152, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
     kv_pages: int = field(default=512, metadata={"help": "pages of 64 tokens in the KV pool"})
-    chunk_tokens: int = field(default=512, metadata={"help": "tokens per forward pass; a multiple of 64"})
+    chunk_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "tokens per forward pass, a multiple of 64; by default 512 on a CPU and 8192 on a GPU"
+        },
+    )
     layers_per_group: int = field(
         default=0, metadata={"help": "layers announced together; 0: a quarter of the model's"}
     )

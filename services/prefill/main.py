@@ -8,7 +8,7 @@ from functools import partial
 import grpc
 
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
-from services.engine.hardware import compute_on
+from services.engine.hardware import compute_on, parse_device
 from services.engine.loop import EngineLoop
 from services.engine.text_host import TextHost
 from services.engine.text_server import Counters, check_chunk_tokens, serve_text_worker
@@ -23,10 +23,16 @@ from services.prefill.server import PrefillServicer
 from services.prefill.source import SourceResult
 from services.prefill.source_reader import SourceReader
 
+_CHUNK_TOKENS = {"cpu": 512, "cuda": 8192}
+"""By default: what keeps the device busy, and others waiting no longer than that takes."""
+
 
 async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     """Runs a prefill worker until `stop` is set and what it owes is done."""
-    check_chunk_tokens(config.chunk_tokens)
+    chunk_tokens = config.chunk_tokens
+    if chunk_tokens is None:
+        chunk_tokens = _CHUNK_TOKENS[parse_device(config.device).type]
+    check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
     worker = await build_text_worker(config, worker_pb2.WORKER_ROLE_PREFILL, config.layers_per_group)
     failure, fail = failure_future()
@@ -41,7 +47,7 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     source = SourceReader(worker.peers, worker.transfer, worker.name, num_layers, on_source_end, on_settled)
 
     checksum_fraction = 0.0 if worker.kv_pages.is_cuda else config.checksum_fraction
-    limits = PrefillLimits(config.chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
+    limits = PrefillLimits(chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
     engine = PrefillEngine(worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source)
     loop = EngineLoop("prefill-engine", engine.step, fail)
     loop.post(partial(compute_on, worker.kv_pages.device))

@@ -38,6 +38,18 @@ def test_announced_layers_are_final_and_later_ones_untouched():
         assert torch.equal(snapshot[:, end:], fresh[:, end:])
 
 
+def test_a_device_that_runs_behind_is_given_all_layers_before_any_is_waited_for():
+    runner = make_runner(tiny_model(CONFIG), 3, layers_per_group=2)
+    runner._runs_ahead = True
+    runner.forward(BATCH)
+    whole = runner.kv_pages.clone()
+    runner.kv_pages.zero_()
+    seen = []
+    runner.forward(BATCH, lambda first, end: seen.append((first, end, runner.kv_pages.clone())))
+    assert [(first, end) for first, end, _ in seen] == [(0, 2), (2, 4), (4, 5)]
+    assert all(torch.equal(pages[2], whole[2]) for _, _, pages in seen)
+
+
 def test_pages_of_nobody_and_unused_slots_stay_as_they_are():
     runner = make_runner(tiny_model(CONFIG), 3)
     before = runner.kv_pages.clone()

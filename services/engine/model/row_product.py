@@ -88,6 +88,8 @@ CANDIDATES: tuple[RowProduct, ...] = (
 
 PROBE_ROWS = (1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100, 128, 257, 512, 1000)
 PROBE_BATCH = 1040
+MOST_ROWS = 1024
+"""Of one product in deterministic mode: of more none was tried."""
 ALIGNMENT_BYTES = 64
 """Of what torch allocates on a CPU."""
 
@@ -143,7 +145,7 @@ class StableProducts:
         key = (weight.shape, weight.stride(), weight.dtype, weight.device)
         if key not in self._chosen:
             self._chosen[key] = self._choose(weight)
-        return partial(_times, self._chosen[key], weight)
+        return partial(_in_pieces, self._chosen[key], weight)
 
     def _choose(self, weight: Tensor) -> RowProduct:
         generator = torch.Generator().manual_seed(1)
@@ -153,6 +155,12 @@ class StableProducts:
             if rows_are_stable(partial(_times, candidate, weight), rows):
                 return candidate
         raise InternalError(f"no matrix product with stable rows for a weight of shape {list(weight.shape)}")
+
+
+def _in_pieces(product: RowProduct, weight: Tensor, x: Tensor) -> Tensor:
+    if x.shape[-2] <= MOST_ROWS:
+        return product(x, weight)
+    return torch.cat([product(piece, weight) for piece in x.split(MOST_ROWS, dim=-2)], dim=-2)
 
 
 def _times(product: RowProduct, weight: Tensor, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from services.common.errors import InternalError
 from services.engine.model.row_product import (
+    MOST_ROWS,
     PROBE_ROWS,
     AtLeastTwoRows,
     MultipleOfRows,
@@ -89,6 +90,15 @@ def test_the_first_stable_candidate_is_chosen_once_per_shape():
     assert len(steady.counts) == tried
     products.with_weight(torch.randn(8, 5))
     assert len(steady.counts) > tried
+
+
+def test_more_rows_than_were_tried_are_multiplied_in_pieces():
+    steady, weight, x = Unsteady(0), torch.randn(8, 4), torch.randn(2 * MOST_ROWS + 5, 8)
+    product = StableProducts([steady]).with_weight(weight)
+    expected = steady(x, weight)
+    steady.counts.clear()
+    assert torch.equal(product(x), expected)
+    assert steady.counts == [MOST_ROWS, MOST_ROWS, 5]
 
 
 def test_a_machine_without_any_stable_product_is_refused():
