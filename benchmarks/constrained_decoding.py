@@ -72,6 +72,7 @@ class Bench:
             _NoOutside(),
             lambda serving: None,
             self._masks,
+            ahead=False,
         )
         self._maker = ConstraintMaker(directory, config.vocab_size)
         tokenizer = Tokenizer.from_dir(directory)

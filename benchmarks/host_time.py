@@ -86,7 +86,7 @@ class NoOutside:
         raise AssertionError
 
 
-def no_draw(logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]) -> Tensor:
+def no_draw(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
     """Any tokens, at once: a device's draw costs the host nothing."""
     return torch.zeros(len(states), dtype=torch.int64)
 
@@ -110,11 +110,12 @@ class Bench:
         self._engine = DecodeEngine(
             NoModel(),
             pages,
-            Sampler(_VOCAB) if on_host else Sampler(_VOCAB, no_draw, ahead=True),
+            Sampler(_VOCAB) if on_host else Sampler(_VOCAB, no_draw),
             limits,
             NoOutside(),
             lambda serving: None,
             MaskThreads(),
+            ahead=not on_host,
         )
         session = Session(self._take)
         for handle in range(1, batch + 1):

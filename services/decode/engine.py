@@ -24,7 +24,7 @@ from services.common.errors import (
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.fetch import FetchResult
-from services.decode.flight import Flight
+from services.decode.flight import Flight, Launch
 from services.decode.limits import DecodeLimits
 from services.decode.newsroom import Newsroom
 from services.decode.page_keeper import PageKeeper
@@ -67,8 +67,12 @@ class DecodeEngine:
         outside: Outside,
         on_serving: Callable[[bool], None],
         masks: MaskThreads,
+        *,
+        ahead: bool,
     ) -> None:
-        """`on_serving` hears when the first page is pinned for a peer, and when the last is let go."""
+        """`on_serving` hears when the first page is pinned for a peer, and when the last is let go. `ahead`:
+        whether a step is left to the device until the next one is launched, which begins with its tokens.
+        """
         self._runner = runner
         self._device = runner.batch_device
         self._sampler = sampler
@@ -79,8 +83,11 @@ class DecodeEngine:
         self._prompts = PromptQueue(self._keeper, limits, outside)
         # In the order they began; a dict, because each step asks of every one whether it is still in it.
         self._running: dict[Sequence, None] = {}
-        # Steps that the device has; more than one only while the next is launched behind the last.
+        self._ahead = ahead
+        # Steps that the device has and the host has not heard of: one, or none.
         self._flights: deque[Flight] = deque()
+        # Whose last token is not the one that was drawn, and that the device goes on with.
+        self._astray: set[Sequence] = set()
         self._news = Newsroom()
         self._preemptions = 0
         self._transfer_bytes = 0
@@ -171,8 +178,8 @@ class DecodeEngine:
         """One forward pass over all running sequences and a chunk of prompts. Returns whether there is
         more.
 
-        Where the sampler leaves the tokens on the device, the pass of the last call is heard of behind the
-        launch of this one, so that the device never waits for the host.
+        Ahead, the pass of the last call is heard of behind the launch of this one, and then this one's tokens
+        are drawn, by all that is known from those before: the device computes meanwhile.
         """
         self._enforce_deadlines()
         self.lending.expire()
@@ -181,13 +188,16 @@ class DecodeEngine:
         self._grow()
         shares = share_budget(self._prompts.extending(), self._limits.chunk_tokens)
         running = self._going_on()
-        stays = bool(running or shares) and self._launch(running, shares).may_stay
-        landing = len(self._flights) > stays
-        while len(self._flights) > stays:
-            self._land()
+        launch = self._launch(running, shares) if running or shares else None
+        busy = launch is not None or bool(self._flights)
+        self._land_all()
+        if launch is not None:
+            self._draw(launch)
+        if not self._ahead:
+            self._land_all()
         self._check_when_idle()
         self._publish()
-        return stays or landing
+        return busy
 
     def _going_on(self) -> list[Sequence]:
         """Those that run, but for those that end with a token that is under way."""
@@ -201,10 +211,9 @@ class DecodeEngine:
         """How many tokens of a sequence the device knows and the host does not: 0 or 1."""
         return int(bool(self._flights) and sequence in self._flights[-1].rows)
 
-    def _launch(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> Flight:
-        """Gives the device a step. A sequence whose mask is not there yet sits out, and is computed once more
-        in the next.
-        """
+    def _launch(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> Launch:
+        """Gives the device a step."""
+        self._astray.clear()
         under_way = [self._under_way(sequence) for sequence in running]
         items = [sequence.batch_item(more) for sequence, more in zip(running, under_way, strict=True)]
         items += [prompt.batch_item(chunk) for prompt, chunk in shares]
@@ -213,16 +222,24 @@ class DecodeEngine:
         logits = self._runner.forward(build_batch(items, self._device), late=late)
         for prompt, chunk in shares:
             prompt.computed += chunk
-        ready = self._masks.ready([sequence.constraint for sequence in running])
-        if len(ready) < len(running):
-            running, logits = [running[index] for index in ready], logits[ready]
-            under_way = [under_way[index] for index in ready]
-        states = [sequence.sampling for sequence in running]
-        positions = [len(state.output_ids) + more for state, more in zip(states, under_way, strict=True)]
-        drawn = self._sampler.begin(logits, states, positions)
         chunks = [(prompt, prompt.computed - chunk, prompt.computed) for prompt, chunk in shares]
-        self._flights.append(Flight(running, chunks, drawn, self._runner.mark()))
-        return self._flights[-1]
+        return Launch(running, chunks, logits)
+
+    def _draw(self, launch: Launch) -> None:
+        """Draws the tokens of those that still run. A sequence whose mask is not there yet, or that went on
+        with another token than the host has, sits out and is computed once more in the next step.
+        """
+        ready = self._masks.ready([sequence.constraint for sequence in launch.running])
+        rows = [
+            row
+            for row in ready
+            if launch.running[row] in self._running and launch.running[row] not in self._astray
+        ]
+        running, logits = [launch.running[row] for row in rows], launch.logits
+        if len(rows) < len(launch.running):
+            logits = logits[to_device(rows, torch.int64, logits.device)]
+        drawn = self._sampler.begin(logits, [sequence.sampling for sequence in running])
+        self._flights.append(Flight(running, launch.chunks, drawn, self._runner.mark()))
 
     def _late_tokens(self, running: list[Sequence], under_way: list[int]) -> LateTokens | None:
         """Those that begin with what the last step gave."""
@@ -230,9 +247,13 @@ class DecodeEngine:
         if not rows:
             return None
         last = self._flights[-1]
-        assert last.drawn.ids is not None
         drawn = to_device([last.rows[running[row]] for row in rows], torch.int64, last.drawn.ids.device)
         return LateTokens(rows, last.drawn.ids[drawn])
+
+    def _land_all(self) -> None:
+        """Nothing is under way then."""
+        while self._flights:
+            self._land()
 
     def _land(self) -> None:
         """Hears what the first step under way gave, and moves everybody on."""
@@ -264,7 +285,10 @@ class DecodeEngine:
         if finish:
             self._keeper.remember_tail(sequence, written)
             self._end(sequence)
-        elif sequence.constraint is not None:
+            return
+        if token.drawn_id is not None:
+            self._astray.add(sequence)
+        if sequence.constraint is not None:
             self._masks.advance(sequence.constraint, token.token_id)
 
     def _finish_reason(self, sequence: Sequence, token_id: int) -> sampling_pb2.FinishReason.ValueType:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch import Tensor
+
 from services.decode.request import Prompt, Sequence
 from services.engine.host_copy import Moment
-from services.engine.sampler import Drawn
+from services.engine.sampling.outcome import Drawn
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A forward pass whose tokens are not drawn yet: `running`, row by row of `logits`; `chunks`: tokens
+    [start, end) of prompts.
+    """
+
+    running: list[Sequence]
+    chunks: list[tuple[Prompt, int, int]]
+    logits: Tensor
 
 
 @dataclass(frozen=True)
 class Flight:
-    """`running`: whose tokens are `drawn`, row by row; `chunks`: tokens [start, end) of prompts; `mark`: its
-    end.
-    """
+    """`running`: whose tokens are `drawn`, row by row; `chunks`: as Launch has them; `mark`: its end."""
 
     running: list[Sequence]
     chunks: list[tuple[Prompt, int, int]]
@@ -25,8 +36,3 @@ class Flight:
     def rows(self) -> dict[Sequence, int]:
         """Which row each sequence has."""
         return {sequence: row for row, sequence in enumerate(self.running)}
-
-    @property
-    def may_stay(self) -> bool:
-        """Whether the next step can be launched before the host knows what this one gave."""
-        return self.drawn.ids is not None

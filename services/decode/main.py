@@ -49,11 +49,12 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     engine = DecodeEngine(
         worker.runner,
         worker.kv_pages,
-        Sampler(worker.vocab_size, draw_on(device), ahead=device.type != "cpu"),
+        Sampler(worker.vocab_size, draw_on(device)),
         limits,
         outside,
         worker.transfer.set_serving,
         masks,
+        ahead=device.type != "cpu",
     )
     loop = EngineLoop("decode-engine", engine.step, fail)
     loop.post(partial(compute_on, device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -13,147 +13,112 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InternalError
-from services.engine.host_copy import to_device, to_host
+from services.engine.host_copy import Moment, to_device, to_host
 from services.engine.sampling.adjust import adjust_logits
-from services.engine.sampling.constraint import RowConstraint, hold
+from services.engine.sampling.constraint import RowConstraint, hold, settle
 from services.engine.sampling.device_rows import choose_rows
 from services.engine.sampling.draw import draw_token
 from services.engine.sampling.logprobs import token_logprobs
-from services.engine.sampling.outcome import Outcome, SampledToken, nothing_left
+from services.engine.sampling.outcome import Drawn, Outcome, SampledToken, nothing_left
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 
 __all__ = ["SampledToken", "Sampler", "SamplingSpec", "SamplingState"]
 
 
-Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState], Sequence[int]], Tensor]
-"""Of float32 `[R, V]`, states and places among the outputs: int64 `[R]`."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What a batch gave. `ids` int64 `[R]`, where the logits are: good as input of the next step before the
-    host knows them; None where the host has chosen. `outcomes`: to be called when a Moment behind it came.
-    """
-
-    ids: Tensor | None
-    outcomes: Callable[[], list[Outcome]]
+Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState]], Tensor]
+"""Of float32 `[R, V]` and states: the next output of each, int64 `[R]`, where the logits are."""
 
 
 class Sampler:
     """Samples by counter: a token is a function of its row of logits and its state alone.
 
     So it is bit-equal whatever else is in the batch, and a choice resumed from its outputs goes on with the
-    same draws. Greedy rows are decided together on the logits' device, and with `draw` all others too;
-    without it these are brought to the host.
+    same draws. With `draw` every token is chosen where the logits are; without it only that of greedy rows
+    which nothing adjusts is, and the others are brought to the host.
     """
 
-    def __init__(self, vocab_size: int, draw: Draw | None = None, *, ahead: bool = False) -> None:
-        """`draw`: where the logits are, of rows that may be adjusted ones; None: every row on the host.
-
-        `ahead`: whether `begin` may leave tokens on the device, for the next step to begin with them.
-        """
+    def __init__(self, vocab_size: int, draw: Draw | None = None) -> None:
         self._vocab_size = vocab_size
         self._draw = draw
-        self._ahead = ahead
-
-    def begin(self, logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]) -> Drawn:
-        """Like `sample`, without waiting for the device where no row needs the host.
-
-        `positions`: which output of each state this is. Beyond `len(output_ids)` only where the tokens
-        between are known to the device alone.
-        """
-        if not (self._ahead and all(map(self._is_plain, states))):
-            outcomes = self._sample(logits, states, positions)
-            return Drawn(None, lambda: outcomes)
-        self._check(logits, states)
-        best = torch.max(logits, dim=-1)
-        ids = best.indices
-        drawn = [index for index, state in enumerate(states) if not state.spec.is_greedy]
-        if drawn and self._draw is not None:
-            rows = to_device(drawn, torch.int64, logits.device)
-            found = _draw_some(self._draw, logits[rows], drawn, states, positions)
-            # A row of no numbers may give anything, and the next step looks it up.
-            ids[rows] = found.clamp(0, self._vocab_size - 1)
-        maxima, tokens = to_host(best.values), to_host(ids)
-        return Drawn(ids, lambda: _outcomes(tokens.tolist(), maxima.tolist()))
 
     def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[Outcome]:
-        """One outcome per row of `logits`, float32 [R, vocab_size], which are left as they are; `states`: R.
+        """One outcome per row of `logits`: see `begin`."""
+        drawn = self.begin(logits, states)
+        Moment(logits.device).wait()
+        return drawn.outcomes()
+
+    def begin(self, logits: Tensor, states: Sequence[SamplingState]) -> Drawn:
+        """For each row of `logits`, float32 [R, vocab_size], which are left as they are; `states`: R. With a
+        `draw` nothing here waits for the device.
 
         A row without a usable maximum (NaN, +inf, all -inf, nothing left to choose) gets an InternalError
         in its place: that request fails, its neighbours do not. The states are not touched: the caller
         appends. InternalError is raised only when the shapes do not fit.
         """
-        return self._sample(logits, states, [len(state.output_ids) for state in states])
-
-    def _sample(
-        self, logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]
-    ) -> list[Outcome]:
-        self._check(logits, states)
+        if logits.shape != (len(states), self._vocab_size):
+            raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
         if not states:
-            return []
+            return Drawn(torch.empty(0, dtype=torch.int64, device=logits.device), list)
         # Of several largest values torch.max names the first: the lowest id. A NaN anywhere is the largest.
         best = torch.max(logits, dim=-1)
-        outcomes = _outcomes(best.indices.tolist(), best.values.tolist())
-        slow: list[int] = []
         drawn: list[int] = []
+        others: list[int] = []
         for index, state in enumerate(states):
-            if isinstance(outcomes[index], InternalError):
-                continue
-            if not self._is_plain(state):
-                slow.append(index)
+            if state.adjusts or state.spec.logprobs:
+                others.append(index)
             elif not state.spec.is_greedy:
                 drawn.append(index)
-        if drawn and self._draw is not None:
-            tokens = _draw_some(self._draw, logits[drawn], drawn, states, positions).tolist()
-            for index, token_id in zip(drawn, tokens, strict=True):
-                outcomes[index] = SampledToken(token_id)
-        for index, outcome in zip(slow, self._sample_slow(logits, states, positions, slow), strict=True):
-            outcomes[index] = outcome
-        return outcomes
+        if self._draw is None:
+            return _on_host(logits, states, best.indices, best.values, sorted(drawn + others))
+        return self._on_device(logits, states, best.indices, best.values, drawn, others, self._draw)
 
-    def _sample_slow(
+    def _on_device(
         self,
         logits: Tensor,
         states: Sequence[SamplingState],
-        positions: Sequence[int],
-        indices: Sequence[int],
-    ) -> list[Outcome]:
-        """Of the rows at `indices`, which need more than a draw."""
-        if not indices:
-            return []
-        rows = logits[indices].float()
-        if self._draw is None:
-            numbered = zip(rows.cpu().numpy(), indices, strict=True)
-            return [_sample_row(row, states[index], index) for row, index in numbered]
-        draw = self._draw
+        ids: Tensor,
+        best: Tensor,
+        drawn: Sequence[int],
+        others: Sequence[int],
+        draw: Draw,
+    ) -> Drawn:
+        """`ids`, `best` [R]: of greedy rows; `drawn`: rows that need a draw; `others`: or anything else."""
+        chosen: Drawn | None = None
+        if drawn:
+            rows = to_device(drawn, torch.int64, logits.device)
+            found = draw(logits[rows].float(), [states[index] for index in drawn])
+            # A row of no numbers may give anything, and the next step looks it up.
+            ids[rows] = found.clamp(0, self._vocab_size - 1)
+        if others:
+            rows = to_device(others, torch.int64, logits.device)
+            chosen = choose_rows(logits[rows].float(), [states[index] for index in others], others, draw)
+            ids[rows] = chosen.ids
+        maxima, tokens = to_host(best), to_host(ids)
 
-        def draw_some(adjusted: Tensor, places: Sequence[int]) -> Tensor:
-            return _draw_some(draw, adjusted, [indices[place] for place in places], states, positions)
+        def outcomes() -> list[Outcome]:
+            all_rows = _outcomes(tokens.tolist(), maxima.tolist())
+            for index, outcome in zip(others, chosen.outcomes() if chosen is not None else (), strict=True):
+                if not isinstance(all_rows[index], InternalError):
+                    all_rows[index] = outcome
+            return all_rows
 
-        return choose_rows(rows, [states[index] for index in indices], indices, draw_some)
-
-    def _is_plain(self, state: SamplingState) -> bool:
-        """Whether its token can be chosen where the logits are."""
-        if state.adjusts or state.spec.logprobs:
-            return False
-        return state.spec.is_greedy or self._draw is not None
-
-    def _check(self, logits: Tensor, states: Sequence[SamplingState]) -> None:
-        if logits.shape != (len(states), self._vocab_size):
-            raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
+        return Drawn(ids, outcomes)
 
 
-def _draw_some(
-    draw: Draw,
-    logits: Tensor,
-    indices: Sequence[int],
-    states: Sequence[SamplingState],
-    positions: Sequence[int],
-) -> Tensor:
-    """Of the states and positions at `indices`, whose rows `logits` are."""
-    return draw(logits.float(), [states[index] for index in indices], [positions[index] for index in indices])
+def _on_host(
+    logits: Tensor, states: Sequence[SamplingState], ids: Tensor, best: Tensor, rows: Sequence[int]
+) -> Drawn:
+    """`ids`, `best` [R]: of the greedy rows; `rows`: all others."""
+    outcomes = _outcomes(ids.tolist(), best.tolist())
+    rows = [index for index in rows if not isinstance(outcomes[index], InternalError)]
+    if not rows:
+        return Drawn(ids, lambda: outcomes)
+    for row, index in zip(logits[rows].float().cpu().numpy(), rows, strict=True):
+        outcome = outcomes[index] = _sample_row(row, states[index], index)
+        if isinstance(outcome, SampledToken):
+            ids[index] = outcome.token_id if outcome.drawn_id is None else outcome.drawn_id
+    return Drawn(ids, lambda: outcomes)
 
 
 def _outcomes(token_ids: Sequence[int], maxima: Sequence[float]) -> list[Outcome]:
@@ -179,12 +144,11 @@ def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) 
         if not math.isfinite(row.max()):
             return nothing_left(index)
     token_id = int(row.argmax()) if state.spec.is_greedy else draw_token(row, state.spec, state.uniform())
-    if state.constraint is not None:
-        token_id = state.constraint.settle(token_id)
+    token = settle(state.constraint, token_id)
     if not state.spec.logprobs:
-        return SampledToken(token_id)
-    logprob, top = token_logprobs(raw, token_id, state.spec.top_logprobs)
-    return SampledToken(token_id, logprob, top)
+        return token
+    logprob, top = token_logprobs(raw, token.token_id, state.spec.top_logprobs)
+    return replace(token, logprob=logprob, top=top)
 
 
 def _constrained(

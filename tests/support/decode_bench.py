@@ -88,11 +88,12 @@ class Bench:
         self.engine = DecodeEngine(
             self.runner,
             self.kv_pages,
-            Sampler(VOCAB, ahead=ahead),
+            Sampler(VOCAB),
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
             self.outside,
             self.serving.append,
             MaskThreads(),
+            ahead=ahead,
         )
         self.heard: dict[int, Heard] = {}
         self.session = Session(self._take)

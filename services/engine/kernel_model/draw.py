@@ -15,8 +15,8 @@ from services.engine.sampling.state import SamplingState
 _HALF, _WHOLE = 1 << 63, 1 << 64
 
 
-def draw_on_device(logits: Tensor, states: Sequence[SamplingState], positions: Sequence[int]) -> Tensor:
-    """The output tokens at `positions` of rows float32 `logits [R, V]`, adjusted if need be: int64 `[R]`.
+def draw_on_device(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
+    """The next output tokens of rows float32 `logits [R, V]`, adjusted if need be: int64 `[R]`.
 
     As `draw_token` has it, but for what the order of additions does at the edges of a draw. Never waits
     for the GPU.
@@ -30,6 +30,6 @@ def draw_on_device(logits: Tensor, states: Sequence[SamplingState], positions: S
         min_p=to_device([spec.min_p for spec in specs], torch.float64, device),
         seed=to_device([(state.seed + _HALF) % _WHOLE - _HALF for state in states], torch.int64, device),
         choice=to_device([state.choice for state in states], torch.int64, device),
-        position=to_device(positions, torch.int64, device),
+        position=to_device([len(state.output_ids) for state in states], torch.int64, device),
     )
     return sample(logits, rows)

@@ -7,6 +7,7 @@ The same rules as on the host (`adjust_logits`, `hold`, `token_logprobs`), for a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InternalError
-from services.engine.host_copy import moved
-from services.engine.sampling.outcome import Outcome, SampledToken, nothing_left
+from services.engine.host_copy import moved, to_device, to_host
+from services.engine.sampling.constraint import settle
+from services.engine.sampling.outcome import Drawn, Outcome, SampledToken, nothing_left
 from services.engine.sampling.state import SamplingState
 
 _LOW = 0xFFFFFFFF
@@ -25,33 +27,38 @@ def choose_rows(
     logits: Tensor,
     states: Sequence[SamplingState],
     indices: Sequence[int],
-    draw: Callable[[Tensor, Sequence[int]], Tensor],
-) -> list[Outcome]:
-    """One for each row of float32 `logits` [R, V]. `indices`: the rows' names in errors; `draw` of adjusted
-    logits [N, V] and the places of their states gives int64 [N].
+    draw: Callable[[Tensor, Sequence[SamplingState]], Tensor],
+) -> Drawn:
+    """For each row of float32 `logits` [R, V], without waiting for the device. `indices`: the rows' names in
+    errors; `draw` of adjusted logits [N, V] and their states gives int64 [N].
     """
     masks, failures = _masks(states)
     adjusted = adjust_rows(logits, states)
     if masks:
         hold_rows(adjusted, logits, masks)
     best = torch.max(adjusted, dim=-1)
-    tokens = best.indices
+    ids = best.indices
     drawn = [row for row, state in enumerate(states) if not state.spec.is_greedy]
     if drawn:
+        rows = to_device(drawn, torch.int64, logits.device)
         # A row of no numbers may give anything; it is not used.
-        tokens[drawn] = draw(adjusted[drawn], drawn).clamp(0, logits.shape[1] - 1)
-    usable = torch.isfinite(best.values).tolist()
-    outcomes: list[Outcome] = []
-    for row, token_id in enumerate(tokens.tolist()):
-        constraint = states[row].constraint
-        if row in failures:
-            outcomes.append(failures[row])
-        elif not usable[row]:
-            outcomes.append(nothing_left(indices[row]))
-        else:
-            outcomes.append(SampledToken(token_id if constraint is None else constraint.settle(token_id)))
-    _tell_logprobs(logits, states, outcomes)
-    return outcomes
+        ids[rows] = draw(adjusted[rows], [states[row] for row in drawn]).clamp(0, logits.shape[1] - 1)
+    usable, tokens = to_host(torch.isfinite(best.values)), to_host(ids)
+    logprobs = RowLogprobs(logits, states, ids)
+
+    def outcomes() -> list[Outcome]:
+        found: list[Outcome] = []
+        for row, (token_id, is_usable) in enumerate(zip(tokens.tolist(), usable.tolist(), strict=True)):
+            if row in failures:
+                found.append(failures[row])
+            elif not is_usable:
+                found.append(nothing_left(indices[row]))
+            else:
+                settled = settle(states[row].constraint, token_id)
+                found.append(logprobs.told(row, settled))
+        return found
+
+    return Drawn(ids, outcomes)
 
 
 def adjust_rows(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
@@ -107,14 +114,13 @@ def hold_rows(adjusted: Tensor, raw: Tensor, masks: dict[int, npt.NDArray[np.uin
     its mask holds the raw logits instead: it outranks bias and minimum length.
     """
     size, device = adjusted.shape[1], adjusted.device
-    rows = torch.tensor(list(masks), device=device)
+    rows = to_device(list(masks), torch.int64, device)
     packed = moved(torch.from_numpy(np.stack([mask[: -(-size // 8)] for mask in masks.values()])), device)
     bits = (packed[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=device)) & 1
     forbidden = bits.flatten(1)[:, :size] == 0
     held = adjusted[rows].masked_fill_(forbidden, -torch.inf)
-    empty = ~torch.isfinite(held.max(dim=-1).values)
-    held[empty] = raw[rows[empty]].masked_fill_(forbidden[empty], -torch.inf)
-    adjusted[rows] = held
+    empty = ~torch.isfinite(held.max(dim=-1, keepdim=True).values)
+    adjusted[rows] = torch.where(empty, raw[rows].masked_fill_(forbidden, -torch.inf), held)
 
 
 def _masks(
@@ -132,27 +138,36 @@ def _masks(
     return masks, failures
 
 
-def _tell_logprobs(logits: Tensor, states: Sequence[SamplingState], outcomes: list[Outcome]) -> None:
-    """Adds to the tokens, in place, what their specs ask for: see `token_logprobs`."""
-    asked = {
-        row: outcome.token_id
-        for row, outcome in enumerate(outcomes)
-        if states[row].spec.logprobs and isinstance(outcome, SampledToken)
-    }
-    if not asked:
-        return
-    raw = logits[list(asked)]
-    normalisers = torch.logsumexp(raw.double(), dim=-1)
-    chosen = raw.gather(1, torch.tensor(list(asked.values()), device=raw.device)[:, None])[:, 0]
-    logprobs = (chosen.double() - normalisers).tolist()
-    most = max(states[row].spec.top_logprobs for row in asked)
-    ids = _first_ranked(raw, most)
-    tops = (raw.gather(1, ids).double() - normalisers[:, None]).tolist()
-    for (row, token_id), logprob, names, values in zip(
-        asked.items(), logprobs, ids.tolist(), tops, strict=True
-    ):
-        top = tuple(zip(names, values, strict=True))[: states[row].spec.top_logprobs]
-        outcomes[row] = SampledToken(token_id, logprob, top)
+class RowLogprobs:
+    """Of the tokens of rows whose specs ask for them, begun at once and told later: see `token_logprobs`."""
+
+    def __init__(self, logits: Tensor, states: Sequence[SamplingState], ids: Tensor) -> None:
+        """Raw `logits` [R, V], and the tokens drawn, int64 [R]."""
+        specs = {row: state.spec for row, state in enumerate(states) if state.spec.logprobs}
+        self._places = {row: place for place, row in enumerate(specs)}
+        self._counts = [spec.top_logprobs for spec in specs.values()]
+        if not specs:
+            return
+        rows = to_device(list(specs), torch.int64, logits.device)
+        self._raw = logits[rows]
+        self._normalisers = torch.logsumexp(self._raw.double(), dim=-1)
+        chosen = self._raw.gather(1, ids[rows][:, None])[:, 0]
+        self._logprobs = to_host(chosen.double() - self._normalisers)
+        names = _first_ranked(self._raw, max(self._counts))
+        self._names = to_host(names)
+        self._values = to_host(self._raw.gather(1, names).double() - self._normalisers[:, None])
+
+    def told(self, row: int, token: SampledToken) -> SampledToken:
+        """The token with what its row's spec asks for. Waits for the device where another one was drawn."""
+        place = self._places.get(row)
+        if place is None:
+            return token
+        logprob = self._logprobs[place]
+        if token.drawn_id is not None:
+            logprob = self._raw[place, token.token_id].double() - self._normalisers[place]
+        count = self._counts[place]
+        names, values = self._names[place, :count].tolist(), self._values[place, :count].tolist()
+        return replace(token, logprob=float(logprob), top=tuple(zip(names, values, strict=True)))
 
 
 def _first_ranked(rows: Tensor, count: int) -> Tensor:

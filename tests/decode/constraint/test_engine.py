@@ -13,12 +13,13 @@ from services.common.errors import InternalError, InvalidRequest
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.rules import ConstraintRules
+from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.engine.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from tests.support.decode_bench import Bench
-from tests.support.fake_runner import FakeRunner, read_context
+from tests.support.fake_runner import FakeRunner, LateRunner, read_context
 
 VOCAB = 2304
 OBJECT = (
@@ -42,14 +43,25 @@ class Babbler(FakeRunner):
         return logits if len(logits) else torch.zeros(0, VOCAB)
 
 
+class LateBabbler(Babbler, LateRunner):
+    """As a device does it."""
+
+
 class ConstrainedBench(Bench):
-    def __init__(self, num_pages: int = 64) -> None:
+    def __init__(self, num_pages: int = 64, ahead: bool = False) -> None:
         super().__init__(num_pages)
-        self.runner = Babbler(self.kv_pages)
+        self.runner = (LateBabbler if ahead else Babbler)(self.kv_pages)
         limits = DecodeLimits(16, 16, 128, 1000, 0, num_pages * 64, 60.0)
         self.masks = MaskThreads()
         self.engine = DecodeEngine(
-            self.runner, self.kv_pages, Sampler(VOCAB), limits, self.outside, self.serving.append, self.masks
+            self.runner,
+            self.kv_pages,
+            Sampler(VOCAB),
+            limits,
+            self.outside,
+            self.serving.append,
+            self.masks,
+            ahead=ahead,
         )
 
     def ask(self, compiler, grammar: str | None = OBJECT, made=None, max_tokens: int = 200, **options):
@@ -72,9 +84,9 @@ class ConstrainedBench(Bench):
         return request, self.heard[request.handle]
 
 
-@pytest.fixture
-def bench():
-    bench = ConstrainedBench()
+@pytest.fixture(params=[False, True], ids=["in step", "ahead"])
+def bench(request):
+    bench = ConstrainedBench(ahead=request.param)
     yield bench
     bench.check_free()
     bench.masks.close()
@@ -107,6 +119,32 @@ def test_free_and_constrained_requests_run_together(bench, compiler, tokenizer):
     assert free.finish() == "LENGTH"
     assert len(free.tokens[0]) == 30
     json.loads(text(tokenizer, bound.tokens[0]))
+
+
+def test_a_device_that_is_ahead_gives_the_same_tokens_those_that_the_host_replaces_included(
+    compiler, monkeypatch
+):
+    """A grammar that closes in haste takes another token than the one that the device went on with."""
+    replaced, settle = [], TokenConstraint.settle
+
+    def watched(constraint, token_id):
+        settled = settle(constraint, token_id)
+        replaced.extend([token_id] * (settled != token_id))
+        return settled
+
+    monkeypatch.setattr(TokenConstraint, "settle", watched)
+    wide = OBJECT.replace('"maxLength": 12', '"minLength": 5, "maxLength": 400')
+    found = []
+    for ahead in (False, True):
+        bench = ConstrainedBench(ahead=ahead)
+        heard = [bench.ask(compiler, wide, max_tokens=40 + number)[1] for number in range(4)]
+        heard.append(bench.ask(compiler, None, max_tokens=30)[1])
+        bench.run()
+        found.append([(one.tokens, one.finish()) for one in heard])
+        bench.check_free()
+        bench.masks.close()
+    assert found[0] == found[1]
+    assert replaced
 
 
 def test_the_tokens_are_the_same_alone_and_in_company(compiler):

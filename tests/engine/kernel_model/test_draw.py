@@ -46,7 +46,7 @@ def test_every_row_has_the_token_it_has_on_the_host_whatever_it_needs(states):
 def test_every_row_that_is_not_greedy_is_drawn_where_the_logits_are(states):
     drawn = []
 
-    def draw(logits, rows, positions):
+    def draw(logits, rows):
         drawn.extend(row.spec for row in rows)
         return torch.full((len(rows),), 17)
 
@@ -59,7 +59,7 @@ def test_every_row_that_is_not_greedy_is_drawn_where_the_logits_are(states):
 def test_a_row_without_a_maximum_fails_alone(states):
     logits = torch.randn(len(states), VOCAB)
     logits[0] = float("nan")
-    draw = Sampler(VOCAB, lambda rows, states, positions: torch.zeros(len(rows), dtype=torch.int64))
+    draw = Sampler(VOCAB, lambda rows, states: torch.zeros(len(rows), dtype=torch.int64))
     failed, *others = draw.sample(logits, states)
     assert "maximum" in failed.message
     assert all(isinstance(outcome, SampledToken) for outcome in others)

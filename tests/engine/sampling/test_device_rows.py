@@ -9,7 +9,6 @@ import torch
 from services.common.errors import InternalError
 from services.engine.sampler import Sampler
 from services.engine.sampling.draw import draw_token
-from services.engine.sampling.philox import uniform
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 from tests.engine.sampling.test_constraint import VOCAB, Only
@@ -29,11 +28,11 @@ SPECS = [
 ]
 
 
-def draw(logits, states, positions):
+def draw(logits, states):
     """On the host, row by row, as `draw_on_device` documents it."""
-    rows = zip(logits.numpy(), states, positions, strict=True)
     with np.errstate(invalid="ignore"):  # of rows in which nothing is left
-        return torch.tensor([draw_token(row, s.spec, uniform(s.seed, s.choice, at)) for row, s, at in rows])
+        rows = zip(logits.numpy(), states, strict=True)
+        return torch.tensor([draw_token(row, state.spec, state.uniform()) for row, state in rows])
 
 
 def logits_of(rows, seed=0):
