@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
+# What checks the GPU: .venv where it is, else an interpreter that has the wheels. Neither is set up for it.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
@@ -37,16 +39,17 @@ eval: $(STAMP) ## score the skills of the suite that make run started (options: 
 bench: $(STAMP) ## measure this machine, and peers if installed, against bounds (some: ARGS="gateways routing"; all: 15 minutes)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-gpu-check-kernels: $(STAMP) ## test and time the kernels on a GPU, at most 8 minutes; without one it says so
-	$(BIN)/python -m kernels.gpu_check $(ARGS)
+gpu-check-kernels: ## test and time the kernels on a GPU, at most 8 minutes; without one it says so
+	$(GPU_PYTHON) -m kernels.gpu_check $(ARGS)
 
-gpu-check-slice: $(STAMP) ## a slice of Kimi-K2.5 on a GPU: logits, decode steps, prefill; without one it says so
-	$(BIN)/python -m benchmarks.layer_slice $(ARGS)
+gpu-check-slice: ## a slice of Kimi-K2.5 on a GPU: logits, decode steps, prefill; without one it says so
+	$(GPU_PYTHON) -m benchmarks.layer_slice $(ARGS)
 
-gpu-check-nixl: $(STAMP) ## two processes move pages from one GPU memory to the other; without one it says so
-	$(BIN)/python -m benchmarks.kv_transfer --device cuda:0 --pages 2048 $(ARGS)
+gpu-check-nixl: ## two processes move pages from one GPU memory to the other; without one it says so
+	PYTHONPATH="protos$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) -m benchmarks.kv_transfer --device cuda:0 --pages 2048 $(ARGS)
 
-gpu-check: gpu-check-kernels gpu-check-slice gpu-check-nixl ## all that is checked on a GPU
+gpu-check: ## all that is checked on a GPU, one after another (with another interpreter: GPU_PYTHON=python3)
+	$(MAKE) --keep-going --jobs=1 gpu-check-kernels gpu-check-slice gpu-check-nixl
 
 check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/ruff format --check .

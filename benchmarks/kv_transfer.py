@@ -2,224 +2,61 @@
 
 python -m benchmarks.kv_transfer [--device cpu|cuda:0] [--pages 256] [--layers 8] [--rounds 9]
 
-A second process offers a pool of pages in its own memory, or in that of the GPU. The same blocks, in random
-order, are read by the transfer thread of a worker and by a NIXL agent that does nothing else; as many bytes
-are copied within this process; one after the other in every round. All bytes are compared with what the
-source holds. Exits with 1 where they differ, or where ours reaches less than 0.85 of bare NIXL.
+One process offers a pool of pages in its own memory, or in that of the GPU. In a second one the same blocks,
+in random order, are read by the transfer thread of a worker and by a NIXL agent that does nothing else; as
+many bytes are copied within that process; one after the other in every round. All bytes are compared with
+what the source holds. Exits with 1 where they differ, or where ours reaches less than 0.85 of bare NIXL. On a
+GPU it says "not run" where bare NIXL cannot move its memory, and writes `nixl.csv` and `nixl.md` for it.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import threading
 import time
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-
+from benchmarks.child import Blocked, Child, Wrong
 from benchmarks.result import write_result
-from services.engine.kv_pages import allocate_kv_pages, kv_blocks, kv_region
-from services.engine.kv_transfer.agent import TransferState
-from services.engine.kv_transfer.nixl_agent import NixlAgent
-from services.engine.kv_transfer.offer import Offer
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
-from services.engine.kv_transfer.region import RegionKind
-from services.engine.kv_transfer.transfer_thread import TransferThread
+from benchmarks.transfer_plan import Plan
+from kernels.benchmarks.limit import LAST_ROW_S, LIMIT_S
+from kernels.benchmarks.report import RESULTS, Report, results_of
+from kernels.benchmarks.wheels import not_installed
 
 BOUND = 0.85
-WIDTH = 576
-DTYPE = torch.bfloat16
-_PATIENCE_S = 120.0
+WAYS = "benchmarks.transfer_ways"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is moved."""
+@dataclass
+class Row:
+    """One way."""
 
-    device: str
-    pages: int
-    layers: int
-    rounds: int
-
-    def pool(self) -> Tensor:
-        """Zeros, or with `fill` what the source has."""
-        return allocate_kv_pages(self.pages, self.layers, WIDTH, DTYPE, self.device)
-
-    def fill(self, pool: Tensor) -> None:
-        """With values that tell every block from every other."""
-        generator = torch.Generator(pool.device).manual_seed(3)
-        pool.copy_(torch.randn(pool.shape, generator=generator, device=pool.device, dtype=torch.float32))
+    way: str
+    verdict: str = "not run"
+    gigabytes_per_second: str = ""
+    times_bare: str = ""
+    percent_of_reads: str = ""
+    note: str = ""
 
 
-def serve(plan: Plan, pipe: Connection) -> None:
-    """The source: offers its pool until the pipe says so."""
-    torch.set_num_threads(1)
-    pool = plan.pool()
-    plan.fill(pool)
-    if pool.is_cuda:
-        torch.cuda.synchronize()
-    thread = TransferThread(NixlAgent("source"), [kv_region(pool)], "source")
-    thread.start()
-    thread.pin_serving()
-    pipe.send(thread.offer())
-    pipe.recv()
-    thread.close()
+class Transfer:
+    """Both processes; here nothing is loaded that could take this one with it."""
 
+    def __init__(self, plan: Plan, seconds: float = LIMIT_S - LAST_ROW_S) -> None:
+        self._plan = plan
+        self._end = time.monotonic() + seconds
+        self.device_name = ""
+        """Known once the source has begun."""
 
-class Ours:
-    """Reads as a worker does."""
-
-    name = "transfer thread"
-
-    def __init__(self, plan: Plan, offer: Offer) -> None:
-        self.pool = plan.pool()
-        self._offer = offer
-        self._thread = TransferThread(NixlAgent("reader"), [kv_region(self.pool)], "reader")
-        self._thread.start()
-        self._transport = self._thread.connect(offer).result(_PATIENCE_S).transport
-
-    @property
-    def transport(self) -> str:
-        """What UCX chose."""
-        return self._transport
-
-    def read(self, local: npt.NDArray[np.int32], remote: npt.NDArray[np.int32]) -> None:
-        """Waits until all bytes are there; RuntimeError where they cannot be had."""
-        settled, outcomes = threading.Event(), list[ReadOutcome]()
-        self._thread.read(
-            ReadRequest(
-                self._offer.agent_name,
-                RegionKind.KV,
-                local,
-                remote,
-                time.monotonic() + _PATIENCE_S,
-                outcomes.append,
-                settled.set,
-            )
-        )
-        if not settled.wait(_PATIENCE_S) or outcomes[0].status is not ReadStatus.DONE:
-            raise RuntimeError(f"the read did not succeed: {outcomes}")
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._thread.close()
-
-
-class Bare:
-    """NIXL's own calls, on this thread."""
-
-    name = "bare NIXL"
-
-    def __init__(self, plan: Plan, offer: Offer) -> None:
-        self.pool = plan.pool()
-        region, theirs = kv_region(self.pool), offer.region(RegionKind.KV)
-        assert theirs is not None
-        self._agent = NixlAgent("bare")
-        self._agent.open()
-        self._agent.register(region)
-        peer = self._agent.add_peer(offer.agent_metadata)
-        self._local = self._agent.prepare_local(region)
-        self._remote = self._agent.prepare_remote(peer, theirs)
-
-    def read(self, local: npt.NDArray[np.int32], remote: npt.NDArray[np.int32]) -> None:
-        """Polls until it is done."""
-        transfer = self._agent.make_read(self._local, local, self._remote, remote)
-        state = self._agent.post(transfer)
-        while state is not TransferState.DONE:
-            state = self._agent.check(transfer)
-        self._agent.release(transfer)
-
-    def close(self) -> None:
-        """Destroys the agent."""
-        self._agent.close()
-
-
-class Copy:
-    """As many bytes within this process, in one piece."""
-
-    name = "copy in memory"
-
-    def __init__(self, plan: Plan) -> None:
-        self.pool = plan.pool()
-        source = plan.pool()
-        plan.fill(source)
-        self._source = source
-
-    def read(self, local: npt.NDArray[np.int32], remote: npt.NDArray[np.int32]) -> None:
-        """All of them, whichever are asked for."""
-        self.pool.copy_(self._source)
-        if self.pool.is_cuda:
-            torch.cuda.synchronize()
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-Way = Ours | Bare | Copy
-
-
-def measure(plan: Plan, offer: Offer) -> dict[str, object]:
-    """Median GB/s of each way, and the ratios of one run; RuntimeError where bytes differ."""
-    ours = Ours(plan, offer)
-    ways: list[Way] = [ours, Bare(plan, offer), Copy(plan)]
-    blocks = kv_blocks(range(plan.pages), plan.layers, 0, plan.layers)
-    order = np.random.default_rng(1).permutation(blocks).astype(np.int32)
-    num_bytes = ours.pool.nbytes
-    rates: dict[str, list[float]] = {way.name: [] for way in ways}
-    for _ in range(plan.rounds + 1):
-        for way in ways:
-            seconds = _seconds(lambda way=way: way.read(order, order))  # type: ignore[misc]
-            rates[way.name].append(num_bytes / seconds / 1e9)
-    expected = plan.pool()
-    plan.fill(expected)
-    for way in ways:
-        if not torch.equal(way.pool, expected):
-            raise RuntimeError(f"{way.name}: the bytes differ from the source's")
-        way.close()
-    # The first round connects.
-    medians = {name: statistics.median(found[1:]) for name, found in rates.items()}
-    ratio = statistics.median(
-        our / bare for our, bare in zip(rates[Ours.name][1:], rates[Bare.name][1:], strict=True)
-    )
-    return {
-        "device": plan.device,
-        "transport": ours.transport,
-        "megabytes": num_bytes / 1e6,
-        "blocks": len(order),
-        "gigabytes_per_second": medians,
-        "ours_to_bare": ratio,
-        "ours_to_copy": medians[Ours.name] / medians[Copy.name],
-    }
-
-
-def _seconds(run: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
-def run(plan: Plan) -> dict[str, object]:
-    """With a source of its own."""
-    context = get_context("spawn")
-    pipe, theirs = context.Pipe()
-    source = context.Process(target=serve, args=(plan, theirs), daemon=True)
-    source.start()
-    try:
-        if not pipe.poll(_PATIENCE_S):
-            raise RuntimeError("the source has not started")
-        return measure(plan, pipe.recv())
-    finally:
-        pipe.send("end")
-        source.join(10)
-        source.kill()
+    def run(self) -> dict[str, Any]:
+        """What the reader found; see Child for what it raises."""
+        with closing(Child("source", WAYS, "serve", self._plan)) as source:
+            self.device_name = source.receive(self._end)
+            offer = source.receive(self._end)
+            with closing(Child("reader", WAYS, "read", self._plan, offer)) as reader:
+                return dict(reader.receive(self._end, source))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -230,25 +67,71 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")
-    options = parser.parse_args(argv)
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        print("kv transfer: not run: torch sees no CUDA device here")
-        return 0
-    torch.set_num_threads(1)
-    found = run(Plan(options.device, options.pages, options.layers, options.rounds))
-    rates = found["gigabytes_per_second"]
-    assert isinstance(rates, dict)
-    ratio = found["ours_to_bare"]
-    assert isinstance(ratio, float)
-    print(
-        f"{found['megabytes']:,.0f} MB in {found['blocks']:,} blocks on {found['device']}, "
-        f"transport {found['transport']}"
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="of GPUs, instead of beside the kernels"
     )
-    for name, rate in rates.items():
-        print(f"{name:>16}  {rate:7.2f} GB/s  {rate / rates[Bare.name]:5.2f} of bare NIXL")
-    print(f"median ratio of a round: {ratio:.2f} (bound {BOUND})")
+    options = parser.parse_args(argv)
+    plan = Plan(options.device, options.pages, options.layers, options.rounds)
+    if plan.on_gpu:
+        return check_on_gpu(plan, options.results)
+    found = Transfer(plan).run()
+    print(Report(None, "nixl", Row).write(_facts(found), _rows(found)))
     write_result(options.out, found)
-    return int(ratio < BOUND)
+    return int(found["ours_to_bare"] < BOUND)
+
+
+def check_on_gpu(plan: Plan, results: Path) -> int:
+    """Prints what it finds, and writes it below `results`; 1 where something is wrong, and not where NIXL
+    cannot do it here.
+    """
+    if reason := not_installed("torch", "nixl"):
+        print(f"kv transfer: not run: {reason}")
+        return 0
+    transfer = Transfer(plan)
+    try:
+        found = transfer.run()
+    except Blocked as blocked:
+        print(f"kv transfer: not run: {blocked}")
+        _write(transfer, results, {}, [Row("NIXL", note=str(blocked))])
+        return 0
+    except Wrong as wrong:
+        print(f"kv transfer: {wrong}")
+        _write(transfer, results, {}, [Row("NIXL", "WRONG", note=str(wrong))])
+        return 1
+    print(_write(transfer, results, _facts(found), _rows(found)))
+    return int(found["ours_to_bare"] < BOUND)
+
+
+def _write(transfer: Transfer, results: Path, facts: dict[str, str], rows: list[Row]) -> str:
+    """Nowhere, if the device has not told its name."""
+    name = transfer.device_name
+    report = Report(results_of(name, results) if name else None, "nixl", Row)
+    return report.write({"device": name, **facts}, rows)
+
+
+def _facts(found: dict[str, Any]) -> dict[str, str]:
+    reads = found["reads"]
+    return {
+        "moved": f"{found['megabytes']:,.0f} MB in {found['blocks']:,} blocks on {found['device']}",
+        "transport": found["transport"],
+        "reads": reads if isinstance(reads, str) else f"{reads / 1e9:,.0f} GB/s",
+        "median ratio of a round": f"{found['ours_to_bare']:.2f} of bare NIXL (bound {BOUND})",
+    }
+
+
+def _rows(found: dict[str, Any]) -> list[Row]:
+    rates, reads = found["gigabytes_per_second"], found["reads"]
+    bare = rates["bare NIXL"]
+    return [
+        Row(
+            way,
+            "right",
+            f"{rate:.2f}",
+            f"{rate / bare:.2f}",
+            "" if isinstance(reads, str) else f"{100e9 * rate / reads:.0f}",
+        )
+        for way, rate in rates.items()
+    ]
 
 
 if __name__ == "__main__":

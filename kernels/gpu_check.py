@@ -1,19 +1,21 @@
 """`python -m kernels.gpu_check`: is every kernel right on this GPU, and how near to its limit?
 
-Needs torch, triton and one GPU; neither the network nor any file but these. Results go to
-`kernels/benchmarks/results/<gpu>/`.
+Needs torch, triton and one GPU; neither the network nor any file but those of `kernels/`. Results go to
+`kernels/benchmarks/results/<gpu>/` as they come, so that a kernel that hangs costs no others'.
 """
 
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from kernels.benchmarks.limit import LAST_ROW_S, LIMIT_S, time_limit
+from kernels.benchmarks.report import RESULTS
+from kernels.benchmarks.wheels import not_installed
 
 # From those that others are made of, to the slowest.
 BENCHES = (
@@ -29,10 +31,6 @@ BENCHES = (
     "experts",
     "sampling",
 )
-RESULTS = Path(__file__).parent / "benchmarks" / "results"
-LIMIT_S = 480.0
-# A case may take so long after the time for new ones is up.
-_LAST_CASE_S = 60.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,21 +43,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported
-    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"gpu-check-kernels: not run: {' and '.join(missing)} not installed")
+    if reason := not_installed("torch", "triton"):
+        print(f"gpu-check-kernels: not run: {reason}")
         return 0
+    with time_limit():
+        return _check(options.dry_run, options.results)
+
+
+def _check(dry_run: bool, results: Path | None) -> int:
     # Late, because it imports triton.
     script = importlib.import_module("kernels.benchmarks.script")
     benches = {name: importlib.import_module(f"kernels.benchmarks.bench_{name}").cases for name in BENCHES}
-    seconds = LIMIT_S - _LAST_CASE_S
-    if options.dry_run:
-        return int(script.try_on_cpu(benches, seconds, options.results))
+    seconds = LIMIT_S - LAST_ROW_S
+    if dry_run:
+        return int(script.try_on_cpu(benches, seconds, results))
     if not script.torch.cuda.is_available():
         print(f"gpu-check-kernels: {script.NO_GPU}")
         return 0
-    faulthandler.dump_traceback_later(LIMIT_S, exit=True)  # a kernel that hangs
-    return int(script.check_on_gpu(benches, seconds, options.results or RESULTS))
+    return int(script.check_on_gpu(benches, seconds, results or RESULTS))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from typing import TypeAlias
 
 import torch
 
 from kernels.benchmarks import others
 from kernels.benchmarks.case import Case
 from kernels.benchmarks.inputs import ExpertInputs, PackedExperts, choose_experts, normal
+from kernels.benchmarks.run import Run
 from kernels.benchmarks.script import run_script
 from kernels.benchmarks.sizes import Sizes
 from kernels.expert_weights import ExpertMatrices
@@ -20,6 +22,11 @@ from kernels.reference.experts import Matrices
 
 _PLAIN_EXPERTS = 64
 """So many plain ones are enough to see: 384 of them would take 34 GB."""
+
+_MODES = (("deterministic", True), ("fast", False))
+
+
+Expected: TypeAlias = Callable[[], tuple[torch.Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
     """A decode step's tokens, and a prompt's."""
     for width in sizes.widths:
         yield from _int4(width, sizes, device)
-    yield from _plain(sizes.widths[-1], sizes, device)
+    for width in sizes.widths:
+        yield from _plain(width, sizes, device)
 
 
 def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
@@ -49,28 +57,33 @@ def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
         """Ours in both modes, and others', on the same inputs, which are gone with the last of them."""
         inputs = _inputs(tokens, cost, sizes, device)
         shape = f"T={tokens} width={width}"
-        case = partial(_case, "experts_int4", shape, inputs, (gate_up, down), cost)
-        for mode, deterministic in (("deterministic", True), ("fast", False)):
+        case = partial(_case, "experts_int4", shape, inputs, _once(inputs, gate_up, down), cost)
+        for mode, deterministic in _MODES:
             yield case(mode, _ours(inputs, RoutedExperts(tiled, tiled_down, deterministic)))
         for by, run in others.int4_experts(inputs, gate_up, down):
             yield case("fast", run, by)
 
     for tokens in (*sizes.batches, sizes.prompt):
         yield from at(tokens)
-    yield _same_bits(RoutedExperts(tiled, tiled_down, deterministic=True), width, sizes, device)
+    yield _same_bits("experts_int4", RoutedExperts(tiled, tiled_down, True), width, cost, sizes, device)
 
 
 def _plain(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     count = min(_PLAIN_EXPERTS, sizes.num_experts)
     gate_up = normal(count, 2, width, sizes.hidden, device=device).mul_(sizes.hidden**-0.5)
     down = normal(count, 1, sizes.hidden, width, device=device).mul_(width**-0.5)
-    run = RoutedExperts(ExpertMatrices.plain(gate_up), ExpertMatrices.plain(down), deterministic=False)
+    tiled, tiled_down = ExpertMatrices.plain(gate_up), ExpertMatrices.plain(down)
     values = 3 * width * sizes.hidden
     cost = _Cost(values * gate_up.itemsize, 2 * values)
+    few = replace(sizes, num_experts=count)
     for tokens in sizes.batches:
-        inputs = _inputs(tokens, cost, replace(sizes, num_experts=count), device)
+        inputs = _inputs(tokens, cost, few, device)
         shape = f"T={tokens} width={width} experts={count}"
-        yield _case("experts_plain", shape, inputs, (gate_up, down), cost, "fast", _ours(inputs, run))
+        expected = _once(inputs, gate_up, down)
+        for mode, deterministic in _MODES:
+            run = _ours(inputs, RoutedExperts(tiled, tiled_down, deterministic))
+            yield _case("experts_plain", shape, inputs, expected, cost, mode, run)
+    yield _same_bits("experts_plain", RoutedExperts(tiled, tiled_down, True), width, cost, few, device)
 
 
 def _inputs(tokens: int, cost: _Cost, sizes: Sizes, device: torch.device) -> ExpertInputs:
@@ -82,7 +95,13 @@ def _inputs(tokens: int, cost: _Cost, sizes: Sizes, device: torch.device) -> Exp
     return ExpertInputs(normal(tokens, sizes.hidden, device=device), experts, weights)
 
 
-def _ours(inputs: ExpertInputs, apply: RoutedExperts) -> others.Run:
+def _once(inputs: ExpertInputs, gate_up: Matrices, down: Matrices) -> Expected:
+    """The reference's result, computed for the first that asks: it dequantises every expert."""
+    x, experts, weights = inputs.x, inputs.experts[0], inputs.weights
+    return cache(lambda: (reference.apply_experts(x.float(), experts, weights, gate_up, down),))
+
+
+def _ours(inputs: ExpertInputs, apply: RoutedExperts) -> Run:
     return lambda copy: (apply(inputs.x, inputs.experts[copy], inputs.weights),)
 
 
@@ -90,19 +109,19 @@ def _case(
     kernel: str,
     shape: str,
     inputs: ExpertInputs,
-    matrices: tuple[Matrices, Matrices],
+    expected: Expected,
     cost: _Cost,
     mode: str,
-    run: others.Run,
+    run: Run,
     by: str = "",
 ) -> Case:
-    x, experts, weights = inputs.x, inputs.experts[0], inputs.weights
+    x, experts = inputs.x, inputs.experts[0]
     touched = len(experts.unique())
     return Case(
         kernel,
         f"{shape} {mode}",
         run,
-        lambda: (reference.apply_experts(x.float(), experts, weights, *matrices),),
+        expected,
         tolerance=2e-2,
         num_bytes=touched * cost.num_bytes + 2 * x.nbytes,
         flops=experts.numel() * cost.flops,
@@ -111,19 +130,21 @@ def _case(
     )
 
 
-def _same_bits(run: RoutedExperts, width: int, sizes: Sizes, device: torch.device) -> Case:
+def _same_bits(
+    kernel: str, run: RoutedExperts, width: int, cost: _Cost, sizes: Sizes, device: torch.device
+) -> Case:
     """Of the first token of a batch in deterministic mode, against its run alone."""
     tokens = sizes.batches[-1]
     x = normal(tokens, sizes.hidden, device=device)
     experts = choose_experts(tokens, sizes, device)
     weights = torch.rand(tokens, sizes.top_k, device=device)
     return Case(
-        "experts_int4",
+        kernel,
         f"the same bits in T={tokens} as alone, width={width}",
         lambda _: (run(x, experts, weights)[:1],),
         lambda: (run(x[:1], experts[:1], weights[:1]),),
         tolerance=0.0,
-        num_bytes=len(experts.unique()) * 3 * width * sizes.hidden * 9 // 16,
+        num_bytes=len(experts.unique()) * cost.num_bytes,
     )
 
 

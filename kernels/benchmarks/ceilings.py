@@ -22,6 +22,18 @@ def read_kernel(data: tl.tensor, out: tl.tensor, rounds: int, block: tl.constexp
     tl.store(out + program, tl.sum(total, axis=0))
 
 
+def measure_reads(timer: Timer, device: torch.device, programs: int) -> float:
+    """bytes/s of reading programs x 256 KiB once."""
+    rounds, block = 16, 4096
+    data = torch.ones(programs * rounds * block, device=device)
+    out = torch.empty(programs, device=device)
+
+    def read(_: int) -> None:
+        read_kernel[(programs,)](data, out, rounds, block=block, num_warps=8)
+
+    return data.nbytes / timer.seconds(read, 1)
+
+
 @dataclass(frozen=True)
 class Ceilings:
     """`bandwidth` bytes/s of reading, `rate` flop/s of bfloat16 products."""
@@ -32,14 +44,7 @@ class Ceilings:
     @classmethod
     def measure(cls, timer: Timer, device: torch.device, programs: int, side: int) -> Ceilings:
         """Reads programs x 256 KiB; multiplies square matrices of `side`."""
-        rounds, block = 16, 4096
-        data = torch.ones(programs * rounds * block, device=device)
-        out = torch.empty(programs, device=device)
-
-        def read(_: int) -> None:
-            read_kernel[(programs,)](data, out, rounds, block=block, num_warps=8)
-
-        bandwidth = data.nbytes / timer.seconds(read, 1)
+        bandwidth = measure_reads(timer, device, programs)
         left = torch.randn(side, side, device=device).bfloat16()
         right = torch.randn(side, side, device=device).bfloat16()
         rate = 2 * side**3 / timer.seconds(lambda _: left @ right, 1)

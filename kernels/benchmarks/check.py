@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from kernels.benchmarks.case import Case, Cases
 from kernels.benchmarks.ceilings import Ceilings
-from kernels.benchmarks.report import Row
+from kernels.benchmarks.row import Row
 from kernels.benchmarks.sizes import Sizes
 from kernels.benchmarks.timer import Timer
 
@@ -18,16 +18,24 @@ class Check:
     """The cases of some kernels at some sizes.
 
     Whatever goes wrong in a case is a note in its row, and the others go on; what no time is left for is
-    "not run" or has no times, and says so. Tolerances are multiplied by `slack`.
+    "not run" or has no times, and says so. Tolerances are multiplied by `slack`. `save` gets all rows before
+    each case is run, for one that hangs ends the process.
     """
 
     def __init__(
-        self, benches: Mapping[str, Cases], sizes: Sizes, device: torch.device, seconds: float, slack: float
+        self,
+        benches: Mapping[str, Cases],
+        sizes: Sizes,
+        device: torch.device,
+        seconds: float,
+        slack: float,
+        save: Callable[[Sequence[Row]], object] = lambda rows: None,
     ) -> None:
         self._benches = benches
         self._sizes = sizes
         self._device = device
         self._slack = slack
+        self._save = save
         self._end = time.monotonic() + seconds
         self._rows: dict[tuple[str, str, str], Row] = {}
 
@@ -74,6 +82,7 @@ class Check:
             if case is None:
                 return False
             row = self._row(case.kernel, case.shape, case.by)
+            self._save(self.rows)
             act(case, row)
         except Exception as error:  # noqa: BLE001 - barrier: other cases are checked all the same
             failed = row or self._row(name, "inputs")

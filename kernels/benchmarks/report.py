@@ -1,72 +1,51 @@
-"""What a check found, as CSV and as a table to read."""
+"""What a check found on a GPU, as CSV and as a table to read. Needs nothing but the standard library."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from kernels.benchmarks.case import Case
-from kernels.benchmarks.ceilings import Ceilings
+RESULTS = Path(__file__).parent / "results"
 
 
-@dataclass
-class Row:
-    """One case. Empty texts are what was not measured; `note` says why. `by`: whose kernel, if not ours;
-    `our_speedup`: how many times as long it takes as ours.
+def results_of(gpu: str, results: Path = RESULTS) -> Path:
+    """Where what was found on a GPU of this name belongs."""
+    return results / gpu.lower().replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Report:
+    """`name`.csv and `name`.md in `directory`, made if need be; None: nothing is written. Rows are of the
+    dataclass `kind`, whose fields are texts: empty is what was not measured.
     """
 
-    kernel: str
-    shape: str
-    by: str = ""
-    verdict: str = "not run"
-    error: str = ""
-    tolerance: str = ""
-    microseconds: str = ""
-    limit_microseconds: str = ""
-    percent_of_limit: str = ""
-    gigabytes_per_second: str = ""
-    teraflops: str = ""
-    our_speedup: str = ""
-    note: str = ""
+    directory: Path | None
+    name: str
+    kind: type[Any]
 
-    def compare(self, case: Case, slack: float) -> None:
-        """Notes whether the case's result is right."""
-        error, tolerance = case.error(), case.tolerance * slack
-        self.error, self.tolerance = f"{error:.1e}", f"{tolerance:.0e}"
-        self.verdict = "right" if error <= tolerance else "WRONG"
-
-    def time(self, case: Case, seconds: float, ceilings: Ceilings) -> None:
-        """Notes how long the case took."""
-        limit = ceilings.limit_seconds(case.num_bytes, case.flops)
-        self.microseconds, self.limit_microseconds = f"{seconds * 1e6:.1f}", f"{limit * 1e6:.1f}"
-        self.percent_of_limit = f"{100 * limit / seconds:.0f}"
-        self.gigabytes_per_second = f"{case.num_bytes / seconds / 1e9:.0f}"
-        self.teraflops = f"{case.flops / seconds / 1e12:.1f}"
-
-    def compare_times(self, ours: Row) -> None:
-        """Notes how much faster ours is, where both were timed."""
-        if self.microseconds and ours.microseconds:
-            self.our_speedup = f"{float(self.microseconds) / float(ours.microseconds):.2f}"
-
-
-def write_report(directory: Path | None, facts: Mapping[str, str], rows: Iterable[Row]) -> str:
-    """Facts and a table as text; in `directory` that is `kernels.md`, and the rows are `kernels.csv`."""
-    names = [field.name for field in fields(Row)]
-    lines = [asdict(row) for row in rows]
-    text = _render(facts, names, lines)
-    if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "kernels.md").write_text(text)
-        with (directory / "kernels.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(lines)
-    return text
+    def write(self, facts: Mapping[str, str], rows: Iterable[Any]) -> str:
+        """Replaces what was written before; returns the facts and the table as text."""
+        names = [field.name for field in fields(self.kind)]
+        lines = [{name: getattr(row, name) for name in names} for row in rows]
+        text = _render(facts, names, lines)
+        if self.directory is not None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / f"{self.name}.md").write_text(text)
+            with (self.directory / f"{self.name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows(lines)
+        return text
 
 
 def _render(facts: Mapping[str, str], names: list[str], lines: list[dict[str, str]]) -> str:
     table = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * len(names) + "|"]
-    table += ["| " + " | ".join(line[name].replace("|", "/") for name in names) + " |" for line in lines]
+    table += ["| " + " | ".join(_cell(line[name]) for name in names) + " |" for line in lines]
     return "\n".join([*(f"- {name}: {value}" for name, value in facts.items()), "", *table, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("\n", " ")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,9 +15,11 @@ from kernels.benchmarks import others
 from kernels.benchmarks.case import Cases
 from kernels.benchmarks.ceilings import Ceilings
 from kernels.benchmarks.check import Check
-from kernels.benchmarks.report import write_report
+from kernels.benchmarks.limit import LIMIT_S
+from kernels.benchmarks.report import Report, results_of
+from kernels.benchmarks.row import Row
 from kernels.benchmarks.sizes import Sizes
-from kernels.benchmarks.timer import ClockTimer, GraphTimer
+from kernels.benchmarks.timer import ClockTimer, GraphTimer, Timer
 
 NO_GPU = "not run: torch sees no CUDA device here"
 
@@ -26,12 +29,12 @@ def check_on_gpu(benches: Mapping[str, Cases], seconds: float, results: Path | N
     properties = torch.cuda.get_device_properties(0)
     device = torch.device("cuda", 0)
     torch.seed()  # fresh inputs each time
+    end = time.monotonic() + seconds
     ceilings = Ceilings.measure(GraphTimer(), device, programs=16384, side=8192)
-    check = Check(benches, Sizes(cache_bytes=properties.L2_cache_size), device, seconds, slack=1.0)
-    check.compare()
-    check.time(GraphTimer(), ceilings)
-    directory = None if results is None else results / properties.name.lower().replace(" ", "-")
-    return _report(check, ceilings, properties.name, directory)
+    directory = None if results is None else results_of(properties.name, results)
+    outcome = _Outcome(properties.name, ceilings, Report(directory, "kernels", Row))
+    left, sizes = end - time.monotonic(), Sizes(cache_bytes=properties.L2_cache_size)
+    return outcome.of(Check(benches, sizes, device, left, 1.0, outcome.save), GraphTimer())
 
 
 def try_on_cpu(benches: Mapping[str, Cases], seconds: float, results: Path | None) -> int:
@@ -39,11 +42,10 @@ def try_on_cpu(benches: Mapping[str, Cases], seconds: float, results: Path | Non
     device = torch.device("cpu")
     torch.manual_seed(0)
     ceilings = Ceilings.measure(ClockTimer(), device, programs=1, side=64)
+    report = Report(results, "kernels", Row)
+    outcome = _Outcome("dry run in Triton's interpreter, tiny sizes", ceilings, report)
     # The interpreter truncates to bfloat16 where a GPU rounds.
-    check = Check(benches, Sizes.tiny(), device, seconds, slack=2.0)
-    check.compare()
-    check.time(ClockTimer(), ceilings)
-    return _report(check, ceilings, "dry run in Triton's interpreter, tiny sizes", results)
+    return outcome.of(Check(benches, Sizes.tiny(), device, seconds, 2.0, outcome.save), ClockTimer())
 
 
 def run_script(cases: Cases) -> None:
@@ -51,18 +53,34 @@ def run_script(cases: Cases) -> None:
     if not torch.cuda.is_available():
         print(NO_GPU)
         return
-    sys.exit(check_on_gpu({cases.__module__: cases}, 480.0, None))
+    sys.exit(check_on_gpu({cases.__module__: cases}, LIMIT_S, None))
 
 
-def _report(check: Check, ceilings: Ceilings, device: str, directory: Path | None) -> int:
-    python = platform.python_version()
-    facts = {
-        "device": device,
-        "versions": f"torch {torch.__version__}, triton {triton.__version__}, Python {python}",
-        "reads": f"{ceilings.bandwidth / 1e9:,.0f} GB/s",
-        "bfloat16 products": f"{ceilings.rate / 1e12:,.1f} TFLOP/s",
-        "others": others.describe(),
-        "limit": "the larger of bytes / reads and flops / products; times are medians of 20 graph replays",
-    }
-    print(write_report(directory, facts, check.rows))
-    return int(check.failed)
+class _Outcome:
+    """The report as it grows."""
+
+    def __init__(self, device: str, ceilings: Ceilings, report: Report) -> None:
+        self._ceilings = ceilings
+        self._report = report
+        versions = f"torch {torch.__version__}, triton {triton.__version__}"
+        self._facts = {
+            "device": device,
+            "versions": f"{versions}, Python {platform.python_version()}",
+            "reads": f"{ceilings.bandwidth / 1e9:,.0f} GB/s",
+            "bfloat16 products": f"{ceilings.rate / 1e12:,.1f} TFLOP/s",
+            "others": others.describe(),
+            "limit": "the larger of bytes / reads and flops / products",
+            "times": "medians of 20 replays of a CUDA graph",
+        }
+        self.save(())
+
+    def of(self, check: Check, timer: Timer) -> int:
+        """Runs the check and prints what it found; the exit status."""
+        check.compare()
+        check.time(timer, self._ceilings)
+        print(self.save(check.rows, complete="yes"))
+        return int(check.failed)
+
+    def save(self, rows: Sequence[Row], complete: str = "no") -> str:
+        """Writes what is known so far."""
+        return self._report.write({**self._facts, "complete": complete}, rows)

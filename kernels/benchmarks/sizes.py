@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """`batches` of new tokens, `contexts` of those that attention sees, `heads` and expert `widths` as they
-    are on 1 GPU and split over 8. `dense_width` is the dense layer's. `cache_bytes`: the L2.
+    """`batches` of new tokens, `contexts` of those that attention sees. `heads` as they are on 1 GPU and
+    split over 4 and 8, expert `widths` on 1 and split over 8. `dense_width` is the dense layer's,
+    `cache_bytes` the L2's.
     """
 
     cache_bytes: int
@@ -23,7 +24,7 @@ class Sizes:
     batches: tuple[int, ...] = (1, 16, 64, 256)
     prompt: int = 8192
     contexts: tuple[int, ...] = (1024, 8192, 32768)
-    heads: tuple[int, ...] = (64, 8)
+    heads: tuple[int, ...] = (64, 16, 8)
     widths: tuple[int, ...] = (2048, 256)
     dense_width: int = 18432
     vocabulary: int = 163840

@@ -11,6 +11,7 @@ import torch
 
 _REPLAYS = 20
 _CALLS = 10
+_REPLAY_S = 0.02
 
 
 class Timer(Protocol):
@@ -21,7 +22,9 @@ class Timer(Protocol):
 
 
 class GraphTimer:
-    """The median of 20 replays of a graph of at least 10 calls: no time of the host's is in it."""
+    """The median of 20 replays of a graph of 10 calls or more, fewer where these would take over 20 ms: no
+    time of the host's is in it.
+    """
 
     def seconds(self, run: Callable[[int], object], copies: int) -> float:
         """One call, on average over the copies."""
@@ -31,7 +34,10 @@ class GraphTimer:
             for copy in range(copies):  # compiles, and fills the allocator
                 run(copy)
         torch.cuda.synchronize()
-        calls = -(-_CALLS // copies) * copies
+        began = time.perf_counter()
+        run(0)
+        torch.cuda.synchronize()
+        calls = _calls(time.perf_counter() - began, copies)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             for call in range(calls):
@@ -48,6 +54,12 @@ class GraphTimer:
         graph.replay()
         end.record()
         return start, end
+
+
+def _calls(seconds: float, copies: int) -> int:
+    """So many of a replay where one takes so long: the same number of each copy."""
+    wanted = min(_CALLS, max(int(_REPLAY_S / seconds), 1))
+    return -(-wanted // copies) * copies
 
 
 class ClockTimer:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from kernels import gpu_check
-from kernels.benchmarks import script
+from kernels.benchmarks import script, timer
 from kernels.benchmarks.case import Case
 from kernels.benchmarks.ceilings import Ceilings
 from kernels.benchmarks.check import Check
 from kernels.benchmarks.sizes import Sizes
 from kernels.benchmarks.timer import ClockTimer
+from tests.kernels.alone import run_alone
 
 CEILINGS = Ceilings(bandwidth=1e9, rate=1e12)
 CPU = torch.device("cpu")
@@ -46,8 +51,28 @@ class FixedTimer:
         return 4e-6
 
 
-def test_a_dry_run_finds_every_kernel_right_and_writes_both_files(interpreter, tmp_path):
-    assert interpreter(gpu_check.main, ["--dry-run", "--results", str(tmp_path)]) == 0
+HANGS = """
+import os, sys, time
+from pathlib import Path
+
+os.environ["TRITON_INTERPRET"] = "1"
+import torch
+from kernels.benchmarks import script
+from kernels.benchmarks.case import Case
+from kernels.benchmarks.limit import time_limit
+
+def case(shape, run):
+    return Case("doubling", shape, run, lambda: (torch.ones(3),), 1e-3, 12)
+
+cases = [case("right", lambda _: (torch.ones(3),)), case("hangs", lambda _: time.sleep(600))]
+with time_limit(0.5):
+    script.try_on_cpu({"doubling": lambda sizes, device: iter(cases)}, 60.0, Path(sys.argv[1]))
+"""
+
+
+def test_a_dry_run_with_torch_and_triton_alone_finds_every_kernel_right_and_writes_both_files(tmp_path):
+    done = run_alone("kernels.gpu_check", (), "--dry-run", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
     with (tmp_path / "kernels.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["verdict"] for row in rows} == {"right"}
@@ -68,9 +93,64 @@ def test_a_dry_run_finds_every_kernel_right_and_writes_both_files(interpreter, t
         "experts_plain",
         "sampling",
     }
+    modes = {(row["kernel"], row["shape"].split()[-1]) for row in rows}
+    of_two_modes = ("mla_decode", "experts_int4", "experts_plain")
+    assert {(kernel, mode) for kernel in of_two_modes for mode in ("fast", "deterministic")} <= modes
     table = (tmp_path / "kernels.md").read_text()
     assert table.count("| right |") == len(rows)
     assert "dry run in Triton's interpreter" in table
+    assert "- complete: yes" in table
+
+
+def test_a_kernel_that_hangs_ends_the_check_and_keeps_what_was_found_before(tmp_path):
+    began = time.monotonic()
+    words = [sys.executable, "-c", HANGS, str(tmp_path)]
+    root = Path(gpu_check.__file__).parents[1]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, timeout=120)
+    assert time.monotonic() - began < 60
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    with (tmp_path / "kernels.csv").open() as file:
+        found = [(row["shape"], row["verdict"]) for row in csv.DictReader(file)]
+    assert found == [("right", "right"), ("hangs", "not run")]
+    assert "- complete: no" in (tmp_path / "kernels.md").read_text()
+
+
+PARTS = {
+    "kernels": " PYTHON -m kernels.gpu_check",
+    "slice": " PYTHON -m benchmarks.layer_slice",
+    # Where nothing is installed, not even this, generated code is not on the path.
+    "nixl": 'PYTHONPATH="protos${PYTHONPATH:+:$PYTHONPATH}" PYTHON'
+    " -m benchmarks.kv_transfer --device cuda:0 --pages 2048",
+}
+
+
+def commands_of_make(directory, *arguments):
+    words = [
+        "make",
+        "--dry-run",
+        "--no-print-directory",
+        *(f"gpu-check-{part}" for part in PARTS),
+        *arguments,
+    ]
+    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=True)
+    return [line.strip() for line in done.stdout.splitlines()]
+
+
+def commands_with(python):
+    return [words.replace(" PYTHON ", f" {python} ").removeprefix(" ") for words in PARTS.values()]
+
+
+def test_make_checks_with_the_interpreter_that_is_named_and_sets_nothing_up(repository):
+    assert commands_of_make(repository, "GPU_PYTHON=some-python") == commands_with("some-python")
+
+
+def test_make_takes_the_virtual_environment_if_there_is_one(repository, tmp_path):
+    shutil.copy(repository / "Makefile", tmp_path)
+    assert commands_of_make(tmp_path) == commands_with("python3")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").touch()
+    assert commands_of_make(tmp_path) == commands_with(".venv/bin/python")
 
 
 def test_every_kernel_has_a_benchmark_in_the_check(repository):
@@ -165,3 +245,10 @@ def test_the_limit_is_the_larger_of_bytes_and_operations(num_bytes, flops, perce
 def test_there_are_as_many_copies_as_the_cache_cannot_keep():
     sizes = Sizes(cache_bytes=60_000_000)
     assert [sizes.copies(size) for size in (10**9, 100_000_000, 1000)] == [1, 2, 128]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "copies", "calls"), [(1e-5, 1, 10), (1e-5, 4, 12), (0.1, 1, 1), (0.1, 4, 4), (0.005, 1, 4)]
+)
+def test_a_replay_has_ten_calls_or_what_fits_into_its_time(seconds, copies, calls):
+    assert timer._calls(seconds, copies) == calls

@@ -9,9 +9,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from kernels.benchmarks import others
+from kernels.benchmarks import others, sglang_kernels
 from kernels.benchmarks.inputs import DecodeInputs, ExpertInputs, PackedExperts, choose_experts, normal
 from kernels.benchmarks.sizes import Sizes
+from kernels.expert_alignment import Alignment
+from kernels.reference import expert_alignment as alignment_reference
 from kernels.reference import experts as expert_reference
 from kernels.reference import mla_decode as decode_reference
 
@@ -27,11 +29,16 @@ def nothing_remembered():
     others.missing.cache_clear()
 
 
-def install(monkeypatch, name, **members):
-    module = ModuleType(name)
+def install(monkeypatch, **members):
+    """FlashMLA with these members."""
+    module = ModuleType("flash_mla")
     module.__dict__.update(members)
-    module.__path__ = []
-    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "flash_mla", module)
+
+
+def install_sglang(monkeypatch, **members):
+    """Its modules, each with all these members."""
+    monkeypatch.setattr(sglang_kernels, "load", lambda name: SimpleNamespace(**members))
 
 
 def decode_inputs():
@@ -77,6 +84,22 @@ def flash_mla_decode(q, k_cache, block_table, cache_seqlens, head_dim_v, plan, s
     return out.unsqueeze(1), None
 
 
+def split_flash_mla_decode(
+    q,
+    k_cache,
+    block_table,
+    cache_seqlens,
+    head_dim_v,
+    plan,
+    splits=None,
+    softmax_scale=None,
+    use_legacy=False,
+):
+    """As sgl-flash-mla 1.0.0 has it."""
+    assert use_legacy, "Dense MLA decoding was removed from the current kernels"
+    return flash_mla_decode(q, k_cache, block_table, cache_seqlens, head_dim_v, plan, splits, softmax_scale)
+
+
 def check_decode(run, inputs):
     for copy in range(len(inputs.tables)):
         (found,) = run(copy)
@@ -98,9 +121,7 @@ def test_a_broken_installation_is_as_good_as_none(monkeypatch, tmp_path):
 
 
 def test_sglang_attends_over_the_rows_of_each_sequence_and_no_others(monkeypatch):
-    install(monkeypatch, "sglang")
-    install(monkeypatch, "sglang.kernels")
-    install(monkeypatch, "sglang.kernels.ops.attention.decode_attention", decode_attention_fwd=sglang_decode)
+    install_sglang(monkeypatch, decode_attention_fwd=sglang_decode)
     inputs = decode_inputs()
     runs = dict(others.mla_decode(inputs))
     assert list(runs) == ["sglang, 8 splits", "sglang, 32 splits"]
@@ -108,7 +129,8 @@ def test_sglang_attends_over_the_rows_of_each_sequence_and_no_others(monkeypatch
         check_decode(run, inputs)
 
 
-def test_flash_mla_gets_our_pages_and_tables_as_they_are(monkeypatch):
+@pytest.mark.parametrize("decode", [flash_mla_decode, split_flash_mla_decode])
+def test_flash_mla_of_either_wheel_gets_our_pages_and_tables_as_they_are(monkeypatch, decode):
     plan = SimpleNamespace(calls=0)
 
     def get_mla_metadata(lengths, heads, kv_heads):
@@ -116,61 +138,87 @@ def test_flash_mla_gets_our_pages_and_tables_as_they_are(monkeypatch):
         assert (heads, kv_heads) == (4, 1)
         return "plan", None
 
-    install(
-        monkeypatch, "flash_mla", get_mla_metadata=get_mla_metadata, flash_mla_with_kvcache=flash_mla_decode
-    )
+    install(monkeypatch, get_mla_metadata=get_mla_metadata, flash_mla_with_kvcache=decode)
     inputs = decode_inputs()
     ((by, run),) = others.mla_decode(inputs)
     check_decode(run, inputs)
     assert (by, plan.calls) == ("flash_mla", 1)
 
 
+def align(experts, first, count, block):
+    pairs, owners = alignment_reference.align_experts(experts, first, count, block)
+    filled = torch.tensor([len(owners)], dtype=torch.int32)
+    # What lies behind the last block is undefined, and not to be read.
+    return Alignment(torch.tensor([*pairs, *[10**6] * block]), torch.tensor([*owners, 10**6]), filled, block)
+
+
+def sglang_product(
+    x,
+    packed,
+    _b,
+    to,
+    _s,
+    scales,
+    _z,
+    weights,
+    _e,
+    pairs,
+    owners,
+    padded,
+    last,
+    top_k,
+    config,
+    block_shape,
+    **kinds,
+):
+    """Block by block, as the kernel goes."""
+    assert kinds["use_int4_w4a16"]
+    assert kinds["compute_type"].name == "bf16"
+    assert block_shape == [0, 32]
+    assert config["BLOCK_SIZE_K"] % 32 == 0
+    nibbles = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2).float() - 8
+    matrices = nibbles * scales.float().repeat_interleave(32, dim=-1)
+    size, out = config["BLOCK_SIZE_M"], to.view(-1, to.shape[-1])
+    for block in range(int(padded) // size):
+        of_block = [pair for pair in pairs[block * size :][:size].tolist() if pair < len(out)]
+        for pair in of_block:
+            result = matrices[owners[block]] @ x[pair // top_k].float()
+            out[pair] = result * (weights.flatten()[pair] if last else 1.0)
+
+
+def sglang_gate(gated, inner, config, experts):
+    first, second = gated.float().chunk(2, dim=-1)
+    inner.copy_(torch.nn.functional.silu(first) * second)
+
+
 def test_sglang_gets_int4_experts_in_bytes_that_mean_the_same(monkeypatch):
     gate_up = PackedExperts(4, 2, 64, SIZES.hidden, CPU)
     down = PackedExperts(4, 1, SIZES.hidden, 64, CPU)
-
-    def product(x, packed, _b, to, _s, scales, _z, weights, experts, *order_and_rest, block_shape, **kinds):
-        *_, last, top_k, config = order_and_rest
-        assert kinds["use_int4_w4a16"]
-        assert block_shape == [0, 32]
-        assert config["BLOCK_SIZE_K"] % 32 == 0
-        nibbles = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2).float() - 8
-        matrices = nibbles * scales.float().repeat_interleave(32, dim=-1)
-        rows = x.float().repeat_interleave(top_k, dim=0)
-        out = torch.einsum("rk,rnk->rn", rows, matrices[experts.flatten().long()])
-        to.view(out.shape).copy_(out * weights.flatten()[:, None] if last else out)
-
-    def gate(gated, inner, config, experts):
-        first, second = gated.float().chunk(2, dim=-1)
-        inner.copy_(torch.nn.functional.silu(first) * second)
-
-    install(monkeypatch, "sglang")
-    install(monkeypatch, "sglang.kernels")
-    install(
+    monkeypatch.setattr(sglang_kernels, "align_experts", align)
+    install_sglang(
         monkeypatch,
-        "sglang.kernels.ops.moe.fused_moe_triton_kernels",
-        invoke_fused_moe_kernel=product,
-        act_and_mul_triton=gate,
+        invoke_fused_moe_kernel=sglang_product,
+        act_and_mul_triton=sglang_gate,
         moe_sum_reduce_triton=lambda x, out, factor: out.copy_(x.float().sum(1) * factor),
-    )
-    install(
-        monkeypatch,
-        "sglang.srt.layers.moe.moe_runner.triton_utils.moe_align_block_size",
-        moe_align_block_size=lambda experts, block, count: (experts, experts, experts),
     )
     experts = [choose_experts(3, SIZES, CPU) for _ in range(2)]
     inputs = ExpertInputs(normal(3, SIZES.hidden, device=CPU), experts, torch.rand(3, SIZES.top_k))
-    runs = list(others.int4_experts(inputs, gate_up, down))
-    assert len(runs) == 2
-    for _, run in runs:
+    runs = dict(others.int4_experts(inputs, gate_up, down))
+    assert len(runs) == 6
+    for run in runs.values():
         (found,) = run(1)
         wanted = expert_reference.apply_experts(inputs.x.float(), experts[1], inputs.weights, gate_up, down)
         torch.testing.assert_close(found.float(), wanted, rtol=0.05, atol=0.05)
 
 
+def test_sglang_takes_small_blocks_for_a_decode_step_and_large_ones_for_a_prompt():
+    step, prompt = (sglang_kernels.tiles(tokens, 8, 384) for tokens in (256, 8192))
+    assert (len(step), {tile[0] for tile in step}) == (6, {16})
+    assert min(tile[0] for tile in prompt) == 64
+
+
 def test_what_cannot_be_prepared_fails_when_it_is_run_and_not_before(monkeypatch):
-    install(monkeypatch, "sglang")
-    install(monkeypatch, "sglang.kernels")
+    install_sglang(monkeypatch)
     (_, run), _ = others.mla_decode(decode_inputs())
-    with pytest.raises(ModuleNotFoundError, match="sglang"):
+    with pytest.raises(AttributeError, match="decode_attention_fwd"):
         run(0)

@@ -1,0 +1,55 @@
+"""The check of the slice, row by row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from benchmarks.slice_row import Cases, Row
+
+
+class SliceCheck:
+    """Rows of one part after another; whatever goes wrong is a note in its row, and the others go on.
+
+    What no time is left for when `seconds` are over is not run. `save` gets all rows before each is filled,
+    for a kernel that hangs ends the process.
+    """
+
+    def __init__(self, seconds: float, save: Callable[[Sequence[Row]], object]) -> None:
+        self.rows: list[Row] = []
+        self._end = time.monotonic() + seconds
+        self._save = save
+
+    @property
+    def failed(self) -> bool:
+        """Whether logits were wrong, or something raised."""
+        return any(row.verdict in ("WRONG", "failed") for row in self.rows)
+
+    def run(self, part: str, cases: Cases) -> None:
+        """All cases of a part."""
+        while self._next(part, cases):
+            pass
+
+    def _next(self, part: str, cases: Cases) -> bool:
+        """Whether there may be another case."""
+        row = Row(part)  # until the case says what it is
+        self.rows.append(row)
+        if time.monotonic() > self._end:
+            row.note = "not run: no time was left"
+            return False
+        self._save(self.rows)
+        try:
+            case = next(cases, None)
+            if case is None:
+                self.rows.pop()
+                return False
+            row.what, fill = case
+            self._save(self.rows)
+            fill(row)
+        except torch.OutOfMemoryError as error:
+            row.note = f"not run: {str(error).splitlines()[0]}"
+        except Exception as error:  # noqa: BLE001 - barrier: the other rows are filled all the same
+            row.verdict, row.note = "failed", repr(error)
+        return True

@@ -1,0 +1,20 @@
+"""What is moved from one process to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`pages` of `layers` layers on `device`, in `rounds` that count behind one that does not."""
+
+    device: str
+    pages: int
+    layers: int
+    rounds: int
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the pages are in a GPU's memory."""
+        return self.device.startswith("cuda")
