@@ -21,7 +21,7 @@ from services.gateway.workers.token_stream import TokenStream
 
 log = structlog.get_logger()
 
-_SLICE = 16
+_SLICE = 4
 """Tokens: larger slices take less time in all, smaller ones less until the first of them is written."""
 _FEW = 8
 """Responses at once. Of more, a choice's tokens joined to one event cost less than each by the shortcut."""
