@@ -7,20 +7,14 @@ import asyncio
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from services.gateway.http.gathered_writes import GatheredWrites
-
 BODY_CHUNKS = "perigee.body_chunks"
 """The ASGI extension's name; it is a BodyChunks."""
 
 
 class StreamingProtocol(HttpToolsProtocol):
-    """Gathers writes, and offers the body of an answer as BodyChunks."""
+    """Offers the body of an answer as BodyChunks."""
 
     _unanswered: tuple[RequestResponseCycle, ...] = ()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """asyncio's."""
-        super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
 
     def on_headers_complete(self) -> None:
         """httptools'."""
@@ -55,5 +49,6 @@ class BodyChunks:
         return not self._flow.write_paused
 
     def write(self, data: bytes) -> None:
-        """One chunk, not empty."""
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        """One chunk, not empty. A connection may have been lost since; then there is nobody to write to."""
+        if not self._transport.is_closing():
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))

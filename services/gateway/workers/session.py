@@ -21,8 +21,8 @@ from services.gateway.workers.token_stream import TokenStream
 
 log = structlog.get_logger()
 
-_SLICE = 4
-"""Tokens: larger slices take less time in all, smaller ones less until the first of them is written."""
+_SLICE = 16
+"""Tokens, between which the loop does what else is waiting."""
 _FEW = 8
 """Responses at once. Of more, a choice's tokens joined to one event cost less than each by the shortcut."""
 _Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
@@ -106,7 +106,7 @@ class DecodeSession:
             self._fail_all(WorkerLost(f"{self._name} {cause}"))
 
     async def _deliver(self, responses: Sequence[decode_pb2.SessionResponse]) -> None:
-        """Of a single one, tokens go in slices, between which the loop writes to the clients.
+        """Of a single one, tokens go in slices.
 
         Several came while the loop was busy: they are put all at once, and many without the shortcuts.
         """

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import socket
+from types import SimpleNamespace
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from services.gateway.http.server import HttpServer
+from services.gateway.http.streaming_protocol import BodyChunks
 from tests.gateway.suite import chat_body, open_suite, parse_events, wait_until
 
 LONG = "word " * 2000
@@ -100,3 +102,12 @@ async def test_a_client_that_sends_two_requests_and_goes_away_has_the_first_canc
     writer.close()
     await asyncio.wait_for(suite.decode.cancelled.wait(), 5)
     await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 5)
+
+
+def test_what_comes_for_a_connection_that_is_lost_is_dropped():
+    written = []
+    transport = SimpleNamespace(is_closing=lambda: len(written) == 1, write=written.append)
+    chunks = BodyChunks(SimpleNamespace(write_paused=False), transport)
+    chunks.write(b"data")
+    chunks.write(b"more")
+    assert written == [b"4\r\ndata\r\n"]
