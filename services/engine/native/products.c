@@ -11,9 +11,13 @@
 #define omp_get_thread_num() 0
 #endif
 
+#ifdef __AVX512F__
+#define LANES 16
+#endif
 #include "vectors.h"
 
-#define PANEL (2 * LANES)
+#define PANEL 16
+#define VECTORS (PANEL / LANES)
 #define ROWS 6
 #define BLOCK 256 /* inputs at a time: a panel of so many, and as many of ROWS rows, stay in the first cache */
 #define CHUNK (16 * ROWS)
@@ -22,19 +26,18 @@
 /* `rows` rows times `panels` panels, over inputs [first, end); all but the first block go on with what `out` has. */
 INLINE void tile(float *const out[], const float *const x[], const float *packed, int inputs, int first, int end,
                  const int rows, const int panels) {
-    vec total[ROWS][2 * 4];
+    vec total[ROWS][4 * VECTORS];
     for (int row = 0; row < rows; row++)
-        for (int half = 0; half < 2 * panels; half++)
-            total[row][half] = first ? load(out[row] + half * LANES) : all(0.0f);
+        for (int v = 0; v < VECTORS * panels; v++) total[row][v] = first ? load(out[row] + v * LANES) : all(0.0f);
     for (int k = first; k < end; k++) {
-        vec weight[2 * 4];
-        for (int half = 0; half < 2 * panels; half++)
-            weight[half] = load(packed + ((size_t)(half / 2) * inputs + k) * PANEL + half % 2 * LANES);
+        vec weight[4 * VECTORS];
+        for (int v = 0; v < VECTORS * panels; v++)
+            weight[v] = load(packed + ((size_t)(v / VECTORS) * inputs + k) * PANEL + v % VECTORS * LANES);
         for (int row = 0; row < rows; row++)
-            for (int half = 0; half < 2 * panels; half++) total[row][half] += x[row][k] * weight[half];
+            for (int v = 0; v < VECTORS * panels; v++) total[row][v] += x[row][k] * weight[v];
     }
     for (int row = 0; row < rows; row++)
-        for (int half = 0; half < 2 * panels; half++) store(out[row] + half * LANES, total[row][half]);
+        for (int v = 0; v < VECTORS * panels; v++) store(out[row] + v * LANES, total[row][v]);
 }
 
 /* The last panel of a row may be longer than the row: it goes through `spare`. */
@@ -68,8 +71,10 @@ static void tiles(float *const out[], const float *const x[], const float *packe
 /* Columns [start, stop) of `rows` rows; start is a multiple of PANEL. */
 static void columns(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
                     int start, int stop) {
-    for (int first = 0; first < inputs; first += BLOCK) {
-        int end = first + BLOCK < inputs ? first + BLOCK : inputs;
+    /* One row alone has no use for a block twice. */
+    int block = rows == 1 ? inputs : BLOCK;
+    for (int first = 0; first < inputs; first += block) {
+        int end = first + block < inputs ? first + block : inputs;
         int column = start;
         /* One row alone waits for its additions: four panels at a time have enough of them under way. */
         for (; rows == 1 && column + 4 * PANEL <= stop; column += 4 * PANEL)

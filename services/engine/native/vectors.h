@@ -1,4 +1,4 @@
-/* Eight floats at a time, and what the loops do with them. */
+/* LANES floats at a time, eight unless a source wants more, and what the loops do with them. */
 #ifndef PERIGEE_VECTORS_H
 #define PERIGEE_VECTORS_H
 
@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifndef LANES
 #define LANES 8
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -41,6 +43,7 @@ INLINE float largest(vec x) {
     return most;
 }
 
+#if LANES == 8
 /* Lanes a .. h of the sixteen that x and y have. */
 #ifdef __clang__
 #define LANES_OF(x, y, a, b, c, d, e, f, g, h) __builtin_shufflevector(x, y, a, b, c, d, e, f, g, h)
@@ -62,6 +65,8 @@ INLINE vec sums(const vec x[LANES]) {
     vec right = quarters(halves(x[2], x[6]), halves(x[3], x[7]));
     return LANES_OF(left, right, 0, 2, 8, 10, 4, 6, 12, 14) + LANES_OF(left, right, 1, 3, 9, 11, 5, 7, 13, 15);
 }
+
+#endif
 
 /* exp(x) for x <= 0: 2^n by the exponent's bits, the rest by Cephes' polynomial. */
 INLINE vec exponential(vec x) {
