@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
@@ -84,8 +83,8 @@ class DecodeEngine:
         # In the order they began; a dict, because each step asks of every one whether it is still in it.
         self._running: dict[Sequence, None] = {}
         self._ahead = ahead
-        # Steps that the device has and the host has not heard of: one, or none.
-        self._flights: deque[Flight] = deque()
+        # The step that the device has and the host has not heard of.
+        self._flight: Flight | None = None
         # Whose last token is not the one that was drawn, and that the device goes on with.
         self._astray: set[Sequence] = set()
         self._news = Newsroom()
@@ -189,12 +188,12 @@ class DecodeEngine:
         shares = share_budget(self._prompts.extending(), self._limits.chunk_tokens)
         running = self._going_on()
         launch = self._launch(running, shares) if running or shares else None
-        busy = launch is not None or bool(self._flights)
-        self._land_all()
+        busy = launch is not None or self._flight is not None
+        self._land()
         if launch is not None:
             self._draw(launch)
         if not self._ahead:
-            self._land_all()
+            self._land()
         self._check_when_idle()
         self._publish()
         return busy
@@ -209,7 +208,7 @@ class DecodeEngine:
 
     def _under_way(self, sequence: Sequence) -> int:
         """How many tokens of a sequence the device knows and the host does not: 0 or 1."""
-        return int(bool(self._flights) and sequence in self._flights[-1].rows)
+        return int(self._flight is not None and sequence in self._flight.rows)
 
     def _launch(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> Launch:
         """Gives the device a step."""
@@ -239,26 +238,22 @@ class DecodeEngine:
         if len(rows) < len(launch.running):
             logits = logits[to_device(rows, torch.int64, logits.device)]
         drawn = self._sampler.begin(logits, [sequence.sampling for sequence in running])
-        self._flights.append(Flight(running, launch.chunks, drawn, self._runner.mark()))
+        self._flight = Flight(running, launch.chunks, drawn, self._runner.mark())
 
     def _late_tokens(self, running: list[Sequence], under_way: list[int]) -> LateTokens | None:
         """Those that begin with what the last step gave."""
-        rows = [row for row, more in enumerate(under_way) if more]
-        if not rows:
+        rows, last = [row for row, more in enumerate(under_way) if more], self._flight
+        if last is None or not rows:
             return None
-        last = self._flights[-1]
         drawn = to_device([last.rows[running[row]] for row in rows], torch.int64, last.drawn.ids.device)
         return LateTokens(rows, last.drawn.ids[drawn])
 
-    def _land_all(self) -> None:
-        """Nothing is under way then."""
-        while self._flights:
-            self._land()
-
     def _land(self) -> None:
-        """Hears what the first step under way gave, and moves everybody on."""
+        """Hears what the step under way gave, if there is one, and moves everybody on."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
         self._news.publish()  # of each choice, a batch has the news of one step
-        flight = self._flights.popleft()
         flight.mark.wait()
         for prompt, start, end in flight.chunks:
             self._keeper.remember(prompt.hashes, prompt.table, start, end)
@@ -331,7 +326,7 @@ class DecodeEngine:
                     sequence.table.ensure(len(sequence.context) + self._under_way(sequence))
                     break
                 except PagesExhausted:
-                    if self._flights:
+                    if self._flight is not None:
                         self._land()  # what ends with it may leave pages
                         continue
                     self._preempt(min(reversed(self._running), key=lambda running: running.priority))
@@ -379,7 +374,7 @@ class DecodeEngine:
 
     def _check_when_idle(self) -> None:
         """Runs the pool's integrity check once whenever the engine falls idle."""
-        idle = not (self._running or self._flights or self._prompts.active or self._prompts.waiting)
+        idle = not (self._running or self._flight or self._prompts.active or self._prompts.waiting)
         if idle and not self._checked_idle:
             try:
                 self._keeper.check_integrity()

@@ -28,6 +28,11 @@ class SequenceSlice:
     context_len: int
     pages: Sequence[int]
 
+    @property
+    def num_pages(self) -> int:
+        """How many of them the context takes, the last one perhaps in part."""
+        return -(-self.context_len // PAGE_TOKENS)
+
 
 @dataclass(frozen=True)
 class InputEmbeds:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.batch import ForwardBatch
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PageListSender:
         tails = []
         for sequence in batch.sequences:
             pages, number, told = known.get(id(sequence.pages)) or (sequence.pages, next(self._numbers), 0)
-            needed = max(told, -(-sequence.context_len // PAGE_TOKENS))
+            needed = max(told, sequence.num_pages)
             tails.append(PageTail(number, tuple(pages[told:needed])))
             self._known[id(pages)] = known[id(pages)] = (pages, number, needed)
         bare = tuple(replace(sequence, pages=()) for sequence in batch.sequences)
@@ -52,9 +52,8 @@ class PageListReceiver:
         """What was packed; every batch, in order."""
         lists: dict[int, list[int]] = {}
         for tail in tails:
-            pages = lists[tail.number] = self._lists.get(tail.number, [])
             # A list that two sequences share is told in parts.
-            self._lists[tail.number] = pages
+            pages = lists[tail.number] = self._lists.setdefault(tail.number, [])
             pages.extend(tail.pages)
         self._lists = lists
         whole = (

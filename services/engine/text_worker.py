@@ -110,10 +110,8 @@ async def build_text_worker(
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)
     device = parse_device(settings.device)
-    dtype, deterministic = (
-        parse_dtype(settings.dtype, device),
-        is_deterministic(settings.deterministic, device),
-    )
+    dtype = parse_dtype(settings.dtype, device)
+    deterministic = is_deterministic(settings.deterministic, device)
     group: TensorGroup = NoGroup()
     on_gpu = device.type == "cuda"
     decodes = role == worker_pb2.WORKER_ROLE_DECODE

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from services.engine.batch import PAGE_TOKENS, SequenceSlice
+from services.engine.batch import SequenceSlice
 from services.engine.host_copy import to_device
 
 
@@ -27,7 +27,7 @@ class DevicePageTable:
         ValueError where there are too many sequences or pages.
         """
         rows, columns = self.tensor.shape
-        longest = max((-(-sequence.context_len // PAGE_TOKENS) for sequence in sequences), default=0)
+        longest = max((sequence.num_pages for sequence in sequences), default=0)
         if len(sequences) > rows or longest > columns:
             raise ValueError(
                 f"{len(sequences)} sequences of up to {longest} pages in a table of {rows} x {columns}"
@@ -38,7 +38,7 @@ class DevicePageTable:
             pages, known = self._known[row]
             if pages is not sequence.pages:
                 known = 0
-            needed = -(-sequence.context_len // PAGE_TOKENS)
+            needed = sequence.num_pages
             if known < needed:
                 places.extend(range(row * columns + known, row * columns + needed))
                 values.extend(sequence.pages[known:needed])

@@ -104,7 +104,7 @@ def _attended(batch: ForwardBatch, batch_rows: Tensor | None, expand_from: int |
 
 
 def _chunk(sequence: SequenceSlice, row: int, device: torch.device) -> Chunk:
-    pages = sequence.pages[: -(-sequence.context_len // PAGE_TOKENS)]
+    pages = sequence.pages[: sequence.num_pages]
     return Chunk(
         row,
         row + sequence.num_tokens,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -162,12 +163,17 @@ class RowLogprobs:
         place = self._places.get(row)
         if place is None:
             return token
-        logprob = self._logprobs[place]
+        logprobs, names, values = self._lists
+        logprob = logprobs[place]
         if token.drawn_id is not None:
-            logprob = self._raw[place, token.token_id].double() - self._normalisers[place]
-        count = self._counts[place]
-        names, values = self._names[place, :count].tolist(), self._values[place, :count].tolist()
-        return replace(token, logprob=float(logprob), top=tuple(zip(names, values, strict=True)))
+            logprob = float(self._raw[place, token.token_id].double() - self._normalisers[place])
+        top = tuple(zip(names[place], values[place], strict=True))[: self._counts[place]]
+        return replace(token, logprob=logprob, top=top)
+
+    @cached_property
+    def _lists(self) -> tuple[list[float], list[list[int]], list[list[float]]]:
+        """All at once, when they are on the host."""
+        return self._logprobs.tolist(), self._names.tolist(), self._values.tolist()
 
 
 def _first_ranked(rows: Tensor, count: int) -> Tensor:
