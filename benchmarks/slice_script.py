@@ -25,7 +25,7 @@ def check_on_gpu(results: Path) -> int:
         print("layer slice: not run: torch sees no CUDA device here")
         return 0
     device, name = torch.device("cuda", 0), torch.cuda.get_device_name()
-    ceilings = Ceilings.measure(GraphTimer(), device, programs=16384, side=8192)
+    ceilings = Ceilings.measure(GraphTimer(), device)
     return _check(Sizes(KIMI), device, CudaGraph, ceilings, name, results_of(name, results))
 
 
@@ -50,8 +50,7 @@ def _check(
     facts = {
         "device": name,
         "torch": torch.__version__,
-        "reads": f"{ceilings.bandwidth / 1e9:,.0f} GB/s",
-        "bfloat16 products": f"{ceilings.rate / 1e12:,.1f} TFLOP/s",
+        **ceilings.facts,
         "logits": f"with {sizes.few} experts a layer, against plain PyTorch in float32",
     }
 

@@ -229,7 +229,7 @@ def _reads(plan: Plan) -> float | str:
         # Late, because they import triton.
         ceilings = importlib.import_module("kernels.benchmarks.ceilings")
         timer = importlib.import_module("kernels.benchmarks.timer").GraphTimer()
-        return float(ceilings.measure_reads(timer, torch.device(plan.device), programs=16384))
+        return float(ceilings.measure_reads(timer, torch.device(plan.device)))
     except Exception as error:  # noqa: BLE001 - barrier: it only stands beside what was measured
         return f"not run: {error!r}"
 

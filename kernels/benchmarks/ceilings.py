@@ -10,6 +10,8 @@ import triton.language as tl
 
 from kernels.benchmarks.timer import Timer
 
+_PROGRAMS = 16384
+
 
 @triton.jit
 def read_kernel(data: tl.tensor, out: tl.tensor, rounds: int, block: tl.constexpr) -> None:
@@ -22,8 +24,8 @@ def read_kernel(data: tl.tensor, out: tl.tensor, rounds: int, block: tl.constexp
     tl.store(out + program, tl.sum(total, axis=0))
 
 
-def measure_reads(timer: Timer, device: torch.device, programs: int) -> float:
-    """bytes/s of reading programs x 256 KiB once."""
+def measure_reads(timer: Timer, device: torch.device, programs: int = _PROGRAMS) -> float:
+    """bytes/s of reading programs x 256 KiB once; by default what no GPU's cache holds."""
     rounds, block = 16, 4096
     data = torch.ones(programs * rounds * block, device=device)
     out = torch.empty(programs, device=device)
@@ -42,13 +44,23 @@ class Ceilings:
     rate: float
 
     @classmethod
-    def measure(cls, timer: Timer, device: torch.device, programs: int, side: int) -> Ceilings:
-        """Reads programs x 256 KiB; multiplies square matrices of `side`."""
+    def measure(
+        cls, timer: Timer, device: torch.device, programs: int = _PROGRAMS, side: int = 8192
+    ) -> Ceilings:
+        """Reads programs x 256 KiB; multiplies square matrices of `side`. By default as much as a GPU needs."""
         bandwidth = measure_reads(timer, device, programs)
         left = torch.randn(side, side, device=device).bfloat16()
         right = torch.randn(side, side, device=device).bfloat16()
         rate = 2 * side**3 / timer.seconds(lambda _: left @ right, 1)
         return cls(bandwidth, rate)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For a report."""
+        return {
+            "reads": f"{self.bandwidth / 1e9:,.0f} GB/s",
+            "bfloat16 products": f"{self.rate / 1e12:,.1f} TFLOP/s",
+        }
 
     def limit_seconds(self, num_bytes: int, flops: int) -> float:
         """The least time for so much."""

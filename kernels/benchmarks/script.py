@@ -30,7 +30,7 @@ def check_on_gpu(benches: Mapping[str, Cases], seconds: float, results: Path | N
     device = torch.device("cuda", 0)
     torch.seed()  # fresh inputs each time
     end = time.monotonic() + seconds
-    ceilings = Ceilings.measure(GraphTimer(), device, programs=16384, side=8192)
+    ceilings = Ceilings.measure(GraphTimer(), device)
     directory = None if results is None else results_of(properties.name, results)
     outcome = _Outcome(properties.name, ceilings, Report(directory, "kernels", Row))
     left, sizes = end - time.monotonic(), Sizes(cache_bytes=properties.L2_cache_size)
@@ -66,8 +66,7 @@ class _Outcome:
         self._facts = {
             "device": device,
             "versions": f"{versions}, Python {platform.python_version()}",
-            "reads": f"{ceilings.bandwidth / 1e9:,.0f} GB/s",
-            "bfloat16 products": f"{ceilings.rate / 1e12:,.1f} TFLOP/s",
+            **ceilings.facts,
             "others": others.describe(),
             "limit": "the larger of bytes / reads and flops / products",
             "times": "medians of 20 replays of a CUDA graph",
