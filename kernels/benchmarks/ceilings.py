@@ -10,7 +10,7 @@ import triton.language as tl
 
 from kernels.benchmarks.timer import Timer
 
-_PROGRAMS = 16384
+_PROGRAMS, _SIDE = 16384, 8192
 
 
 @triton.jit
@@ -45,9 +45,9 @@ class Ceilings:
 
     @classmethod
     def measure(
-        cls, timer: Timer, device: torch.device, programs: int = _PROGRAMS, side: int = 8192
+        cls, timer: Timer, device: torch.device, programs: int = _PROGRAMS, side: int = _SIDE
     ) -> Ceilings:
-        """Reads programs x 256 KiB; multiplies square matrices of `side`. By default as much as a GPU needs."""
+        """Reads programs x 256 KiB; multiplies square matrices of `side`. By default as a GPU needs it."""
         bandwidth = measure_reads(timer, device, programs)
         left = torch.randn(side, side, device=device).bfloat16()
         right = torch.randn(side, side, device=device).bfloat16()
