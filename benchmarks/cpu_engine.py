@@ -34,6 +34,7 @@ from benchmarks.peers import ROOT, binaries
 from benchmarks.result import write_result
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
 from services.engine.kv_pages import allocate_kv_pages
+from services.engine.model.compiled_step import CompiledStep
 from services.engine.model.text_model import TextModel, uncompiled
 from services.engine.runner import ModelRunner
 from services.engine.weights.checkpoint import Checkpoint
@@ -73,7 +74,9 @@ class Perigee:
         self._each = -(-(max(*PREFILLS, CONTEXT) + 64) // PAGE_TOKENS)
         pages = max(BATCHES) * (-(-(CONTEXT + 64) // PAGE_TOKENS)) + self._each
         pool = allocate_kv_pages(pages, config.num_hidden_layers, config.kv_width, torch.float32)
-        self._runner = ModelRunner(model, pool, config.num_hidden_layers)
+        self._runner = ModelRunner(
+            model, pool, config.num_hidden_layers, decode_steps=CompiledStep.available(model, pool)
+        )
         self._tables: list[list[int]] = []
         self._length = 0
 

@@ -58,6 +58,12 @@ class ForwardBatch:
     logits_rows: Tensor
     embeds: InputEmbeds | None = None
 
+    @property
+    def is_decode_step(self) -> bool:
+        """Whether it is a token, and its logits, of each of some sequences, and nothing else."""
+        rows = len(self.sequences)
+        return self.embeds is None and 0 < rows == len(self.token_ids) == len(self.logits_rows)
+
     def to(self, device: torch.device) -> ForwardBatch:
         """The same there, copied without waiting."""
         embeds = self.embeds

@@ -8,6 +8,7 @@ import structlog
 from torch import Tensor
 
 from services.engine.hardware import compute_on
+from services.engine.model.compiled_step import CompiledStep
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.runner import DecodeSteps, TextForward
 from services.engine.weights.text import load_kernel_text_model, load_text_model
@@ -24,15 +25,16 @@ def load_for(
     decodes: bool,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> tuple[TextForward, DecodeSteps | None]:
-    """Of the dtype of the pages, and where they are. `kernels`: Triton's, or else plain PyTorch; with them
-    recorded steps too, where the worker `decodes` on a GPU. All ranks of a group call it together.
+    """Of the dtype of the pages, and where they are. `kernels`: Triton's, or else plain PyTorch. Where the
+    worker `decodes`, steps too that are recorded on a GPU or compiled for a CPU, if these can be had. All
+    ranks of a group call it together.
     """
     dtype, device = kv_pages.dtype, kv_pages.device
     compute_on(device)
     if not kernels:
         plain = load_text_model(directory, deterministic, dtype, device, group)
         group.meet()
-        return plain, None
+        return plain, CompiledStep.available(plain, kv_pages) if decodes else None
     model = load_kernel_text_model(directory, deterministic, dtype, device, group)
     group.meet()
     if not (decodes and kv_pages.is_cuda):

@@ -33,7 +33,7 @@ class TextForward(Protocol):
 
 
 class DecodeSteps(Protocol):
-    """A quicker way for batches of one token per sequence: `DecodeGraphs`."""
+    """A quicker way for batches of one token per sequence: `DecodeGraphs`, `CompiledStep`."""
 
     def takes(self, batch: ForwardBatch) -> bool: ...
     def run(self, batch: ForwardBatch) -> Tensor: ...

@@ -66,14 +66,8 @@ class DecodeGraphs:
         self._recorded: dict[int, Recorded] = {}
 
     def takes(self, batch: ForwardBatch) -> bool:
-        """Whether the batch is one decode step: a token and its logits for each of not too many sequences."""
-        rows = len(batch.sequences)
-        return (
-            0 < rows <= self._sizes[-1]
-            and batch.embeds is None
-            and len(batch.token_ids) == rows
-            and len(batch.logits_rows) == rows
-        )
+        """Whether the batch is a decode step of not too many sequences."""
+        return batch.is_decode_step and len(batch.sequences) <= self._sizes[-1]
 
     def run(self, batch: ForwardBatch) -> Tensor:
         """Logits float32 `[rows, vocab]`, valid until the next run; see KernelTextModel.forward."""

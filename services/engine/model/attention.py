@@ -54,41 +54,41 @@ class LatentAttention:
         self._config = config
         self._rows = rows
         self._attention = attention
-        self._scale = softmax_scale(config)
-        self._down = Projection(weights["q_a_proj.weight"], products, weights["kv_a_proj_with_mqa.weight"])
-        self._q_norm = RMSNorm(weights["q_a_layernorm.weight"], inner_eps, rows)
-        self._kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps, rows)
-        self._q_up = Projection(weights["q_b_proj.weight"], products)
+        self.scale = softmax_scale(config)
+        self.down = Projection(weights["q_a_proj.weight"], products, weights["kv_a_proj_with_mqa.weight"])
+        self.q_norm = RMSNorm(weights["q_a_layernorm.weight"], inner_eps, rows)
+        self.kv_norm = RMSNorm(weights["kv_a_layernorm.weight"], inner_eps, rows)
+        self.q_up = Projection(weights["q_b_proj.weight"], products)
         nope, heads = config.qk_nope_head_dim, config.num_attention_heads
         kv_b = weights["kv_b_proj.weight"]
         self._expanded = None if attention.expand_from is None else ExpandedAttention(kv_b, config)
         kv_up = kv_b.view(heads, nope + config.v_head_dim, config.kv_lora_rank)
         key_up = kv_up[:, :nope].contiguous()
         value_up = kv_up[:, nope:].transpose(1, 2).contiguous()
-        self._absorb = products.with_weight(key_up)
-        self._expand = products.with_weight(value_up)
-        self._out = Projection(weights["o_proj.weight"], products)
+        self.absorb = products.with_weight(key_up)
+        self.expand = products.with_weight(value_up)
+        self.out = Projection(weights["o_proj.weight"], products)
 
     def __call__(self, x: Tensor, layer: int, context: AttentionContext) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`; writes the tokens' cache entries into `layer` of the pages."""
         config = self._config
-        down = self._down(x)
+        down = self.down(x)
         q_low, entries = down.split([config.q_lora_rank, config.kv_width], dim=-1)
         self._write(entries, layer, context)
-        query = self._query(self._q_norm(q_low), context)
-        return self._out(self._attend(query, layer, context).flatten(1))
+        query = self._query(self.q_norm(q_low), context)
+        return self.out(self._attend(query, layer, context).flatten(1))
 
     def _query(self, q_low: Tensor, context: AttentionContext) -> Tensor:
         """Rotated and scaled: `[T, heads, nope + rope]`."""
         config = self._config
-        query = self._q_up(q_low).view(-1, config.num_attention_heads, config.qk_head_dim)
+        query = self.q_up(q_low).view(-1, config.num_attention_heads, config.qk_head_dim)
         if self._rows is not None:
             query = query.contiguous()
             nope = config.qk_nope_head_dim
-            self._rows.turn_queries(query, context.cos, context.sin, nope, self._scale)
+            self._rows.turn_queries(query, context.cos, context.sin, nope, self.scale)
             return query
         nope, rope = query.split([config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
-        return torch.cat([nope, rotate(rope, context.cos, context.sin)], dim=-1) * self._scale
+        return torch.cat([nope, rotate(rope, context.cos, context.sin)], dim=-1) * self.scale
 
     def _attend(self, query: Tensor, layer: int, context: AttentionContext) -> Tensor:
         """`[T, heads, nope + rope]` -> `[T, heads, v]`."""
@@ -106,14 +106,14 @@ class LatentAttention:
 
     def _attend_absorbed(self, query: Tensor, layer: int, context: AttentionContext) -> Tensor:
         nope, rope = query.split([self._config.qk_nope_head_dim, self._config.qk_rope_head_dim], dim=-1)
-        absorbed = self._absorb(nope.transpose(0, 1)).transpose(0, 1)
+        absorbed = self.absorb(nope.transpose(0, 1)).transpose(0, 1)
         latent_query = torch.cat([absorbed, rope], dim=-1).float()
         mixed = self._attention.attend(latent_query, context.views, layer, context.plan).to(query.dtype)
-        return self._expand(mixed.transpose(0, 1)).transpose(0, 1)
+        return self.expand(mixed.transpose(0, 1)).transpose(0, 1)
 
     def _write(self, entries: Tensor, layer: int, context: AttentionContext) -> None:
         """`[T, latent + rope]` as projected: the latent not yet normalised, the key not yet rotated."""
-        norm, pages = self._kv_norm, context.kv_pages
+        norm, pages = self.kv_norm, context.kv_pages
         if self._rows is not None and pages.dtype == torch.float32:
             self._rows.store_latents(
                 entries, norm.weight, norm.eps, context.cos, context.sin, context.slots, pages[:, layer]

@@ -69,7 +69,7 @@ class PackedWeight:
 
     def __init__(self, loops: ctypes.CDLL, weight: Tensor) -> None:
         self._multiply = loops.perigee_product
-        self._packed = pack(weight)
+        self.packed = pack(weight)
         self._outputs = weight.shape[-1]
         self._batched = weight.ndim == 3
 
@@ -83,8 +83,8 @@ class PackedWeight:
         if whole.dtype != torch.float32 or whole.stride(-1) != 1:
             whole = whole.float().contiguous()
         batch, rows, inputs = whole.shape
-        if inputs != self._packed.shape[-2]:
-            raise ValueError(f"rows of {inputs} values for a weight of {self._packed.shape[-2]} inputs")
+        if inputs != self.packed.shape[-2]:
+            raise ValueError(f"rows of {inputs} values for a weight of {self.packed.shape[-2]} inputs")
         if out is None:
             out = torch.empty(rows, batch, self._outputs).transpose(0, 1)
             out = out if self._batched else out.squeeze(0)
@@ -95,7 +95,7 @@ class PackedWeight:
             address(whole),
             ctypes.c_int64(whole.stride(0)),
             ctypes.c_int64(whole.stride(1)),
-            address(self._packed),
+            address(self.packed),
             batch,
             rows,
             inputs,
@@ -110,16 +110,16 @@ class CompiledMLP:
 
     def __init__(self, loops: ctypes.CDLL, gate: Tensor, up: Tensor, down: Tensor) -> None:
         self._apply = loops.perigee_mlp
-        self._gate_up, self._down = _pack_mlp(gate, up, down)
-        self._width = -(-len(gate) // PANEL) * PANEL
+        self.gate_up, self.down = _pack_mlp(gate, up, down)
+        self.width = -(-len(gate) // PANEL) * PANEL
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""
         x = x.contiguous()
         out = torch.empty_like(x)
         rows, hidden = x.shape
-        parts = map(address, (out, x, self._gate_up, self._down))
-        if not self._apply(*parts, rows, hidden, self._width, torch.get_num_threads()):
+        parts = map(address, (out, x, self.gate_up, self.down))
+        if not self._apply(*parts, rows, hidden, self.width, torch.get_num_threads()):
             raise MemoryError(f"no memory for a gated MLP on {rows} rows")
         return out
 
@@ -131,22 +131,22 @@ class CompiledExperts:
         self, loops: ctypes.CDLL, weights: Iterable[tuple[Tensor, Tensor, Tensor]], count: int
     ) -> None:
         self._apply = loops.perigee_experts
-        self._gate_up = self._down = torch.empty(0)
+        self.gate_up = self.down = torch.empty(0)
         for index, expert in enumerate(weights):
             gate_up, down = _pack_mlp(*expert)
             if not index:
-                self._gate_up, self._down = (part.new_empty(count, *part.shape) for part in (gate_up, down))
-            self._gate_up[index], self._down[index] = gate_up, down
-        self._width = self._down.shape[-2]
+                self.gate_up, self.down = (part.new_empty(count, *part.shape) for part in (gate_up, down))
+            self.gate_up[index], self.down[index] = gate_up, down
+        self.width = self.down.shape[-2]
 
     def add(self, out: Tensor, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
         """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`, those of -1 left out;
         `weights [T, k]`.
         """
         x, experts, weights = x.contiguous(), chosen.to(torch.int32).contiguous(), weights.contiguous()
-        parts = map(address, (out, x, experts, weights, self._gate_up, self._down))
+        parts = map(address, (out, x, experts, weights, self.gate_up, self.down))
         rows, hidden = x.shape
-        sizes = (rows, chosen.shape[1], len(self._down), hidden, self._width, torch.get_num_threads())
+        sizes = (rows, chosen.shape[1], len(self.down), hidden, self.width, torch.get_num_threads())
         if not self._apply(*parts, *sizes):
             raise MemoryError(f"no memory for experts on {rows} rows")
 
@@ -155,14 +155,14 @@ class CompiledMixture:
     """sum_k w_k expert_k(x) plus shared(x)."""
 
     def __init__(self, router: Select, experts: CompiledExperts, shared: CompiledMLP) -> None:
-        self._router = router
-        self._experts = experts
-        self._shared = shared
+        self.router = router
+        self.experts = experts
+        self.shared = shared
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""
-        out = self._shared(x)
-        self._experts.add(out, x, *self._router(x))
+        out = self.shared(x)
+        self.experts.add(out, x, *self.router(x))
         return out
 
 

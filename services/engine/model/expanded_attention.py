@@ -14,10 +14,13 @@ from services.engine.model.page_views import PageView
 
 @dataclass(frozen=True)
 class ExpandedLimits:
-    """How many float32 values are held at a time: `expanded` keys and values, `scores`."""
+    """How many float32 values are held at a time: `expanded` keys and values, `scores`, these of at most
+    `rows` tokens: the first of them does not see the keys of the later ones, which are multiplied in vain.
+    """
 
     expanded: int = 1 << 25
     scores: int = 1 << 22
+    rows: int = 64
 
 
 def worthwhile_tokens(config: TextConfig) -> int | None:
@@ -73,7 +76,7 @@ class ExpandedAttention:
         """Of the last n of L keys, `query [h, n, nope + rope]` -> `[h, n, v]`, by blocks of rows."""
         heads, tokens, _ = query.shape
         length = keys.shape[1]
-        rows = max(1, self._limits.scores // (heads * length))
+        rows = max(1, min(self._limits.rows, self._limits.scores // (heads * length)))
         blocks = []
         for start in range(0, tokens, rows):
             end = min(start + rows, tokens)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from services.engine.batch import PAGE_TOKENS
 from services.engine.native.library import address, library
 
-TILE_ROWS = 4
+TILE_ROWS = (4, 2)
+"""What a tile may have: fewer rows where otherwise there would be fewer tiles than threads."""
 LANES = 8
 MOST_WIDTH = 1024
 
@@ -22,15 +24,18 @@ class KernelPlan:
     """Where the rows of a batch find their keys, the same for all layers; see the C source for `tiles`.
 
     `tables` int32: page ids of one sequence after the other; `seen` int32 `[A]`: keys that each token sees;
-    `tiles` int32 `[tiles, 3]`.
+    `tiles` int32 `[tiles, 3]`, of `tile_rows` rows each.
     """
 
     tables: Tensor
     seen: Tensor
     tiles: Tensor
+    tile_rows: int
 
     @classmethod
-    def build(cls, chunks: Sequence[tuple[int, int, Sequence[int]]], heads: int) -> KernelPlan:
+    def build(
+        cls, chunks: Sequence[tuple[int, int, Sequence[int]]], heads: int, tile_rows: int = TILE_ROWS[0]
+    ) -> KernelPlan:
         """From (first position, new tokens, page ids) of each sequence, in the order of the rows."""
         tables: list[int] = []
         seen: list[int] = []
@@ -38,11 +43,12 @@ class KernelPlan:
         row = 0
         for first, count, pages in chunks:
             end = row + count * heads
-            tiles += [(start, end, len(tables)) for start in range(row, end, TILE_ROWS)]
+            tiles += [(start, end, len(tables)) for start in range(row, end, tile_rows)]
             seen += range(first + 1, first + count + 1)
             tables += pages[: (first + count - 1) // PAGE_TOKENS + 1]
             row = end
-        return cls(*(torch.tensor(values, dtype=torch.int32) for values in (tables, seen, tiles)))
+        int32 = partial(torch.tensor, dtype=torch.int32)
+        return cls(int32(tables), int32(seen), int32(tiles), tile_rows)
 
 
 class LatentKernel:
@@ -88,6 +94,7 @@ class LatentKernel:
             address(plan.seen),
             address(plan.tiles),
             len(plan.tiles),
+            plan.tile_rows,
             self._heads,
             self._key_dim,
             self._latent_dim,
@@ -96,7 +103,7 @@ class LatentKernel:
         return output
 
     def _keeps_rows(self) -> bool:
-        """Whether tokens alone get the bits that they get in one chunk."""
+        """Whether tokens alone get the bits that they get in one chunk, in tiles of every height."""
         generator = torch.Generator().manual_seed(3)
         pages = torch.randn(3, 1, PAGE_TOKENS, self._key_dim, generator=generator)
         count = 2 * PAGE_TOKENS + 3
@@ -104,8 +111,12 @@ class LatentKernel:
         ids = range(len(pages))
         together = self.attend(query, pages, 0, self.plan([(0, count, ids)]))
         tokens = (0, 1, 7, 62, 63, 64, 100, count - 1)
-        plans = [self.plan([(token, 1, ids)]) for token in tokens]
-        alone = [
-            self.attend(query[token, None], pages, 0, plan) for token, plan in zip(tokens, plans, strict=True)
-        ]
-        return torch.equal(torch.cat(alone), together[list(tokens)])
+        for tile_rows in TILE_ROWS:
+            plans = [KernelPlan.build([(token, 1, ids)], self._heads, tile_rows) for token in tokens]
+            alone = [
+                self.attend(query[token, None], pages, 0, plan)
+                for token, plan in zip(tokens, plans, strict=True)
+            ]
+            if not torch.equal(torch.cat(alone), together[list(tokens)]):
+                return False
+        return True

@@ -65,7 +65,7 @@ class PagedAttention:
         self._blocks = blocks
         self.batch_decode = batch_decode
         self.expand_from = expand_from
-        self._kernel = kernel
+        self.kernel = kernel
 
     @classmethod
     def stable(cls, heads: int, latent_dim: int, key_dim: int, device: torch.device) -> PagedAttention:
@@ -90,8 +90,8 @@ class PagedAttention:
                 start += count
             row += count
         outside = _outside(expanded, row, device) if expanded else None
-        if self._kernel is not None and pages_dtype == torch.float32:
-            kernel = self._kernel.plan([(c.first_position, c.end - c.start, c.page_ids) for c in absorbed])
+        if self.kernel is not None and pages_dtype == torch.float32:
+            kernel = self.kernel.plan([(c.first_position, c.end - c.start, c.page_ids) for c in absorbed])
             return AttentionPlan(tuple(expanded), outside, (), None, _indices([], device), kernel)
         least = 2 if self.batch_decode else 1
         singles = [chunk for chunk in absorbed if chunk.end - chunk.start < least]
@@ -108,8 +108,8 @@ class PagedAttention:
         the new keys are written already.
         """
         if plan.kernel is not None:
-            assert self._kernel is not None
-            return self._kernel.attend(query, views.kv_pages, layer, plan.kernel)
+            assert self.kernel is not None
+            return self.kernel.attend(query, views.kv_pages, layer, plan.kernel)
         if plan.decode is not None and not plan.chunks:
             return self._decode(query, views, layer, plan.decode)
         parts: list[tuple[Tensor, Tensor]] = []

@@ -18,8 +18,8 @@ class Projection:
         for part in parts:
             joined[:, start : start + len(part)] = part.t()
             start += len(part)
-        self._product = products.with_weight(joined)
+        self.product = products.with_weight(joined)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[T, in]` -> `[T, out]`."""
-        return self._product(x)
+        return self.product(x)

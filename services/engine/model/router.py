@@ -22,17 +22,17 @@ class Router:
     """Top-k experts and their weights; `weight [experts, hidden]`, `bias [experts]`, computed in float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor, config: TextConfig, products: Products) -> None:
-        self._project = Projection(weight.float(), products)
-        self._bias = bias.float()
-        self._top_k = config.num_experts_per_tok
-        self._normalise = config.norm_topk_prob
-        self._scale = config.routed_scaling_factor
+        self.project = Projection(weight.float(), products)
+        self.bias = bias.float().contiguous()
+        self.top_k = config.num_experts_per_tok
+        self.normalise = config.norm_topk_prob
+        self.scale = config.routed_scaling_factor
         # Of equal scores the lower index is to come first.
         self._among_equals = torch.arange(len(bias) - 1, -1, -1, device=bias.device)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`[T, hidden]` -> experts int64 `[T, k]`, best first, and their weights float32 `[T, k]`."""
-        return self.select(self._project(x.float()))
+        return self.select(self.project(x.float()))
 
     def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """From gate logits `[T, experts]`: the biased scores choose, the unbiased ones weigh.
@@ -40,13 +40,13 @@ class Router:
         Of equal biased scores the lower index goes first.
         """
         scores = sigmoid(logits)
-        experts = torch.topk(self._ranks(scores + self._bias), self._top_k, dim=-1).indices
+        experts = torch.topk(self._ranks(scores + self.bias), self.top_k, dim=-1).indices
         weights = scores.gather(-1, experts)
-        if self._normalise:
+        if self.normalise:
             # Added one by one: the order of a reduction over so few columns is nobody's promise.
             total = reduce(torch.add, weights.unbind(-1))
             weights = weights / (total + 1e-20).unsqueeze(-1)
-        return experts, weights * self._scale
+        return experts, weights * self.scale
 
     def _ranks(self, scores: Tensor) -> Tensor:
         """int64 `[T, experts]` in the order of float32 `scores`, no two equal: topk leaves open which of

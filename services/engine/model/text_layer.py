@@ -10,6 +10,7 @@ from torch import Tensor
 from services.engine.model.attention import LatentAttention
 from services.engine.model.attention_share import AttentionShare
 from services.engine.model.compiled_products import CompiledMixture, CompiledProducts
+from services.engine.model.compiled_router import CompiledRouter
 from services.engine.model.compiled_rows import CompiledRows
 from services.engine.model.config import TextConfig
 from services.engine.model.mlp import GatedMLP
@@ -42,28 +43,28 @@ class TextLayer:
     ) -> None:
         self._index = index
         self._group = group
-        self._input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps, rows)
-        self._attention = LatentAttention(
+        self.input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps, rows)
+        self.attention = LatentAttention(
             WeightsBelow(weights, "self_attn."), config, products, attention, inner_eps, rows
         )
-        self._post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps, rows)
+        self.post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps, rows)
         mlp = WeightsBelow(weights, "mlp.")
         dense = config.is_dense(index)
-        self._feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products, group.rank)
+        self.feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products, group.rank)
 
     def __call__(self, x: Tensor, share: AttentionShare) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""
-        x = x + self._group.sum(self._attend(self._input_norm(x), share))
-        return x + self._group.sum(self._feed_forward(self._post_norm(x)))
+        x = x + self._group.sum(self._attend(self.input_norm(x), share))
+        return x + self._group.sum(self.feed_forward(self.post_norm(x)))
 
     def _attend(self, x: Tensor, share: AttentionShare) -> Tensor:
         """Zeros for the tokens that other ranks attend for."""
         if share.rows is None:
             assert share.context is not None
-            return self._attention(x, self._index, share.context)
+            return self.attention(x, self._index, share.context)
         output = torch.zeros_like(x)
         if share.context is not None:
-            output[share.rows] = self._attention(x[share.rows], self._index, share.context)
+            output[share.rows] = self.attention(x[share.rows], self._index, share.context)
         return output
 
 
@@ -82,7 +83,8 @@ def mixture(
     weights: Mapping[str, Tensor], config: TextConfig, products: Products, rank: Rank = ALONE
 ) -> FeedForward:
     """From the gate, the rank's experts and the shared expert."""
-    router = Router(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
+    kind = CompiledRouter if isinstance(products, CompiledProducts) else Router
+    router = kind(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
     mine = rank.experts(config.n_routed_experts)
     select = router if len(mine) == config.n_routed_experts else among(router, mine)
     experts = [WeightsBelow(weights, f"experts.{index}.") for index in mine]

@@ -63,19 +63,20 @@ class TextModel:
     ) -> None:
         self.config = config
         self.deterministic = deterministic
-        self._group = group
+        self.group = group
         heads = group.rank.heads(config.num_attention_heads)
         self._local = replace(config, num_attention_heads=heads)
         if f"{_PREFIX}model.norm.weight" in weights:
             weights = WeightsBelow(weights, _PREFIX)
-        self._embedding = Embedding(weights["model.embed_tokens.weight"], group)
+        self.embedding = Embedding(weights["model.embed_tokens.weight"], group)
         products = (
             products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
         )
         self._attention = self._paged_attention()
-        compiled = isinstance(products, CompiledProducts)
-        rows = CompiledRows.available(self.device, self.dtype) if compiled else None
-        self._rotary = RotaryEmbedding(config, self.device)
+        multiplies = isinstance(products, CompiledProducts)
+        rows = CompiledRows.available(self.device, self.dtype) if multiplies else None
+        self.is_compiled = rows is not None and self._attention.kernel is not None
+        self.rotary = RotaryEmbedding(config, self.device)
         inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps
         self.layers = [
             TextLayer(
@@ -90,18 +91,18 @@ class TextModel:
             )
             for index in range(config.num_hidden_layers)
         ]
-        self._norm = RMSNorm(weights["model.norm.weight"], config.rms_norm_eps, rows)
-        self._head = Projection(weights["lm_head.weight"], products)
+        self.norm = RMSNorm(weights["model.norm.weight"], config.rms_norm_eps, rows)
+        self.head = Projection(weights["lm_head.weight"], products)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._embedding.weight.device
+        return self.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and hidden states."""
-        return self._embedding.weight.dtype
+        return self.embedding.weight.dtype
 
     def _paged_attention(self) -> PagedAttention:
         config = self._local
@@ -134,7 +135,7 @@ class TextModel:
 
     def _share(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionShare:
         """All tokens with this rank's heads, or those of some sequences with all heads."""
-        rank = self._group.rank
+        rank = self.group.rank
         if not rank.attends_for_some:
             return AttentionShare(None, self._context(batch, kv_pages, views))
         mine = deal(batch.sequences, rank.count)[rank.index]
@@ -142,12 +143,12 @@ class TextModel:
         return AttentionShare(rows, self._context(part, kv_pages, views) if mine else None)
 
     def _context(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionContext:
-        cos, sin = self._rotary.at(batch.positions)
+        cos, sin = self.rotary.at(batch.positions)
         plan = self._attention.plan(batch, kv_pages.dtype)
         return AttentionContext(cos.unsqueeze(1), sin.unsqueeze(1), batch.slot_mapping, kv_pages, views, plan)
 
     def _embed(self, batch: ForwardBatch) -> Tensor:
-        x = self._embedding(batch.token_ids)
+        x = self.embedding(batch.token_ids)
         if batch.embeds is not None:
             x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
         return x
@@ -155,4 +156,4 @@ class TextModel:
     def _logits(self, x: Tensor, rows: Tensor) -> Tensor:
         if not len(rows):
             return x.new_empty(0, self.config.vocab_size, dtype=torch.float32)
-        return self._group.join(self._head(self._norm(x[rows]))).float()
+        return self.group.join(self.head(self.norm(x[rows]))).float()

@@ -17,8 +17,11 @@ from torch import Tensor
 
 log = structlog.get_logger()
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("latent_attention.c", "products.c", "rows.c"))
-HEADER = Path(__file__).with_name("vectors.h")
+SOURCES = tuple(
+    Path(__file__).with_name(f"{name}.c")
+    for name in ("decode_step", "latent_attention", "products", "router", "rows")
+)
+HEADERS = tuple(Path(__file__).with_name(f"{name}.h") for name in ("loops", "vectors"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-shared", "-fPIC")
 _COMPILE_TIMEOUT_S = 60.0
@@ -46,7 +49,7 @@ def library() -> ctypes.CDLL | None:
 
 def prebuilt() -> Path:
     """Where `prebuild.py` leaves a library of these sources."""
-    return HEADER.with_name(f"loops-{_sources().hexdigest()[:16]}.so")
+    return SOURCES[0].with_name(f"loops-{_sources().hexdigest()[:16]}.so")
 
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
@@ -84,7 +87,7 @@ def _fingerprint(compiler: str) -> str:
 
 def _sources() -> hashlib._Hash:
     found = hashlib.sha256()
-    for source in (*SOURCES, HEADER):
+    for source in (*SOURCES, *HEADERS):
         found.update(source.read_bytes())
     return found
 

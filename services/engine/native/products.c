@@ -14,9 +14,9 @@
 #ifdef __AVX512F__
 #define LANES 16
 #endif
+#include "loops.h"
 #include "vectors.h"
 
-#define PANEL 16
 #define VECTORS (PANEL / LANES)
 #define ROWS 6
 #define BLOCK 256 /* inputs at a time: a panel of so many, and as many of ROWS rows, stay in the first cache */
@@ -68,9 +68,8 @@ static void tiles(float *const out[], const float *const x[], const float *packe
         for (int row = 0; row < rows; row++) memcpy(out[row] + column, spare[row], sizeof(float) * (outputs - column));
 }
 
-/* Columns [start, stop) of `rows` rows; start is a multiple of PANEL. */
-static void columns(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
-                    int start, int stop) {
+void multiply_rows(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
+                   int start, int stop) {
     /* One row alone has no use for a block twice. */
     int block = rows == 1 ? inputs : BLOCK;
     for (int first = 0; first < inputs; first += block) {
@@ -86,6 +85,20 @@ static void columns(float *const out[], const float *const x[], const float *pac
     }
 }
 
+void multiply(float *out, int64_t out_row, const float *x, int64_t x_row, const float *packed, int rows, int inputs,
+              int outputs, int start, int stop) {
+    for (int first = 0; first < rows; first += CHUNK) {
+        float *to[CHUNK];
+        const float *from[CHUNK];
+        int count = rows - first < CHUNK ? rows - first : CHUNK;
+        for (int row = 0; row < count; row++) {
+            to[row] = out + (first + row) * out_row;
+            from[row] = x + (first + row) * x_row;
+        }
+        multiply_rows(to, from, packed, inputs, outputs, count, start, stop);
+    }
+}
+
 /* out [batch, rows, outputs] = x [batch, rows, inputs] packed [batch, panels, inputs, PANEL], rows at these strides. */
 void perigee_product(float *out, int64_t out_batch, int64_t out_row, const float *x, int64_t x_batch, int64_t x_row,
                      const float *packed, int batch, int rows, int inputs, int outputs, int threads) {
@@ -96,26 +109,18 @@ void perigee_product(float *out, int64_t out_batch, int64_t out_row, const float
     for (int b = 0; b < batch; b++)
         for (int part = 0; part < parts; part++)
             for (int chunk = 0; chunk < chunks; chunk++) {
-                float *to[CHUNK];
-                const float *from[CHUNK];
-                int count = rows - chunk * CHUNK < CHUNK ? rows - chunk * CHUNK : CHUNK;
-                for (int row = 0; row < count; row++) {
-                    to[row] = out + b * out_batch + (chunk * CHUNK + row) * out_row;
-                    from[row] = x + b * x_batch + (chunk * CHUNK + row) * x_row;
-                }
+                int first = chunk * CHUNK, count = rows - first < CHUNK ? rows - first : CHUNK;
                 int start = panels * part / parts * PANEL, stop = panels * (part + 1) / parts * PANEL;
-                columns(to, from, packed + (size_t)b * panels * inputs * PANEL, inputs, outputs, count, start,
-                        stop < outputs ? stop : outputs);
+                multiply(out + b * out_batch + first * out_row, out_row, x + b * x_batch + first * x_row, x_row,
+                         packed + (size_t)b * panels * inputs * PANEL, count, inputs, outputs, start,
+                         stop < outputs ? stop : outputs);
             }
 }
 
-/* gate[i] = silu(gate[i]) * up[i]; both are padded to whole vectors. */
-static void activate(float *gate, const float *up, int width) {
+void activate(float *gate, const float *up, int width) {
     for (int i = 0; i < width; i += LANES) {
         vec x = load(gate + i);
-        ivec negative = x < all(0.0f);
-        vec power = exponential(blend(negative, x, -x));
-        store(gate + i, x * blend(negative, power, all(1.0f)) / (power + 1.0f) * load(up + i));
+        store(gate + i, x * sigmoid(x) * load(up + i));
     }
 }
 
@@ -126,9 +131,29 @@ static void mlp(float *const out[], const float *const x[], const float *gate_up
     float *to[CHUNK];
     const float *from[CHUNK];
     for (int row = 0; row < rows; row++) from[row] = to[row] = inner + (size_t)row * 2 * width;
-    columns(to, x, gate_up, hidden, 2 * width, rows, 0, 2 * width);
+    multiply_rows(to, x, gate_up, hidden, 2 * width, rows, 0, 2 * width);
     for (int row = 0; row < rows; row++) activate(to[row], to[row] + width, width);
-    columns(out, from, down, width, hidden, rows, 0, hidden);
+    multiply_rows(out, from, down, width, hidden, rows, 0, hidden);
+}
+
+void sort_pairs(int32_t *pairs, int32_t *starts, int32_t *next, const int32_t *chosen, size_t count, int experts) {
+    memset(starts, 0, sizeof(int32_t) * (experts + 1));
+    for (size_t pair = 0; pair < count; pair++)
+        if (chosen[pair] >= 0) starts[chosen[pair] + 1]++;
+    for (int expert = 0; expert < experts; expert++) starts[expert + 1] += starts[expert];
+    memcpy(next, starts, sizeof(int32_t) * experts);
+    for (size_t pair = 0; pair < count; pair++)
+        if (chosen[pair] >= 0) pairs[next[chosen[pair]]++] = pair;
+}
+
+void add_experts(float *out, const float *results, const int32_t *chosen, const float *weights, int k, int hidden,
+                 int start, int stop) {
+    for (int i = start; i < stop; i++) {
+        float total = 0.0f;
+        for (int rank = 0; rank < k; rank++)
+            if (chosen[rank] >= 0) total += weights[rank] * results[(size_t)rank * hidden + i];
+        out[i] += total;
+    }
 }
 
 /* An expert on the rows that chose it: pairs [starts[expert], starts[expert + 1]) of the results [rows * k, hidden]. */
@@ -185,26 +210,16 @@ int perigee_experts(float *out, const float *x, const int32_t *chosen, const flo
         return 0;
     }
     float *inner = results + count * hidden;
-    int32_t *starts = pairs + count, *next = starts + experts + 1;
-    memset(starts, 0, sizeof(int32_t) * (experts + 1));
-    for (size_t pair = 0; pair < count; pair++)
-        if (chosen[pair] >= 0) starts[chosen[pair] + 1]++;
-    for (int expert = 0; expert < experts; expert++) starts[expert + 1] += starts[expert];
-    memcpy(next, starts, sizeof(int32_t) * experts);
-    for (size_t pair = 0; pair < count; pair++)
-        if (chosen[pair] >= 0) pairs[next[chosen[pair]]++] = pair;
+    int32_t *starts = pairs + count;
+    sort_pairs(pairs, starts, starts + experts + 1, chosen, count, experts);
 #pragma omp parallel for schedule(dynamic) num_threads(threads) if (threads > 1)
     for (int expert = 0; expert < experts; expert++)
         apply_expert(results, x, gate_up, down, pairs, starts, k, expert, hidden, width,
                      inner + (size_t)omp_get_thread_num() * CHUNK * 2 * width);
-    for (int row = 0; row < rows; row++)
-        for (int i = 0; i < hidden; i++) {
-            float total = 0.0f;
-            for (int rank = 0; rank < k; rank++)
-                if (chosen[(size_t)row * k + rank] >= 0)
-                    total += weights[(size_t)row * k + rank] * results[((size_t)row * k + rank) * hidden + i];
-            out[(size_t)row * hidden + i] += total;
-        }
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (size_t row = 0; row < (size_t)rows; row++)
+        add_experts(out + row * hidden, results + row * k * hidden, chosen + row * k, weights + row * k, k, hidden, 0,
+                    hidden);
     free(results);
     free(pairs);
     return 1;

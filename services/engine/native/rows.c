@@ -1,11 +1,10 @@
 /* What is done with each row alone: RMSNorm, rotation, a token's cache entry; float32. */
 #include <math.h>
 
+#include "loops.h"
 #include "vectors.h"
 
-#define PAGE 64
-
-INLINE void norm(float *out, const float *x, const float *weight, int width, float eps) {
+void norm_row(float *out, const float *x, const float *weight, int width, float eps) {
     vec squares = all(0.0f);
     float rest = 0.0f;
     int i = 0;
@@ -25,10 +24,21 @@ INLINE void turn(float *out, const float *x, const float *cosines, const float *
     }
 }
 
+void turn_query(float *query, const float *cosines, const float *sines, int nope, int rope, float scale) {
+    for (int i = 0; i < nope; i++) query[i] *= scale;
+    turn(query + nope, query + nope, cosines, sines, rope, scale);
+}
+
+void make_entry(float *entry, const float *row, const float *weight, const float *cosines, const float *sines,
+                int latent, int rope, float eps) {
+    norm_row(entry, row, weight, latent, eps);
+    turn(entry + latent, row + latent, cosines, sines, rope, 1.0f);
+}
+
 /* out [rows, width] = x / sqrt(mean(x^2) + eps) * weight; rows of x are x_row floats apart. */
 void perigee_rms_norm(float *out, const float *x, int64_t x_row, const float *weight, int rows, int width, float eps) {
     for (int row = 0; row < rows; row++)
-        norm(out + (size_t)row * width, x + row * x_row, weight, width, eps);
+        norm_row(out + (size_t)row * width, x + row * x_row, weight, width, eps);
 }
 
 /* query [tokens, heads, nope + rope], in place: all of it scaled, the last `rope` values turned by the token's angles
@@ -36,24 +46,19 @@ void perigee_rms_norm(float *out, const float *x, int64_t x_row, const float *we
 void perigee_turn_queries(float *query, const float *cosines, const float *sines, int tokens, int heads, int nope,
                           int rope, float scale) {
     for (int token = 0; token < tokens; token++)
-        for (int head = 0; head < heads; head++) {
-            float *row = query + ((size_t)token * heads + head) * (nope + rope);
-            for (int i = 0; i < nope; i++) row[i] *= scale;
-            turn(row + nope, row + nope, cosines + (size_t)token * (rope / 2), sines + (size_t)token * (rope / 2), rope,
-                 scale);
-        }
+        for (int head = 0; head < heads; head++)
+            turn_query(query + ((size_t)token * heads + head) * (nope + rope), cosines + (size_t)token * (rope / 2),
+                       sines + (size_t)token * (rope / 2), nope, rope, scale);
 }
 
-/* Token t's cache entry, the normalised latent and the turned rope key of row down + t * down_row, into slot slots[t] of
- * the layer whose page 0 is at `layer`, pages `page_stride` floats apart. */
+/* Token t's cache entry, the normalised latent and the turned rope key of row down + t * down_row, into slot slots[t]
+ * of the layer whose page 0 is at `layer`, pages `page_stride` floats apart. */
 void perigee_store_latents(float *layer, int64_t page_stride, const int64_t *slots, const float *down, int64_t down_row,
                            const float *weight, const float *cosines, const float *sines, int tokens, int latent,
                            int rope, float eps) {
     for (int token = 0; token < tokens; token++) {
-        const float *row = down + token * down_row;
         float *entry = layer + slots[token] / PAGE * page_stride + slots[token] % PAGE * (latent + rope);
-        norm(entry, row, weight, latent, eps);
-        turn(entry + latent, row + latent, cosines + (size_t)token * (rope / 2), sines + (size_t)token * (rope / 2), rope,
-             1.0f);
+        make_entry(entry, down + token * down_row, weight, cosines + (size_t)token * (rope / 2),
+                   sines + (size_t)token * (rope / 2), latent, rope, eps);
     }
 }

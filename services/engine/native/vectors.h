@@ -88,4 +88,11 @@ INLINE vec exponential(vec x) {
     return blend(tiny, all(0.0f), y * scale);
 }
 
+/* 1 / (1 + exp(-x)), by exp(-|x|), which never overflows. */
+INLINE vec sigmoid(vec x) {
+    ivec negative = x < all(0.0f);
+    vec power = exponential(blend(negative, x, -x));
+    return blend(negative, power, all(1.0f)) / (power + 1.0f);
+}
+
 #endif

@@ -62,8 +62,8 @@ def test_a_token_has_the_same_bits_alone_as_in_any_batch():
     row = 0
     for (first, count), sequence in zip(items, batch.sequences, strict=True):
         for token in range(count):
-            alone = compiled._kernel.plan([(first + token, 1, sequence.pages)])
-            found = compiled._kernel.attend(query[row : row + 1], pages, 1, alone)
+            alone = compiled.kernel.plan([(first + token, 1, sequence.pages)])
+            found = compiled.kernel.attend(query[row : row + 1], pages, 1, alone)
             assert torch.equal(found[0], together[row])
             row += 1
 

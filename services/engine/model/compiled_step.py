@@ -1,0 +1,67 @@
+"""A decode step as one call of a compiled loop: services/engine/native/decode_step.c."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import ForwardBatch
+from services.engine.model.latent_kernel import TILE_ROWS, KernelPlan
+from services.engine.model.step_structs import BatchStruct, describe
+from services.engine.model.text_model import TextModel
+from services.engine.native.library import address, library
+
+
+class CompiledStep:
+    """Runs batches of one token per sequence over these pages: the bits that `TextModel.forward` gives."""
+
+    def __init__(self, loops: ctypes.CDLL, model: TextModel, kv_pages: Tensor) -> None:
+        self._step, self._floats = loops.perigee_step, loops.perigee_step_floats
+        self._step.restype, self._floats.restype = None, ctypes.c_int64
+        self._model = model
+        self._kv_pages = kv_pages
+        self._described = describe(model)
+        self._workspace = torch.empty(0)
+
+    @classmethod
+    def available(cls, model: TextModel, kv_pages: Tensor) -> CompiledStep | None:
+        """None where the model has other parts than compiled ones, or is one rank's share."""
+        loops = library() if kv_pages.dtype == torch.float32 and kv_pages.device.type == "cpu" else None
+        whole = model.group.rank.count == 1
+        return cls(loops, model, kv_pages) if loops is not None and whole and model.is_compiled else None
+
+    def takes(self, batch: ForwardBatch) -> bool:
+        """Whether the batch is a decode step."""
+        return batch.is_decode_step
+
+    def run(self, batch: ForwardBatch) -> Tensor:
+        """Logits float32 `[rows, vocab]`."""
+        rows, pages, model = len(batch.sequences), self._kv_pages, self._model
+        x = model.embedding(batch.token_ids)
+        cos, sin = model.rotary.at(batch.positions)
+        threads = torch.get_num_threads()
+        plan = self._plan(batch, threads)
+        logits = torch.empty(rows, self._described.vocab)
+        tensors = (x, cos, sin, batch.slot_mapping, plan.tables, plan.seen, plan.tiles, pages)
+        strides, tiles = pages.stride()[:2], (len(plan.tiles), plan.tile_rows)
+        described = BatchStruct(*map(Tensor.data_ptr, tensors), *strides, rows, *tiles)
+        workspace = self._room(rows, threads)
+        models, batches = ctypes.byref(self._described), ctypes.byref(described)
+        self._step(address(logits), models, batches, address(workspace), threads)
+        return logits
+
+    def _plan(self, batch: ForwardBatch, threads: int) -> KernelPlan:
+        heads = self._described.heads
+        tall, low = TILE_ROWS
+        enough = len(batch.sequences) * -(-heads // tall) >= threads
+        chunks = [(sequence.context_len - 1, 1, sequence.pages) for sequence in batch.sequences]
+        return KernelPlan.build(chunks, heads, tall if enough else low)
+
+    def _room(self, rows: int, threads: int) -> Tensor:
+        """Workspace, kept for the next step."""
+        floats = self._floats(ctypes.byref(self._described), rows, threads)
+        if len(self._workspace) < floats:
+            self._workspace = torch.empty(floats)
+        return self._workspace

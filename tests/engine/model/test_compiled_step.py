@@ -1,0 +1,114 @@
+"""A decode step in one call against the same layer by layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from services.engine.batch import BatchItem, build_batch
+from services.engine.model.compiled_step import CompiledStep
+from services.engine.model.row_product import PlainProducts
+from services.engine.model.text_model import TextModel
+from services.engine.runner import ModelRunner
+from tests.engine.text_models import TINY, make_runner, random_weights, tiny_config, tiny_model
+
+LENGTHS = (1, 63, 64, 65, 200, 5, 130)
+PAGES = 4
+"""Of each sequence."""
+
+CONFIGS = {
+    "odd widths": TINY,
+    "wide": tiny_config(hidden_size=300, intermediate_size=520, moe_intermediate_size=130, vocab_size=1000),
+    "dense only": tiny_config(first_k_dense_replace=3),
+    "mixtures only": tiny_config(first_k_dense_replace=0, n_routed_experts=40, num_experts_per_tok=8),
+    "weights as they are": tiny_config(norm_topk_prob=False),
+    "one head": tiny_config(num_attention_heads=1),
+    "nine heads": tiny_config(num_attention_heads=9, qk_nope_head_dim=32, v_head_dim=48),
+}
+
+
+@pytest.fixture(params=[1, 2, 5], autouse=True)
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def runners(model):
+    """The same pages, garbage in them, twice: one steps layer by layer, one at once."""
+    plain = make_runner(model, PAGES * len(LENGTHS))
+    pages = plain.kv_pages.clone()
+    steps = CompiledStep.available(model, pages)
+    if steps is None:
+        pytest.skip("nothing can be compiled here: see the log")
+    return plain, ModelRunner(model, pages, 1, decode_steps=steps)
+
+
+def prompts(vocab, lengths):
+    draw = torch.Generator().manual_seed(7)
+    return [torch.randint(vocab, (length,), generator=draw).tolist() for length in lengths]
+
+
+def items(tokens, starts, wants_logits=True):
+    """One for each sequence, whose pages lie in no order."""
+    tables = [[row + len(LENGTHS) * page for page in range(PAGES)] for row in range(len(LENGTHS))]
+    return [
+        BatchItem(new, start, pages, wants_logits)
+        for new, start, pages in zip(tokens, starts, tables, strict=False)
+    ]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_steps_have_the_bits_of_layers_one_by_one(config, deterministic):
+    plain, stepping = runners(tiny_model(config, deterministic))
+    for count in (1, 2, len(LENGTHS)):
+        given = items(prompts(config.vocab_size, LENGTHS), [0] * count, wants_logits=False)
+        for runner in (plain, stepping):
+            runner.forward(build_batch(given))
+        tokens = [[count]] * count
+        for ahead in range(3):
+            batch = build_batch(items(tokens, [length + ahead for length in LENGTHS[:count]]))
+            expected, found = plain.forward(batch), stepping.forward(batch)
+            assert torch.equal(found, expected)
+            assert torch.equal(stepping.kv_pages, plain.kv_pages)
+            tokens = expected.argmax(-1, keepdim=True).tolist()
+
+
+def test_more_rows_than_are_gathered_at_a_time_have_the_bits_of_each_alone():
+    model = tiny_model(tiny_config(n_routed_experts=3, num_experts_per_tok=2))
+    pages = torch.randn(200, 3, 64, TINY.kv_width)
+    steps = CompiledStep.available(model, pages)
+    if steps is None:
+        pytest.skip("nothing can be compiled here: see the log")
+    runner = ModelRunner(model, pages, 1, decode_steps=steps)
+    single = [BatchItem([row % TINY.vocab_size], 20, [row], True) for row in range(200)]
+    together = runner.forward(build_batch(single))
+    for row in (0, 63, 64, 128, 199):
+        assert torch.equal(runner.forward(build_batch([single[row]]))[0], together[row])
+
+
+def test_only_decode_steps_are_taken():
+    _, stepping = runners(tiny_model())
+    taken = stepping._decode_steps.takes
+    step = items([[1], [2]], [5, 9])
+    assert taken(build_batch(step))
+    assert not taken(build_batch([*step, BatchItem([1, 2], 0, [6], True)]))
+    assert not taken(build_batch([*step, BatchItem([1], 0, [6], False)]))
+    embedded = BatchItem([1], 0, [6], True, embeds=((0, torch.zeros(1, TINY.hidden_size)),))
+    assert not taken(build_batch([*step, embedded]))
+
+
+def test_a_token_that_there_is_not_is_an_error_and_nothing_is_read_for_it():
+    _, stepping = runners(tiny_model())
+    with pytest.raises(IndexError):
+        stepping.forward(build_batch(items([[TINY.vocab_size]], [0])))
+
+
+def test_other_models_and_pages_are_left_to_them():
+    model = tiny_model()
+    pages = torch.zeros(1, 3, 64, TINY.kv_width)
+    assert CompiledStep.available(model, pages.bfloat16()) is None
+    plain = TextModel(TINY, random_weights(TINY), deterministic=False, products=PlainProducts())
+    assert CompiledStep.available(plain, pages) is None
