@@ -33,8 +33,6 @@ class Peer:
         }
         self._name = name
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
-        self._begun: list[list[int]] = []
-        self._short = 0.0
         self._process = subprocess.Popen(
             [binaries(name, root) / "python", script, model],
             stdin=subprocess.PIPE,
@@ -69,11 +67,10 @@ class Peer:
         return self.ask([prompt.tolist()], 1)[1]
 
     def decode_s(self, prompts: Tensor, steps: int) -> float:
-        """Seconds of so many steps behind prompts `[B, L]`, whose own time is taken once."""
+        """Seconds of so many steps behind prompts `[B, L]`."""
         asked = prompts.tolist()
-        if asked != self._begun:
-            self._begun, self._short = asked, self.ask(asked, 1)[1]
-        return (self.ask(asked, 1 + _LONGER * steps)[1] - self._short) / _LONGER
+        short = self.ask(asked, 1)[1]
+        return (self.ask(asked, 1 + _LONGER * steps)[1] - short) / _LONGER
 
     def _line(self) -> str:
         assert self._process.stdout is not None
