@@ -10,15 +10,16 @@
 
 #define MOST_ROWS 4
 #define MOST_WIDTH 1024
-#define AHEAD 3
+#define LINE 16 /* floats of the cache */
 #define BLOCK 24 /* keys of a page that stay in the first cache while tiles take turns: a multiple of LANES and 3 */
 
 /* Far below where exp() is taken for zero. */
 static const float HIDDEN = -1e30f;
 
-/* Products of rows and `count` keys that follow one another, lane by lane: parts[row][at ..]. */
-INLINE void compare(vec parts[][BLOCK], int at, const float *const query[], const float *keys, int dim, const int rows,
-                    const int count) {
+/* Products of rows and `count` keys that follow one another, lane by lane: parts[row][at ..]. What lies `ahead`
+ * floats from them is brought into the second cache meanwhile: of a next page no processor knows where it is. */
+INLINE void compare(vec parts[][BLOCK], int at, const float *const query[], const float *keys, ptrdiff_t ahead,
+                    int dim, const int rows, const int count) {
     vec total[MOST_ROWS][3];
     for (int row = 0; row < rows; row++)
         for (int key = 0; key < count; key++) total[row][key] = all(0.0f);
@@ -26,7 +27,8 @@ INLINE void compare(vec parts[][BLOCK], int at, const float *const query[], cons
         vec part[3];
         for (int key = 0; key < count; key++) part[key] = load(keys + (size_t)key * dim + d);
         for (int key = 0; key < count; key++) HOLD(part[key]);
-        for (int key = 0; key < count; key++) __builtin_prefetch(keys + (size_t)(key + AHEAD) * dim + d);
+        for (int key = 0; key < count && d % LINE == 0; key++)
+            __builtin_prefetch(keys + ahead + (size_t)key * dim + d, 0, 2);
         for (int row = 0; row < rows; row++) {
             vec q = load(query[row] + d);
             HOLD(q);
@@ -38,12 +40,12 @@ INLINE void compare(vec parts[][BLOCK], int at, const float *const query[], cons
 }
 
 /* scores[row][from .. to), and up to a whole vector what may be anything; at most BLOCK keys. */
-INLINE void dots(float scores[][PAGE], const float *const query[], const float *page, int dim, int from, int to,
-                 const int rows) {
+INLINE void dots(float scores[][PAGE], const float *const query[], const float *page, ptrdiff_t ahead, int dim,
+                 int from, int to, const int rows) {
     vec parts[MOST_ROWS][BLOCK];
     int key = from;
-    for (; key + 3 <= to; key += 3) compare(parts, key - from, query, page + (size_t)key * dim, dim, rows, 3);
-    for (; key < to; key++) compare(parts, key - from, query, page + (size_t)key * dim, dim, rows, 1);
+    for (; key + 3 <= to; key += 3) compare(parts, key - from, query, page + (size_t)key * dim, ahead, dim, rows, 3);
+    for (; key < to; key++) compare(parts, key - from, query, page + (size_t)key * dim, ahead, dim, rows, 1);
     for (int row = 0; row < rows; row++)
         for (key = from; key < to; key += LANES) store(scores[row] + key, sums(parts[row] + key - from));
 }
@@ -120,17 +122,20 @@ INLINE void attend_page(struct tile *tiles, int count, int first, const struct a
     const int dim = attention->dim, width = attention->width;
     float scores[MOST_TILES][MOST_ROWS][PAGE];
     const float *page[MOST_TILES];
+    ptrdiff_t ahead[MOST_TILES];
     int keys[MOST_TILES], c = 0;
     for (int t = 0; t < count; t++) {
         int left = tiles[t].most - first;
         keys[t] = left < 0 ? 0 : left < PAGE ? left : PAGE;
-        page[t] = keys[t] ? attention->layer + tiles[t].pages[first / PAGE] * attention->page_stride : NULL;
+        const int32_t *id = tiles[t].pages + first / PAGE;
+        page[t] = keys[t] ? attention->layer + id[0] * attention->page_stride : NULL;
+        ahead[t] = left > PAGE ? (id[1] - id[0]) * attention->page_stride : 0;
     }
     for (int from = 0; from < PAGE; from += BLOCK)
         for (int t = 0; t < count; t++)
             if (from < keys[t])
-                dots(scores[t], tiles[t].query, page[t], dim, from, from + BLOCK < keys[t] ? from + BLOCK : keys[t],
-                     rows);
+                dots(scores[t], tiles[t].query, page[t], ahead[t], dim, from,
+                     from + BLOCK < keys[t] ? from + BLOCK : keys[t], rows);
     for (int t = 0; t < count; t++)
         if (keys[t]) weigh_page(tiles + t, scores[t], first, keys[t], width, rows);
     for (; c + 3 * LANES <= width; c += 3 * LANES)
