@@ -9,6 +9,7 @@ from services.engine.batch import BatchItem, build_batch
 from services.engine.model.compiled_step import CompiledStep
 from services.engine.model.row_product import PlainProducts
 from services.engine.model.text_model import TextModel
+from services.engine.native import library as native
 from services.engine.runner import ModelRunner
 from tests.engine.text_models import TINY, make_runner, random_weights, tiny_config, tiny_model
 
@@ -87,6 +88,18 @@ def test_more_rows_than_are_gathered_at_a_time_have_the_bits_of_each_alone():
     together = runner.forward(build_batch(single))
     for row in (0, 63, 64, 128, 199):
         assert torch.equal(runner.forward(build_batch([single[row]]))[0], together[row])
+
+
+def test_loops_compiled_for_other_machines_compute_the_same(made_before):
+    loops = native.library.__wrapped__()
+    if loops is None:
+        pytest.skip("they do not run on this processor")
+    plain, _ = runners(tiny_model())
+    pages = plain.kv_pages.clone()
+    stepping = ModelRunner(plain.model, pages, 1, decode_steps=CompiledStep(loops, plain.model, pages))
+    batch = build_batch(items([[1], [2], [3]], [200, 0, 63]))
+    torch.testing.assert_close(stepping.forward(batch), plain.forward(batch), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pages, plain.kv_pages, rtol=1e-4, atol=1e-4)
 
 
 def test_only_decode_steps_are_taken():

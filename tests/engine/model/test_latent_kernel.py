@@ -12,7 +12,6 @@ from services.engine.model.latent_kernel import LatentKernel
 from services.engine.model.page_views import PageViews
 from services.engine.model.paged_attention import PagedAttention
 from services.engine.native import library as native
-from services.engine.native import prebuild
 from tests.engine.model.test_paged_attention import ITEMS, KEY, LATENT, case
 
 CPU = torch.device("cpu")
@@ -107,18 +106,6 @@ def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setattr(native.subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert native.library.__wrapped__() is not None
     assert list((tmp_path / "perigee").iterdir()) == made
-
-
-@pytest.fixture
-def made_before(monkeypatch, tmp_path):
-    """A library for other machines, and no compiler any more."""
-    path = tmp_path / "loops.so"
-    monkeypatch.setattr(native, "prebuilt", lambda: path)
-    monkeypatch.setattr(prebuild, "prebuilt", lambda: path)
-    if prebuild.main():
-        pytest.skip("there is no C compiler")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(native.shutil, "which", lambda name: None)
 
 
 def test_what_was_compiled_elsewhere_needs_no_compiler(made_before):
