@@ -100,7 +100,7 @@ class Router:
         ranked = [worker.link for worker in heapq.nsmallest(_MOST_PREFILL, candidates, key=rank)]
         if ranked:
             cached = max(at_reader, ranked[0].cached.prefix(prompt.names))
-            ranked[0].note_sent(prompt.num_tokens - cached * PAGE_TOKENS)
+            ranked[0].note_queued(prompt.num_tokens - cached * PAGE_TOKENS)
         return [link.address for link in ranked]
 
     def vision(self, content_hash: bytes) -> list[WorkerLink]:

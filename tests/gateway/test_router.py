@@ -117,13 +117,35 @@ def test_where_all_have_failed_the_one_that_did_so_least_often_is_next():
     assert decode_choice(often, once, avoid={"a:1": 2, "b:1": 1}) == "b:1"
 
 
-def test_requests_on_their_way_count_until_the_next_report():
+def test_requests_count_from_when_they_are_sent_until_they_end_whatever_is_reported_meanwhile():
     first, second = link(DECODE, "a:1", running=1), link(DECODE, "b:1", running=2)
-    first.note_sent()
-    first.note_sent()
+    for _ in range(3):
+        first.note_sent()
     assert decode_choice(first, second) == "b:1"
     first._heard(INFO, worker_pb2.LoadReport(running=1, pages=worker_pb2.PageCounts(free=1000)))
+    assert first.requests == 3
+    assert decode_choice(first, second) == "b:1"
+    for _ in range(3):
+        first.note_ended()
+    assert first.requests == 0
     assert decode_choice(first, second) == "a:1"
+
+
+def test_of_what_a_worker_reports_others_requests_stay_when_ours_end():
+    shared = link(DECODE, "a:1")
+    shared.note_sent()
+    shared._heard(INFO, worker_pb2.LoadReport(running=3, waiting=1))
+    assert shared.requests == 4
+    shared.note_ended()
+    assert shared.requests == 3
+
+
+def test_a_prompt_is_in_the_queue_until_the_next_report():
+    first, second = link(PREFILL, "a:1"), link(PREFILL, "b:1", queued_tokens=200)
+    first.note_queued(300)
+    assert prefill_order(first, second)[0] == "b:1"
+    first._heard(INFO, worker_pb2.LoadReport(queued_tokens=100))
+    assert prefill_order(first, second)[0] == "a:1"
 
 
 def test_workers_that_drain_or_have_left_discovery_are_never_chosen():

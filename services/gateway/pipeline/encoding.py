@@ -71,7 +71,6 @@ class VisionStage:
     async def _ask(self, link: WorkerLink, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
         first, timeout_s = media[0], self._timeout_s * len(media)
         link.note_sent()
-        link.calls += 1
         try:
             if isinstance(first, PromptChunk):
                 answers = await _encode_video(link, first.video, timeout_s)
@@ -85,7 +84,7 @@ class VisionStage:
             param = first.video.param if isinstance(first, PromptChunk) else first.param
             raise _named(from_rpc_error(error), link.address, param) from error
         finally:
-            link.calls -= 1
+            link.note_ended()
         counted = [medium.num_tokens for medium in media]
         if [answer.num_tokens for answer in answers] != counted:
             raise Incompatible(

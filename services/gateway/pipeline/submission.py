@@ -92,9 +92,7 @@ class Submission:
             constraint=self.constraint,
         )
         submit.sampling.n = len(part.choices)
-        stream = worker.session.submit(submit, news)
-        worker.link.note_sent()
-        return stream
+        return worker.session.submit(submit, news)
 
     async def _encode(self, vision: VisionStage) -> list[vision_pb2.MediaRef]:
         """Where the embedding of each medium is, with its place in the prompt."""

@@ -10,6 +10,7 @@ import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError
+from services.common.rpc.cancellation import raise_if_cancelled
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.cached import CachedNames, CacheIndex
@@ -26,7 +27,8 @@ class WorkerLink:
     """The channel to one address, its last WorkerInfo and LoadReport. Used on the event loop only.
 
     `up` is set while the worker's load is being heard. `run` keeps that so until cancelled. `discovered` is
-    the pool's: while false, nothing new is sent here. `calls` counts unary calls of ours that run there.
+    the pool's: while false, nothing new is sent here. `calls` counts requests of ours that run there, but for
+    those of prefill workers, whose end is not told us.
 
     Plain numbers, for the router reads them of every worker: `requests` and `queued_tokens` (prompt tokens to
     be computed) are there or on their way, `available_pages` are free or could be; 0 while unreachable.
@@ -90,8 +92,20 @@ class WorkerLink:
             return "unreachable"
         return "draining" if self.discovered else "leaving"
 
-    def note_sent(self, tokens: int = 0) -> None:
-        """Counts a request its next report will include, so that a burst spreads before that report."""
+    def note_sent(self) -> None:
+        """Counts a request until `note_ended`, whatever reports say: so a burst spreads before the next one,
+        and who has just got an answer finds a worker as free as it is.
+        """
+        self.calls += 1
+        self._weigh(self.requests + 1, self.queued_tokens, self.available_pages)
+
+    def note_ended(self) -> None:
+        """Of a request that was sent."""
+        self.calls -= 1
+        self._weigh(max(0, self.requests - 1), self.queued_tokens, self.available_pages)
+
+    def note_queued(self, tokens: int) -> None:
+        """Counts a prompt of so many tokens to be computed until the next report, which will include it."""
         self._weigh(self.requests + 1, self.queued_tokens + tokens, self.available_pages)
 
     async def run(self) -> None:
@@ -101,6 +115,7 @@ class WorkerLink:
             try:
                 await self._watch(backoff)
             except PerigeeError as error:
+                raise_if_cancelled()
                 self._complain(error)
             finally:
                 self._lost()
@@ -138,7 +153,7 @@ class WorkerLink:
         self._admits = not report.draining
         self.serving = self._admits and self._discovered
         pages = report.pages.free + report.pages.cached
-        self._weigh(report.running + report.waiting, report.queued_tokens, pages)
+        self._weigh(max(self.calls, report.running + report.waiting), report.queued_tokens, pages)
         self._complained = False
         self.up.set()
 

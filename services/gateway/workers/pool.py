@@ -115,7 +115,7 @@ class WorkerPool:
 
         def decoder(address: str, cached: CachedNames) -> DecodeWorker:
             made = link(DECODE, address, cached)
-            return DecodeWorker(made, DecodeSession(address, made.channel, made.up, handles))
+            return DecodeWorker(made, DecodeSession(made, handles))
 
         self.vision = RolePool("vision", vision, lambda *at: Worker(link(VISION, *at)))
         self.prefill = RolePool("prefill", prefill, lambda *at: Worker(link(PREFILL, *at)))

@@ -11,10 +11,12 @@ import structlog
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc
 from services.common.errors import InternalError, PerigeeError, Unavailable, WorkerLost
+from services.common.rpc.cancellation import raise_if_cancelled
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.remote_error import failure_of
 from services.gateway.workers.session_reader import SessionReader
 from services.gateway.workers.token_stream import TokenStream
@@ -35,14 +37,12 @@ class DecodeSession:
     as soon as the worker is up.
     """
 
-    def __init__(
-        self, address: str, channel: grpc.aio.Channel, up: asyncio.Event, handles: Iterator[int]
-    ) -> None:
-        """`handles`: numbers that no other request has."""
-        self.address = address
-        self._name = f"decode worker {address}"
-        self._stub = decode_pb2_grpc.DecodeServiceStub(channel)
-        self._up = up
+    def __init__(self, link: WorkerLink, handles: Iterator[int]) -> None:
+        """Over the link's channel; it is told of every request. `handles`: numbers that no other one has."""
+        self.address = link.address
+        self._name = f"decode worker {link.address}"
+        self._stub = decode_pb2_grpc.DecodeServiceStub(link.channel)
+        self._link = link
         self._handles = handles
         self._streams: dict[int, TokenStream] = {}
         self._outbox: _Outbox | None = None
@@ -69,16 +69,18 @@ class DecodeSession:
         stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), news, self._close)
         self._streams[submit.handle] = stream
         self._outbox.put_nowait(decode_pb2.SessionRequest(submit=submit))
+        self._link.note_sent()
         return stream
 
     async def run(self) -> None:
         """Keeps a session open while the worker is up, until cancelled."""
         backoff = Backoff()
         while True:
-            await self._up.wait()
+            await self._link.up.wait()
             try:
                 await self._converse(backoff)
             except PerigeeError as error:
+                raise_if_cancelled()
                 log.warning("decode session broke", address=self.address, detail=error.message)
             await asyncio.sleep(backoff.delay())
 
@@ -156,7 +158,10 @@ class DecodeSession:
                 stream.fail(InternalError(f"internal error, request handle {handle}"))
 
     def _close(self, stream: TokenStream) -> None:
-        if self._streams.pop(stream.handle, None) is None or stream.finished or self._outbox is None:
+        if self._streams.pop(stream.handle, None) is None:
+            return
+        self._link.note_ended()
+        if stream.finished or self._outbox is None:
             return
         cancel = decode_pb2.Cancel(handle=stream.handle)
         self._outbox.put_nowait(decode_pb2.SessionRequest(cancel=cancel))
@@ -164,4 +169,5 @@ class DecodeSession:
     def _fail_all(self, error: PerigeeError) -> None:
         streams, self._streams = self._streams, {}
         for stream in streams.values():
+            self._link.note_ended()
             stream.fail(error)

@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from perigee.v1 import worker_pb2
+from services.common.errors import Unavailable
 from services.common.rpc.channel import open_channel
 from services.gateway.workers.link import WorkerLink
 from tests.gateway.fakes import FakeServer, FakeWorker
@@ -122,3 +123,23 @@ async def test_a_cancellation_that_races_with_the_end_of_the_stream_is_not_lost(
         task.cancel()
         await asyncio.wait({task}, timeout=1)
         assert task.cancelled()
+
+
+async def test_a_link_that_is_cancelled_as_its_call_fails_ends(monkeypatch):
+    entered = asyncio.Event()
+
+    async def watch(link, backoff):
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if running.cancelling() > 1:
+                raise
+            raise Unavailable("gone") from None
+
+    monkeypatch.setattr(WorkerLink, "_watch", watch)
+    running = asyncio.create_task(WorkerLink(PREFILL, "127.0.0.1:1", open_channel("127.0.0.1:1")).run())
+    await entered.wait()
+    running.cancel()
+    await asyncio.wait({running}, timeout=5)
+    assert running.cancelled()

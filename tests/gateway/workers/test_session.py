@@ -6,9 +6,10 @@ import itertools
 import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.common.errors import InternalError, WorkerLost
+from services.common.errors import InternalError, Unavailable, WorkerLost
 from services.common.rpc.channel import open_channel
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import DECODE
 from services.gateway.workers.session import DecodeSession
 from services.gateway.workers.session_reader import SessionReader
@@ -37,13 +38,16 @@ async def scripted(monkeypatch):
     await server.stop()
 
 
+def session_over(link):
+    link.up.set()
+    return DecodeSession(link, itertools.count(1))
+
+
 @pytest.fixture
 async def session(scripted):
     _, address = scripted
-    up = asyncio.Event()
-    up.set()
     channel = open_channel(address)
-    session = DecodeSession(address, channel, up, itertools.count(1))
+    session = session_over(WorkerLink(DECODE, address, channel))
     running = asyncio.create_task(session.run())
     await wait_until(lambda: session.connected)
     yield session
@@ -55,6 +59,21 @@ async def session(scripted):
 def ask(session, news):
     sampling = sampling_pb2.SamplingParams(n=1)
     return session.submit(decode_pb2.Submit(prompt_token_ids=[1], sampling=sampling), news)
+
+
+async def test_a_worker_has_a_request_from_its_submit_until_its_stream_closes_or_the_session_breaks(
+    session,
+):
+    link, inbox = session._link, Inbox()
+    streams = [ask(session, inbox) for _ in range(3)]
+    assert (link.requests, link.calls) == (3, 3)
+    streams[0].close()
+    streams[0].close()
+    assert (link.requests, link.calls) == (2, 2)
+    session._fail_all(WorkerLost("gone"))
+    for stream in streams:
+        stream.close()
+    assert (link.requests, link.calls) == (0, 0)
 
 
 def columns(handles, choices, token_ids):
@@ -121,9 +140,7 @@ async def test_few_steps_at_once_take_the_shortcut_and_many_wait_to_be_joined(mo
         return [columns([1], [0], [token_id]) for token_id in range(steps)]
 
     monkeypatch.setattr(SessionReader, "next", read)
-    up = asyncio.Event()
-    up.set()
-    session = DecodeSession("127.0.0.1:1", open_channel("127.0.0.1:1"), up, itertools.count(1))
+    session = session_over(WorkerLink(DECODE, "127.0.0.1:1", open_channel("127.0.0.1:1")))
     running = asyncio.create_task(session.run())
     await wait_until(lambda: session.connected)
     inbox = Inbox()
@@ -136,3 +153,22 @@ async def test_few_steps_at_once_take_the_shortcut_and_many_wait_to_be_joined(mo
     assert waiting.done() is not short
     for task in (running, waiting):
         task.cancel()
+
+
+async def test_a_session_that_is_cancelled_as_its_call_fails_ends(monkeypatch):
+    async def read(reader):
+        try:
+            return await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if running.cancelling() > 1:
+                raise
+            raise Unavailable("gone") from None
+
+    monkeypatch.setattr(SessionReader, "next", read)
+    session = session_over(WorkerLink(DECODE, "127.0.0.1:1", open_channel("127.0.0.1:1")))
+    running = asyncio.create_task(session.run())
+    await wait_until(lambda: session.connected)
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running}, timeout=5)
+    assert running.cancelled()
