@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import ForwardBatch
-from services.engine.model.latent_kernel import TILE_ROWS, KernelPlan
 from services.engine.model.step_structs import BatchStruct, describe
 from services.engine.model.text_model import TextModel
 from services.engine.native.library import address, library
@@ -42,7 +41,8 @@ class CompiledStep:
         x = model.embedding(batch.token_ids)
         cos, sin = model.rotary.at(batch.positions)
         threads = torch.get_num_threads()
-        plan = self._plan(batch, threads)
+        plan = model.attention.plan(batch).kernel
+        assert plan is not None
         logits = torch.empty(rows, self._described.vocab)
         tensors = (x, cos, sin, batch.slot_mapping, plan.tables, plan.seen, plan.tiles, pages)
         strides, tiles = pages.stride()[:2], (len(plan.tiles), plan.tile_rows)
@@ -51,13 +51,6 @@ class CompiledStep:
         models, batches = ctypes.byref(self._described), ctypes.byref(described)
         self._step(address(logits), models, batches, address(workspace), threads)
         return logits
-
-    def _plan(self, batch: ForwardBatch, threads: int) -> KernelPlan:
-        heads = self._described.heads
-        tall, low = TILE_ROWS
-        enough = len(batch.sequences) * -(-heads // tall) >= threads
-        chunks = [(sequence.context_len - 1, 1, sequence.pages) for sequence in batch.sequences]
-        return KernelPlan.build(chunks, heads, tall if enough else low)
 
     def _room(self, rows: int, threads: int) -> Tensor:
         """Workspace, kept for the next step."""

@@ -34,7 +34,7 @@ class KernelPlan:
 
     @classmethod
     def build(
-        cls, chunks: Sequence[tuple[int, int, Sequence[int]]], heads: int, tile_rows: int = TILE_ROWS[0]
+        cls, chunks: Sequence[tuple[int, int, Sequence[int]]], heads: int, tile_rows: int
     ) -> KernelPlan:
         """From (first position, new tokens, page ids) of each sequence, in the order of the rows."""
         tables: list[int] = []
@@ -77,7 +77,9 @@ class LatentKernel:
 
     def plan(self, chunks: Sequence[tuple[int, int, Sequence[int]]]) -> KernelPlan:
         """See KernelPlan.build."""
-        return KernelPlan.build(chunks, self._heads)
+        tall, low = TILE_ROWS
+        tiles = sum(-(-count * self._heads // tall) for _, count, _ in chunks)
+        return KernelPlan.build(chunks, self._heads, tall if tiles >= torch.get_num_threads() else low)
 
     def attend(self, query: Tensor, kv_pages: Tensor, layer: int, plan: KernelPlan) -> Tensor:
         """`query [A, heads, latent + rope]`, scaled, over `kv_pages [pages, layers, 64, latent + rope]` ->

@@ -72,10 +72,11 @@ class TextModel:
         products = (
             products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
         )
-        self._attention = self._paged_attention()
-        multiplies = isinstance(products, CompiledProducts)
-        rows = CompiledRows.available(self.device, self.dtype) if multiplies else None
-        self.is_compiled = rows is not None and self._attention.kernel is not None
+        self.attention = self._paged_attention()
+        compiled = isinstance(products, CompiledProducts)
+        rows = CompiledRows.available(self.device, self.dtype) if compiled else None
+        # All of it: what CompiledStep needs.
+        self.is_compiled = rows is not None and self.attention.kernel is not None
         self.rotary = RotaryEmbedding(config, self.device)
         inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps
         self.layers = [
@@ -84,7 +85,7 @@ class TextModel:
                 WeightsBelow(weights, f"model.layers.{index}."),
                 self._local,
                 products,
-                self._attention,
+                self.attention,
                 inner_eps,
                 group,
                 rows,
@@ -144,7 +145,7 @@ class TextModel:
 
     def _context(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionContext:
         cos, sin = self.rotary.at(batch.positions)
-        plan = self._attention.plan(batch, kv_pages.dtype)
+        plan = self.attention.plan(batch, kv_pages.dtype)
         return AttentionContext(cos.unsqueeze(1), sin.unsqueeze(1), batch.slot_mapping, kv_pages, views, plan)
 
     def _embed(self, batch: ForwardBatch) -> Tensor:

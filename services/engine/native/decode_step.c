@@ -4,13 +4,6 @@
  * All threads go through all layers together and meet where one needs what another computed; each product is split by
  * its outputs.
  */
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#define omp_get_thread_num() 0
-#define omp_get_num_threads() 1
-#endif
-
 #include <string.h>
 
 #include "loops.h"
@@ -117,7 +110,7 @@ static struct range part_of(const struct worker *w, int64_t count) {
 
 /* Its part of `outputs`, in whole panels. */
 static struct range outputs_of(const struct worker *w, int outputs) {
-    struct range part = part_of(w, (outputs + PANEL - 1) / PANEL);
+    struct range part = part_of(w, panels_of(outputs));
     part.start *= PANEL;
     part.stop = part.stop * PANEL < outputs ? part.stop * PANEL : outputs;
     return part;
@@ -133,7 +126,7 @@ static void product(const struct worker *w, float *out, const float *x, int64_t 
  * x_width]. */
 static void product_by_head(const struct worker *w, float *out, int out_width, const float *x, int x_width,
                             const float *packed, int inputs, int outputs) {
-    int heads = w->model->heads, panels = (outputs + PANEL - 1) / PANEL;
+    int heads = w->model->heads, panels = panels_of(outputs);
     struct range mine = part_of(w, (int64_t)heads * panels);
     for (int head = mine.start / panels; head * panels < mine.stop; head++) {
         int start = (mine.start > head * panels ? mine.start - head * panels : 0) * PANEL;
@@ -211,19 +204,9 @@ static void attention(const struct worker *w, const struct layer *layer, float *
     MEET
 }
 
-/* Gate and up of rows, activated, in this worker's part of the width. */
-static void gate(const struct worker *w, float *const to[], const float *const from[], const float *gate_up, int rows,
-                 int width) {
-    int hidden = w->model->hidden;
-    struct range mine = outputs_of(w, width);
-    multiply_rows(to, from, gate_up, hidden, 2 * width, rows, mine.start, mine.stop);
-    multiply_rows(to, from, gate_up, hidden, 2 * width, rows, width + mine.start, width + mine.stop);
-    for (int row = 0; row < rows; row++)
-        activate(to[row] + mine.start, to[row] + width + mine.start, mine.stop - mine.start);
-}
-
 /* The MLP's, or the shared expert's, of all rows. */
 static void gate_all(const struct worker *w, const struct layer *layer, const float *normed) {
+    struct range mine = outputs_of(w, layer->width);
     for (int first = 0; first < w->batch->rows; first += MOST) {
         float *to[MOST];
         const float *from[MOST];
@@ -232,7 +215,7 @@ static void gate_all(const struct worker *w, const struct layer *layer, const fl
             from[i] = normed + (size_t)(first + i) * w->model->hidden;
             to[i] = w->shared.inner + (first + i) * 2 * layer->width;
         }
-        gate(w, to, from, layer->gate_up, count, layer->width);
+        gate_rows(to, from, layer->gate_up, w->model->hidden, layer->width, count, mine.start, mine.stop);
     }
 }
 
@@ -240,8 +223,8 @@ static void gate_all(const struct worker *w, const struct layer *layer, const fl
 static void experts(const struct worker *w, const struct layer *layer, const float *normed, int second) {
     const struct model *m = w->model;
     const int32_t *starts = w->own.starts;
-    int hidden = m->hidden, width = m->expert_width, padded = (hidden + PANEL - 1) / PANEL * PANEL;
-    struct range mine = outputs_of(w, hidden);
+    int hidden = m->hidden, width = m->expert_width, padded = panels_of(hidden) * PANEL;
+    struct range mine = outputs_of(w, second ? hidden : width);
     for (int expert = 0; expert < m->experts; expert++)
         for (int first = starts[expert]; first < starts[expert + 1]; first += MOST) {
             float *inner[MOST], *results[MOST];
@@ -258,7 +241,7 @@ static void experts(const struct worker *w, const struct layer *layer, const flo
             if (second)
                 multiply_rows(results, (const float *const *)inner, down, width, hidden, count, mine.start, mine.stop);
             else
-                gate(w, inner, from, gate_up, count, width);
+                gate_rows(inner, from, gate_up, hidden, width, count, mine.start, mine.stop);
         }
 }
 

@@ -5,11 +5,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#else
+#define omp_get_thread_num() 0
+#define omp_get_num_threads() 1
+#endif
+
 #pragma GCC visibility push(hidden)
 
 #define PANEL 16
 #define PAGE 64 /* tokens */
 #define MOST_TILES 16
+
+static inline int panels_of(int outputs) { return (outputs + PANEL - 1) / PANEL; }
 
 /* Columns [start, stop) of out = x packed, start being a multiple of PANEL: any rows, each at its own place. */
 void multiply_rows(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
@@ -19,8 +28,10 @@ void multiply_rows(float *const out[], const float *const x[], const float *pack
 void multiply(float *out, int64_t out_row, const float *x, int64_t x_row, const float *packed, int rows, int inputs,
               int outputs, int start, int stop);
 
-/* gate[i] = silu(gate[i]) * up[i] for `width` values, a multiple of PANEL. */
-void activate(float *gate, const float *up, int width);
+/* Columns [start, stop) of silu(gate x) * up x, both multiples of PANEL; those from `width` on are worked in.
+ * gate_up has the panels of gate, then those of up, `width` being a multiple of PANEL. */
+void gate_rows(float *const out[], const float *const x[], const float *gate_up, int hidden, int width, int rows,
+               int start, int stop);
 
 /* The k best of scores = sigmoid(logits) + bias, best first and of equals the lower; their weights are sigmoid(logits),
  * over their sum where `normalise`, times `scale`. scores: 2 * experts floats to work in. */

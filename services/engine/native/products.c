@@ -5,12 +5,6 @@
  */
 #include <stdlib.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#else
-#define omp_get_thread_num() 0
-#endif
-
 #ifdef __AVX512F__
 #define LANES 16
 #endif
@@ -102,7 +96,7 @@ void multiply(float *out, int64_t out_row, const float *x, int64_t x_row, const 
 /* out [batch, rows, outputs] = x [batch, rows, inputs] packed [batch, panels, inputs, PANEL], rows at these strides. */
 void perigee_product(float *out, int64_t out_batch, int64_t out_row, const float *x, int64_t x_batch, int64_t x_row,
                      const float *packed, int batch, int rows, int inputs, int outputs, int threads) {
-    int panels = (outputs + PANEL - 1) / PANEL, chunks = (rows + CHUNK - 1) / CHUNK;
+    int panels = panels_of(outputs), chunks = (rows + CHUNK - 1) / CHUNK;
     if ((double)batch * rows * inputs * outputs < WORTHWHILE) threads = 1;
     int parts = threads > panels ? panels : threads;
 #pragma omp parallel for collapse(3) num_threads(threads) if (threads > 1)
@@ -117,22 +111,24 @@ void perigee_product(float *out, int64_t out_batch, int64_t out_row, const float
             }
 }
 
-void activate(float *gate, const float *up, int width) {
-    for (int i = 0; i < width; i += LANES) {
-        vec x = load(gate + i);
-        store(gate + i, x * sigmoid(x) * load(up + i));
-    }
+void gate_rows(float *const out[], const float *const x[], const float *gate_up, int hidden, int width, int rows,
+               int start, int stop) {
+    multiply_rows(out, x, gate_up, hidden, 2 * width, rows, start, stop);
+    multiply_rows(out, x, gate_up, hidden, 2 * width, rows, width + start, width + stop);
+    for (int row = 0; row < rows; row++)
+        for (int i = start; i < stop; i += LANES) {
+            vec gate = load(out[row] + i);
+            store(out[row] + i, gate * sigmoid(gate) * load(out[row] + width + i));
+        }
 }
 
-/* One gated MLP on up to CHUNK rows; gate_up has the panels of gate, then those of up, width being a multiple of PANEL.
- * inner: CHUNK * 2 * width floats. */
+/* One gated MLP on up to CHUNK rows. inner: CHUNK * 2 * width floats. */
 static void mlp(float *const out[], const float *const x[], const float *gate_up, const float *down, int rows,
                 int hidden, int width, float *inner) {
     float *to[CHUNK];
     const float *from[CHUNK];
     for (int row = 0; row < rows; row++) from[row] = to[row] = inner + (size_t)row * 2 * width;
-    multiply_rows(to, x, gate_up, hidden, 2 * width, rows, 0, 2 * width);
-    for (int row = 0; row < rows; row++) activate(to[row], to[row] + width, width);
+    gate_rows(to, x, gate_up, hidden, width, rows, 0, width);
     multiply_rows(out, from, down, width, hidden, rows, 0, hidden);
 }
 
@@ -160,7 +156,7 @@ void add_experts(float *out, const float *results, const int32_t *chosen, const 
 static void apply_expert(float *results, const float *x, const float *gate_up, const float *down,
                          const int32_t *pairs, const int32_t *starts, int k, int expert, int hidden, int width,
                          float *inner) {
-    size_t padded = (hidden + PANEL - 1) / PANEL * PANEL;
+    size_t padded = panels_of(hidden) * PANEL;
     for (int start = starts[expert]; start < starts[expert + 1]; start += CHUNK) {
         int count = starts[expert + 1] - start < CHUNK ? starts[expert + 1] - start : CHUNK;
         float *to[CHUNK];

@@ -53,9 +53,5 @@ class DecodeWorker(Worker):
     def serving(self) -> bool:
         return self.link.serving and self.session.connected
 
-    @property
-    def idle(self) -> bool:
-        return not self.session.active
-
     def _work(self) -> list[Coroutine[Any, Any, None]]:
         return [*super()._work(), self.session.run()]
