@@ -12,6 +12,7 @@ from services.gateway.http.docs import DocumentPages
 from services.gateway.http.flush import MAX_WAIT_S, FlushPage
 from services.gateway.http.generate_schema import GenerateBody
 from services.gateway.http.health import HealthPage
+from services.gateway.http.home import HomePage
 from services.gateway.http.info import InfoPages
 from services.gateway.http.metrics_page import MetricsPage
 from services.gateway.http.models import ModelPages
@@ -20,7 +21,7 @@ from services.gateway.http.post import PostEndpoint
 from services.gateway.http.schema import ChatBody
 from services.gateway.http.tokenize import DetokenizeBody, TokenizeBody
 
-_TEXT = "text/plain"
+_TEXT, _HTML = "text/plain", "text/html"
 _FLUSH_QUERY = {"timeout": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}}
 
 
@@ -42,7 +43,8 @@ class DoorParts:
 
 def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, ...]:
     """Every route there is."""
-    return (*_generating(parts), *_tokenizing(parts), *_telling(parts, documents), *_operating(parts))
+    home = Operation("/", ("GET",), HomePage().show, "The workers and a chat, for people.", {_HTML: None})
+    return (home, *_generating(parts), *_tokenizing(parts), *_telling(parts, documents), *_operating(parts))
 
 
 def _generating(parts: DoorParts) -> Iterator[Operation]:
@@ -101,7 +103,7 @@ def _telling(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
         )
     yield Operation("/metrics", ("GET",), parts.metrics.show, "Prometheus' text format.", {_TEXT: None})
     yield Operation("/openapi.json", ("GET",), documents.json, "This description.", {JSON: dict[str, Any]})
-    yield Operation("/docs", ("GET",), documents.html, "This description, for people.", {"text/html": None})
+    yield Operation("/docs", ("GET",), documents.html, "This description, for people.", {_HTML: None})
 
 
 def _operating(parts: DoorParts) -> Iterator[Operation]:
