@@ -39,6 +39,7 @@ class ActiveRead:
         """Tells that no byte can land any more; only the first call counts."""
         if self._settled:
             return
+        self.report(ReadStatus.FAILED, "it ended without an outcome")
         self._settled = True
         if self._on_end is not None:
             self._on_end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,8 @@ from services.engine.kv_transfer.active_read import ActiveRead
 from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.region import RegionKind
+
+logger = logging.getLogger(__name__)
 
 CONNECT_ROUNDS = 4
 """The first read makes the connection and is verified; the best of the others, which are not, is the
@@ -28,8 +31,8 @@ class PairProbe:
         post: Callable[[ActiveRead], None],
         on_end: Callable[[float, str], None],
     ) -> None:
-        """`on_end(gigabytes_per_second, reason)` is called once, at the first failure or after the last
-        round; `reason` is empty when all is well.
+        """`on_end(gigabytes_per_second, reason)` is called at the first failure or after the last round;
+        `reason` is empty when all is well. If it raises then, it is called once more, with that reason.
         """
         self._offer = offer
         self._deadline = deadline
@@ -44,8 +47,13 @@ class PairProbe:
         outcomes: list[ReadOutcome] = []
 
         def settled() -> None:
-            if outcomes[0].status is ReadStatus.DONE:
+            if outcomes[0].status is not ReadStatus.DONE:
+                return
+            try:
                 self._next(outcomes[0])
+            except Exception as error:  # barrier: whoever waits for this pair must learn that it failed
+                logger.exception("the probe of %s broke", self._offer.agent_name)
+                self._on_end(0.0, f"reading the probe: {type(error).__name__}: {error}")
 
         def completed(outcome: ReadOutcome) -> None:
             outcomes.append(outcome)
@@ -56,7 +64,7 @@ class PairProbe:
         self._post(probe_read(self._offer, self._deadline, completed, settled, crc32))
 
     def _next(self, outcome: ReadOutcome) -> None:
-        self._best = max(self._best, outcome.bytes / outcome.seconds / 1e9)
+        self._best = max(self._best, outcome.gigabytes_per_second)
         self._verified = True
         self._rounds -= 1
         if self._rounds:

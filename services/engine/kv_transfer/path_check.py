@@ -76,7 +76,7 @@ class PathCheck:
             return
         self._done += 1
         self._bytes += outcome.bytes
-        self._best = max(self._best, outcome.bytes / outcome.seconds / 1e9)
+        self._best = max(self._best, outcome.gigabytes_per_second)
         if self._done == self._command.rounds and peer.report is not None and self._began is not None:
             path = TransportReport(peer.report.transport, self._best, peer.report.rdma)
             seconds = time.monotonic() - self._began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from services.common.errors import Incompatible, Overloaded, PerigeeError, TransferFailed
 from services.engine.kv_transfer.active_read import ActiveRead
@@ -120,7 +121,9 @@ class PeerTable:
         self._refuse_all(peer, TransferFailed(reason))
 
     def advance(self, now: float) -> None:
-        """Deadlines of what waits, checks, and peers whose last flight has settled."""
+        """Deadlines of what waits, checks, and peers whose last flight has settled: one that still waits for
+        its probe then would wait for ever, so it is given up.
+        """
         for name, check in list(self._checks.items()):
             if check.over:
                 del self._checks[name]
@@ -136,9 +139,13 @@ class PeerTable:
                 peer.connects.remove(command)
                 why = "its last transfers have not ended" if peer.flights else peer.state.value
                 reject(command.future, TransferFailed(f"{peer.name} was not ready in time: {why}"))
-            if not peer.flights and peer.state is PeerState.REMOVING:
+            if peer.flights:
+                continue
+            if peer.state in (PeerState.CONNECTING, PeerState.CHECKING):
+                self._give_up(peer, TransferFailed(f"{peer.name} cannot be read: its probe gave no result"))
+            elif peer.state is PeerState.REMOVING:
                 self._forget(peer)
-            elif not peer.flights and peer.state is PeerState.RENEWING:
+            elif peer.state is PeerState.RENEWING:
                 self._renew(peer)
 
     def refuse_everything(self, reason: str) -> None:
@@ -163,7 +170,9 @@ class PeerTable:
             self._prepare(peer)
         except PerigeeError as error:
             self._give_up(peer, error)
-        except AgentError as error:
+        except Exception as error:  # barrier: what a peer offers must cost no other peer its reads
+            if not isinstance(error, AgentError):
+                logger.exception("%s cannot be added", peer.name)
             self._give_up(peer, TransferFailed(f"{peer.name} cannot be added: {error}"))
         else:
             self._probe(peer, deadline, CONNECT_ROUNDS)
@@ -254,12 +263,13 @@ class PeerTable:
 
     def _release(self, peer: Peer) -> None:
         lists = [blocks for blocks in (*peer.lists.values(), peer.landing_list) if blocks is not None]
-        try:
-            for blocks in lists:
-                self._agent.release_list(blocks)
-            if peer.landing_token is not None:
-                self._agent.deregister(peer.landing_token)
-            if peer.name != self._own.agent_name:
-                self._agent.remove_peer(peer.name)
-        except AgentError as error:
-            logger.warning("dropping %s left something behind: %s", peer.name, error)
+        steps = [partial(self._agent.release_list, blocks) for blocks in lists]
+        if peer.landing_token is not None:
+            steps.append(partial(self._agent.deregister, peer.landing_token))
+        if peer.name != self._own.agent_name:
+            steps.append(partial(self._agent.remove_peer, peer.name))
+        for step in steps:
+            try:
+                step()
+            except Exception:  # barrier: what cannot be let go of must not keep the rest
+                logger.exception("dropping %s left something behind", peer.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -11,6 +12,8 @@ from services.engine.kv_transfer.flight import Flight, checked_blocks
 from services.engine.kv_transfer.peer import Peer
 from services.engine.kv_transfer.read_request import ReadStatus
 from services.engine.kv_transfer.region import Region, RegionKind
+
+logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 2
 """A corrupt read is read once more before it is reported."""
@@ -50,6 +53,9 @@ class ReadPump:
         except AgentError as error:
             read.end(ReadStatus.FAILED, str(error))
             self._on_broken(peer, str(error))
+        except Exception as error:  # barrier: nothing is posted yet, so this read may fail alone
+            logger.exception("a read from %s cannot be prepared", peer.name)
+            read.end(ReadStatus.FAILED, f"{type(error).__name__}: {error}")
         else:
             if flight is None:
                 read.end(ReadStatus.DONE)

@@ -35,6 +35,11 @@ class ReadOutcome:
     seconds: float
     message: str = ""
 
+    @property
+    def gigabytes_per_second(self) -> float:
+        """1e9 bytes per second; 0 where the clock did not move meanwhile."""
+        return self.bytes / self.seconds / 1e9 if self.seconds > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class ReadRequest:

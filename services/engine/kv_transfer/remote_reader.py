@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -17,6 +18,8 @@ from services.engine.kv_transfer.offer import Offer
 from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.kv_transfer.transport_report import TransportReport
+
+logger = logging.getLogger(__name__)
 
 _GONE = "the process of another rank is gone"
 _CLOSE_S = 5.0
@@ -87,25 +90,32 @@ class RemoteReader:
         return True
 
     def _hear(self) -> None:
-        while True:
-            try:
+        try:
+            while True:
                 number, kind, value = self._pipe.recv()
-            except (EOFError, OSError):
-                break
-            with self._lock:
-                owed = self._owed[number] if kind == "outcome" else self._owed.pop(number)
-            _pass_on(owed, kind, value)
+                with self._lock:
+                    owed = self._owed[number] if kind == "outcome" else self._owed.pop(number)
+                _pass_on(owed, kind, value)
+        except (EOFError, OSError):
+            self._fail_all(settled=True)
+        except Exception:  # barrier: nobody would learn that no more answers are heard
+            logger.exception("another rank's answer cannot be understood")
+            self._fail_all(settled=False)  # the other process may live, and its reads land
+        with self._sending:
+            self._pipe.close()
+
+    def _fail_all(self, *, settled: bool) -> None:
         with self._lock:
             self._gone = True
             left = list(self._owed.values())
             self._owed.clear()
         for owed in left:
-            if isinstance(owed, ActiveRead):
+            if not isinstance(owed, ActiveRead):
+                reject(owed, TransferFailed(_GONE))
+            elif settled:
                 owed.end(ReadStatus.FAILED, _GONE)
             else:
-                reject(owed, TransferFailed(_GONE))
-        with self._sending:
-            self._pipe.close()
+                owed.report(ReadStatus.FAILED, _GONE)
 
 
 def serve_reads(pipe: Connection, transfer: TransferThread) -> None:

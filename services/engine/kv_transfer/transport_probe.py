@@ -41,8 +41,8 @@ def from_tables(rows: Sequence[str], agent_name: str, to_self: bool) -> tuple[st
             # UCX cuts names at 31 characters.
             relevant = bool(printed) and agent_name.startswith(printed) and (scope == "self") == to_self
         elif relevant and _RANGE.match(row):
-            cells = row.split("|")
-            lanes += [(name, cells[1].strip()) for name in _LANE.findall(cells[2])]
+            _, how, last = [*row.split("|"), "", ""][:3]
+            lanes += [(name, how.strip()) for name in _LANE.findall(last)]
     if not lanes:
         return None
     transports = sorted({name for name, _ in lanes})

@@ -66,8 +66,10 @@ class UcxLog:
         text = b""
         while chunk := os.pread(self._file, 1 << 16, self._read + len(text)):
             text += chunk
-        self._read += len(text)
-        for line in text.decode(errors="replace").splitlines():
+        # UCX may be in the middle of a line: the rest of it is read the next time.
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
             if _TABLE_MARK in line:
                 self._tables.append(line.split(_TABLE_MARK, 1)[1])
             elif _RULE_MARK not in line:
@@ -76,9 +78,17 @@ class UcxLog:
 
 def _flush() -> None:
     """UCX buffers its log; the function that empties the buffer is exported by the copy that is loaded."""
-    maps = Path("/proc/self/maps").read_text()
-    paths = {line.split()[-1] for line in maps.splitlines() if "/libucs" in line}
-    for path in paths:
-        library = ctypes.CDLL(path)
+    for path in loaded_libraries(Path("/proc/self/maps").read_text(errors="replace")):
+        try:
+            # Never a second copy, should the file have been replaced since.
+            library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+        except OSError:
+            continue  # replaced, and loaded by another name: what UCX has not flushed itself is not read
         if hasattr(library, "ucs_log_flush"):
             library.ucs_log_flush()
+
+
+def loaded_libraries(maps: str) -> list[str]:
+    """Paths of UCX's libraries in the text of /proc/self/maps, each once, also where the file is gone."""
+    places = [line.split(maxsplit=5)[5] for line in maps.splitlines() if "/libucs" in line]
+    return list(dict.fromkeys(place.removesuffix(" (deleted)") for place in places))
