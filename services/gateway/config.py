@@ -100,7 +100,8 @@ class GatewayConfig:
         },
     )
     media_timeout_seconds: float = field(
-        default=10.0, metadata={"help": "fetching one image or video, redirects included, seconds"}
+        default=10.0,
+        metadata={"help": "fetching one image or video, waiting for a turn and redirects included, seconds"},
     )
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})

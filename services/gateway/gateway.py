@@ -18,8 +18,8 @@ from services.gateway.admission import Admission
 from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.config import KIMI_K2, GatewayConfig
 from services.gateway.download.allowed_hosts import AllowedHosts
-from services.gateway.download.downloader import Downloader
-from services.gateway.download.pinned_network import PinnedNetwork, resolve
+from services.gateway.download.downloader import MOST_AT_ONCE, Downloader
+from services.gateway.download.pinned_network import PinnedNetwork
 from services.gateway.http.app import App
 from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.completions import CompletionEndpoint
@@ -35,6 +35,7 @@ from services.gateway.http.server import HttpServer
 from services.gateway.http.siblings import Siblings
 from services.gateway.http.tokenize import TokenizeEndpoint
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.name_resolver import NameResolver
 from services.gateway.pipeline.batch import BatchPipeline
 from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.encoding import VisionStage
@@ -78,11 +79,10 @@ class Gateway:
         self._config = config
         self._model = _served_model(config)
         self.pool = WorkerPool(*config.pools, open_channel)
-        self._discovery = Discovery(
-            {role: parse_pool(pool) for role, pool in zip(_ROLES, config.pools, strict=True)},
-            self.pool.update,
-            config.discovery_seconds,
-        )
+        pools = {role: parse_pool(pool) for role, pool in zip(_ROLES, config.pools, strict=True)}
+        # A thread per entry, and others for media: no name waits for another one's thread.
+        names = NameResolver(sum(map(len, pools.values())))
+        self._discovery = Discovery(pools, self.pool.update, config.discovery_seconds, names.addresses)
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._metrics.registry.register(WorkerCounts(self.pool))
         self._siblings = Siblings(Path(config.crew), self._metrics.registry) if config.crew else None
@@ -91,7 +91,7 @@ class Gateway:
         self._downloader = Downloader(
             AllowedHosts(config.allowed_media_hosts),
             config.media_timeout_seconds,
-            network or PinnedNetwork(resolve, httpcore.AnyIOBackend()),
+            network or PinnedNetwork(NameResolver(MOST_AT_ONCE).addresses, httpcore.AnyIOBackend()),
         )
         self._remote = RemoteMedia(self._downloader, _media_limits(config), config.max_body_bytes)
         self._pipeline = self._build_pipeline()
@@ -113,12 +113,13 @@ class Gateway:
         """Watches the workers and opens both doors; requests before the workers are up get 503."""
         health = await add_health(self._grpc, _SERVICES)
         self.grpc_port = bind(self._grpc, self._config.host, self._config.grpc_port, "--grpc-port")
+        self._tasks.append(asyncio.create_task(self._discovery.run()))
         await self._discovery.first_look()
         await self._grpc.start()
         await self._http.start()
         if self._siblings is not None:
             await self._siblings.start()
-        running = (self._follow_health(health), self._discovery.run(), self.pool.run())
+        running = (self._follow_health(health), self.pool.run())
         self._tasks += [asyncio.create_task(work) for work in running]
         log.info(
             "gateway ready",

@@ -106,10 +106,14 @@ async def open_suite(
     prefill: bool = True,
     prefill_worker: FakeWorker | None = None,
     context_length: int = 0,
+    more_decodes: tuple[str, ...] = (),
     network: httpcore.AsyncNetworkBackend | None = None,
     **settings: Any,
 ) -> AsyncIterator[Suite]:
-    """Starts workers, then a gateway, and waits until it is healthy."""
+    """Starts workers, then a gateway, and waits until it is healthy.
+
+    `more_decodes`: entries of the decode pool beside the workers' own.
+    """
     tokenizer = Tokenizer.from_dir(NANO)
     fakes = [FakeDecode(lambda submit, choice: []) for _ in range(decodes)]
     encoder = FakeVision()
@@ -130,7 +134,7 @@ async def open_suite(
         grpc_port=0,
         vision=workers["vision"].address if vision else "",
         prefill=workers["prefill"].address if prefill else "",
-        decode=",".join(workers[f"decode{i}"].address for i in range(decodes)),
+        decode=",".join((*(workers[f"decode{i}"].address for i in range(decodes)), *more_decodes)),
         served_model_name="kimi,kimi-alias",
         grace_seconds=0.2,
     )

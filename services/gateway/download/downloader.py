@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpcore
 
@@ -13,7 +13,8 @@ from services.gateway.download.location import Location
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
-_MOST_AT_ONCE = 32
+MOST_AT_ONCE = 32
+_MOST_AT_ONCE_OF_A_REQUEST = 8
 # Nothing is decompressed: what a few bytes may swell to is not known before.
 _HEADERS = ((b"Accept", b"image/*, video/*"), (b"Accept-Encoding", b"identity"), (b"User-Agent", b"perigee"))
 _FAILURES = (
@@ -27,23 +28,30 @@ _FAILURES = (
 
 @dataclass
 class Allowance:
-    """How many bytes the files of one request may have together; falls as they arrive."""
+    """What the files of one request may take: bytes together, of which `left` are left, and turns at once.
+
+    So one request whose hosts take their time leaves turns, and threads that resolve names, to others.
+    """
 
     left: int
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_MOST_AT_ONCE_OF_A_REQUEST))
 
 
 class Downloader:
-    """`timeout_s`: for one file, redirects included. `network`: how hosts are reached; see PinnedNetwork."""
+    """`timeout_s`: for one file, its wait for a turn and redirects included.
+
+    `network`: how hosts are reached; see PinnedNetwork.
+    """
 
     def __init__(self, hosts: AllowedHosts, timeout_s: float, network: httpcore.AsyncNetworkBackend) -> None:
         self._hosts = hosts
         self._timeout_s = timeout_s
-        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         # No connection is kept: each is made to an address that was checked for it.
         self._pool = httpcore.AsyncConnectionPool(
             # It takes a while to make, and few gateways fetch anything.
             ssl_context=httpcore.default_ssl_context() if hosts else None,
-            max_connections=_MOST_AT_ONCE,
+            max_connections=MOST_AT_ONCE,
             max_keepalive_connections=0,
             network_backend=network,
         )
@@ -55,16 +63,13 @@ class Downloader:
         file of at most `limit` bytes in time.
         """
         location = Location.parse(url, self._hosts)
-        async with self._turns:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._follow(location, limit, allowance)
-            except TimeoutError as error:
-                raise InvalidRequest(f"the file did not arrive within {self._timeout_s:g} s") from error
-            except _FAILURES as error:
-                raise InvalidRequest(
-                    f"the file cannot be fetched: {error or type(error).__name__}"
-                ) from error
+        try:
+            async with asyncio.timeout(self._timeout_s), allowance.turns, self._turns:
+                return await self._follow(location, limit, allowance)
+        except TimeoutError as error:
+            raise InvalidRequest(f"the file did not arrive within {self._timeout_s:g} s") from error
+        except _FAILURES as error:
+            raise InvalidRequest(f"the file cannot be fetched: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         await self._pool.aclose()

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 import httpcore
 
 from services.common.errors import UnsupportedValue
 from services.gateway.download.public_address import is_public
-
-Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-"""A host's addresses, as literals. Raises OSError."""
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """By the system's resolver, which also reads the odd spellings of addresses that connecting takes."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+from services.gateway.name_resolver import Resolve
 
 
 class PinnedNetwork(httpcore.AsyncNetworkBackend):
@@ -43,7 +34,7 @@ class PinnedNetwork(httpcore.AsyncNetworkBackend):
         """Raises UnsupportedValue for a host with an address that is not public."""
         try:
             addresses = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             raise httpcore.ConnectError(f"{host} cannot be resolved") from error
         if not addresses or not all(map(is_public, addresses)):
             raise UnsupportedValue(f"{host} has an address that is not public")

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import structlog
 
 from perigee.v1 import worker_pb2
+from services.gateway.name_resolver import Resolve
 from services.gateway.workers.address import PoolAddress
 
 log = structlog.get_logger()
 
 Role: TypeAlias = "worker_pb2.WorkerRole.ValueType"
-Resolve = Callable[[PoolAddress], Awaitable[Sequence[str]]]
 
 _FIRST_LOOK_S = 2.0
 
 
-async def resolve_dns(entry: PoolAddress) -> Sequence[str]:
-    """IP addresses of a name: the IPv4 ones where there are any, for a worker that answers at one of each
-    kind would count twice. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(entry.host, entry.port, type=socket.SOCK_STREAM)
-    by_family: dict[int, list[str]] = {}
-    for family, _, _, _, where in found:
-        by_family.setdefault(family, []).append(str(where[0]))
-    return by_family.get(socket.AF_INET) or by_family.get(socket.AF_INET6) or []
-
-
 class Discovery:
-    """Looks every pool up again and again and tells `found` the workers' addresses, by role.
+    """Looks every name of the pools up again and again and tells `found` the workers' addresses, by role.
 
-    A name that cannot be resolved keeps the addresses it had: a name server's failure is no reason to drop
-    workers that answer. gRPC's own resolver looks again only after a failure, and cannot aim at a replica.
+    Each name has a loop of its own, so one that is slow to resolve delays no other; `resolve` has to answer
+    as many at once as there are names. A name that cannot be resolved keeps the addresses it had: a name
+    server's failure is no reason to drop workers that answer. gRPC's own resolver looks again only after a
+    failure, and cannot aim at a replica.
     """
 
     def __init__(
@@ -43,50 +33,61 @@ class Discovery:
         pools: Mapping[Role, Sequence[PoolAddress]],
         found: Callable[[Role, Sequence[str]], None],
         interval_s: float,
-        resolve: Resolve = resolve_dns,
+        resolve: Resolve,
     ) -> None:
         self._pools = pools
         self._found = found
         self._interval_s = interval_s
         self._resolve = resolve
-        self._known: dict[PoolAddress, Sequence[str]] = {}
-        self._failing: set[PoolAddress] = set()
+        self._known: dict[PoolAddress, Sequence[str]] = {
+            entry: [entry.host] for pool in pools.values() for entry in pool if entry.is_ip
+        }
+        self._names = {(role, entry) for role, pool in pools.items() for entry in pool if not entry.is_ip}
+        self._unseen = set(self._names)
+        self._all_seen = asyncio.Event()
 
     async def first_look(self) -> None:
-        """Looks once, for no longer than a moment; what is not resolved by then follows."""
+        """Until `run` has looked every name up once, for no longer than a moment; the rest follows."""
         try:
             async with asyncio.timeout(_FIRST_LOOK_S):
-                await self.look()
+                await self._all_seen.wait()
         except TimeoutError:
-            log.warning("the pools' names are slow to resolve")
+            slow = sorted({entry.host for _, entry in self._unseen})
+            log.warning("the pools' names are slow to resolve", names=",".join(slow))
 
     async def run(self) -> None:
         """Until cancelled."""
+        for role in self._pools:
+            self._tell(role)
+        self._note_seen()
+        async with asyncio.TaskGroup() as group:
+            for role, entry in self._names:
+                group.create_task(self._follow(role, entry))
+
+    async def _follow(self, role: Role, entry: PoolAddress) -> None:
+        failing = False
         while True:
+            try:
+                self._known[entry] = _of_one_family(await self._resolve(entry.host, entry.port))
+                failing = False
+            except (OSError, ValueError) as error:
+                if not failing:
+                    failing = True
+                    log.warning("name not resolved", name=entry.host, detail=str(error))
+            self._tell(role)
+            self._unseen.discard((role, entry))
+            self._note_seen()
             await asyncio.sleep(self._interval_s)
-            await self.look()
 
-    async def look(self) -> None:
-        """Resolves every entry at once and tells what was found: no pool waits for another one's name."""
-        await asyncio.gather(*(self._look_for(role, pool) for role, pool in self._pools.items()))
+    def _tell(self, role: Role) -> None:
+        ips = ((entry, ip) for entry in self._pools[role] for ip in self._known.get(entry, ()))
+        self._found(role, list(dict.fromkeys(entry.at(ip) for entry, ip in ips)))
 
-    async def _look_for(self, role: Role, pool: Sequence[PoolAddress]) -> None:
-        def tell() -> None:
-            ips = ((entry, ip) for entry in pool for ip in self._known.get(entry, ()))
-            self._found(role, list(dict.fromkeys(entry.at(ip) for entry, ip in ips)))
+    def _note_seen(self) -> None:
+        if not self._unseen:
+            self._all_seen.set()
 
-        for looking in asyncio.as_completed([self._look_up(entry) for entry in pool]):
-            await looking
-            tell()
 
-    async def _look_up(self, entry: PoolAddress) -> None:
-        if entry.is_ip:
-            self._known[entry] = [entry.host]
-            return
-        try:
-            self._known[entry] = sorted(await self._resolve(entry))
-            self._failing.discard(entry)
-        except (OSError, UnicodeError) as error:
-            if entry not in self._failing:
-                self._failing.add(entry)
-                log.warning("name not resolved", name=entry.host, detail=str(error))
+def _of_one_family(ips: Sequence[str]) -> Sequence[str]:
+    """The IPv4 addresses where there are any: a worker that answers at one of each kind would count twice."""
+    return sorted(ip for ip in ips if ":" not in ip) or sorted(ips)

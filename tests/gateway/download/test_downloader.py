@@ -10,7 +10,8 @@ import pytest
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.download.downloader import Allowance, Downloader
-from services.gateway.download.pinned_network import PinnedNetwork, resolve
+from services.gateway.download.pinned_network import PinnedNetwork
+from services.gateway.name_resolver import NameResolver
 from tests.gateway.download.raw_server import PUBLIC, Detour, RawServer, internet, page
 
 URL = "http://files.example/a"
@@ -250,6 +251,50 @@ async def test_bytes_beyond_the_announced_length_are_not_read():
         assert await fetch(network) == b"data"
 
 
+class Held:
+    """A resolver that answers nobody before `free` is set; `asked`: the hosts, in order."""
+
+    def __init__(self) -> None:
+        self.asked = []
+        self.free = asyncio.Event()
+
+    async def addresses(self, host, port):
+        self.asked.append(host)
+        await self.free.wait()
+        return [PUBLIC]
+
+
+async def test_one_request_takes_a_part_of_the_turns_however_many_files_it_wants():
+    async with internet({"/a": page(b"data")}) as (_, detour, _):
+        names = Held()
+        downloader = Downloader(AllowedHosts("*"), 10.0, PinnedNetwork(names.addresses, detour))
+        mine, other = Allowance(10_000), Allowance(10_000)
+        slow = [asyncio.create_task(downloader.fetch(f"http://{i}.slow/a", 9, mine)) for i in range(32)]
+        await asyncio.sleep(0)
+        slow.append(asyncio.create_task(downloader.fetch("http://other/a", 9, other)))
+        await asyncio.sleep(0.05)
+        assert names.asked == [*(f"{i}.slow" for i in range(8)), "other"]
+        names.free.set()
+        assert await asyncio.gather(*slow) == [b"data"] * 33
+        await downloader.close()
+
+
+async def test_waiting_for_a_turn_counts_as_time_that_a_file_takes():
+    async with internet({}) as (_, detour, _):
+        names = Held()
+        downloader = Downloader(AllowedHosts("*"), 0.2, PinnedNetwork(names.addresses, detour))
+        allowance = Allowance(10_000)
+        urls = [f"http://{i}.slow/a" for i in range(17)]
+        started = time.monotonic()
+        results = await asyncio.gather(
+            *(downloader.fetch(url, 9, allowance) for url in urls), return_exceptions=True
+        )
+        assert all(isinstance(each, InvalidRequest) for each in results)
+        assert len(names.asked) == 8
+        assert time.monotonic() - started < 5
+        await downloader.close()
+
+
 async def test_a_name_that_does_not_resolve_or_answer_is_the_caller_s_error():
     async with internet({}, {"other.example": [["8.8.8.8"]]}) as (_, _, network):
         for url in ("http://inside.example:8080/a", "http://other.example/a"):
@@ -257,10 +302,16 @@ async def test_a_name_that_does_not_resolve_or_answer_is_the_caller_s_error():
                 await fetch(network, url)
 
 
+async def test_a_host_that_is_no_name_for_the_system_is_the_caller_s_error():
+    network = PinnedNetwork(NameResolver(1).addresses, Detour(RawServer({})))
+    with pytest.raises(InvalidRequest):
+        await fetch(network, "http://a\0b/", hosts=AllowedHosts("*"))
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
 async def test_the_system_s_resolver_gives_no_way_to_this_machine(host):
     detour = Detour(RawServer({}))
-    network = PinnedNetwork(resolve, detour)
+    network = PinnedNetwork(NameResolver(1).addresses, detour)
     with pytest.raises((UnsupportedValue, httpcore.ConnectError)):
         await network.connect_tcp(host, 80)
     assert not detour.connected
