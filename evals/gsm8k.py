@@ -8,53 +8,55 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import sys
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from evals.endpoint import Endpoint, Failed, at_once, first_model
 from evals.interval import wilson
 from evals.progress import ProgressBar
+from training.skills.numbers import numbers_in
 
 STOP = ["Question:"]
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`gold`: the number behind the marks of its answer."""
+    """`answer` ends in `#### N`."""
 
     question: str
     answer: str
 
     @property
-    def gold(self) -> str:
-        return last_number(self.answer)
+    def gold(self) -> Fraction | None:
+        """The number behind the marks."""
+        return last_number(self.answer.rpartition("####")[2])
 
     def worked(self) -> str:
         """As an example in a prompt."""
         return f"Question: {self.question}\nAnswer: {self.answer}\n\n"
 
 
-def last_number(text: str) -> str:
-    """Without commas and without zeros behind the point; empty where there is none."""
-    found = _NUMBER.findall(text)
-    number = found[-1].replace(",", "") if found else ""
-    return number.rstrip("0").rstrip(".") if "." in number else number
+def last_number(text: str) -> Fraction | None:
+    """None where there is none."""
+    return next(reversed(numbers_in(text)), None)
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """ValueError names the line that is none."""
+    """ValueError names the line that has no question, or no number as its answer."""
     problems: list[Problem] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             values = json.loads(line)
-            problems.append(Problem(str(values["question"]), str(values["answer"])))
+            problem = Problem(str(values["question"]), str(values["answer"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: no question with an answer") from error
+        if problem.gold is None:
+            raise ValueError(f"{path}, line {number}: the answer has no number behind ####")
+        problems.append(problem)
     return problems
 
 
@@ -90,8 +92,8 @@ class Asker:
     examples: str
     max_tokens: int
 
-    async def ask(self, problem: Problem) -> str:
-        """The number of the answer, empty where it has none. Failed where there is no answer."""
+    async def ask(self, problem: Problem) -> Fraction | None:
+        """The number of the answer, None where it has none. Failed where there is no answer."""
         prompt = f"{self.examples}Question: {problem.question}\nAnswer:"
         path, body = request_of(self.api, self.model, prompt, self.max_tokens)
         return last_number(text_of(self.api, await self.endpoint.post(path, body)))
@@ -100,7 +102,7 @@ class Asker:
 async def run(asker: Asker, problems: list[Problem], concurrency: int, bar: ProgressBar) -> dict[str, Any]:
     """The result as it is written to the file. The first request that fails ends it: Failed."""
 
-    async def one(problem: Problem) -> str:
+    async def one(problem: Problem) -> Fraction | None:
         found = await asker.ask(problem)
         bar.add(found == problem.gold)
         return found
@@ -116,7 +118,7 @@ async def run(asker: Asker, problems: list[Problem], concurrency: int, bar: Prog
         "right": right,
         "accuracy": right / len(problems),
         "interval": wilson(right, len(problems)),
-        "without_number": answers.count(""),
+        "without_number": answers.count(None),
         "seconds": round(time.monotonic() - began, 1),
     }
 

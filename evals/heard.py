@@ -9,6 +9,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from training.skills.strict_json import read_json
+
 MARKERS = ("<|tool_call", "<think>", "</think>", "<|im_")
 
 
@@ -80,7 +82,7 @@ class Heard:
 def _valid(arguments: str, schema: dict[str, Any]) -> bool:
     """Whether they are JSON that the jsonschema package accepts, formats checked."""
     try:
-        value = json.loads(arguments)
+        value = read_json(arguments)
     except ValueError:
         return False
     validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 from services.gateway.chat.messages import Conversation, ImagePart, Message, Part, TextPart
 from training.skills.expectation import Call
+from training.skills.strict_json import read_json
 
 
 def chat_body(conversation: Conversation, model: str, max_tokens: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def answer_of(response: dict[str, Any]) -> tuple[str, tuple[Call, ...]]:
     try:
         message = response["choices"][0]["message"]
         made = [call["function"] for call in message.get("tool_calls") or ()]
-        calls = tuple(Call(function["name"], json.loads(function["arguments"])) for function in made)
+        calls = tuple(Call(function["name"], read_json(function["arguments"])) for function in made)
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"no chat completion: {str(response)[:200]}") from error
     if not all(isinstance(call.arguments, dict) for call in calls):

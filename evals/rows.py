@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from evals.request import chat_body
 from training.skills.curriculum import Curriculum
 from training.skills.sample import Sample
+
+_MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """`skills`: of the curriculum, taken in turns; `thinking`: only cases of that mode, None: both;
-    `target`: the share that is aimed at.
+    """`skills`: of the curriculum, taken in turns, one named twice twice as often; `thinking`: only cases of
+    that mode, None: both; `target`: the share that is aimed at.
     """
 
     name: str
@@ -21,18 +25,22 @@ class Row:
     thinking: bool | None = None
 
     def cases(self, curriculum: Curriculum, count: int) -> Iterator[Sample]:
-        """The first `count` held-out cases, the same each time."""
-        sources = [self._of_mode(curriculum, skill) for skill in self.skills]
+        """The first `count` held-out cases, the same each time and no two alike, so that their count is the
+        size of the sample. ValueError where a skill has too few.
+        """
+        sources = {skill: self._distinct(curriculum, skill) for skill in self.skills}
         for index in range(count):
-            yield next(sources[index % len(sources)])
+            yield next(sources[self.skills[index % len(self.skills)]])
 
-    def _of_mode(self, curriculum: Curriculum, skill: str) -> Iterator[Sample]:
-        number = 0
-        while True:
+    def _distinct(self, curriculum: Curriculum, skill: str) -> Iterator[Sample]:
+        seen: set[str] = set()
+        for number in range(_MOST_DRAWS):
             sample = curriculum.case(skill, number)
-            number += 1
-            if self.thinking in (None, sample.conversation.thinking):
+            asked = json.dumps(chat_body(sample.conversation, "", 0), sort_keys=True)
+            if self.thinking in (None, sample.conversation.thinking) and asked not in seen:
+                seen.add(asked)
                 yield sample
+        raise ValueError(f"{_MOST_DRAWS} draws gave only {len(seen)} different cases of {skill}")
 
 
 _TOOL_CALLS = ("tool call", "tool call", "parallel calls", "no call")

@@ -61,7 +61,16 @@ def test_an_answer_of_another_form_is_named():
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("a 1 b 2.50 c", "2.5"), ("#### 1,200", "1200"), ("-3.", "-3"), ("none", ""), ("10.0", "10")],
+    [
+        ("a 1 b 2.50 c", 2.5),
+        ("#### 1,200", 1200),
+        ("-3.", -3),
+        ("none", None),
+        ("10.0", 10),
+        ("half of it, .5", 0.5),
+        ("1/2", 0.5),
+        ("1 1/2 cups", 1.5),
+    ],
 )
 def test_the_last_number_of_a_text(text, number):
     assert last_number(text) == number
@@ -74,8 +83,16 @@ def test_a_line_that_is_no_problem_is_named(tmp_path):
         read_problems(path)
 
 
+@pytest.mark.parametrize("answer", ["It is 3.\n#### none", "none at all"])
+def test_a_problem_whose_answer_has_no_number_is_refused(tmp_path, answer):
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"question": "q", "answer": answer}))
+    with pytest.raises(ValueError, match=r"line 1: the answer has no number behind ####"):
+        read_problems(path)
+
+
 def test_the_published_questions_are_read(shared_dir):
     problems = read_problems(shared_dir / "data" / "gsm8k" / "test.jsonl")
     assert len(problems) == 1319
-    assert problems[0].gold == "18"
-    assert all(problem.gold for problem in problems)
+    assert problems[0].gold == 18
+    assert all(problem.gold is not None for problem in problems)

@@ -44,6 +44,14 @@ def test_an_answer_is_the_same_whole_and_streamed():
         (Heard(names={0: "f"}, arguments={0: '{"a": 1}'}, finish="stop"), ["finish", "finished"]),
         (Heard(names={0: "f"}, arguments={0: '{"a": "1"}'}, finish="tool_calls"), ["invalid", "finished"]),
         (Heard(names={0: "f"}, arguments={0: '{"a'}, finish="length"), ["invalid", "finished"]),
+        (
+            Heard(names={0: "f"}, arguments={0: '{"b": NaN, "a": 1}'}, finish="tool_calls"),
+            ["invalid", "finished"],
+        ),
+        (
+            Heard(names={0: "f"}, arguments={0: '{"a": 2, "a": 1}'}, finish="tool_calls"),
+            ["invalid", "finished"],
+        ),
         (Heard(names={0: "g"}, arguments={0: '{"a": 1}'}, finish="tool_calls"), ["name", "finished"]),
         (Heard(content="<|tool_call_end|>", finish="stop"), ["leak"]),
         (Heard(content=MARKED, finish="stop"), []),

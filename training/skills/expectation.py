@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+from training.skills.numbers import numbers_in
+from training.skills.strict_json import canonical_json, read_json
+
 Kind = Literal["first number", "last number", "contains", "exact", "json", "calls"]
 
 
@@ -38,23 +39,30 @@ class Expectation:
 
 
 def _key(call: Call) -> str:
-    return json.dumps([call.name, call.arguments], sort_keys=True)
+    return canonical_json([call.name, call.arguments])
 
 
 def _first_number(content: str, values: tuple[str, ...]) -> bool:
-    return _NUMBER.findall(content)[:1] == list(values)
+    return numbers_in(content)[:1] == numbers_in(values[0])
 
 
 def _last_number(content: str, values: tuple[str, ...]) -> bool:
-    return _NUMBER.findall(content)[-1:] == list(values)
+    return numbers_in(content)[-1:] == numbers_in(values[0])
 
 
 def _contains(content: str, values: tuple[str, ...]) -> bool:
-    """Each as whole words: no letter or digit goes on at its ends, and 5 is not found in 5.2."""
-    return all(
-        re.search(rf"(?<![\w])(?<!\d\.){re.escape(value)}(?!\w)(?!\.\d)", content, re.IGNORECASE)
-        for value in values
-    )
+    """Each as whole words, and where some are numbers, no number but theirs: "2 or 3" does not say 3."""
+    wanted = {number for value in values for number in numbers_in(value)}
+    if wanted and not wanted.issuperset(numbers_in(content)):
+        return False
+    return all(re.search(_as_words(value), content, re.IGNORECASE) for value in values)
+
+
+def _as_words(value: str) -> str:
+    """No letter or digit goes on at its ends. 5 is not found in 5.2, -5, 1,005 or 5-6."""
+    before = r"(?<![\w])(?<!\d[.,])" + (r"(?<![-−.])" if value[0].isdigit() else "")
+    after = r"(?!\w)(?![.,]\d)" + (r"(?![-−]\d)" if value[-1].isdigit() else "")
+    return before + re.escape(value) + after
 
 
 def _exact(content: str, values: tuple[str, ...]) -> bool:
@@ -63,7 +71,7 @@ def _exact(content: str, values: tuple[str, ...]) -> bool:
 
 def _json(content: str, values: tuple[str, ...]) -> bool:
     try:
-        return bool(json.loads(content) == json.loads(values[0]))
+        return canonical_json(read_json(content)) == canonical_json(read_json(values[0]))
     except ValueError:
         return False
 

@@ -16,6 +16,23 @@ from training.skills.expectation import Call, Expectation
         ("exact", ("a b",), " a b\n", "a b c"),
         ("json", ('{"a": 1, "b": "x"}',), '{"b":"x","a":1}', '{"a": "1", "b": "x"}'),
         ("json", ("{}",), "{}", "no JSON"),
+        ("json", ('{"a": 1}',), '{"a": 1.0}', '{"a": true}'),
+        ("json", ('{"a": 1}',), '{"a": 1}', '{"a": 2, "a": 1}'),
+        ("json", ('{"a": [1, 0]}',), '{"a": [1, 0]}', '{"a": [true, false]}'),
+        ("contains", ("5",), "It is 5.", "It is -5."),
+        ("contains", ("5",), "It is 5.", "It is 5-6."),
+        ("contains", ("300",), "It is 300.", "It is 1,300."),
+        ("contains", ("300",), "It is 300.", "It is 300,000."),
+        ("contains", ("3",), "3, I think.", "2 or 3 or 4"),
+        (
+            "contains",
+            ("2024-05-12", "3.20"),
+            "On 2024-05-12 it was $3.20.",
+            "On 2024-05-12 it was $3.20 or $4.",
+        ),
+        ("contains", ("no tool",), "There is no tool for 3 cities.", "There is a tool."),
+        ("last number", ("300",), "So it is 300.0", "So it is 1,300"),
+        ("first number", ("0.5",), ".5 is less", "5 is less"),
     ],
 )
 def test_texts(kind, values, right, wrong):
@@ -32,3 +49,7 @@ def test_calls_count_in_any_order_and_all_of_them():
     assert wanted.met_by("", [Call("f", {"a": 3}), Call("f", {"b": 2, "a": 1})])
     assert not wanted.met_by("", [Call("f", {"a": 3})])
     assert not wanted.met_by("", [Call("f", {"a": "3"}), Call("f", {"b": 2, "a": 1})])
+
+
+def test_one_and_true_are_different_arguments():
+    assert not Expectation("calls", calls=(Call("f", {"a": 1}),)).met_by("", [Call("f", {"a": True})])
