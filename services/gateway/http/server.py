@@ -43,6 +43,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             http=StreamingProtocol,
+            ws="none",
             loop="none",
             lifespan="off",
             access_log=False,

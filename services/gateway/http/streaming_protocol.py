@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import asyncio
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from services.gateway.http.request_protocol import RequestProtocol
 
 BODY_CHUNKS = "perigee.body_chunks"
 """The ASGI extension's name; it is a BodyChunks."""
 
 
-class StreamingProtocol(HttpToolsProtocol):
-    """Offers the body of an answer as BodyChunks."""
-
-    _unanswered: tuple[RequestResponseCycle, ...] = ()
+class StreamingProtocol(RequestProtocol):
+    """Offers the body of an answer as BodyChunks; for older clients it ends with the connection."""
 
     def on_headers_complete(self) -> None:
         """httptools'."""
-        before = (*self._unanswered, self.cycle) if self.cycle is not None else ()
-        self._unanswered = tuple(cycle for cycle in before if not cycle.response_complete)
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            return
         if self.scope["http_version"] == "1.1":
             self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self.transport)}  # type: ignore[dict-item]
+        else:
+            # uvicorn has no place to choose another; nothing of the answer is sent yet.
+            self.cycle.__class__ = _CloseDelimited
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio's."""
-        super().connection_lost(exc)
-        # uvicorn tells the last request alone; of those that it was sent behind, nobody would hear.
-        for cycle in self._unanswered:
-            cycle.disconnected = True
-            cycle.message_event.set()
+
+class _CloseDelimited(RequestResponseCycle):
+    """An answer of no announced length ends where the connection does."""
+
+    _announced = True
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """ASGI's."""
+        if message["type"] == "http.response.start":
+            self._announced = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            self.keep_alive = False
+            if not self._announced:
+                self.chunked_encoding = False
+        elif message["type"] == "http.response.body" and not self._announced:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class BodyChunks:

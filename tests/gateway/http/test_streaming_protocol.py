@@ -81,14 +81,19 @@ async def test_a_client_that_stops_reading_for_a_while_misses_nothing(monkeypatc
         writer.close()
 
 
-async def test_a_client_of_http_1_0_gets_the_same(suite):
+async def test_a_client_of_http_1_0_gets_the_same_without_chunks(suite):
     suite.say("word " * 100)
-    answers = []
-    for version in ("1.0", "1.1"):
-        reader, writer = await post(suite, version)
-        answers.append(text_of(await read_all(reader)))
-        writer.close()
-    assert answers == ["word " * 100] * 2
+    reader, writer = await post(suite, "1.0", keep=True)
+    head, _, body = (await read_all(reader)).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    chunks = parse_events(body.decode())
+    assert (
+        "".join(each["choices"][0]["delta"].get("reasoning_content") or "" for each in chunks)
+        == "word " * 100
+    )
+    assert body.endswith(b"data: [DONE]\n\n")
 
 
 async def test_a_client_that_sends_two_requests_and_goes_away_has_the_first_cancelled(suite):
