@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from services.cli.run.command import run_suite
@@ -32,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for kind, meaning in (("reasoning", "reasoning_content"), ("tool-call", "tool_calls")):
         cookbook.add_argument(
-            f"--{kind}-parser", metavar=_PARSER, help=f"{meaning} apart from content; not given: raw content"
+            f"--{kind}-parser",
+            default=_ABSENT,
+            metavar=_PARSER,
+            help=f"{meaning} apart from content; not given: raw content",
         )
     cookbook.add_argument("--chat-template", metavar=_PARSER, help="the model's own, which is always used")
     cookbook.add_argument(
@@ -60,8 +64,13 @@ def run_config(arguments: argparse.Namespace) -> RunConfig:
             f"--chat-template {arguments.chat_template}: only the model's own, {_PARSER}, is used"
         )
     for key in ("reasoning_parser", "tool_call_parser"):
-        given = getattr(arguments, key)
+        given = getattr(arguments, key, None)
         if given not in (None, _PARSER):
             raise ConfigError(f"--{key.replace('_', '-')} {given}: only {_PARSER} is offered")
-        setattr(arguments, key, given or "none")
-    return resolve_settings(RunConfig, "run", arguments, os.environ)
+    config = resolve_settings(RunConfig, "run", arguments, os.environ)
+    # As in the cookbook, unless a variable or the settings file says otherwise.
+    return replace(
+        config,
+        reasoning_parser=config.reasoning_parser or "none",
+        tool_call_parser=config.tool_call_parser or "none",
+    )

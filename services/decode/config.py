@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from services.common.setting_ranges import check_seconds
 from services.engine.text_worker_config import TextWorkerConfig
 
 
@@ -29,3 +30,8 @@ class DecodeConfig(TextWorkerConfig):
         default=10.0, metadata={"help": "how long a prefill worker may say nothing before another is tried"}
     )
     request_timeout_seconds: float = field(default=3600.0, metadata={"help": "longest life of a request"})
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming the first setting that makes no sense."""
+        super().__post_init__()
+        check_seconds(self, "prefill_silence_seconds", "request_timeout_seconds")

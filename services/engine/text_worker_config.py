@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.common.errors import ConfigError
+from services.common.setting_ranges import check_seconds
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,5 @@ class TextWorkerConfig:
         for key in ("expert_parallel", "dp_attention"):
             if getattr(self, key) and self.tp == 1:
                 raise ConfigError(f"{key}: says how processes share a model, and there is one; see tp")
+        check_seconds(self, "lease_seconds")
+        check_seconds(self, "grace_seconds", or_zero=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
+from services.common.setting_ranges import check_seconds
 from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
 from services.gateway.workers.address import parse_pool
@@ -160,15 +161,18 @@ class GatewayConfig:
         for key in (
             "processes", "max_concurrent_requests", "max_body_bytes", "max_messages", "max_tools",
             "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
-            "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames", "max_video_seconds",
-            "body_timeout_seconds", "request_timeout_seconds", "encode_timeout_seconds", "discovery_seconds",
-            "media_timeout_seconds", "first_token_timeout_seconds", "token_timeout_seconds",
+            "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")
-        for key in ("grace_seconds", "worker_wait_seconds", "max_failovers"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"{key}: must not be negative, is {getattr(self, key)}")
+        if self.max_failovers < 0:
+            raise ConfigError(f"max_failovers: must not be negative, is {self.max_failovers}")
+        check_seconds(
+            self, "max_video_seconds", "body_timeout_seconds", "request_timeout_seconds",
+            "encode_timeout_seconds", "discovery_seconds", "media_timeout_seconds",
+            "first_token_timeout_seconds", "token_timeout_seconds",
+        )  # fmt: skip
+        check_seconds(self, "grace_seconds", "worker_wait_seconds", or_zero=True)
 
     def _refuse_beside_tokenizer(self) -> None:
         """A setting that would silently have no effect is an error."""

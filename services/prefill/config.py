@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from services.common.errors import ConfigError
 from services.engine.text_worker_config import TextWorkerConfig
 
 
@@ -30,3 +31,9 @@ class PrefillConfig(TextWorkerConfig):
             "help": "share of announcements that carry checksums, 0 to 1; none where pages are on a GPU"
         },
     )
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming the first setting that makes no sense."""
+        super().__post_init__()
+        if not 0 <= self.checksum_fraction <= 1:
+            raise ConfigError(f"checksum_fraction: must be 0 to 1, is {self.checksum_fraction:g}")

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.common.errors import ConfigError
+from services.common.setting_ranges import check_seconds
 
 _AT_LEAST_ONE = (
     "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames", "max_waiting",
     "preprocess_threads", "threads",
 )  # fmt: skip
-_POSITIVE = ("lease_seconds", "grace_seconds", "max_video_seconds")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,8 @@ class VisionConfig:
         for key in _AT_LEAST_ONE:
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not at least 1")
-        for key in _POSITIVE:
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"{key}: {getattr(self, key)} is not above 0")
+        check_seconds(self, "lease_seconds", "max_video_seconds")
+        check_seconds(self, "grace_seconds", or_zero=True)
         for key in ("hold_ms", "max_quarantined_pages"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"{key}: {getattr(self, key)} is below 0")

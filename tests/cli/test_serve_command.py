@@ -44,6 +44,13 @@ def test_both_spellings_of_the_model_mean_the_same(nano_dir):
     )
 
 
+def test_a_parser_that_is_not_named_is_the_settings_file_s_else_none(tmp_path):
+    file = tmp_path / "perigee.toml"
+    file.write_text('[run]\nreasoning_parser = "kimi_k2"\n')
+    config = run_config(parsed(f"serve --config {file}"))
+    assert (config.reasoning_parser, config.tool_call_parser) == ("kimi_k2", "none")
+
+
 def test_what_is_not_given_has_the_defaults_of_run():
     parsers = {"reasoning_parser", "tool_call_parser"}
     config, default = run_config(parsed("serve")), RunConfig()

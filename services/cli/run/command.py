@@ -16,6 +16,7 @@ from services.cli.run.keeper import Keeper
 from services.cli.run.plan import ChildPlan, SuitePlan, child_environment, make_plan
 from services.cli.run.progress import Progress
 from services.cli.run.readiness import until_healthy
+from services.cli.run.role_settings import with_role_settings
 from services.cli.run.supervisor import Supervisor
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 
@@ -37,7 +38,7 @@ def run_suite(config: RunConfig, file: str | None) -> int:
 
     `file`: the settings file of all services. Raises ConfigError.
     """
-    plan = make_plan(config, file)
+    plan = with_role_settings(make_plan(config, file), config, file, os.environ)
     config.run_dir.mkdir(parents=True, exist_ok=True)
     asyncio.run(_run(config, plan))
     return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.errors import ConfigError
+from services.common.setting_ranges import check_seconds
 from services.gateway.config import PARSERS
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
@@ -56,6 +57,4 @@ class RunConfig:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         if self.tp < 1:
             raise ConfigError(f"tp: at least 1 process has the model, not {self.tp}")
-        for key in ("start_timeout_s", "stop_timeout_s"):
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")
+        check_seconds(self, "start_timeout_s", "stop_timeout_s")

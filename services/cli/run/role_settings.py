@@ -1,0 +1,72 @@
+"""What the services' own settings say, before any of them is started with what `perigee run` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from services.cli.roles import config_class
+from services.cli.run.config import RunConfig
+from services.cli.run.plan import ChildPlan, SuitePlan
+from services.cli.settings_source import TABLES
+from services.common.errors import ConfigError
+from services.common.settings import env_name, flag_name, read_file, resolve
+
+_INSTEAD = {"port": "port_base", "metrics_port": "metrics_port_base"}
+_OWN = {field.name for field in fields(RunConfig)}
+
+
+def with_role_settings(
+    plan: SuitePlan, config: RunConfig, file: str | None, env: Mapping[str, str]
+) -> SuitePlan:
+    """The plan, with the name that the gateway's own settings give the model. Raises as `resolved_role`."""
+    roles = {child.role: resolved_role(child, config, file, env) for child in plan.children}
+    names: tuple[str, ...] = roles["gateway"].served_names
+    return replace(plan, model_name=names[0]) if names else plan
+
+
+def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Mapping[str, str]) -> Any:
+    """The configuration with which this service will start.
+
+    Raises ConfigError for what the service would refuse, for a setting in `file` or `env` that the plan
+    overwrites with another value, and for a grace that `stop_timeout_s` would cut short.
+    """
+    flags = _flags(child)
+    table = read_file(Path(file), child.role, TABLES) if file else {}
+    for key, decided in flags.items():
+        if key in table:
+            _check_same(f"[{child.role}] {key}", key, table[key], decided)
+        if env_name(key) in env and key not in _OWN:
+            _check_same(env_name(key), key, env[env_name(key)], decided)
+    found = resolve(config_class(child.role), flags, env, table)
+    if found.grace_seconds >= config.stop_timeout_s:
+        raise ConfigError(
+            f"stop_timeout_s: {config.stop_timeout_s:g} s is no more than the grace_seconds of {child.role},"
+            f" {found.grace_seconds:g}: it would be killed before they are over"
+        )
+    return found
+
+
+def _flags(child: ChildPlan) -> dict[str, object]:
+    """What the plan decides, by the names of the settings."""
+    words = iter(child.arguments[1:])
+    pairs = {
+        flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words, words, strict=True)
+    }
+    pairs.pop("config", None)
+    return dict(pairs)
+
+
+def _check_same(what: str, key: str, given: object, decided: object) -> None:
+    """Port 0, any port, agrees with all."""
+    same = str(given) in ("0", str(decided)) if key.endswith("port") else str(given) == str(decided)
+    if same or (key == "model" and Path(str(given)).resolve() == Path(str(decided)).resolve()):
+        return
+    instead = _INSTEAD.get(key, key)
+    advice = f"set [run] {instead} or {flag_name(instead)}" if instead in _OWN else "leave it out"
+    raise ConfigError(
+        f"{what} = {given}: would have no effect, because perigee run decides {key} itself ({decided});"
+        f" {advice}"
+    )

@@ -1,0 +1,104 @@
+"""A setting that `perigee run` would overwrite is refused, not ignored."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.cli.run.command import run_suite
+from services.cli.run.config import RunConfig
+from services.cli.run.plan import make_plan
+from services.cli.run.role_settings import resolved_role, with_role_settings
+from services.common.errors import ConfigError
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "little-one"
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    return path
+
+
+@pytest.fixture
+def roles(checkpoint, tmp_path):
+    """Each role's configuration under a settings file and an environment."""
+
+    def resolve(text="", env=None, **changes):
+        file = tmp_path / "perigee.toml"
+        file.write_text(text)
+        free = {"http_port": 0, "grpc_port": 0, "port_base": 0, "metrics_port_base": 0}
+        config = RunConfig(model=str(checkpoint), **(free | changes))
+        plan = make_plan(config, str(file))
+        return {child.role: resolved_role(child, config, str(file), env or {}) for child in plan.children}
+
+    return resolve
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[gateway]\nhost = "0.0.0.0"', r"\[gateway\] host = 0.0.0.0: .*set \[run\] host or --host"),
+        ("[gateway]\nhttp_port = 8080", r"\[gateway\] http_port = 8080: .*set \[run\] http_port"),
+        ("[gateway]\ngrpc_port = 8081", r"\[gateway\] grpc_port = 8081: .*set \[run\] grpc_port"),
+        ('[gateway]\ndecode = "a:1"', r"\[gateway\] decode = a:1: .*leave it out"),
+        ('[gateway]\nmodel = "other"', r"\[gateway\] model = other: .*set \[run\] model"),
+        ("[vision]\nport = 7000", r"\[vision\] port = 7000: .*set \[run\] port_base or --port-base"),
+        ("[decode]\nmetrics_port = 7001", r"\[decode\] metrics_port = 7001: .*\[run\] metrics_port_base"),
+        ('[prefill]\nhost = "10.0.0.1"', r"\[prefill\] host = 10.0.0.1"),
+    ],
+)
+def test_a_setting_of_a_role_that_the_suite_decides_is_refused_with_what_to_set_instead(roles, text, named):
+    with pytest.raises(ConfigError, match=named):
+        roles(text)
+
+
+@pytest.mark.parametrize("key", ["PERIGEE_PORT", "PERIGEE_METRICS_PORT", "PERIGEE_DECODE"])
+def test_a_variable_that_no_service_would_hear_is_refused(roles, key):
+    with pytest.raises(ConfigError, match=f"{key} = 127.0.0.1:7: would have no effect"):
+        roles(env={key: "127.0.0.1:7"})
+
+
+def test_what_says_the_same_is_no_error(roles, checkpoint):
+    host = 'host = "127.0.0.1"\n'
+    text = f'[gateway]\n{host}http_port = 0\nmodel = "{checkpoint}/../little-one"\n[decode]\n{host}'
+    assert roles(text)["decode"].host == "127.0.0.1"
+
+
+def test_a_conflict_with_what_run_was_told_is_refused_and_agreement_is_not(roles):
+    assert roles("[prefill]\ntp = 2", tp=2)["prefill"].tp == 2
+    assert roles("[prefill]\ntp = 2")["prefill"].tp == 2
+    with pytest.raises(ConfigError, match=r"\[prefill\] tp = 4: .*set \[run\] tp"):
+        roles("[prefill]\ntp = 4", tp=2)
+    with pytest.raises(ConfigError, match=r"\[gateway\] reasoning_parser = kimi_k2"):
+        roles('[gateway]\nreasoning_parser = "kimi_k2"', reasoning_parser="none")
+
+
+def test_what_a_service_would_refuse_is_refused_before_any_starts(roles):
+    with pytest.raises(ConfigError, match="kv_pags"):
+        roles("[decode]\nkv_pags = 5")
+    with pytest.raises(ConfigError, match="request_timeout_seconds"):
+        roles(env={"PERIGEE_REQUEST_TIMEOUT_SECONDS": "inf"})
+
+
+def test_a_service_is_not_killed_before_its_grace_is_over(roles):
+    assert roles("[gateway]\ngrace_seconds = 120", stop_timeout_s=125.0)["gateway"].grace_seconds == 120
+    with pytest.raises(ConfigError, match=r"stop_timeout_s: 35 s .* grace_seconds of gateway, 120"):
+        roles("[gateway]\ngrace_seconds = 120")
+
+
+def test_the_model_is_shown_by_the_name_that_the_gateway_gives_it(checkpoint):
+    config = RunConfig(model=str(checkpoint), http_port=0, grpc_port=0, port_base=0, metrics_port_base=0)
+    plan = make_plan(config)
+    assert with_role_settings(plan, config, None, {}).model_name == "little-one"
+    named = with_role_settings(plan, config, None, {"PERIGEE_SERVED_MODEL_NAME": "first,second"})
+    assert named.model_name == "first"
+
+
+def test_nothing_starts_with_a_setting_that_would_be_ignored(checkpoint, tmp_path):
+    file = tmp_path / "perigee.toml"
+    file.write_text("[gateway]\nhttp_port = 8080\n")
+    free = {"http_port": 0, "grpc_port": 0, "port_base": 0, "metrics_port_base": 0}
+    config = RunConfig(model=str(checkpoint), run_dir=tmp_path / "run", **free)
+    with pytest.raises(ConfigError, match="http_port"):
+        run_suite(config, str(file))
+    assert not (tmp_path / "run").exists()
