@@ -157,6 +157,7 @@ class DecodeEngine:
     def constraint_made(self, request: Request, made: TokenConstraint | PerigeeError) -> None:
         """A request's grammar is compiled, or cannot be."""
         if isinstance(made, TokenConstraint):
+            made.is_cut = request.output_is_cut
             request.constraint = made
         elif request.unfinished:
             self._fail(request, made)

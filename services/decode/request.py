@@ -36,7 +36,12 @@ class Delta:
         """Whether it is one token and nothing else."""
         if self.finish or self.error is not None or self.stats is not None or len(self.tokens) != 1:
             return False
-        return self.tokens[0].logprob is None
+        return self.tokens[0].logprob is None and not self.is_cut
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the constraint put a token in the place of the one that was drawn."""
+        return any(token.drawn_id is not None for token in self.tokens)
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Request:
     """As submitted. `choices`: indices, as they take part in the sampling key.
 
     `constraint`: what `rules` were compiled to, at the place where every choice starts; None: not yet.
+    `output_is_cut`: whether it put one of `output_ids` in the place of another, where they were generated.
     """
 
     session: Session
@@ -73,6 +79,7 @@ class Request:
     own_address: str
     deadline: float
     rules: ConstraintRules | None = None
+    output_is_cut: bool = False
     priority: int = 0
 
     constraint: TokenConstraint | None = None

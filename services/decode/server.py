@@ -156,6 +156,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             own_address=submit.own_address,
             deadline=time.monotonic() + min(timeout_s, self._request_timeout_s),
             rules=rules_from_proto(submit.constraint) if submit.HasField("constraint") else None,
+            output_is_cut=submit.output_is_cut,
         )
 
 
@@ -194,6 +195,7 @@ def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
         choice=delta.choice,
         token_ids=[token.token_id for token in delta.tokens],
         finish_reason=delta.finish,
+        is_cut=delta.is_cut,
     )
     for token in delta.tokens:
         if token.logprob is not None:

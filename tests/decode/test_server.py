@@ -12,8 +12,10 @@ from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import bind, build_server
 from services.decode.constraint.maker import ConstraintMaker
-from services.decode.server import DecodeServicer
+from services.decode.request import Delta
+from services.decode.server import DecodeServicer, to_response
 from services.engine.loop import EngineLoop
+from services.engine.sampler import SampledToken
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import VOCAB, greedy
 from tests.support.responses import deltas_of
@@ -108,6 +110,13 @@ async def test_requests_of_one_session_share_its_batches(worker):
     for handle in (1, 2, 3):
         mine = [delta for delta in heard if delta.handle == handle]
         assert tokens(mine) == greedy(prompt_of(10, handle), 20)
+
+
+def test_a_token_that_was_cut_is_told_as_such():
+    taken, drawn = SampledToken(5, drawn_id=9), SampledToken(5)
+    response = to_response([Delta(1, 0, (taken,)), Delta(2, 0, (drawn,))])
+    assert [(delta.handle, delta.is_cut) for delta in response.deltas] == [(1, True)]
+    assert list(response.tokens.handles) == [2]
 
 
 async def test_logprobs_come_with_every_token_when_asked_for(worker):

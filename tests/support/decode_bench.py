@@ -31,9 +31,13 @@ class Heard:
     finishes: dict[int, list[str]] = field(default_factory=dict)
     errors: list[PerigeeError] = field(default_factory=list)
     stats: list[RequestStats] = field(default_factory=list)
+    cut_at: list[int] = field(default_factory=list)
+    """Places of tokens of choice 0 that a grammar put there."""
 
     def take(self, delta: Delta) -> None:
         assert delta.choice not in self.finishes, "news after the end"
+        if delta.is_cut and delta.choice == 0:
+            self.cut_at.append(len(self.tokens.get(0, [])))
         self.tokens.setdefault(delta.choice, []).extend(token.token_id for token in delta.tokens)
         if delta.finish:
             name = FINISHES.Name(delta.finish).removeprefix("FINISH_REASON_")

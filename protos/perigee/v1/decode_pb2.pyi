@@ -70,6 +70,7 @@ class Submit(_message.Message):
     FIRST_CHOICE_FIELD_NUMBER: _builtins.int
     OWN_ADDRESS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    OUTPUT_IS_CUT_FIELD_NUMBER: _builtins.int
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique in the session. Never 0."""
@@ -90,6 +91,10 @@ class Submit(_message.Message):
     priority: _builtins.int
     """Larger ones go first while they wait for pages and are computed; where pages are short, smaller ones lose theirs
     first.
+    """
+    output_is_cut: _builtins.bool
+    """Whether a token of `output_token_ids` was cut (SequenceDelta). Such a choice ends with FINISH_REASON_LENGTH where
+    its constraint ends.
     """
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -132,11 +137,12 @@ class Submit(_message.Message):
         first_choice: _builtins.int = ...,
         own_address: _builtins.str = ...,
         priority: _builtins.int = ...,
+        output_is_cut: _builtins.bool = ...,
         constraint: Global___Constraint | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,12 +295,17 @@ class SequenceDelta(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     STATS_FIELD_NUMBER: _builtins.int
+    IS_CUT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """As submitted."""
     choice: _builtins.int
     """Choice index, 0-based."""
     finish_reason: _sampling_pb2.FinishReason.ValueType
     """Set on the choice's last delta."""
+    is_cut: _builtins.bool
+    """Whether the constraint put a new token in the place of the one that was drawn, to end within max_tokens. A worker
+    that goes on with the choice must know it: Submit.output_is_cut.
+    """
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """New tokens, usually one. A stop token that ended the choice is included."""
@@ -321,10 +332,11 @@ class SequenceDelta(_message.Message):
         finish_reason: _sampling_pb2.FinishReason.ValueType = ...,
         error: Global___RequestError | None = ...,
         stats: Global___RequestStats | None = ...,
+        is_cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "error", b"error", "finish_reason", b"finish_reason", "handle", b"handle", "logprobs", b"logprobs", "stats", b"stats", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice", b"choice", "error", b"error", "finish_reason", b"finish_reason", "handle", b"handle", "is_cut", b"is_cut", "logprobs", b"logprobs", "stats", b"stats", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,7 +56,8 @@ class TokenConstraint:
 
     Where the tokens that are left just suffice to end the grammar, what would need more is not taken but the
     next token on the way out: the output is whole, but not what the model would have said. `is_cut` says so.
-    All this depends on the tokens so far and on `max_tokens` alone: a choice resumed elsewhere goes on alike.
+    All else depends on the tokens so far and on `max_tokens` alone: a choice resumed elsewhere goes on alike,
+    if it is told of `is_cut`.
     """
 
     def __init__(

@@ -18,10 +18,13 @@ _MOST_MS = (1 << 32) - 1
 
 @dataclass(frozen=True)
 class Part:
-    """Choices of a request that one worker decodes: all of them, or one, with `outputs` to go on from."""
+    """Choices of a request that one worker decodes: all of them, or one, with `outputs` to go on from.
+    `is_cut`: as its last worker's deltas said.
+    """
 
     choices: range
     outputs: Sequence[int] = ()
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Submission:
             request_id=self.request_id,
             prompt_token_ids=self.prompt.token_ids,
             output_token_ids=part.outputs,
+            output_is_cut=part.is_cut,
             sampling=self.sampling,
             first_choice=part.choices.start,
             media=media,

@@ -74,6 +74,7 @@ class TokenSource:
         self._watch: asyncio.TimerHandle | None = None
         self.outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
         self._unfinished = set(range(submission.sampling.n))
+        self._cut: set[int] = set()
         self._avoid: Counter[str] = Counter()
         self.failovers = 0
         # Of failures in a row, without a token between them, and how many tokens there were at the last.
@@ -132,6 +133,8 @@ class TokenSource:
         """Remembers what came: it is what another worker would go on from."""
         stream.heard_at = time.monotonic()
         choice, token_ids = delta.choice, delta.token_ids
+        if delta.is_cut:
+            self._cut.add(choice)
         if token_ids:
             self.outputs[choice].extend(token_ids)
             stream.shortcuts = self.shortcuts
@@ -220,7 +223,10 @@ class TokenSource:
         unfinished = [choice for choice in part.choices if choice in self._unfinished]
         if len(unfinished) == len(part.choices) and not any(self.outputs[choice] for choice in unfinished):
             return [part]
-        return [Part(range(choice, choice + 1), tuple(self.outputs[choice])) for choice in unfinished]
+        return [
+            Part(range(choice, choice + 1), tuple(self.outputs[choice]), choice in self._cut)
+            for choice in unfinished
+        ]
 
     async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
         """Sends parts, waiting a while for workers to come (back). Raises the cause, and what is missing."""

@@ -7,7 +7,6 @@ import threading
 import time
 
 import pytest
-import torch
 
 from services.common.errors import InternalError, InvalidRequest
 from services.decode.constraint.maker import ConstraintMaker
@@ -18,33 +17,15 @@ from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.engine.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
+from tests.support.babbler import VOCAB, Babbler, LateBabbler
 from tests.support.decode_bench import Bench
-from tests.support.fake_runner import FakeRunner, LateRunner, read_context
 
-VOCAB = 2304
 OBJECT = (
     'start: %json {"type": "object", "properties": {"a": {"type": "string", "maxLength": 12},'
     ' "b": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["a", "b"],'
     ' "additionalProperties": false}'
 )
 PROMPT = list(range(70))
-
-
-class Babbler(FakeRunner):
-    """Normal logits, a function of the context."""
-
-    def _logits(self, pages, length):
-        tokens = read_context(self.kv_pages, pages, length)
-        seed = hash(tuple(tokens)) & 0x7FFFFFFF
-        return torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed))
-
-    def forward(self, batch, on_layers=None, late=None):
-        logits = super().forward(batch, on_layers, late)
-        return logits if len(logits) else torch.zeros(0, VOCAB)
-
-
-class LateBabbler(Babbler, LateRunner):
-    """As a device does it."""
 
 
 class ConstrainedBench(Bench):
@@ -177,6 +158,23 @@ def test_a_request_resumed_with_its_outputs_gives_the_same_rest(bench, compiler)
     _, rest = bench.ask(compiler, outputs=tokens[:7])
     bench.run()
     assert rest.tokens[0] == tokens[7:]
+
+
+def test_a_choice_closed_in_haste_says_so_wherever_it_is_resumed(bench, compiler):
+    wide = OBJECT.replace('"maxLength": 12', '"minLength": 5, "maxLength": 400')
+    for number in range(4):
+        _, whole = bench.ask(compiler, wide, max_tokens=40 + number)
+        bench.run()
+        tokens = whole.tokens[0]
+        assert whole.cut_at, "nothing was cut"
+        for place in (whole.cut_at[0], whole.cut_at[-1] + 1, len(tokens) - 1):
+            is_cut = place > whole.cut_at[0]
+            _, rest = bench.ask(
+                compiler, wide, max_tokens=40 + number, outputs=tokens[:place], output_is_cut=is_cut
+            )
+            bench.run()
+            assert rest.tokens[0] == tokens[place:]
+            assert (whole.finish(), rest.finish()) == ("LENGTH", "LENGTH")
 
 
 def test_a_prompt_waits_for_its_grammar(bench, compiler):

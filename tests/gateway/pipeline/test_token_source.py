@@ -30,9 +30,11 @@ class Sent:
     def give_token(self, token_id):
         self.stream.put_token(self.part.choices.start, token_id, time.monotonic())
 
-    def give(self, *token_ids, choice=None, finish=0):
+    def give(self, *token_ids, choice=None, finish=0, is_cut=False):
         choice = self.part.choices.start if choice is None else choice
-        self.stream.put(decode_pb2.SequenceDelta(choice=choice, token_ids=token_ids, finish_reason=finish))
+        self.stream.put(
+            decode_pb2.SequenceDelta(choice=choice, token_ids=token_ids, finish_reason=finish, is_cut=is_cut)
+        )
 
 
 class StrawSubmission:
@@ -114,6 +116,26 @@ async def test_the_last_words_of_a_worker_that_was_given_up_are_not_heard(make):
     submission.sent[0].stream.fail(Unavailable("w1 died"))
     submission.sent[1].give(2)
     assert list((await going)[0].token_ids) == [2]
+
+
+async def test_the_next_workers_are_told_of_a_choice_that_was_cut(make):
+    source, submission = await make(n=2)
+    submission.sent[0].give(1, choice=0)
+    submission.sent[0].give(2, choice=1, is_cut=True)
+    submission.sent[0].give(3, choice=1)
+    assert len(await source.next()) == 3
+    submission.sent[0].stream.fail(WorkerLost("w1 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    assert [sent.part.is_cut for sent in submission.sent[1:]] == [False, True]
+    submission.sent[2].give(4)
+    await going
+    submission.sent[2].stream.fail(WorkerLost("w2 died"))
+    going = asyncio.create_task(source.next())
+    await asyncio.sleep(0.01)
+    assert submission.sent[3].part.is_cut
+    submission.sent[3].give(5)
+    await going
 
 
 async def test_a_resumed_choice_nobody_wants_any_more_is_stopped_while_the_others_go_on(make):

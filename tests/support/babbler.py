@@ -1,0 +1,27 @@
+"""A model without weights that says anything, for grammars to hold it."""
+
+from __future__ import annotations
+
+import torch
+
+from tests.support.fake_runner import FakeRunner, LateRunner, read_context
+
+VOCAB = 2304
+"""As many tokens as the test checkpoint's tokenizer has."""
+
+
+class Babbler(FakeRunner):
+    """Normal logits, a function of the context."""
+
+    def _logits(self, pages, length):
+        tokens = read_context(self.kv_pages, pages, length)
+        seed = hash(tuple(tokens)) & 0x7FFFFFFF
+        return torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, batch, on_layers=None, late=None):
+        logits = super().forward(batch, on_layers, late)
+        return logits if len(logits) else torch.zeros(0, VOCAB)
+
+
+class LateBabbler(Babbler, LateRunner):
+    """As a device does it."""
