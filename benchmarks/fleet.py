@@ -69,12 +69,22 @@ class Fleet:
         cores: Iterable[int] | None = None,
     ) -> str:
         """Starts a gateway before these workers, on all cores unless told; the address of its REST door."""
+        return self.both_doors(decode, prefill, vision, cores)[0]
+
+    def both_doors(
+        self,
+        decode: Iterable[str],
+        prefill: Iterable[str] = (),
+        vision: Iterable[str] = (),
+        cores: Iterable[int] | None = None,
+    ) -> tuple[str, int]:
+        """As `gateway`; beside the address, the port of its gRPC door."""
         http_port, grpc_port = free_port(), free_port()
         pools = {"decode": decode, "prefill": prefill, "vision": vision}
         flags = {"http_port": http_port, "grpc_port": grpc_port}
         flags |= {name: ",".join(addresses) for name, addresses in pools.items()}
         self._start("gateway", cores or os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
-        return f"http://127.0.0.1:{http_port}"
+        return f"http://127.0.0.1:{http_port}", grpc_port
 
     def _start(
         self,

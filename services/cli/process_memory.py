@@ -1,22 +1,22 @@
-"""This process's resident memory, as the kernel counts it: with the pages of mapped files."""
+"""A process's resident memory, as the kernel counts it: with the pages of mapped files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def resident_bytes() -> int:
+def resident_bytes(process: int | str = "self") -> int:
     """Now."""
-    return _status("VmRSS")
+    return _status("VmRSS", process)
 
 
 def peak_resident_bytes() -> int:
     """The most it ever was."""
-    return _status("VmHWM")
+    return _status("VmHWM", "self")
 
 
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+def _status(key: str, process: int | str) -> int:
+    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
-    raise LookupError(f"/proc/self/status has no {key}")
+    raise LookupError(f"/proc/{process}/status has no {key}")
