@@ -81,7 +81,7 @@ class Fleet:
         """As `gateway`; beside the address, the port of its gRPC door."""
         http_port, grpc_port = free_port(), free_port()
         pools = {"decode": decode, "prefill": prefill, "vision": vision}
-        flags = {"http_port": http_port, "grpc_port": grpc_port}
+        flags: dict[str, object] = {"http_port": http_port, "grpc_port": grpc_port, "operator_port": 0}
         flags |= {name: ",".join(addresses) for name, addresses in pools.items()}
         self._start("gateway", cores or os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
         return f"http://127.0.0.1:{http_port}", grpc_port

@@ -83,6 +83,7 @@ def test_the_pools_it_describes_are_the_defaults(page, repository):
 def test_the_ports_it_names_are_the_defaults(page):
     gateway = config_class("gateway")()
     assert f"| gateway | {gateway.grpc_port} | {gateway.http_port}:" in page
+    assert f"| gateway, for operators | {gateway.operator_port} |" in page
     for role in ("vision", "prefill", "decode"):
         config = config_class(role)()
         assert f"| {role} | {config.port} | {config.metrics_port}:" in page

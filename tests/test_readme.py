@@ -43,6 +43,7 @@ def test_the_ports_it_names_are_the_defaults(readme):
     run, vision = RunConfig(), config_class("vision")()
     row = re.search(r"\| gateway \| (\d+) \| (\d+)", readme)
     assert [int(port) for port in row.groups()] == [run.grpc_port, run.http_port]
+    assert f"| gateway, for operators | {run.operator_port} |" in readme
     for offset, role in enumerate(("vision", "prefill", "decode")):
         config = config_class(role)()
         row = re.search(rf"\| {role} \| (\d+) \| (\d+)", readme)
@@ -66,6 +67,7 @@ def test_the_flags_it_names_exist(readme):
         "--json",
         "--rounds",
         "--wait",
+        "--force",
         *COMPOSE_FLAGS,
         *CHECKPOINT_FLAGS,
         *SERVE_FLAGS,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import grpc
 
 from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
-from services.common.errors import NotFound
+from services.common.errors import NotFound, Unavailable
 from services.common.rpc.status import from_rpc_error
 
 _CALL_TIMEOUT_S = 15.0
 # The gateway gives up sooner.
 _CHECK_TIMEOUT_S = 100.0
+# What gRPC says of a service that is not there; our own errors of this code have other words.
+_NO_SUCH_SERVICE = "Method not found!"
 
 
 class AdminClient:
@@ -21,12 +26,7 @@ class AdminClient:
 
     def list_workers(self) -> admin_pb2.ListWorkersResponse:
         """Every worker the gateway knows."""
-        try:
-            answer: admin_pb2.ListWorkersResponse = self._stub.ListWorkers(
-                admin_pb2.ListWorkersRequest(), timeout=_CALL_TIMEOUT_S
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        answer: admin_pb2.ListWorkersResponse = _call(self._stub.ListWorkers, admin_pb2.ListWorkersRequest())
         return answer
 
     def find(self, name: str) -> admin_pb2.WorkerStatus:
@@ -47,30 +47,43 @@ class AdminClient:
     def check_transfer(self, reader: str, owner: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         """Has the worker at `reader` read the probe of the one at `owner`."""
         request = admin_pb2.CheckWorkersRequest(reader=reader, owner=owner, rounds=rounds)
-        try:
-            answer: worker_pb2.CheckTransferResponse = self._stub.CheckTransfer(
-                request, timeout=_CHECK_TIMEOUT_S
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        answer: worker_pb2.CheckTransferResponse = _call(self._stub.CheckTransfer, request, _CHECK_TIMEOUT_S)
         return answer
 
-    def drain(self, address: str) -> int:
-        """Takes the worker out of rotation; how many requests it still has."""
-        try:
-            answer: admin_pb2.DrainWorkerResponse = self._stub.DrainWorker(
-                admin_pb2.DrainWorkerRequest(address=address), timeout=_CALL_TIMEOUT_S
-            )
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+    def flush(self) -> Sequence[admin_pb2.FlushedWorker]:
+        """Has every worker drop what it has cached and nobody holds."""
+        answer: admin_pb2.FlushWorkersResponse = _call(self._stub.Flush, admin_pb2.FlushWorkersRequest())
+        return answer.workers
+
+    def drain(self, address: str, *, force: bool = False) -> int:
+        """Takes the worker out of rotation, the last one of its role only by `force`; how many requests it
+        still has.
+        """
+        request = admin_pb2.DrainWorkerRequest(address=address, force=force)
+        answer: admin_pb2.DrainWorkerResponse = _call(self._stub.DrainWorker, request)
         return answer.outstanding
 
+    def undrain(self, address: str) -> None:
+        """Puts a drained worker back into rotation."""
+        _call(self._stub.UndrainWorker, admin_pb2.UndrainWorkerRequest(address=address))
 
-def role_name(worker: admin_pb2.WorkerStatus) -> str:
+
+def role_name(role: worker_pb2.WorkerRole.ValueType) -> str:
     """ "vision", "prefill" or "decode"."""
-    return worker_pb2.WorkerRole.Name(worker.info.role).removeprefix("WORKER_ROLE_").lower()
+    return worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower()
 
 
 def describe(worker: admin_pb2.WorkerStatus) -> str:
     """Role and address, e.g. "prefill 127.0.0.1:50052"."""
-    return f"{role_name(worker)} {worker.address}"
+    return f"{role_name(worker.info.role)} {worker.address}"
+
+
+def _call(method: Any, request: Any, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
+    try:
+        return method(request, timeout=timeout_s)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED and error.details() == _NO_SUCH_SERVICE:
+            raise Unavailable(
+                "the server there takes no operator's commands: name a gateway's operator port with --address"
+            ) from error
+        raise from_rpc_error(error) from error

@@ -1,4 +1,4 @@
-"""The way to a gateway's gRPC door."""
+"""The way to a gateway's gRPC ports."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from services.common.errors import ConfigError, Unavailable
 from services.common.rpc.channel import open_sync_channel
 
 DEFAULT_ADDRESS = "127.0.0.1:50050"
+_OPERATOR_ADDRESS = "127.0.0.1:50049"
 _CONNECT_TIMEOUT_S = 3.0
 
 
 def add_address_flag(parser: argparse.ArgumentParser) -> None:
-    """--address, for `connected`."""
+    """--address of the gRPC port for clients, for `connected`."""
+    _add_address(parser, "the gateway's gRPC door", DEFAULT_ADDRESS)
+
+
+def add_operator_flag(parser: argparse.ArgumentParser) -> None:
+    """--address of the operator port, for `connected`."""
+    _add_address(parser, "the gateway's operator port", _OPERATOR_ADDRESS)
+
+
+def _add_address(parser: argparse.ArgumentParser, what: str, default: str) -> None:
     parser.add_argument(
-        "--address",
-        default=DEFAULT_ADDRESS,
-        metavar="HOST:PORT",
-        help=f"the gateway's gRPC door (default: {DEFAULT_ADDRESS})",
+        "--address", default=default, metavar="HOST:PORT", help=f"{what} (default: {default})"
     )
 
 

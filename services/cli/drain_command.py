@@ -7,7 +7,7 @@ import time
 
 from perigee.v1 import admin_pb2
 from services.cli.admin_client import AdminClient, describe
-from services.cli.door import add_address_flag, connected
+from services.cli.door import add_operator_flag, connected
 from services.common.errors import ConfigError, DeadlineExceeded
 
 _POLL_S = 0.2
@@ -18,14 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.description = (
         "Takes a worker out of rotation: it admits nothing new, finishes what it has and keeps serving reads "
-        "of its memory. Only a restart brings it back. Exit status 0: accepted, and with --wait nothing runs "
-        "there any more; 1: not so."
+        "of its memory. `perigee undrain` and a restart bring it back. Exit status 0: accepted, and with "
+        "--wait nothing runs there any more; 1: not so."
     )
     parser.add_argument("worker", metavar="WORKER", help="address or beginning of the incarnation")
     parser.add_argument(
         "--wait", type=float, metavar="SECONDS", help="stay until it has nothing left, at most this long"
     )
-    add_address_flag(parser)
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="also if no other worker of its role serves: requests that need the role are refused then",
+    )
+    add_operator_flag(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -37,8 +42,9 @@ def execute(arguments: argparse.Namespace) -> int:
     with connected(arguments.address) as channel:
         client = AdminClient(channel)
         worker = client.find(arguments.worker)
-        outstanding = client.drain(worker.address)
-        print(f"{describe(worker)} admits nothing new; {_requests(outstanding)} outstanding", flush=True)
+        outstanding = client.drain(worker.address, force=arguments.force)
+        print(f"{describe(worker)} admits nothing new; {_requests(outstanding)} outstanding")
+        print(f"`perigee undrain {worker.address}` puts it back into rotation", flush=True)
         if wait_s is not None:
             print(_until_idle(client, worker, wait_s))
     return 0

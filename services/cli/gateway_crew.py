@@ -35,16 +35,28 @@ async def serve_crew(config: GatewayConfig, log_level: str, stop: asyncio.Event)
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perigee-gateway-")))
-        http_port, grpc_port = (
-            hold_shared_port(config.host, getattr(config, key), flag_name(key), stack)
-            for key in ("http_port", "grpc_port")
+        http_port, grpc_port, operator_port = (
+            hold_shared_port(host, getattr(config, key), flag_name(key), stack)
+            for key, host in (
+                ("http_port", config.host),
+                ("grpc_port", config.host),
+                ("operator_port", config.operator_host),
+            )
         )
-        alone = replace(config, processes=1, http_port=http_port, grpc_port=grpc_port)
+        alone = replace(
+            config, processes=1, http_port=http_port, grpc_port=grpc_port, operator_port=operator_port
+        )
         members = [
             _member(replace(alone, crew=str(directory / str(number))), log_level)
             for number in range(config.processes)
         ]
-        log.info("gateway processes", count=len(members), http=alone.http_port, grpc=alone.grpc_port)
+        log.info(
+            "gateway processes",
+            count=len(members),
+            http=http_port,
+            grpc=grpc_port,
+            operator=operator_port,
+        )
         keeping: list[asyncio.Task[Any]] = [
             asyncio.create_task(_keep(number, member)) for number, member in enumerate(members)
         ]

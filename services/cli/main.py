@@ -31,6 +31,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "have two workers read each other's memory: which transport, how fast, are the bytes right",
         ),
         "drain": ("services.cli.drain_command", "take a worker out of rotation"),
+        "undrain": ("services.cli.undrain_command", "put a drained worker back into rotation"),
+        "flush": ("services.cli.flush_command", "have the workers forget what they cached"),
         "checkpoint": (
             "services.cli.checkpoint_command",
             "check a checkpoint without loading it, or write a random one",

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cookbook.add_argument("--host", default=_ABSENT, help="address of the doors")
     cookbook.add_argument("--port", dest="http_port", type=int, default=_ABSENT, help="of the REST door")
     ours = parser.add_argument_group("as for run")
-    for key in ("grpc_port", "port_base", "metrics_port_base"):
+    for key in ("grpc_port", "operator_port", "port_base", "metrics_port_base"):
         ours.add_argument(f"--{key.replace('_', '-')}", type=int, default=_ABSENT)
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
     parser.set_defaults(execute=execute)

@@ -6,7 +6,7 @@ import argparse
 
 from perigee.v1 import admin_pb2, worker_pb2
 from services.cli.admin_client import AdminClient, describe
-from services.cli.door import add_address_flag, connected
+from services.cli.door import add_operator_flag, connected
 from services.common.errors import ConfigError, PerigeeError
 
 _MAX_ROUNDS = 4096
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"reads per direction, 1 to {_MAX_ROUNDS} (default: 64)",
     )
-    add_address_flag(parser)
+    add_operator_flag(parser)
     parser.set_defaults(execute=execute)
 
 

@@ -38,7 +38,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _row(worker: admin_pb2.WorkerStatus) -> tuple[str, ...]:
-    start = (role_name(worker), worker.address, state_of(worker))
+    start = (role_name(worker.info.role), worker.address, state_of(worker))
     if not worker.reachable:
         return (*start, *[_UNKNOWN] * (len(_HEAD) - len(start)))
     info, load = worker.info, worker.load

@@ -7,7 +7,7 @@ import argparse
 from google.protobuf import json_format
 
 from services.cli.admin_client import AdminClient
-from services.cli.door import add_address_flag, connected
+from services.cli.door import add_operator_flag, connected
 from services.cli.worker_table import worker_table
 
 _DESCRIPTION = """\
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print perigee.v1.ListWorkersResponse as JSON, for programs"
     )
-    add_address_flag(parser)
+    add_operator_flag(parser)
     parser.set_defaults(execute=execute)
 
 

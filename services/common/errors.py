@@ -14,6 +14,7 @@ PerigeeError
 │   ├── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
 │   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
+├── PreconditionFailed          the state of the server forbids it; the message says what allows it
 ├── InvalidToolCall             the model's call is not valid under its schema: asking again may help
 ├── DeadlineExceeded
 ├── Cancelled
@@ -134,6 +135,12 @@ class Incompatible(PerigeeError):
     """Two workers differ in model or KV layout; the message says in what."""
 
     reason = "INCOMPATIBLE"
+
+
+class PreconditionFailed(PerigeeError):
+    """Nothing is wrong with the request, but the state of the server forbids it now."""
+
+    reason = "PRECONDITION_FAILED"
 
 
 class InvalidToolCall(PerigeeError):

@@ -172,6 +172,10 @@ class DecodeEngine:
         self._draining = True
         return len(self._news.requests())
 
+    def undrain(self) -> None:
+        """Admits again."""
+        self._draining = False
+
     # -- the step ------------------------------------------------------------------------------------------
 
     def step(self) -> bool:

@@ -43,6 +43,9 @@ class TextEngine(Protocol):
     def drain(self) -> int:
         """Admits nothing from now on; returns how many requests remain."""
 
+    def undrain(self) -> None:
+        """Admits again."""
+
 
 class Readers(Protocol):
     """What has to hear of readers, because it lends them pages. Engine thread only."""
@@ -104,6 +107,10 @@ class TextHost:
         self._draining = True
         outstanding = await asyncio.wrap_future(self.loop.call(self.engine.drain))
         return worker_pb2.DrainResponse(outstanding=outstanding)
+
+    async def undrain(self) -> None:
+        self._draining = False
+        await asyncio.wrap_future(self.loop.call(self.engine.undrain))
 
     async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         peer, report = await self.worker.peers.check(address, rounds)

@@ -102,6 +102,7 @@ async def serve_worker(
     )  # fmt: skip
     try:
         reason = await _until_stopped(host, stop, endings)
+        worker_servicer.stopping()
         await health.set_not_serving()
         await _finish(host, endings, config.grace_seconds)
     finally:

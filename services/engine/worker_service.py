@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import Incompatible, InvalidRequest
+from services.common.errors import Incompatible, InvalidRequest, PreconditionFailed
 from services.engine.compatibility import explain_mismatch
 from services.engine.kv_cache.cache_journal import CacheJournal, Changes
 
@@ -53,6 +53,9 @@ class WorkerHost(Protocol):
     async def drain(self) -> worker_pb2.DrainResponse:
         """Stops admitting."""
 
+    async def undrain(self) -> None:
+        """Admits again."""
+
     async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         """Reads the probe of the owner at `address`, `rounds` times. Raises UnsupportedOperation where this
         worker reads nobody, else as PeerDirectory.check.
@@ -65,6 +68,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     def __init__(self, host: WorkerHost) -> None:
         self._host = host
         self._links: Counter[str] = Counter()
+        self._stopping = False
+
+    def stopping(self) -> None:
+        """The worker drains for its end: from now on no undrain is accepted."""
+        self._stopping = True
 
     def is_paired(self, reader: str) -> bool:
         """Whether a handshake of this reader incarnation is open."""
@@ -122,6 +130,14 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
     async def Drain(self, request: worker_pb2.DrainRequest, context: Context) -> worker_pb2.DrainResponse:
         return await self._host.drain()
+
+    async def Undrain(
+        self, request: worker_pb2.UndrainRequest, context: Context
+    ) -> worker_pb2.UndrainResponse:
+        if self._stopping:
+            raise PreconditionFailed(f"{self._host.info().incarnation} is stopping; wait for its successor")
+        await self._host.undrain()
+        return worker_pb2.UndrainResponse()
 
     async def CheckTransfer(
         self, request: worker_pb2.CheckTransferRequest, context: Context

@@ -34,11 +34,19 @@ class GatewayConfig:
             " /detokenize only"
         },
     )
-    host: str = field(default="127.0.0.1", metadata={"help": "address both servers bind to"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address of the ports for clients"})
     http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    operator_host: str = field(
+        default="127.0.0.1",
+        metadata={"help": "address of the operator port; whoever reaches it can stop the service"},
+    )
+    operator_port: int = field(
+        default=50049,
+        metadata={"help": "gRPC port of perigee workers, drain, flush and the like; 0: any free one"},
+    )
     processes: int = field(
-        default=1, metadata={"help": "processes that serve the two ports together, one core each"}
+        default=1, metadata={"help": "processes that serve the ports together, one core each"}
     )
     crew: str = field(
         default="", metadata={"help": "set by the first of several processes: the socket of this one"}
@@ -68,9 +76,6 @@ class GatewayConfig:
     tool_call_parser: str = field(
         default=KIMI_K2,
         metadata={"help": "kimi_k2: tool sections become tool calls; none: they are raw content"},
-    )
-    admin_routes: bool = field(
-        default=True, metadata={"help": "serve /flush_cache over REST; off where clients must not reach it"}
     )
     max_concurrent_requests: int = field(
         default=512,
@@ -155,7 +160,7 @@ class GatewayConfig:
             if getattr(self, key) not in PARSERS:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         AllowedHosts(self.allowed_media_hosts)
-        for key in ("http_port", "grpc_port"):
+        for key in ("http_port", "grpc_port", "operator_port"):
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (

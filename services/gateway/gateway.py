@@ -9,7 +9,7 @@ import grpc
 import httpcore
 import structlog
 
-from perigee.v1 import admin_pb2_grpc, chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
+from perigee.v1 import chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from services.common.metrics import new_registry
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
@@ -24,7 +24,6 @@ from services.gateway.http.app import App
 from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.completions import CompletionEndpoint
 from services.gateway.http.door import DoorParts
-from services.gateway.http.flush import FlushPage
 from services.gateway.http.generate import GenerateEndpoint
 from services.gateway.http.health import HealthPage
 from services.gateway.http.info import InfoPages
@@ -49,10 +48,10 @@ from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.router import Router
-from services.gateway.rpc.admin import AdminServicer
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.models import ModelServicer
+from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.address import parse_pool
 from services.gateway.workers.discovery import Discovery
@@ -60,15 +59,13 @@ from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
 
 log = structlog.get_logger()
 
-_SERVICES = tuple(
-    f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService", "AdminService")
-)
+_SERVICES = tuple(f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService"))
 _ROLES = (VISION, PREFILL, DECODE)
 _HEALTH_POLL_S = 0.2
 
 
 class Gateway:
-    """Made on the event loop; `start` binds both doors, `stop` drains and closes everything.
+    """Made on the event loop; `start` binds all ports, `stop` drains and closes everything.
 
     Raises CheckpointError when the checkpoint directory lacks what the gateway needs, ConfigError when a port
     is taken.
@@ -101,6 +98,9 @@ class Gateway:
         )
         self._grpc = build_server(max_message_bytes=config.max_body_bytes, share_port=bool(config.crew))
         self._add_servicers(self._grpc)
+        self._operators = OperatorServer(
+            self.pool, config.operator_host, config.operator_port, share_port=bool(config.crew)
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.grpc_port = 0
 
@@ -109,14 +109,20 @@ class Gateway:
         """The REST port, known once started."""
         return self._http.port
 
+    @property
+    def operator_port(self) -> int:
+        """The operators' gRPC port, known once started."""
+        return self._operators.port
+
     async def start(self) -> None:
-        """Watches the workers and opens both doors; requests before the workers are up get 503."""
+        """Watches the workers and opens all ports; requests before the workers are up get 503."""
         health = await add_health(self._grpc, _SERVICES)
         self.grpc_port = bind(self._grpc, self._config.host, self._config.grpc_port, "--grpc-port")
         self._tasks.append(asyncio.create_task(self._discovery.run()))
         await self._discovery.first_look()
         await self._grpc.start()
         await self._http.start()
+        await self._operators.start()
         if self._siblings is not None:
             await self._siblings.start()
         running = (self._follow_health(health), self.pool.run())
@@ -125,6 +131,7 @@ class Gateway:
             "gateway ready",
             http=f"{self._config.host}:{self.http_port}",
             grpc=f"{self._config.host}:{self.grpc_port}",
+            operator=f"{self._config.operator_host}:{self.operator_port}",
             models=",".join(self._model.names),
         )
 
@@ -143,6 +150,7 @@ class Gateway:
         if self._siblings is not None:
             await self._siblings.stop()
         await self._grpc.stop(grace=0)
+        await self._operators.stop()
         await self.pool.stop()
         self._tokenizing.close()
         await self._downloader.close()
@@ -191,7 +199,6 @@ class Gateway:
                 info=InfoPages(self._model, pool, config.tokenizer or config.model),
                 health=HealthPage(pool, self._admission),
                 metrics=MetricsPage(self._metrics, pool, self._siblings),
-                flush=FlushPage(pool, self._admission) if config.admin_routes else None,
             )
         )
 
@@ -205,7 +212,6 @@ class Gateway:
             GenerationServicer(self._pipeline, self._admission, self._tokenizing), server
         )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(self.pool), server)
 
     async def _follow_health(self, health: Health) -> None:
         """Keeps grpc.health.v1 saying what GET /health says."""

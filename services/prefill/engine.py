@@ -174,6 +174,10 @@ class PrefillEngine:
         self._publish()
         return len(self._waiting) + len(self._active)
 
+    def undrain(self) -> None:
+        """Admits again."""
+        self._draining = False
+
     # -- the step ------------------------------------------------------------------------------------------
 
     def step(self) -> bool:

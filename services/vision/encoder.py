@@ -95,6 +95,10 @@ class ImageEncoder:
         self._draining = True
         return len(self._tasks)
 
+    def undrain(self) -> None:
+        """Takes in files again."""
+        self._draining = False
+
     async def encode(self, content_hash: bytes, image: bytes) -> Encoded:
         """The embedding of an image file whose SHA-256 is `content_hash`.
 

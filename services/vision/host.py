@@ -71,6 +71,9 @@ class VisionHost:
     async def drain(self) -> worker_pb2.DrainResponse:
         return worker_pb2.DrainResponse(outstanding=self._encoder.drain())
 
+    async def undrain(self) -> None:
+        self._encoder.undrain()
+
     async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         raise UnsupportedOperation(
             f"{self._info.incarnation} is a vision worker: it is read and reads nobody. Swap the two: have "

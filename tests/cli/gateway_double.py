@@ -42,6 +42,9 @@ class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
         self.fails: dict[tuple[str, str], PerigeeError] = {}
         self.checks: list[admin_pb2.CheckWorkersRequest] = []
         self.drained: list[str] = []
+        self.forced: list[str] = []
+        self.undrained: list[str] = []
+        self.flush_errors: dict[str, str] = {}
         self.outstanding = 2
         self.rdma = False
         self.on_list: Callable[[int], None] = lambda count: None
@@ -74,5 +77,20 @@ class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
         found = [each for each in self.workers if each.address == request.address]
         if not found:
             context.abort_with_status(to_status(NotFound("no such worker", "address")))
-        self.drained.append(request.address)
+        (self.forced if request.force else self.drained).append(request.address)
         return admin_pb2.DrainWorkerResponse(outstanding=self.outstanding)
+
+    def UndrainWorker(self, request, context):
+        self.undrained.append(request.address)
+        return admin_pb2.UndrainWorkerResponse()
+
+    def Flush(self, request, context):
+        entries = []
+        for number, each in enumerate(self.workers):
+            entry = admin_pb2.FlushedWorker(address=each.address, role=each.info.role)
+            if error := self.flush_errors.get(each.address):
+                entry.error = error
+            else:
+                entry.pages, entry.embeddings = 10 + number, int(each.info.role == VISION)
+            entries.append(entry)
+        return admin_pb2.FlushWorkersResponse(workers=entries)

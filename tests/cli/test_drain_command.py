@@ -10,7 +10,21 @@ PREFILL_AT = "10.0.0.2:50052"
 def test_a_drain_says_what_is_outstanding_and_does_not_wait(door, capsys):
     assert main(["drain", "prefill", "--address", door.address]) == 0
     assert door.drained == [PREFILL_AT]
-    assert capsys.readouterr().out == f"prefill {PREFILL_AT} admits nothing new; 2 requests outstanding\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"prefill {PREFILL_AT} admits nothing new; 2 requests outstanding",
+        f"`perigee undrain {PREFILL_AT}` puts it back into rotation",
+    ]
+
+
+def test_force_is_passed_on(door):
+    assert main(["drain", "prefill", "--force", "--address", door.address]) == 0
+    assert (door.drained, door.forced) == ([], [PREFILL_AT])
+
+
+def test_an_undrained_worker_is_named(door, capsys):
+    assert main(["undrain", "prefill", "--address", door.address]) == 0
+    assert door.undrained == [PREFILL_AT]
+    assert capsys.readouterr().out == f"prefill {PREFILL_AT} takes requests\n"
 
 
 def test_waiting_ends_when_the_drained_worker_has_nothing_left(door, capsys):

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.cli.admin_client import AdminClient
+from services.cli.door import connected
 from services.cli.run.ports import take_ports
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
@@ -58,7 +60,7 @@ def start(tmp_path):
 @pytest.fixture
 def crew(start):
     """Two processes, ready, and their address."""
-    crew = start("--tokenizer", str(NANO), "--http-port", "0", "--grpc-port", "0")
+    crew = start("--tokenizer", str(NANO), "--http-port", "0", "--grpc-port", "0", "--operator-port", "0")
     crew.until(lambda: len(crew.lines("gateway ready")) == 2)
     (line,) = crew.lines("gateway processes")
     return crew, f"http://127.0.0.1:{line['http']}"
@@ -87,6 +89,14 @@ def test_both_serve_the_port_and_either_tells_the_numbers_of_both(crew):
     assert sum(counts.values()) == asked
 
 
+def test_an_operators_command_is_answered_by_either(crew):
+    crew, _ = crew
+    (line,) = crew.lines("gateway processes")
+    for _ in range(8):
+        with connected(f"127.0.0.1:{line['operator']}") as channel:
+            assert list(AdminClient(channel).list_workers().workers) == []
+
+
 def test_a_process_that_is_killed_is_missed_by_nobody_for_long_and_comes_again(crew):
     crew, url = crew
     children = Path(f"/proc/{crew.process.pid}/task/{crew.process.pid}/children").read_text().split()
@@ -108,13 +118,22 @@ def test_a_signal_ends_all_of_them(crew):
 def test_a_taken_port_is_named_with_its_flag(crew, start):
     _, url = crew
     port = url.rpartition(":")[2]
-    second = start("--tokenizer", str(NANO), "--http-port", port, "--grpc-port", "0")
+    second = start("--tokenizer", str(NANO), "--http-port", port, "--grpc-port", "0", "--operator-port", "0")
     assert second.process.wait(PATIENCE_S) == 2
     assert re.search(f"{port}.*--http-port", second.log.read_text())
 
 
 def test_settings_that_no_process_can_serve_end_the_whole(start, tmp_path):
     (port,) = take_ports("127.0.0.1", 0, 1, "")
-    crew = start("--tokenizer", str(tmp_path / "nothing"), "--http-port", str(port), "--grpc-port", "0")
+    crew = start(
+        "--tokenizer",
+        str(tmp_path / "nothing"),
+        "--http-port",
+        str(port),
+        "--grpc-port",
+        "0",
+        "--operator-port",
+        "0",
+    )
     assert crew.process.wait(PATIENCE_S) == 2
     assert "nothing" in crew.log.read_text()

@@ -8,7 +8,7 @@ import pytest
 from services.cli import version_command
 from services.cli.main import main
 
-OPERATORS = ("workers", "transfer-check", "drain", "health", "checkpoint")
+OPERATORS = ("workers", "transfer-check", "drain", "undrain", "flush", "health", "checkpoint")
 
 
 def test_version_names_perigee_and_what_it_stands_on(capsys):

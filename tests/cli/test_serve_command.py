@@ -25,7 +25,9 @@ def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
     config = run_config(parsed(COOKBOOK.format(model=nano_dir, port=31234)))
     assert config.model == str(nano_dir)
     assert (config.served_model_name, config.host, config.http_port) == ("kimi-k2.5", "0.0.0.0", 31234)
-    free = dataclasses.replace(config, http_port=0, grpc_port=0, port_base=0, metrics_port_base=0)
+    free = dataclasses.replace(
+        config, http_port=0, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0
+    )
     gateway = make_plan(free).children[-1].arguments
     assert "kimi-k2.5" in gateway
     assert "0.0.0.0" in gateway
@@ -33,7 +35,7 @@ def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
 
 def test_prefill_and_decode_are_as_many_processes_as_tp_says(nano_dir):
     config = run_config(parsed(f"serve --model {nano_dir} --tp 2 --port 0"))
-    free = dataclasses.replace(config, grpc_port=0, port_base=0, metrics_port_base=0)
+    free = dataclasses.replace(config, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0)
     told = {child.role for child in make_plan(free).children if child.arguments[-2:] == ("--tp", "2")}
     assert told == {"prefill", "decode"}
 

@@ -21,6 +21,7 @@ from services.common.http_errors import to_http
         (errors.PagesExhausted("m"), 429, "rate_limit_error", "overloaded"),
         (errors.Unavailable("m"), 503, "server_error", "unavailable"),
         (errors.TransferFailed("m"), 503, "server_error", "unavailable"),
+        (errors.PreconditionFailed("m"), 412, "invalid_request_error", "precondition_failed"),
         (errors.InvalidToolCall("m"), 502, "server_error", "invalid_tool_call"),
         (errors.DeadlineExceeded("m"), 504, "server_error", "deadline_exceeded"),
         (errors.Cancelled("m"), 499, "server_error", "cancelled"),

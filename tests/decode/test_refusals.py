@@ -54,3 +54,7 @@ def test_a_draining_engine_refuses_what_is_new_and_finishes_what_runs():
     bench.run()
     assert running.tokens[0] == greedy(prompt_of(5), 20)
     assert bench.engine.drain() == 0
+    bench.engine.undrain()
+    admitted = bench.submit(prompt_of(6), 2)
+    bench.run()
+    assert admitted.tokens[0] == greedy(prompt_of(6), 2)

@@ -27,8 +27,14 @@ class StrawEngine:
     def flush(self) -> int:
         return 6
 
+    draining = False
+
     def drain(self) -> int:
+        self.draining = True
         return 7
+
+    def undrain(self) -> None:
+        self.draining = False
 
 
 class StrawReaders:
@@ -71,6 +77,10 @@ async def test_the_engines_load_is_reported_and_draining_shows_in_it(host):
     assert (await host.flush()).pages == 6
     assert (await host.drain()).outstanding == 7
     assert host.load().draining
+    assert host.engine.draining
+    await host.undrain()
+    assert not host.load().draining
+    assert not host.engine.draining
     assert (host.info().incarnation, host.offer()) == ("decode-1", "offer")
 
 

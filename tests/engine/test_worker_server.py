@@ -91,6 +91,24 @@ async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(
     await asyncio.wait_for(served.task, 5)
 
 
+async def test_a_worker_that_stops_cannot_be_undrained(host):
+    host.report.running = 1
+    served = Served(host)
+    await served.ready()
+    async with open_channel(served.address) as channel:
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        await stub.Undrain(worker_pb2.UndrainRequest())
+        served.stop.set()
+        await until(lambda: host.heard == [("undrain",), ("drain",)])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Undrain(worker_pb2.UndrainRequest())
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "owner-1 is stopping" in caught.value.details()
+    assert host.report.draining
+    host.report.running = 0
+    await asyncio.wait_for(served.task, 5)
+
+
 async def test_the_grace_period_bounds_the_end(host):
     host.report.running = 1
     served = Served(host, grace_s=0.2)

@@ -53,6 +53,8 @@ async def test_identity_flush_and_drain_are_the_hosts(owner, stub):
     assert (await stub.GetInfo(worker_pb2.GetInfoRequest())).incarnation == "owner-1"
     assert (await stub.Flush(worker_pb2.FlushRequest())).pages == 3
     assert (await stub.Drain(worker_pb2.DrainRequest())).outstanding == 2
+    await stub.Undrain(worker_pb2.UndrainRequest())
+    assert owner.host.heard == [("drain",), ("undrain",)]
 
 
 async def test_the_load_comes_at_once_on_change_and_after_the_interval(owner, stub):

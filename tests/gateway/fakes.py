@@ -67,6 +67,10 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.load.draining = True
         return worker_pb2.DrainResponse(outstanding=2)
 
+    async def Undrain(self, request, context):
+        self.load.draining = False
+        return worker_pb2.UndrainResponse()
+
     async def CheckTransfer(self, request, context):
         self.checks.append(request)
         if self.check_fails is not None:

@@ -37,6 +37,7 @@ class Suite:
     workers: dict[str, FakeServer]
     http: httpx.AsyncClient
     channel: grpc.aio.Channel
+    operator: grpc.aio.Channel
 
     @property
     def decode(self) -> FakeDecode:
@@ -132,6 +133,7 @@ async def open_suite(
         model=str(checkpoint(Path(directory.name), tokenizer)),
         http_port=0,
         grpc_port=0,
+        operator_port=0,
         vision=workers["vision"].address if vision else "",
         prefill=workers["prefill"].address if prefill else "",
         decode=",".join((*(workers[f"decode{i}"].address for i in range(decodes)), *more_decodes)),
@@ -141,16 +143,18 @@ async def open_suite(
     gateway = Gateway(dataclasses.replace(config, **settings), network)
     await gateway.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}")
+    operator = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.operator_port}")
     base = f"http://127.0.0.1:{gateway.http_port}"
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=base, timeout=30.0, limits=limits, trust_env=False) as http:
-        suite = Suite(gateway, tokenizer, fakes, encoder, workers, http, channel)
+        suite = Suite(gateway, tokenizer, fakes, encoder, workers, http, channel, operator)
         suite.say("Thinking.</think>Hello!")
         try:
             await wait_until(lambda: not gateway.pool.missing_roles())
             yield suite
         finally:
             await channel.close()
+            await operator.close()
             await gateway.stop()
             for server in workers.values():
                 await server.stop()

@@ -25,17 +25,19 @@ def taken():
 
 async def test_it_serves_until_told_to_stop_even_without_workers(model):
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve(GatewayConfig(model=model, http_port=0, grpc_port=0), stop))
+    serving = asyncio.create_task(
+        serve(GatewayConfig(model=model, http_port=0, grpc_port=0, operator_port=0), stop)
+    )
     await asyncio.sleep(0.3)
     assert not serving.done()
     stop.set()
     await asyncio.wait_for(serving, 5)
 
 
-@pytest.mark.parametrize("door", ["http", "grpc"])
+@pytest.mark.parametrize("door", ["http", "grpc", "operator"])
 async def test_a_taken_port_is_named_with_its_flag(model, door):
     holder, port = taken()
-    ports = {"http_port": 0, "grpc_port": 0, f"{door}_port": port}
+    ports = {"http_port": 0, "grpc_port": 0, "operator_port": 0, f"{door}_port": port}
     with holder, pytest.raises(ConfigError, match=f"{port}.*--{door}-port"):
         await serve(GatewayConfig(model=model, **ports), asyncio.Event())
 
@@ -45,4 +47,6 @@ async def test_a_checkpoint_without_what_is_needed_is_refused_by_file(tmp_path, 
     model = checkpoint(tmp_path, Tokenizer.from_dir(NANO))
     (model / missing).unlink()
     with pytest.raises(CheckpointError, match=missing):
-        await serve(GatewayConfig(model=str(model), http_port=0, grpc_port=0), asyncio.Event())
+        await serve(
+            GatewayConfig(model=str(model), http_port=0, grpc_port=0, operator_port=0), asyncio.Event()
+        )

@@ -27,7 +27,14 @@ class Door:
 async def open_tokenizer(directory: Path, **settings: Any) -> AsyncIterator[Door]:
     """Serves on free ports for the length of the block."""
     gateway = Gateway(
-        GatewayConfig(tokenizer=str(directory), http_port=0, grpc_port=0, grace_seconds=0.2, **settings)
+        GatewayConfig(
+            tokenizer=str(directory),
+            http_port=0,
+            grpc_port=0,
+            operator_port=0,
+            grace_seconds=0.2,
+            **settings,
+        )
     )
     await gateway.start()
     base = f"http://127.0.0.1:{gateway.http_port}"

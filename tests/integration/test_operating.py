@@ -15,12 +15,16 @@ import pytest
 from perigee.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    chat_pb2,
+    chat_pb2_grpc,
     generation_pb2,
     generation_pb2_grpc,
     sampling_pb2,
     worker_pb2,
     worker_pb2_grpc,
 )
+from services.common.rpc.channel import open_sync_channel
+from tests.gateway.pictures import picture
 from tests.support.stack import TRANSPORTS, Stack
 
 
@@ -31,7 +35,11 @@ def perigee(*words: str) -> subprocess.CompletedProcess[str]:
 
 def operate(suite: Stack, *words: str) -> subprocess.CompletedProcess[str]:
     """`perigee WORDS` at the suite's gateway."""
-    return perigee(*words, "--address", suite.address("gateway"))
+    return perigee(*words, "--address", suite.operator_address)
+
+
+def operator_channel(suite: Stack) -> grpc.Channel:
+    return open_sync_channel(suite.operator_address)
 
 
 def test_the_workers_are_listed_serving_with_their_pages(suite):
@@ -70,7 +78,7 @@ def test_a_vision_worker_is_only_read(suite, reader):
 
 def test_a_vision_worker_asked_to_read_refuses_and_says_to_swap_the_two(suite):
     request = admin_pb2.CheckWorkersRequest(reader=suite.address("vision"), owner=suite.address("decode"))
-    with suite.channel() as channel, pytest.raises(grpc.RpcError) as caught:
+    with operator_channel(suite) as channel, pytest.raises(grpc.RpcError) as caught:
         admin_pb2_grpc.AdminServiceStub(channel).CheckTransfer(request, timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert f"reader {suite.address('vision')}: vision-" in caught.value.details()
@@ -100,7 +108,8 @@ def test_checks_beside_traffic_disturb_nobody(suite):
         beside = [tokens(prompt) for prompt in prompts]
         stop.set()
         checking.join()
-        admin_pb2_grpc.AdminServiceStub(channel).FlushCache(admin_pb2.FlushCacheRequest(), timeout=60)
+        flushed = operate(suite, "flush")
+        assert (flushed.returncode, flushed.stdout.count("dropped")) == (0, 3), flushed.stderr
         assert [tokens(prompt) for prompt in prompts] == beside
     assert [done.returncode for done in checks] == [0] * len(checks), checks[-1].stdout
     suite.wait_until_free(2.0)
@@ -111,12 +120,55 @@ def test_the_health_command_asks_any_of_the_servers(suite, role):
     assert perigee("health", suite.address(role)).returncode == 0
 
 
+def test_the_clients_port_takes_no_operators_commands(suite):
+    done = perigee("workers", "--address", suite.address("gateway"))
+    assert done.returncode == 1
+    assert "operator port" in done.stderr
+
+
+def states(suite: Stack) -> dict[str, str]:
+    """The state of each role's worker."""
+    return {row.split()[0]: row.split()[2] for row in operate(suite, "workers").stdout.splitlines()[1:]}
+
+
+@pytest.mark.parametrize(
+    ("role", "counter"),
+    [
+        ("vision", "perigee_vision_cache_misses_total"),
+        ("prefill", "perigee_prefill_computed_tokens_total"),
+        ("decode", None),
+    ],
+)
+def test_a_drained_worker_that_is_undrained_computes_again(suite, role, counter):
+    assert operate(suite, "drain", role, "--force", "--wait", "20").returncode == 0
+    assert states(suite)[role] == "draining"
+    assert operate(suite, "undrain", role).returncode == 0
+    assert states(suite)[role] == "serving"
+    assert perigee("health", suite.address("gateway")).returncode == 0
+    before = suite.counter(role, counter) if counter else 0
+    parts = [
+        chat_pb2.ContentPart(image=chat_pb2.Image(data=picture(width=60 + len(role)))),
+        chat_pb2.ContentPart(text=f"{role} undrained " * 100),
+    ]
+    request = chat_pb2.ChatRequest(
+        messages=[chat_pb2.Message(role="user", content=parts)],
+        sampling=sampling_pb2.SamplingParams(max_tokens=4, temperature=0, ignore_eos=True),
+    )
+    with suite.channel() as channel:
+        answer = chat_pb2_grpc.ChatServiceStub(channel).Complete(request, timeout=60)
+    assert answer.usage.completion_tokens == 4
+    assert counter is None or suite.counter(role, counter) > before
+
+
 def test_a_worker_is_drained_checked_and_seen_to_be_gone(nano_dir: Path, tmp_path: Path):
     with Stack(nano_dir, tmp_path, environment=TRANSPORTS["tcp"]) as stack:
         stack.start()
-        drained = operate(stack, "drain", "decode", "--wait", "20")
+        last = operate(stack, "drain", "decode")
+        assert (last.returncode, "is the last decode worker" in last.stderr) == (1, True)
+        drained = operate(stack, "drain", "decode", "--force", "--wait", "20")
         assert drained.returncode == 0, drained.stderr
-        assert "admits nothing new; 0 requests outstanding\nnothing left" in drained.stdout
+        assert "admits nothing new; 0 requests outstanding\n" in drained.stdout
+        assert "\nnothing left" in drained.stdout
         assert "draining" in operate(stack, "workers").stdout
         unhealthy = perigee("health", stack.address("gateway"))
         assert (unhealthy.returncode, "NOT_SERVING" in unhealthy.stderr) == (1, True)

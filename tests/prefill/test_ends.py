@@ -200,6 +200,16 @@ def test_a_draining_engine_refuses_what_is_new_and_finishes_what_runs():
     assert running.context() == prompt_of(150)
 
 
+def test_an_undrained_engine_admits_again():
+    bench = PrefillBench(8)
+    bench.engine.drain()
+    assert bench.submit(prompt_of(150)).kinds()[-1] == "Refused"
+    bench.engine.undrain()
+    reader = bench.submit(prompt_of(150, 7))
+    bench.run()
+    assert reader.kinds()[-1] == "Done"
+
+
 def test_a_job_that_came_just_before_the_drain_is_part_of_the_load_at_once():
     bench = PrefillBench(8)
     bench.submit(prompt_of(10))

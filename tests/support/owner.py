@@ -82,6 +82,10 @@ class RecordingHost:
         self.report.draining = True
         return worker_pb2.DrainResponse(outstanding=2)
 
+    async def undrain(self) -> None:
+        self.heard.append(("undrain",))
+        self.report.draining = False
+
     async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         self.heard.append(("check", address, rounds))
         return worker_pb2.CheckTransferResponse(incarnation="other-1")

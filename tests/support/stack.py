@@ -61,6 +61,7 @@ class Stack:
         self.ports = {name: free_port() for name in self.names}
         self.metrics_ports = {name: free_port() for name in self.names}
         self.http_port = self.metrics_ports["gateway"]
+        self.operator_port = free_port()
         self._flags = flags or {}
         self._environment = {**os.environ, **CPU_ENVIRONMENT, "NIXL_LOG_LEVEL": "WARN"} | dict(
             environment or {}
@@ -76,6 +77,11 @@ class Stack:
     def address(self, role: str) -> str:
         """host:port of a role's gRPC server."""
         return f"127.0.0.1:{self.ports[role]}"
+
+    @property
+    def operator_address(self) -> str:
+        """host:port of the gateway's operator port."""
+        return f"127.0.0.1:{self.operator_port}"
 
     @property
     def base_url(self) -> str:
@@ -173,6 +179,7 @@ class Stack:
                 "model": self.model,
                 "http_port": self.http_port,
                 "grpc_port": self.ports["gateway"],
+                "operator_port": self.operator_port,
                 **{
                     pool: ",".join(map(self.address, self.of_role(pool)))
                     for pool in ("vision", "prefill", "decode")

@@ -201,6 +201,8 @@ async def test_a_draining_encoder_finishes_what_runs_and_takes_in_nothing(encode
         await encode(b"other")
     model.gate.set()
     assert (await running).embedding.num_tokens == 4
+    encoder.undrain()
+    assert (await encode(image_file())).embedding.num_tokens == 4
 
 
 async def test_each_chunk_of_a_video_lies_in_the_pool_as_the_model_made_it(encoder, model, rows, sha256):

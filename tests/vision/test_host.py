@@ -54,10 +54,12 @@ def test_a_failed_integrity_check_is_counted(host, pool):
     assert host.integrity_failures == 1
 
 
-async def test_a_drained_worker_says_so(host):
+async def test_a_worker_says_whether_it_is_drained(host):
     assert not host.load().draining
     assert (await host.drain()).outstanding == 0
     assert host.load().draining
+    await host.undrain()
+    assert not host.load().draining
 
 
 async def test_a_vision_worker_reads_nobody_and_says_whom_to_ask_instead(host):

@@ -103,7 +103,7 @@ class WorkerStatus(_message.Message):
 Global___WorkerStatus: _TypeAlias = WorkerStatus  # noqa: Y015
 
 @_typing.final
-class FlushCacheRequest(_message.Message):
+class FlushWorkersRequest(_message.Message):
     """No options."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -117,33 +117,69 @@ class FlushCacheRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FlushCacheRequest: _TypeAlias = FlushCacheRequest  # noqa: Y015
+Global___FlushWorkersRequest: _TypeAlias = FlushWorkersRequest  # noqa: Y015
 
 @_typing.final
-class FlushCacheResponse(_message.Message):
-    """What was dropped."""
+class FlushWorkersResponse(_message.Message):
+    """How it went, worker by worker."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PAGES_FIELD_NUMBER: _builtins.int
-    EMBEDDINGS_FIELD_NUMBER: _builtins.int
-    pages: _builtins.int
-    """KV pages over all workers."""
-    embeddings: _builtins.int
-    """Embeddings over all vision workers."""
+    WORKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlushedWorker]:
+        """Every worker the gateway knows, ordered by role, then address."""
+
     def __init__(
         self,
         *,
-        pages: _builtins.int = ...,
-        embeddings: _builtins.int = ...,
+        workers: _abc.Iterable[Global___FlushedWorker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "pages", b"pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FlushCacheResponse: _TypeAlias = FlushCacheResponse  # noqa: Y015
+Global___FlushWorkersResponse: _TypeAlias = FlushWorkersResponse  # noqa: Y015
+
+@_typing.final
+class FlushedWorker(_message.Message):
+    """What one worker dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """As ListWorkers shows it."""
+    role: _worker_pb2.WorkerRole.ValueType
+    """Its role."""
+    pages: _builtins.int
+    """KV pages, or on vision pages of embeddings."""
+    embeddings: _builtins.int
+    """Embeddings. 0 on text workers."""
+    error: _builtins.str
+    """Why nothing was dropped. Empty: it was flushed."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        role: _worker_pb2.WorkerRole.ValueType = ...,
+        pages: _builtins.int = ...,
+        embeddings: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "embeddings", b"embeddings", "error", b"error", "pages", b"pages", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlushedWorker: _TypeAlias = FlushedWorker  # noqa: Y015
 
 @_typing.final
 class DrainWorkerRequest(_message.Message):
@@ -152,16 +188,20 @@ class DrainWorkerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """As ListWorkers shows it."""
+    force: _builtins.bool
+    """True: also if it is the last serving worker of its role, so that requests that need the role are refused."""
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "force", b"force"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,6 +228,45 @@ class DrainWorkerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DrainWorkerResponse: _TypeAlias = DrainWorkerResponse  # noqa: Y015
+
+@_typing.final
+class UndrainWorkerRequest(_message.Message):
+    """Which worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """As ListWorkers shows it."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndrainWorkerRequest: _TypeAlias = UndrainWorkerRequest  # noqa: Y015
+
+@_typing.final
+class UndrainWorkerResponse(_message.Message):
+    """It admits requests again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndrainWorkerResponse: _TypeAlias = UndrainWorkerResponse  # noqa: Y015
 
 @_typing.final
 class CheckWorkersRequest(_message.Message):

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Operator's commands. Served by the gateway; expose it to operators only.
+    """Operator's commands. Served by the gateway on its operator port, never where clients connect.
     """
 
     def __init__(self, channel):
@@ -41,15 +41,20 @@ class AdminServiceStub:
                 request_serializer=perigee_dot_v1_dot_admin__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_admin__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
-        self.FlushCache = channel.unary_unary(
-                '/perigee.v1.AdminService/FlushCache',
-                request_serializer=perigee_dot_v1_dot_admin__pb2.FlushCacheRequest.SerializeToString,
-                response_deserializer=perigee_dot_v1_dot_admin__pb2.FlushCacheResponse.FromString,
+        self.Flush = channel.unary_unary(
+                '/perigee.v1.AdminService/Flush',
+                request_serializer=perigee_dot_v1_dot_admin__pb2.FlushWorkersRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_admin__pb2.FlushWorkersResponse.FromString,
                 _registered_method=True)
         self.DrainWorker = channel.unary_unary(
                 '/perigee.v1.AdminService/DrainWorker',
                 request_serializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerResponse.FromString,
+                _registered_method=True)
+        self.UndrainWorker = channel.unary_unary(
+                '/perigee.v1.AdminService/UndrainWorker',
+                request_serializer=perigee_dot_v1_dot_admin__pb2.UndrainWorkerRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_admin__pb2.UndrainWorkerResponse.FromString,
                 _registered_method=True)
         self.CheckTransfer = channel.unary_unary(
                 '/perigee.v1.AdminService/CheckTransfer',
@@ -59,7 +64,7 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Operator's commands. Served by the gateway; expose it to operators only.
+    """Operator's commands. Served by the gateway on its operator port, never where clients connect.
     """
 
     def ListWorkers(self, request, context):
@@ -69,9 +74,9 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def FlushCache(self, request, context):
+    def Flush(self, request, context):
         """Drops unreferenced cached pages and embeddings on every worker. Running requests keep theirs. Idempotent.
-        UNAVAILABLE names the workers that could not be reached; the others have been flushed.
+        OK also when a worker fails: its entry says why, and the others have been flushed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +84,16 @@ class AdminServiceServicer:
 
     def DrainWorker(self, request, context):
         """Takes a worker out of rotation: it admits nothing new, finishes what runs and keeps serving reads of leased
-        pages. Idempotent. NOT_FOUND for an unknown address.
+        pages, until UndrainWorker or its end. Idempotent. NOT_FOUND for an unknown address. FAILED_PRECONDITION: no
+        other worker of its role is serving, and `force` is false. UNAVAILABLE: it cannot be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndrainWorker(self, request, context):
+        """Puts a drained worker back into rotation. Idempotent. NOT_FOUND for an unknown address. FAILED_PRECONDITION: it
+        is stopping. UNAVAILABLE: it cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,15 +115,20 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=perigee_dot_v1_dot_admin__pb2.ListWorkersRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_admin__pb2.ListWorkersResponse.SerializeToString,
             ),
-            'FlushCache': grpc.unary_unary_rpc_method_handler(
-                    servicer.FlushCache,
-                    request_deserializer=perigee_dot_v1_dot_admin__pb2.FlushCacheRequest.FromString,
-                    response_serializer=perigee_dot_v1_dot_admin__pb2.FlushCacheResponse.SerializeToString,
+            'Flush': grpc.unary_unary_rpc_method_handler(
+                    servicer.Flush,
+                    request_deserializer=perigee_dot_v1_dot_admin__pb2.FlushWorkersRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_admin__pb2.FlushWorkersResponse.SerializeToString,
             ),
             'DrainWorker': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainWorker,
                     request_deserializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_admin__pb2.DrainWorkerResponse.SerializeToString,
+            ),
+            'UndrainWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndrainWorker,
+                    request_deserializer=perigee_dot_v1_dot_admin__pb2.UndrainWorkerRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_admin__pb2.UndrainWorkerResponse.SerializeToString,
             ),
             'CheckTransfer': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckTransfer,
@@ -125,7 +144,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Operator's commands. Served by the gateway; expose it to operators only.
+    """Operator's commands. Served by the gateway on its operator port, never where clients connect.
     """
 
     @staticmethod
@@ -156,7 +175,7 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
-    def FlushCache(request,
+    def Flush(request,
             target,
             options=(),
             channel_credentials=None,
@@ -169,9 +188,9 @@ class AdminService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/perigee.v1.AdminService/FlushCache',
-            perigee_dot_v1_dot_admin__pb2.FlushCacheRequest.SerializeToString,
-            perigee_dot_v1_dot_admin__pb2.FlushCacheResponse.FromString,
+            '/perigee.v1.AdminService/Flush',
+            perigee_dot_v1_dot_admin__pb2.FlushWorkersRequest.SerializeToString,
+            perigee_dot_v1_dot_admin__pb2.FlushWorkersResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -199,6 +218,33 @@ class AdminService:
             '/perigee.v1.AdminService/DrainWorker',
             perigee_dot_v1_dot_admin__pb2.DrainWorkerRequest.SerializeToString,
             perigee_dot_v1_dot_admin__pb2.DrainWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndrainWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.AdminService/UndrainWorker',
+            perigee_dot_v1_dot_admin__pb2.UndrainWorkerRequest.SerializeToString,
+            perigee_dot_v1_dot_admin__pb2.UndrainWorkerResponse.FromString,
             options,
             channel_credentials,
             insecure,

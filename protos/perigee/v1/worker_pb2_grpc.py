@@ -60,6 +60,11 @@ class WorkerServiceStub:
                 request_serializer=perigee_dot_v1_dot_worker__pb2.DrainRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_worker__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.Undrain = channel.unary_unary(
+                '/perigee.v1.WorkerService/Undrain',
+                request_serializer=perigee_dot_v1_dot_worker__pb2.UndrainRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_worker__pb2.UndrainResponse.FromString,
+                _registered_method=True)
         self.CheckTransfer = channel.unary_unary(
                 '/perigee.v1.WorkerService/CheckTransfer',
                 request_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.SerializeToString,
@@ -109,6 +114,13 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Undrain(self, request, context):
+        """Admit again, after Drain. Idempotent. FAILED_PRECONDITION: the worker is stopping.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckTransfer(self, request, context):
         """Reads another worker's test buffer and says how that went. Harmless beside traffic. Idempotent.
         UNIMPLEMENTED: this worker reads nobody (vision). UNAVAILABLE: the owner cannot be reached or read.
@@ -145,6 +157,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=perigee_dot_v1_dot_worker__pb2.DrainRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_worker__pb2.DrainResponse.SerializeToString,
+            ),
+            'Undrain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Undrain,
+                    request_deserializer=perigee_dot_v1_dot_worker__pb2.UndrainRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_worker__pb2.UndrainResponse.SerializeToString,
             ),
             'CheckTransfer': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckTransfer,
@@ -288,6 +305,33 @@ class WorkerService:
             '/perigee.v1.WorkerService/Drain',
             perigee_dot_v1_dot_worker__pb2.DrainRequest.SerializeToString,
             perigee_dot_v1_dot_worker__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Undrain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.WorkerService/Undrain',
+            perigee_dot_v1_dot_worker__pb2.UndrainRequest.SerializeToString,
+            perigee_dot_v1_dot_worker__pb2.UndrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

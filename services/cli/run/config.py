@@ -9,6 +9,14 @@ from services.common.errors import ConfigError
 from services.common.setting_ranges import check_seconds
 from services.gateway.config import PARSERS
 
+# How many in a row each setting takes.
+_PORTS = (
+    ("http_port", 1),
+    ("grpc_port", 1),
+    ("operator_port", 1),
+    ("port_base", 3),
+    ("metrics_port_base", 3),
+)
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -32,6 +40,10 @@ class RunConfig:
     host: str = field(default="127.0.0.1", metadata={"help": "address of the public doors"})
     http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    operator_host: str = field(default="127.0.0.1", metadata={"help": "address of the operator port"})
+    operator_port: int = field(
+        default=50049, metadata={"help": "gRPC port of perigee workers, drain, flush…; 0: any free one"}
+    )
     port_base: int = field(
         default=50051, metadata={"help": "gRPC port of vision; prefill and decode follow; 0: any free ones"}
     )
@@ -48,7 +60,7 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        for key, count in (("http_port", 1), ("grpc_port", 1), ("port_base", 3), ("metrics_port_base", 3)):
+        for key, count in _PORTS:
             value = getattr(self, key)
             if not 0 <= value <= 65536 - count:
                 raise ConfigError(f"{key}: {value} is not a port, or leaves no room for {count}")

@@ -22,10 +22,11 @@ def greeting(plan: SuitePlan, run_dir: Path) -> str:
     return f"""
 Perigee is ready and serves {plan.model_name}.
 
-  page   http://{plan.rest_address}/
-  REST   {url}
-  gRPC   {plan.grpc_address}
-  logs   {run_dir}/
+  page      http://{plan.rest_address}/
+  REST      {url}
+  gRPC      {plan.grpc_address}
+  operator  {plan.operator_address}
+  logs      {run_dir}/
 
 From a second terminal:
 

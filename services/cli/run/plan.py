@@ -11,6 +11,7 @@ from services.cli.run.child import perigee
 from services.cli.run.config import RunConfig
 from services.cli.run.ports import take_ports
 from services.common.errors import ConfigError
+from services.common.settings import flag_name
 
 WORKERS = ("vision", "prefill", "decode")
 _LOOPBACK = "127.0.0.1"
@@ -40,6 +41,7 @@ class SuitePlan:
     children: tuple[ChildPlan, ...]
     rest_address: str
     grpc_address: str
+    operator_address: str
     model_name: str
 
 
@@ -51,9 +53,13 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
         )
     # Held until all are chosen: the kernel may give a free port twice.
     with ExitStack() as held:
-        http_port, grpc_port = (
-            take_ports(config.host, getattr(config, key), 1, flag, held)[0]
-            for key, flag in (("http_port", "--http-port"), ("grpc_port", "--grpc-port"))
+        http_port, grpc_port, operator_port = (
+            take_ports(host, getattr(config, key), 1, flag_name(key), held)[0]
+            for key, host in (
+                ("http_port", config.host),
+                ("grpc_port", config.host),
+                ("operator_port", config.operator_host),
+            )
         )
         ports = take_ports(_LOOPBACK, config.port_base, len(WORKERS), "--port-base", held)
         base = config.metrics_port_base
@@ -66,6 +72,7 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
             own += ("--tp", str(config.tp))
         workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
+    operator = ("--operator-host", config.operator_host, "--operator-port", str(operator_port))
     pools = tuple(text for worker in workers for text in (f"--{worker.role}", worker.grpc_address))
     passed_on = tuple(
         text
@@ -74,9 +81,12 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
         for text in (f"--{key.replace('_', '-')}", value)
     )
     rest, grpc_door = _reachable(config.host, http_port), _reachable(config.host, grpc_port)
-    gateway = ChildPlan("gateway", ("gateway", *common, *doors, *pools, *passed_on), grpc_door, rest)
+    gateway = ChildPlan(
+        "gateway", ("gateway", *common, *doors, *operator, *pools, *passed_on), grpc_door, rest
+    )
     name = config.served_model_name.split(",")[0].strip() or Path(config.model).resolve().name
-    return SuitePlan((*workers, gateway), rest, grpc_door, name)
+    operators = _reachable(config.operator_host, operator_port)
+    return SuitePlan((*workers, gateway), rest, grpc_door, operators, name)
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:

@@ -292,14 +292,6 @@ class ServerInfo(ModelInfo):
     workers: list[WorkerEntry]
 
 
-class FlushAnswer(Answer):
-    """What was dropped; `idle`: whether no request was running."""
-
-    pages: int
-    embeddings: int
-    idle: bool
-
-
 class HealthAnswer(Answer):
     """`missing`: configured roles that nobody serves; `workers`: address to state."""
 

@@ -9,7 +9,6 @@ from typing import Any
 from services.gateway.http import answers
 from services.gateway.http.completion_schema import CompletionBody
 from services.gateway.http.docs import DocumentPages
-from services.gateway.http.flush import MAX_WAIT_S, FlushPage
 from services.gateway.http.generate_schema import GenerateBody
 from services.gateway.http.health import HealthPage
 from services.gateway.http.home import HomePage
@@ -22,12 +21,11 @@ from services.gateway.http.schema import ChatBody
 from services.gateway.http.tokenize import DetokenizeBody, TokenizeBody
 
 _TEXT, _HTML = "text/plain", "text/html"
-_FLUSH_QUERY = {"timeout": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}}
 
 
 @dataclass(frozen=True)
 class DoorParts:
-    """What answers. `flush`: None where operators' routes are not to be here."""
+    """What answers."""
 
     chat: PostEndpoint
     completions: PostEndpoint
@@ -38,13 +36,12 @@ class DoorParts:
     info: InfoPages
     health: HealthPage
     metrics: MetricsPage
-    flush: FlushPage | None
 
 
 def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, ...]:
     """Every route there is."""
     home = Operation("/", ("GET",), HomePage().show, "The workers and a chat, for people.", {_HTML: None})
-    return (home, *_generating(parts), *_tokenizing(parts), *_telling(parts, documents), *_operating(parts))
+    return (home, *_generating(parts), *_tokenizing(parts), *_telling(parts, documents))
 
 
 def _generating(parts: DoorParts) -> Iterator[Operation]:
@@ -104,31 +101,6 @@ def _telling(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
     yield Operation("/metrics", ("GET",), parts.metrics.show, "Prometheus' text format.", {_TEXT: None})
     yield Operation("/openapi.json", ("GET",), documents.json, "This description.", {JSON: dict[str, Any]})
     yield Operation("/docs", ("GET",), documents.html, "This description, for people.", {_HTML: None})
-
-
-def _operating(parts: DoorParts) -> Iterator[Operation]:
-    if parts.flush is None:
-        return
-    summary = (
-        "Have the workers forget what they cached; `timeout`: seconds to wait for running requests first."
-    )
-    yield Operation(
-        "/flush_cache",
-        ("GET", "POST"),
-        parts.flush.flush,
-        summary,
-        {JSON: answers.FlushAnswer},
-        query=_FLUSH_QUERY,
-    )
-    # vLLM's clients call it by this name.
-    yield Operation(
-        "/reset_prefix_cache",
-        ("POST",),
-        parts.flush.flush,
-        summary,
-        {JSON: answers.FlushAnswer},
-        query=_FLUSH_QUERY,
-    )
 
 
 def _post(path: str, endpoint: PostEndpoint, body: Any, good: dict[str, Any], summary: str) -> Operation:

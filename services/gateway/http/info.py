@@ -8,7 +8,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from perigee.v1 import worker_pb2
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
@@ -46,8 +45,7 @@ class InfoPages:
 
 
 def _worker(link: WorkerLink) -> dict[str, Any]:
-    role = worker_pb2.WorkerRole.Name(link.role).removeprefix("WORKER_ROLE_").lower()
-    known = {"role": role, "address": link.address, "state": link.state}
+    known = {"role": link.role_name, "address": link.address, "state": link.state}
     load = link.load
     if load is None:
         return known

@@ -79,7 +79,4 @@ class _Schemas:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
-    return [
-        *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path),
-        *({"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()),
-    ]
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.routing import Route
@@ -16,8 +16,8 @@ EVENTS = "text/event-stream"
 class Operation:
     """One path. `endpoint`: an ASGI application, or a function of a request. `body`: the JSON body's schema.
 
-    `answers`: by media type, the schema of a good answer or an event; None: text. `query`: parameters, each
-    with its JSON schema. `path`: as OpenAPI spells it; `route`: as Starlette does, where that differs.
+    `answers`: by media type, the schema of a good answer or an event; None: text. `path`: as
+    OpenAPI spells it; `route`: as Starlette does, where that differs.
     """
 
     path: str
@@ -26,7 +26,6 @@ class Operation:
     summary: str
     answers: Mapping[str, Any]
     body: Any = None
-    query: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     route: str = ""
 
     def as_route(self) -> Route:

@@ -71,6 +71,16 @@ class WorkerLink:
         return self._load
 
     @property
+    def role_name(self) -> str:
+        """ "vision", "prefill" or "decode"."""
+        return worker_pb2.WorkerRole.Name(self.role).removeprefix("WORKER_ROLE_").lower()
+
+    @property
+    def admits(self) -> bool:
+        """Whether it is reachable and its last report says that it takes new requests."""
+        return self._admits
+
+    @property
     def reachable(self) -> bool:
         return self.up.is_set()
 

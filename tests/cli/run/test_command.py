@@ -14,7 +14,9 @@ import urllib.request
 import pytest
 
 COMMAND = [sys.executable, "-m", "services.cli.main"]
-ANY_PORTS = [f"--{name}=0" for name in ("http-port", "grpc-port", "port-base", "metrics-port-base")]
+ANY_PORTS = [
+    f"--{name}=0" for name in ("http-port", "grpc-port", "operator-port", "port-base", "metrics-port-base")
+]
 
 
 class Suite:

@@ -13,7 +13,7 @@ from services.cli.run.plan import SuitePlan
 
 @pytest.fixture
 def lines():
-    plan = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "little-one")
+    plan = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "127.0.0.1:52000", "little-one")
     return [line.strip() for line in greeting(plan, Path(".run")).splitlines()]
 
 

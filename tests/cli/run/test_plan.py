@@ -18,7 +18,7 @@ def checkpoint(tmp_path):
 
 
 def config(checkpoint, **changes):
-    free = {"http_port": 0, "grpc_port": 0, "port_base": 0, "metrics_port_base": 0}
+    free = {"http_port": 0, "grpc_port": 0, "operator_port": 0, "port_base": 0, "metrics_port_base": 0}
     return RunConfig(model=str(checkpoint), **(free | changes))
 
 
@@ -36,16 +36,17 @@ def test_the_gateway_is_told_where_the_workers_are(checkpoint):
 
 def test_no_two_servers_share_a_port(checkpoint):
     plan = make_plan(config(checkpoint))
-    flags = ("--port", "--metrics-port", "--http-port", "--grpc-port")
+    flags = ("--port", "--metrics-port", "--http-port", "--grpc-port", "--operator-port")
     ports = [value(child, flag) for child in plan.children for flag in flags if flag in child.arguments]
-    assert len(ports) == 8
-    assert len(set(ports)) == 8
+    assert len(ports) == 9
+    assert len(set(ports)) == 9
 
 
 def test_only_the_doors_listen_on_the_public_address(checkpoint):
     *workers, gateway = make_plan(config(checkpoint, host="0.0.0.0")).children
     assert value(gateway, "--host") == "0.0.0.0"
     assert {value(worker, "--host") for worker in workers} == {"127.0.0.1"}
+    assert value(gateway, "--operator-host") == "127.0.0.1"
     assert gateway.http_address == f"127.0.0.1:{value(gateway, '--http-port')}"
 
 

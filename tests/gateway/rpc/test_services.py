@@ -1,9 +1,11 @@
 """ModelService, AdminService, health and reflection."""
 
+import asyncio
+
 import grpc
 import pytest
+import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from perigee.v1 import admin_pb2, admin_pb2_grpc, models_pb2, models_pb2_grpc, worker_pb2
 from services.common.errors import (
@@ -25,7 +27,22 @@ def models(suite):
 
 @pytest.fixture
 def admin(suite):
-    return admin_pb2_grpc.AdminServiceStub(suite.channel)
+    return admin_pb2_grpc.AdminServiceStub(suite.operator)
+
+
+@pytest_asyncio.fixture
+async def admin_pair():
+    """A suite with two decode workers, and its operator's stub."""
+    async with open_suite(decodes=2) as suite:
+        await wait_until(lambda: len(suite.gateway.pool.decode.serving) == 2)
+        yield suite, admin_pb2_grpc.AdminServiceStub(suite.operator)
+
+
+async def until(ask, wanted):
+    """Asks again until the answer is `wanted`."""
+    async with asyncio.timeout(10):
+        while await ask() != wanted:
+            await asyncio.sleep(0.02)
 
 
 async def test_models_are_listed_by_every_served_name(suite, models):
@@ -59,26 +76,88 @@ async def test_workers_are_listed_reachable_or_not(suite, admin):
     assert listed[2].info.incarnation
 
 
-async def test_a_flush_reaches_every_worker_and_names_the_ones_it_missed(suite, admin):
-    answer = await admin.FlushCache(admin_pb2.FlushCacheRequest())
-    assert (answer.pages, answer.embeddings) == (9, 3)
-    await suite.workers["prefill"].stop()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await admin.FlushCache(admin_pb2.FlushCacheRequest())
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert suite.workers["prefill"].address in caught.value.details()
-    assert suite.workers["decode0"].worker.flushed == 2
+async def test_a_flush_reaches_every_worker_and_says_which_it_missed_and_why(suite, admin):
+    vision, prefill, decode = (suite.workers[name] for name in ("vision", "prefill", "decode0"))
+    answer = await admin.Flush(admin_pb2.FlushWorkersRequest())
+    assert [
+        (each.address, each.role, each.pages, each.embeddings, each.error) for each in answer.workers
+    ] == [
+        (vision.address, worker_pb2.WORKER_ROLE_VISION, 3, 1, ""),
+        (prefill.address, worker_pb2.WORKER_ROLE_PREFILL, 3, 1, ""),
+        (decode.address, worker_pb2.WORKER_ROLE_DECODE, 3, 1, ""),
+    ]
+    await prefill.stop()
+    answer = await admin.Flush(admin_pb2.FlushWorkersRequest())
+    assert [bool(each.error) for each in answer.workers] == [False, True, False]
+    assert answer.workers[1].pages == 0
+    assert decode.worker.flushed == 2
 
 
-async def test_a_drained_worker_leaves_the_rotation(suite, admin):
-    address = suite.workers["decode0"].address
-    answer = await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=address))
+async def test_a_drained_worker_leaves_the_rotation_until_it_is_undrained(admin_pair):
+    suite, admin = admin_pair
+    drained = suite.workers["decode0"].address
+    answer = await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=drained))
     assert answer.outstanding == 2
-    await wait_until(lambda: not suite.gateway.pool.decode.workers[0].serving)
-    assert (await suite.chat()).status_code == 503
+    # Who asks once the command is answered finds it done.
+    assert [worker.link.state for worker in suite.gateway.pool.decode.workers].count("draining") == 1
+    for _ in range(4):
+        assert (await suite.chat()).status_code == 200
+    assert (len(suite.decodes[0].submits), len(suite.decodes[1].submits)) == (0, 4)
+    await admin.UndrainWorker(admin_pb2.UndrainWorkerRequest(address=drained))
+    assert all(worker.serving for worker in suite.gateway.pool.decode.workers)
+    await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=suite.workers["decode1"].address))
+    assert (await suite.chat()).status_code == 200
+    assert len(suite.decodes[0].submits) == 1
+
+
+@pytest.mark.parametrize("method", ["DrainWorker", "UndrainWorker"])
+async def test_a_worker_that_is_not_known_or_not_there_cannot_change_its_state(suite, admin, method):
+    request = {"DrainWorker": admin_pb2.DrainWorkerRequest, "UndrainWorker": admin_pb2.UndrainWorkerRequest}
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address="unknown:1"))
+        await getattr(admin, method)(request[method](address="unknown:1"))
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    gone = suite.workers["decode0"]
+    await gone.stop()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await getattr(admin, method)(request[method](address=gone.address))
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert f"worker {gone.address}: " in caught.value.details()
+
+
+@pytest.mark.parametrize("role", ["vision", "prefill", "decode"])
+async def test_the_last_worker_of_a_role_is_drained_only_by_force(suite, admin, role):
+    server = suite.workers["decode0" if role == "decode" else role]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=server.address))
+    assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert f"{server.address} is the last {role} worker that serves" in caught.value.details()
+    assert not server.worker.load.draining
+    forced = admin_pb2.DrainWorkerRequest(address=server.address, force=True)
+    await admin.DrainWorker(forced)
+    assert suite.gateway.pool.missing_roles() == (role,)
+    health = health_pb2_grpc.HealthStub(suite.channel)
+
+    async def status():
+        return (await health.Check(health_pb2.HealthCheckRequest())).status
+
+    await until(status, health_pb2.HealthCheckResponse.NOT_SERVING)
+    # Once it drains, saying so again changes nothing.
+    await admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=server.address))
+    await admin.UndrainWorker(admin_pb2.UndrainWorkerRequest(address=server.address))
+    await until(status, health_pb2.HealthCheckResponse.SERVING)
+    assert (await suite.chat()).status_code == 200
+
+
+async def test_two_drains_at_once_leave_a_role_one_worker(admin_pair):
+    suite, admin = admin_pair
+    drains = [
+        admin.DrainWorker(admin_pb2.DrainWorkerRequest(address=suite.workers[name].address))
+        for name in ("decode0", "decode1")
+    ]
+    ends = await asyncio.gather(*drains, return_exceptions=True)
+    refused = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
+    assert [error.code() for error in refused] == [grpc.StatusCode.FAILED_PRECONDITION]
+    assert len(suite.gateway.pool.decode.serving) == 1
 
 
 async def test_a_transfer_check_asks_the_reader_with_the_owners_address(suite, admin):
@@ -156,15 +235,3 @@ class FirstOf:
                 yield answer.status
                 self.call.cancel()
                 return
-
-
-async def test_reflection_lists_every_public_service(suite):
-    ask = reflection_pb2.ServerReflectionRequest(list_services="")
-    call = reflection_pb2_grpc.ServerReflectionStub(suite.channel).ServerReflectionInfo(iter([ask]))
-    answer = await call.read()
-    call.cancel()
-    names = {service.name for service in answer.list_services_response.service}
-    assert names >= {
-        f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService", "AdminService")
-    }
-    assert not any("Decode" in name or "Worker" in name for name in names)

@@ -1,0 +1,41 @@
+"""`perigee flush`: have the workers forget what they cached."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from perigee.v1 import admin_pb2
+from services.cli.admin_client import AdminClient, role_name
+from services.cli.door import add_operator_flag, connected
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.description = (
+        "Has every worker drop the pages and embeddings it has cached; what running requests hold stays. "
+        "Exit status 0: every worker did; 1: one did not, or there is none."
+    )
+    add_operator_flag(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """1 where a worker was not flushed or there is none."""
+    with connected(arguments.address) as channel:
+        workers = AdminClient(channel).flush()
+    for worker in workers:
+        failed = bool(worker.error)
+        print(
+            f"{role_name(worker.role)} {worker.address} {_told(worker)}", file=sys.stderr if failed else None
+        )
+    if not workers:
+        print("the gateway knows no worker", file=sys.stderr)
+    return 0 if workers and not any(worker.error for worker in workers) else 1
+
+
+def _told(worker: admin_pb2.FlushedWorker) -> str:
+    if worker.error:
+        return f"FAILED: {worker.error}"
+    embeddings = f" of {worker.embeddings} embeddings" if worker.embeddings else ""
+    return f"dropped {worker.pages} pages{embeddings}"

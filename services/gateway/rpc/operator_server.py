@@ -1,0 +1,32 @@
+"""The gRPC server for operators, on a port that clients do not reach."""
+
+from __future__ import annotations
+
+from perigee.v1 import admin_pb2_grpc
+from services.common.rpc.server import add_health, bind, build_server
+from services.gateway.rpc.admin import AdminServicer
+from services.gateway.workers.pool import WorkerPool
+
+_SERVICE = "perigee.v1.AdminService"
+
+
+class OperatorServer:
+    """AdminService, health and reflection. Made on the event loop."""
+
+    def __init__(self, pool: WorkerPool, host: str, port: int, *, share_port: bool) -> None:
+        """`share_port`: with the other processes of this gateway."""
+        self._host, self._wanted = host, port
+        self._server = build_server(share_port=share_port)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(pool), self._server)
+        self.port = 0
+
+    async def start(self) -> None:
+        """Raises ConfigError naming the address when it cannot be bound."""
+        health = await add_health(self._server, [_SERVICE])
+        self.port = bind(self._server, self._host, self._wanted, "--operator-port")
+        await self._server.start()
+        await health.set_serving()
+
+    async def stop(self) -> None:
+        """Cancels what runs."""
+        await self._server.stop(grace=0)
