@@ -65,11 +65,15 @@ class BlockAttention:
             end = min(start + self._block_rows, tokens * heads)
             lowest = first_position + start // heads
             count = (first_position + (end - 1) // heads) // PAGE_TOKENS + 1
-            outputs.append(_attend(rows[start:end], row_positions[start:end], lowest, pages[:count]))
+            used = first_position + tokens - (count - 1) * PAGE_TOKENS
+            outputs.append(_attend(rows[start:end], row_positions[start:end], lowest, pages[:count], used))
         return torch.cat(outputs).view(tokens, heads, -1)
 
 
-def _attend(rows: Tensor, positions: Tensor, lowest: int, pages: Sequence[PageView]) -> Tensor:
+def _attend(
+    rows: Tensor, positions: Tensor, lowest: int, pages: Sequence[PageView], used_of_last: int
+) -> Tensor:
+    """`used_of_last`: how many slots of the last page are written; all of them where it is more than 64."""
     count = rows.shape[0]
     padded = _padded(rows)
     scores = padded.new_empty(len(pages), padded.shape[0], PAGE_TOKENS)
@@ -82,8 +86,10 @@ def _attend(rows: Tensor, positions: Tensor, lowest: int, pages: Sequence[PageVi
     for page_sum in weights.sum(dim=-1).unbind(0):
         total += page_sum
     output = padded.new_zeros(padded.shape[0], pages[0].values.shape[1])
-    for page, page_weights in zip(pages, weights.unbind(0), strict=True):
+    *whole, last = pages
+    for page, page_weights in zip(whole, weights[:-1].unbind(0), strict=True):
         output.addmm_(page_weights, page.values.float())
+    output.addmm_(weights[-1], last.summable_values(used_of_last))
     return (output / total[:, None])[:count]
 
 

@@ -19,8 +19,8 @@ class DecodePlan:
     """Where the pages of N one-token sequences stand in a flat list of P pages, the same for all layers.
 
     `owner` and `ordinal` int64 `[P]`: which sequence, and which of its pages; `last` int64 `[N]`: the flat
-    index of each sequence's last page; `hidden` bool `[N, 64]`: its slots behind the token; `most` pages of
-    one sequence.
+    index of each sequence's last page; `hidden` bool `[N, 64]`: its slots behind the token; `used`: how many
+    are not; `most` pages of one sequence.
     """
 
     page_ids: tuple[tuple[int, ...], ...]
@@ -28,6 +28,7 @@ class DecodePlan:
     ordinal: Tensor
     last: Tensor
     hidden: Tensor
+    used: tuple[int, ...]
     most: int
 
     @classmethod
@@ -46,6 +47,7 @@ class DecodePlan:
             ordinal=(torch.arange(len(owner)) - (last - lengths + 1)[owner]).to(device),
             last=last.to(device),
             hidden=(torch.arange(PAGE_TOKENS) > offsets[:, None]).to(device),
+            used=tuple(position % PAGE_TOKENS + 1 for position, _ in sequences),
             most=max(counts),
         )
 
@@ -69,9 +71,10 @@ def attend_decode(query: Tensor, pages: Sequence[Sequence[PageView]], plan: Deco
         total += page_sum
     output = query.new_zeros(sequences, heads, pages[0][0].values.shape[1])
     flat_weights = iter(weights.unbind(0))
-    for row, views in zip(output.unbind(0), pages, strict=True):
-        for view in views:
+    for row, (*whole, last), used in zip(output.unbind(0), pages, plan.used, strict=True):
+        for view in whole:
             row.addmm_(next(flat_weights), view.values.float())
+        row.addmm_(next(flat_weights), last.summable_values(used))
     return output / total.unsqueeze(-1)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from services.engine.batch import PAGE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,19 @@ class PageView:
 
     keys: Tensor
     values: Tensor
+
+    def summable_values(self, used: int) -> Tensor:
+        """`values` in float32, zero in the slots from `used` on.
+
+        Unwritten slots may hold NaN, which a weight of zero would not silence.
+        """
+        if used >= PAGE_TOKENS:
+            return self.values.float()
+        # In float32 a copy of whole rows: as far apart as those of a full page, they are multiplied alike.
+        narrow = self.values.dtype != torch.float32
+        values = self.values.float() if narrow else self.keys.clone()[:, : self.values.shape[1]]
+        values[used:] = 0
+        return values
 
 
 class PageViews:

@@ -85,6 +85,22 @@ def test_slots_behind_a_token_do_not_matter():
     assert torch.equal(before, after)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch_decode", [True, False])
+@pytest.mark.parametrize("block_rows", [16, 1024])
+def test_nan_behind_a_token_does_not_reach_it(dtype, batch_decode, block_rows):
+    batch, query, pages, _ = case(ITEMS, heads=3)
+    pages = pages.to(dtype)
+    attention = PagedAttention(BlockAttention(block_rows), batch_decode)
+    before = attention.attend(query, PageViews(pages, LATENT), 1, attention.plan(batch))
+    for sequence in batch.sequences:
+        pages[sequence.pages[-1], :, sequence.context_len % 64 or 64 :] = float("nan")
+    held = pages.clone()
+    after = attention.attend(query, PageViews(pages, LATENT), 1, attention.plan(batch))
+    assert torch.equal(before, after)
+    assert torch.equal(pages.isnan(), held.isnan())
+
+
 def test_narrow_pages_are_widened():
     batch, query, pages, _ = case(ITEMS, heads=3)
     narrow = pages.bfloat16()
