@@ -28,6 +28,8 @@ class CallChecks:
             return ""
         try:
             error = next(validator.iter_errors(json.loads(arguments)), None)
+        except RecursionError:
+            return "the arguments are nested too deeply"
         except ValueError as failure:
             return f"the arguments are no JSON: {failure}"
         if error is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from llguidance import LLMatcher
 from services.common.errors import InvalidRequest
 from services.common.grammar_limits import grammar_limits
 from services.gateway.chat.constraint.formats import FORMAT_PATTERNS, LIBRARY_FORMATS, UNENFORCEABLE_FORMATS
+from services.gateway.chat.constraint.keywords import parts
+from services.gateway.chat.constraint.number_bounds import fit_counts, fit_range, is_exact
+from services.gateway.chat.constraint.recursion import check_recursion
 from services.gateway.chat.constraint.references import References
 from services.gateway.chat.messages import Json
 
@@ -28,8 +32,7 @@ _BEYOND = frozenset({
 })
 # fmt: on
 _JOINING = ("allOf", "anyOf", "oneOf", "$ref")
-# Whole numbers that fit 64 bits, with room for the library's own arithmetic.
-_MOST_INTEGER = 2**63 - 1025
+_RANGE = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Enforceable:
 
 
 class EnforceableReader:
-    """Reads one schema, bounded before (see bounds.py).
+    """Reads one schema, bounded before (see bounds.py), whose references are URI references.
 
     `declared_order`: properties come in the order the tool declaration shows, required ones first, then by
     name; otherwise as they stand. Narrower than the schema, on purpose: properties that are not declared are
-    not generated where the schema says nothing about them; whole numbers fit 64 bits; dates have years up to
-    9999, no leap seconds; addresses are of the usual form.
+    not generated where the schema says nothing about them; whole numbers fit 64 bits, and so do others whose
+    bounds do not; dates have years up to 9999, no leap seconds; addresses are of the usual form.
     """
 
     def __init__(self, root: Json, *, declared_order: bool) -> None:
@@ -64,10 +67,14 @@ class EnforceableReader:
         self._references = References(root)
         self._findings: list[Finding] = []
         self._closes = not _joins(root)
-        self._patterns: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
 
     def read(self) -> Enforceable:
-        """Raises InvalidRequest where a reference is wrong; its message begins with the path."""
+        """Raises InvalidRequest where a reference is wrong, or leads to what would have to contain itself.
+
+        Its message begins with the path.
+        """
+        check_recursion(self._root, self._references)
         schema = self._schema(self._root, "")
         return Enforceable(schema, tuple(self._findings))
 
@@ -82,7 +89,8 @@ class EnforceableReader:
             elif key in _NAMED_SCHEMAS and isinstance(value, dict):
                 read[key] = {name: self._schema(member, f"{at}.{name}") for name, member in value.items()}
             elif key in _SCHEMAS and isinstance(value, list):
-                read[key] = [self._schema(member, f"{at}[{index}]") for index, member in enumerate(value)]
+                members = [self._schema(member, f"{at}[{index}]") for index, member in enumerate(value)]
+                read[key] = [*read.get(key, ()), *members]  # a pattern may have put one there
             elif key in _SCHEMA and not isinstance(value, list):
                 read[key] = self._schema(value, at)
             elif key in _BEYOND:
@@ -110,7 +118,7 @@ class EnforceableReader:
         read["prefixItems"] = [self._schema(item, f"{path}.items[{i}]") for i, item in enumerate(value)]
 
     def _pattern(self, read: dict[str, Json], value: Json, path: str) -> None:
-        why = self._why_not(str(value))
+        why = self._why_not({"type": "string", "pattern": str(value)})
         if why:
             self._find(path, "pattern", why)
         else:
@@ -133,15 +141,16 @@ class EnforceableReader:
 
     def _add_pattern(self, read: dict[str, Json], pattern: str) -> None:
         if "pattern" in read:
-            read.setdefault("allOf", []).append({"type": "string", "pattern": pattern})
+            read.setdefault("allOf", []).append({"pattern": pattern})
         else:
             read["pattern"] = pattern
 
-    def _why_not(self, pattern: str) -> str:
-        """Why the library cannot use a pattern; empty: it can."""
-        if pattern not in self._patterns:
-            self._patterns[pattern] = compile_error({"type": "string", "pattern": pattern})
-        return self._patterns[pattern]
+    def _why_not(self, schema: Json) -> str:
+        """Why the library cannot use a small schema; empty: it can."""
+        text = json.dumps(schema)
+        if text not in self._errors:
+            self._errors[text] = compile_error(schema)
+        return self._errors[text]
 
     def _find(self, path: str, keyword: str, why: str) -> None:
         self._findings.append(Finding(path, keyword, why))
@@ -157,16 +166,22 @@ class EnforceableReader:
         if "prefixItems" in read and "additionalItems" in read:
             read["items"] = read.pop("additionalItems")
         read.pop("additionalItems", None)
-        kinds = read.get("type")
-        if "integer" in (kinds if isinstance(kinds, list) else [kinds]) and not read.keys() & {
-            "enum",
-            "const",
-        }:
-            if not read.keys() & {"minimum", "exclusiveMinimum"}:
-                read["minimum"] = -_MOST_INTEGER
-            if not read.keys() & {"maximum", "exclusiveMaximum"}:
-                read["maximum"] = _MOST_INTEGER
+        self._tidy_numbers(read, path)
         self._tidy_object(read, path)
+
+    def _tidy_numbers(self, read: dict[str, Json], path: str) -> None:
+        for key in ("const", "enum"):
+            if key in read and not is_exact(read[key]):
+                del read[key]
+                self._find(path, key, "a whole number in it is beyond 2^53")
+        for key, why in (fit_counts(read) | fit_range(read)).items():
+            self._find(path, key, why)
+        if "multipleOf" in read:
+            bounds = {key: read[key] for key in _RANGE if key in read}
+            why = self._why_not({"type": "number", **bounds})
+            if why and "Unsatisfiable" not in why:
+                del read["multipleOf"]
+                self._find(path, "multipleOf", why)
 
     def _tidy_object(self, read: dict[str, Json], path: str) -> None:
         required = [name for name in read.get("required") or () if isinstance(name, str)]
@@ -188,7 +203,7 @@ class EnforceableReader:
 
 def compile_error(schema: Json) -> str:
     """Why the library refuses a schema, in one line; empty: it does not. Bounded in time by its fuel."""
-    grammar = LLMatcher.grammar_from_json_schema(schema)
+    grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, limits=grammar_limits())
     if not failed:
         return ""
@@ -199,13 +214,11 @@ def compile_error(schema: Json) -> str:
 
 def _joins(value: Json) -> bool:
     """Whether several schemas describe one object somewhere, so that none may be closed to the others."""
-    if isinstance(value, list):
-        return any(map(_joins, value))
     if not isinstance(value, dict):
         return False
     if "allOf" in value or ("properties" in value and any(key in value for key in _JOINING)):
         return True
-    return any(_joins(member) for member in value.values())
+    return any(_joins(part) for _, part in parts(value))
 
 
 def as_arguments(schema: Json, param: str) -> Json:

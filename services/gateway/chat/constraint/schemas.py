@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,9 @@ from services.gateway.chat.constraint.enforceable import (
     compile_error,
 )
 from services.gateway.chat.constraint.instance_path import path_text
+from services.gateway.chat.constraint.keywords import with_parts
+from services.gateway.chat.constraint.number_bounds import within_64_bits
+from services.gateway.chat.constraint.references import with_uri_references
 from services.gateway.chat.messages import Json
 
 MAX_CACHED = 512
@@ -62,6 +66,7 @@ class SchemaShelf:
 
 def _read(schema: Json, param: str, declared_order: bool) -> ReadySchema:
     draft = _draft(schema, param)
+    schema = with_uri_references(schema)
     try:
         enforceable = _compilable(EnforceableReader(schema, declared_order=declared_order).read())
     except InvalidRequest as error:
@@ -70,7 +75,7 @@ def _read(schema: Json, param: str, declared_order: bool) -> ReadySchema:
     if enforceable.findings:
         try:
             validator = draft(
-                schema,
+                json.dumps(schema),  # as text: of a dict it takes no whole number beyond 64 bits
                 validate_formats=True,
                 pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT),
                 retriever=_refuse_to_fetch,
@@ -86,6 +91,7 @@ def _draft(schema: Json, param: str) -> Any:
     known = [
         draft for draft in _DRAFTS if isinstance(given, str) and draft[0].rstrip("#") == given.rstrip("#")
     ]
+    schema = within_64_bits(schema)  # others the library cannot read, and no schema is one for such a number
     first: jsonschema_rs.ValidationError | None = None
     for name, draft in known or _DRAFTS:
         try:
@@ -120,11 +126,9 @@ def _keyword(why: str) -> str:
 
 
 def _any_of(value: Json) -> Json:
-    if isinstance(value, list):
-        return [_any_of(item) for item in value]
     if not isinstance(value, dict):
         return value
-    read = {key: member if key in ("enum", "const") else _any_of(member) for key, member in value.items()}
+    read = with_parts(value, _any_of)
     if "oneOf" in read:
         members = read.pop("oneOf")
         read.setdefault("allOf", []).append({"anyOf": members})

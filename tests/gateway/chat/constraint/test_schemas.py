@@ -82,6 +82,42 @@ def test_a_finished_call_is_checked_with_the_whole_schema():
     assert "JSON" in checks.complaint("f", '{"a": ')
 
 
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"const": 2**256 - 1}, 2**256 - 1, 2**256),
+        ({"enum": [2**64, 1]}, 2**64, 2),
+        ({"minimum": 2**200}, 2**200, 5),
+        ({"multipleOf": 2**100}, 2**101, 2**101 + 1),
+        ({"maximum": 2**256 - 1, "uniqueItems": True}, 2**256 - 1, 2**256),
+    ],
+)
+def test_whole_numbers_beyond_64_bits_are_checked_exactly(schema, good, bad):
+    checks = CallChecks({"f": ready({"type": "object", "properties": {"a": schema}}).validator})
+    assert checks.complaint("f", f'{{"a": {good}}}') == ""
+    assert checks.complaint("f", f'{{"a": {bad}}}').startswith("arguments.a:")
+
+
+@pytest.mark.parametrize("reference", ["#/$defs/a b", "#/$defs/a%20b"])
+def test_a_validator_follows_references_with_spaces(reference):
+    schema = {"type": "object", "properties": {"x": {"$ref": reference}}, "uniqueItems": True}
+    checks = CallChecks({"f": ready({**schema, "$defs": {"a b": {"type": "string"}}}).validator})
+    assert checks.complaint("f", '{"x": "y"}') == ""
+    assert checks.complaint("f", '{"x": 1}')
+
+
+def test_a_property_named_one_of_is_no_keyword_where_a_schema_is_widened():
+    schema = {"properties": {"oneOf": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}}
+    made = ready(schema).schema
+    assert "anyOf" in str(made["properties"]["oneOf"])
+
+
+def test_arguments_nested_too_deeply_are_a_wrong_call():
+    checks = CallChecks({"f": ready({"type": "object", "uniqueItems": True}).validator})
+    for depth in (1_000, 100_000):
+        assert checks.complaint("f", '{"a": ' + "[" * depth + "]" * depth + "}")
+
+
 def test_a_pattern_that_backtracks_for_ever_is_given_up():
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": r"^(?!x)(a|aa)+\1$"}}}
     checks = CallChecks({"f": ready(schema).validator})
