@@ -10,6 +10,7 @@ from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.sampling import SamplingOptions
 
 _STOP = sampling_pb2.FINISH_REASON_STOP
+_LENGTH = sampling_pb2.FINISH_REASON_LENGTH
 _TOOL_CALLS = sampling_pb2.FINISH_REASON_TOOL_CALLS
 
 
@@ -36,6 +37,8 @@ class ChoiceDecoder:
         self._parser = parser
         self._silent_deltas = silent_deltas
         self._has_logprobs = options.logprobs
+        self._im_end = tokenizer.special.im_end
+        self._is_cut = False
         self.finished = False
         self.completion_tokens = 0
 
@@ -50,6 +53,7 @@ class ChoiceDecoder:
         Raises what the check of calls raises.
         """
         token_ids = tuple(delta.token_ids)
+        self._is_cut = self._is_cut or delta.is_cut
         used, finish = self._parse(token_ids, delta.finish_reason)
         self.completion_tokens += used
         piece = self._parser.take()
@@ -82,7 +86,7 @@ class ChoiceDecoder:
         """Gives the tokens to the parser: how many count, and how that ended the choice (0: it goes on)."""
         last = len(token_ids) - 1
         for index, token_id in enumerate(token_ids):
-            ends = index == last and finish == _STOP and token_id in self._ends
+            ends = index == last and self._is_end(token_id, finish)
             if not ends and self._parser.feed(token_id):
                 self.finished = True
                 return index + 1, _STOP
@@ -91,6 +95,13 @@ class ChoiceDecoder:
             if self._parser.end(by_model=finish == _STOP):
                 finish = _STOP
         return last + 1, finish
+
+    def _is_end(self, token_id: int, finish: sampling_pb2.FinishReason.ValueType) -> bool:
+        """Whether a choice's last token ended it, and so is no text."""
+        if finish == _STOP:
+            return token_id in self._ends
+        # A grammar that closed in haste ends like any other; only its reason is another one.
+        return finish == _LENGTH and self._is_cut and token_id == self._im_end
 
     def _name(self, position: sampling_pb2.PositionLogprobs) -> sampling_pb2.PositionLogprobs:
         """The same position with every token's bytes and text filled in."""

@@ -159,3 +159,31 @@ async def test_every_token_has_its_logprobs_also_where_its_text_is_held_or_dropp
         delta.finish_reason = LENGTH if index == len(ids) - 1 else sampling_pb2.FINISH_REASON_UNSPECIFIED
         news = choice.feed(delta)
         assert [position.sampled.token_id for position in news.logprobs] == [token_id]
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+async def test_the_end_of_a_grammar_that_closed_in_haste_is_no_text(tokenizer, size):
+    ids = tokenizer.encode('{"a": 1}<|im_end|>', parse_special=True)
+    choice = shown(tokenizer)
+
+    async def deltas():
+        for start in range(0, len(ids), size):
+            delta = decode_pb2.SequenceDelta(token_ids=ids[start : start + size], is_cut=start == 0)
+            if start + size >= len(ids):
+                delta.finish_reason = LENGTH
+            yield choice.feed(delta)
+
+    [answer] = await fold(deltas(), 1)
+    assert (answer.content, answer.finish_reason) == ('{"a": 1}', LENGTH)
+    assert choice.completion_tokens == len(ids)
+
+
+async def test_an_end_that_the_caller_ignores_is_text_where_the_budget_ends(tokenizer):
+    choice = shown(tokenizer, ignore_eos=True)
+    assert (await decode(tokenizer, choice, "a<|im_end|>")).content == "a<|im_end|>"
+
+
+def shown(tokenizer, **options):
+    """Special tokens are text."""
+    sampling = SamplingOptions(skip_special_tokens=False, **options)
+    return ChoiceDecoder(tokenizer, 0, sampling, OutputParser(tokenizer, (), None, ()), silent_deltas=True)

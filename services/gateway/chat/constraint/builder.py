@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -146,6 +147,10 @@ def _name(function: dict[str, Json], param: str, taken: dict[str, ReadySchema]) 
     name = function.get("name")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise InvalidRequest(f"{param}.name has 1 to {MAX_NAME_CHARACTERS} characters", f"{param}.name")
+    if name != name.strip() or any(unicodedata.category(character) == "Cc" for character in name):
+        raise InvalidRequest(
+            f"{param}.name: {name!r} has white space at an end, or a control character", f"{param}.name"
+        )
     if name in taken:
         raise InvalidRequest(f"{param}.name: {name!r} is another function's name too", f"{param}.name")
     return name

@@ -119,6 +119,10 @@ async def test_another_functions_schema_does_not_spoil_a_named_choice(build):
         (OutputFormat("required"), ({"type": "web_search"},), "tool_choice"),
         (OutputFormat(), (tool("f"), tool("f")), "tools[1].function.name"),
         (OutputFormat(), (tool(""),), "tools[0].function.name"),
+        (OutputFormat(), (tool("f"), tool("g ")), "tools[1].function.name"),
+        (OutputFormat("required"), (tool("\u3000g"),), "tools[0].function.name"),
+        (OutputFormat(), (tool("g\x7f"),), "tools[0].function.name"),
+        (OutputFormat(), (tool("g\nh"),), "tools[0].function.name"),
         (OutputFormat(), (tool("f", {"type": "string"}),), "tools[0].function.parameters.type"),
         (OutputFormat(), (tool("f", {"type": "dict"}),), "tools[0].function.parameters.type"),
         (OutputFormat(), tuple(tool(f"f{i}") for i in range(257)), "tools"),
@@ -131,6 +135,11 @@ async def test_a_wish_that_is_wrong_is_refused_by_its_field(build, wish, tools, 
     with pytest.raises(InvalidRequest) as refusal:
         await build(wish, tools)
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize("name", ["get_weather", "get.weather-2", "get weather", "wetter:heute", "天気"])
+async def test_a_name_of_any_script_is_taken_as_it_is(build, name):
+    assert f"functions.{name}:" in (await build(tools=(tool(name),))).proto.grammar
 
 
 async def test_a_raw_prompt_has_no_reasoning(tokenizer):
