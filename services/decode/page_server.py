@@ -49,7 +49,9 @@ class PageServicer(pages_pb2_grpc.PageServiceServicer):
         try:
             granted = pages_pb2.PageLeaseGranted(lease=grant_to_proto(lease), pages=lease.pages)
             yield pages_pb2.PageLeaseResponse(granted=granted)
-            async for renewed in until_released(request_iterator, renew, release):
-                yield pages_pb2.PageLeaseResponse(renewed=renewed)
+            async for answer in until_released(
+                request_iterator, lease, renew, release, pages_pb2.PageLeaseResponse
+            ):
+                yield answer
         finally:
             self._loop.post(lambda: self._lending.abandon(lease.id))

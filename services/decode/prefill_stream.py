@@ -67,6 +67,7 @@ class PrefillStream:
         self._computed_tokens = 0
         self._bytes_before_done = 0
         self._done_at = 0.0
+        self._released = False
 
     async def run(self, reader: str, silence_s: float) -> FetchResult:
         """Until every page is here; raises a PerigeeError that names the worker otherwise."""
@@ -99,18 +100,22 @@ class PrefillStream:
         )
 
     async def _release(self, hearing: asyncio.Task[None]) -> None:
-        """Ends the lease; raises TransferFailed unless the worker confirms that by ending the stream.
+        """Ends the lease, all reads being done. Raises TransferFailed unless the worker says it held it.
 
         Before that the pages cannot be trusted: a worker to which the connection broke takes us for gone and
-        uses its pages again, and it may know of that before we do.
+        uses its pages again, and it may know of that before we do. So does one that was told in our name that
+        the lease is settled.
         """
-        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease()))
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=self._clock.release()))
         self._outgoing.put_nowait(None)
+        failure: Exception | None = None
         try:
             async with asyncio.timeout(_RELEASE_TIMEOUT_S):
                 await hearing
         except (TimeoutError, PerigeeError, grpc.aio.AioRpcError) as error:
-            raise TransferFailed(f"{self._name} did not confirm the end of its lease") from error
+            failure = error
+        if not self._released:
+            raise TransferFailed(f"{self._name} did not confirm that it held the lease") from failure
 
     def cancel(self) -> None:
         """Breaks the stream. Idempotent."""
@@ -153,6 +158,8 @@ class PrefillStream:
                     self.group.wake()
                 case "renewed":
                     self._clock.renewed()
+                case "released":
+                    self._released = self._clock.is_confirmed_by(message.released)
                 case "refused":
                     error = _REFUSALS.get(message.refused.reason, Unavailable)
                     raise error(f"{self._name} refused: {message.refused.message}")

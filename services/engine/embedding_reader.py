@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -31,16 +32,23 @@ class EmbeddingReader:
     """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
 
     `staging` is [blocks, 64, hidden]; a read that needs more blocks than are free waits for its turn.
-    Blocks of a read that has not settled stay out of use until it has.
+    Blocks of a read that has not settled stay out of use until it has. A vision worker has `patience_s` for
+    each answer: whoever waits for the blocks of a fetch waits for its worker too.
     """
 
     def __init__(
-        self, peers: PeerDirectory, transfer: TransferThread, reader: str, staging: torch.Tensor
+        self,
+        peers: PeerDirectory,
+        transfer: TransferThread,
+        reader: str,
+        staging: torch.Tensor,
+        patience_s: float = 10.0,
     ) -> None:
         self._peers = peers
         self._transfer = transfer
         self._reader = reader
         self._staging = staging
+        self._patience_s = patience_s
         self._blocks = PagePool(staging.shape[0])
         self._freed = asyncio.Event()
         self._settling: set[asyncio.Task[None]] = set()
@@ -106,7 +114,11 @@ class EmbeddingReader:
         return embedding
 
     async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
-        """Leases the embedding, reads it into `blocks`, releases it."""
+        """Leases the embedding, reads it into `blocks`, releases it.
+
+        Returns when the vision worker has answered that it held the lease all the while: one to which the
+        connection broke takes us for gone and uses its pages again, and it may know of that before we do.
+        """
         clock = LeaseClock()
         outgoing: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None] = asyncio.Queue()
         start = vision_pb2.EmbeddingLeaseStart(
@@ -115,12 +127,9 @@ class EmbeddingReader:
         outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(start=start))
         stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(until_none(outgoing))
         try:
-            response = await stream.read()
-            granted = isinstance(response, vision_pb2.EmbeddingLeaseResponse) and response.HasField("granted")
-            if not granted:
-                raise Unavailable(f"vision worker {medium.address} ended a lease without granting it")
-            clock.granted(response.granted.lease)
-            pages = response.granted.embeddings[0]
+            granted = (await self._answer(stream, medium, "granted")).granted
+            clock.granted(granted.lease)
+            pages = granted.embeddings[0]
             if pages.num_tokens != medium.num_tokens or len(pages.blocks) != len(blocks):
                 raise MediaLost(
                     f"vision worker {medium.address} has {pages.num_tokens} rows for an image of "
@@ -132,15 +141,31 @@ class EmbeddingReader:
             await group.completed()
             if clock.expired:
                 raise MediaLost(f"the lease of vision worker {medium.address} ran out during the read")
-            outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(release=vision_pb2.LeaseRelease()))
-            outgoing.put_nowait(None)
-            await stream.read()
+            outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(release=clock.release()))
+            answer = await self._answer(stream, medium, "released")
+            if not clock.is_confirmed_by(answer.released):
+                raise MediaLost(f"vision worker {medium.address} released another lease than it granted")
         except grpc.aio.AioRpcError as error:
             failure = from_rpc_error(error)
             raise type(failure)(f"vision worker {medium.address}: {failure.message}") from error
         finally:
             stream.cancel()
             outgoing.put_nowait(None)
+
+    async def _answer(
+        self, stream: grpc.aio.StreamStreamCall[Any, Any], medium: Medium, kind: str
+    ) -> vision_pb2.EmbeddingLeaseResponse:
+        """The next message, of the kind expected; Unavailable for everything else but an error."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                answer = await stream.read()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"vision worker {medium.address} did not answer in {self._patience_s:g} s"
+            ) from error
+        if not isinstance(answer, vision_pb2.EmbeddingLeaseResponse) or answer.WhichOneof("message") != kind:
+            raise Unavailable(f"vision worker {medium.address} ended a lease, {kind} was expected")
+        return answer
 
     async def _settle(self, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
         """When no byte can land any more: the owner may reuse its pages, and we our blocks."""

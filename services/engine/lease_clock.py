@@ -10,7 +10,7 @@ from perigee.v1 import vision_pb2
 
 
 class LeaseClock:
-    """When the reader must consider its lease over.
+    """When the reader must consider its lease over, and how it gives it back.
 
     Clocks of two machines are never compared: the deadline is the moment the request (or the last renewal
     that was acknowledged) was *sent*, plus the granted duration, less a tenth of it as margin.
@@ -22,10 +22,12 @@ class LeaseClock:
         self._clock = clock
         self._sent_at = clock()
         self._duration_s = 0.0
+        self._grant = vision_pb2.LeaseGrant()
         self._renewals: deque[float] = deque()
 
     def granted(self, grant: vision_pb2.LeaseGrant) -> None:
         """The owner said yes."""
+        self._grant = grant
         self._duration_s = grant.duration_ms / 1000
 
     @property
@@ -55,3 +57,11 @@ class LeaseClock:
         """The oldest renewal without an answer was acknowledged."""
         if self._renewals:
             self._sent_at = self._renewals.popleft()
+
+    def release(self) -> vision_pb2.LeaseRelease:
+        """What gives the lease back; to be sent when every read under it is done."""
+        return vision_pb2.LeaseRelease(lease_id=self._grant.lease_id, generation=self._grant.generation)
+
+    def is_confirmed_by(self, released: vision_pb2.LeaseReleased) -> bool:
+        """Whether the owner held the lease until the release: only then what was read under it counts."""
+        return 0 < released.generation == self._grant.generation

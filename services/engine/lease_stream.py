@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from perigee.v1 import pages_pb2, vision_pb2
 from services.common.errors import Incompatible, InvalidRequest
@@ -10,6 +11,7 @@ from services.engine.kv_cache.lease_table import Lease
 
 LeaseStart = vision_pb2.EmbeddingLeaseStart | pages_pb2.PageLeaseStart
 LeaseMessage = vision_pb2.EmbeddingLeaseRequest | pages_pb2.PageLeaseRequest
+Answer = TypeVar("Answer", vision_pb2.EmbeddingLeaseResponse, pages_pb2.PageLeaseResponse)
 
 
 def check_start(
@@ -38,20 +40,32 @@ def grant_to_proto(lease: Lease) -> vision_pb2.LeaseGrant:
 
 async def until_released(
     messages: AsyncIterator[LeaseMessage],
+    lease: Lease,
     renew: Callable[[], Awaitable[None]],
     release: Callable[[], Awaitable[None]],
-) -> AsyncIterator[vision_pb2.LeaseRenewed]:
-    """Carries out what the reader asks after its start; yields the answers to renewals.
+    answer: type[Answer],
+) -> AsyncIterator[Answer]:
+    """Carries out what the reader asks after its start; yields the answers.
 
-    Ends after a release, or with the messages: a crash and a half-close look the same, so the caller
-    abandons the lease whatever happens. After a release that does nothing.
+    `renew` and `release` raise where the lease is not held at that moment: then the reader gets that error.
+    InvalidRequest: a release of another lease. Ends after a release, or with the messages: a crash and a
+    half-close look the same, so the caller abandons the lease whatever happens. After a release that does
+    nothing.
     """
     renewals = 0
     async for message in messages:
         if message.WhichOneof("message") == "renew":
             await renew()
             renewals += 1
-            yield vision_pb2.LeaseRenewed(sequence=renewals)
+            yield answer(renewed=vision_pb2.LeaseRenewed(sequence=renewals))
         elif message.WhichOneof("message") == "release":
+            named = message.release.lease_id, message.release.generation
+            if named != (lease.id, lease.generation):
+                raise InvalidRequest(
+                    f"release names lease {named[0]} of generation {named[1]}; the one granted here is "
+                    f"{lease.id} of generation {lease.generation}",
+                    "release",
+                )
             await release()
+            yield answer(released=vision_pb2.LeaseReleased(generation=lease.generation))
             return

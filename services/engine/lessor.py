@@ -30,9 +30,11 @@ class Lessor:
             raise NotFound("the lease ran out before it was renewed")
 
     def release(self, lease_id: int) -> None:
-        """The reader has finished."""
-        self._leases.release(lease_id)
+        """The reader has finished. NotFound: the lease was over before, so what was read does not count."""
+        held = self._leases.release(lease_id)
         self._update_serving()
+        if not held:
+            raise NotFound("the lease was over before it was released")
 
     def abandon(self, lease_id: int) -> None:
         """The stream broke: the pages stay out of use until the reader has settled or is gone."""

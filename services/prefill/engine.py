@@ -133,11 +133,21 @@ class PrefillEngine:
             message = "the lease ran out before it was renewed"
             self._refuse(job, prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED, message)
 
+    def answer_release(self, job: Job, lease_id: int, generation: int) -> None:
+        """Tells a reader that has finished whether its lease is held at this moment; `release` is to follow.
+
+        Any thread: the reader waits, and a pass may be long.
+        """
+        if lease_id == job.lease_id and self._leases.holds(lease_id, generation):
+            job.emit(Released(generation))
+        else:
+            message = "the lease was over before it was released"
+            job.emit(Refused(prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED, message))
+
     def release(self, job: Job) -> None:
         """The reader has everything it wants and no read in flight."""
         self._end(job)
         self._leases.release(job.lease_id)
-        job.emit(Released())
 
     def abandon(self, job: Job) -> None:
         """The stream broke: pages stay in quarantine until the reader says settled or is gone."""

@@ -60,7 +60,9 @@ class Renewed:
 
 @dataclass(frozen=True)
 class Released:
-    """The reader has let go; the last event."""
+    """The reader has let go of a lease that was held until then; the last event."""
+
+    generation: int
 
 
 Event = NeedsMedia | Admitted | Ready | Done | Refused | Renewed | Released

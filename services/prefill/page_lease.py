@@ -24,9 +24,10 @@ class PageLease:
     """Leases pages at their source and reads them, a slice at a time. Event loop only.
 
     Each answer and each slice has `patience_s`, so a source that hangs costs no more than that, and one that
-    moves many pages may take its time. A slice counts once the source has renewed the lease after it: a
-    source to which the connection broke takes us for gone and uses its pages again, and it may know of that
-    before we do. `arrived` pages are here, whatever happens later.
+    moves many pages may take its time. A slice counts once the source has answered, after it, that it still
+    held the lease, by renewing or at last by releasing it: a source to which the connection broke takes us
+    for gone and uses its pages again, and it may know of that before we do. `arrived` pages are here,
+    whatever happens later.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class PageLease:
         self._stream = pages_pb2_grpc.PageServiceStub(peer.channel).Lease(until_none(self._outgoing))
 
     async def read(self, reader: str) -> None:
-        """Until all pages that the source still has are here.
+        """Until all pages that the source still has are here, and the lease is over.
 
         Raises a PerigeeError that names the source: NotFound where it has none of them.
         """
@@ -59,20 +60,8 @@ class PageLease:
         for first in range(0, len(local), _SLICE_PAGES):
             end = min(first + _SLICE_PAGES, len(local))
             await self._read_slice(local[first:end], remote[first:end])
-            await self._renew()
+            await (self._renew() if end < len(local) else self._release())
             self.arrived = end
-        self._outgoing.put_nowait(pages_pb2.PageLeaseRequest(release=vision_pb2.LeaseRelease()))
-        self._outgoing.put_nowait(None)
-
-    async def released(self) -> bool:
-        """After a good `read`: whether the source confirmed the release by ending the stream."""
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return not isinstance(await self._stream.read(), pages_pb2.PageLeaseResponse)
-        except (TimeoutError, grpc.aio.AioRpcError):
-            return False
-        finally:
-            self.cancel()
 
     def cancel(self) -> None:
         """Breaks the stream. Idempotent."""
@@ -99,6 +88,11 @@ class PageLease:
         self._clock.renewal_sent()
         await self._ask(pages_pb2.PageLeaseRequest(renew=vision_pb2.LeaseRenew()), "renewed")
         self._clock.renewed()
+
+    async def _release(self) -> None:
+        answer = await self._ask(pages_pb2.PageLeaseRequest(release=self._clock.release()), "released")
+        if not self._clock.is_confirmed_by(answer.released):
+            raise TransferFailed(f"{self._name} released another lease than the one it granted")
 
     async def _ask(self, request: pages_pb2.PageLeaseRequest, kind: str) -> pages_pb2.PageLeaseResponse:
         """Sends a message; its answer, of the kind expected."""

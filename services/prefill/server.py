@@ -58,14 +58,12 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         try:
             while True:
                 event = await events.get()
-                if isinstance(event, Released):
-                    return
                 if isinstance(event, NeedsMedia):
                     fetches.add(asyncio.create_task(self._fetch(job, event.indices)))
                     continue
                 renewals += isinstance(event, Renewed)
                 yield to_proto(event, renewals)
-                if isinstance(event, Refused):
+                if isinstance(event, Refused | Released):
                     return
         finally:
             for task in (requests, *fetches):
@@ -114,9 +112,9 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             if request.WhichOneof("message") == "renew":
                 self._engine.request_renewal(job)
             elif request.WhichOneof("message") == "release":
+                release = request.release
+                self._engine.answer_release(job, release.lease_id, release.generation)
                 self._loop.post(lambda: self._engine.release(job))
-                # The reader waits for this, and the engine may be in the middle of a long pass.
-                job.emit(Released())
                 return
 
     async def _fetch(self, job: Job, indices: tuple[int, ...]) -> None:
@@ -161,4 +159,6 @@ def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
             )
         case Renewed():
             return prefill_pb2.PrefillResponse(renewed=vision_pb2.LeaseRenewed(sequence=renewals))
+        case Released(generation):
+            return prefill_pb2.PrefillResponse(released=vision_pb2.LeaseReleased(generation=generation))
     raise TypeError(f"not for the reader: {event}")

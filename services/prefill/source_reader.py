@@ -76,12 +76,12 @@ class SourceReader:
             log.exception("a read of cached pages broke", request=order.request_id, source=order.address)
         result = SourceResult()
         if lease is not None:
-            if not complete:
-                lease.cancel()  # from here on no read is posted, so the pages at risk are known
+            lease.cancel()  # from here on no read is posted, so the pages at risk are known
             # What has arrived is final, even where NIXL has not let go of its read yet.
             at_risk = set(order.pages[lease.arrived :]).intersection(lease.group.pages_at_risk)
             result = SourceResult(lease.arrived, tuple(sorted(at_risk)), lease.group.bytes_read)
-            self._tasks.close_later(self._close(lease, result, complete))
+            if not complete:
+                self._tasks.close_later(self._close(lease, result))
         self._on_end(job, result)
 
     async def _peer(self, address: str) -> Peer:
@@ -92,10 +92,8 @@ class SourceReader:
         except TimeoutError as error:
             raise Unavailable(f"page source {address} did not pair in {self._patience_s:g} s") from error
 
-    async def _close(self, lease: PageLease, result: SourceResult, complete: bool) -> None:
-        """Lets go of the lease: by a release where all went well, else once no read can touch its pages."""
-        if complete and await lease.released():
-            return
+    async def _close(self, lease: PageLease, result: SourceResult) -> None:
+        """Lets go of a lease that was not released, once no read can touch its pages."""
         await lease.group.settled()
         lease.peer.settle([lease.lease_key])
         if result.pages_at_risk:

@@ -89,8 +89,10 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
 
         try:
             yield granted(lease, embeddings)
-            async for renewed in until_released(request_iterator, renew, release):
-                yield vision_pb2.EmbeddingLeaseResponse(renewed=renewed)
+            async for answer in until_released(
+                request_iterator, lease, renew, release, vision_pb2.EmbeddingLeaseResponse
+            ):
+                yield answer
         finally:
             self._lending.abandon(lease.id)
 

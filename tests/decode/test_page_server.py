@@ -20,7 +20,12 @@ from tests.support.page_lender import PageLender
 from tests.support.waiting import until
 
 RENEW = pages_pb2.PageLeaseRequest(renew=vision_pb2.LeaseRenew())
-RELEASE = pages_pb2.PageLeaseRequest(release=vision_pb2.LeaseRelease())
+
+
+def release_of(lease: vision_pb2.LeaseGrant, **other: int) -> pages_pb2.PageLeaseRequest:
+    """What gives a lease back, or, with `other` fields, another one."""
+    named = {"lease_id": lease.lease_id, "generation": lease.generation} | other
+    return pages_pb2.PageLeaseRequest(release=vision_pb2.LeaseRelease(**named))
 
 
 class Suite:
@@ -75,7 +80,8 @@ async def test_pages_are_granted_renewed_and_released(suite):
         await call.write(RENEW)
         assert (await call.read()).renewed.sequence == sequence
     assert suite.lender.engine.load.pages.leased == 3
-    await call.write(RELEASE)
+    await call.write(release_of(granted.lease))
+    assert (await call.read()).released.generation == granted.lease.generation > 0
     assert await call.read() is grpc.aio.EOF
     assert await call.code() == grpc.StatusCode.OK
     await until(suite.lender.is_free)
@@ -84,11 +90,26 @@ async def test_pages_are_granted_renewed_and_released(suite):
 async def test_serving_is_pinned_before_the_pages_are_granted_and_until_they_are_released(suite):
     assert suite.lender.bench.serving == []
     call = await suite.begin()
-    await call.read()
+    lease = (await call.read()).granted.lease
     assert suite.lender.bench.serving == [True]
-    await call.write(RELEASE)
+    await call.write(release_of(lease))
     await call.read()
     assert suite.lender.bench.serving == [True, False]
+
+
+@pytest.mark.parametrize("settled_before", [False, True])
+async def test_a_release_of_a_lease_that_is_not_held_fails(suite, settled_before):
+    call = await suite.begin()
+    lease = (await call.read()).granted.lease
+    if settled_before:
+        suite.peer.settle([7])
+        await until(suite.lender.is_free)
+    await call.write(release_of(lease, **({} if settled_before else {"lease_id": 99})))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    assert isinstance(from_rpc_error(caught.value), NotFound if settled_before else InvalidRequest)
+    suite.peer.settle([7])
+    await until(suite.lender.is_free)
 
 
 async def test_pages_that_were_flushed_are_not_found(suite):

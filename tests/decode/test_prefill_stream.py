@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from perigee.v1 import prefill_pb2
 from services.common.errors import Cancelled, InvalidRequest, MediaLost, TransferFailed, Unavailable
 from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.remote_prefill import RemotePrefill
 from services.engine.kv_transfer.memory_agent import MemoryFabric
 from services.engine.loop import EngineLoop
 from services.engine.media import Medium
+from services.prefill.events import Released
+from services.prefill.server import to_proto
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
 from tests.support.owner import peer_directory, transfer_thread
@@ -121,6 +124,28 @@ async def test_pages_are_not_trusted_before_the_worker_has_confirmed_the_end_of_
     result = await suite.result(suite.start(worker.address, prompt_of(300)))
     assert isinstance(result.error, TransferFailed)
     assert "did not confirm" in result.error.message
+    await until(worker.is_free)
+
+
+@pytest.mark.parametrize("generation", [None, 0, 99])
+async def test_a_stream_that_just_ends_or_releases_another_lease_confirms_nothing(
+    suite, monkeypatch, generation
+):
+    worker = await suite.worker()
+
+    def answer_otherwise(job, lease_id, its_generation):
+        job.emit(Released(generation))
+
+    def otherwise_to_proto(event, renewals):
+        if isinstance(event, Released) and generation is None:
+            return prefill_pb2.PrefillResponse()
+        return to_proto(event, renewals)
+
+    monkeypatch.setattr(worker.engine, "answer_release", answer_otherwise)
+    monkeypatch.setattr("services.prefill.server.to_proto", otherwise_to_proto)
+    result = await suite.result(suite.start(worker.address, prompt_of(300)))
+    assert isinstance(result.error, TransferFailed)
+    assert "did not confirm that it held the lease" in result.error.message
     await until(worker.is_free)
 
 

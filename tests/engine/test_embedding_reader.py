@@ -31,6 +31,10 @@ class StrawVision(vision_pb2_grpc.VisionServiceServicer):
         self.error: Exception | None = None
         self.before_grant = asyncio.Event()
         self.before_grant.set()
+        self.before_release = asyncio.Event()
+        self.before_release.set()
+        self.confirmed_generation: int | None = 4
+        """None: the stream just ends."""
         self.ends: list[str] = []
 
     async def Lease(self, request_iterator, context) -> AsyncIterator[vision_pb2.EmbeddingLeaseResponse]:
@@ -42,13 +46,19 @@ class StrawVision(vision_pb2_grpc.VisionServiceServicer):
             blocks, num_tokens = self.blocks[start.content_hashes[0]]
             yield vision_pb2.EmbeddingLeaseResponse(
                 granted=vision_pb2.EmbeddingLeaseGranted(
-                    lease=vision_pb2.LeaseGrant(lease_id=1, duration_ms=self.duration_ms),
+                    lease=vision_pb2.LeaseGrant(lease_id=1, generation=4, duration_ms=self.duration_ms),
                     embeddings=[vision_pb2.EmbeddingPages(blocks=blocks, num_tokens=num_tokens)],
                 )
             )
             async for request in request_iterator:
                 if request.WhichOneof("message") == "release":
+                    assert (request.release.lease_id, request.release.generation) == (1, 4)
                     self.ends.append("released")
+                    if self.confirmed_generation is None:
+                        return
+                    await self.before_release.wait()
+                    released = vision_pb2.LeaseReleased(generation=self.confirmed_generation)
+                    yield vision_pb2.EmbeddingLeaseResponse(released=released)
                     return
             self.ends.append("broken")
         except asyncio.CancelledError:
@@ -67,7 +77,7 @@ class Suite:
         self.staging = torch.zeros(STAGING_BLOCKS, 64, HIDDEN)
         self.thread = transfer_thread("reader", self.fabric, pages, self.staging)
         self.peers = peer_directory("reader-1", self.thread, pages)
-        self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", self.staging)
+        self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", self.staging, patience_s=2.0)
         self.vision = StrawVision(self.rows)
         self.owner = Owner(RecordingHost("vision", self.vision_thread, pages))
 
@@ -90,6 +100,7 @@ class Suite:
 
     async def close(self) -> None:
         self.vision.before_grant.set()
+        self.vision.before_release.set()
         self.fabric.held.clear()
         await self.peers.close()
         await self.owner.stop()
@@ -109,6 +120,25 @@ async def test_rows_come_as_they_are_and_the_lease_is_released(suite):
     embedding = await suite.reader.fetch(suite.medium([5, 2, 9], 150))
     assert torch.equal(embedding, suite.rows[[5, 2, 9]].flatten(0, 1)[:150])
     assert suite.vision.ends == ["released"]
+    await suite.all_free()
+
+
+@pytest.mark.parametrize("generation", [None, 0, 5])
+async def test_rows_do_not_count_before_the_worker_has_confirmed_that_it_held_their_lease(suite, generation):
+    suite.vision.confirmed_generation = generation
+    with pytest.raises(MediaLost, match="lease"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+@pytest.mark.parametrize("silent_at", ["before_grant", "before_release"])
+async def test_a_vision_worker_that_does_not_answer_costs_its_patience_and_no_more(suite, silent_at):
+    suite.reader._patience_s = 0.2
+    getattr(suite.vision, silent_at).clear()
+    with pytest.raises(MediaLost, match=r"did not answer in 0\.2 s"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await until(lambda: suite.settled() == 1)
     await suite.all_free()
 
 

@@ -91,6 +91,25 @@ def test_a_lease_that_is_over_cannot_be_renewed(lessor):
         lessor.renew(lease.id)
 
 
+@pytest.mark.parametrize("end", ["expired", "abandoned", "settled", "gone"])
+def test_a_release_of_a_lease_that_is_not_held_any_more_fails_and_frees_the_pages(
+    lessor, pool, clock, serving, end
+):
+    lease = lessor.lease("reader", 1)
+    if end == "expired":
+        clock.now += LEASE_S
+    elif end == "abandoned":
+        lessor.abandon(lease.id)
+    elif end == "settled":
+        lessor.settled("reader", [1])
+    else:
+        lessor.reader_gone("reader")
+    with pytest.raises(NotFound, match="was over before it was released"):
+        lessor.release(lease.id)
+    assert (pool.counts().leased, pool.counts().quarantined) == (0, 0)
+    assert serving == [True, False]
+
+
 def test_a_reader_that_is_gone_leaves_nothing_and_may_come_again(lessor, pool, serving):
     lessor.lease("reader", 1)
     lessor.abandon(lessor.lease("reader", 2).id)
@@ -115,7 +134,8 @@ def test_releasing_abandoning_and_settling_may_come_late_and_twice(lessor, pool)
     lease = lessor.lease("reader", 1)
     lessor.release(lease.id)
     lessor.abandon(lease.id)
-    lessor.release(lease.id)
+    with pytest.raises(NotFound):
+        lessor.release(lease.id)
     lessor.settled("reader", [1, 1])
     lessor.reader_gone("reader")
     lessor.reader_gone("reader")

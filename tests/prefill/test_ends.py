@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from services.prefill.events import Done
+from services.engine.kv_cache.lease_table import Lease
+from services.prefill.events import Admitted, Done
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.prefill_bench import PrefillBench, Reader
 
@@ -39,9 +40,40 @@ def test_a_release_frees_everything_at_once(state):
     bench = PrefillBench(4, chunk_tokens=64)
     reader = in_state(bench, state)
     bench.engine.release(reader.job)
-    assert reader.kinds()[-1] == "Released"
     bench.check_free()
     bench.engine.abandon(reader.job)  # the stream's end follows
+    bench.check_free()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_release_is_confirmed_only_where_its_lease_is_held(state):
+    bench = PrefillBench(4, chunk_tokens=64)
+    reader = in_state(bench, state)
+    lease = reader.all(Admitted)[0].lease if state != "waiting" else Lease(0, 0, (), "", 0, 0.0, 0.0)
+    bench.engine.answer_release(reader.job, lease.id + 1, lease.generation + 1)
+    assert reader.refusal() == "LEASE_EXPIRED"
+    heard = len(reader.events)
+    bench.engine.answer_release(reader.job, lease.id, lease.generation)
+    assert reader.kinds()[heard:] == ["Refused" if state == "waiting" else "Released"]
+
+
+@pytest.mark.parametrize("end", ["settled", "reader_gone", "abandon", "expired"])
+def test_a_release_of_a_lease_that_ended_before_is_refused(end):
+    bench = PrefillBench(4, lease_s=0.01 if end == "expired" else 60.0)
+    reader = in_state(bench, "done")
+    lease = reader.all(Admitted)[0].lease
+    if end == "settled":
+        bench.engine.settled("decode-a", [reader.job.lease_key])
+    elif end == "reader_gone":
+        bench.engine.reader_gone("decode-a")
+        bench.engine.reader_joined("decode-a")
+    elif end == "abandon":
+        bench.engine.abandon(reader.job)
+    else:
+        time.sleep(0.02)  # and the engine has not looked yet
+    bench.engine.answer_release(reader.job, lease.id, lease.generation)
+    assert reader.refusal() == "LEASE_EXPIRED"
+    bench.engine.release(reader.job)
     bench.check_free()
 
 

@@ -22,7 +22,7 @@ def test_every_page_of_every_layer_is_announced_once_it_is_written(length):
     assert reader.all(Done)[0].computed_tokens == length
     assert all(ready.crc32 for ready in reader.all(Ready))
     bench.engine.release(reader.job)
-    assert reader.kinds()[-1] == "Released"
+    assert reader.kinds()[-1] == "Done"
     bench.check_free()
 
 

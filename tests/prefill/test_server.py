@@ -59,7 +59,12 @@ async def suite():
 
 
 RENEW = prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew())
-RELEASE = prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease())
+
+
+def release_of(lease: vision_pb2.LeaseGrant, **other: int) -> prefill_pb2.PrefillRequest:
+    """What gives a lease back, or, with `other` fields, another one."""
+    named = {"lease_id": lease.lease_id, "generation": lease.generation} | other
+    return prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease(**named))
 
 
 async def hear(call, *until_kind: str) -> list[prefill_pb2.PrefillResponse]:
@@ -88,11 +93,33 @@ async def test_a_prompt_is_admitted_announced_done_renewed_and_released(suite):
     for sequence in (1, 2):
         await call.write(RENEW)
         assert (await call.read()).renewed.sequence == sequence
-    await call.write(RELEASE)
+    await call.write(release_of(admitted.lease))
     await call.done_writing()
-    assert await hear(call) == []
+    (last,) = await hear(call)
+    assert last.released.generation == admitted.lease.generation > 0
     assert await call.code() == grpc.StatusCode.OK
     await until(suite.worker.is_free)
+
+
+@pytest.mark.parametrize("other", [{"lease_id": 0}, {"lease_id": 99}, {"generation": 0}, {"generation": 99}])
+async def test_a_release_of_another_lease_is_refused_and_ends_the_call(suite, other):
+    call = await suite.begin(prompt_of(150), lease_key=77)
+    lease = (await hear(call, "done"))[0].admitted.lease
+    await call.write(release_of(lease, **other))
+    (last,) = await hear(call)
+    assert last.refused.reason == prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED
+    await until(suite.worker.is_free)
+
+
+async def test_a_release_of_a_lease_that_is_not_held_any_more_is_refused(suite):
+    call = await suite.begin(prompt_of(150), lease_key=77)
+    lease = (await hear(call, "done"))[0].admitted.lease
+    suite.peer.settle([77])
+    await until(suite.worker.is_free)
+    await call.write(release_of(lease))
+    (last,) = await hear(call)
+    assert last.refused.reason == prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED
+    assert await call.code() == grpc.StatusCode.OK
 
 
 async def test_a_half_closed_stream_without_a_release_is_no_release(suite):

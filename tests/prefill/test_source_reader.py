@@ -10,14 +10,15 @@ import grpc
 import pytest
 import torch
 
-from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
+from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2, worker_pb2, worker_pb2_grpc
 from services.common.page_hash import chain_hashes
+from services.engine.kv_pages import kv_layout
 from services.engine.kv_transfer.memory_agent import MemoryFabric
 from services.engine.read_group import ReadGroup
 from services.prefill import page_lease
 from tests.support.decode_bench import prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
-from tests.support.owner import peer_directory, transfer_thread
+from tests.support.owner import MODEL, peer_directory, transfer_thread
 from tests.support.page_lender import PageLender
 from tests.support.prefill_worker import PrefillWorker
 from tests.support.waiting import until
@@ -61,14 +62,14 @@ class Suite:
 
     async def finish(self, call: grpc.aio.StreamStreamCall) -> prefill_pb2.PrefillDone:
         """Until the job is done and released; what lies in the worker's cache then is the prompt."""
-        while isinstance(message := await call.read(), prefill_pb2.PrefillResponse):
-            assert message.WhichOneof("message") != "refused", message
-            if message.WhichOneof("message") == "done":
-                break
-        assert isinstance(message, prefill_pb2.PrefillResponse)
-        await call.write(prefill_pb2.PrefillRequest(release=vision_pb2.LeaseRelease()))
+        while not (message := await call.read()).HasField("done"):
+            assert not message.HasField("refused"), message
+            if message.HasField("admitted"):
+                self.granted = message.admitted.lease
+        release = vision_pb2.LeaseRelease(lease_id=self.granted.lease_id, generation=self.granted.generation)
+        await call.write(prefill_pb2.PrefillRequest(release=release))
         await call.done_writing()
-        assert not isinstance(await call.read(), prefill_pb2.PrefillResponse)
+        assert (await call.read()).HasField("released")
         await self.check_cache()
         return message.done
 
@@ -213,6 +214,29 @@ async def test_a_source_killed_during_the_read_leaves_its_pages_to_be_computed(s
 
 
 @pytest.mark.parametrize("patience_s", [30.0])
+async def test_pages_whose_lease_another_handshake_called_settled_are_computed(suite):
+    """Anybody may open a handshake in a reader's name."""
+    call = await begun(suite)
+    channel = (await suite.worker.peers.get(suite.lender.address)).channel
+    forger = worker_pb2_grpc.WorkerServiceStub(channel).Handshake()
+    hello = worker_pb2.ReaderHello(
+        incarnation="prefill-a",
+        role=worker_pb2.WORKER_ROLE_DECODE,
+        model=MODEL,
+        layout=kv_layout(suite.worker.kv_pages),
+    )
+    await forger.write(worker_pb2.HandshakeRequest(hello=hello))
+    await forger.read()
+    settled = worker_pb2.SettledLeases(lease_keys=[1])
+    await forger.write(worker_pb2.HandshakeRequest(settled=settled))
+    await until(suite.lender.is_free)
+    await suite.lender.remember(prompt_of(16 * 64 - 1, 3))
+    suite.fabric.held.clear()
+    assert computed_nothing_from_the_source(await suite.finish(call))
+    forger.cancel()
+
+
+@pytest.mark.parametrize("patience_s", [30.0])
 async def test_a_call_cancelled_during_the_read_ends_it_at_once(suite):
     call = await begun(suite)
     call.cancel()
@@ -242,7 +266,7 @@ async def test_a_call_cancelled_while_the_source_pairs_frees_its_pages_at_once(s
 @pytest.mark.parametrize("patience_s", [30.0])
 async def test_renewals_are_answered_while_pages_are_read(suite):
     call = await begun(suite)
-    assert (await call.read()).HasField("admitted")
+    suite.granted = (await call.read()).admitted.lease
     await call.write(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
     assert (await call.read()).renewed.sequence == 1
     assert suite.worker.thread.in_flight() == 1, "the read goes on"

@@ -75,12 +75,15 @@ class StrawOutside:
 class Bench:
     """The engine, one session, and everything it has heard."""
 
-    def __init__(self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, **limits: int) -> None:
+    def __init__(
+        self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False,
+        outside: StrawOutside | None = None, **limits: int,
+    ) -> None:  # fmt: skip
         """`ahead`: the next step is launched before the host knows what the last one gave."""
         self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
         self.runner = (LateRunner if ahead else FakeRunner)(self.kv_pages)
-        self.outside = StrawOutside()
+        self.outside = StrawOutside() if outside is None else outside
         defaults = {
             "max_running": 16,
             "max_waiting": 16,

@@ -158,14 +158,18 @@ class LeaseStream:
         self._stream = stub.Lease(iter(self._up), timeout=TIMEOUT_S)
 
     def granted(self) -> vision_pb2.EmbeddingLeaseGranted:
-        return next(self._stream).granted
+        granted = next(self._stream).granted
+        self._lease = granted.lease
+        return granted
 
     def renew(self) -> int:
         self._up.send(vision_pb2.EmbeddingLeaseRequest(renew=vision_pb2.LeaseRenew()))
         return next(self._stream).renewed.sequence
 
     def release(self) -> None:
-        self._up.send(vision_pb2.EmbeddingLeaseRequest(release=vision_pb2.LeaseRelease()))
+        lease = vision_pb2.LeaseRelease(lease_id=self._lease.lease_id, generation=self._lease.generation)
+        self._up.send(vision_pb2.EmbeddingLeaseRequest(release=lease))
+        assert next(self._stream).released.generation == lease.generation
         assert next(self._stream, None) is None
 
     def half_close(self) -> None:

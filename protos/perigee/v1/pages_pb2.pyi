@@ -97,25 +97,31 @@ class PageLeaseResponse(_message.Message):
 
     GRANTED_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def granted(self) -> Global___PageLeaseGranted:
         """Answer to start."""
 
     @_builtins.property
     def renewed(self) -> _vision_pb2.LeaseRenewed:
-        """Answer to renew."""
+        """Answer to renew: the lease was held until now."""
+
+    @_builtins.property
+    def released(self) -> _vision_pb2.LeaseReleased:
+        """Answer to release; the last message."""
 
     def __init__(
         self,
         *,
         granted: Global___PageLeaseGranted | None = ...,
         renewed: _vision_pb2.LeaseRenewed | None = ...,
+        released: _vision_pb2.LeaseReleased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "renewed", b"renewed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "renewed", b"renewed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["granted", "renewed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["granted", "renewed", "released"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -48,9 +48,11 @@ class PageServiceServicer:
 
     def Lease(self, request_iterator, context):
         """Pins cached pages for a reader for as long as it needs. First message up: `start`; then `renew` as often as
-        liked, `release` when done: then the worker ends the stream. Down: `granted` once, `renewed` per renewal.
-        NOT_FOUND: the first page is no longer cached. FAILED_PRECONDITION: no handshake of this reader incarnation.
-        A broken stream counts as a release once the reader's handshake is gone or says settled.
+        liked, `release` when done. Down: `granted` once, `renewed` per renewal, `released` last. What was read counts
+        only once the lease was renewed after it, or `released`: the end of the stream alone, OK included, says nothing.
+        NOT_FOUND: the first page is no longer cached, or the lease was over before it was renewed or released.
+        FAILED_PRECONDITION: no handshake of this reader incarnation. INVALID_ARGUMENT: `release` names another lease.
+        A broken stream keeps the pages out of use until the reader's handshake is gone or says settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class _PrefillRefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Prefil
     PREFILL_REFUSAL_FAILED: _PrefillRefusal.ValueType  # 5
     """The computation failed."""
     PREFILL_REFUSAL_LEASE_EXPIRED: _PrefillRefusal.ValueType  # 6
-    """The lease ran out before a release."""
+    """The lease was over before it was renewed or released: what was read under it may be another prompt's."""
 
 class PrefillRefusal(_PrefillRefusal, metaclass=_PrefillRefusalEnumTypeWrapper):
     """Kinds of refusal."""
@@ -57,7 +57,7 @@ PREFILL_REFUSAL_MEDIA_LOST: PrefillRefusal.ValueType  # 4
 PREFILL_REFUSAL_FAILED: PrefillRefusal.ValueType  # 5
 """The computation failed."""
 PREFILL_REFUSAL_LEASE_EXPIRED: PrefillRefusal.ValueType  # 6
-"""The lease ran out before a release."""
+"""The lease was over before it was renewed or released: what was read under it may be another prompt's."""
 Global___PrefillRefusal: _TypeAlias = PrefillRefusal  # noqa: Y015
 
 @_typing.final
@@ -167,6 +167,7 @@ class PrefillResponse(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def admitted(self) -> Global___PrefillAdmitted:
         """Pages are reserved; the queue is next."""
@@ -187,6 +188,10 @@ class PrefillResponse(_message.Message):
     def renewed(self) -> _vision_pb2.LeaseRenewed:
         """Answer to renew."""
 
+    @_builtins.property
+    def released(self) -> _vision_pb2.LeaseReleased:
+        """Answer to release; the last message."""
+
     def __init__(
         self,
         *,
@@ -195,12 +200,13 @@ class PrefillResponse(_message.Message):
         done: Global___PrefillDone | None = ...,
         refused: Global___PrefillRefused | None = ...,
         renewed: _vision_pb2.LeaseRenewed | None = ...,
+        released: _vision_pb2.LeaseReleased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "renewed", b"renewed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "renewed", b"renewed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["admitted", "ready", "done", "refused", "renewed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["admitted", "ready", "done", "refused", "renewed", "released"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -49,8 +49,9 @@ class PrefillServiceServicer:
     def Prefill(self, request_iterator, context):
         """Fills the KV pages of one prompt and keeps them pinned until the reader has them. First message up: `start`.
         Down: `admitted` or `refused`; `ready` as pages are written, per chunk and group of layers; `done`.
-        Up, any time: `renew` (answered even before admission); at the end `release` and half-close: then the worker ends
-        the stream. Cancelling the call abandons the request: the
+        Up, any time: `renew` (answered even before admission); at the end `release` and half-close, answered at once by
+        `released`, or by `refused` where the lease was over before. Pages count only after `released`: the end of the
+        stream alone, OK included, says nothing. Cancelling the call abandons the request: the
         computation stops at the next chunk. A broken stream does the same, and the pages stay pinned until the
         reader's handshake says settled or ends.
         Not idempotent, but repeatable: a second call computes or finds the same pages.

@@ -203,7 +203,7 @@ class EmbeddingLeaseRequest(_message.Message):
 
     @_builtins.property
     def release(self) -> Global___LeaseRelease:
-        """Done reading."""
+        """Done reading; no read is in flight."""
 
     def __init__(
         self,
@@ -273,16 +273,25 @@ Global___LeaseRenew: _TypeAlias = LeaseRenew  # noqa: Y015
 
 @_typing.final
 class LeaseRelease(_message.Message):
-    """No fields: the stream says which lease. The reader has no read in flight on it."""
+    """Gives a lease back. The reader has no read in flight on it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    lease_id: _builtins.int
+    """As granted on this stream. 0, or another's: refused."""
+    generation: _builtins.int
+    """As granted with it. 0, or another's: refused."""
     def __init__(
         self,
+        *,
+        lease_id: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "lease_id", b"lease_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,6 +305,7 @@ class EmbeddingLeaseResponse(_message.Message):
 
     GRANTED_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def granted(self) -> Global___EmbeddingLeaseGranted:
         """Answer to start."""
@@ -304,17 +314,22 @@ class EmbeddingLeaseResponse(_message.Message):
     def renewed(self) -> Global___LeaseRenewed:
         """Answer to renew."""
 
+    @_builtins.property
+    def released(self) -> Global___LeaseReleased:
+        """Answer to release; the last message."""
+
     def __init__(
         self,
         *,
         granted: Global___EmbeddingLeaseGranted | None = ...,
         renewed: Global___LeaseRenewed | None = ...,
+        released: Global___LeaseReleased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "renewed", b"renewed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "renewed", b"renewed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "message", b"message", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["granted", "renewed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["granted", "renewed", "released"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -392,7 +407,7 @@ class LeaseGrant(_message.Message):
     lease_id: _builtins.int
     """Unique in the owner's incarnation. Never 0."""
     generation: _builtins.int
-    """Grows with every grant of the owner: two leases on one page differ here."""
+    """Grows with every grant of the owner: two leases on one page differ here. Never 0."""
     duration_ms: _builtins.int
     """Milliseconds from the request."""
     def __init__(
@@ -431,3 +446,27 @@ class LeaseRenewed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LeaseRenewed: _TypeAlias = LeaseRenewed  # noqa: Y015
+
+@_typing.final
+class LeaseReleased(_message.Message):
+    """The lease was held, without a break, from its grant until now: whatever the reader read under it is what it was
+    told. An owner that cannot say so refuses instead.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """The lease's, as granted. Never 0; another than the reader's own: nothing it read may be used."""
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseReleased: _TypeAlias = LeaseReleased  # noqa: Y015

@@ -75,8 +75,10 @@ class VisionServiceServicer:
 
     def Lease(self, request_iterator, context):
         """Pins embeddings for a reader for as long as it needs. First message up: `start`; then `renew` as often as
-        liked, `release` when done: then the worker ends the stream. Down: `granted` once, `renewed` per renewal.
-        NOT_FOUND: no longer in the pool (encode again). A broken stream counts as a release once the reader's
+        liked, `release` when done. Down: `granted` once, `renewed` per renewal, `released` last. What was read counts
+        only after `released`: the end of the stream alone, OK included, says nothing.
+        NOT_FOUND: no longer in the pool, or the lease was over before it was renewed or released (encode again).
+        INVALID_ARGUMENT: `release` names another lease. A broken stream keeps the pages out of use until the reader's
         handshake is gone or says settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -17,8 +17,8 @@ _REMEMBERED_KEYS = 4096
 class Lease:
     """A reader's right to read `pages` until `deadline` (in the table's clock, seconds).
 
-    id: unique in the table, never 0. generation: grows with every grant. key: the reader's own name for the
-    lease, unique in its incarnation; 0: none.
+    id: unique in the table, never 0. generation: grows with every grant, never 0. key: the reader's own name
+    for the lease, unique in its incarnation; 0: none.
     """
 
     id: int
@@ -37,7 +37,10 @@ class LeaseTable:
     may still be reading: in one step its pages are quarantined instead, until the reader says that they are
     settled, or is gone itself. A reader's messages may come late, twice or out of order, so operations on a
     lease that is over do nothing, and say so by their result. `quarantined_pages` is what the owner compares
-    with its bound. Not thread-safe: the engine-loop thread alone.
+    with its bound. Not thread-safe: the engine-loop thread alone, but for `holds`.
+
+    A lease leaves the table before its pages can be allocated. So one that is in it has kept its pages from
+    everybody else since its grant, and a reader that is told so afterwards may trust what it has read.
     """
 
     def __init__(self, pool: PagePool, duration_s: float, clock: Callable[[], float]) -> None:
@@ -88,19 +91,20 @@ class LeaseTable:
         self._active.move_to_end(lease_id)
         return True
 
+    def holds(self, lease_id: int, generation: int) -> bool:
+        """Whether this lease is in force at this moment. Any thread: it is one look into the table."""
+        lease = self._active.get(lease_id)
+        return lease is not None and lease.generation == generation and self._clock() < lease.deadline
+
     def release(self, lease_id: int) -> bool:
-        """Ends a lease whose reader has finished, also one in quarantine. False: it was over before."""
-        lease = self._active.pop(lease_id, None)
-        if lease is not None:
-            self._pool.unlease(lease.pages)
-        else:
-            lease = self._quarantined.pop(lease_id, None)
-            if lease is None:
-                return False
-            self._pool.settle(lease.pages)
-            self._quarantined_pages -= Counter(lease.pages)
-        self._forget(lease)
-        return True
+        """Ends a lease whose reader has finished, also one in quarantine.
+
+        False: it was not in force any more, so what was read under it may be somebody else's.
+        """
+        lease = self._active.get(lease_id)
+        held = lease is not None and self._clock() < lease.deadline
+        self._end(lease_id)
+        return held
 
     def abandon(self, lease_id: int) -> bool:
         """Quarantines the pages of a lease whose stream broke. False: it was not active any more."""
@@ -124,7 +128,7 @@ class LeaseTable:
 
     def settled(self, lease_ids: Sequence[int]) -> int:
         """Ends leases none of whose pages is being read or will be; returns how many were not over before."""
-        return sum(self.release(lease_id) for lease_id in lease_ids)
+        return sum(self._end(lease_id) for lease_id in lease_ids)
 
     def settled_keys(self, reader: str, keys: Sequence[int]) -> int:
         """Like `settled`, by the reader's own names. One not seen yet is remembered: see `refuses`."""
@@ -132,7 +136,7 @@ class LeaseTable:
         for key in keys:
             lease_id = self._by_key.get((reader, key))
             if lease_id is not None:
-                ended += self.release(lease_id)
+                ended += self._end(lease_id)
             elif key and reader not in self._gone:
                 early = self._settled_early.setdefault(reader, OrderedDict())
                 early[key] = None
@@ -169,6 +173,20 @@ class LeaseTable:
     def quarantined_pages(self) -> int:
         """Different pages kept out of use by them."""
         return len(self._quarantined_pages)
+
+    def _end(self, lease_id: int) -> bool:
+        """Lets go of a lease's pages, wherever it stands. False: it was over before."""
+        lease = self._active.pop(lease_id, None)
+        if lease is not None:
+            self._pool.unlease(lease.pages)
+        else:
+            lease = self._quarantined.pop(lease_id, None)
+            if lease is None:
+                return False
+            self._pool.settle(lease.pages)
+            self._quarantined_pages -= Counter(lease.pages)
+        self._forget(lease)
+        return True
 
     def _forget(self, lease: Lease) -> None:
         ids = self._by_reader[lease.reader]

@@ -135,8 +135,10 @@ class KvCacheMachine(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases))
     def release(self, lease):
-        known = lease.id in self.active or lease.id in self.quarantined
-        assert self.table.release(lease.id) == known
+        held = lease.id in self.active and self.active[lease.id][1] > self.now
+        assert self.table.holds(lease.id, lease.generation) == held
+        assert self.table.release(lease.id) == held
+        assert not self.table.holds(lease.id, lease.generation)
         self.active.pop(lease.id, None)
         self.quarantined.pop(lease.id, None)
 

@@ -142,9 +142,40 @@ def test_pages_on_their_way_to_quarantine_are_never_free(pool, table, monkeypatc
 def test_a_late_release_of_an_expired_lease_settles_it(pool, table):
     lease = lease_of(pool, table, 2)
     table.expire(1000.0)
-    assert table.release(lease.id)
+    assert not table.release(lease.id), "it was not held any more"
     assert pool.counts().free == 8
+
+
+def test_a_lease_is_held_from_its_grant_until_it_is_over_in_whatever_way(pool, table, clock):
+    for end in (table.release, table.abandon, lambda lease_id: table.settled([lease_id])):
+        lease = lease_of(pool, table, 1)
+        assert table.holds(lease.id, lease.generation)
+        end(lease.id)
+        assert not table.holds(lease.id, lease.generation)
+    lease = lease_of(pool, table, 1)
+    assert not table.holds(lease.id, lease.generation + 1)
+    assert not table.holds(lease.id + 1, lease.generation)
+    clock.now = 110.0
+    assert not table.holds(lease.id, lease.generation), "before it is swept, too"
     assert not table.release(lease.id)
+    assert pool.available() == 7, "one is left in quarantine"
+
+
+@pytest.mark.parametrize("operation", ["release", "expire", "settled", "reader_gone"])
+def test_a_lease_has_left_the_table_before_its_pages_can_be_allocated(pool, table, monkeypatch, operation):
+    lease = lease_of(pool, table, 2)
+    held = []
+    shift = pool._shift
+
+    def watch(pages, counts, step):
+        held.append(table.holds(lease.id, lease.generation))
+        shift(pages, counts, step)
+
+    monkeypatch.setattr(pool, "_shift", watch)
+    arguments = {"release": lease.id, "expire": 1000.0, "settled": [lease.id], "reader_gone": "reader"}
+    getattr(table, operation)(arguments[operation])
+    assert held
+    assert not any(held)
 
 
 def test_a_lease_that_is_settled_before_its_stream_broke_is_over(pool, table):
