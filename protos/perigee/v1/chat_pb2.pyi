@@ -428,7 +428,7 @@ Global___ChatChunk: _TypeAlias = ChatChunk  # noqa: Y015
 
 @_typing.final
 class ChatDelta(_message.Message):
-    """What is new of one choice. Strings are to be appended."""
+    """What is new of one choice: reasoning, content, a call or the finish, never two of them. Strings are to be appended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -448,11 +448,11 @@ class ChatDelta(_message.Message):
     """Set on the choice's last delta."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
-        """New calls. Empty: none. A call is sent when it is finished, in one piece."""
+        """One new call. Empty: none. A call is sent when it is finished, in one piece."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.PositionLogprobs]:
-        """Of the tokens in this delta, when asked for."""
+        """Of the tokens that spell this delta, when asked for; of tokens without text, alone or with the finish."""
 
     def __init__(
         self,

@@ -139,7 +139,7 @@ class ToolCallDelta(Answer):
 
 
 class DeltaAnswer(Answer):
-    """What is new of a message; texts are to be appended."""
+    """What is new of a message: reasoning, content or one call, never two; texts are to be appended."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
@@ -148,7 +148,7 @@ class DeltaAnswer(Answer):
 
 
 class ChunkChoice(Answer):
-    """What is new of one answer."""
+    """What is new of one answer; a `finish_reason` comes with an empty delta."""
 
     index: int
     delta: DeltaAnswer

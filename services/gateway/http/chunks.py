@@ -47,9 +47,7 @@ class ChunkEncoder:
 
     def _is_text(self, delta: ChoiceDelta) -> bool:
         """Whether it is nothing but a piece of content or of reasoning."""
-        if not self.alike or delta.calls or delta.logprobs or delta.finish_reason:
-            return False
-        return bool(delta.content) != bool(delta.reasoning)
+        return self.alike and not delta.logprobs and bool(delta.content or delta.reasoning)
 
     def _template(self, index: int, is_content: bool) -> tuple[bytes, bytes]:
         """What is before and behind the text."""

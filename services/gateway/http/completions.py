@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from services.common.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
@@ -26,6 +26,8 @@ from services.gateway.pipeline.batch import Batch, BatchPipeline
 from services.gateway.pipeline.events import Completion
 from services.gateway.pipeline.request import GenerationRequest, TextPrompt
 from services.gateway.sampling import SamplingOptions
+
+_Logprobs: TypeAlias = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,12 @@ class CompletionEndpoint:
     async def _whole(self, call: _Call, batch: Batch) -> dict[str, Any]:
         answers = await batch.answers()
         choices = [
-            {
-                "index": prompt * call.sampling.n + choice.index,
-                "text": echo + choice.content,
-                "logprobs": self._logprobs(call).of(choice.logprobs),
-                "finish_reason": FINISH[choice.finish_reason],
-            }
+            _choice(
+                prompt * call.sampling.n + choice.index,
+                echo + choice.content,
+                self._logprobs(call).of(choice.logprobs),
+                FINISH[choice.finish_reason],
+            )
             for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True))
             for choice in answer.choices
         ]
@@ -123,12 +125,10 @@ class CompletionEndpoint:
                 text = unsaid.pop(index, "") + delta.content
                 finish = FINISH[delta.finish_reason] if delta.finish_reason else None
                 shown = logprobs[index].of(delta.logprobs)
-                if not (text or finish or shown):
-                    continue
-                if not reply.started:
-                    await reply.start_events()
-                choice = {"index": index, "text": text, "logprobs": shown, "finish_reason": finish}
-                await reply.event(call.usage.dressed({**head, "choices": [choice]}, batch))
+                for choice in _pieces(index, text, shown, finish):
+                    if not reply.started:
+                        await reply.start_events()
+                    await reply.event(call.usage.dressed({**head, "choices": [choice]}, batch))
         if call.usage.include:
             await reply.event({**head, "choices": [], "usage": usage(batch.usage)})
         await reply.end_events()
@@ -141,6 +141,18 @@ def _head(batch: Batch) -> dict[str, Any]:
     head: Completion = batch.generations[0].head
     name = head.id.replace("chatcmpl-", "cmpl-")
     return {"id": name, "object": "text_completion", "created": head.created, "model": head.model}
+
+
+def _pieces(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> list[dict[str, Any]]:
+    """What is new of a choice, event by event: how it ended comes without text, be that an echo alone."""
+    if finish is None:
+        return [_choice(index, text, logprobs, None)] if text or logprobs else []
+    last = _choice(index, "", logprobs, finish)
+    return [_choice(index, text, None, None), last] if text else [last]
+
+
+def _choice(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
 
 def _field_name(name: str) -> str:

@@ -58,7 +58,8 @@ class GenerateEndpoint:
             async for prompt, delta in deltas:
                 index = first[prompt] + delta.index
                 answers[index].feed(delta)
-                if call.stream:
+                # Once a choice has ended, its last delta says all that those on their way before it would.
+                if call.stream and (delta.finish_reason or not batch.generations[prompt].ended(delta.index)):
                     if not reply.started:
                         await reply.start_events()
                     several = {} if call.single else {"index": index}

@@ -63,8 +63,8 @@ def delta_chunk(head: Completion, delta: ChoiceDelta) -> dict[str, Any]:
         fields["reasoning_content"] = delta.reasoning
     if delta.content:
         fields["content"] = delta.content
-    if delta.calls:
-        fields["tool_calls"] = [{"index": call.index, **_call(call)} for call in delta.calls]
+    if delta.call:
+        fields["tool_calls"] = [{"index": delta.call.index, **_call(delta.call)}]
     finish = FINISH[delta.finish_reason] if delta.finish_reason else None
     return _chunk(head, delta.index, fields, logprobs(delta.logprobs), finish)
 

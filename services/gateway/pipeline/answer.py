@@ -38,7 +38,8 @@ async def fold(deltas: AsyncIterator[ChoiceDelta], n: int) -> tuple[ChoiceAnswer
     async for delta in deltas:
         choice = choices[delta.index]
         choice.token_ids += delta.token_ids
-        choice.calls += delta.calls
+        if delta.call is not None:
+            choice.calls.append(delta.call)
         choice.logprobs += delta.logprobs
         choice.finish_reason = delta.finish_reason or choice.finish_reason
         texts[delta.index][0].append(delta.reasoning)

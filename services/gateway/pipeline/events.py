@@ -19,30 +19,36 @@ class Completion:
 
 @dataclass(slots=True)
 class ChoiceDelta:
-    """What is new of one choice; everything is to be appended.
+    """What is new of one choice, to be appended: reasoning, content, a call or how it ended, never two.
 
-    `calls`: each whole. `logprobs`: one per token of `token_ids`, when asked for, token texts filled in.
-    `finish_reason`: unspecified (0) but on the choice's last delta.
+    So a client that reads the first it finds loses nothing. `call`: whole. `finish_reason`: unspecified (0)
+    except on the choice's last delta. `logprobs`: when asked for, token texts filled in, one for each token
+    that spells the text or the call. Tokens without text (markers, the end) come in deltas that have nothing
+    else, or with the finish. `token_ids`: with `logprobs`, the same tokens.
     """
 
     index: int
     token_ids: tuple[int, ...] = ()
     reasoning: str = ""
     content: str = ""
-    calls: tuple[FinishedCall, ...] = ()
+    call: FinishedCall | None = None
     logprobs: tuple[sampling_pb2.PositionLogprobs, ...] = ()
     finish_reason: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
 
     @property
     def silent(self) -> bool:
         """Nothing a caller could see but token ids."""
-        return not (self.reasoning or self.content or self.calls or self.logprobs or self.finish_reason)
+        return not (self.reasoning or self.content or self.call or self.logprobs or self.finish_reason)
 
-    def join(self, more: ChoiceDelta) -> None:
-        """Appends what came next of the same choice."""
+    def join(self, more: ChoiceDelta) -> bool:
+        """Appends what came next if it is of the same choice and kind; whether it did."""
+        if self.index != more.index or self.call or more.call:
+            return False
+        if bool(self.reasoning) != bool(more.reasoning) or bool(self.content) != bool(more.content):
+            return False
         self.token_ids += more.token_ids
         self.reasoning += more.reasoning
         self.content += more.content
-        self.calls += more.calls
         self.logprobs += more.logprobs
         self.finish_reason = more.finish_reason
+        return True

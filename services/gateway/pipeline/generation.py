@@ -67,7 +67,7 @@ class Generation:
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
         """The deltas, in the order the workers sent them; raises what the request failed with.
 
-        What came while the caller was busy with the last one is one delta for each choice in a row.
+        What came while the caller was busy with the last one is one delta for each choice and kind in a row.
         """
         running = len(self._choices)
         while running:
@@ -80,17 +80,16 @@ class Generation:
                     if choice.finished:
                         continue
                     self._note(delta, now)
-                    news = choice.feed(delta)
+                    pieces = choice.feed(delta)
                     if choice.finished:
                         running -= 1
                         self._source.finish(delta.choice)
-                    if waiting is None or news is None:
-                        waiting = waiting or news
-                    elif waiting.index == news.index:
-                        waiting.join(news)
-                    else:
-                        yield waiting
-                        waiting = news
+                    for piece in pieces:
+                        if waiting is None:
+                            waiting = piece
+                        elif not waiting.join(piece):
+                            yield waiting
+                            waiting = piece
             except PerigeeError:
                 if waiting is not None:
                     yield waiting
@@ -100,6 +99,10 @@ class Generation:
             if self._sink is not None:
                 for index in {delta.choice for delta in deltas}:
                     self._open_shortcut(index, self._sink)
+
+    def ended(self, choice: int) -> bool:
+        """Whether the choice has ended; deltas of its last tokens may still be on their way."""
+        return self._choices[choice].finished
 
     def attach(self, sink: Sink) -> None:
         """Gives plain tokens to the sink the moment they come, while the caller waits for the next delta.

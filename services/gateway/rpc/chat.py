@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
 from services.gateway.admission import Admission
+from services.gateway.chat.output.calls import FinishedCall
 from services.gateway.pipeline.answer import ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 from services.gateway.pipeline.pipeline import Pipeline
@@ -61,15 +62,16 @@ def _choice(choice: ChoiceAnswer) -> chat_pb2.ChatChoice:
     )
 
 
+def _call_delta(call: FinishedCall) -> chat_pb2.ToolCallDelta:
+    return chat_pb2.ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+
+
 def _delta(delta: ChoiceDelta) -> chat_pb2.ChatDelta:
     return chat_pb2.ChatDelta(
         index=delta.index,
         reasoning_content=delta.reasoning,
         content=delta.content,
-        tool_calls=[
-            chat_pb2.ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
-            for call in delta.calls
-        ],
+        tool_calls=[_call_delta(delta.call)] if delta.call else [],
         finish_reason=delta.finish_reason,
         logprobs=delta.logprobs,
     )

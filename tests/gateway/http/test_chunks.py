@@ -5,6 +5,7 @@ import pytest
 
 from perigee.v1 import sampling_pb2
 from services.common.kimi.tokenizer import Tokenizer
+from services.gateway.chat.output.calls import FinishedCall
 from services.gateway.http import shape
 from services.gateway.http.chunks import ChunkEncoder
 from services.gateway.http.text_events import TokenTexts
@@ -28,9 +29,8 @@ class Counted:
         {"content": "Hello"},
         {"reasoning": "Hm"},
         {"content": '"\0\\ \n 🦉 \u2028'},
-        {"content": "a", "reasoning": "b"},
         {"content": "a", "logprobs": (LOGPROB,)},
-        {"content": "a", "finish_reason": sampling_pb2.FINISH_REASON_STOP},
+        {"call": FinishedCall(1, "functions.f:1", "f", "{}")},
         {"finish_reason": sampling_pb2.FINISH_REASON_LENGTH},
     ],
 )

@@ -91,6 +91,19 @@ async def test_the_prompt_is_echoed_once_before_each_text(suite):
     assert texts(chunks, 0) == "Twice!"
 
 
+@pytest.mark.parametrize("tokens_per_delta", [1, 1000])
+@pytest.mark.parametrize("said", ["", "!"])
+async def test_the_finish_of_a_stream_comes_without_text(suite, tokens_per_delta, said):
+    suite.say(said)
+    suite.decode.tokens_per_delta = tokens_per_delta
+    for fields in ({}, {"logprobs": 1}, {"echo": True}):
+        chunks = await stream(suite, **fields)
+        [*others, last] = [chunk["choices"][0] for chunk in chunks]
+        assert (last["text"], last["finish_reason"]) == ("", "stop")
+        assert all(each["finish_reason"] is None for each in others)
+        assert texts(chunks, 0) == ("Once" if "echo" in fields else "") + said
+
+
 async def test_logprobs_have_the_older_shape_streamed_or_not(suite):
     suite.say("a 🙂")
     whole = (await complete(suite, logprobs=2))["choices"][0]["logprobs"]

@@ -60,6 +60,14 @@ async def test_a_stream_is_cumulative_and_ends_with_what_a_whole_answer_says(sui
     assert "index" not in last
 
 
+async def test_what_comes_at_once_is_one_event_with_its_finish(suite):
+    suite.say("all of it")
+    suite.decode.tokens_per_delta = 1000
+    [event] = await stream(suite, text="Once")
+    assert event["text"] == "all of it"
+    assert event["meta_info"]["finish_reason"]["type"] == "stop"
+
+
 async def test_no_new_tokens_may_be_asked_for(suite):
     answer = await generate(suite, text="Once", sampling_params={"max_new_tokens": 0})
     assert (answer["text"], answer["output_ids"]) == ("", [])

@@ -4,6 +4,7 @@ import openai
 import pytest
 
 from tests.gateway.pictures import image_part, picture
+from tests.gateway.tools import PARIS, ROME, TOOLS, TWO_CALLS, call, section
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
@@ -78,3 +79,49 @@ async def test_it_is_told_mid_stream_when_a_worker_dies(suite, client):
     with pytest.raises(openai.APIError, match="decode worker"):
         async for _ in stream:
             pass
+
+
+@pytest.mark.parametrize("tokens_per_delta", [1, 1000])
+@pytest.mark.parametrize(
+    ("text", "asked", "made"),
+    [
+        (
+            section(call("get_weather", 0, PARIS)),
+            {"type": "function", "function": {"name": "get_weather"}},
+            [("get_weather", PARIS)],
+        ),
+        (TWO_CALLS, "auto", [("get_weather", PARIS), ("a.b-c", ROME)]),
+    ],
+)
+async def test_its_stream_helper_says_that_the_arguments_of_each_call_are_done(
+    suite, client, tokens_per_delta, text, asked, made
+):
+    suite.say(f"Hmm.</think>{text}")
+    suite.decode.tokens_per_delta = tokens_per_delta
+    async with client.chat.completions.stream(
+        model="kimi", messages=MESSAGES, tools=TOOLS, tool_choice=asked
+    ) as stream:
+        events = [event async for event in stream]
+        message = (await stream.get_final_completion()).choices[0].message
+    done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+    assert [(event.name, event.arguments) for event in done] == made
+    assert [(each.function.name, each.function.arguments) for each in message.tool_calls] == made
+
+
+@pytest.mark.parametrize("tokens_per_delta", [1, 2, 1000])
+async def test_its_stream_helper_gives_content_and_log_probabilities_whole(suite, client, tokens_per_delta):
+    suite.decode.tokens_per_delta = tokens_per_delta
+    parts, tokens, done = [], [], []
+    async with client.chat.completions.stream(model="kimi", messages=MESSAGES, logprobs=True) as stream:
+        async for event in stream:
+            if event.type == "content.delta":
+                parts.append(event.delta)
+            elif event.type == "logprobs.content.delta":
+                tokens += [entry.token for entry in event.content]
+            elif event.type == "content.done":
+                done.append(event.content)
+    assert "".join(parts) == "Hello!"
+    assert done == ["Hello!"]
+    assert "".join(tokens) == "Thinking.</think>Hello!" + suite.tokenizer.decode(
+        [min(suite.tokenizer.stop_ids)]
+    )

@@ -35,8 +35,7 @@ async def decode(tokenizer, choice, text, *, size=1, finish=LENGTH):
             delta = decode_pb2.SequenceDelta(token_ids=ids[start : start + size])
             delta.finish_reason = finish if last else sampling_pb2.FINISH_REASON_UNSPECIFIED
             if not choice.finished:
-                news = choice.feed(delta)
-                if news is not None:
+                for news in choice.feed(delta):
                     yield news
 
     [answer] = await fold(deltas(), 1)
@@ -98,7 +97,8 @@ async def test_half_a_character_at_the_end_becomes_a_replacement_mark(tokenizer)
         pytest.skip("this vocabulary has a token for the whole character")
     choice = decoder(tokenizer, chat=False)
     delta = decode_pb2.SequenceDelta(token_ids=first[:cut], finish_reason=LENGTH)
-    assert choice.feed(delta).content == "\ufffd"
+    [text, end] = choice.feed(delta)
+    assert (text.content, end.content, end.finish_reason) == ("\ufffd", "", LENGTH)
 
 
 async def test_the_raw_door_knows_no_reasoning(tokenizer):
@@ -150,15 +150,29 @@ async def test_the_raw_door_knows_no_tool_calls(tokenizer):
     assert (answer.content, answer.calls) == (SECTION, [])
 
 
-async def test_every_token_has_its_logprobs_also_where_its_text_is_held_or_dropped(tokenizer):
+async def test_every_token_has_its_logprobs_with_its_text_its_call_or_the_end(tokenizer):
     ids = tokenizer.encode(f"think{SECTION}more", parse_special=True)
-    choice = decoder(tokenizer)
+    choice = decoder(tokenizer, logprobs=True)
+    news = []
     for index, token_id in enumerate(ids):
         delta = decode_pb2.SequenceDelta(token_ids=[token_id])
         delta.logprobs.add().sampled.token_id = token_id
         delta.finish_reason = LENGTH if index == len(ids) - 1 else sampling_pb2.FINISH_REASON_UNSPECIFIED
-        news = choice.feed(delta)
-        assert [position.sampled.token_id for position in news.logprobs] == [token_id]
+        news += choice.feed(delta)
+    found = {
+        "text": tokenizer.encode("think"),
+        "call": ids[ids.index(tokenizer.special.tool_calls_section_begin) : _behind_the_call(tokenizer, ids)],
+        "end": ids[_behind_the_call(tokenizer, ids) :],
+    }
+    for delta in news:
+        kind = "text" if delta.reasoning else "call" if delta.call else "end"
+        for position in delta.logprobs:
+            assert found[kind].pop(0) == position.sampled.token_id
+    assert not any(found.values())
+
+
+def _behind_the_call(tokenizer, ids):
+    return ids.index(tokenizer.special.tool_call_end) + 1
 
 
 @pytest.mark.parametrize("size", [1, 1000])
@@ -171,7 +185,8 @@ async def test_the_end_of_a_grammar_that_closed_in_haste_is_no_text(tokenizer, s
             delta = decode_pb2.SequenceDelta(token_ids=ids[start : start + size], is_cut=start == 0)
             if start + size >= len(ids):
                 delta.finish_reason = LENGTH
-            yield choice.feed(delta)
+            for news in choice.feed(delta):
+                yield news
 
     [answer] = await fold(deltas(), 1)
     assert (answer.content, answer.finish_reason) == ('{"a": 1}', LENGTH)

@@ -77,23 +77,28 @@ async def collect(generation):
     return [(each.index, each.reasoning, each.content, each.finish_reason) async for each in generation]
 
 
-async def test_what_came_together_of_one_choice_is_one_delta(make, delta):
+async def test_what_came_together_of_one_choice_is_one_delta_of_each_kind(make, delta):
     source = Source(
         [delta("Hm"), delta(", so"), delta("</think>"), delta("Yes")], [delta("!"), delta("", finish=STOP)]
     )
-    assert await collect(make(source)) == [(0, "Hm, so", "Yes", 0), (0, "", "!", STOP)]
+    assert await collect(make(source)) == [
+        (0, "Hm, so", "", 0),
+        (0, "", "Yes", 0),
+        (0, "", "!", 0),
+        (0, "", "", STOP),
+    ]
     assert source.finished == [0]
 
 
 async def test_choices_that_take_turns_stay_in_their_order(make, delta):
     one = [delta("a"), delta("b", 1), delta("c", 1), delta("d"), delta("", finish=STOP), delta("", 1, STOP)]
     found = await collect(make(Source(one), n=2))
-    assert found == [(0, "a", "", 0), (1, "bc", "", 0), (0, "d", "", STOP), (1, "", "", STOP)]
+    assert found == [(0, "a", "", 0), (1, "bc", "", 0), (0, "d", "", 0), (0, "", "", STOP), (1, "", "", STOP)]
 
 
 async def test_what_comes_behind_a_stop_string_is_dropped(make, delta):
     source = Source([delta("</think>"), delta("one"), delta(" END"), delta(" two"), delta("", finish=STOP)])
-    assert await collect(make(source, stop=("END",))) == [(0, "", "one ", STOP)]
+    assert await collect(make(source, stop=("END",))) == [(0, "", "one ", 0), (0, "", "", STOP)]
 
 
 async def test_text_that_came_before_a_failure_is_given_before_it(make, delta, tokenizer):

@@ -51,6 +51,14 @@ async def test_chunks_add_up_to_the_whole_answer(suite, generation):
     assert not chunks[-1].deltas
 
 
+async def test_the_finish_of_a_stream_comes_without_text(suite, generation):
+    suite.decode.tokens_per_delta = 1000
+    chunks = [chunk async for chunk in generation.StreamGenerate(request(text="x"))]
+    [text, last] = [delta for chunk in chunks for delta in chunk.deltas]
+    assert (text.text, text.finish_reason) == ("Thinking.</think>Hello!", 0)
+    assert (last.text, last.finish_reason) == ("", sampling_pb2.FINISH_REASON_STOP)
+
+
 async def test_token_ids_are_taken_as_they_are(suite, generation):
     ids = [1, suite.tokenizer.special.im_end, 2]
     await generation.Generate(request(token_ids=generation_pb2.TokenIds(ids=ids)))

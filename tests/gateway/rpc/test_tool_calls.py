@@ -100,3 +100,23 @@ async def test_reasoning_can_come_in_one_piece(suite, chat):
         ]
         assert least <= len(deltas) <= most
         assert "".join(delta.reasoning_content for delta in deltas) == "a longer thought"
+
+
+@pytest.mark.parametrize("tokens_per_delta", [1, 5, 1000])
+async def test_each_delta_of_a_stream_has_one_kind_of_news(suite, chat, tokens_per_delta):
+    suite.say(f"Hmm.</think>Let me look.{TWO_CALLS}")
+    suite.decode.tokens_per_delta = tokens_per_delta
+    deltas = [delta async for chunk in chat.Stream(request(n=2)) for delta in chunk.deltas]
+    for index in range(2):
+        own = [
+            {field.name for field, _ in delta.ListFields()} - {"index"}
+            for delta in deltas
+            if delta.index == index
+        ]
+        assert all(len(kinds) == 1 for kinds in own), own
+        order = [next(iter(kinds)) for kinds in own]
+        assert order == sorted(
+            order, key=["reasoning_content", "content", "tool_calls", "finish_reason"].index
+        )
+        assert order.count("tool_calls") == 2
+        assert order.count("finish_reason") == 1

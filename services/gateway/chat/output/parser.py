@@ -90,6 +90,24 @@ class OutputParser:
         """How many calls were finished so far."""
         return self._calls.count
 
+    @property
+    def text_kind(self) -> State | None:
+        """What text would be shown as here, REASONING or CONTENT. None: not at all, or as part of a call."""
+        if self._sink is self._content:
+            return State.CONTENT
+        return State.REASONING if self._sink is self._reasoning else None
+
+    @property
+    def num_characters(self) -> int:
+        """Of the text of all tokens so far, reasoning and content, certain or not."""
+        own = self._content.num_characters
+        return own if self._reasoning is self._content else own + self._reasoning.num_characters
+
+    @property
+    def inside(self) -> bool:
+        """Whether a character of the text has begun that is not finished yet."""
+        return self._content.inside or self._reasoning.inside
+
     def feed(self, token_id: int) -> bool:
         """Takes one token; True if it completed a stop string, which ends the output.
 

@@ -10,7 +10,10 @@ from services.gateway.chat.stop import StopMatcher
 
 
 class TextLane:
-    """Detokenized and watched for stop strings; what is certain waits to be taken."""
+    """Detokenized and watched for stop strings; what is certain waits to be taken.
+
+    `num_characters`: of all tokens so far, certain or not.
+    """
 
     def __init__(
         self, tokenizer: Tokenizer, stop: Sequence[str], hidden: Container[int] | None = None
@@ -19,6 +22,7 @@ class TextLane:
         self._detokenizer = Detokenizer(tokenizer, hidden)
         self._matcher = StopMatcher(stop) if any(stop) else None
         self._certain: list[str] = []
+        self.num_characters = 0
 
     def feed(self, token_id: int) -> bool:
         """Adds a token's text; whether a stop string, which is left out, ended it."""
@@ -28,6 +32,11 @@ class TextLane:
     def free(self) -> bool:
         """Whether whole characters would be certain at once, with nothing that waits before them."""
         return self._matcher is None and not self._certain and not self._detokenizer.inside
+
+    @property
+    def inside(self) -> bool:
+        """Whether a character has begun that is not finished yet."""
+        return self._detokenizer.inside
 
     def end(self) -> bool:
         """At the end: half a character becomes U+FFFD, and what might have become a stop string is text.
@@ -50,6 +59,7 @@ class TextLane:
     def _add(self, text: str) -> bool:
         if not text:
             return False
+        self.num_characters += len(text)
         if self._matcher is None:
             self._certain.append(text)
             return False

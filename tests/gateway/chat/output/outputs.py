@@ -82,13 +82,13 @@ def read(
             content += text if choice.plain is State.CONTENT else ""
             choice.count_plain()
             continue
-        news = choice.feed(delta)
-        if news is not None:
+        for news in choice.feed(delta):
             assert not reason, "news behind the end"
-            assert all(call.index == len(calls) + i for i, call in enumerate(news.calls))
             reasoning += news.reasoning
             content += news.content
-            calls += [(call.id, call.name, call.arguments) for call in news.calls]
+            if news.call is not None:
+                assert news.call.index == len(calls)
+                calls.append((news.call.id, news.call.name, news.call.arguments))
             reason = news.finish_reason
         if choice.finished:
             break
