@@ -28,6 +28,7 @@ from services.decode.limits import DecodeLimits
 from services.decode.newsroom import Newsroom
 from services.decode.page_keeper import PageKeeper
 from services.decode.prompt_queue import Outside, PromptQueue
+from services.decode.prompt_rate import PromptRate
 from services.decode.request import Prompt, Request, Sequence, Session
 from services.engine.batch import LateTokens, build_batch
 from services.engine.host_copy import to_device
@@ -68,9 +69,11 @@ class DecodeEngine:
         masks: MaskThreads,
         *,
         ahead: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_serving` hears when the first page is pinned for a peer, and when the last is let go. `ahead`:
         whether a step is left to the device until the next one is launched, which begins with its tokens.
+        `clock`: seconds, that of the requests' deadlines.
         """
         self._runner = runner
         self._device = runner.batch_device
@@ -79,12 +82,15 @@ class DecodeEngine:
         self._limits = limits
         self._keeper = PageKeeper(kv_pages, runner.copied, runner.arrived)
         self.lending = self._keeper.lending(limits.lease_s, on_serving)
-        self._prompts = PromptQueue(self._keeper, limits, outside)
+        self._clock = clock
+        self._rate = PromptRate(limits.chunk_tokens)
+        self._prompts = PromptQueue(self._keeper, limits, outside, self._rate, clock)
         # In the order they began; a dict, because each step asks of every one whether it is still in it.
         self._running: dict[Sequence, None] = {}
         self._ahead = ahead
         # The step that the device has and the host has not heard of.
         self._flight: Flight | None = None
+        self._landed_at = clock()
         # Whose last token is not the one that was drawn, and that the device goes on with.
         self._astray: set[Sequence] = set()
         self._news = Newsroom()
@@ -112,7 +118,10 @@ class DecodeEngine:
         elif request.output_ids and len(request.output_ids) >= request.max_tokens:
             self._news.tell(request, request.choices.start, None, sampling_pb2.FINISH_REASON_LENGTH)
         else:
-            self._prompts.append(request, [self._sequence(request, choice) for choice in request.choices])
+            sequences = [self._sequence(request, choice) for choice in request.choices]
+            refusal = self._prompts.append(request, sequences)
+            if refusal is not None:
+                self._fail(request, refusal)
         self._publish()
 
     def cancel(self, session: Session, handle: int) -> None:
@@ -217,6 +226,7 @@ class DecodeEngine:
 
     def _launch(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> Launch:
         """Gives the device a step."""
+        began = self._clock()
         self._astray.clear()
         under_way = [self._under_way(sequence) for sequence in running]
         items = [sequence.batch_item(more) for sequence, more in zip(running, under_way, strict=True)]
@@ -227,7 +237,7 @@ class DecodeEngine:
         for prompt, chunk in shares:
             prompt.computed += chunk
         chunks = [(prompt, prompt.computed - chunk, prompt.computed) for prompt, chunk in shares]
-        return Launch(running, chunks, logits)
+        return Launch(running, chunks, logits, began)
 
     def _draw(self, launch: Launch) -> None:
         """Draws the tokens of those that still run. A sequence whose mask is not there yet, or that went on
@@ -243,7 +253,7 @@ class DecodeEngine:
         if len(rows) < len(launch.running):
             logits = logits[to_device(rows, torch.int64, logits.device)]
         drawn = self._sampler.begin(logits, [sequence.sampling for sequence in running])
-        self._flight = Flight(running, launch.chunks, drawn, self._runner.mark())
+        self._flight = Flight(running, launch.chunks, drawn, self._runner.mark(), launch.began)
 
     def _late_tokens(self, running: list[Sequence], under_way: list[int]) -> LateTokens | None:
         """Those that begin with what the last step gave."""
@@ -260,6 +270,7 @@ class DecodeEngine:
             return
         self._news.publish()  # of each choice, a batch has the news of one step
         flight.mark.wait()
+        self._note_rate(flight)
         for prompt, start, end in flight.chunks:
             self._keeper.remember(prompt.hashes, prompt.table, start, end)
         for sequence, token in zip(flight.running, flight.drawn.outcomes(), strict=True):
@@ -267,6 +278,11 @@ class DecodeEngine:
                 self._advance(sequence, token)
         self._keeper.step_ended()
         self._masks.begin()
+
+    def _note_rate(self, flight: Flight) -> None:
+        """A step has ended, which the device began when it was launched or the one before it had ended."""
+        began, self._landed_at = max(flight.began, self._landed_at), self._clock()
+        self._rate.note(sum(end - start for _, start, end in flight.chunks), self._landed_at - began)
 
     def _advance(self, sequence: Sequence, token: SampledToken | InternalError) -> None:
         """Appends a sampled token, remembers a page that became whole, and ends the choice if it is to
@@ -367,7 +383,7 @@ class DecodeEngine:
         self._news.tell_error(request, error)
 
     def _enforce_deadlines(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         for request in self._news.requests():
             if request.deadline <= now:
                 self._fail(request, DeadlineExceeded("the request's time ran out"))

@@ -15,22 +15,26 @@ from services.engine.sampling.outcome import Drawn
 @dataclass(frozen=True)
 class Launch:
     """A forward pass whose tokens are not drawn yet: `running`, row by row of `logits`; `chunks`: tokens
-    [start, end) of prompts.
+    [start, end) of prompts; `began`: when it was launched, seconds of the engine's clock.
     """
 
     running: list[Sequence]
     chunks: list[tuple[Prompt, int, int]]
     logits: Tensor
+    began: float
 
 
 @dataclass(frozen=True)
 class Flight:
-    """`running`: whose tokens are `drawn`, row by row; `chunks`: as Launch has them; `mark`: its end."""
+    """`running`: whose tokens are `drawn`, row by row; `chunks`, `began`: as Launch has them; `mark`: its
+    end.
+    """
 
     running: list[Sequence]
     chunks: list[tuple[Prompt, int, int]]
     drawn: Drawn
     mark: Moment
+    began: float
 
     @cached_property
     def rows(self) -> dict[Sequence, int]:

@@ -76,6 +76,10 @@ class PageKeeper:
         self._pool.release([tail.page])
         return start + common
 
+    def cached_tokens(self, hashes: Several[bytes]) -> int:
+        """How many leading tokens are in whole cached pages, of pages with these hashes; nothing is held."""
+        return len(self._cache.find(hashes)) * PAGE_TOKENS
+
     def remember_tail(self, sequence: Sequence, num_tokens: int) -> None:
         """Of one that ends with `num_tokens` written: its last page, where that is not whole, can be copied
         by those that go on from it.

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 
-from services.common.errors import MediaLost, PagesExhausted, PerigeeError, TransferFailed
+from services.common.errors import (
+    MediaLost,
+    Overloaded,
+    PagesExhausted,
+    PerigeeError,
+    TransferFailed,
+    Unavailable,
+)
 from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.limits import DecodeLimits
 from services.decode.page_keeper import PageKeeper
+from services.decode.prompt_rate import PromptRate
 from services.decode.request import Prompt, PromptState, Request, Sequence
 from services.engine.batch import PAGE_TOKENS
 from services.engine.scheduler.priority_line import PriorityLine
@@ -32,10 +40,20 @@ class Outside(Protocol):
 class PromptQueue:
     """Waiting and active prompts, by priority, among equals first come, first served. Engine thread only."""
 
-    def __init__(self, keeper: PageKeeper, limits: DecodeLimits, outside: Outside) -> None:
+    def __init__(
+        self,
+        keeper: PageKeeper,
+        limits: DecodeLimits,
+        outside: Outside,
+        rate: PromptRate,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock`: of the requests' deadlines, seconds."""
         self._keeper = keeper
         self._limits = limits
         self._outside = outside
+        self._rate = rate
+        self._clock = clock
         self._waiting: PriorityLine[Prompt] = PriorityLine()
         self._active: PriorityLine[Prompt] = PriorityLine()
 
@@ -55,9 +73,13 @@ class PromptQueue:
         here = (PromptState.EXTENDING, PromptState.NEEDS_MEDIA)
         return sum(prompt.num_tokens - prompt.computed for prompt in self._active if prompt.state in here)
 
-    def append(self, request: Request, sequences: list[Sequence]) -> None:
-        """Queues the prompt of a fresh request."""
-        self._waiting.append(self._prompt(request, sequences))
+    def append(self, request: Request, sequences: list[Sequence]) -> Overloaded | None:
+        """Queues the prompt of a fresh request, or returns why it is refused."""
+        prompt = self._prompt(request, sequences)
+        refusal = None if prompt.candidates else self._refusal(prompt)
+        if refusal is None:
+            self._waiting.append(prompt)
+        return refusal
 
     def append_front(self, sequence: Sequence) -> None:
         """Queues a sequence that has lost its pages, or never got them, before others of its priority."""
@@ -179,8 +201,7 @@ class PromptQueue:
 
     def _proceed(self, prompt: Prompt) -> None:
         """Decides where the uncached part of a prompt is computed, and starts that."""
-        uncached = prompt.num_tokens - prompt.computed
-        if uncached > self._limits.local_prefill_tokens and prompt.candidates:
+        if not self._belongs_here(prompt):
             prompt.state = PromptState.FETCHING
             self._outside.start_fetch(prompt, self._order(prompt))
             return
@@ -190,6 +211,33 @@ class PromptQueue:
             self._outside.start_media(prompt, missing)
         else:
             prompt.state = PromptState.EXTENDING
+
+    def _belongs_here(self, prompt: Prompt) -> bool:
+        """Whether what is not cached of it is computed here: it is short, or there is nobody else."""
+        uncached = prompt.num_tokens - prompt.computed
+        return uncached <= self._limits.local_prefill_tokens or not prompt.candidates
+
+    def _refusal(self, prompt: Prompt) -> Overloaded | None:
+        """Why a prompt is not to be computed here: behind those before it, it would not be done in its time.
+
+        A request of which something has been told goes on: an estimate is no reason to end it.
+        """
+        before = self._tokens_before(prompt)
+        if not before or prompt.request.stats_sent:
+            return None
+        prompt.hashes = self._keeper.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
+        prompt.computed = self._keeper.cached_tokens(prompt.hashes)
+        own = prompt.num_tokens - prompt.computed
+        return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
+
+    def _tokens_before(self, prompt: Prompt) -> int:
+        """What this worker computes of prompts that go before another one."""
+        fetching = (PromptState.FETCHING, PromptState.STOPPING)
+        return sum(
+            other.num_tokens - other.computed
+            for other in (*self._waiting, *self._active)
+            if other.priority >= prompt.priority and other.state not in fetching and self._belongs_here(other)
+        )
 
     def _order(self, prompt: Prompt) -> FetchOrder:
         """Takes the next candidate."""
@@ -225,14 +273,18 @@ class PromptQueue:
             request.stats.transfer_tail_s = result.tail_s
 
     def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
-        """After a failed fetch: the next candidate, the same one once more after a bad transfer, or the
-        end."""
+        """After a failed fetch: the next candidate, the same one once more after a bad transfer, this worker
+        itself where those are gone, or the end."""
         if isinstance(error, TransferFailed) and not prompt.retried:
             prompt.retried = True
             prompt.candidates.append(prompt.address)
-        if prompt.candidates and not isinstance(error, MediaLost):
-            prompt.state = PromptState.WAITING
-            self._waiting.append_front(prompt)
-            return None
-        prompt.state = PromptState.ENDED
-        return error
+        if isinstance(error, MediaLost):
+            prompt.candidates.clear()  # the others would not find it either; here it may not be missing
+        if not prompt.candidates:
+            error = self._refusal(prompt) if isinstance(error, Unavailable) else error
+            if error is not None:
+                prompt.state = PromptState.ENDED
+                return error
+        prompt.state = PromptState.WAITING
+        self._waiting.append_front(prompt)
+        return None

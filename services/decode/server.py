@@ -204,6 +204,8 @@ def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
         message.error.code = code_of(delta.error).value[0]
         message.error.reason = delta.error.reason
         message.error.message = delta.error.message
+        if isinstance(delta.error, Overloaded):
+            message.error.retry_after_ms = int(delta.error.retry_after_s * 1000)
     if delta.stats is not None:
         stats = delta.stats
         message.stats.CopyFrom(

@@ -47,6 +47,7 @@ from services.gateway.pipeline.rendering import Renderer
 from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.pipeline.videos import VideoBounds
+from services.gateway.readiness import Readiness
 from services.gateway.router import Router
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
@@ -84,6 +85,7 @@ class Gateway:
         self._metrics.registry.register(WorkerCounts(self.pool))
         self._siblings = Siblings(Path(config.crew), self._metrics.registry) if config.crew else None
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
+        self._readiness = Readiness(self.pool, self._admission)
         self._constraints = ConstraintBuilder(self._model.tokenizer.special)
         self._downloader = Downloader(
             AllowedHosts(config.allowed_media_hosts),
@@ -197,7 +199,7 @@ class Gateway:
                 detokenize=self._post(tokenize.detokenize),
                 models=ModelPages(self._model),
                 info=InfoPages(self._model, pool, config.tokenizer or config.model),
-                health=HealthPage(pool, self._admission),
+                health=HealthPage(pool, self._readiness),
                 metrics=MetricsPage(self._metrics, pool, self._siblings),
             )
         )
@@ -214,13 +216,15 @@ class Gateway:
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
 
     async def _follow_health(self, health: Health) -> None:
-        """Keeps grpc.health.v1 saying what GET /health says."""
-        serving: bool | None = None
+        """Keeps grpc.health.v1 saying what GET /ready says, and of each ability what its body says."""
+        said: tuple[bool, ...] = ()
         while True:
-            now = not self.pool.missing_roles() and not self._admission.closed
-            if now != serving:
-                await (health.set_serving() if now else health.set_not_serving())
-                serving = now
+            now = self._readiness.ready, self._readiness.text, self._readiness.images
+            if now != said:
+                ready, text, images = said = now
+                await (health.set_serving() if ready else health.set_not_serving())
+                await health.say("text", serving=text)
+                await health.say("images", serving=images)
             await asyncio.sleep(_HEALTH_POLL_S)
 
 

@@ -47,8 +47,11 @@ class Router:
         self._pool = pool
 
     def require(self, *, images: bool) -> None:
-        """Raises Unavailable where a role that a request needs has nobody, before any work is spent."""
-        for pool in (self._pool.decode, self._pool.prefill, *((self._pool.vision,) if images else ())):
+        """Raises Unavailable where a role that a request needs has nobody, before any work is spent.
+
+        Nobody needs prefill: without it decode computes prompts.
+        """
+        for pool in (self._pool.decode, *((self._pool.vision,) if images else ())):
             if pool.missing:
                 raise _none_left(pool)
 
@@ -80,14 +83,12 @@ class Router:
         return min((min(roomy, key=_BY_REQUESTS), *holders), key=rank)
 
     def prefill(self, prompt: PromptPages, reader: DecodeWorker) -> list[str]:
-        """A few prefill addresses for a prompt that `reader` decodes, best first; none if none is configured.
+        """A few prefill addresses for a prompt that `reader` decodes, best first; none if none serves.
 
         The best is the one that would be done first, with the tokens in its queue and those of the prompt
-        that neither it nor the reader has cached. Raises Unavailable.
+        that neither it nor the reader has cached.
         """
         workers = self._pool.prefill.serving
-        if self._pool.prefill.missing:
-            raise _none_left(self._pool.prefill)
         at_reader = reader.link.cached.prefix(prompt.names)
         holders = self._pool.prefill.holders(prompt.names)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.common.errors import MediaLost, TransferFailed, Unavailable
+from services.common.errors import Overloaded, TransferFailed, Unavailable
 from services.decode.fetch import FetchResult
-from tests.support.decode_bench import Bench, medium, prompt_of
+from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import greedy, write_context
 
 
@@ -39,13 +39,13 @@ def test_pages_at_risk_are_not_used_by_the_next_attempt():
     bench.check_free()
 
 
-def test_the_last_candidates_error_is_the_requests():
+def test_the_last_candidates_refusal_is_the_requests():
     bench = Bench(4)
     heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1"], n=2)
     bench.run()
-    bench.fail(Unavailable("prefill:1 died"))
+    bench.fail(Overloaded("prefill:1 is full"))
     assert (heard.finish(0), heard.finish(1)) == ("ERROR", "ERROR")
-    assert [error.message for error in heard.errors] == ["prefill:1 died"]
+    assert [error.message for error in heard.errors] == ["prefill:1 is full"]
     bench.check_free()
 
 
@@ -58,19 +58,8 @@ def test_a_bad_transfer_is_tried_once_more_at_the_same_worker():
     assert [order.address for _, order in bench.outside.orders] == ["prefill:1", "prefill:1"]
     bench.fail(TransferFailed("corrupt again"))
     bench.run()
-    assert heard.finish() == "ERROR"
+    assert heard.tokens[0] == greedy(prompt_of(100), 3)
     assert len(bench.outside.orders) == 2
-    bench.check_free()
-
-
-def test_a_lost_embedding_ends_the_request_without_another_attempt():
-    bench = Bench(4)
-    heard = bench.submit(prompt_of(100), 3, prefill=["prefill:1", "prefill:2"], media=[medium(3, 5)])
-    bench.run()
-    bench.fail(MediaLost("evicted"))
-    bench.run()
-    assert len(bench.outside.orders) == 1
-    assert [type(error) for error in heard.errors] == [MediaLost]
     bench.check_free()
 
 

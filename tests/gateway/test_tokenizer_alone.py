@@ -51,9 +51,11 @@ async def test_it_tokenizes_and_detokenizes_over_grpc(directory):
 
 async def test_it_is_healthy_and_says_that_it_has_a_tokenizer_alone(directory):
     async with open_tokenizer(directory) as door:
-        answer = await door.http.get("/health")
-        assert answer.status_code == 200
-        assert answer.json() == {"status": "ok", "missing": [], "tokenizer_only": True, "workers": {}}
+        for path in ("/health", "/ready"):
+            answer = await door.http.get(path)
+            assert answer.status_code == 200
+            nothing = {"text": False, "images": False, "missing": [], "workers": {}}
+            assert answer.json() == {"status": "ok", "tokenizer_only": True, **nothing}
         assert "perigee_requests_total" in (await door.http.get("/metrics")).text
 
 

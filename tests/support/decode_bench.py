@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -77,9 +77,10 @@ class Bench:
 
     def __init__(
         self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False,
-        outside: StrawOutside | None = None, **limits: int,
+        outside: StrawOutside | None = None, clock: Callable[[], float] = monotonic, **limits: int,
     ) -> None:  # fmt: skip
         """`ahead`: the next step is launched before the host knows what the last one gave."""
+        self.clock = clock
         self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
         self.runner = (LateRunner if ahead else FakeRunner)(self.kv_pages)
@@ -101,6 +102,7 @@ class Bench:
             self.serving.append,
             MaskThreads(),
             ahead=ahead,
+            clock=clock,
         )
         self.heard: dict[int, Heard] = {}
         self.session = Session(self._take)
@@ -134,7 +136,7 @@ class Bench:
             cache_salt="",
             prefill_addresses=tuple(options.pop("prefill", ())),
             own_address=options.pop("own_address", ""),
-            deadline=monotonic() + options.pop("timeout_s", 60.0),
+            deadline=self.clock() + options.pop("timeout_s", 60.0),
             **options,
         )
 

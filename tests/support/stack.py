@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
@@ -98,6 +99,8 @@ class Stack:
             self._spawn(role)
         for role in roles or self.names:
             self._wait_ready(role)
+        if "gateway" in self.processes:
+            self._wait_known(roles or self.names)
 
     def stop(self) -> dict[str, int]:
         """Ends all processes politely, the stubborn ones not; returns their exit codes."""
@@ -213,6 +216,17 @@ class Stack:
                 assert process.poll() is None, f"{role} ended with {process.returncode}:\n{self.log(role)}"
                 assert time.monotonic() < deadline, f"{role} is not healthy:\n{self.log(role)}"
                 time.sleep(0.05)
+
+    def _wait_known(self, names: tuple[str, ...], timeout_s: float = 20.0) -> None:
+        """The gateway is ready without prefill and vision, too; tests count on all of them."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with urllib.request.urlopen(f"{self.base_url}/health", timeout=10) as page:
+                states = json.load(page)["workers"]
+            if all(states.get(self.address(name), "serving") == "serving" for name in names):
+                return
+            assert time.monotonic() < deadline, states
+            time.sleep(0.05)
 
 
 def _replica_names(role: str, count: int) -> list[str]:

@@ -14,7 +14,7 @@ _CALL_TIMEOUT_S = 2.0
 
 
 async def until_healthy(grpc_address: str, http_address: str | None = None) -> None:
-    """Returns when gRPC health says SERVING and GET /health of `http_address`, if given, answers 200."""
+    """Returns when gRPC health says SERVING and GET /ready of `http_address`, if given, answers 200."""
     while await why_not_serving(grpc_address) is not None:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
     while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
@@ -42,7 +42,7 @@ async def _is_ok(address: str) -> bool:
         async with asyncio.timeout(_CALL_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
             try:
-                writer.write(f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
                 status = await reader.readline()
             finally:
                 writer.close()

@@ -50,6 +50,11 @@ class Health:
         """From now on checks answer NOT_SERVING."""
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    async def say(self, ability: str, *, serving: bool) -> None:
+        """Has checks of this name, which is no service's, say whether the server can do one thing."""
+        kinds = health_pb2.HealthCheckResponse
+        await self.servicer.set(ability, kinds.SERVING if serving else kinds.NOT_SERVING)
+
     async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in self._services:
             await self.servicer.set(service, status)

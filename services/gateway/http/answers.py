@@ -293,9 +293,13 @@ class ServerInfo(ModelInfo):
 
 
 class HealthAnswer(Answer):
-    """`missing`: configured roles that nobody serves; `workers`: address to state."""
+    """`status`: ok while text can be served; `text`, `images` (and videos): what can be served now;
+    `missing`: configured roles that nobody serves; `workers`: address to state.
+    """
 
     status: Literal["ok", "unavailable", "stopping"]
+    text: bool
+    images: bool
     missing: list[str]
     tokenizer_only: bool
     workers: dict[str, str]

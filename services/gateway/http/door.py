@@ -94,10 +94,13 @@ def _telling(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
         yield _get(path, parts.info.model, answers.ModelInfo, "The model, in SGLang's spelling.")
     for path in ("/server_info", "/get_server_info"):
         yield _get(path, parts.info.server, answers.ServerInfo, "The model and the workers.")
-    for path in ("/health", "/ready"):
-        yield _get(
-            path, parts.health.show, answers.HealthAnswer, "200 while a request could be served, else 503."
-        )
+    yield _get(
+        "/health",
+        parts.health.live,
+        answers.HealthAnswer,
+        "503 until text can be served for the first time and while stopping, else 200.",
+    )
+    yield _get("/ready", parts.health.ready, answers.HealthAnswer, "200 while text can be served, else 503.")
     yield Operation("/metrics", ("GET",), parts.metrics.show, "Prometheus' text format.", {_TEXT: None})
     yield Operation("/openapi.json", ("GET",), documents.json, "This description.", {JSON: dict[str, Any]})
     yield Operation("/docs", ("GET",), documents.html, "This description, for people.", {_HTML: None})

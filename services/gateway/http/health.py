@@ -1,32 +1,45 @@
-"""GET /health: whether a request could be served now."""
+"""GET /health and /ready: whether this gateway works, and what can be served now."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from services.gateway.admission import Admission
+from services.gateway.readiness import Readiness
 from services.gateway.workers.pool import WorkerPool
 
 
 class HealthPage:
-    """200 when every configured role has a worker that serves, else 503 naming the roles that lack one.
+    """Both say what can be served, and which configured roles have no worker that serves.
 
-    A gateway of a tokenizer alone has no roles: 200, and `tokenizer_only` says that chats will be refused.
-    Also 503 while shutting down, so that balancers look elsewhere before the door closes.
+    A gateway of a tokenizer alone has no roles: `tokenizer_only` says that chats will be refused. While
+    shutting down both are 503, so that balancers look elsewhere before the door closes.
     """
 
-    def __init__(self, pool: WorkerPool, admission: Admission) -> None:
+    def __init__(self, pool: WorkerPool, readiness: Readiness) -> None:
         self._pool = pool
-        self._admission = admission
+        self._readiness = readiness
 
-    async def show(self, request: Request) -> Response:
-        missing = self._pool.missing_roles()
-        status = "stopping" if self._admission.closed else "unavailable" if missing else "ok"
-        body = {
-            "status": status,
-            "missing": list(missing),
-            "tokenizer_only": not self._pool.configured,
-            "workers": {link.address: link.state for link in self._pool.links},
+    async def live(self, request: Request) -> Response:
+        """503 until the gateway is ready for the first time, for those who wait for a start. Then 200
+        whatever the workers do: a restart of the gateway would bring none back.
+        """
+        good = self._readiness.begun and not self._readiness.stopping
+        return JSONResponse(self._body(), status_code=200 if good else 503)
+
+    async def ready(self, request: Request) -> Response:
+        """200 while text can be served (of a tokenizer alone: while it works), else 503."""
+        return JSONResponse(self._body(), status_code=200 if self._readiness.ready else 503)
+
+    def _body(self) -> dict[str, Any]:
+        pool, readiness = self._pool, self._readiness
+        return {
+            "status": "stopping" if readiness.stopping else "ok" if readiness.ready else "unavailable",
+            "text": readiness.text,
+            "images": readiness.images,
+            "missing": list(pool.missing_roles()),
+            "tokenizer_only": not pool.configured,
+            "workers": {link.address: link.state for link in pool.links},
         }
-        return JSONResponse(body, status_code=200 if status == "ok" else 503)

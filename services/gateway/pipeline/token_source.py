@@ -83,8 +83,10 @@ class TokenSource:
         self._backoff = Backoff()
 
     async def open(self) -> None:
-        """Submits. Raises Unavailable at once where a role has nobody; later failures are waited out."""
-        self._router.require(images=bool(self._submission.prompt.media))
+        """Submits. Raises Unavailable at once where nobody can decode; later failures, and the lack of an
+        encoder, are waited out.
+        """
+        self._router.require(images=False)
         await self._send([Part(range(len(self.outputs)))])
 
     async def next(self) -> list[decode_pb2.SequenceDelta]:

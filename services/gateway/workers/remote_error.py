@@ -17,7 +17,8 @@ def failure_of(delta: decode_pb2.SequenceDelta, worker: str) -> PerigeeError | N
         error = delta.error
         message = error.message or "failed without a message"
         named = message if worker in message else f"{worker}: {message}"
-        return make_error(error.code, error.reason, named)
+        retry_after_s = error.retry_after_ms / 1000 or 1.0
+        return make_error(error.code, error.reason, named, retry_after_s=retry_after_s)
     if delta.finish_reason in _LOST:
         # We cancel only what nobody reads any more, so the worker gave this one up by itself.
         return Unavailable(f"{worker} ended the request")

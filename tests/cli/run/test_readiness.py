@@ -21,12 +21,12 @@ async def server():
 
 @pytest.fixture
 async def web():
-    """An HTTP door that answers /health with the status in its list."""
+    """An HTTP door that answers /ready with the status in its list."""
     status = [b"503 Service Unavailable"]
 
     async def answer(reader, writer):
         line = await reader.readline()
-        found = status[0] if line.startswith(b"GET /health ") else b"404 Not Found"
+        found = status[0] if line.startswith(b"GET /ready ") else b"404 Not Found"
         writer.write(b"HTTP/1.1 " + found + b"\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()

@@ -188,7 +188,7 @@ async def test_cached_tokens_are_those_of_the_first_worker(pair):
     pair.decodes[0].cached_tokens, pair.decodes[1].cached_tokens = 3, 3
     pair.decodes[0].fail_after = pair.decodes[1].fail_after = 10
     task = asyncio.create_task(pair.chat())
-    await wait_until(lambda: both(pair))
+    await wait_until(lambda: any(decode.sent for decode in pair.decodes))
     for decode in pair.decodes:
         decode.cached_tokens = 0
     usage = (await task).json()["usage"]

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2, generation_pb2, generation_pb2_grpc
+from services.common.rpc.status import from_rpc_error
 from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import joined, open_suite, parse_events, wait_until
 
@@ -91,25 +92,62 @@ async def test_a_refusal_of_the_worker_becomes_a_status(suite, code, reason, sta
         assert ("retry-after" in answer.headers) == (status == 429)
 
 
-@pytest.mark.parametrize("role", ["decode0", "prefill"])
-async def test_without_a_worker_of_a_role_requests_get_503_naming_it(role):
-    async with open_suite() as suite:
-        await suite.workers[role].stop()
-        await wait_until(lambda: suite.gateway.pool.missing_roles())
-        answer = await suite.chat()
-        assert answer.status_code == 503
-        assert suite.workers[role].address in answer.json()["error"]["message"]
-        health = await suite.http.get("/health")
-        assert health.status_code == 503
-        assert health.json()["missing"] == [role.rstrip("0")]
+async def test_a_worker_that_is_too_busy_says_when_to_come_back(suite):
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    suite.decode.refuse = decode_pb2.RequestError(
+        code=code, reason="OVERLOADED", message="no", retry_after_ms=6200
+    )
+    answer = await suite.chat()
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await chat_pb2_grpc.ChatServiceStub(suite.channel).Complete(one_message())
+    assert from_rpc_error(caught.value).retry_after_s == 6.2
 
 
-async def test_without_an_encoder_only_images_get_503(suite):
-    await suite.workers["vision"].stop()
+async def test_without_a_decode_worker_requests_get_503_naming_it(suite):
+    await suite.workers["decode0"].stop()
     await wait_until(lambda: suite.gateway.pool.missing_roles())
-    answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+    answer = await suite.chat()
     assert answer.status_code == 503
+    assert suite.workers["decode0"].address in answer.json()["error"]["message"]
+
+
+async def test_without_a_prefill_worker_decode_is_asked_to_compute_prompts(suite):
+    fake = suite.workers["prefill"]
+    await suite.chat()
+    await fake.stop()
+    await wait_until(lambda: suite.gateway.pool.missing_roles())
     assert (await suite.chat()).status_code == 200
+    port = int(fake.address.rpartition(":")[2])
+    suite.workers["prefill"] = await type(fake).start(fake.worker, port=port)
+    await wait_until(lambda: not suite.gateway.pool.missing_roles())
+    assert (await suite.chat()).status_code == 200
+    named = [list(submit.prefill_addresses) for submit in suite.decode.submits]
+    assert named == [[fake.address], [], [fake.address]]
+
+
+async def test_without_an_encoder_only_images_get_503_and_only_after_a_while():
+    async with open_suite(worker_wait_seconds=0.5) as suite:
+        await suite.workers["vision"].stop()
+        await wait_until(lambda: suite.gateway.pool.missing_roles())
+        answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+        assert answer.status_code == 503
+        assert "no vision worker can serve" in answer.json()["error"]["message"]
+        assert (await suite.chat()).status_code == 200
+
+
+async def test_an_image_waits_for_an_encoder_that_comes_back():
+    async with open_suite(worker_wait_seconds=8.0) as suite:
+        fake = suite.workers["vision"]
+        await fake.stop()
+        await wait_until(lambda: suite.gateway.pool.missing_roles())
+        asking = asyncio.create_task(
+            suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+        )
+        await asyncio.sleep(0.1)
+        port = int(fake.address.rpartition(":")[2])
+        suite.workers["vision"] = await type(fake).start(fake.worker, suite.vision, port=port)
+        assert (await asking).status_code == 200
 
 
 async def test_an_encode_that_fails_is_tried_again_within_the_wait():
@@ -209,8 +247,9 @@ async def test_shutting_down_lets_what_runs_finish():
         stopping = asyncio.create_task(suite.gateway.stop())
         await asyncio.sleep(0.1)
         assert (await suite.chat()).status_code == 503
-        health = await suite.http.get("/health")
-        assert (health.status_code, health.json()["status"]) == (503, "stopping")
+        for path in ("/health", "/ready"):
+            health = await suite.http.get(path)
+            assert (health.status_code, health.json()["status"]) == (503, "stopping")
         suite.decode.admit.set()
         assert (await running).status_code == 200
         await stopping

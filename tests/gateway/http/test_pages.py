@@ -1,13 +1,19 @@
-"""/v1/models, /health and /metrics."""
+"""/v1/models, /health, /ready and /metrics."""
 
+import asyncio
+
+import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from perigee.v1 import worker_pb2
 from services.common.metrics import start_metrics_server
+from services.gateway.config import GatewayConfig
+from services.gateway.gateway import Gateway
 from tests.gateway.fakes import FakeWorker
-from tests.gateway.suite import open_suite, wait_until
+from tests.gateway.suite import NANO, open_suite, wait_until
 
 
 async def test_every_served_name_is_listed_the_primary_one_first(suite):
@@ -25,12 +31,58 @@ async def test_an_unnamed_model_is_called_like_its_directory():
         assert [model["id"] for model in models["data"]] == ["kimi-nano"]
 
 
-async def test_health_is_ok_when_every_role_has_a_worker(suite):
-    answer = await suite.http.get("/health")
-    assert answer.status_code == 200
-    assert answer.json()["status"] == "ok"
-    assert answer.json()["tokenizer_only"] is False
-    assert set(answer.json()["workers"].values()) == {"serving"}
+async def test_health_and_readiness_are_ok_when_every_role_has_a_worker(suite):
+    for path in ("/health", "/ready"):
+        answer = await suite.http.get(path)
+        assert answer.status_code == 200
+        body = answer.json()
+        assert (body["status"], body["text"], body["images"], body["missing"]) == ("ok", True, True, [])
+        assert body["tokenizer_only"] is False
+        assert set(body["workers"].values()) == {"serving"}
+
+
+async def health_of(suite, service):
+    stub = health_pb2_grpc.HealthStub(suite.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def until_health(suite, service, expected):
+    async with asyncio.timeout(10):
+        while await health_of(suite, service) != expected:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("role", "text", "images"), [("vision", True, False), ("prefill", True, True), ("decode", False, False)]
+)
+async def test_without_a_role_readiness_says_what_cannot_be_served(suite, role, text, images):
+    await until_health(suite, "images", True)
+    await suite.workers["decode0" if role == "decode" else role].stop()
+    await wait_until(lambda: suite.gateway.pool.missing_roles())
+    live, ready = await suite.http.get("/health"), await suite.http.get("/ready")
+    assert (live.status_code, ready.status_code) == (200, 200 if text else 503)
+    assert live.json() == ready.json()
+    body = ready.json()
+    assert body["status"] == ("ok" if text else "unavailable")
+    assert (body["text"], body["images"], body["missing"]) == (text, images, [role])
+    await until_health(suite, "images", images)
+    for service in ("", "text", "perigee.v1.ChatService"):
+        await until_health(suite, service, text)
+
+
+async def test_health_is_not_ok_before_text_could_be_served_for_the_first_time():
+    config = GatewayConfig(model=str(NANO), http_port=0, grpc_port=0, decode="127.0.0.1:1", grace_seconds=0.2)
+    gateway = Gateway(config)
+    await gateway.start()
+    base = f"http://127.0.0.1:{gateway.http_port}"
+    try:
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as http:
+            for path in ("/health", "/ready"):
+                answer = await http.get(path)
+                assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+    finally:
+        await gateway.stop()
 
 
 @pytest.fixture
