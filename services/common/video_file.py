@@ -10,12 +10,14 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from services.common.errors import InvalidRequest
+from services.common.video_pictures import PictureCount
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg")
 
@@ -31,7 +33,7 @@ class VideoLimits:
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """Pixels of a frame, frames in the file (not only those looked at), and frames a second on average.
+    """Pixels of a frame, frames the file shows (not only those looked at), and frames a second on average.
 
     A rotation that players apply is left alone, as it is for images.
     """
@@ -48,21 +50,35 @@ def read_header(data: bytes, limits: VideoLimits) -> VideoHeader:
     Raises InvalidRequest for what is no video of a supported format, or beyond `limits`.
     """
     with open_video(data, limits) as (container, stream):
-        rate = stream.average_rate or stream.guessed_rate
-        if not rate or rate <= 0:
-            raise InvalidRequest("the video has no frame rate")
-        num_frames = 0
+        context = stream.codec_context
+        counted = PictureCount(context.name, stream.time_base or Fraction(1, 1000))
         for packet in container.demux(stream):
-            num_frames += packet.size > 0 and not packet.is_discard
-            if num_frames > limits.frames or num_frames > limits.seconds * rate:
-                raise InvalidRequest(
-                    f"the video is too long: at most {limits.seconds:g} seconds and {limits.frames} frames"
-                    " are taken"
-                )
+            counted.add(packet)
+            if counted.num_pictures > limits.frames:
+                raise _too_long(limits)
+        num_frames = counted.num_pictures
         if not num_frames:
             raise InvalidRequest("the video has no frames")
-        context = stream.codec_context
-        return VideoHeader(context.width, context.height, num_frames, float(rate))
+        fps = _frame_rate(stream, num_frames, counted.seconds)
+        if num_frames > limits.seconds * fps:
+            raise _too_long(limits)
+        return VideoHeader(context.width, context.height, num_frames, fps)
+
+
+def _frame_rate(stream: VideoStream, num_frames: int, seconds: float) -> float:
+    """As the file says, unless its frames would then last longer or shorter than they do, by over a frame."""
+    said = float(stream.average_rate or stream.guessed_rate or 0)
+    if seconds and not (said > 0 and abs(num_frames - seconds * said) <= 1):
+        return num_frames / seconds
+    if said <= 0:
+        raise InvalidRequest("the video has no frame rate")
+    return said
+
+
+def _too_long(limits: VideoLimits) -> InvalidRequest:
+    return InvalidRequest(
+        f"the video is too long: at most {limits.seconds:g} seconds and {limits.frames} frames are taken"
+    )
 
 
 @contextmanager

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from services.common.errors import InvalidRequest
 from services.common.kimi.video import VideoChunk, video_chunks
 from services.common.video_file import VideoLimits, open_video, read_header
 from services.vision.preprocess import Patches, image_patches
+
+# What a decoder may drop, whatever the packets say; a file that lacks more pictures is damaged.
+_MAY_BE_MISSING = 16
 
 
 def read_chunks(data: bytes, limits: VideoLimits) -> tuple[VideoChunk, ...]:
@@ -25,27 +30,38 @@ def preprocess_video(
     """Decodes the file once from its beginning and cuts up chunk after chunk, as each is asked for.
 
     `pixels` of a chunk: float32 [grid_t * grid_h * grid_w, 3, 14, 14], frame-major. `before_frame` is called
-    before every frame, sampled or not, and may end the work by raising. InvalidRequest when a frame that the
-    container promised cannot be decoded.
+    before every frame, sampled or not, and may end the work by raising. Frames are counted without decoding
+    them: where the file shows a few less, the last one stands for those. InvalidRequest where many are
+    missing.
     """
-    sampled = (index for chunk in chunks for index in chunk.frames)
-    frames = _decode(data, sampled, limits, before_frame)
+    wanted = [index for chunk in chunks for index in chunk.frames]
+    frames = _decode(data, wanted, limits, before_frame)
     for chunk in chunks:
         patches = [image_patches(next(frames), chunk.grid) for _ in chunk.frames]
         yield Patches(np.concatenate(patches), chunk.grid)
 
 
 def _decode(
-    data: bytes, wanted: Iterator[int], limits: VideoLimits, before_frame: Callable[[], None]
+    data: bytes, wanted: Sequence[int], limits: VideoLimits, before_frame: Callable[[], None]
 ) -> Iterator[Image.Image]:
     """The wanted frames in mode RGB, as many as asked for; indices ascend and none comes twice."""
-    index = next(wanted, None)
+    left = deque(wanted)
+    shown, last = 0, None
     with open_video(data, limits) as (container, stream):
-        for position, frame in enumerate(container.decode(stream)):
+        for frame in container.decode(stream):
             before_frame()
-            if position == index:
-                yield Image.fromarray(frame.to_ndarray(format="rgb24"))
-                index = next(wanted, None)
-            if index is None:
-                return
-    raise InvalidRequest(f"the video is broken: its frame {index} cannot be decoded")
+            if shown == left[0]:
+                yield _picture(frame)
+                left.popleft()
+                if not left:
+                    return
+            shown, last = shown + 1, frame
+    promised = wanted[-1] + 1
+    if last is None or promised - shown > min(promised // 2, max(_MAY_BE_MISSING, promised // 10)):
+        raise InvalidRequest(f"the video is broken: its frame {left[0]} cannot be decoded")
+    picture = _picture(last)
+    yield from (picture for _ in left)
+
+
+def _picture(frame: VideoFrame) -> Image.Image:
+    return Image.fromarray(frame.to_ndarray(format="rgb24"))

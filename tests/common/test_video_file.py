@@ -61,6 +61,13 @@ def test_pixels_frames_and_seconds_are_bounded(limits, message):
         read_header(film(), limits)
 
 
+def test_seconds_are_those_for_which_the_pictures_last_whatever_the_file_says():
+    data = film(kind="matroska", codec="libx264", times_ms=[index * 1000 for index in range(13)])
+    assert read_header(data, VideoLimits(96 * 64, 13, 13.0)) == VideoHeader(96, 64, 13, 1.0)
+    with pytest.raises(InvalidRequest, match="too long"):
+        read_header(data, VideoLimits(96 * 64, 13, 12.9))
+
+
 def test_damaged_files_are_read_or_refused_and_nothing_else():
     for seed in range(60):
         draw = random.Random(seed)

@@ -17,10 +17,13 @@ import grpc
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
+from services.common.video_file import VideoLimits
+from services.vision.video import read_chunks
 from tests.integration.test_same_tokens import picture
 from tests.support.stack import Stack
-from tests.support.videos import film
+from tests.support.videos import ODD_FILMS, film
 
+LIMITS = VideoLimits(pixels=1_000_000, frames=1_000, seconds=60.0)
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MESSAGES = [{"role": "user", "content": "Which one is bigger, 9.11 or 9.9? Think carefully."}]
 # Greedy, long enough to matter, and past end-of-turn tokens that random weights may give at any time.
@@ -112,6 +115,18 @@ def test_a_video_as_a_data_url_gives_the_same_text_as_its_bytes_over_grpc(suite,
     with suite.channel() as channel:
         choice = chat_pb2_grpc.ChatServiceStub(channel).Complete(request, timeout=60).choices[0]
     assert text_of(answer.choices[0].message) == (choice.reasoning_content, choice.content)
+
+
+@pytest.mark.parametrize("name", ODD_FILMS)
+def test_a_film_whose_packets_are_not_its_pictures_is_answered(client, name):
+    data = ODD_FILMS[name][0]()
+    url = "data:video/mp4;base64," + base64.b64encode(data).decode()
+    content = [{"type": "video_url", "video_url": {"url": url}}]
+    answer = client.chat.completions.create(
+        model="kimi-nano", messages=[{"role": "user", "content": content}], max_tokens=2
+    )
+    tokens = answer.usage.prompt_tokens_details.model_extra["video_tokens"]
+    assert tokens == sum(chunk.grid.num_tokens for chunk in read_chunks(data, LIMITS))
 
 
 def test_a_seed_repeats_a_sampled_answer_and_choices_differ(client):

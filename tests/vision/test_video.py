@@ -62,6 +62,23 @@ def test_a_promised_frame_that_is_not_there_is_an_error():
         list(preprocess_video(data, video_chunks(96, 64, 50, 2.0)[12:], LIMITS, go_on))
 
 
+def test_the_last_frame_stands_for_a_few_that_are_not_shown():
+    data = film(num_frames=13)
+    with av.open(io.BytesIO(data)) as container:
+        pictures = [frame.to_image() for frame in container.decode(video=0)]
+    chunks = video_chunks(96, 64, 17, 4.0)
+    *_, made = preprocess_video(data, chunks, LIMITS, go_on)
+    assert chunks[-1].frames == (9, 11, 14, 16)
+    expected = [image_patches(pictures[index], chunks[-1].grid) for index in (9, 11, 12, 12)]
+    assert np.array_equal(made.pixels, np.concatenate(expected))
+
+
+def test_a_film_of_which_half_is_missing_is_an_error():
+    data = film(num_frames=8)
+    with pytest.raises(InvalidRequest, match="frame 8 cannot be decoded"):
+        list(preprocess_video(data, video_chunks(96, 64, 17, 2.0), LIMITS, go_on))
+
+
 def test_damaged_files_are_decoded_or_refused_and_nothing_else():
     for seed in range(40):
         draw = random.Random(seed)
