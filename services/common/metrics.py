@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from services.common.errors import ConfigError
+
+log = structlog.get_logger()
 
 # One scraper at a time is served; a stalled one must not keep the next waiting for long.
 _REQUEST_TIMEOUT_S = 2.0
@@ -31,6 +36,13 @@ def render(registry: CollectorRegistry) -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
+class _Server(HTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is no event; all else is a defect."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("a request for metrics broke")
+
+
 class MetricsServer:
     """Serves GET /metrics from a thread of its own, one request at a time, each for at most two seconds."""
 
@@ -50,7 +62,7 @@ class MetricsServer:
             def log_message(self, format: str, *args: object) -> None:
                 """A scrape every few seconds is no event."""
 
-        self._server = HTTPServer((host, port), Handler)
+        self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

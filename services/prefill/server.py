@@ -107,15 +107,21 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         )
 
     async def _hear(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
-        """Passes renewals and the release on. The end of the requests alone says nothing: so ends a crash."""
-        async for request in requests:
-            if request.WhichOneof("message") == "renew":
-                self._engine.request_renewal(job)
-            elif request.WhichOneof("message") == "release":
-                release = request.release
-                self._engine.answer_release(job, release.lease_id, release.generation)
-                self._loop.post(lambda: self._engine.release(job))
-                return
+        """Passes renewals and the release on. The end of the requests alone says nothing: so ends a crash.
+
+        A message that cannot be decoded ends the job.
+        """
+        try:
+            async for request in requests:
+                if request.WhichOneof("message") == "renew":
+                    self._engine.request_renewal(job)
+                elif request.WhichOneof("message") == "release":
+                    release = request.release
+                    self._engine.answer_release(job, release.lease_id, release.generation)
+                    self._loop.post(lambda: self._engine.release(job))
+                    return
+        except InvalidRequest as error:
+            job.emit(Refused(prefill_pb2.PREFILL_REFUSAL_FAILED, error.message))
 
     async def _fetch(self, job: Job, indices: tuple[int, ...]) -> None:
         """Reads the media the engine waits for."""

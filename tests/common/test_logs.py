@@ -71,3 +71,31 @@ def test_a_traceback_is_part_of_the_line_it_belongs_to():
 def test_an_unknown_level_is_refused():
     with pytest.raises(ValueError, match="LOUD"):
         configure_logs(level="LOUD")
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise OSError(28, "no space left on device")
+
+
+def closed() -> io.StringIO:
+    out = io.StringIO()
+    out.close()
+    return out
+
+
+@pytest.mark.parametrize("make", [Broken, closed])
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(make, capsys):
+    configure_logs(stream=make())
+    structlog.get_logger().info("lost")
+    logging.getLogger("library").warning("lost too")
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_standard_error_lines_are_lost(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    configure_logs()
+    structlog.get_logger().info("lost")

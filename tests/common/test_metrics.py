@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 
 import httpx
@@ -59,3 +60,22 @@ def test_closing_frees_the_port(registry):
     first = start_metrics_server(registry, "127.0.0.1", 0)
     first.close()
     start_metrics_server(registry, "127.0.0.1", first.port).close()
+
+
+def test_a_scraper_that_goes_or_talks_nonsense_leaves_the_page_and_the_log_as_they_were(
+    registry, server, capfd, monkeypatch
+):
+    Counter("large", "x" * (8 << 20), registry=registry)
+    monkeypatch.setattr("sys.stderr", None)  # as if it were closed
+    for data in (
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 200_000,
+        b"\xff\r\n\r\n",
+    ):
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.port)) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.sendall(data)
+    page = httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=20)
+    assert "perigee_build_info" in page.text
+    assert "Traceback" not in capfd.readouterr().err

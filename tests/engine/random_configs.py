@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from services.engine.model.config import TextConfig
-from services.engine.model.yarn import YarnScaling
+from services.engine.model.config import TextConfig, YarnScaling
 from tests.engine.text_models import tiny_config
 
 

@@ -97,7 +97,6 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     step_s: float = 0.0
     tokens_per_delta: int = 1
     cached_tokens: int = 0
-    prefill_address: str = ""
     refuse: decode_pb2.RequestError | None = None
     refusals: int = 1_000_000
     fail_after: int | None = None
@@ -179,10 +178,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             deltas.append(delta)
         deltas[-1].finish_reason = STOP if stopped else LENGTH
         if choice == submit.first_choice:
-            stats = decode_pb2.RequestStats(
-                cached_tokens=self.cached_tokens, prefill_address=self.prefill_address
-            )
-            deltas[0].stats.CopyFrom(stats)
+            deltas[0].stats.CopyFrom(decode_pb2.RequestStats(cached_tokens=self.cached_tokens))
         return deltas
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import grpc
 import pytest
@@ -150,6 +151,23 @@ async def test_a_reader_that_disconnects_while_its_call_is_open_ends_the_call(su
     assert heard[-1].refused.reason == prefill_pb2.PREFILL_REFUSAL_FAILED
     assert await call.code() == grpc.StatusCode.OK
     await until(suite.worker.is_free)
+
+
+async def test_a_message_that_cannot_be_decoded_ends_the_call_and_is_no_defect(suite, caplog):
+    token_ids, key = prompt_of(150), suite.peers.next_lease_key()
+    start = prefill_pb2.PrefillStart(token_ids=token_ids, reader_incarnation="reader-1", lease_key=key)
+    call = suite.peer.channel.stream_stream("/perigee.v1.PrefillService/Prefill")()
+    await call.write(prefill_pb2.PrefillRequest(start=start).SerializeToString())
+    await call.write(b"\xff\xff")
+    heard = []
+    while isinstance(message := await call.read(), bytes):
+        heard.append(prefill_pb2.PrefillResponse.FromString(message))
+    assert heard[-1].refused.reason == prefill_pb2.PREFILL_REFUSAL_FAILED
+    assert "cannot be decoded" in heard[-1].refused.message
+    suite.peer.settle([key])
+    await until(suite.worker.is_free)
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_embeddings_are_fetched_and_take_the_place_of_pads(suite):

@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import sys
+from typing import TextIO, cast
 
 from services.cli.run.child import Child
 from services.cli.run.config import RunConfig
@@ -17,8 +18,10 @@ from services.cli.run.plan import ChildPlan, SuitePlan, child_environment, make_
 from services.cli.run.progress import Progress
 from services.cli.run.readiness import until_healthy
 from services.cli.run.role_settings import with_role_settings
+from services.cli.run.run_directory import held
 from services.cli.run.supervisor import Supervisor
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
+from services.common.logs import LossyStream
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,16 +39,16 @@ def execute(arguments: argparse.Namespace) -> int:
 def run_suite(config: RunConfig, file: str | None) -> int:
     """Runs the suite until Ctrl-C or SIGTERM; a second one kills what has not stopped yet.
 
-    `file`: the settings file of all services. Raises ConfigError.
+    `file`: the settings file of all services. Raises ConfigError, also while another suite has `run_dir`.
     """
-    plan = with_role_settings(make_plan(config, file), config, file, os.environ)
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_run(config, plan))
+    with held(config.run_dir):
+        plan = with_role_settings(make_plan(config, file), config, file, os.environ)
+        asyncio.run(_run(config, plan))
     return 0
 
 
 async def _run(config: RunConfig, plan: SuitePlan) -> None:
-    progress = Progress(sys.stdout, [child.role for child in plan.children])
+    progress = Progress(cast(TextIO, LossyStream(sys.stdout)), [child.role for child in plan.children])
     keepers = [_keeper(config, child, progress) for child in plan.children]
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -62,7 +65,6 @@ async def _run(config: RunConfig, plan: SuitePlan) -> None:
 
 def _keeper(config: RunConfig, plan: ChildPlan, progress: Progress) -> Keeper:
     log = config.run_dir / f"{plan.role}.log"
-    config.run_dir.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
     child = Child(plan.command(), child_environment(os.environ), log)
     is_healthy = functools.partial(until_healthy, plan.grpc_address, plan.http_address)

@@ -51,7 +51,9 @@ class RunConfig:
         default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
     )
     tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
-    run_dir: Path = field(default=Path(".run"), metadata={"help": "where the logs of the services go"})
+    run_dir: Path = field(
+        default=Path(".run"), metadata={"help": "where the logs of the services go; one suite at a time"}
+    )
     start_timeout_s: float = field(
         default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
     )

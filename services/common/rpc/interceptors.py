@@ -29,8 +29,8 @@ class ErrorInterceptor(_Interceptor):
     """Maps what async servicers raise, on unary and streaming methods alike.
 
     PerigeeError and failed calls to other servers go by the table of `status.py`; all else is logged with its
-    traceback and answered as INTERNAL with nothing but a request id. A lone request that cannot be decoded
-    is INVALID_ARGUMENT. Synchronous handlers are left alone.
+    traceback and answered as INTERNAL with nothing but a request id. A message that cannot be decoded is
+    INVALID_ARGUMENT. Synchronous handlers are left alone.
     """
 
     async def intercept_service(
@@ -66,16 +66,21 @@ def _shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[...,
 
 
 def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any] | None:
-    """The handler's, but the error of a lone request is returned: gRPC answers a raised one with UNKNOWN."""
-    deserialize = handler.request_deserializer
-    if handler.request_streaming or deserialize is None:
-        return deserialize
+    """The handler's, but its error is InvalidRequest: raised where the handler reads a stream; returned for a
+    lone request, because gRPC answers UNKNOWN where that one's deserializer raises.
+    """
+    deserialize, streaming = handler.request_deserializer, handler.request_streaming
+    if deserialize is None:
+        return None
 
     def decode(data: bytes) -> Any:
         try:
             return deserialize(data)
         except DecodeError as error:
-            return InvalidRequest(f"the message cannot be decoded: {error}")
+            wrong = InvalidRequest(f"the message cannot be decoded: {error}")
+            if streaming:
+                raise wrong from None
+            return wrong
 
     return decode
 

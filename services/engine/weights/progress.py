@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import TextIO
 
 import structlog
+
+from services.common.logs import standard_error
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ class LoadProgress:
     ) -> None:
         """`stream`: stderr by default."""
         self._total = total
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = stream if stream is not None else standard_error()
         self._clock = clock
         self._terminal = self._stream.isatty()
         self._done = 0

@@ -89,7 +89,20 @@ def state(pid):
         return "Z"
 
 
-def test_the_suite_starts_answers_survives_a_crash_and_stops(suite):
+def refused_beside(suite, model):
+    """A second suite with logs in the same place does not start, and leaves them alone."""
+    sizes = {path: path.stat().st_size for path in suite.run_dir.glob("*.log")}
+    second = Suite(suite.run_dir, "--model", str(model))
+    try:
+        assert second.process.wait(timeout=60) == 2
+    finally:
+        second.process.kill()
+    second.until(rf"process {suite.process.pid}\) is running with its logs in .*--run-dir", 5)
+    assert len(sizes) == 4
+    assert all(path.stat().st_size >= size for path, size in sizes.items())
+
+
+def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, nano_dir):
     suite.until("Perigee is ready")
     url = suite.until(r"REST +(\S+)").group(1)
     address = suite.until(r"gRPC +(\S+)").group(1)
@@ -104,6 +117,7 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite):
     )
     assert asked.returncode == 0, asked.stderr
     assert "16 generated" in asked.stderr
+    refused_beside(suite, nano_dir)
     before = suite.children()
     assert sorted(before) == ["decode", "gateway", "prefill", "vision"]
     os.kill(before["prefill"], signal.SIGKILL)

@@ -26,7 +26,7 @@ def roles(checkpoint, tmp_path):
     def resolve(text="", env=None, **changes):
         file = tmp_path / "perigee.toml"
         file.write_text(text)
-        free = {"http_port": 0, "grpc_port": 0, "port_base": 0, "metrics_port_base": 0}
+        free = {"http_port": 0, "grpc_port": 0, "operator_port": 0, "port_base": 0, "metrics_port_base": 0}
         config = RunConfig(model=str(checkpoint), **(free | changes))
         plan = make_plan(config, str(file))
         return {child.role: resolved_role(child, config, str(file), env or {}) for child in plan.children}
@@ -87,7 +87,9 @@ def test_a_service_is_not_killed_before_its_grace_is_over(roles):
 
 
 def test_the_model_is_shown_by_the_name_that_the_gateway_gives_it(checkpoint):
-    config = RunConfig(model=str(checkpoint), http_port=0, grpc_port=0, port_base=0, metrics_port_base=0)
+    config = RunConfig(
+        model=str(checkpoint), http_port=0, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0
+    )
     plan = make_plan(config)
     assert with_role_settings(plan, config, None, {}).model_name == "little-one"
     named = with_role_settings(plan, config, None, {"PERIGEE_SERVED_MODEL_NAME": "first,second"})
@@ -97,8 +99,8 @@ def test_the_model_is_shown_by_the_name_that_the_gateway_gives_it(checkpoint):
 def test_nothing_starts_with_a_setting_that_would_be_ignored(checkpoint, tmp_path):
     file = tmp_path / "perigee.toml"
     file.write_text("[gateway]\nhttp_port = 8080\n")
-    free = {"http_port": 0, "grpc_port": 0, "port_base": 0, "metrics_port_base": 0}
+    free = {"http_port": 0, "grpc_port": 0, "operator_port": 0, "port_base": 0, "metrics_port_base": 0}
     config = RunConfig(model=str(checkpoint), run_dir=tmp_path / "run", **free)
     with pytest.raises(ConfigError, match="http_port"):
         run_suite(config, str(file))
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("*.log"))
