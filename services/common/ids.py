@@ -6,13 +6,16 @@ from uuid import uuid4
 
 
 def request_id() -> str:
-    """A new id of one request, `req-` and 32 hexadecimal digits; every service it visits logs it."""
+    """A new id of one request that has none, `req-` and 32 hexadecimal digits."""
     return f"req-{uuid4().hex}"
 
 
-def completion_id() -> str:
-    """A new id of one chat completion, as OpenAI spells them: `chatcmpl-` and 32 hexadecimal digits."""
-    return f"chatcmpl-{uuid4().hex}"
+def completion_id(*, chat: bool = True) -> str:
+    """A new id of one completion, as OpenAI spells them: `chatcmpl-` or `cmpl-` and 32 hexadecimal digits.
+
+    Workers log it too.
+    """
+    return f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex}"
 
 
 def incarnation(role: str) -> str:

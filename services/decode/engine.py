@@ -40,6 +40,9 @@ from services.engine.scheduler.token_budget import share_budget
 
 log = structlog.get_logger()
 
+_SIGN_EVERY_S = 1.0
+"""Well below the least time after which a gateway may take a silent worker for lost."""
+
 
 @dataclass(frozen=True)
 class DecodeLoad:
@@ -94,6 +97,7 @@ class DecodeEngine:
         # Whose last token is not the one that was drawn, and that the device goes on with.
         self._astray: set[Sequence] = set()
         self._news = Newsroom()
+        self._signed_at = clock()
         self._preemptions = 0
         self._transfer_bytes = 0
         self._integrity_failures = 0
@@ -209,6 +213,7 @@ class DecodeEngine:
         if not self._ahead:
             self._land()
         self._check_when_idle()
+        self._give_signs()
         self._publish()
         return busy
 
@@ -381,6 +386,13 @@ class DecodeEngine:
     def _fail(self, request: Request, error: PerigeeError) -> None:
         self._withdraw(request)
         self._news.tell_error(request, error)
+
+    def _give_signs(self) -> None:
+        """Now and then, of requests that get no token in this state: the gateway would take us for dead."""
+        now = self._clock()
+        if now - self._signed_at >= _SIGN_EVERY_S:
+            self._signed_at = now
+            self._news.tell_waiting(self._prompts.requests())
 
     def _enforce_deadlines(self) -> None:
         now = self._clock()

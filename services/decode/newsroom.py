@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from perigee.v1 import sampling_pb2
@@ -51,6 +52,12 @@ class Newsroom:
         self._add(request, Delta(request.handle, first, (), finish, error, request.stats))
         for choice in others:
             self._add(request, Delta(request.handle, choice, (), finish))
+
+    def tell_waiting(self, requests: Iterable[Request]) -> None:
+        """No token of these is due, but they are not forgotten."""
+        for request in requests:
+            sign = Delta(request.handle, request.choices.start, waits=True)
+            self._deltas.setdefault(request.session, []).append(sign)
 
     def publish(self) -> None:
         """Hands every session its batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -88,6 +88,10 @@ class PromptQueue:
     def of(self, request: Request) -> list[Prompt]:
         """The prompts of a request."""
         return [prompt for prompt in (*self._waiting, *self._active) if prompt.request is request]
+
+    def requests(self) -> Iterable[Request]:
+        """Those that have prompts here."""
+        return dict.fromkeys(prompt.request for prompt in (*self._waiting, *self._active))
 
     def extending(self) -> Iterator[Prompt]:
         """Those with tokens to be computed here now, higher priority first."""

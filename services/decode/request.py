@@ -22,7 +22,7 @@ from services.engine.sampling.state import SamplingState
 
 @dataclass(frozen=True)
 class Delta:
-    """News of one choice, for its session."""
+    """News of one choice, for its session. `waits`: there are none, for the request waits or is computed."""
 
     handle: int
     choice: int
@@ -30,6 +30,7 @@ class Delta:
     finish: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
     error: PerigeeError | None = None
     stats: RequestStats | None = None
+    waits: bool = False
 
     @property
     def is_token(self) -> bool:

@@ -178,8 +178,11 @@ def to_response(deltas: list[Delta]) -> decode_pb2.SessionResponse:
     tokens: list[Delta] = []
     others: list[Delta] = []
     for delta in deltas:
-        (tokens if delta.is_token else others).append(delta)
-    response = decode_pb2.SessionResponse(deltas=map(to_proto, others))
+        if not delta.waits:
+            (tokens if delta.is_token else others).append(delta)
+    response = decode_pb2.SessionResponse(
+        deltas=map(to_proto, others), waiting_handles=[delta.handle for delta in deltas if delta.waits]
+    )
     if tokens:
         columns = response.tokens
         columns.handles.extend([delta.handle for delta in tokens])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from perigee.v1 import sampling_pb2
@@ -18,13 +18,15 @@ from services.common.errors import (
     Unavailable,
 )
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.request_record import RequestRecord
 
 
 class Ticket:
-    """One admitted request: when it came, and the moments of its tokens."""
+    """One admitted request, or one prompt of a batch: when it came in, and the moments of its tokens."""
 
-    def __init__(self, metrics: GatewayMetrics) -> None:
+    def __init__(self, metrics: GatewayMetrics, record: RequestRecord) -> None:
         self.started = time.monotonic()
+        self.record = record
         self._metrics = metrics
         self._last: dict[int, float] = {}
         metrics.waiting.inc()
@@ -38,16 +40,24 @@ class Ticket:
             self._metrics.waiting.dec()
             self._metrics.running.inc()
             self._metrics.first_token.observe(now - self.started)
+            self.record.reached("first_token")
         self._last[choice] = now
 
-    def spent(self, usage: sampling_pb2.Usage) -> None:
-        """Notes what a generation that is over, finished or not, took. Of several prompts, once for each."""
+    def spent(
+        self, usage: sampling_pb2.Usage, finishes: Sequence[sampling_pb2.FinishReason.ValueType]
+    ) -> None:
+        """Notes what a generation that is over, finished or not, took, and how its choices ended that did.
+
+        Of several prompts, once for each.
+        """
+        self.record.spent(usage, finishes)
         self._metrics.prompt_tokens.inc(usage.prompt_tokens)
         self._metrics.cached_tokens.inc(usage.cached_tokens)
         self._metrics.generated_tokens.inc(usage.completion_tokens)
 
     def failed_over(self) -> None:
         """Notes that the request goes on elsewhere after a failure."""
+        self.record.failovers += 1
         self._metrics.failovers.inc()
 
     def refused_call(self) -> None:
@@ -71,14 +81,15 @@ class Admission:
         self._idle.set()
 
     @contextmanager
-    def enter(self, door: str) -> Iterator[Ticket]:
-        """Admits one request for the length of the block and counts how it ended.
+    def enter(self, door: str, record: RequestRecord | None = None) -> Iterator[Ticket]:
+        """Admits one request for the length of the block and counts how it ended; `record`: where its ticket
+        notes what happens.
 
         Raises Overloaded at the limit and Unavailable once closed.
         """
         try:
             self._check()
-            ticket = Ticket(self._metrics)
+            ticket = Ticket(self._metrics, record or RequestRecord())
             self._inside += 1
             self._idle.clear()
             try:

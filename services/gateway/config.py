@@ -127,12 +127,11 @@ class GatewayConfig:
     )
     first_token_timeout_seconds: float = field(
         default=600.0,
-        metadata={
-            "help": "how long a decode worker may take to the first token before another is tried, seconds"
-        },
+        metadata={"help": "a decode worker silent for so long before the first token is given up, seconds"},
     )
     token_timeout_seconds: float = field(
-        default=60.0, metadata={"help": "between two tokens before another decode worker goes on, seconds"}
+        default=60.0,
+        metadata={"help": "the same between two tokens; another worker goes on, seconds"},
     )
     worker_wait_seconds: float = field(
         default=10.0,

@@ -49,6 +49,7 @@ from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.readiness import Readiness
 from services.gateway.router import Router
+from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.models import ModelServicer
@@ -209,9 +210,10 @@ class Gateway:
         return PostEndpoint(answer, self._admission, config.max_body_bytes, config.body_timeout_seconds)
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, self._admission), server)
+        calls = Calls(self._admission)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, calls), server)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(self._pipeline, self._admission, self._tokenizing), server
+            GenerationServicer(self._pipeline, calls, self._tokenizing), server
         )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
 

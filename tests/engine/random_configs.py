@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from services.engine.model.config import TextConfig, YarnScaling
+from services.engine.model.config import TextConfig
+from services.engine.model.yarn import YarnScaling
 from tests.engine.text_models import tiny_config
 
 

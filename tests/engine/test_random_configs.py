@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
-from services.engine.model.config import YarnScaling
 from services.engine.model.text_model import TextModel
+from services.engine.model.yarn import YarnScaling
 from services.engine.runner import ModelRunner
 from tests.engine.hf_reference import reference_logits, text_reference
 from tests.engine.random_configs import draw_config

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from services.engine.model.config import ModelConfig, YarnScaling
+from services.engine.model.config import ModelConfig
 from services.engine.model.text_model import TextModel
+from services.engine.model.yarn import YarnScaling
 from services.engine.weights.text import load_text_model
 from tests.engine.hf_reference import reference_logits, reference_model, text_reference
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights, tiny_config
@@ -18,6 +19,7 @@ CONFIGS = {
     "no stretch": tiny_config(rope_scaling=None),
     "the published stretch": tiny_config(rope_scaling=YarnScaling(64.0, 4096, 32.0, 1.0, 1.0, 1.0)),
     "unequal mscales": tiny_config(rope_scaling=YarnScaling(8.0, 64, 32.0, 1.0, 1.0, 0.7)),
+    "scores that are not stretched": tiny_config(rope_scaling=YarnScaling(8.0, 64, 32.0, 1.0, 1.0, 0.0)),
     "two dense layers, two shared experts": tiny_config(first_k_dense_replace=2, n_shared_experts=2),
     "unnormalised weights": tiny_config(norm_topk_prob=False),
 }

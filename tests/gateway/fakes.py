@@ -97,6 +97,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     step_s: float = 0.0
     tokens_per_delta: int = 1
     cached_tokens: int = 0
+    prefill_address: str = ""
     refuse: decode_pb2.RequestError | None = None
     refusals: int = 1_000_000
     fail_after: int | None = None
@@ -178,7 +179,10 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             deltas.append(delta)
         deltas[-1].finish_reason = STOP if stopped else LENGTH
         if choice == submit.first_choice:
-            deltas[0].stats.CopyFrom(decode_pb2.RequestStats(cached_tokens=self.cached_tokens))
+            stats = decode_pb2.RequestStats(
+                cached_tokens=self.cached_tokens, prefill_address=self.prefill_address
+            )
+            deltas[0].stats.CopyFrom(stats)
         return deltas
 
 

@@ -105,13 +105,17 @@ class Bench:
             clock=clock,
         )
         self.heard: dict[int, Heard] = {}
+        self.waiting: list[int] = []
+        """Handles of which it was said that they wait, in order."""
         self.session = Session(self._take)
         self.handles = 0
 
     def _take(self, deltas: list[Delta]) -> None:
-        once = [(delta.handle, delta.choice) for delta in deltas if delta.error is None]
+        news = [delta for delta in deltas if not delta.waits]
+        self.waiting += [delta.handle for delta in deltas if delta.waits]
+        once = [(delta.handle, delta.choice) for delta in news if delta.error is None]
         assert len(set(once)) == len(once), "a choice has news of two steps in one batch"
-        for delta in deltas:
+        for delta in news:
             self.heard[delta.handle].take(delta)
 
     def request(self, prompt: Sequence[int], max_tokens: int = 4, **options) -> Request:

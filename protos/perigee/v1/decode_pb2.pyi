@@ -218,11 +218,10 @@ class SessionResponse(_message.Message):
 
     DELTAS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    WAITING_HANDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceDelta]:
-        """What one engine step gave, but for what is in `tokens`. A choice is in one of the two, once; they are not both
-        empty.
-        """
+        """What one engine step gave, but for what is in `tokens`. A choice is in one of the two, once."""
 
     @_builtins.property
     def tokens(self) -> Global___TokenColumns:
@@ -230,15 +229,23 @@ class SessionResponse(_message.Message):
         them: gateways are to be upgraded before decode workers.
         """
 
+    @_builtins.property
+    def waiting_handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Handles of requests of which no token is due: they wait for pages (again, if they lost theirs), for a prefill
+        worker, for media or for their grammar, or their prompt is being computed here. Each is named about once a second,
+        so that the gateway knows their worker to be at work. Every response has at least one of the three fields.
+        """
+
     def __init__(
         self,
         *,
         deltas: _abc.Iterable[Global___SequenceDelta] | None = ...,
         tokens: Global___TokenColumns | None = ...,
+        waiting_handles: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "tokens", b"tokens", "waiting_handles", b"waiting_handles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

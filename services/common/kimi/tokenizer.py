@@ -28,6 +28,7 @@ class Tokenizer:
         self._all_names = frozenset(added.ids)
         self.num_ranks = len(ranks)
         self._longest = max(map(len, ranks), default=1)
+        self._longest_name = max(map(len, added.ids), default=1)
         self.vocab_size = len(ranks) + len(added.ids)
         self.special = SpecialTokens.from_names(added.ids)
         self.flagged_ids = added.flagged
@@ -70,9 +71,10 @@ class Tokenizer:
                 ids += self._encoding.encode_ordinary(piece)
         return ids
 
-    def least_tokens(self, num_characters: int) -> int:
-        """A lower bound, without encoding: no text of so many characters has fewer tokens."""
-        return -(-num_characters // self._longest)
+    def least_tokens(self, num_characters: int, parse_special: bool = False) -> int:
+        """A lower bound, without encoding: no text of so many characters has fewer tokens in `encode`."""
+        longest = max(self._longest, self._longest_name) if parse_special else self._longest
+        return -(-num_characters // longest)
 
     def decode_bytes(self, token_ids: Sequence[int]) -> bytes:
         """The tokens' bytes, special tokens as their names; may end in half a character.

@@ -10,18 +10,9 @@ from typing import Any
 from services.common.errors import CheckpointError
 from services.engine.model.config_section import ConfigSection
 from services.engine.model.quantization import GROUP_SIZE, read_quantization
+from services.engine.model.yarn import YarnScaling, read_rope
 
-
-@dataclass(frozen=True)
-class YarnScaling:
-    """YaRN's stretch of the rotary frequencies; `original_max_position_embeddings` in tokens."""
-
-    factor: float
-    original_max_position_embeddings: int
-    beta_fast: float
-    beta_slow: float
-    mscale: float
-    mscale_all_dim: float
+_TOWER_ROPE_THETA = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -106,11 +97,15 @@ class ModelConfig:
         problems: list[str] = []
         top = ConfigSection(values, "", problems)
         top.expect("model_type", ["kimi_k25"], None)
+        top.expect("tie_word_embeddings", [False], False)
         text_section = top.required_section("text_config")
         text = _text_config(text_section)
         # A checkpoint without the section has the published tower: transformers reads it so as well.
         vision_section = top.section("vision_config") or ConfigSection({}, "vision_config.", problems)
         vision = _vision_config(vision_section, text.hidden_size)
+        # As transformers spells two of the tower's, outside of its section.
+        top.expect("projection_hidden_size", [vision.hidden_size], vision.hidden_size)
+        top.expect("projection_layer_norm_eps", [vision.projector_ln_eps], vision.projector_ln_eps)
         placeholder = top.integer("media_placeholder_token_id", minimum=0)
         quantization = read_quantization(top, text_section)
         if quantization is not None:
@@ -148,9 +143,11 @@ def _text_config(section: ConfigSection) -> TextConfig:
     section.expect("attention_bias", [False], False)
     section.expect("tie_word_embeddings", [False], False)
     section.expect("moe_layer_freq", [1], 1)
-    section.expect("n_group", [1], 1)
-    section.expect("topk_group", [1], 1)
-    theta, yarn = _rope(section)
+    # Not named, transformers would take several groups.
+    section.expect("n_group", [1], None)
+    section.expect("topk_group", [1], None)
+    section.expect("rope_interleave", [True], True)
+    theta, yarn = read_rope(section)
     text = TextConfig(
         hidden_size=section.integer("hidden_size"),
         num_hidden_layers=section.integer("num_hidden_layers"),
@@ -176,29 +173,10 @@ def _text_config(section: ConfigSection) -> TextConfig:
     )
     if text.qk_rope_head_dim % 2:
         section.complain("qk_rope_head_dim", f"must be even, not {text.qk_rope_head_dim}")
+    section.expect("num_key_value_heads", [text.num_attention_heads, None], None)
     if text.num_experts_per_tok > text.n_routed_experts:
         section.complain("num_experts_per_tok", f"exceeds n_routed_experts ({text.n_routed_experts})")
     return text
-
-
-def _rope(section: ConfigSection) -> tuple[float, YarnScaling | None]:
-    """Both spellings: `rope_scaling` beside `rope_theta`, or `rope_parameters` that holds both."""
-    rope = section.section("rope_parameters", "rope_scaling")
-    if rope is None:
-        return section.number("rope_theta"), None
-    theta = rope.number("rope_theta") if rope.has("rope_theta") else section.number("rope_theta")
-    kind = "rope_type" if rope.has("rope_type") else "type"
-    rope.expect(kind, ["yarn", "default"], None)
-    if rope.equals(kind, "default"):
-        return theta, None
-    return theta, YarnScaling(
-        factor=rope.number("factor"),
-        original_max_position_embeddings=rope.integer("original_max_position_embeddings"),
-        beta_fast=rope.number("beta_fast", 32.0),
-        beta_slow=rope.number("beta_slow", 1.0),
-        mscale=rope.number("mscale", 1.0),
-        mscale_all_dim=rope.number("mscale_all_dim", 1.0),
-    )
 
 
 def _vision_config(section: ConfigSection, text_hidden_size: int) -> VisionConfig:
@@ -214,6 +192,11 @@ def _vision_config(section: ConfigSection, text_hidden_size: int) -> VisionConfi
     section.expect("merge_type", ["sd2_tpool"], "sd2_tpool")
     section.expect("mm_projector_type", ["patchmerger"], "patchmerger")
     section.expect("projector_hidden_act", ["gelu"], "gelu")
+    section.expect("hidden_act", ["gelu_pytorch_tanh"], "gelu_pytorch_tanh")
+    rope = section.section("rope_parameters")
+    if rope is not None:
+        rope.expect("rope_type", ["axial"], "axial")
+        rope.expect("rope_theta", [_TOWER_ROPE_THETA], _TOWER_ROPE_THETA)
     vision = VisionConfig(
         patch_size=section.integer("patch_size", 14),
         pos_emb_height=table("height", 64),
@@ -231,6 +214,7 @@ def _vision_config(section: ConfigSection, text_hidden_size: int) -> VisionConfi
         section.complain(
             "vt_hidden_size", "must be a multiple of 4 times the heads (pairs of rows and columns)"
         )
+    section.expect("mm_hidden_size", [vision.hidden_size], vision.hidden_size)
     if vision.text_hidden_size != text_hidden_size:
         section.complain("text_hidden_size", f"is not the text model's hidden_size ({text_hidden_size})")
     return vision

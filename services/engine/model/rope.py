@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from services.engine.model.config import TextConfig, YarnScaling
+from services.engine.model.config import TextConfig
+from services.engine.model.yarn import YarnScaling
 
 
 def yarn_mscale(factor: float, mscale: float) -> float:

@@ -16,12 +16,14 @@ from services.gateway.http.door import DoorParts, operations
 from services.gateway.http.errors import answer_of, envelope
 from services.gateway.http.openapi import describe
 from services.gateway.http.post import PostEndpoint
+from services.gateway.http.request_names import named
 
 
 class App:
     """The ASGI application.
 
-    An Authorization header is accepted and ignored: authentication is off.
+    An Authorization header is accepted and ignored: authentication is off. Every answer has the name of its
+    request in a header.
     """
 
     def __init__(self, parts: DoorParts) -> None:
@@ -49,6 +51,8 @@ class App:
         return self._app.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = named(scope, send)
         post = (
             self._posts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         )

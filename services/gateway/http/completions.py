@@ -139,8 +139,7 @@ class CompletionEndpoint:
 
 def _head(batch: Batch) -> dict[str, Any]:
     head: Completion = batch.generations[0].head
-    name = head.id.replace("chatcmpl-", "cmpl-")
-    return {"id": name, "object": "text_completion", "created": head.created, "model": head.model}
+    return {"id": head.id, "object": "text_completion", "created": head.created, "model": head.model}
 
 
 def _pieces(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> list[dict[str, Any]]:

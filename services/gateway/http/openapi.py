@@ -17,6 +17,8 @@ _INTRODUCTION = (
     "in a stream that has begun, the last event is one."
 )
 
+_NAME = "X-Request-Id"
+
 
 def describe(operations: Sequence[Operation]) -> dict[str, Any]:
     """The document."""
@@ -52,9 +54,8 @@ class _Schemas:
             "summary": operation.summary,
             "operationId": f"{method.lower()}{operation.path.translate(str.maketrans('/.{}', '____'))}",
             "responses": {"200": self._good(operation), "4XX": self._bad(), "5XX": self._bad()},
+            "parameters": _parameters(operation),
         }
-        if parameters := _parameters(operation):
-            item["parameters"] = parameters
         if operation.body is not None:
             content = {"application/json": {"schema": self._schemas[operation.body]}}
             item["requestBody"] = {"required": True, "content": content}
@@ -68,15 +69,23 @@ class _Schemas:
                 events = {"contentMediaType": "application/json", "contentSchema": schema}
                 schema = {"type": "string", "description": "`data:` lines, at last [DONE].", **events}
             content[media_type] = {"schema": schema}
-        return {"description": "The answer.", "content": content}
+        return {"description": "The answer.", "headers": _headers(), "content": content}
 
     def _bad(self) -> dict[str, Any]:
         return {
             "description": "An error object.",
+            "headers": _headers(),
             "content": {"application/json": {"schema": self._schemas[ErrorAnswer]}},
         }
 
 
+def _headers() -> dict[str, Any]:
+    schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
+    return {_NAME: {"description": "The request's name.", "required": True, "schema": schema}}
+
+
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+    about = "Your name for this request, for the log; one that could not stand there is replaced."
+    return [*path, {"name": _NAME, "in": "header", "description": about, "schema": {"type": "string"}}]

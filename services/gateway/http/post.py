@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from services.common.errors import InternalError, PerigeeError
-from services.common.ids import request_id
+from services.common.errors import Cancelled, InternalError, PerigeeError
 from services.gateway.admission import Admission, Ticket
 from services.gateway.http.body import read_body
 from services.gateway.http.disconnect import run_while_connected
 from services.gateway.http.reply import Reply
+from services.gateway.http.request_names import name_of
 from services.gateway.http.streaming_protocol import BODY_CHUNKS
+from services.gateway.request_record import RequestRecord
 
 log = structlog.get_logger()
 
@@ -23,7 +24,7 @@ Answer: TypeAlias = Callable[[bytes, Ticket, Reply], Coroutine[Any, Any, None]]
 
 
 class PostEndpoint:
-    """Admits a request, reads its body, and answers it while its client is there.
+    """Admits a request, reads its body, answers it while its client is there, and logs how it ended.
 
     An ASGI application, because it must hear of a disconnect in every phase, the queue included.
     """
@@ -38,14 +39,22 @@ class PostEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send, (scope.get("extensions") or {}).get(BODY_CHUNKS))
+        record = RequestRecord(name_of(scope), "rest", scope["path"])
         try:
-            with self._admission.enter("rest") as ticket:
+            with self._admission.enter("rest", record) as ticket:
                 body = await read_body(scope, receive, self._max_body_bytes, self._body_timeout_s)
                 await run_while_connected(receive, self._answer(body, ticket, reply))
         except PerigeeError as error:
+            record.reason = error.reason
             await reply.fail(error)
         # Barrier: a defect in one request is answered and logged, and goes no further.
         except Exception:
-            name = request_id()
-            log.exception("request failed", request_id=name, path=scope["path"])
-            await reply.fail(InternalError(f"internal error, request id {name}"))
+            record.reason = InternalError.reason
+            log.exception("request failed", request_id=record.name, path=scope["path"])
+            await reply.fail(InternalError(f"internal error, request id {record.name}"))
+        except BaseException:
+            record.reason = Cancelled.reason
+            raise
+        finally:
+            record.status = reply.status
+            log.info("request", **record.line())

@@ -18,13 +18,14 @@ _BEGIN, _END = b"data: ", b"\n\n"
 
 class Reply:
     """Writes to the client. `started` says whether the status is already sent, so that only an event can tell
-    of a failure."""
+    of a failure; `status`: the one that was sent, or 0."""
 
     def __init__(self, send: Send, chunks: BodyChunks | None = None) -> None:
         """`chunks`: what the server offers beside `send`."""
         self._send = send
         self._chunks = chunks
         self.started = False
+        self.status = 0
 
     async def json(
         self,
@@ -71,7 +72,7 @@ class Reply:
             await self.json(answer.body, answer.status, answer.headers)
 
     async def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
-        self.started = True
+        self.started, self.status = True, status
         fields = {"content-type": content_type, **headers}
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})

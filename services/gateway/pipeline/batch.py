@@ -91,7 +91,9 @@ class BatchPipeline:
         for request in requests:
             self._pipeline.check(request)
         async with AsyncExitStack() as stack:
-            others = [stack.enter_context(self._admission.enter(self._door)) for _ in requests[1:]]
+            others = [
+                stack.enter_context(self._admission.enter(self._door, ticket.record)) for _ in requests[1:]
+            ]
             generations = [
                 await stack.enter_async_context(self._pipeline.open(request, own))
                 for request, own in zip(requests, [ticket, *others], strict=True)

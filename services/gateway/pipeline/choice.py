@@ -21,7 +21,7 @@ _Token: TypeAlias = tuple[int, sampling_pb2.PositionLogprobs | None]
 
 
 class ChoiceDecoder:
-    """Fed with one choice's deltas in order; `finished` once it ended or met a stop string.
+    """Fed with one choice's deltas in order; `finished` once it ended or met a stop string, by `finish`.
 
     `completion_tokens` counts every token up to the end, the one that ended it included. `silent_deltas`:
     whether a delta is wanted that has nothing but token ids.
@@ -48,6 +48,7 @@ class ChoiceDecoder:
         self._im_end = tokenizer.special.im_end
         self._is_cut = False
         self.finished = False
+        self.finish: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
         self.completion_tokens = 0
 
     @property
@@ -75,6 +76,7 @@ class ChoiceDecoder:
         if finish:
             if finish == _STOP and self._parser.num_calls:
                 finish = _TOOL_CALLS
+            self.finish = finish
             last = self._with_tokens(ChoiceDelta(self.index, finish_reason=finish), len(self._waiting))
             news.append(last)
         return news

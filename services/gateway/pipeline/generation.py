@@ -100,6 +100,11 @@ class Generation:
                 for index in {delta.choice for delta in deltas}:
                     self._open_shortcut(index, self._sink)
 
+    @property
+    def finishes(self) -> list[sampling_pb2.FinishReason.ValueType]:
+        """How those choices ended that did."""
+        return [choice.finish for choice in self._choices if choice.finished]
+
     def ended(self, choice: int) -> bool:
         """Whether the choice has ended; deltas of its last tokens may still be on their way."""
         return self._choices[choice].finished
@@ -141,7 +146,11 @@ class Generation:
     def _note(self, delta: decode_pb2.SequenceDelta, now: float) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice, now)
-        if self._cached_tokens is None and delta.HasField("stats"):
+        # Later ones come after a failure alone.
+        if (self._cached_tokens is None or self._source.failovers) and delta.HasField("stats"):
+            self._ticket.record.served_by("prefill", delta.stats.prefill_address)
+            if self._cached_tokens is not None:
+                return
             # After a failure this may be what the failed attempt computed: no saving of the caller's.
             found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
             self._cached_tokens = 0 if self._source.failovers else found

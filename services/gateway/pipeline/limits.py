@@ -94,7 +94,7 @@ def _check_length(request: GenerationRequest, model: ServedModel) -> None:
         markers = _MARKERS_PER_MESSAGE * len(prompt.conversation.messages)
         least = markers + model.tokenizer.least_tokens(_characters(prompt.conversation))
     elif isinstance(prompt, TextPrompt):
-        least = model.tokenizer.least_tokens(len(prompt.text))
+        least = model.tokenizer.least_tokens(len(prompt.text), prompt.parse_special)
     else:
         least = len(prompt.token_ids)
     if least > model.context_length:

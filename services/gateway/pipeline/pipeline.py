@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.common.errors import DeadlineExceeded, Unavailable
-from services.common.ids import completion_id, request_id
+from services.common.ids import completion_id
 from services.gateway.admission import Ticket
 from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.pipeline.call_judge import CallJudge
@@ -73,21 +73,29 @@ class Pipeline:
         A gateway without workers (of a tokenizer alone) has nothing but Unavailable for it.
         """
         self.check(request)
+        record = ticket.record
         timeout_s = min(self._timeout_s, request.timeout_s or self._timeout_s)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 await self._turnstile.enter()
+                record.reached("queue")
                 chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
-                constraint = await self._constraints.build(request.output, chat)
-                prompt = await self._renderer.render(request.prompt)
+                head = Completion(
+                    completion_id(chat=chat is not None), int(time.time()), self._model.resolve(request.model)
+                )
+                record.opened(head.id, head.model)
+                with record.stage("render"):
+                    constraint = await self._constraints.build(request.output, chat)
+                    prompt = await self._renderer.render(request.prompt)
+                    pages = await prompt_pages(prompt, request.cache_salt)
                 budget = token_budget(
                     request, len(prompt.token_ids), self._model.context(self._pool.context_length())
                 )
                 submission = Submission(
-                    request_id=request_id(),
+                    request_id=head.id,
                     prompt=prompt,
-                    pages=await prompt_pages(prompt, request.cache_salt),
+                    pages=pages,
                     sampling=resolve(
                         request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
                     ),
@@ -95,13 +103,14 @@ class Pipeline:
                     priority=request.priority,
                     deadline=deadline,
                     constraint=constraint.proto,
+                    record=record,
                 )
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
                 )
                 await source.open()
                 generation = Generation(
-                    head=Completion(completion_id(), int(time.time()), self._model.resolve(request.model)),
+                    head=head,
                     source=source,
                     choices=self._choices.make(
                         request, prompt.token_ids, CallJudge(constraint.checks, ticket.refused_call)
@@ -113,6 +122,6 @@ class Pipeline:
                     yield generation
                 finally:
                     generation.close()
-                    ticket.spent(generation.usage)
+                    ticket.spent(generation.usage, generation.finishes)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
 from services.gateway.pipeline.encoding import VisionStage
 from services.gateway.pipeline.rendering import Prompt
+from services.gateway.request_record import RequestRecord
 from services.gateway.router import NOBODY, PromptPages, Router
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.token_stream import TokenStream
@@ -31,7 +32,7 @@ class Part:
 class Submission:
     """One request, ready to be sent, and sent again in parts if a worker fails: same id, same seed.
 
-    `deadline`: time.monotonic() after which no worker may go on.
+    `deadline`: time.monotonic() after which no worker may go on; `record`: where workers and times are noted.
     """
 
     request_id: str
@@ -42,6 +43,7 @@ class Submission:
     priority: int
     deadline: float
     constraint: decode_pb2.Constraint | None = None
+    record: RequestRecord = field(default_factory=RequestRecord)
 
     async def send(
         self,
@@ -80,6 +82,7 @@ class Submission:
     ) -> TokenStream:
         pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)
         worker = router.decode(pages, avoid)
+        self.record.served_by("decode", worker.link.address)
         submit = decode_pb2.Submit(
             request_id=self.request_id,
             prompt_token_ids=self.prompt.token_ids,
@@ -102,7 +105,10 @@ class Submission:
         """Where the embedding of each medium is, with its place in the prompt."""
         if not self.prompt.media:
             return []
-        encoded = await vision.encode(self.prompt.media)
+        with self.record.stage("encode"):
+            encoded = await vision.encode(self.prompt.media)
+        for ref in encoded.values():
+            self.record.served_by("vision", ref.address)
         placed = []
         for medium, offset in zip(self.prompt.media, self.prompt.media_offsets, strict=True):
             ref = vision_pb2.MediaRef()

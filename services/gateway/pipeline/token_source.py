@@ -62,7 +62,10 @@ class TokenSource:
         vision: VisionStage,
         policy: FailoverPolicy,
         on_failover: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock`: the running loop's, too."""
+        self._clock = clock
         self._submission = submission
         self._router = router
         self._vision = vision
@@ -133,7 +136,7 @@ class TokenSource:
 
     def _take(self, stream: TokenStream, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
         """Remembers what came: it is what another worker would go on from."""
-        stream.heard_at = time.monotonic()
+        stream.heard_at = self._clock()
         choice, token_ids = delta.choice, delta.token_ids
         if delta.is_cut:
             self._cut.add(choice)
@@ -157,10 +160,10 @@ class TokenSource:
         if self._legs:
             due = min(self._due(stream, leg) for stream, leg in self._legs.items())
             loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(max(0.0, due - time.monotonic()), self._notice_silence)
+            self._watch = loop.call_later(max(0.0, due - self._clock()), self._notice_silence)
 
     def _notice_silence(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         # What has come and was not fetched yet says that it is our caller who is slow.
         behind = bool(self._news)
         for stream, leg in self._legs.items():
@@ -206,7 +209,7 @@ class TokenSource:
 
     def _is_curable(self, part: Part, error: PerigeeError) -> bool:
         """Whether another attempt may help and is allowed; counts it."""
-        now = time.monotonic()
+        now = self._clock()
         if self._stuck_since is None:
             self._stuck_since = now
         if isinstance(error, Overloaded):
@@ -232,7 +235,7 @@ class TokenSource:
 
     async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
         """Sends parts, waiting a while for workers to come (back). Raises the cause, and what is missing."""
-        give_up = time.monotonic() + self._policy.worker_wait_s
+        give_up = self._clock() + self._policy.worker_wait_s
         backoff = Backoff()
         while True:
             try:
@@ -241,11 +244,11 @@ class TokenSource:
             except (Unavailable, Overloaded) as error:
                 delay = backoff.delay()
                 shed = isinstance(error, Overloaded) and not any(self.outputs)
-                if shed or time.monotonic() + delay > give_up:
+                if shed or self._clock() + delay > give_up:
                     raise _after(error, cause) from cause
                 await asyncio.sleep(delay)
         for stream, part in sent.items():
-            stream.heard_at = time.monotonic()
+            stream.heard_at = self._clock()
             self._legs[stream] = _Leg(part)
         self._watch_silence()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
-from services.gateway.admission import Admission
 from services.gateway.chat.output.calls import FinishedCall
 from services.gateway.pipeline.answer import ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta, Completion
 from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.context import Context
 from services.gateway.rpc.translate import request_from_chat
 
@@ -17,12 +17,12 @@ from services.gateway.rpc.translate import request_from_chat
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """Both rpcs walk the same pipeline; errors become statuses in the server's interceptor."""
 
-    def __init__(self, pipeline: Pipeline, admission: Admission) -> None:
+    def __init__(self, pipeline: Pipeline, calls: Calls) -> None:
         self._pipeline = pipeline
-        self._admission = admission
+        self._calls = calls
 
     async def Complete(self, request: chat_pb2.ChatRequest, context: Context) -> chat_pb2.ChatResponse:
-        with self._admission.enter("grpc") as ticket:
+        async with self._calls.enter(context, "ChatService/Complete") as ticket:
             call = request_from_chat(request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 answer, head = await generation.answer(), generation.head
@@ -37,7 +37,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     async def Stream(
         self, request: chat_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[chat_pb2.ChatChunk]:
-        with self._admission.enter("grpc") as ticket:
+        async with self._calls.enter(context, "ChatService/Stream") as ticket:
             call = request_from_chat(request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 async for delta in generation:

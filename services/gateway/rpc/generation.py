@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc
-from services.gateway.admission import Admission
 from services.gateway.pipeline.answer import ChoiceAnswer
 from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import TextPrompt
 from services.gateway.pipeline.tokenizing import Tokenizing
+from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.context import Context
 from services.gateway.rpc.translate import request_from_generate
 
@@ -18,15 +18,15 @@ from services.gateway.rpc.translate import request_from_generate
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     """Generation walks the pipeline without template and reasoning split."""
 
-    def __init__(self, pipeline: Pipeline, admission: Admission, tokenizing: Tokenizing) -> None:
+    def __init__(self, pipeline: Pipeline, calls: Calls, tokenizing: Tokenizing) -> None:
         self._pipeline = pipeline
-        self._admission = admission
+        self._calls = calls
         self._tokenizing = tokenizing
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> generation_pb2.GenerateResponse:
-        with self._admission.enter("grpc") as ticket:
+        async with self._calls.enter(context, "GenerationService/Generate") as ticket:
             call = request_from_generate(request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 answer = await generation.answer()
@@ -37,7 +37,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def StreamGenerate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateChunk]:
-        with self._admission.enter("grpc") as ticket:
+        async with self._calls.enter(context, "GenerationService/StreamGenerate") as ticket:
             call = request_from_generate(request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 async for delta in generation:
@@ -47,7 +47,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: Context
     ) -> generation_pb2.TokenizeResponse:
-        with self._admission.enter("grpc"):
+        async with self._calls.enter(context, "GenerationService/Tokenize"):
             prompt = TextPrompt(request.text, request.parse_special)
             made = await self._tokenizing.tokenize(request.model, prompt, request.ByteSize(), "text")
         return generation_pb2.TokenizeResponse(token_ids=made.token_ids)
@@ -55,7 +55,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def Detokenize(
         self, request: generation_pb2.DetokenizeRequest, context: Context
     ) -> generation_pb2.DetokenizeResponse:
-        with self._admission.enter("grpc"):
+        async with self._calls.enter(context, "GenerationService/Detokenize"):
             text = await self._tokenizing.detokenize(
                 request.model, request.token_ids, request.ByteSize(), "token_ids", request.skip_special
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grpc
 import structlog
@@ -37,13 +37,16 @@ class DecodeSession:
     as soon as the worker is up.
     """
 
-    def __init__(self, link: WorkerLink, handles: Iterator[int]) -> None:
+    def __init__(
+        self, link: WorkerLink, handles: Iterator[int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Over the link's channel; it is told of every request. `handles`: numbers that no other one has."""
         self.address = link.address
         self._name = f"decode worker {link.address}"
         self._stub = decode_pb2_grpc.DecodeServiceStub(link.channel)
         self._link = link
         self._handles = handles
+        self._clock = clock
         self._streams: dict[int, TokenStream] = {}
         self._outbox: _Outbox | None = None
 
@@ -115,7 +118,8 @@ class DecodeSession:
         late = len(responses) > _FEW
         for response in responses:
             self._put_deltas(response)
-            tokens, now = self._tokens(response), time.monotonic()
+            tokens, now = self._tokens(response), self._clock()
+            self._note_waiting(response, now)
             size = _SLICE if len(responses) == 1 else max(1, len(tokens))
             for begin in range(0, len(tokens), size):
                 if begin:
@@ -140,6 +144,12 @@ class DecodeSession:
                 stream.put(delta)
             else:
                 stream.fail(failure)
+
+    def _note_waiting(self, response: decode_pb2.SessionResponse, now: float) -> None:
+        for handle in response.waiting_handles:
+            stream = self._streams.get(handle)
+            if stream is not None:
+                stream.heard_at = now
 
     def _put_tokens(self, tokens: Sequence[tuple[int, int, int]], now: float, *, late: bool) -> None:
         """`late`: without the shortcuts."""

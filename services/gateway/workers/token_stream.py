@@ -21,7 +21,8 @@ class TokenStream:
     What it puts is bounded by the request's token limit. `close` tells the worker to stop unless every choice
     has finished; idempotent. `shortcuts`, by choice: where a token goes that comes while the inbox is idle;
     only what it does not take is put into the inbox. `heard_at`: time.monotonic() of the last news; set here
-    where a shortcut took them, else by whoever fetches them.
+    where a shortcut took them, by the session where they are that the request waits, else by whoever fetches
+    them.
     """
 
     def __init__(

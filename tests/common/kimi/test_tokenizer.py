@@ -58,6 +58,14 @@ def test_no_text_has_fewer_tokens_than_its_length_promises(tokenizer, text):
     assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
 
 
+def test_control_tokens_are_longer_than_any_other_and_the_promise_knows_it(tokenizer):
+    for token_id in range(tokenizer.num_ranks, tokenizer.vocab_size):
+        text = tokenizer.decode([token_id]) * 100
+        count = len(tokenizer.encode(text, parse_special=True))
+        assert tokenizer.least_tokens(len(text), parse_special=True) <= count
+        assert tokenizer.least_tokens(len(text)) <= len(tokenizer.encode(text))
+
+
 def test_the_promise_grows_with_the_text(tokenizer):
     assert tokenizer.least_tokens(0) == 0
     assert tokenizer.least_tokens(1) == 1

@@ -7,7 +7,8 @@ import copy
 import pytest
 
 from services.common.errors import CheckpointError
-from services.engine.model.config import ModelConfig, YarnScaling
+from services.engine.model.config import ModelConfig
+from services.engine.model.yarn import YarnScaling
 
 SMALL = {
     "model_type": "kimi_k25",
@@ -30,6 +31,8 @@ SMALL = {
         "n_shared_experts": 1,
         "routed_scaling_factor": 2.0,
         "rms_norm_eps": 1e-5,
+        "n_group": 1,
+        "topk_group": 1,
         "rope_theta": 50000.0,
         "max_position_embeddings": 128,
         "vocab_size": 10,
@@ -138,6 +141,18 @@ def test_every_missing_key_is_named_at_once():
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type is 'linear'"),
         ({"rope_scaling": {"type": "yarn"}}, "rope_scaling.factor is missing"),
         ({"rope_scaling": 4}, "rope_scaling must be an object"),
+        ({"rope_scaling": YARN | {"type": "yarn", "attention_factor": 1.2}}, "rope_scaling.attention_factor"),
+        ({"rope_scaling": YARN | {"type": "yarn", "truncate": False}}, "rope_scaling.truncate is False"),
+        ({"rope_scaling": YARN | {"type": "yarn", "mscale": None}}, "rope_scaling.mscale is missing beside"),
+        (
+            {"rope_scaling": YARN | {"type": "yarn", "mscale": 0.7, "mscale_all_dim": 0}},
+            "rope_scaling.mscale",
+        ),
+        ({"rope_scaling": {"type": "default", "partial_rotary_factor": 0.5}}, "rope_scaling.partial_rotary"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ({"rope_interleave": False}, "rope_interleave is False"),
+        ({"num_key_value_heads": 1}, "num_key_value_heads is 1; supported: 2"),
+        ({"n_group": None}, "n_group is None; supported: 1"),
     ],
 )
 def test_a_value_this_engine_does_not_compute_is_named(changes, named):
@@ -154,12 +169,31 @@ def test_a_value_this_engine_does_not_compute_is_named(changes, named):
         ({"text_hidden_size": 9}, "text_hidden_size is not the text model's"),
         ({"pos_emb_type": "other"}, "pos_emb_type is 'other'"),
         ({"projector_hidden_act": "silu"}, "projector_hidden_act is 'silu'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"mm_hidden_size": 9}, "mm_hidden_size is 9; supported: 1152"),
+        ({"rope_parameters": {"rope_type": "axial", "rope_theta": 5e5}}, "rope_parameters.rope_theta"),
     ],
 )
 def test_a_vision_value_that_does_not_fit_is_named(vision, named):
     with pytest.raises(CheckpointError) as caught:
         ModelConfig.from_dict(with_vision(**vision))
     assert f"vision_config.{named}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tie_word_embeddings", True), ("projection_hidden_size", 9), ("projection_layer_norm_eps", 1e-3)],
+)
+def test_a_value_beside_the_sections_that_is_not_computed_is_named(key, value):
+    with pytest.raises(CheckpointError, match=f": {key} is {value}; supported"):
+        ModelConfig.from_dict(copy.deepcopy(SMALL) | {key: value})
+
+
+@pytest.mark.parametrize("changes", [{}, {"mscale": 1.0}, {"mscale_all_dim": 0}, {"mscale_all_dim": None}])
+def test_a_stretch_without_mscale_all_dim_leaves_the_scores_as_they_are(changes):
+    rope = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "truncate": True} | changes
+    text = ModelConfig.from_dict(with_text(rope_scaling=rope)).text
+    assert text.rope_scaling == YarnScaling(4.0, 64, 32.0, 1.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("values", [{}, {"text_config": 3}, {"model_type": "kimi_k25"}])

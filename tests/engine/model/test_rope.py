@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 
-from services.engine.model.config import YarnScaling
 from services.engine.model.rope import (
     RotaryEmbedding,
     correction_range,
@@ -16,6 +15,7 @@ from services.engine.model.rope import (
     softmax_scale,
     yarn_mscale,
 )
+from services.engine.model.yarn import YarnScaling
 from tests.engine.text_models import tiny_config
 
 

@@ -1,0 +1,30 @@
+"""The name of each request of the REST door: read, made up where there is none, and echoed."""
+
+from __future__ import annotations
+
+from starlette.types import Message, Scope, Send
+
+from services.gateway.request_record import HEADER, request_name
+
+_KEY = HEADER.encode()
+_SCOPE = "perigee.request_name"
+
+
+def named(scope: Scope, send: Send) -> Send:
+    """Notes the name of an HTTP request in its scope; gives a `send` whose answers carry it."""
+    given = next((value.decode("latin-1") for key, value in scope["headers"] if key == _KEY), None)
+    name = scope[_SCOPE] = request_name(given)
+    field = (_KEY, name.encode())
+
+    async def echo(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), field]}
+        await send(message)
+
+    return echo
+
+
+def name_of(scope: Scope) -> str:
+    """What `named` noted."""
+    name: str = scope[_SCOPE]
+    return name
