@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ours = parser.add_argument_group("as for run")
     for key in ("grpc_port", "operator_port", "port_base", "metrics_port_base"):
         ours.add_argument(f"--{key.replace('_', '-')}", type=int, default=_ABSENT)
+    ours.add_argument(
+        "--aggregated",
+        action=argparse.BooleanOptionalAction,
+        default=_ABSENT,
+        help="no prefill worker: decode computes prompts itself",
+    )
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
     parser.set_defaults(execute=execute)
 

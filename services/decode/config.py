@@ -17,8 +17,16 @@ class DecodeConfig(TextWorkerConfig):
     kv_pages: int = field(default=1024, metadata={"help": "pages of 64 tokens in the KV pool"})
     max_running: int = field(default=256, metadata={"help": "sequences decoded together"})
     max_waiting: int = field(default=512, metadata={"help": "requests queued before new ones are refused"})
-    chunk_tokens: int = field(
-        default=256, metadata={"help": "tokens of a prompt computed here per step; a multiple of 64"}
+    aggregated: bool = field(
+        default=False,
+        metadata={"help": "there is no prefill worker, prompts are always computed here; see chunk_tokens"},
+    )
+    chunk_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "tokens of prompts computed here per step, a multiple of 64: more of them delay running"
+            " sequences, fewer of them prompts; by default 256, aggregated 128 on a CPU and 2048 on a GPU"
+        },
     )
     local_prefill_tokens: int = field(
         default=128, metadata={"help": "uncached prompts up to this long are computed here, not by prefill"}

@@ -17,7 +17,7 @@ from services.decode.limits import DecodeLimits
 from services.decode.outside import DecodeOutside
 from services.decode.page_server import PageServicer
 from services.decode.server import DecodeServicer
-from services.engine.hardware import compute_on
+from services.engine.hardware import compute_on, parse_device
 from services.engine.loop import EngineLoop
 from services.engine.sampler import Sampler
 from services.engine.text_host import TextHost
@@ -26,10 +26,17 @@ from services.engine.text_worker import build_text_worker, draw_on
 from services.engine.worker_server import failure_future, tune_process
 from services.engine.worker_service import WorkerServicer
 
+_CHUNK_TOKENS = 256
+_AGGREGATED_CHUNK_TOKENS = {"cpu": 128, "cuda": 2048}
+"""By default. Prompts are among the running sequences all the time then. On a CPU longer chunks are hardly
+computed faster, and delay these in proportion; a GPU would be idle with so few tokens.
+"""
+
 
 async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     """Runs a decode worker until `stop` is set and what it owes is done."""
-    check_chunk_tokens(config.chunk_tokens)
+    chunk_tokens = _chunk_tokens(config, parse_device(config.device).type)
+    check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
     worker = await build_text_worker(config, worker_pb2.WORKER_ROLE_DECODE)
     failure, fail = failure_future()
@@ -37,7 +44,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     limits = DecodeLimits(
         config.max_running,
         config.max_waiting,
-        config.chunk_tokens,
+        chunk_tokens,
         config.local_prefill_tokens,
         config.headroom_pages,
         context_length,
@@ -85,6 +92,12 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     )
     constraints.close()
     masks.close()
+
+
+def _chunk_tokens(config: DecodeConfig, device: str) -> int:
+    if config.chunk_tokens is not None:
+        return config.chunk_tokens
+    return _AGGREGATED_CHUNK_TOKENS[device] if config.aggregated else _CHUNK_TOKENS
 
 
 def _counters(engine: DecodeEngine) -> Counters:

@@ -40,6 +40,11 @@ def test_prefill_and_decode_are_as_many_processes_as_tp_says(nano_dir):
     assert told == {"prefill", "decode"}
 
 
+def test_aggregated_means_what_it_means_for_run():
+    assert run_config(parsed("serve --aggregated")).aggregated
+    assert not run_config(parsed("serve --no-aggregated")).aggregated
+
+
 def test_both_spellings_of_the_model_mean_the_same(nano_dir):
     assert run_config(parsed(f"serve --model {nano_dir}")) == run_config(
         parsed(f"serve --model-path {nano_dir}")

@@ -50,6 +50,9 @@ class RunConfig:
     metrics_port_base: int = field(
         default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
     )
+    aggregated: bool = field(
+        default=False, metadata={"help": "no prefill worker: decode computes prompts itself"}
+    )
     tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
     run_dir: Path = field(
         default=Path(".run"), metadata={"help": "where the logs of the services go; one suite at a time"}

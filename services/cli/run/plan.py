@@ -67,13 +67,18 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     workers = []
     for role, port, metrics_port in zip(WORKERS, ports, metrics, strict=True):
+        if config.aggregated and role == "prefill":
+            continue
         own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
         if config.tp > 1 and role != "vision":
             own += ("--tp", str(config.tp))
+        if config.aggregated and role == "decode":
+            own += ("--aggregated",)
         workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
     operator = ("--operator-host", config.operator_host, "--operator-port", str(operator_port))
-    pools = tuple(text for worker in workers for text in (f"--{worker.role}", worker.grpc_address))
+    addresses = dict.fromkeys(WORKERS, "") | {worker.role: worker.grpc_address for worker in workers}
+    pools = tuple(text for role in WORKERS for text in (f"--{role}", addresses[role]))
     passed_on = tuple(
         text
         for key in ("served_model_name", "reasoning_parser", "tool_call_parser")

@@ -51,12 +51,14 @@ def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Ma
 
 def _flags(child: ChildPlan) -> dict[str, object]:
     """What the plan decides, by the names of the settings."""
-    words = iter(child.arguments[1:])
-    pairs = {
-        flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words, words, strict=True)
+    words = child.arguments[1:]
+    found: dict[str, object] = {
+        flag.removeprefix("--").replace("-", "_"): True if value.startswith("--") else value
+        for flag, value in zip(words, (*words[1:], "--"), strict=True)
+        if flag.startswith("--")
     }
-    pairs.pop("config", None)
-    return dict(pairs)
+    found.pop("config", None)
+    return found
 
 
 def _check_same(what: str, key: str, given: object, decided: object) -> None:

@@ -34,6 +34,17 @@ def test_the_gateway_is_told_where_the_workers_are(checkpoint):
         assert worker.grpc_address == f"{value(worker, '--host')}:{value(worker, '--port')}"
 
 
+def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
+    vision, decode, gateway = make_plan(config(checkpoint, aggregated=True)).children
+    assert [child.role for child in (vision, decode, gateway)] == ["vision", "decode", "gateway"]
+    assert "--aggregated" in decode.arguments
+    assert "--aggregated" not in vision.arguments
+    assert value(gateway, "--prefill") == ""
+    assert value(gateway, "--decode") == decode.grpc_address
+    whole = make_plan(config(checkpoint)).children
+    assert not any("--aggregated" in child.arguments for child in whole)
+
+
 def test_no_two_servers_share_a_port(checkpoint):
     plan = make_plan(config(checkpoint))
     flags = ("--port", "--metrics-port", "--http-port", "--grpc-port", "--operator-port")

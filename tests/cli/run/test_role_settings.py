@@ -73,6 +73,17 @@ def test_a_conflict_with_what_run_was_told_is_refused_and_agreement_is_not(roles
         roles('[gateway]\nreasoning_parser = "kimi_k2"', reasoning_parser="none")
 
 
+def test_aggregated_reaches_decode_and_is_not_taken_back_by_its_own_settings(roles):
+    found = roles(aggregated=True)
+    assert found["decode"].aggregated
+    assert found["gateway"].prefill == ""
+    assert "prefill" not in found
+    with pytest.raises(ConfigError, match=r"\[decode\] aggregated = False: .*set \[run\] aggregated"):
+        roles("[decode]\naggregated = false", aggregated=True)
+    with pytest.raises(ConfigError, match=r"PERIGEE_PREFILL = a:1: .*leave it out"):
+        roles(env={"PERIGEE_PREFILL": "a:1"}, aggregated=True)
+
+
 def test_what_a_service_would_refuse_is_refused_before_any_starts(roles):
     with pytest.raises(ConfigError, match="kv_pags"):
         roles("[decode]\nkv_pags = 5")
