@@ -226,12 +226,11 @@ class PromptQueue:
 
         A request of which something has been told goes on: an estimate is no reason to end it.
         """
-        before = self._tokens_before(prompt)
-        if not before or prompt.request.stats_sent:
+        if prompt.request.stats_sent:
             return None
         prompt.hashes = self._keeper.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
         prompt.computed = self._keeper.cached_tokens(prompt.hashes)
-        own = prompt.num_tokens - prompt.computed
+        before, own = self._tokens_before(prompt), prompt.num_tokens - prompt.computed
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
 
     def _tokens_before(self, prompt: Prompt) -> int:

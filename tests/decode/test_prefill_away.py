@@ -139,10 +139,19 @@ def test_the_bound_is_for_the_tokens_that_are_not_cached():
     bench.submit(prompt_of(1025), 1, timeout_s=600)
     bench.run()
     bench.submit(prompt_of(257, 1), 1, timeout_s=600)
-    next_turn = bench.submit([*prompt_of(1024), 1, 2, 3], 1, timeout_s=5)
-    assert next_turn.errors == []
+    turns = [bench.submit([*prompt_of(1024), 1, 2, number], 1, timeout_s=5) for number in range(3)]
+    assert [turn.errors for turn in turns] == [[]] * 3
     bench.run()
-    assert next_turn.finish() == "LENGTH"
+    assert [turn.finish() for turn in turns] == ["LENGTH"] * 3
+
+
+def test_cached_tokens_of_a_prompt_that_waits_are_not_before_another():
+    bench, _ = slow_bench(1.0)
+    bench.submit(prompt_of(1025), 1, timeout_s=600)
+    bench.run()
+    bench.submit([*prompt_of(1024), 1, 2, 3], 1, timeout_s=600)
+    behind = bench.submit(prompt_of(257, 1), 1, timeout_s=5)
+    assert behind.errors == []
 
 
 def test_without_a_queue_or_a_measured_rate_nothing_is_refused():
