@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
+_LENGTH = re.compile(rb"\r\nContent-Length: *([0-9]{1,15}) *(?:\r\n|$)", re.IGNORECASE)
 _MOST_BYTES = 8 << 20
 
 
 async def fetch_text(host: str, port: int, path: str, timeout_s: float) -> str:
     """The body of an HTTP/1.0 GET as text.
 
-    Raises OSError: not reachable, not answered with 200, longer than 8 MiB. TimeoutError after `timeout_s`.
+    Raises OSError: not reachable, not answered with 200, longer than 8 MiB, cut off. TimeoutError after
+    `timeout_s`.
     """
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_connection(host, port)
@@ -22,6 +25,9 @@ async def fetch_text(host: str, port: int, path: str, timeout_s: float) -> str:
     status = head.split(b" ", 2)[1:2]
     if status != [b"200"]:
         raise OSError(f"{host}:{port}{path} answered {head[:80]!r}")
+    announced = _LENGTH.search(head)
+    if announced is not None and int(announced[1]) != len(body):
+        raise OSError(f"{host}:{port}{path} ended after {len(body)} of {int(announced[1])} bytes")
     return body.decode()
 
 

@@ -34,9 +34,11 @@ class MetricsPage:
         self._metrics = metrics
         self._pool = pool
         self._siblings = siblings
+        self._unreachable: set[str] = set()
 
     async def show(self, request: Request) -> Response:
         workers = await asyncio.gather(*(self._families(link) for link in self._pool.links))
+        self._forget_left()
         page = generate_latest(_merged(chain(await self._own(), *workers)))
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
@@ -52,8 +54,7 @@ class MetricsPage:
 
     async def _families(self, link: WorkerLink) -> list[Metric]:
         if link.info is None:
-            self._metrics.unreachable_pages.labels(link.address).inc()
-            return []
+            return self._missing(link.address)
         if not link.info.metrics_port:
             return []
         host = link.address.rpartition(":")[0].strip("[]")
@@ -63,8 +64,18 @@ class MetricsPage:
                 _labelled(family, "worker", link.address) for family in text_string_to_metric_families(page)
             ]
         except (OSError, ValueError, TimeoutError):
-            self._metrics.unreachable_pages.labels(link.address).inc()
-            return []
+            return self._missing(link.address)
+
+    def _missing(self, address: str) -> list[Metric]:
+        self._metrics.unreachable_pages.labels(address).inc()
+        self._unreachable.add(address)
+        return []
+
+    def _forget_left(self) -> None:
+        """Ends the series of workers that are not known any more: addresses come and go without end."""
+        for address in self._unreachable - {link.address for link in self._pool.links}:
+            self._metrics.unreachable_pages.remove(address)
+            self._unreachable.remove(address)
 
 
 class WorkerCounts(Collector):

@@ -17,7 +17,7 @@ _TIMEOUT_S = 1.0
 class Siblings:
     """This process and the others, each with a Unix socket in one directory. Event loop only.
 
-    Whoever connects is given the process's metrics page.
+    Whoever connects is given the process's metrics page: its length in bytes, a line end, and the page.
     """
 
     def __init__(self, own: Path, registry: CollectorRegistry) -> None:
@@ -44,14 +44,15 @@ class Siblings:
             self._server = None
 
     async def pages(self) -> dict[str, str]:
-        """The pages of the others by their numbers; of those that answer within a second."""
+        """The pages of the others by their numbers; of those that give one whole within a second."""
         others = sorted(path for path in self._own.parent.iterdir() if path != self._own)
         found = await asyncio.gather(*map(_read, others))
         return {path.name: page for path, page in zip(others, found, strict=True) if page}
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            writer.write(render(self._registry)[0])
+            page = render(self._registry)[0]
+            writer.write(b"%d\n%b" % (len(page), page))
             await writer.drain()
         writer.close()
 
@@ -61,8 +62,10 @@ async def _read(path: Path) -> str:
         async with asyncio.timeout(_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
-                return (await read_all(reader)).decode()
+                length, _, page = (await read_all(reader)).partition(b"\n")
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
+        # One that ends while it writes leaves a page that reads well and lacks what comes later.
+        return page.decode() if length == b"%d" % len(page) else ""
+    except (OSError, TimeoutError, UnicodeDecodeError):
         return ""

@@ -26,30 +26,38 @@ class RemoteMedia:
         Raises InvalidRequest or UnsupportedValue naming the medium's field; the first failure ends all.
         """
         check_counts(sources, self.limits)
-        wanted = {source.source: source for source in reversed(sources) if _is_remote(source.source)}
+        wanted: dict[str, list[MediaSource]] = {}
+        for source in sources:
+            if isinstance(source.source, str) and _is_remote(source.source):
+                wanted.setdefault(source.source, []).append(source)
         if not wanted:
             return tuple(sources)
         allowance = Allowance(self._total_bytes)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    url: group.create_task(self._fetch(source, allowance)) for url, source in wanted.items()
+                    url: group.create_task(self._fetch(url, uses, allowance)) for url, uses in wanted.items()
                 }
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        files = {url: task.result() for url, task in tasks.items()}
         return tuple(
-            replace(source, source=tasks[source.source].result()) if source.source in tasks else source
+            replace(source, source=files[source.source]) if source.source in files else source
             for source in sources
         )
 
-    async def _fetch(self, source: MediaSource, allowance: Allowance) -> bytes:
-        limits = self.limits
-        limit = limits.images.num_bytes if isinstance(source, ImageSource) else limits.videos.num_bytes
+    async def _fetch(self, url: str, uses: Sequence[MediaSource], allowance: Allowance) -> bytes:
+        """Of as many bytes as any of its uses may have: each holds the file to its own bound later."""
+        limit = max(map(self._most_bytes, uses))
         try:
-            return await self._downloader.fetch(str(source.source), limit, allowance)
+            return await self._downloader.fetch(url, limit, allowance)
         except InvalidRequest as error:
-            raise type(error)(error.message, source.param) from error
+            raise type(error)(error.message, uses[0].param) from error
+
+    def _most_bytes(self, source: MediaSource) -> int:
+        kind = self.limits.images if isinstance(source, ImageSource) else self.limits.videos
+        return kind.num_bytes
 
 
-def _is_remote(source: bytes | str) -> bool:
-    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
+def _is_remote(url: str) -> bool:
+    return url[:8].lower().startswith(("http://", "https://"))

@@ -53,6 +53,29 @@ async def test_a_video_by_url_is_fetched_too(web):
     assert answer.json()["usage"]["prompt_tokens_details"]["video_tokens"] == 24
 
 
+def both(url):
+    parts = [{"type": kind, kind: {"url": url}} for kind in ("image_url", "video_url")]
+    return [{"role": "user", "content": parts}]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "named"),
+    [
+        ({"max_image_bytes": 200}, "content[0].image_url.url"),
+        ({"max_video_bytes": 200}, "content[0].image_url.url"),
+    ],
+)
+async def test_a_url_used_twice_is_fetched_under_the_larger_bound_and_held_to_its_own(net, bounds, named):
+    async with open_suite(network=net[2], allowed_media_hosts="files.example", **bounds) as suite:
+        answer = await suite.chat(messages=both("http://files.example/video"))
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["param"] == f"messages[0].{named}"
+        # It has come whole: what is wrong with it is said by those who read it.
+        assert "the file is larger" not in error["message"]
+        assert len(net[0].asked) == 1
+
+
 async def test_tokenizing_and_grpc_fetch_too(web):
     made = (await web.http.post("/tokenize", json={"messages": message(IMAGE)})).json()
     part = chat_pb2.ContentPart(image=chat_pb2.Image(url=IMAGE))

@@ -121,6 +121,33 @@ async def test_a_worker_whose_page_cannot_be_read_is_left_out_and_counted():
     assert f'perigee_worker_metrics_unreachable_total{{worker="{name}"}} ' in page
 
 
+async def test_the_series_of_a_worker_that_has_left_ends():
+    worker = FakeWorker(worker_pb2.WORKER_ROLE_PREFILL, metrics_port=1)
+    async with open_suite(prefill_worker=worker) as suite:
+        address = suite.workers["prefill"].address
+        assert f'unreachable_total{{worker="{address}"}} ' in (await suite.http.get("/metrics")).text
+        suite.gateway.pool.find(address).discovered = False
+        await suite.workers["prefill"].stop()
+        await wait_until(lambda: suite.gateway.pool.find(address) is None)
+        assert "unreachable_total{" not in (await suite.http.get("/metrics")).text
+
+
+async def test_a_page_that_ends_early_is_no_page():
+    async def cut(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        page = b"# TYPE perigee_kv_pages gauge\nperigee_kv_pages 7.0\n"
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(page) + 20) + page)
+        writer.close()
+
+    server = await asyncio.start_server(cut, "127.0.0.1", 0)
+    worker = FakeWorker(worker_pb2.WORKER_ROLE_PREFILL, metrics_port=server.sockets[0].getsockname()[1])
+    async with open_suite(prefill_worker=worker) as suite:
+        page = (await suite.http.get("/metrics")).text
+        assert "perigee_kv_pages" not in page
+        assert f'unreachable_total{{worker="{suite.workers["prefill"].address}"}} ' in page
+    server.close()
+
+
 async def test_latencies_and_outcomes_are_on_the_page(suite):
     await suite.chat()
     await suite.chat(model="nobody")
