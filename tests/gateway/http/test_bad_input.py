@@ -193,7 +193,7 @@ async def test_too_many_too_large_or_too_long_videos_are_refused():
 async def test_unknown_routes_and_methods_are_answered_in_kind(suite):
     for method, path, status in [
         ("GET", "/v1/nothing", 404),
-        ("GET", "/", 404),
+        ("GET", "/v1", 404),
         ("GET", URL, 405),
         ("DELETE", "/v1/models", 405),
         ("GET", "/v1/models/nobody", 404),
