@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from services.common.errors import InvalidRequest
+from services.gateway.pipeline.json_counts import check_counts
 
 # msgspec ends its messages with the path of the offending value: " - at `$.messages[0].role`".
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
@@ -27,7 +28,8 @@ class BodyDecoder(Generic[Body]):
         self._decoder = msgspec.json.Decoder(schema)
 
     def decode(self, body: bytes) -> Body:
-        """Raises InvalidRequest: malformed JSON, a wrong type or a missing field (`param` names it)."""
+        """Raises InvalidRequest: malformed JSON or too much, a wrong type or a missing field (`param`)."""
+        check_counts(body)
         try:
             return self._decoder.decode(body)
         except msgspec.ValidationError as error:

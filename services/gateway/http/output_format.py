@@ -15,6 +15,7 @@ from services.gateway.chat.constraint.output_format import (
     ToolChoice,
 )
 from services.gateway.chat.constraint.response_format import ResponseFormatBody, json_answer, only_one
+from services.gateway.pipeline.json_counts import check_counts
 
 
 def output_format(
@@ -68,6 +69,7 @@ def _schema_answer(schema: str | dict[str, Any] | bool | None, param: str) -> Js
         return None
     if not isinstance(schema, str):
         return JsonAnswer(schema, param)
+    check_counts(schema.encode("utf-8", "replace"), param)
     try:
         return JsonAnswer(msgspec.json.decode(schema, type=dict[str, Any] | bool), param)
     except (msgspec.DecodeError, RecursionError) as error:

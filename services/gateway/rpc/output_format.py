@@ -16,6 +16,7 @@ from services.gateway.chat.constraint.output_format import (
     ToolChoice,
 )
 from services.gateway.chat.constraint.response_format import ResponseFormatBody, json_answer, only_one
+from services.gateway.pipeline.json_counts import check_counts
 
 _CHOICES = ("auto", "none", "required", "function")
 
@@ -58,6 +59,7 @@ def _texts(
 
 
 def _decoded(text: str, kind: type[Any], param: str) -> Any:
+    check_counts(text.encode(), param)
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -18,6 +18,7 @@ from services.gateway.chat.messages import (
     VideoPart,
 )
 from services.gateway.pipeline.images import ImageSource
+from services.gateway.pipeline.json_counts import check_counts
 from services.gateway.pipeline.media import MediaSource
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
@@ -110,6 +111,7 @@ def _part(part: chat_pb2.ContentPart, param: str, media: list[MediaSource]) -> P
 def _tools(text: str) -> tuple[dict[str, Any], ...]:
     if not text:
         return ()
+    check_counts(text.encode(), "tools_json")
     try:
         return tuple(msgspec.json.decode(text, type=list[dict[str, Any]]))
     except (msgspec.DecodeError, RecursionError) as error:
