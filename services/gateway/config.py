@@ -89,6 +89,29 @@ class GatewayConfig:
     body_timeout_seconds: float = field(
         default=60.0, metadata={"help": "how long a request body may take to arrive, seconds"}
     )
+    max_held_bytes: int = field(
+        default=512 << 20,
+        metadata={
+            "help": "bytes of all requests held in a process, being read or answered; for one more the longest that"
+            " is being read is refused: 429 / RESOURCE_EXHAUSTED"
+        },
+    )
+    max_header_bytes: int = field(
+        default=32 << 10, metadata={"help": "most bytes of a request's headers or metadata: 431"}
+    )
+    header_timeout_seconds: float = field(
+        default=20.0, metadata={"help": "how long a request's headers may take to arrive, seconds"}
+    )
+    keep_alive_seconds: int = field(
+        default=75, metadata={"help": "how long a connection may be idle between two requests, seconds"}
+    )
+    max_waiting_connections: int = field(
+        default=2048,
+        metadata={
+            "help": "connections, or calls over gRPC, that have sent no whole request; for one more the one"
+            " that waits longest is closed"
+        },
+    )
     max_messages: int = field(default=4096, metadata={"help": "most messages in one request"})
     max_tools: int = field(default=512, metadata={"help": "most tools declared in one request"})
     max_prompt_characters: int = field(
@@ -163,16 +186,20 @@ class GatewayConfig:
             if not 0 <= getattr(self, key) < 65536:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
-            "processes", "max_concurrent_requests", "max_body_bytes", "max_messages", "max_tools",
-            "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
+            "processes", "max_concurrent_requests", "max_body_bytes", "max_held_bytes", "max_header_bytes",
+            "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools", "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")
         if self.max_failovers < 0:
             raise ConfigError(f"max_failovers: must not be negative, is {self.max_failovers}")
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ConfigError(
+                f"max_held_bytes: {self.max_held_bytes} is less than one body may have, {self.max_body_bytes}"
+            )
         check_seconds(
-            self, "max_video_seconds", "body_timeout_seconds", "request_timeout_seconds",
+            self, "header_timeout_seconds", "max_video_seconds", "body_timeout_seconds", "request_timeout_seconds",
             "encode_timeout_seconds", "discovery_seconds", "media_timeout_seconds",
             "first_token_timeout_seconds", "token_timeout_seconds",
         )  # fmt: skip

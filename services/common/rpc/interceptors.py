@@ -45,7 +45,7 @@ class ErrorInterceptor(_Interceptor):
         kind, wrap = _shape(handler)
         behaviour = getattr(handler, kind)
         if inspect.isasyncgenfunction(behaviour):
-            wrapped = _guard(_written(behaviour), method)
+            wrapped = _guard(written(behaviour), method)
         elif inspect.iscoroutinefunction(behaviour):
             wrapped = _guard(behaviour, method)
         else:
@@ -85,7 +85,7 @@ def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes],
     return decode
 
 
-def _written(
+def written(
     behaviour: Callable[[Any, Context], AsyncIterator[Any]],
 ) -> Callable[[Any, Context], Awaitable[None]]:
     """A generator of responses as a coroutine that writes them.

@@ -23,6 +23,7 @@ def build_server(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     keepalive: Keepalive | None = None,
     share_port: bool = False,
+    more_options: Sequence[tuple[str, int]] = (),
 ) -> grpc.aio.Server:
     """An aio server, neither bound nor started; errors are mapped outside of the `interceptors` given."""
     options = [
@@ -31,6 +32,7 @@ def build_server(
         ("grpc.max_receive_message_length", max_message_bytes),
         # Two servers on one port share its calls in silence: never by mistake.
         ("grpc.so_reuseport", int(share_port)),
+        *more_options,
     ]
     return grpc.aio.server(interceptors=[ErrorInterceptor(), *interceptors], options=options)
 

@@ -1,4 +1,4 @@
-"""More values than any request needs are refused by the name of their field, wherever a caller can put them."""
+"""More values than any request needs are refused by the name of their field, wherever they are put."""
 
 EMPTY = b"{}," * (1 << 16) + b"{}"
 WORDS = b'"ab",' * (1 << 18) + b'"ab"'

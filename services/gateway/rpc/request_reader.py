@@ -1,0 +1,112 @@
+"""Reads the message of a call before its servicer is asked: in time, counted, and not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded
+from services.common.rpc.interceptors import written
+from services.gateway.byte_budget import ByteBudget
+from services.gateway.rpc.wire_counts import WireCounts
+from services.gateway.waiting import Waiting
+
+# Generic in the stubs only, not at run time.
+if TYPE_CHECKING:
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    _Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _Interceptor = grpc.aio.ServerInterceptor
+
+_THREAD_BYTES = 1 << 17
+
+
+class RequestReader(_Interceptor):
+    """For methods that take one message. gRPC is told that they take a stream: else it would build the
+    message on the event loop, however much is in it, and wait for it forever.
+    """
+
+    def __init__(self, counts: WireCounts, budget: ByteBudget, waiting: Waiting, timeout_s: float) -> None:
+        self._counts = counts
+        self._budget = budget
+        self._waiting = waiting
+        self._timeout_s = timeout_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        if inspect.isasyncgenfunction(behaviour):
+            behaviour = written(behaviour)
+        elif not inspect.iscoroutinefunction(behaviour):
+            return handler
+        wrap: Any = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        taking: grpc.RpcMethodHandler[Any, Any] = wrap(
+            self._reading(behaviour, handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+        return taking
+
+    def _reading(
+        self, behaviour: Callable[[Any, Context], Awaitable[Any]], deserialize: Any
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
+        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
+            data = await self._first(messages)
+            with self._budget.hold(_no_longer_read) as hold:
+                hold.grow(len(data))
+                hold.keep()
+                if len(data) < _THREAD_BYTES:
+                    request = self._decode(data, deserialize)
+                else:
+                    request = await asyncio.to_thread(self._decode, data, deserialize)
+                del data
+                return await behaviour(request, context)
+
+        return answer
+
+    async def _first(self, messages: AsyncIterator[bytes]) -> bytes:
+        """Raises DeadlineExceeded, Overloaded where too many wait, InvalidRequest if none comes."""
+        call, crowded = object(), False
+
+        def send_away() -> None:
+            nonlocal crowded
+            crowded = True
+            limit.reschedule(0)
+
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+                self._waiting.enter(call, send_away)
+                return await anext(messages)
+        except StopAsyncIteration:
+            raise InvalidRequest("the call has no message") from None
+        except TimeoutError:
+            if crowded:
+                raise Overloaded("too many calls wait for their message; retry later", 1.0) from None
+            raise DeadlineExceeded(f"the message did not arrive within {self._timeout_s:g} s") from None
+        finally:
+            self._waiting.leave(call)
+
+    def _decode(self, data: bytes, deserialize: Any) -> Any:
+        try:
+            self._counts.check(data, deserialize.__self__.DESCRIPTOR)
+            return deserialize(data)
+        except DecodeError as error:
+            raise InvalidRequest(f"the message cannot be decoded: {error}") from error
+
+
+def _no_longer_read() -> None:
+    raise AssertionError("only what is being read is refused")
