@@ -87,7 +87,7 @@ class Admission:
 
         Raises Overloaded at the limit and Unavailable once closed.
         """
-        try:
+        with self.failing(door):
             self._check()
             ticket = Ticket(self._metrics, record or RequestRecord())
             self._inside += 1
@@ -99,10 +99,16 @@ class Admission:
                 self._inside -= 1
                 if not self._inside:
                     self._idle.set()
+        self._metrics.requests.labels(door, "ok").inc()
+
+    @contextmanager
+    def failing(self, door: str) -> Iterator[None]:
+        """Counts a request that fails within the block, before it is admitted or after."""
+        try:
+            yield
         except BaseException as error:
             self._metrics.requests.labels(door, _outcome(error)).inc()
             raise
-        self._metrics.requests.labels(door, "ok").inc()
 
     @property
     def closed(self) -> bool:

@@ -12,8 +12,8 @@ from services.common.errors import Overloaded
 class ByteBudget:
     """Bytes of requests held at once, over all doors. Used on the event loop only.
 
-    Where there is no room for more, the longest of those that are still being read is refused: many long
-    bodies that never end keep no short one out.
+    Where there is no room for more, the longest of those that are still being read is refused: long bodies
+    that never end keep no short one out, however many they are.
     """
 
     def __init__(self, limit: int) -> None:
@@ -21,40 +21,46 @@ class ByteBudget:
         self._held = 0
         self._growing: set[Hold] = set()
 
-    def hold(self, refuse: Callable[[], None]) -> Hold:
-        """For one request. `refuse` is called where its place is needed while it is being read."""
-        return Hold(self, refuse)
+    def hold(self) -> Hold:
+        """For one request."""
+        return Hold(self)
 
-    def _grow(self, hold: Hold, count: int) -> None:
+    def grow(self, hold: Hold, count: int) -> None:
+        """Called by a Hold."""
         while self._held + count > self._limit:
-            longest = max(self._growing - {hold}, key=lambda each: each.size, default=hold)
+            others = (each for each in self._growing if each is not hold)
+            longest = max(others, key=lambda each: each.size, default=hold)
             if longest.size <= hold.size + count:
-                raise Overloaded(
-                    f"requests of {self._held} bytes are held, the limit is {self._limit}; retry later",
-                    retry_after_s=1.0,
-                )
-            self._drop(longest)
+                raise self.full()
+            self.drop(longest)
             longest.refuse()
         hold.size += count
         self._held += count
         self._growing.add(hold)
 
-    def _drop(self, hold: Hold) -> None:
+    def keep(self, hold: Hold) -> None:
+        """Called by a Hold."""
+        self._growing.discard(hold)
+
+    def drop(self, hold: Hold) -> None:
+        """Called by a Hold."""
         self._growing.discard(hold)
         self._held -= hold.size
         hold.size = 0
 
-    def _keep(self, hold: Hold) -> None:
-        self._growing.discard(hold)
+    def full(self) -> Overloaded:
+        """What one is told for whom there is no room."""
+        return Overloaded(f"the requests held have {self._limit} bytes, the limit; retry later", 1.0)
 
 
 class Hold:
-    """The bytes of one request, until the end of the block."""
+    """The bytes of one request, until the end of the block. `refused`: the place was needed for others."""
 
-    def __init__(self, budget: ByteBudget, refuse: Callable[[], None]) -> None:
+    def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
-        self.refuse = refuse
+        self._when_refused: Callable[[], None] = lambda: None
         self.size = 0
+        self.refused = False
 
     def __enter__(self) -> Self:
         return self
@@ -62,12 +68,23 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget._drop(self)
+        self._budget.drop(self)
+
+    def read(self, when_refused: Callable[[], None]) -> None:
+        """It begins to be read; `when_refused` is called at most once, and not after `keep`."""
+        self._when_refused = when_refused
 
     def grow(self, count: int) -> None:
         """Raises Overloaded where there is no room."""
-        self._budget._grow(self, count)
+        if self.refused:
+            raise self._budget.full()
+        self._budget.grow(self, count)
 
     def keep(self) -> None:
-        """It is read, and not refused any more."""
-        self._budget._keep(self)
+        """All of it is here, and it is not refused any more."""
+        self._budget.keep(self)
+
+    def refuse(self) -> None:
+        """Called by the budget."""
+        self.refused = True
+        self._when_refused()

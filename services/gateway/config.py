@@ -92,8 +92,8 @@ class GatewayConfig:
     max_held_bytes: int = field(
         default=512 << 20,
         metadata={
-            "help": "bytes of all requests held in a process, being read or answered; for one more the longest that"
-            " is being read is refused: 429 / RESOURCE_EXHAUSTED"
+            "help": "bytes of all requests in a process, being read or answered; for one more the longest of"
+            " those being read is refused: 429 / RESOURCE_EXHAUSTED"
         },
     )
     max_header_bytes: int = field(
@@ -187,7 +187,8 @@ class GatewayConfig:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
         for key in (
             "processes", "max_concurrent_requests", "max_body_bytes", "max_held_bytes", "max_header_bytes",
-            "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools", "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
+            "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools",
+            "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames",
         ):  # fmt: skip
             if not getattr(self, key) > 0:
@@ -199,7 +200,8 @@ class GatewayConfig:
                 f"max_held_bytes: {self.max_held_bytes} is less than one body may have, {self.max_body_bytes}"
             )
         check_seconds(
-            self, "header_timeout_seconds", "max_video_seconds", "body_timeout_seconds", "request_timeout_seconds",
+            self, "max_video_seconds", "header_timeout_seconds", "body_timeout_seconds",
+            "request_timeout_seconds",
             "encode_timeout_seconds", "discovery_seconds", "media_timeout_seconds",
             "first_token_timeout_seconds", "token_timeout_seconds",
         )  # fmt: skip

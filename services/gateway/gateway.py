@@ -15,12 +15,14 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
+from services.gateway.byte_budget import ByteBudget
 from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.config import KIMI_K2, GatewayConfig
 from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.download.downloader import MOST_AT_ONCE, Downloader
 from services.gateway.download.pinned_network import PinnedNetwork
 from services.gateway.http.app import App
+from services.gateway.http.body import BodyReader
 from services.gateway.http.chat import ChatEndpoint
 from services.gateway.http.completions import CompletionEndpoint
 from services.gateway.http.door import DoorParts
@@ -30,6 +32,7 @@ from services.gateway.http.info import InfoPages
 from services.gateway.http.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.models import ModelPages
 from services.gateway.http.post import Answer, PostEndpoint
+from services.gateway.http.request_protocol import Patience
 from services.gateway.http.server import HttpServer
 from services.gateway.http.siblings import Siblings
 from services.gateway.http.tokenize import TokenizeEndpoint
@@ -49,12 +52,14 @@ from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.readiness import Readiness
 from services.gateway.router import Router
+from services.gateway.rpc.bounds import connection_options, request_reader
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.models import ModelServicer
 from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
+from services.gateway.waiting import Waiting
 from services.gateway.workers.address import parse_pool
 from services.gateway.workers.discovery import Discovery
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
@@ -96,10 +101,21 @@ class Gateway:
         self._remote = RemoteMedia(self._downloader, _media_limits(config), config.max_body_bytes)
         self._pipeline = self._build_pipeline()
         self._tokenizing = Tokenizing(self._model, self.pool, self._remote, config.request_timeout_seconds)
+        budget = ByteBudget(config.max_held_bytes)
         self._http = HttpServer(
-            self._build_app(), config.host, config.http_port, share_port=bool(config.crew)
+            self._build_app(BodyReader(budget, config.max_body_bytes, config.body_timeout_seconds)),
+            config.host,
+            config.http_port,
+            Patience(config.max_header_bytes, config.header_timeout_seconds, config.keep_alive_seconds),
+            Waiting(config.max_waiting_connections),
+            share_port=bool(config.crew),
         )
-        self._grpc = build_server(max_message_bytes=config.max_body_bytes, share_port=bool(config.crew))
+        self._grpc = build_server(
+            [request_reader(config, budget)],
+            max_message_bytes=config.max_body_bytes,
+            share_port=bool(config.crew),
+            more_options=connection_options(config),
+        )
         self._add_servicers(self._grpc)
         self._operators = OperatorServer(
             self.pool, config.operator_host, config.operator_port, share_port=bool(config.crew)
@@ -186,28 +202,28 @@ class Gateway:
             ),
         )
 
-    def _build_app(self) -> App:
+    def _build_app(self, bodies: BodyReader) -> App:
         tokenizer, pool = self._model.tokenizer, self.pool
         tokenize = TokenizeEndpoint(self._tokenizing)
         batches = BatchPipeline(self._pipeline, self._admission, "rest")
         config = self._config
+
+        def post(answer: Answer) -> PostEndpoint:
+            return PostEndpoint(answer, self._admission, bodies)
+
         return App(
             DoorParts(
-                chat=self._post(ChatEndpoint(self._pipeline, tokenizer).answer),
-                completions=self._post(CompletionEndpoint(batches, tokenizer).answer),
-                generate=self._post(GenerateEndpoint(batches, tokenizer).answer),
-                tokenize=self._post(tokenize.tokenize),
-                detokenize=self._post(tokenize.detokenize),
+                chat=post(ChatEndpoint(self._pipeline, tokenizer).answer),
+                completions=post(CompletionEndpoint(batches, tokenizer).answer),
+                generate=post(GenerateEndpoint(batches, tokenizer).answer),
+                tokenize=post(tokenize.tokenize),
+                detokenize=post(tokenize.detokenize),
                 models=ModelPages(self._model),
                 info=InfoPages(self._model, pool, config.tokenizer or config.model),
                 health=HealthPage(pool, self._readiness),
                 metrics=MetricsPage(self._metrics, pool, self._siblings),
             )
         )
-
-    def _post(self, answer: Answer) -> PostEndpoint:
-        config = self._config
-        return PostEndpoint(answer, self._admission, config.max_body_bytes, config.body_timeout_seconds)
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:
         calls = Calls(self._admission)

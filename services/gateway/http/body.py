@@ -6,38 +6,56 @@ import asyncio
 
 from starlette.types import Receive, Scope
 
-from services.common.errors import Cancelled
+from services.common.errors import Cancelled, Overloaded
+from services.gateway.byte_budget import ByteBudget, Hold
 from services.gateway.http.errors import BodyTooLarge, BodyTooSlow
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, timeout_s: float) -> bytes:
-    """All of the body, at most `limit` bytes.
+class BodyReader:
+    """Reads bodies of at most `limit` bytes, each within `timeout_s` however it is cut."""
 
-    Raises BodyTooLarge as soon as the limit is known to be passed, BodyTooSlow after `timeout_s`, Cancelled
-    when the client goes away.
-    """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _read_all(receive, limit)
-    except TimeoutError as error:
-        raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s") from error
+    def __init__(self, budget: ByteBudget, limit: int, timeout_s: float) -> None:
+        self._budget = budget
+        self._limit = limit
+        self._timeout_s = timeout_s
 
+    def hold(self) -> Hold:
+        """For a body to be read, as long as the block that it is read in."""
+        return self._budget.hold()
 
-async def _read_all(receive: Receive, limit: int) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Cancelled("the client went away while sending its request")
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return bytes(body)
+    async def read(self, scope: Scope, receive: Receive, hold: Hold) -> bytes:
+        """All of the body.
 
+        Raises BodyTooLarge as soon as the limit is known to be passed, BodyTooSlow, Overloaded where the
+        memory is needed for shorter ones, Cancelled when the client goes away.
+        """
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._limit:
+                raise self._too_large()
+        try:
+            async with asyncio.timeout(self._timeout_s) as patience:
+                hold.read(lambda: patience.reschedule(0))
+                body = await self._read_all(receive, hold)
+        except TimeoutError as error:
+            if hold.refused:
+                raise Overloaded("the memory is needed for shorter requests; retry later", 1.0) from error
+            raise BodyTooSlow(f"the body did not arrive within {self._timeout_s:g} s") from error
+        hold.keep()
+        return body
 
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {limit} bytes")
+    async def _read_all(self, receive: Receive, hold: Hold) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Cancelled("the client went away while sending its request")
+            piece = message.get("body", b"")
+            if len(body) + len(piece) > self._limit:
+                raise self._too_large()
+            hold.grow(len(piece))
+            body += piece
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._limit} bytes")

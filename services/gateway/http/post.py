@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import Cancelled, InternalError, PerigeeError
 from services.gateway.admission import Admission, Ticket
-from services.gateway.http.body import read_body
+from services.gateway.http.body import BodyReader
 from services.gateway.http.disconnect import run_while_connected
 from services.gateway.http.reply import Reply
 from services.gateway.http.request_names import name_of
@@ -24,26 +24,27 @@ Answer: TypeAlias = Callable[[bytes, Ticket, Reply], Coroutine[Any, Any, None]]
 
 
 class PostEndpoint:
-    """Admits a request, reads its body, answers it while its client is there, and logs how it ended.
+    """Reads a request's body, admits it, answers it while its client is there, and logs how it ended.
+
+    In this order, so that whoever sends no whole body takes no place from others.
 
     An ASGI application, because it must hear of a disconnect in every phase, the queue included.
     """
 
-    def __init__(
-        self, answer: Answer, admission: Admission, max_body_bytes: int, body_timeout_s: float
-    ) -> None:
+    def __init__(self, answer: Answer, admission: Admission, bodies: BodyReader) -> None:
         self._answer = answer
         self._admission = admission
-        self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send, (scope.get("extensions") or {}).get(BODY_CHUNKS))
         record = RequestRecord(name_of(scope), "rest", scope["path"])
         try:
-            with self._admission.enter("rest", record) as ticket:
-                body = await read_body(scope, receive, self._max_body_bytes, self._body_timeout_s)
-                await run_while_connected(receive, self._answer(body, ticket, reply))
+            with self._bodies.hold() as hold:
+                with self._admission.failing("rest"):
+                    body = await self._bodies.read(scope, receive, hold)
+                with self._admission.enter("rest", record) as ticket:
+                    await run_while_connected(receive, self._answer(body, ticket, reply))
         except PerigeeError as error:
             record.reason = error.reason
             await reply.fail(error)

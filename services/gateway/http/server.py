@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.errors import ConfigError
+from services.gateway.http.request_protocol import Patience
 from services.gateway.http.streaming_protocol import StreamingProtocol
+from services.gateway.waiting import Waiting
 
 _BACKLOG = 2048
-# Longer than clients and proxies keep idle connections, so that none is closed under a new request.
-_KEEP_ALIVE_S = 75
 
 
 class _Uvicorn(uvicorn.Server):
@@ -37,12 +38,24 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application; `start` returns once it listens, `stop` once every connection is closed."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, share_port: bool = False) -> None:
-        """`share_port`: with other processes of this user; each gets its share of the connections."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        patience: Patience,
+        waiting: Waiting,
+        *,
+        share_port: bool = False,
+    ) -> None:
+        """`waiting`: its connections without a whole request.
+
+        `share_port`: with other processes of this user; each gets its share of the connections.
+        """
         self._host, self._wanted, self._share_port = host, port, share_port
         config = uvicorn.Config(
             app,
-            http=StreamingProtocol,
+            http=partial(StreamingProtocol, patience, waiting),  # type: ignore[arg-type]
             ws="none",
             loop="none",
             lifespan="off",
@@ -51,7 +64,7 @@ class HttpServer:
             log_config=None,
             backlog=_BACKLOG,
             timeout_graceful_shutdown=1,
-            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_keep_alive=patience.keep_alive_s,
         )
         self._server = _Uvicorn(config)
         self._task: asyncio.Task[None] | None = None

@@ -66,7 +66,7 @@ class RequestReader(_Interceptor):
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
         async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
             data = await self._first(messages)
-            with self._budget.hold(_no_longer_read) as hold:
+            with self._budget.hold() as hold:
                 hold.grow(len(data))
                 hold.keep()
                 if len(data) < _THREAD_BYTES:
@@ -106,7 +106,3 @@ class RequestReader(_Interceptor):
             return deserialize(data)
         except DecodeError as error:
             raise InvalidRequest(f"the message cannot be decoded: {error}") from error
-
-
-def _no_longer_read() -> None:
-    raise AssertionError("only what is being read is refused")

@@ -1,0 +1,35 @@
+"""What the gRPC door takes, by the gateway's settings."""
+
+from __future__ import annotations
+
+from services.gateway.byte_budget import ByteBudget
+from services.gateway.config import GatewayConfig
+from services.gateway.rpc.request_reader import RequestReader
+from services.gateway.rpc.wire_counts import WireCounts
+from services.gateway.sampling import MAX_BIASES, MAX_STOP_IDS, MAX_STOPS
+from services.gateway.waiting import Waiting
+
+
+def request_reader(config: GatewayConfig, budget: ByteBudget) -> RequestReader:
+    """Of the messages of calls."""
+    counts = WireCounts(
+        {
+            "perigee.v1.ChatRequest.messages": config.max_messages,
+            "perigee.v1.SamplingParams.logit_bias": MAX_BIASES,
+            "perigee.v1.SamplingParams.stop": MAX_STOPS,
+            "perigee.v1.SamplingParams.stop_token_ids": MAX_STOP_IDS,
+        }
+    )
+    return RequestReader(counts, budget, Waiting(config.max_waiting_connections), config.body_timeout_seconds)
+
+
+def connection_options(config: GatewayConfig) -> list[tuple[str, int]]:
+    """Of the server: for peers that take long over what comes before a call, or send much of it."""
+    milliseconds = int(1000 * config.header_timeout_seconds)
+    return [
+        ("grpc.max_metadata_size", config.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_header_bytes),
+        ("grpc.max_allowed_incoming_connections", config.max_waiting_connections),
+        ("grpc.server_handshake_timeout_ms", milliseconds),
+        ("grpc.http2.settings_timeout", milliseconds),
+    ]
