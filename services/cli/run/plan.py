@@ -96,7 +96,9 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment of every child: this one's, with defaults that suit several processes on few cores."""
-    return _ENVIRONMENT | dict(env)
+    # UCX listens on every interface, though all workers of the suite are found on loopback.
+    chosen = {"UCX_NET_DEVICES", "UCX_TLS"} & env.keys()
+    return _ENVIRONMENT | ({} if chosen else {"UCX_NET_DEVICES": "lo"}) | dict(env)
 
 
 def _reachable(host: str, port: int) -> str:

@@ -13,6 +13,8 @@ import urllib.request
 
 import pytest
 
+from tests.support.listening import descendants, is_loopback, listening
+
 COMMAND = [sys.executable, "-m", "services.cli.main"]
 ANY_PORTS = [
     f"--{name}=0" for name in ("http-port", "grpc-port", "operator-port", "port-base", "metrics-port-base")
@@ -118,6 +120,14 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, nano_dir):
     assert asked.returncode == 0, asked.stderr
     assert "16 generated" in asked.stderr
     refused_beside(suite, nano_dir)
+    reached = {
+        (role, *where)
+        for role, pid in suite.children().items()
+        for each in descendants(pid)
+        for where in listening(each)
+    }
+    assert {role for role, *_ in reached} == {"vision", "prefill", "decode", "gateway"}
+    assert [each for each in sorted(reached) if not is_loopback(each[2])] == []
     before = suite.children()
     assert sorted(before) == ["decode", "gateway", "prefill", "vision"]
     os.kill(before["prefill"], signal.SIGKILL)

@@ -102,6 +102,13 @@ def test_threads_of_several_processes_do_not_spin_unless_asked_to():
     assert child_environment({"OMP_NUM_THREADS": "4"})["OMP_NUM_THREADS"] == "4"
 
 
+def test_pages_are_offered_on_loopback_alone_unless_the_user_tells_ucx_otherwise():
+    assert child_environment({})["UCX_NET_DEVICES"] == "lo"
+    assert child_environment({"UCX_LOG_LEVEL": "info"})["UCX_NET_DEVICES"] == "lo"
+    assert child_environment({"UCX_NET_DEVICES": "mlx5_0:1"})["UCX_NET_DEVICES"] == "mlx5_0:1"
+    assert "UCX_NET_DEVICES" not in child_environment({"UCX_TLS": "rc,cuda"})
+
+
 @pytest.mark.parametrize("changes", [{"http_port": 65536}, {"port_base": 65534}, {"stop_timeout_s": 0}])
 def test_impossible_settings_are_named(changes):
     (key,) = changes
