@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from services.common.errors import PerigeeError
 from services.decode.engine import DecodeEngine
 from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.remote_prefill import RemotePrefill
 from services.decode.request import Prompt
 from services.engine.loop import EngineLoop
+from services.engine.named_tasks import NamedTasks
 from services.engine.text_worker import TextWorker
 
 
@@ -19,8 +18,7 @@ class DecodeOutside:
     def __init__(self, worker: TextWorker, silence_s: float) -> None:
         self._worker = worker
         self._silence_s = silence_s
-        self._event_loop = asyncio.get_running_loop()
-        self._media: set[asyncio.Task[None]] = set()
+        self._media: NamedTasks[Prompt, tuple[int, ...]] = NamedTasks(self._fetch_media, lambda prompt: None)
 
     def connect(self, engine: DecodeEngine, loop: EngineLoop) -> None:
         """Names the engine that is to hear the answers; once, before its loop starts."""
@@ -51,12 +49,10 @@ class DecodeOutside:
         self._remote.stop(prompt)
 
     def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
-        self._event_loop.call_soon_threadsafe(self._start_media, prompt, indices)
+        self._media.start(prompt, indices)
 
-    def _start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
-        task = asyncio.create_task(self._fetch_media(prompt, indices))
-        self._media.add(task)
-        task.add_done_callback(self._media.discard)
+    def stop_media(self, prompt: Prompt) -> None:
+        self._media.stop(prompt)
 
     async def _fetch_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
         try:

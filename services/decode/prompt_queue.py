@@ -36,6 +36,9 @@ class Outside(Protocol):
     def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
         """Answered by `media_arrived` or `media_failed`."""
 
+    def stop_media(self, prompt: Prompt) -> None:
+        """They are not wanted any more; an answer may come all the same."""
+
 
 class PromptQueue:
     """Waiting and active prompts, by priority, among equals first come, first served. Engine thread only."""
@@ -154,7 +157,10 @@ class PromptQueue:
         if prompt.state is PromptState.FETCHING:
             prompt.state = PromptState.STOPPING
             self._outside.stop_fetch(prompt)
-        elif prompt.state is not PromptState.STOPPING:
+            return
+        if prompt.state is PromptState.NEEDS_MEDIA:
+            self._outside.stop_media(prompt)
+        if prompt.state is not PromptState.STOPPING:
             self._keeper.retire(prompt.table)
             prompt.state = PromptState.ENDED
 

@@ -15,13 +15,13 @@ from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InternalError, MediaLost, NotFound, PerigeeError, Unavailable
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
-from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_transfer.region import Region, RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.lease_clock import LeaseClock
 from services.engine.media import Medium
 from services.engine.peers import Peer, PeerDirectory
 from services.engine.read_group import ReadGroup
+from services.engine.staging_line import StagingLine
 
 ROWS_PER_BLOCK = 64
 
@@ -31,9 +31,10 @@ log = structlog.get_logger()
 class EmbeddingReader:
     """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
 
-    `staging` is [blocks, 64, hidden]; a read that needs more blocks than are free waits for its turn.
-    Blocks of a read that has not settled stay out of use until it has. A vision worker has `patience_s` for
-    each answer: whoever waits for the blocks of a fetch waits for its worker too.
+    `staging` is [blocks, 64, hidden]; reads that need more blocks than are free have their turn in the order
+    they came, for which they wait `turn_s` at most. Blocks of a read that has not settled stay out of use
+    until it has. A vision worker has `patience_s` for each answer: whoever waits for the blocks of a fetch
+    waits for its worker too.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class EmbeddingReader:
         reader: str,
         staging: torch.Tensor,
         patience_s: float = 10.0,
+        turn_s: float = 60.0,
     ) -> None:
         self._peers = peers
         self._transfer = transfer
         self._reader = reader
         self._staging = staging
-        self._patience_s = patience_s
-        self._blocks = PagePool(staging.shape[0])
-        self._freed = asyncio.Event()
+        self._patience_s, self._turn_s = patience_s, turn_s
+        self._blocks = StagingLine(staging.shape[0])
         self._settling: set[asyncio.Task[None]] = set()
 
     @staticmethod
@@ -72,14 +73,20 @@ class EmbeddingReader:
             raise MediaLost(error.message) from error
 
     async def fetch_all(self, media: Sequence[Medium], indices: Sequence[int]) -> dict[int, torch.Tensor]:
-        """The embeddings of media[i] for i in `indices`, by index. Raises PerigeeErrors and nothing else."""
+        """The embeddings of media[i] for i in `indices`, by index. Raises PerigeeErrors and nothing else; the
+        first one stops the other fetches.
+        """
+        fetches = [asyncio.create_task(self.fetch(media[index])) for index in indices]
         try:
-            rows = await asyncio.gather(*(self.fetch(media[index]) for index in indices))
+            rows = await asyncio.gather(*fetches)
         except PerigeeError:
             raise
         except Exception as error:  # barrier: a request waits for these embeddings and would wait for ever
             log.exception("a read of embeddings broke")
             raise InternalError(f"a read of embeddings broke: {error}") from error
+        finally:
+            for fetch in fetches:
+                fetch.cancel()
         return dict(zip(indices, rows, strict=True))
 
     async def _fetch(self, medium: Medium) -> torch.Tensor:
@@ -89,18 +96,11 @@ class EmbeddingReader:
                 f"an image of {medium.num_tokens} tokens does not fit the staging area of "
                 f"{self._staging.shape[0] * ROWS_PER_BLOCK} rows"
             )
-        while self._blocks.available() < needed:
-            self._freed.clear()
-            await self._freed.wait()
-        blocks = self._blocks.allocate(needed)
-        try:
-            peer = await self._peers.get(medium.address)
-            if peer.offer.incarnation != medium.incarnation:
-                raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
-            group = ReadGroup(self._transfer, peer.agent_name, RegionKind.EMBEDDING)
-        except BaseException:
-            self._free(blocks)
-            raise
+        peer = await self._peers.get(medium.address)
+        if peer.offer.incarnation != medium.incarnation:
+            raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
+        blocks = await self._turn(needed)
+        group = ReadGroup(self._transfer, peer.agent_name, RegionKind.EMBEDDING)
         key = self._peers.next_lease_key()
         try:
             await self._read(medium, peer, key, group, blocks)
@@ -110,8 +110,18 @@ class EmbeddingReader:
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
             raise
-        self._free(blocks)
+        self._blocks.give(blocks)
         return embedding
+
+    async def _turn(self, needed: int) -> list[int]:
+        """Staging blocks; MediaLost where others hold them for too long."""
+        try:
+            async with asyncio.timeout(self._turn_s):
+                return await self._blocks.take(needed)
+        except TimeoutError as error:
+            raise MediaLost(
+                f"the staging area for embeddings had no {needed} free blocks for {self._turn_s:g} s"
+            ) from error
 
     async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
         """Leases the embedding, reads it into `blocks`, releases it.
@@ -171,8 +181,4 @@ class EmbeddingReader:
         """When no byte can land any more: the owner may reuse its pages, and we our blocks."""
         await group.settled()
         peer.settle([key])
-        self._free(blocks)
-
-    def _free(self, blocks: list[int]) -> None:
-        self._blocks.release(blocks)
-        self._freed.set()
+        self._blocks.give(blocks)

@@ -43,6 +43,26 @@ def test_a_last_token_that_is_a_pad_brings_its_embedding_here_after_the_fetch():
     bench.check_free()
 
 
+@pytest.mark.parametrize("end", ["cancel", "session", "deadline"])
+def test_a_request_that_leaves_while_its_media_are_read_has_the_read_stopped(end):
+    bench = Bench(4, local_prefill_tokens=1000)
+    request = bench.request(
+        prompt_of(100), 4, media=[medium(3, 5)], timeout_s=0.0 if end == "deadline" else 60.0
+    )
+    bench.engine.submit(request)
+    bench.engine._prompts.admit(0)
+    [(prompt, _)] = bench.outside.media
+    assert bench.outside.stopped_media == []
+    if end == "cancel":
+        bench.engine.cancel(bench.session, request.handle)
+    elif end == "session":
+        bench.engine.session_ended(bench.session)
+    bench.engine.step()
+    assert bench.outside.stopped_media == [prompt]
+    bench.engine.media_arrived(prompt, {})
+    bench.check_free()
+
+
 def test_equal_prompts_with_different_images_share_no_page_from_the_image_on():
     bench = Bench(8, local_prefill_tokens=1000)
     for name, value in ((1, 3.0), (2, 4.0)):

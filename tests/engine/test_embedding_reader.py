@@ -266,3 +266,122 @@ async def test_a_defect_is_answered_as_an_internal_error(suite, monkeypatch):
     monkeypatch.setattr(suite.reader, "fetch", broken)
     with pytest.raises(InternalError, match="no such thing"):
         await suite.reader.fetch_all([suite.medium([1], 10)], [0])
+
+
+async def test_a_large_image_has_its_turn_before_small_ones_that_came_later(suite):
+    suite.vision.before_grant.clear()
+    order = []
+
+    async def fetch(name, blocks):
+        await suite.reader.fetch(suite.medium(blocks, 64 * len(blocks)))
+        order.append(name)
+
+    names = {"first": [0], "large": [1, 2, 3, 4], "small": [5], "smaller": [6]}
+    fetches = []
+    for name, blocks in names.items():
+        fetches.append(asyncio.create_task(fetch(name, blocks)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS - 1, "a newcomer went ahead"
+    suite.vision.before_grant.set()
+    await asyncio.gather(*fetches)
+    assert order[:2] == ["first", "large"]
+    assert sorted(order[2:]) == ["small", "smaller"]
+    await suite.all_free()
+
+
+async def test_who_leaves_the_line_lets_those_behind_go_on(suite):
+    suite.vision.before_grant.clear()
+    first = asyncio.create_task(suite.reader.fetch(suite.medium([0], 64)))
+    await asyncio.sleep(0.02)
+    large = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2, 3, 4], 256)))
+    await asyncio.sleep(0.02)
+    small = asyncio.create_task(suite.reader.fetch(suite.medium([5], 64)))
+    await asyncio.sleep(0.02)
+    large.cancel()
+    await asyncio.sleep(0.02)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
+    suite.vision.before_grant.set()
+    await asyncio.gather(first, small)
+    await suite.all_free()
+
+
+async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_the_blocks_back(suite):
+    suite.vision.before_grant.clear()
+    first = asyncio.create_task(suite.reader.fetch(suite.medium([0, 1, 2, 3], 256)))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5], 128)))
+    await asyncio.sleep(0.02)
+    blocks = suite.reader._blocks
+    give = blocks.give
+
+    def give_and_cancel(numbers):
+        give(numbers)
+        second.cancel()
+
+    blocks.give = give_and_cancel
+    suite.vision.before_grant.set()
+    await first
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await suite.all_free()
+
+
+async def test_a_worker_that_hangs_holds_the_images_of_others_up_for_its_patience_only(suite):
+    suite.reader._patience_s = 0.3
+    suite.vision.before_grant.clear()
+    hung = [asyncio.create_task(suite.reader.fetch(suite.medium([n, n + 1], 128))) for n in (0, 2)]
+    await asyncio.sleep(0.1)
+    assert suite.reader._blocks.available() == 0
+    later = asyncio.create_task(suite.reader.fetch(suite.medium([5, 6, 7], 192)))
+    for fetch in hung:
+        with pytest.raises(MediaLost, match="did not answer"):
+            await fetch
+    suite.vision.before_grant.set()
+    assert torch.equal(await later, suite.rows[5:8].flatten(0, 1))
+    await suite.all_free()
+
+
+async def test_blocks_that_no_read_lets_go_of_cost_those_in_line_a_bounded_time(suite):
+    await suite.peers.get(suite.owner.address)
+    suite.reader._turn_s = 0.3
+    suite.vision.duration_ms = 100
+    suite.fabric.held.add("vision")
+    for number in (0, 2):
+        with pytest.raises(MediaLost):
+            await suite.reader.fetch(suite.medium([number, number + 1], 128))
+    with pytest.raises(MediaLost, match=r"staging area .* 0\.3 s"):
+        await suite.reader.fetch(suite.medium([5], 64))
+    suite.fabric.held.clear()
+    await suite.all_free()
+
+
+async def test_the_first_error_of_several_stops_the_others(suite, monkeypatch):
+    suite.reader._patience_s = 60.0
+    suite.vision.before_grant.clear()
+    slow, bad, fetch = suite.medium([1, 3], 128), suite.medium([2], 10), suite.reader.fetch
+
+    async def fail_later(medium):
+        if medium is slow:
+            return await fetch(medium)
+        await until(lambda: suite.reader._blocks.available() == STAGING_BLOCKS - 2)
+        raise MediaLost("gone meanwhile")
+
+    monkeypatch.setattr(suite.reader, "fetch", fail_later)
+    with pytest.raises(MediaLost, match="gone meanwhile"):
+        await suite.reader.fetch_all([slow, bad], [0, 1])
+    await suite.all_free()
+
+
+async def test_a_worker_that_does_not_shake_hands_takes_no_blocks(suite, monkeypatch):
+    never = asyncio.Event()
+
+    async def hang(address):
+        await never.wait()
+
+    monkeypatch.setattr(suite.peers, "get", hang)
+    fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1], 10)))
+    await asyncio.sleep(0.02)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS
+    fetch.cancel()
+    await asyncio.gather(fetch, return_exceptions=True)

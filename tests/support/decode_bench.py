@@ -61,6 +61,7 @@ class StrawOutside:
         self.orders: list[tuple[Prompt, FetchOrder]] = []
         self.stopped: list[Prompt] = []
         self.media: list[tuple[Prompt, tuple[int, ...]]] = []
+        self.stopped_media: list[Prompt] = []
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
         self.orders.append((prompt, order))
@@ -70,6 +71,9 @@ class StrawOutside:
 
     def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
         self.media.append((prompt, indices))
+
+    def stop_media(self, prompt: Prompt) -> None:
+        self.stopped_media.append(prompt)
 
 
 class Bench:

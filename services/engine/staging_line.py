@@ -1,0 +1,58 @@
+"""Blocks of a staging area, handed out in the order they were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from services.engine.kv_cache.page_pool import PagePool
+
+
+@dataclass(eq=False)
+class _Place:
+    """Somebody in the line: how many blocks, and where they are given."""
+
+    count: int
+    turn: asyncio.Future[list[int]]
+
+
+class StagingLine:
+    """First come, first served: a newcomer does not pass whoever waits for more. Event loop only."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self._pool = PagePool(num_blocks)
+        self._line: deque[_Place] = deque()
+
+    def available(self) -> int:
+        """Blocks that nobody has."""
+        return self._pool.available()
+
+    def check_integrity(self) -> None:
+        """InternalError where blocks were lost or given out twice."""
+        self._pool.check_integrity()
+
+    async def take(self, count: int) -> list[int]:
+        """That many blocks, at most all there are; the caller gives them back."""
+        place = _Place(count, asyncio.get_running_loop().create_future())
+        self._line.append(place)
+        self._serve()
+        try:
+            return await place.turn
+        except asyncio.CancelledError:
+            if place.turn.done() and not place.turn.cancelled():
+                self.give(place.turn.result())  # its turn came in the moment it left
+            else:
+                self._line.remove(place)
+                self._serve()
+            raise
+
+    def give(self, blocks: list[int]) -> None:
+        """Back; those who are next get theirs."""
+        self._pool.release(blocks)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._line and self._pool.available() >= self._line[0].count:
+            place = self._line.popleft()
+            place.turn.set_result(self._pool.allocate(place.count))
