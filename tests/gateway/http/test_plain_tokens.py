@@ -78,6 +78,7 @@ async def test_any_characters_and_parts_of_some_of_several_choices_and_of_many_s
             each.insert(dice.randrange(len(each)), part)
     end = min(slow.tokenizer.stop_ids)
     for decode in slow.decodes:
+        decode.step_s = 0.02  # eighteen choices: time to wait between their tokens on a busy machine, too
         decode.script = lambda submit, choice: [*ids[(submit.sampling.seed + choice) % 6], end]
     bodies = [{"seed": seed, "n": 3} for seed in range(6)]
     streams = await asyncio.gather(*(slow.stream(**body) for body in bodies))
