@@ -19,3 +19,19 @@ def check_seconds(config: object, *keys: str, or_zero: bool = False) -> None:
         if not _LEAST_SECONDS <= value <= MOST_SECONDS and not (or_zero and value == 0):
             least = 0 if or_zero else _LEAST_SECONDS
             raise ConfigError(f"{key}: must be {least:g} to {MOST_SECONDS:.0f} seconds, is {value:g}")
+
+
+def check_counts(config: object, *keys: str, least: int = 1) -> None:
+    """Raises ConfigError for a setting in `keys` that is below `least`; None is the role's own choice."""
+    for key in keys:
+        value: int | None = getattr(config, key)
+        if value is not None and value < least:
+            raise ConfigError(f"{key}: must be at least {least}, is {value}")
+
+
+def check_ports(config: object, *keys: str) -> None:
+    """Raises ConfigError for a setting in `keys` that is no port; 0, any free one, is one."""
+    for key in keys:
+        value: int = getattr(config, key)
+        if not 0 <= value < 65536:
+            raise ConfigError(f"{key}: {value} is not a port")

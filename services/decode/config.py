@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.common.setting_ranges import check_seconds
+from services.common.setting_ranges import check_counts, check_ports, check_seconds
 from services.engine.text_worker_config import TextWorkerConfig
 
 
@@ -42,4 +42,7 @@ class DecodeConfig(TextWorkerConfig):
     def __post_init__(self) -> None:
         """Raises ConfigError naming the first setting that makes no sense."""
         super().__post_init__()
+        check_ports(self, "port", "metrics_port")
+        check_counts(self, "kv_pages", "max_running", "max_waiting", "chunk_tokens")
+        check_counts(self, "local_prefill_tokens", "headroom_pages", least=0)
         check_seconds(self, "prefill_silence_seconds", "request_timeout_seconds")

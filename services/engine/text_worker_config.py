@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.common.errors import ConfigError
-from services.common.setting_ranges import check_seconds
+from services.common.setting_ranges import check_counts, check_seconds
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,11 @@ class TextWorkerConfig:
     grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})
 
     def __post_init__(self) -> None:
+        """Raises ConfigError naming the first setting that makes no sense."""
         for key in ("expert_parallel", "dp_attention"):
             if getattr(self, key) and self.tp == 1:
                 raise ConfigError(f"{key}: says how processes share a model, and there is one; see tp")
+        check_counts(self, "staging_blocks", "threads", "tp")
+        check_counts(self, "max_quarantined_pages", least=0)
         check_seconds(self, "lease_seconds")
         check_seconds(self, "grace_seconds", or_zero=True)

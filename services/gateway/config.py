@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
-from services.common.setting_ranges import check_seconds
+from services.common.setting_ranges import check_counts, check_ports, check_seconds
 from services.gateway.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
 from services.gateway.workers.address import parse_pool
@@ -182,19 +182,14 @@ class GatewayConfig:
             if getattr(self, key) not in PARSERS:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         AllowedHosts(self.allowed_media_hosts)
-        for key in ("http_port", "grpc_port", "operator_port"):
-            if not 0 <= getattr(self, key) < 65536:
-                raise ConfigError(f"{key}: {getattr(self, key)} is not a port")
-        for key in (
-            "processes", "max_concurrent_requests", "max_body_bytes", "max_held_bytes", "max_header_bytes",
-            "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools",
+        check_ports(self, "http_port", "grpc_port", "operator_port")
+        check_counts(
+            self, "processes", "max_concurrent_requests", "max_body_bytes", "max_held_bytes",
+            "max_header_bytes", "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools",
             "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames",
-        ):  # fmt: skip
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"{key}: must be above 0, is {getattr(self, key)}")
-        if self.max_failovers < 0:
-            raise ConfigError(f"max_failovers: must not be negative, is {self.max_failovers}")
+        )  # fmt: skip
+        check_counts(self, "max_failovers", least=0)
         if self.max_held_bytes < self.max_body_bytes:
             raise ConfigError(
                 f"max_held_bytes: {self.max_held_bytes} is less than one body may have, {self.max_body_bytes}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.common.errors import ConfigError
+from services.common.setting_ranges import check_counts, check_ports
 from services.engine.text_worker_config import TextWorkerConfig
 
 
@@ -35,5 +36,8 @@ class PrefillConfig(TextWorkerConfig):
     def __post_init__(self) -> None:
         """Raises ConfigError naming the first setting that makes no sense."""
         super().__post_init__()
+        check_ports(self, "port", "metrics_port")
+        check_counts(self, "kv_pages", "chunk_tokens", "max_waiting")
+        check_counts(self, "layers_per_group", least=0)
         if not 0 <= self.checksum_fraction <= 1:
             raise ConfigError(f"checksum_fraction: must be 0 to 1, is {self.checksum_fraction:g}")

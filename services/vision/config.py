@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.common.errors import ConfigError
-from services.common.setting_ranges import check_seconds
-
-_AT_LEAST_ONE = (
-    "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames", "max_waiting",
-    "preprocess_threads", "threads",
-)  # fmt: skip
+from services.common.setting_ranges import check_counts, check_ports, check_seconds
 
 
 @dataclass(frozen=True)
@@ -55,11 +49,11 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming the first setting that makes no sense."""
-        for key in _AT_LEAST_ONE:
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key}: {getattr(self, key)} is not at least 1")
+        check_ports(self, "port", "metrics_port")
+        check_counts(
+            self, "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames",
+            "max_waiting", "preprocess_threads", "threads",
+        )  # fmt: skip
+        check_counts(self, "hold_ms", "max_quarantined_pages", least=0)
         check_seconds(self, "lease_seconds", "max_video_seconds")
         check_seconds(self, "grace_seconds", or_zero=True)
-        for key in ("hold_ms", "max_quarantined_pages"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"{key}: {getattr(self, key)} is below 0")
