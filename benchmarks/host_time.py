@@ -60,8 +60,8 @@ class NoModel:
         """A CPU."""
         return self._logits.device
 
-    def copied(self, pages: Sequence[int]) -> None:
-        """Nobody else is to know."""
+    def copy(self, source: int, destination: int) -> None:
+        """There are no pages."""
 
     def arrived(self, pages: Sequence[int]) -> None:
         """Nobody else is to know."""

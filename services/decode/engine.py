@@ -83,7 +83,7 @@ class DecodeEngine:
         self._sampler = sampler
         self._masks = masks
         self._limits = limits
-        self._keeper = PageKeeper(kv_pages, runner.copied, runner.arrived)
+        self._keeper = PageKeeper(kv_pages.shape[0], runner)
         self.lending = self._keeper.lending(limits.lease_s, on_serving)
         self._clock = clock
         self._rate = PromptRate(limits.chunk_tokens)

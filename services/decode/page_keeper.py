@@ -5,36 +5,44 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Several
-
-import torch
+from typing import Protocol
 
 from services.common.page_hash import chain_hashes, chain_root
 from services.decode.page_lending import PageLending
 from services.decode.request import Request, Sequence
 from services.engine.batch import PAGE_TOKENS
+from services.engine.host_copy import Moment
 from services.engine.kv_cache.block_table import BlockTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache, Tail
 from services.engine.media import media_spans, media_within
 
 
-class PageKeeper:
-    """What the engine does with pages, in its own words. Engine thread only."""
+class PageDevice(Protocol):
+    """What a keeper needs of a ModelRunner, and as that has it."""
 
-    def __init__(
-        self,
-        kv_pages: torch.Tensor,
-        copied: Callable[[Several[int]], None] = lambda pages: None,
-        arrived: Callable[[Several[int]], None] = lambda pages: None,
-    ) -> None:
-        """`copied` and `arrived` hear of pages that no batch has written: of copies, and of what was read."""
-        self._kv_pages = kv_pages
-        self._copied = copied
-        self.arrived = arrived
-        self._pool = PagePool(kv_pages.shape[0])
+    def copy(self, source: int, destination: int) -> None: ...
+    def arrived(self, pages: Several[int]) -> None: ...
+    def mark(self) -> Moment: ...
+
+
+class PageKeeper:
+    """What the engine does with pages, in its own words. Engine thread only.
+
+    The device copies pages later than it is asked to, and what is read from a peer lands whenever it comes.
+    So no page is free, to be read into, before the copies from it and to it are over.
+    """
+
+    def __init__(self, num_pages: int, device: PageDevice) -> None:
+        self._device = device
+        self.arrived = device.arrived
+        self._pool = PagePool(num_pages)
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
         self._retired: deque[list[BlockTable]] = deque()
+        # Of the copies that come behind every step under way; their sources are held.
+        self._copied_from = self.new_table()
+        self._copied_to: set[int] = set()
 
     def lending(self, lease_s: float, on_serving: Callable[[bool], None]) -> PageLending:
         """What lends its cached pages; made once."""
@@ -51,8 +59,12 @@ class PageKeeper:
         request: Request,
         context: Several[int],
         headroom: int,
+        is_computed_here: Callable[[int], bool],
     ) -> int | None:
         """Fills an empty table with room for `context`, cached pages first, then a copy of a cached tail.
+
+        The tail is copied only where `is_computed_here` says so of what is missing behind so many cached
+        tokens: a fetch reads that page whole, and the copy might come after it.
 
         Returns how many leading tokens are cached, the last one of the context never. None, with nothing
         held, where fewer than the missing pages plus `headroom` are available.
@@ -67,7 +79,8 @@ class PageKeeper:
         tail = self._cache.tail(_parent(hashes, len(cached), request.cache_salt))
         wanted = context[start : min(start + PAGE_TOKENS, len(context) - 1)]
         common = 0 if tail is None or missing >= self._pool.available() else tail.common(wanted)
-        if tail is None or not common or media_within(request.media, start, start + common):
+        copies = common and not media_within(request.media, start, start + common)
+        if tail is None or not copies or not is_computed_here(start + common):
             table.ensure(len(context))
             return start
         self._pool.retain([tail.page])
@@ -100,8 +113,13 @@ class PageKeeper:
         return fork
 
     def step_begins(self) -> None:
-        """A computation goes to the device, which may write to pages of all that run until it ends."""
-        self._retired.append([])
+        """A computation goes to the device, which may write to pages of all that run until it ends.
+
+        The copies asked for so far are over when it is.
+        """
+        self._retired.append([self._copied_from])
+        self._copied_from = self.new_table()
+        self._copied_to.clear()
 
     def step_ended(self) -> None:
         """The first of those under way is over."""
@@ -110,6 +128,10 @@ class PageKeeper:
 
     def retire(self, table: BlockTable) -> None:
         """Nobody needs its pages any more: they are free when the device is done with them."""
+        if not self._copied_to.isdisjoint(table.pages):
+            self._device.mark().wait()
+            self._copied_from.free()
+            self._copied_to.clear()
         if self._retired:
             self._retired[-1].append(table)
         else:
@@ -153,8 +175,10 @@ class PageKeeper:
         self._pool.check_integrity()
 
     def _copy(self, source: int, destination: int) -> None:
-        self._kv_pages[destination].copy_(self._kv_pages[source])
-        self._copied([destination])
+        self._pool.retain([source])
+        self._copied_from.adopt([source])
+        self._copied_to.add(destination)
+        self._device.copy(source, destination)
 
 
 def _parent(hashes: Several[bytes], page: int, salt: str) -> bytes:

@@ -20,7 +20,6 @@ from services.decode.limits import DecodeLimits
 from services.decode.page_keeper import PageKeeper
 from services.decode.prompt_rate import PromptRate
 from services.decode.request import Prompt, PromptState, Request, Sequence
-from services.engine.batch import PAGE_TOKENS
 from services.engine.scheduler.priority_line import PriorityLine
 
 
@@ -201,7 +200,14 @@ class PromptQueue:
         request = prompt.request
         headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
         prompt.hashes = self._keeper.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
-        cached = self._keeper.reserve(prompt.table, prompt.hashes, request, prompt.context, headroom)
+        cached = self._keeper.reserve(
+            prompt.table,
+            prompt.hashes,
+            request,
+            prompt.context,
+            headroom,
+            lambda computed: self._belongs_here(prompt, computed),
+        )
         if cached is None:
             return False
         prompt.computed = cached
@@ -211,7 +217,7 @@ class PromptQueue:
 
     def _proceed(self, prompt: Prompt) -> None:
         """Decides where the uncached part of a prompt is computed, and starts that."""
-        if not self._belongs_here(prompt):
+        if not self._belongs_here(prompt, prompt.computed):
             prompt.state = PromptState.FETCHING
             self._outside.start_fetch(prompt, self._order(prompt))
             return
@@ -222,9 +228,11 @@ class PromptQueue:
         else:
             prompt.state = PromptState.EXTENDING
 
-    def _belongs_here(self, prompt: Prompt) -> bool:
-        """Whether what is not cached of it is computed here: it is short, or there is nobody else."""
-        uncached = prompt.num_tokens - prompt.computed
+    def _belongs_here(self, prompt: Prompt, computed: int) -> bool:
+        """Whether what is missing behind the first `computed` tokens is computed here: it is short, or there
+        is nobody else.
+        """
+        uncached = prompt.num_tokens - computed
         return uncached <= self._limits.local_prefill_tokens or not prompt.candidates
 
     def _refusal(self, prompt: Prompt) -> Overloaded | None:
@@ -245,7 +253,9 @@ class PromptQueue:
         return sum(
             other.num_tokens - other.computed
             for other in (*self._waiting, *self._active)
-            if other.priority >= prompt.priority and other.state not in fetching and self._belongs_here(other)
+            if other.priority >= prompt.priority
+            and other.state not in fetching
+            and self._belongs_here(other, other.computed)
         )
 
     def _order(self, prompt: Prompt) -> FetchOrder:
@@ -253,9 +263,8 @@ class PromptQueue:
         request = prompt.request
         prompt.address = prompt.candidates.pop(0)
         prompt.attempts += 1
-        # What is cached of a page that is not whole is computed again: prefill begins with whole pages.
+        # Prefill begins with whole pages, and these are whole: no tail was copied for a fetch.
         cached_pages = self._keeper.whole_pages(prompt.computed)
-        prompt.computed = cached_pages * PAGE_TOKENS
         return FetchOrder(
             address=prompt.address,
             request_id=request.request_id,

@@ -153,7 +153,10 @@ class RankGroup:
             distributed.broadcast(late.token_ids, 0)
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
-        """They take what these pages of rank 0 hold, where they have pages of their own."""
+        """They take what these pages of rank 0 hold, where they have pages of their own.
+
+        Rank 0's device is behind it only when theirs are.
+        """
         self._spread(kv_pages, _Spread(tuple(pages), 1))
 
     def gather(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
@@ -253,6 +256,9 @@ def _pass_on(kv_pages: Tensor, spread: _Spread, rank: int) -> None:
             distributed.broadcast(held, holder)
             if rank != holder:
                 kv_pages[ids] = held
+    if spread.holders == 1:
+        # Rank 0 alone knows when pages are read into, on every rank. So it must not be through before others.
+        distributed.all_reduce(torch.zeros(1, device=kv_pages.device))
 
 
 def _meet(meeting: str, rank: int, plan: RankPlan) -> None:

@@ -57,7 +57,7 @@ class BatchRunner(Protocol):
 
     @property
     def batch_device(self) -> torch.device: ...
-    def copied(self, pages: Sequence[int]) -> None: ...
+    def copy(self, source: int, destination: int) -> None: ...
     def arrived(self, pages: Sequence[int]) -> None: ...
     def mark(self) -> Moment: ...
     def forward(
@@ -104,18 +104,20 @@ class ModelRunner:
         """Whether `on_layers` may raise: the other ranks of a group would go on."""
         return self._ranks is None
 
-    def copied(self, pages: Sequence[int]) -> None:
-        """These pages were written on the host's word, not by a batch."""
-        if self._ranks is not None and pages:
-            self._ranks.spread(self.kv_pages, pages)
+    def copy(self, source: int, destination: int) -> None:
+        """Copies a page, behind the batches given so far and before those to come."""
+        self.kv_pages[destination].copy_(self.kv_pages[source])
+        if self._ranks is not None:
+            self._ranks.spread(self.kv_pages, [destination])
 
     def arrived(self, pages: Sequence[int]) -> None:
-        """These pages were read from a peer."""
+        """These pages were read from a peer. When this returns, they can be lent to others."""
         if self._ranks is not None and pages:
             self._ranks.gather(self.kv_pages, pages)
+            self.mark().wait()  # a reader would not wait for what the device has still to write
 
     def mark(self) -> Moment:
-        """The end of the batches given so far, and of what was done with their logits."""
+        """The end of the batches given so far, of what was done with their logits, and of copies."""
         return Moment(self.model.device)
 
     @torch.inference_mode()
@@ -129,7 +131,7 @@ class ModelRunner:
         of `logits_rows`, which are valid until the next batch.
 
         `on_layers(first, end)` is called, in order and on this thread, when the cache entries of layers
-        `[first, end)` are in memory.
+        `[first, end)` are in memory. Where it raises, that comes out when nothing is written any more.
         """
         if self._ranks is not None:
             self._ranks.send(batch, late)
@@ -153,7 +155,11 @@ class ModelRunner:
 
         logits = self.model.forward(batch, self.kv_pages, self._views, announce)
         # A GPU has all layers to compute before the first group of them is waited for.
-        for first, end, moment in enqueued:
-            moment.wait()
-            on_layers(first, end)
+        try:
+            for first, end, moment in enqueued:
+                moment.wait()
+                on_layers(first, end)
+        finally:
+            if enqueued:
+                enqueued[-1][2].wait()
         return logits

@@ -10,7 +10,7 @@ from services.engine.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 from tests.support.decode_bench import Bench, prompt_of
-from tests.support.fake_runner import VOCAB, greedy
+from tests.support.fake_runner import VOCAB, FakeRunner, fake_pages, greedy
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_no_step_is_spent_beyond_a_limit_that_is_known():
 
 
 def test_pages_of_what_has_ended_are_not_free_while_the_device_may_write_to_them():
-    keeper = PageKeeper(torch.zeros(4, 1, 64, 1))
+    keeper = PageKeeper(4, FakeRunner(fake_pages(4)))
     first, second = keeper.new_table(), keeper.new_table()
     for table in (first, second):
         table.ensure(64)

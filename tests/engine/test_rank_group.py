@@ -54,9 +54,8 @@ def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, n
     expected = logits_of(alone, PROMPT, 0, [0, 1])
     found = logits_of(runner, PROMPT, 0, [0, 1])
     assert float((found - expected).abs().max()) < EPSILON * float(expected.std())
-    # A read into rank 0's pages: of the others' nobody has written these.
-    group.kv_pages[[4, 5]] = group.kv_pages[[0, 1]]
-    runner.copied([4, 5])
+    runner.copy(0, 4)
+    runner.copy(1, 5)
     following = logits_of(runner, [7], len(PROMPT), [0, 1])
     assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
     # The others attend with their own heads: without the pages they would say something else.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -48,6 +50,43 @@ def test_a_device_that_runs_behind_is_given_all_layers_before_any_is_waited_for(
     runner.forward(BATCH, lambda first, end: seen.append((first, end, runner.kv_pages.clone())))
     assert [(first, end) for first, end, _ in seen] == [(0, 2), (2, 4), (4, 5)]
     assert all(torch.equal(pages[2], whole[2]) for _, _, pages in seen)
+
+
+def test_a_pass_that_is_broken_off_ends_when_the_device_writes_no_more(monkeypatch):
+    """Whoever broke it off uses its pages for something else, and that need not be a pass."""
+    runner = make_runner(tiny_model(CONFIG), 3, layers_per_group=2)
+    runner._runs_ahead = True
+    marks, waited = [], []
+
+    def mark():
+        number = len(marks)
+        marks.append(number)
+        return SimpleNamespace(wait=lambda: waited.append(number))
+
+    def break_off(first, end):
+        raise KeyError(end)
+
+    monkeypatch.setattr(runner, "mark", mark)
+    with pytest.raises(KeyError):
+        runner.forward(BATCH, break_off)
+    assert (marks, waited) == ([0, 1, 2], [0, 2])
+
+
+def test_pages_that_came_in_shares_are_whole_before_anybody_can_be_lent_them(monkeypatch):
+    runner = make_runner(tiny_model(CONFIG), 3)
+    seen = []
+    runner._ranks = SimpleNamespace(gather=lambda kv_pages, pages: seen.append(("gather", pages)))
+    monkeypatch.setattr(runner, "mark", lambda: SimpleNamespace(wait=lambda: seen.append("waited")))
+    runner.arrived([])
+    runner.arrived([2, 1])
+    assert seen == [("gather", [2, 1]), "waited"]
+
+
+def test_a_copied_page_is_the_same_as_its_source():
+    runner = make_runner(tiny_model(CONFIG), 3)
+    runner.forward(BATCH)
+    runner.copy(2, 1)
+    assert torch.equal(runner.kv_pages[1], runner.kv_pages[2])
 
 
 def test_pages_of_nobody_and_unused_slots_stay_as_they_are():

@@ -80,14 +80,16 @@ class Bench:
     """The engine, one session, and everything it has heard."""
 
     def __init__(
-        self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False,
+        self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, late: bool = False,
         outside: StrawOutside | None = None, clock: Callable[[], float] = monotonic, **limits: int,
     ) -> None:  # fmt: skip
-        """`ahead`: the next step is launched before the host knows what the last one gave."""
+        """`ahead`: the next step is launched before the host knows what the last one gave. `late`, always so
+        then: the device does things at the last moment it may.
+        """
         self.clock = clock
         self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
-        self.runner = (LateRunner if ahead else FakeRunner)(self.kv_pages)
+        self.runner = (LateRunner if ahead or late else FakeRunner)(self.kv_pages)
         self.outside = StrawOutside() if outside is None else outside
         defaults = {
             "max_running": 16,

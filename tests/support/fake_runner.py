@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
@@ -47,6 +48,7 @@ class FakeRunner:
         self.kv_pages = kv_pages
         torch.set_num_threads(1)  # tensors this small gain nothing from more
         self.batches: list[ForwardBatch] = []
+        self.copies: list[tuple[int, int]] = []
         self.told: list[int] = []
         self.poison: set[int] = set()
         """Tokens after which the logits are not numbers."""
@@ -59,8 +61,9 @@ class FakeRunner:
     def interruptible(self):
         return True
 
-    def copied(self, pages):
-        self.told += pages
+    def copy(self, source, destination):
+        self.copies.append((source, destination))
+        self.kv_pages[destination] = self.kv_pages[source]
 
     def arrived(self, pages):
         self.told += pages
@@ -108,13 +111,18 @@ class FakeRunner:
 
 
 class LateRunner(FakeRunner):
-    """Like a device that writes a step's entries once more at the last moment it may: just before the next
-    step, or before the host waits for it.
+    """Like a device that does what it is told at the last moment it may: just before the next step, or before
+    the host waits for it. A step's entries are written at once, and then once more.
     """
 
     def __init__(self, kv_pages: torch.Tensor) -> None:
         super().__init__(kv_pages)
-        self._written: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._late: deque[Callable[[], None]] = deque()
+        self._enqueued = 0
+
+    def copy(self, source, destination):
+        copy = super().copy
+        self._enqueue(lambda: copy(source, destination))
 
     def forward(
         self,
@@ -122,27 +130,36 @@ class LateRunner(FakeRunner):
         on_layers: Callable[[int, int], None] | None = None,
         late: LateTokens | None = None,
     ):
-        self._write_again()
+        self._catch_up(self._enqueued)
         logits = super().forward(batch, on_layers, late)
         slots = batch.slot_mapping
-        self._written.append((slots, self.kv_pages[slots // PAGE_TOKENS, :, slots % PAGE_TOKENS].clone()))
+        pages, places = slots // PAGE_TOKENS, slots % PAGE_TOKENS
+        values = self.kv_pages[pages, :, places].clone()
+
+        def write_again() -> None:
+            self.kv_pages[pages, :, places] = values
+
+        self._enqueue(write_again)
         return logits
 
     def mark(self):
-        number = len(self.batches)
+        end = self._enqueued
 
         class Waited:
             @staticmethod
             def wait() -> None:
-                if number == len(self.batches):
-                    self._write_again()
+                self._catch_up(end)
 
         return Waited()
 
-    def _write_again(self) -> None:
-        for slots, values in self._written:
-            self.kv_pages[slots // PAGE_TOKENS, :, slots % PAGE_TOKENS] = values
-        self._written.clear()
+    def _enqueue(self, operation: Callable[[], None]) -> None:
+        self._late.append(operation)
+        self._enqueued += 1
+
+    def _catch_up(self, end: int) -> None:
+        """Does all that was enqueued as the first `end` operations."""
+        while self._late and self._enqueued - len(self._late) < end:
+            self._late.popleft()()
 
 
 def write_context(

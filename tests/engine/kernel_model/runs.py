@@ -167,8 +167,7 @@ def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
     for prompt in prompts:
         first = BatchItem(prompt, 0, [0], True)
         found.append(runner.forward(build_batch([first], runner.batch_device))[0].clone())
-        runner.kv_pages[2] = runner.kv_pages[0]
-        runner.copied([2])
+        runner.copy(0, 2)
         more = BatchItem([5], len(prompt), [2], True)
         found.append(runner.forward(build_batch([more], runner.batch_device))[0].clone())
     items = [BatchItem(prompt, 0, [page], True) for page, prompt in enumerate(prompts)]

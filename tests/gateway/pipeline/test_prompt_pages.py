@@ -8,12 +8,12 @@ from services.gateway.pipeline.images import PromptImage
 from services.gateway.pipeline.prompt_pages import prompt_pages
 from services.gateway.pipeline.rendering import Prompt
 from tests.support.decode_bench import Bench, medium
-from tests.support.fake_runner import fake_pages
+from tests.support.fake_runner import FakeRunner, fake_pages
 
 
 def worker_names(token_ids, media=(), salt=""):
     """What a decode worker's journal says once the prompt's pages are whole."""
-    keeper = PageKeeper(fake_pages(8))
+    keeper = PageKeeper(8, FakeRunner(fake_pages(8)))
     request = Bench(4).request(token_ids, media=media)
     request.cache_salt = salt
     hashes = keeper.hashes(request, list(token_ids), len(token_ids) - 1, [])
