@@ -20,14 +20,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import WorkerLost
 from services.common.kimi.tokenizer import Tokenizer
 from services.decode.constraint.maker import ConstraintMaker
+from services.gateway.admission import Ticket
 from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.chat.constraint.output_format import JsonAnswer, OutputFormat, RegexAnswer
 from services.gateway.chat.messages import Conversation, Message, TextPart
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.call_judge import CallJudge
 from services.gateway.pipeline.choices import ChoiceMaker
@@ -36,6 +39,7 @@ from services.gateway.pipeline.rendering import Prompt
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.request_record import RequestRecord
 from services.gateway.router import PromptPages
 from services.gateway.sampling import RAW, SamplingOptions, resolve
 from tests.support.babbler import VOCAB
@@ -107,6 +111,7 @@ class Trial:
         self._grammars = ConstraintMaker(NANO, VOCAB)
         self._formats = ConstraintBuilder(self.tokenizer.special)
         self._choices = ChoiceMaker(self.tokenizer, reasoning=True, tool_calls=True)
+        self._metrics = GatewayMetrics(CollectorRegistry())
         self._runs = 0
 
     async def __aenter__(self) -> Trial:
@@ -161,7 +166,7 @@ class Trial:
             constraint=constraint.proto,
         )
         source = TokenSource(submission, router, None, POLICY, lambda: None)
-        ticket = SimpleNamespace(tokens=lambda choice, now: None)
+        ticket = Ticket(self._metrics, RequestRecord())
         choices = self._choices.make(request, case.prompt, CallJudge(constraint.checks, lambda: None))
         generation = Generation(None, source, choices, prompt, ticket)
         try:
