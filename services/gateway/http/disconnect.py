@@ -24,9 +24,13 @@ async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, None])
         working.cancel()
         gone.cancel()
         await asyncio.gather(working, gone, return_exceptions=True)
-    if working.cancelled():
-        raise Cancelled("the client went away")
-    working.result()
+    try:
+        if working.cancelled():
+            raise Cancelled("the client went away")
+        working.result()
+    finally:
+        # Its error knows this frame, and the frame would know the error: both would keep the body for long.
+        del working
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -11,7 +11,7 @@ from services.gateway.pipeline.events import ChoiceDelta, Completion
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.context import Context
-from services.gateway.rpc.translate import request_from_chat
+from services.gateway.rpc.translate import request_from_chat, translated
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
@@ -23,7 +23,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
 
     async def Complete(self, request: chat_pb2.ChatRequest, context: Context) -> chat_pb2.ChatResponse:
         async with self._calls.enter(context, "ChatService/Complete") as ticket:
-            call = request_from_chat(request, context.time_remaining())
+            call = await translated(request_from_chat, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 answer, head = await generation.answer(), generation.head
         return chat_pb2.ChatResponse(
@@ -38,7 +38,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         self, request: chat_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[chat_pb2.ChatChunk]:
         async with self._calls.enter(context, "ChatService/Stream") as ticket:
-            call = request_from_chat(request, context.time_remaining())
+            call = await translated(request_from_chat, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 async for delta in generation:
                     yield _chunk(generation.head, deltas=[_delta(delta)])

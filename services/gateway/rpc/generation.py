@@ -12,7 +12,7 @@ from services.gateway.pipeline.request import TextPrompt
 from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.context import Context
-from services.gateway.rpc.translate import request_from_generate
+from services.gateway.rpc.translate import request_from_generate, translated
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
@@ -27,7 +27,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> generation_pb2.GenerateResponse:
         async with self._calls.enter(context, "GenerationService/Generate") as ticket:
-            call = request_from_generate(request, context.time_remaining())
+            call = await translated(request_from_generate, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 answer = await generation.answer()
         return generation_pb2.GenerateResponse(
@@ -38,7 +38,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateChunk]:
         async with self._calls.enter(context, "GenerationService/StreamGenerate") as ticket:
-            call = request_from_generate(request, context.time_remaining())
+            call = await translated(request_from_generate, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 async for delta in generation:
                     yield generation_pb2.GenerateChunk(id=generation.head.id, deltas=[_choice(delta)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
+from google.protobuf.message import Message as ProtoMessage
 
 from perigee.v1 import chat_pb2, generation_pb2
 from services.common.errors import InvalidRequest
@@ -25,6 +28,20 @@ from services.gateway.pipeline.roles import template_role
 from services.gateway.pipeline.videos import VideoSource
 from services.gateway.rpc.output_format import chat_output_format, generate_output_format
 from services.gateway.rpc.sampling import field_name, options_from_proto
+
+Given = TypeVar("Given", bound=ProtoMessage)
+
+# Below, it takes less time than a hop to a thread and back.
+_THREAD_BYTES = 1 << 17
+
+
+async def translated(
+    function: Callable[[Given, float | None], GenerationRequest], request: Given, timeout_s: float | None
+) -> GenerationRequest:
+    """What `function`, one of those below, makes of a request; in a thread where that may take long."""
+    if request.ByteSize() < _THREAD_BYTES:
+        return function(request, timeout_s)
+    return await asyncio.to_thread(function, request, timeout_s)
 
 
 def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) -> GenerationRequest:
