@@ -12,48 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import grpc
-import httpx
 
-_PATIENCE_S = 120.0
+from benchmarks.grammar_attacks import GRAMMAR_ATTACKS
+from benchmarks.target import PATIENCE_S, Target, chat, post
+
 _HELD = 520
 """Connections: more than the requests a gateway takes at once by default."""
 _HOLD_S = 5.0
 
 
-@dataclass(frozen=True)
-class Target:
-    """The doors of a gateway on this machine."""
-
-    http_port: int
-    grpc_port: int
-
-    @property
-    def url(self) -> str:
-        """Of the REST door."""
-        return f"http://127.0.0.1:{self.http_port}"
-
-
 Attack = Callable[[Target], Counter[str]]
-
-
-def _post(target: Target, path: str, body: bytes) -> Counter[str]:
-    """One request; its status, and what the error says."""
-    try:
-        answer = httpx.post(f"{target.url}{path}", content=body, timeout=_PATIENCE_S, trust_env=False)
-    except httpx.TransportError as error:
-        return Counter({type(error).__name__: 1})
-    said = "" if answer.status_code == 200 else answer.json()["error"]["message"]
-    return Counter({f"{answer.status_code} {said[:100]}".strip(): 1})
-
-
-def _chat(target: Target, **fields: Any) -> Counter[str]:
-    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, **fields}
-    return _post(target, "/v1/chat/completions", json.dumps(body).encode())
 
 
 def _call(target: Target, method: str, message: bytes) -> Counter[str]:
@@ -61,7 +32,7 @@ def _call(target: Target, method: str, message: bytes) -> Counter[str]:
     with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
         call = channel.unary_unary(f"/perigee.v1.{method}", None, None)
         try:
-            call(message, timeout=_PATIENCE_S)
+            call(message, timeout=PATIENCE_S)
         except grpc.RpcError as error:
             return Counter({f"{error.code().name} {error.details()[:100]}": 1})
     return Counter({"OK": 1})
@@ -74,7 +45,7 @@ def _hold(target: Target, beginning: bytes) -> Counter[str]:
             held = stack.enter_context(socket.create_connection(("127.0.0.1", target.http_port), 10))
             held.sendall(beginning)
         time.sleep(_HOLD_S)
-        return Counter({f"a neighbour's: {status}": count for status, count in _chat(target).items()})
+        return Counter({f"a neighbour's: {status}": count for status, count in chat(target).items()})
 
 
 def body_behind_an_offer(target: Target) -> Counter[str]:
@@ -126,7 +97,7 @@ def long_bodies_unfinished(target: Target) -> Counter[str]:
                 seen["8 MB sent"] += 1
             except OSError as error:
                 seen[f"sending: {type(error).__name__}"] += 1
-        return seen + Counter({f"a neighbour's: {each}": n for each, n in _chat(target).items()})
+        return seen + Counter({f"a neighbour's: {each}": n for each, n in chat(target).items()})
 
 
 def endless_header(target: Target) -> Counter[str]:
@@ -144,62 +115,62 @@ def endless_header(target: Target) -> Counter[str]:
 
 def messages(target: Target) -> Counter[str]:
     """A chat of a million messages."""
-    return _chat(target, messages=[{"role": "user", "content": "x"}] * 1_000_000)
+    return chat(target, messages=[{"role": "user", "content": "x"}] * 1_000_000)
 
 
 def empty_messages(target: Target) -> Counter[str]:
     """A chat of 20 MB of empty objects."""
-    return _post(target, "/v1/chat/completions", b'{"messages":[' + b"{}," * 6_666_666 + b"{}]}")
+    return post(target, "/v1/chat/completions", b'{"messages":[' + b"{}," * 6_666_666 + b"{}]}")
 
 
 def parts(target: Target) -> Counter[str]:
     """One message of a million pieces."""
     content = [{"type": "text", "text": "x"}] * 1_000_000
-    return _chat(target, messages=[{"role": "user", "content": content}])
+    return chat(target, messages=[{"role": "user", "content": content}])
 
 
 def biases(target: Target) -> Counter[str]:
     """Three million keys in logit_bias."""
-    return _chat(target, logit_bias={str(number): 0 for number in range(3_000_000)})
+    return chat(target, logit_bias={str(number): 0 for number in range(3_000_000)})
 
 
 def stop_strings(target: Target) -> Counter[str]:
     """Five million stop strings."""
-    return _chat(target, stop=["ab"] * 5_000_000)
+    return chat(target, stop=["ab"] * 5_000_000)
 
 
 def unknown_field(target: Target) -> Counter[str]:
     """A field nobody knows, of 60 MB of lists."""
     filler = b"[]," * 20_000_000
-    return _post(target, "/v1/chat/completions", b'{"messages":[],"x":[' + filler + b"[]]}")
+    return post(target, "/v1/chat/completions", b'{"messages":[],"x":[' + filler + b"[]]}")
 
 
 def escaped_quotes(target: Target) -> Counter[str]:
     """A string that never ends, of 60 MB of escaped quotes, behind braces."""
     text = b"{" * 100_000 + b'\\"' * 30_000_000
-    return _post(target, "/v1/chat/completions", b'{"messages":"' + text)
+    return post(target, "/v1/chat/completions", b'{"messages":"' + text)
 
 
 def deep_lists(target: Target) -> Counter[str]:
     """Lists nested 200,000 deep, where anything is taken."""
-    return _post(target, "/v1/chat/completions", b'{"messages":[],"audio":' + b"[" * 200_000)
+    return post(target, "/v1/chat/completions", b'{"messages":[],"audio":' + b"[" * 200_000)
 
 
 def prompts(target: Target) -> Counter[str]:
     """Ten million prompts in one call."""
-    return _post(target, "/v1/completions", b'{"prompt":[' + b'"a",' * 10_000_000 + b'"a"]}')
+    return post(target, "/v1/completions", b'{"prompt":[' + b'"a",' * 10_000_000 + b'"a"]}')
 
 
 def token_ids(target: Target) -> Counter[str]:
     """Thirty million token ids in one call."""
-    return _post(target, "/generate", b'{"input_ids":[' + b"7," * 30_000_000 + b"7]}")
+    return post(target, "/generate", b'{"input_ids":[' + b"7," * 30_000_000 + b"7]}")
 
 
 def tools_as_text(target: Target) -> Counter[str]:
     """A schema given as JSON text in JSON, of five million lists."""
     schema = '{"enum":[' + "[]," * 5_000_000 + "[]]}"
     body = {"text": "x", "sampling_params": {"json_schema": schema}}
-    return _post(target, "/generate", json.dumps(body).encode())
+    return post(target, "/generate", json.dumps(body).encode())
 
 
 def grpc_empty_messages(target: Target) -> Counter[str]:
@@ -264,4 +235,5 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
             grpc_tools,
         )
     }
+    | GRAMMAR_ATTACKS
 )

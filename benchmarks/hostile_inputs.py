@@ -25,10 +25,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.attacks import ATTACKS, Target
+from benchmarks.attacks import ATTACKS
 from benchmarks.child import Child, Pipe
 from benchmarks.fleet import Fleet
 from benchmarks.result import write_result
+from benchmarks.target import Target
 from services.cli.process_memory import resident_bytes
 
 _QUIET_S = 5.0

@@ -39,3 +39,10 @@ class BoundedCache(Generic[Key, Value]):
             while len(self._kept) > self._most or self._num_bytes > self._most_bytes:
                 _, (_, freed) = self._kept.popitem(last=False)
                 self._num_bytes -= freed
+
+    def drop(self, key: Key) -> None:
+        """Lets go of a value, if it is kept."""
+        with self._lock:
+            if key in self._kept:
+                _, freed = self._kept.pop(key)
+                self._num_bytes -= freed

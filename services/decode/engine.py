@@ -13,7 +13,6 @@ import torch
 from perigee.v1 import sampling_pb2
 from services.common.errors import (
     DeadlineExceeded,
-    InternalError,
     InvalidRequest,
     Overloaded,
     PagesExhausted,
@@ -289,11 +288,11 @@ class DecodeEngine:
         began, self._landed_at = max(flight.began, self._landed_at), self._clock()
         self._rate.note(sum(end - start for _, start, end in flight.chunks), self._landed_at - began)
 
-    def _advance(self, sequence: Sequence, token: SampledToken | InternalError) -> None:
+    def _advance(self, sequence: Sequence, token: SampledToken | PerigeeError) -> None:
         """Appends a sampled token, remembers a page that became whole, and ends the choice if it is to
         end."""
         request, written = sequence.request, len(sequence.context)
-        if isinstance(token, InternalError):
+        if isinstance(token, PerigeeError):
             self._fail(request, token)
             return
         if self._keeper.whole_pages(written) > len(sequence.hashes):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from services.common.errors import InternalError
+from services.common.errors import InternalError, PerigeeError
 from services.engine.host_copy import Moment, to_device, to_host
 from services.engine.sampling.adjust import adjust_logits
 from services.engine.sampling.constraint import RowConstraint, hold, settle
@@ -99,7 +99,7 @@ class Sampler:
         def outcomes() -> list[Outcome]:
             all_rows = _outcomes(tokens.tolist(), maxima.tolist())
             for index, outcome in zip(others, chosen.outcomes() if chosen is not None else (), strict=True):
-                if not isinstance(all_rows[index], InternalError):
+                if not isinstance(all_rows[index], PerigeeError):
                     all_rows[index] = outcome
             return all_rows
 
@@ -111,7 +111,7 @@ def _on_host(
 ) -> Drawn:
     """`ids`, `best` [R]: of the greedy rows; `rows`: all others."""
     outcomes = _outcomes(ids.tolist(), best.tolist())
-    rows = [index for index in rows if not isinstance(outcomes[index], InternalError)]
+    rows = [index for index in rows if not isinstance(outcomes[index], PerigeeError)]
     if not rows:
         return Drawn(ids, lambda: outcomes)
     for row, index in zip(logits[rows].float().cpu().numpy(), rows, strict=True):
@@ -139,7 +139,7 @@ def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) 
         if state.constraint is not None:
             try:
                 row = _constrained(raw, row, state.constraint)
-            except InternalError as error:
+            except PerigeeError as error:
                 return error
         if not math.isfinite(row.max()):
             return nothing_left(index)

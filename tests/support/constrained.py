@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from services.common.errors import InternalError
+from services.common.errors import PerigeeError
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
@@ -34,11 +34,7 @@ class RandomSpeaker:
     def constraint(self, rules: ConstraintRules, max_tokens: int, outputs: list[int] = ()) -> TokenConstraint:
         """Ready, with `outputs` taken."""
         compiled = self._compiler.compile(rules.grammar)
-        vocabulary = self._compiler.vocabulary
-        constraint = TokenConstraint(
-            "test", rules, compiled.matcher, self._compiler.planner, vocabulary,
-            max_tokens, compiled.way_out,
-        )  # fmt: skip
+        constraint = TokenConstraint("test", rules, compiled, self._compiler, max_tokens)
         constraint.start(list(outputs))
         return constraint
 
@@ -63,7 +59,7 @@ class RandomSpeaker:
             if steer and position in steer:
                 logits[0, steer[position]] = 1000.0
             [token] = self._sampler.sample(logits, [state])
-            if isinstance(token, InternalError):
+            if isinstance(token, PerigeeError):
                 return Said(state.output_ids, token.message, constraint.is_cut)
             state.append(token.token_id)
             if constraint.is_end(token.token_id):
@@ -71,5 +67,5 @@ class RandomSpeaker:
             if token.token_id in (ends.im_end, ends.eos):
                 return Said(state.output_ids, "stop", False)
             if constraint.advance(token.token_id):
-                constraint.prepare()
+                constraint.prepare() or constraint.renew()
         return Said(state.output_ids, "length", constraint.is_cut)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from llguidance import LLMatcher
 
+from services.common.grammar_limits import WorkMeter
 from services.decode.constraint.vocabulary import GrammarVocabulary
 
 MAX_WAY = 512
@@ -41,15 +42,22 @@ class ClosingPlanner:
             special.tool_call_argument_begin,
         )
 
-    def way_out(self, matcher: LLMatcher, limit: int = MAX_WAY) -> list[int] | None:
+    def way_out(
+        self, matcher: LLMatcher, limit: int = MAX_WAY, meter: WorkMeter | None = None
+    ) -> list[int] | None:
         """Tokens from the matcher's state to one where it may end; empty: here. None: no way was found.
 
         At most `limit` tokens; the one that ends the turn is not among them. The matcher stays as it is.
+        Raises what `meter` raises.
         """
         probe = matcher.deep_copy()
         way: list[int] = []
         while not probe.is_accepting():
-            tokens = probe.compute_ff_tokens() or self._choose(probe.compute_bitmask(), len(way))
+            if meter is not None:
+                meter.check("the way to the end of the grammar", "constraint.grammar")
+            # The mask first: it walks along what is forced without the interpreter's lock.
+            mask = probe.compute_bitmask()
+            tokens = probe.compute_ff_tokens() or self._choose(mask, len(way))
             if not tokens or len(way) + len(tokens) > limit or not probe.consume_tokens(tokens):
                 return None
             way += tokens

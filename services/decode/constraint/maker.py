@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import structlog
 
-from services.common.errors import InternalError, PerigeeError
+from services.common.errors import InternalError, InvalidRequest, Overloaded, PerigeeError
+from services.common.grammar_limits import Effort
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
@@ -19,13 +21,22 @@ log = structlog.get_logger()
 Deliver = Callable[[TokenConstraint | PerigeeError], None]
 
 
+MAX_LARGE = 32
+
+
 class ConstraintMaker:
-    """Two threads: one builds the vocabulary and compiles, so that a slow grammar delays only its like."""
+    """Lanes of threads, so that a slow grammar delays only its like: one for what is compiled already, one
+    for what is compiled with QUICK effort, after it built the vocabulary, and one for what takes more.
+    """
 
     def __init__(self, directory: Path, vocab_size: int) -> None:
         """Begins to read the tokenizer files; what is wrong with them fails every constrained request."""
-        self._executor = ThreadPoolExecutor(2, "grammar")
-        self._compiler: Future[GrammarCompiler] = self._executor.submit(
+        self._ready = ThreadPoolExecutor(1, "grammar-ready")
+        self._quick = ThreadPoolExecutor(2, "grammar")
+        self._large = ThreadPoolExecutor(1, "grammar-large")
+        self._num_large = 0
+        self._lock = Lock()
+        self._compiler: Future[GrammarCompiler] = self._quick.submit(
             lambda: GrammarCompiler(GrammarVocabulary(directory, vocab_size))
         )
 
@@ -44,30 +55,59 @@ class ConstraintMaker:
         come: nothing is compiled or delivered for a request that has ended.
         """
 
-        def work() -> None:
+        def quick() -> None:
             if is_wanted():
-                deliver(self._made(name, rules, max_tokens, outputs))
+                made = self._made(name, rules, max_tokens, outputs, Effort.QUICK)
+                if not isinstance(made, InvalidRequest):
+                    deliver(made)
+                elif not self._entered_large():
+                    deliver(Overloaded(f"{MAX_LARGE} large grammars wait to be compiled"))
+                else:
+                    self._large.submit(large)
 
-        self._executor.submit(work)
+        def large() -> None:
+            try:
+                if is_wanted():
+                    deliver(self._made(name, rules, max_tokens, outputs, Effort.WHOLE))
+            finally:
+                self._leave_large()
+
+        is_ready = self._compiler.done() and not self._compiler.exception()
+        seen = is_ready and self._compiler.result().cached(rules.grammar) is not None
+        (self._ready if seen else self._quick).submit(quick)
 
     def close(self) -> None:
         """What waits is dropped; what is being compiled is waited for by nobody."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for lane in (self._ready, self._quick, self._large):
+            lane.shutdown(wait=False, cancel_futures=True)
+
+    def _entered_large(self) -> bool:
+        with self._lock:
+            enters = self._num_large < MAX_LARGE
+            self._num_large += enters
+            return enters
+
+    def _leave_large(self) -> None:
+        with self._lock:
+            self._num_large -= 1
 
     def _made(
-        self, name: str, rules: ConstraintRules, max_tokens: int, outputs: list[int]
+        self,
+        name: str,
+        rules: ConstraintRules,
+        max_tokens: int,
+        outputs: list[int],
+        effort: Effort = Effort.WHOLE,
     ) -> TokenConstraint | PerigeeError:
         try:
             compiler = self._compiler.result()
-            grammar = compiler.compile(rules.grammar)
+            grammar = compiler.compile(rules.grammar, effort)
             constraint = TokenConstraint(
                 name,
                 rules,
-                grammar.matcher,
-                compiler.planner,
-                compiler.vocabulary,
+                grammar,
+                compiler,
                 max_tokens,
-                grammar.way_out,
             )
             constraint.start(outputs)
         except PerigeeError as error:

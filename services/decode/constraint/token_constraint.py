@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher
 
-from services.common.errors import InternalError
-from services.decode.constraint.closing import MAX_WAY, ClosingPlanner
+from services.common.errors import InternalError, InvalidRequest, PerigeeError
+from services.common.grammar_limits import WorkMeter, refusal
+from services.decode.constraint.closing import MAX_WAY
+from services.decode.constraint.compiler import CompiledGrammar, GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
-from services.decode.constraint.vocabulary import GrammarVocabulary
 
 # Of what a request may generate, reasoning leaves so many tokens, or half, to what it is bound to give.
 ANSWER_RESERVE = 1024
@@ -22,6 +25,15 @@ _LOOK_EVERY = 16
 # Tokens to spare, beyond the way out, from which on those that open something are checked, and all are.
 _WIDE = 160
 _NARROW = 16
+# Seconds of work on a core that one choice may take: before its first token, for each token, in one step, and
+# in one step of the engine itself, for which all others wait.
+_WORK_S = 5.0
+_TOKEN_WORK_S = 0.02
+_MOST_STEP_S = 2.0
+_MOST_SETTLING_S = 0.5
+_FADING = 0.8
+# Tokens taken without letting other threads run.
+_AT_ONCE = 64
 
 
 class _Phase(enum.Enum):
@@ -64,18 +76,19 @@ class TokenConstraint:
         self,
         name: str,
         rules: ConstraintRules,
-        matcher: LLMatcher,
-        planner: ClosingPlanner,
-        vocabulary: GrammarVocabulary,
+        grammar: CompiledGrammar,
+        compiler: GrammarCompiler,
         max_tokens: int,
-        way_out: tuple[int, ...] | None,
     ) -> None:
-        """`name`: of the request, for errors; `way_out`: the planner's, from the matcher's state."""
+        """`name`: of the request, for errors; `grammar`: the compiler's of the rules."""
+        vocabulary, way_out = compiler.vocabulary, grammar.way_out
         self.is_cut = False
         self._name = name
         self._rules = rules
-        self._matcher = matcher.deep_copy()
-        self._planner = planner
+        self._grammar = grammar
+        self._matcher: LLMatcher = grammar.matcher.deep_copy()
+        self._compiler = compiler
+        self._planner = compiler.planner
         self._special = vocabulary.special
         self._openers = vocabulary.openers
         self._vocab_size = vocabulary.size
@@ -88,15 +101,18 @@ class TokenConstraint:
         self._end_of_reasoning = _bits(self._vocab_size, (vocabulary.special.end_think,))
         self._mask: npt.NDArray[np.uint8] | None = None
         self._taken = 0
-        self._failure = ""
+        self._said: list[int] = []
+        self._failure: PerigeeError | None = None
+        self._spent_s = 0.0
         self.is_prepared = True
-        self.took_s = 0.0
+        self.took_s = self.work_s = 0.0
 
     def fork(self) -> TokenConstraint:
         """Another choice at the same place; only of one that is ready."""
         other = object.__new__(TokenConstraint)
         other.__dict__.update(self.__dict__)
         other._matcher = self._matcher.deep_copy()
+        other._said = list(self._said)
         if self._way is not None:
             other._way = _WayOut(list(self._way.tokens), self._way.certain, self._way.age)
         return other
@@ -106,9 +122,10 @@ class TokenConstraint:
     def allowed(self) -> npt.NDArray[np.uint8]:
         if self._phase is _Phase.FREE:
             return self._end_of_reasoning if self._must_end_reasoning() else self._free
-        if self._mask is None or self._failure or self._matcher.is_error():
-            reason = self._failure or self._matcher.get_error().partition("\n")[0]
-            raise InternalError(f"the grammar of request {self._name} failed: {reason}")
+        if self._failure is not None:
+            raise self._failure
+        if self._mask is None or self._matcher.is_error():
+            raise self._refused(refusal(self._matcher))
         return self._mask
 
     def settle(self, token_id: int) -> int:
@@ -118,9 +135,12 @@ class TokenConstraint:
         spare = self._left - way.cost
         if spare > _WIDE or (spare > _NARROW and token_id not in self._openers):
             return token_id
-        if token_id == self._special.im_end or way.tokens[:1] == [token_id] or self._fits(token_id, way):
+        if token_id == self._special.im_end or way.tokens[:1] == [token_id]:
             return token_id
-        if spare < 0:
+        with self._metered(_MOST_SETTLING_S) as meter:
+            if self._fits(token_id, way, meter):
+                return token_id
+        if spare < 0 or self._failure is not None:
             return token_id
         self.is_cut = True
         return way.tokens[0] if way.tokens else self._special.im_end
@@ -139,25 +159,67 @@ class TokenConstraint:
         self._taken, self.is_prepared = token_id, False
         return True
 
-    def prepare(self) -> None:
-        """Computes the next mask, on whatever thread, while the model runs; `took_s`: how long it took."""
+    def prepare(self) -> bool:
+        """Computes the next mask, on whatever thread, while the model runs.
+
+        `took_s`: how long it took; `work_s`: on a core, lately. False: `renew` has to be called instead,
+        because the lexer, which all who use the grammar fill, is full.
+        """
         started = time.monotonic()
-        try:
-            self._take(self._taken)
+        with self._metered(_MOST_STEP_S) as meter:
+            self._take(self._taken, meter)
             self._compute_mask()
-        except Exception as error:  # noqa: BLE001 - barrier: the request, not the engine, is to fail of it
-            self._failure = f"{type(error).__name__}: {error}"
         self.took_s = time.monotonic() - started
+        if self._failure is None and self._matcher.is_error():
+            return False
+        self.is_prepared = True
+        return True
+
+    def renew(self) -> None:
+        """After `prepare` was False: compiles the grammar anew, and goes to where this choice is; seconds."""
+        with self._metered(_MOST_STEP_S):
+            self._grammar = self._compiler.renew(self._rules.grammar)
+            self._matcher = self._grammar.matcher.deep_copy()
+            for start in range(0, len(self._said), _AT_ONCE):
+                self._matcher.consume_tokens(self._said[start : start + _AT_ONCE])
+            if self._way is not None:
+                self._way.certain = False
+            self._compute_mask()
         self.is_prepared = True
 
     def start(self, outputs: list[int]) -> None:
         """Replays what was generated elsewhere, and computes the first mask. Any thread, once."""
-        for token_id in outputs:
-            if self._phase is _Phase.FREE and not self._begins(token_id):
-                self._left -= 1
-            else:
-                self._take(token_id)
-        self._compute_mask()
+        with self._metered(_WORK_S + _TOKEN_WORK_S * len(outputs)) as meter:
+            for token_id in outputs:
+                if self._phase is _Phase.FREE and not self._begins(token_id):
+                    self._left -= 1
+                else:
+                    self._take(token_id, meter)
+            self._compute_mask()
+        if self._failure is None and self._matcher.is_error():
+            self.renew()
+
+    @contextlib.contextmanager
+    def _metered(self, most_s: float) -> Iterator[WorkMeter]:
+        """Counts the work of a block, and has what it raises, or the whole work, fail the request."""
+        meter = WorkMeter(most_s)
+        try:
+            yield meter
+        except PerigeeError as error:
+            self._failure = self._refused(error.message)
+        except Exception as error:  # noqa: BLE001 - barrier: the request, not the engine, is to fail of it
+            failed = f"the grammar of request {self._name} failed: {type(error).__name__}: {error}"
+            self._failure = InternalError(failed)
+        # What was slow lately counts as slow: ways out are looked for every few tokens only.
+        self.work_s = max(meter.spent_s, _FADING * self.work_s)
+        self._spent_s += meter.spent_s
+        self._grammar.wear.spent_s += meter.spent_s
+        allowed_s = _WORK_S + _TOKEN_WORK_S * (self._max_tokens - self._left)
+        if self._failure is None and self._spent_s > allowed_s:
+            self._failure = self._refused(f"it takes more than {allowed_s:.2g} s of work")
+
+    def _refused(self, why: str) -> InvalidRequest:
+        return InvalidRequest(f"the grammar of request {self._name}: {why}", "constraint.grammar")
 
     # -- the state -----------------------------------------------------------------------------------------
 
@@ -188,20 +250,21 @@ class TokenConstraint:
             return self._rules.has_section
         return token_id == self._special.end_think and not self._rules.waits_for_section
 
-    def _take(self, token_id: int) -> None:
+    def _take(self, token_id: int, meter: WorkMeter) -> None:
         self._left -= 1
         begins = self._phase is _Phase.FREE
         self._phase = _Phase.BOUND
         # `</think>` is the end of reasoning; a section's begin is also the grammar's first token.
         if not begins or token_id == self._special.tool_calls_section_begin:
-            self._matcher.consume_token(token_id)
-            self._look_ahead(token_id)
+            self._said.append(token_id)
+            if self._matcher.consume_token(token_id):
+                self._look_ahead(token_id, meter)
 
     def _compute_mask(self) -> None:
         if self._phase is _Phase.BOUND and not self._matcher.is_error():
             self._mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
 
-    def _look_ahead(self, token_id: int) -> None:
+    def _look_ahead(self, token_id: int, meter: WorkMeter) -> None:
         """Keeps the way out: certain whenever it may matter, else looked at now and then."""
         way = self._way
         if way is not None and way.certain and way.tokens[:1] == [token_id]:
@@ -217,17 +280,17 @@ class TokenConstraint:
                 return
         elif self._left % _LOOK_EVERY:
             return
-        tokens = self._planner.way_out(self._matcher, min(MAX_WAY, self._left - 1))
+        tokens = self._planner.way_out(self._matcher, min(MAX_WAY, self._left - 1), meter)
         self._way = None if tokens is None else _WayOut(tokens, certain=True)
 
-    def _fits(self, token_id: int, way: _WayOut) -> bool:
+    def _fits(self, token_id: int, way: _WayOut, meter: WorkMeter) -> bool:
         """Whether the grammar can still be ended in time after this token."""
         probe = self._matcher.deep_copy()
         if not probe.consume_token(token_id):
             return False
         if way.cost < self._left and self._planner.leads_out(probe, way.tokens):
             return True
-        return self._planner.way_out(probe, self._left - 2) is not None
+        return self._planner.way_out(probe, self._left - 2, meter) is not None
 
 
 @functools.lru_cache(maxsize=16)

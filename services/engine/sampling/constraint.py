@@ -17,7 +17,7 @@ class RowConstraint(Protocol):
         """[ceil(V / 8)] or more: a bit for each token, lowest first, that says whether it may come next. Not
         to be written to.
 
-        Raises InternalError, naming the request, where the grammar itself has failed.
+        Raises an error naming the request where the grammar has failed, or takes more than it may.
         """
 
     def settle(self, token_id: int) -> int:

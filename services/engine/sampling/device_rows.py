@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from services.common.errors import InternalError
+from services.common.errors import PerigeeError
 from services.engine.host_copy import moved, to_device, to_host
 from services.engine.sampling.constraint import settle
 from services.engine.sampling.outcome import Drawn, Outcome, SampledToken, nothing_left
@@ -126,15 +126,15 @@ def hold_rows(adjusted: Tensor, raw: Tensor, masks: dict[int, npt.NDArray[np.uin
 
 def _masks(
     states: Sequence[SamplingState],
-) -> tuple[dict[int, npt.NDArray[np.uint8]], dict[int, InternalError]]:
+) -> tuple[dict[int, npt.NDArray[np.uint8]], dict[int, PerigeeError]]:
     """By row; and of those whose grammar has failed, how."""
     masks: dict[int, npt.NDArray[np.uint8]] = {}
-    failures: dict[int, InternalError] = {}
+    failures: dict[int, PerigeeError] = {}
     for row, state in enumerate(states):
         if state.constraint is not None:
             try:
                 masks[row] = state.constraint.allowed()
-            except InternalError as error:
+            except PerigeeError as error:
                 failures[row] = error
     return masks, failures
 

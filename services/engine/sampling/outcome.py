@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from services.common.errors import InternalError
+from services.common.errors import InternalError, PerigeeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class SampledToken:
     drawn_id: int | None = None
 
 
-Outcome: TypeAlias = SampledToken | InternalError
+Outcome: TypeAlias = SampledToken | PerigeeError
 
 
 @dataclass(frozen=True)

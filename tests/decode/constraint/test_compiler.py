@@ -8,6 +8,7 @@ import time
 import pytest
 
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import Effort
 from services.decode.constraint import compiler as module
 from services.decode.constraint.compiler import GrammarCompiler
 
@@ -62,3 +63,62 @@ def test_a_hostile_grammar_ends_in_time(compiler):
             continue
         compiled.matcher.deep_copy().compute_bitmask()
     assert time.monotonic() - started < 5
+
+
+def test_a_lexeme_that_leaves_no_choice_for_a_million_bytes_is_refused_before_it_is_walked(compiler):
+    with pytest.raises(InvalidRequest, match="too many states"):
+        compiler.compile("start: /(a{1000}){1000}/")
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        'start: x{1000}\nx: y{1000}\ny: "a"{1000}',
+        "start: r0\n" + "".join(f"r{i}: r{i + 1} r{i + 1}\n" for i in range(20)) + 'r20: "a"\n',
+    ],
+)
+def test_rules_that_leave_no_choice_for_a_million_bytes_are_walked_in_parts(compiler, grammar):
+    matcher = compiler.compile(grammar).matcher.deep_copy()
+    assert 1_000 < len(matcher.compute_ff_tokens()) < 50_000
+
+
+@pytest.mark.parametrize("grammar", [r"start: /[^\s\S]/", "start: start", "start: a\na: b\nb: a"])
+def test_what_allows_nothing_is_the_callers_mistake(compiler, grammar):
+    with pytest.raises(InvalidRequest, match="nothing that it allows can follow"):
+        compiler.compile(grammar)
+
+
+def test_quick_effort_refuses_what_whole_effort_takes(compiler):
+    rules = "".join(f"r{i}: (r{i + 1} | /[a-z]{{{i}}}{i}[^x]/) r{i + 1}\n" for i in range(14))
+    grammar = f"start: r0\n{rules}r14: " + " | ".join(f"/[a-z{i}]*y{i}/" for i in range(1_500))
+    with pytest.raises(InvalidRequest):
+        compiler.compile(grammar, Effort.QUICK)
+    assert compiler.compile(grammar, Effort.WHOLE)
+
+
+def test_a_grammar_whose_lexer_is_worn_is_compiled_anew(compiler):
+    first = compiler.compile('start: "worn"')
+    first.wear.spent_s = first.lasts_s + 1
+    assert compiler.compile('start: "worn"') is not first
+
+
+def test_a_grammar_whose_lexer_is_full_is_compiled_anew(compiler, tokenizer):
+    grammar = "start: /[bc]{1,30000}/"
+    first = compiler.compile(grammar)
+    assert compiler.renew(grammar) is first
+    fill(first, tokenizer)
+    assert compiler.renew(grammar) is not first
+
+
+def test_a_list_of_grammars_that_is_none_is_the_callers_mistake(compiler):
+    for text in ("{", "{}", '{"grammars": []}', '{"grammars": [1]}', '{"grammars": ' + "[" * 10_000):
+        with pytest.raises(InvalidRequest, match="no list of grammars"):
+            compiler.compile(text)
+
+
+def fill(compiled, tokenizer):
+    """Has a copy meet more states than the lexer may have."""
+    [letter] = tokenizer.encode("b")
+    filler = compiled.matcher.deep_copy()
+    while filler.consume_tokens([letter] * 500):
+        pass

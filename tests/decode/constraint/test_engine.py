@@ -80,7 +80,7 @@ def text(tokenizer, tokens):
 def test_a_constrained_request_ends_with_what_its_grammar_allows(bench, compiler, tokenizer):
     _, heard = bench.ask(compiler)
     bench.run()
-    assert heard.finish() == "STOP"
+    assert heard.finish() == "STOP", heard.errors
     value = json.loads(text(tokenizer, heard.tokens[0]))
     assert set(value) == {"a", "b"}
 
@@ -145,7 +145,7 @@ def test_a_sequence_that_was_preempted_goes_on_in_its_grammar(compiler, tokenize
     wide = OBJECT.replace('"maxLength": 12', '"minLength": 150, "maxLength": 400')
     heard = [bench.ask(compiler, wide, max_tokens=190)[1] for _ in range(2)]
     bench.run()
-    assert bench.engine.load.preemptions > 0
+    assert bench.engine.load.preemptions > 0, heard[0].errors
     for one in heard:
         json.loads(text(tokenizer, one.tokens[0]))
     bench.check_free()
@@ -203,7 +203,7 @@ def test_a_grammar_that_fails_on_the_way_fails_its_request_alone(bench, compiler
     bench.engine.step()
     running = next(one for one in bench.engine._running if one.request is request)
 
-    def fail(token_id):
+    def fail(token_id, meter):
         raise ValueError("out of order")
 
     monkeypatch.setattr(running.constraint, "_take", fail)
@@ -222,9 +222,12 @@ def test_a_mask_that_takes_long_does_not_hold_the_others(bench, compiler, monkey
     running = next(one for one in bench.engine._running if one.request is request)
     take = running.constraint._take
 
-    def dawdle(token_id):
-        time.sleep(0.05)
-        take(token_id)
+    def dawdle(token_id, meter):
+        """Until the other is far ahead; but not for ever, for the other's mask may come next."""
+        give_up = time.monotonic() + 0.2
+        while time.monotonic() < give_up and len(quick.tokens.get(0, ())) < 3 * len(slow.tokens.get(0, ())):
+            time.sleep(0.001)
+        take(token_id, meter)
 
     monkeypatch.setattr(running.constraint, "_take", dawdle)
     while quick.finish() is None:
@@ -233,4 +236,4 @@ def test_a_mask_that_takes_long_does_not_hold_the_others(bench, compiler, monkey
     monkeypatch.undo()
     while slow.finish() is None:
         bench.engine.step()
-    assert slow.finish() == "STOP"
+    assert slow.finish() == "STOP", slow.errors

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from services.common.errors import InvalidRequest
 from services.decode.constraint.rules import ConstraintRules
 from services.engine.sampling.spec import SamplingSpec
 from tests.decode.constraint.test_closing import section_grammar
@@ -159,11 +160,9 @@ def test_the_grammar_outranks_minimum_length_and_bias(speaker, marks, tokenizer)
     assert said.tokens[-1] == marks.im_end
 
 
-def test_a_grammar_that_allows_nothing_is_an_error_that_names_the_request(speaker):
-    said = speaker.speak(
-        bound('start: %json {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}'), 20
-    )
-    assert "request test" in said.end
+def test_a_grammar_that_comes_to_nothing_is_an_error_that_names_the_request(speaker):
+    said = speaker.speak(bound('start: "a" dead\ndead: "b" dead2\ndead2: /[^\\s\\S]/'), 20)
+    assert said.end == "the grammar of request test: nothing that it allows can follow"
 
 
 def test_a_choice_resumed_elsewhere_goes_on_as_it_would_have(speaker, marks, section):
@@ -184,3 +183,53 @@ def test_choices_go_their_own_ways_from_the_same_place(speaker, tokenizer):
     ahead, behind = (np.unpackbits(each.allowed(), bitorder="little") for each in (first, second))
     assert behind[brace]
     assert not ahead[brace]
+
+
+def test_a_choice_goes_on_where_others_have_filled_the_lexer_that_they_share(compiler, speaker, tokenizer):
+    rules = ConstraintRules("start: /[bc]{1,30000}/", False, False, False)
+    constraint = speaker.constraint(rules, 100)
+    [letter] = tokenizer.encode("b")
+    filler = compiler.compile(rules.grammar).matcher.deep_copy()
+    while filler.consume_tokens([letter] * 500):
+        pass
+    assert constraint.advance(letter)
+    assert not constraint.prepare()
+    constraint.renew()
+    assert constraint.allowed()[letter >> 3] >> (letter & 7) & 1
+
+
+def test_a_grammar_that_needs_too_much_is_the_callers_mistake(speaker, tokenizer):
+    rules = ConstraintRules("start: /[cd]{1,30000}/", False, False, False)
+    [letter] = tokenizer.encode("c")
+    constraint = speaker.constraint(rules, 30_000, [letter] * 19_000)
+
+    def go_on():
+        for _ in range(2_000):
+            constraint.allowed()
+            constraint.advance(letter)
+            constraint.prepare() or constraint.renew()
+
+    with pytest.raises(InvalidRequest, match="too many states") as refusal:
+        go_on()
+    assert refusal.value.param == "constraint.grammar"
+
+
+def test_a_choice_that_takes_too_much_work_fails_alone(speaker, monkeypatch):
+    rules = ConstraintRules('start: "x"{50}', False, False, False)
+    constraint = speaker.constraint(rules, 100)
+    other = constraint.fork()
+    constraint._spent_s = 60.0
+    for each in (constraint, other):
+        token = next(i for i in range(2304) if each.allowed()[i >> 3] >> (i & 7) & 1)
+        each.advance(token)
+        each.prepare()
+    assert other.allowed() is not None
+    with pytest.raises(InvalidRequest, match="of work"):
+        constraint.allowed()
+
+
+def test_a_thousand_optional_properties_can_be_said(speaker):
+    names = {f"property {number}": {"type": "integer"} for number in range(1_000)}
+    schema = {"type": "object", "properties": names, "additionalProperties": False}
+    rules = ConstraintRules(f"start: %json {json.dumps(schema)}", False, False, False)
+    assert speaker.speak(rules, 40).end in ("stop", "length")

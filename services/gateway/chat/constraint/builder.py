@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2
 from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
+from services.common.grammar_limits import Effort, WorkMeter
 from services.common.kimi.special import SpecialTokens
 from services.gateway.chat.call_ids import count_calls
 from services.gateway.chat.constraint.call_checks import CallChecks
@@ -28,10 +30,11 @@ from services.gateway.chat.constraint.output_format import (
     RegexAnswer,
 )
 from services.gateway.chat.constraint.schemas import ReadySchema, SchemaShelf
-from services.gateway.chat.constraint.text_grammar import gbnf_grammar, regex_grammar
+from services.gateway.chat.constraint.text_grammar import TextGrammars
 from services.gateway.chat.messages import Conversation, Json
 
 MAX_WAITING = 64
+MAX_LARGE = 32
 MAX_TOOLS = 256
 MAX_NAME_CHARACTERS = 256
 
@@ -45,13 +48,17 @@ class Constraint:
 
 
 class ConstraintBuilder:
-    """Reads schemas in two threads of its own, so that a slow one holds up nobody; see also SchemaShelf."""
+    """Reads schemas in threads of its own, two for those that are read with QUICK effort, one for others, so
+    that a slow one delays only its like; see also SchemaShelf.
+    """
 
     def __init__(self, special: SpecialTokens) -> None:
         self._special = special
         self._shelf = SchemaShelf()
-        self._executor = ThreadPoolExecutor(2, "schemas")
-        self._waiting = 0
+        self._texts = TextGrammars()
+        self._quick = ThreadPoolExecutor(2, "schemas")
+        self._large = ThreadPoolExecutor(1, "schemas-large")
+        self._waiting = self._waiting_large = 0
 
     async def build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
         """`conversation`: None for a raw prompt, which has no tools and no reasoning.
@@ -70,17 +77,27 @@ class ConstraintBuilder:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, self._build, wish, conversation)
+            with contextlib.suppress(InvalidRequest):
+                return await loop.run_in_executor(self._quick, self._build, wish, conversation, Effort.QUICK)
         finally:
             self._waiting -= 1
+        if self._waiting_large >= MAX_LARGE:
+            raise Overloaded(f"{self._waiting_large} large schemas are waiting to be read")
+        self._waiting_large += 1
+        try:
+            return await loop.run_in_executor(self._large, self._build, wish, conversation, Effort.WHOLE)
+        finally:
+            self._waiting_large -= 1
 
     def close(self) -> None:
         """Idempotent."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._large.shutdown(wait=False, cancel_futures=True)
 
-    def _build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
+    def _build(self, wish: OutputFormat, conversation: Conversation | None, effort: Effort) -> Constraint:
+        meter = WorkMeter(effort.value, effort)
         bound = wish.tool_choice in ("required", "function")
-        tools = self._tools(wish, conversation.tools if conversation is not None else ())
+        tools = self._tools(wish, conversation.tools if conversation is not None else (), meter)
         section = answer = ""
         if not tools and wish.answer is None:
             return Constraint()
@@ -91,7 +108,7 @@ class ConstraintBuilder:
                 grammars, self._special, count_calls(conversation), 1 if single else MAX_CALLS
             )
         if wish.answer is not None and not bound:
-            answer = self._answer(wish.answer)
+            answer = self._answer(wish.answer, meter)
         return Constraint(
             decode_pb2.Constraint(
                 grammar=whole_grammar(section, answer),
@@ -104,7 +121,7 @@ class ConstraintBuilder:
             ),
         )
 
-    def _tools(self, wish: OutputFormat, tools: Sequence[Json]) -> dict[str, ReadySchema]:
+    def _tools(self, wish: OutputFormat, tools: Sequence[Json], meter: WorkMeter) -> dict[str, ReadySchema]:
         """The functions that may be called, by name."""
         if wish.tool_choice == "none":
             return {}
@@ -120,27 +137,29 @@ class ConstraintBuilder:
             name = _name(function, param, ready)
             if not named or wish.tool_name == name:
                 strict = wish.tool_choice != "auto" or function.get("strict") is True
-                ready[name] = self._arguments(function, f"{param}.parameters", strict)
+                ready[name] = self._arguments(function, f"{param}.parameters", strict, meter)
         if not ready and wish.tool_choice != "auto":
             wanted = f" {wish.tool_name!r}" if named else ""
             raise InvalidRequest(f"no function{wanted} is among the tools", wish.choice_param)
         return ready
 
-    def _arguments(self, function: dict[str, Json], param: str, strict: bool) -> ReadySchema:
+    def _arguments(
+        self, function: dict[str, Json], param: str, strict: bool, meter: WorkMeter
+    ) -> ReadySchema:
         schema = as_arguments(function.get("parameters"), param)
-        ready = self._shelf.ready(schema, param, declared_order=True)
+        ready = self._shelf.ready(schema, param, meter, declared_order=True)
         if strict:
             _require_enforceable(ready, param)
         return ready
 
-    def _answer(self, answer: Answer) -> str:
+    def _answer(self, answer: Answer, meter: WorkMeter) -> str:
         if isinstance(answer, JsonAnswer):
-            ready = self._shelf.ready(answer.schema, answer.param, declared_order=False)
+            ready = self._shelf.ready(answer.schema, answer.param, meter, declared_order=False)
             _require_enforceable(ready, answer.param)
             return json_grammar(ready.schema)
         if isinstance(answer, RegexAnswer):
-            return regex_grammar(answer.regex, answer.param)
-        return gbnf_grammar(answer.ebnf, answer.param)
+            return self._texts.of_regex(answer.regex, answer.param, meter.effort)
+        return self._texts.of_gbnf(answer.ebnf, answer.param, meter.effort)
 
 
 def _name(function: dict[str, Json], param: str, taken: dict[str, ReadySchema]) -> str:

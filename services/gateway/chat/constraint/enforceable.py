@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llguidance import LLMatcher
 
 from services.common.errors import InvalidRequest
-from services.common.grammar_limits import grammar_limits
+from services.common.grammar_limits import Effort, WorkMeter, grammar_limits
 from services.gateway.chat.constraint.formats import FORMAT_PATTERNS, LIBRARY_FORMATS, UNENFORCEABLE_FORMATS
 from services.gateway.chat.constraint.keywords import parts
 from services.gateway.chat.constraint.number_bounds import fit_counts, fit_range, is_exact
@@ -32,6 +32,8 @@ _BEYOND = frozenset({
 })
 # fmt: on
 _JOINING = ("allOf", "anyOf", "oneOf", "$ref")
+# What the library says where a limit of its work was met.
+_LIMITS = ("limit", "fuel", "too big", "too large", "too many", "exceed")
 _RANGE = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 
@@ -61,8 +63,9 @@ class EnforceableReader:
     bounds do not; dates have years up to 9999, no leap seconds; addresses are of the usual form.
     """
 
-    def __init__(self, root: Json, *, declared_order: bool) -> None:
+    def __init__(self, root: Json, meter: WorkMeter, *, declared_order: bool) -> None:
         self._root = root
+        self._meter = meter
         self._declared_order = declared_order
         self._references = References(root)
         self._findings: list[Finding] = []
@@ -72,7 +75,7 @@ class EnforceableReader:
     def read(self) -> Enforceable:
         """Raises InvalidRequest where a reference is wrong, or leads to what would have to contain itself.
 
-        Its message begins with the path.
+        So it does where it takes too much work. Its message begins with the path.
         """
         check_recursion(self._root, self._references)
         schema = self._schema(self._root, "")
@@ -149,7 +152,8 @@ class EnforceableReader:
         """Why the library cannot use a small schema; empty: it can."""
         text = json.dumps(schema)
         if text not in self._errors:
-            self._errors[text] = compile_error(schema)
+            self._meter.check("reading it", "")
+            self._errors[text] = compile_error(schema, self._meter.effort)
         return self._errors[text]
 
     def _find(self, path: str, keyword: str, why: str) -> None:
@@ -201,12 +205,17 @@ class EnforceableReader:
             self._find(path, "minProperties", "a grammar cannot tell a new name from a repeated one")
 
 
-def compile_error(schema: Json) -> str:
-    """Why the library refuses a schema, in one line; empty: it does not. Bounded in time by its fuel."""
+def compile_error(schema: Json, effort: Effort = Effort.WHOLE) -> str:
+    """Why the library refuses a schema, in one line; empty: it does not. Bounded in time by its fuel.
+
+    Raises InvalidRequest where QUICK effort may not suffice to know.
+    """
     grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
-    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, limits=grammar_limits())
+    failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, limits=grammar_limits(effort))
     if not failed:
         return ""
+    if effort is Effort.QUICK and any(word in messages[0].lower() for word in _LIMITS):
+        raise InvalidRequest(": it is large", "")
     lines = [line.strip() for line in messages[0].splitlines() if line.strip()]
     cause = next((line for line in lines if line.startswith("error:")), lines[0])
     return cause.removeprefix("error:").rpartition("failed to compile JSON schema:")[2].strip()

@@ -10,6 +10,7 @@ import jsonschema_rs
 
 from services.common.bounded_cache import BoundedCache
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import Effort, WorkMeter
 from services.gateway.chat.constraint.bounds import checked_text
 from services.gateway.chat.constraint.enforceable import (
     Enforceable,
@@ -24,7 +25,7 @@ from services.gateway.chat.constraint.references import with_uri_references
 from services.gateway.chat.messages import Json
 
 MAX_CACHED = 512
-MAX_CACHED_BYTES = 16 << 20
+MAX_CACHED_BYTES = 64 << 20
 # The newest first: of a schema that does not say, the first under which it is one counts.
 _DRAFTS: tuple[tuple[str, Any], ...] = (
     ("https://json-schema.org/draft/2020-12/schema", jsonschema_rs.Draft202012Validator),
@@ -32,6 +33,8 @@ _DRAFTS: tuple[tuple[str, Any], ...] = (
     ("http://json-schema.org/draft-04/schema#", jsonschema_rs.Draft4Validator),
 )
 _BACKTRACK_LIMIT = 100_000
+# What a schema and what is made of it take, for each byte of its text: the smallest values weigh most.
+_TEXT_BYTES = 32
 _OBJECT: Json = {"type": "object"}
 
 
@@ -53,36 +56,52 @@ class SchemaShelf:
     def __init__(self) -> None:
         self._kept: BoundedCache[tuple[str, bool], ReadySchema] = BoundedCache(MAX_CACHED, MAX_CACHED_BYTES)
 
-    def ready(self, schema: Json, param: str, *, declared_order: bool) -> ReadySchema:
-        """`declared_order` as in EnforceableReader. Raises InvalidRequest naming the place within `param`."""
+    def ready(self, schema: Json, param: str, meter: WorkMeter, *, declared_order: bool) -> ReadySchema:
+        """`declared_order` as in EnforceableReader.
+
+        Raises InvalidRequest naming the place within `param`, also where it is more work than `meter` allows.
+        """
         text = checked_text(schema, param)
         key = (text, declared_order)
         if (kept := self._kept.get(key)) is not None:
             return kept
-        made = _read(schema, param, declared_order)
-        self._kept.keep(key, made, len(text))
+        made = _read(schema, param, meter, declared_order)
+        meter.check(f"{param}: reading it", param)
+        num_patterns = text.count('"pattern') if made.validator is not None else 0
+        self._kept.keep(key, made, _TEXT_BYTES * len(text) + num_patterns * _pattern_bytes(num_patterns))
         return made
 
 
-def _read(schema: Json, param: str, declared_order: bool) -> ReadySchema:
+def _read(schema: Json, param: str, meter: WorkMeter, declared_order: bool) -> ReadySchema:
     draft = _draft(schema, param)
     schema = with_uri_references(schema)
     try:
-        enforceable = _compilable(EnforceableReader(schema, declared_order=declared_order).read())
+        reader = EnforceableReader(schema, meter, declared_order=declared_order)
+        enforceable = _compilable(reader.read(), meter.effort)
     except InvalidRequest as error:
         raise InvalidRequest(f"{param}{error.message}", f"{param}{error.param}") from error
     validator = None
     if enforceable.findings:
+        # As text: of a dict it takes no whole number beyond 64 bits.
+        text = json.dumps(schema)
+        most = _pattern_bytes(text.count('"pattern'))
         try:
             validator = draft(
-                json.dumps(schema),  # as text: of a dict it takes no whole number beyond 64 bits
+                text,
                 validate_formats=True,
-                pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT),
+                pattern_options=jsonschema_rs.FancyRegexOptions(_BACKTRACK_LIMIT, most, most),
                 retriever=_refuse_to_fetch,
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
             raise InvalidRequest(f"{param}: {_line(error)}", param) from error
     return ReadySchema(enforceable.schema, enforceable.findings, validator)
+
+
+def _pattern_bytes(num_patterns: int) -> int:
+    """How large each of so many compiled patterns may be: they are compiled while nothing else runs, and an
+    unbounded one takes half a second and 10 MB.
+    """
+    return max(32 << 10, min(1 << 20, (4 << 20) // max(1, num_patterns)))
 
 
 def _draft(schema: Json, param: str) -> Any:
@@ -105,14 +124,14 @@ def _draft(schema: Json, param: str) -> Any:
     raise InvalidRequest(f"{param}{path}: {_line(first)}", f"{param}{path}")
 
 
-def _compilable(enforceable: Enforceable) -> Enforceable:
+def _compilable(enforceable: Enforceable, effort: Effort) -> Enforceable:
     """The same where the library takes it, else a wider one that it takes, and what it said."""
-    why = compile_error(enforceable.schema)
+    why = compile_error(enforceable.schema, effort)
     if not why:
         return enforceable
     findings = (*enforceable.findings, Finding("", _keyword(why), why))
     wider = _any_of(enforceable.schema)
-    if "oneOf" in why and not compile_error(wider):
+    if "oneOf" in why and not compile_error(wider, effort):
         return Enforceable(wider, findings)
     return replace(enforceable, schema=_OBJECT, findings=findings)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 
 import pytest
 
-from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
+from services.common.grammar_limits import Effort
+from services.gateway.chat.constraint import builder as module
 from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.chat.constraint.output_format import (
     GrammarAnswer,
@@ -14,6 +18,7 @@ from services.gateway.chat.constraint.output_format import (
     OutputFormat,
     RegexAnswer,
 )
+from services.gateway.chat.constraint.schemas import SchemaShelf
 from services.gateway.chat.messages import Conversation, Message, ToolCall
 
 
@@ -23,6 +28,9 @@ def tool(name: str = "f", parameters=None, **fields) -> dict:
 
 HARD = {"type": "object", "properties": {"a": {"not": {"const": 1}}}}
 TOOLS = (tool("f", {"type": "object", "properties": {"a": {"type": "string"}}}), tool("g"))
+
+
+DOUBLING = "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1} r{i + 1}\n" for i in range(60)) + 'r60 ::= "a"\n'
 
 
 @pytest.fixture
@@ -129,6 +137,11 @@ async def test_another_functions_schema_does_not_spoil_a_named_choice(build):
         (OutputFormat(answer=GrammarAnswer("root = 1", "ebnf")), (), "ebnf"),
         (OutputFormat(answer=GrammarAnswer('root ::= "a', "ebnf")), (), "ebnf"),
         (OutputFormat(answer=RegexAnswer("(?=a)b", "regex")), (), "regex"),
+        (OutputFormat(answer=RegexAnswer(r"[^\s\S]", "regex")), (), "regex"),
+        (OutputFormat(answer=RegexAnswer("(a{1000}){1000}", "regex")), (), "regex"),
+        (OutputFormat(answer=GrammarAnswer("root ::= root", "ebnf")), (), "ebnf"),
+        (OutputFormat(answer=GrammarAnswer("root ::= a\na ::= b\nb ::= a", "ebnf")), (), "ebnf"),
+        (OutputFormat(answer=GrammarAnswer(DOUBLING, "ebnf")), (), "ebnf"),
     ],
 )
 async def test_a_wish_that_is_wrong_is_refused_by_its_field(build, wish, tools, param):
@@ -140,6 +153,38 @@ async def test_a_wish_that_is_wrong_is_refused_by_its_field(build, wish, tools, 
 @pytest.mark.parametrize("name", ["get_weather", "get.weather-2", "get weather", "wetter:heute", "天気"])
 async def test_a_name_of_any_script_is_taken_as_it_is(build, name):
     assert f"functions.{name}:" in (await build(tools=(tool(name),))).proto.grammar
+
+
+async def test_large_schemas_delay_no_others(tokenizer, monkeypatch):
+    """Those that take more than QUICK effort wait for each other, everybody else for none of them."""
+    builder, opened, read = ConstraintBuilder(tokenizer.special), threading.Event(), SchemaShelf.ready
+
+    def slow(shelf, schema, param, meter, **options):
+        if "large" in schema.get("title", ""):
+            if meter.effort is Effort.QUICK:
+                raise InvalidRequest("it is large", param)
+            assert opened.wait(30)
+        return read(shelf, schema, param, meter, **options)
+
+    def ask(title):
+        return builder.build(OutputFormat(answer=JsonAnswer({"title": title, "type": "object"}, "p")), None)
+
+    monkeypatch.setattr(SchemaShelf, "ready", slow)
+    large = [asyncio.ensure_future(ask(f"large {number}")) for number in range(8)]
+    for number in range(4):
+        assert (await ask(f"small {number}")).proto
+    assert not any(task.done() for task in large)
+    opened.set()
+    assert all(made.proto for made in await asyncio.gather(*large))
+    builder.close()
+
+
+async def test_of_large_schemas_only_so_many_wait(tokenizer, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LARGE", 0)
+    builder = ConstraintBuilder(tokenizer.special)
+    with pytest.raises(Overloaded, match="large"):
+        await builder.build(OutputFormat(answer=RegexAnswer("(", "regex")), None)
+    builder.close()
 
 
 async def test_a_raw_prompt_has_no_reasoning(tokenizer):

@@ -9,12 +9,13 @@ from urllib.parse import quote
 import pytest
 
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import WorkMeter
 from services.gateway.chat.constraint.enforceable import EnforceableReader, as_arguments, compile_error
 from services.gateway.chat.constraint.references import with_uri_references
 
 
 def read(schema, declared_order=True):
-    return EnforceableReader(schema, declared_order=declared_order).read()
+    return EnforceableReader(schema, WorkMeter(60.0), declared_order=declared_order).read()
 
 
 def test_properties_come_as_the_declaration_shows_them_at_every_level():

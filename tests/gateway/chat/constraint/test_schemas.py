@@ -8,13 +8,14 @@ import time
 import pytest
 
 from services.common.errors import InvalidRequest
+from services.common.grammar_limits import Effort, WorkMeter
 from services.gateway.chat.constraint import schemas as module
 from services.gateway.chat.constraint.call_checks import CallChecks
 from services.gateway.chat.constraint.schemas import SchemaShelf
 
 
 def ready(schema, shelf=None):
-    return (shelf or SchemaShelf()).ready(schema, "p", declared_order=True)
+    return (shelf or SchemaShelf()).ready(schema, "p", WorkMeter(60.0), declared_order=True)
 
 
 def test_a_schema_seen_lately_is_not_read_again():
@@ -116,6 +117,38 @@ def test_arguments_nested_too_deeply_are_a_wrong_call():
     checks = CallChecks({"f": ready({"type": "object", "uniqueItems": True}).validator})
     for depth in (1_000, 100_000):
         assert checks.complaint("f", '{"a": ' + "[" * depth + "]" * depth + "}")
+
+
+def test_patterns_that_compile_to_much_are_refused_before_they_are_compiled():
+    """An unbounded one takes half a second and 10 MB, and nothing else runs meanwhile."""
+    letters = {f"p{i}": {"type": "string", "pattern": rf"^\w{{100}}(?!x{i})$"} for i in range(100)}
+    with pytest.raises(InvalidRequest):
+        ready({"type": "object", "properties": letters})
+    one = ready({"type": "object", "properties": {"a": {"type": "string", "pattern": r"^\w{1,9}(?!x)$"}}})
+    assert one.validator is not None
+
+
+def test_a_schema_that_takes_too_much_work_is_refused_by_its_field():
+    patterns = {f"p{i}": {"type": "string", "pattern": f"^a{i}"} for i in range(20)}
+    with pytest.raises(InvalidRequest, match="of work") as refusal:
+        SchemaShelf().ready({"properties": patterns}, "p", WorkMeter(0.0), declared_order=True)
+    assert refusal.value.param == "p"
+
+
+def test_what_quick_effort_cannot_tell_is_no_finding():
+    heavy = {"properties": {f"p{i}": {"type": "string", "format": "date-time"} for i in range(400)}}
+    with pytest.raises(InvalidRequest):
+        SchemaShelf().ready(heavy, "p", WorkMeter(60.0, Effort.QUICK), declared_order=True)
+    assert ready(heavy).findings == ()
+
+
+def test_the_shelf_counts_what_a_schema_takes_and_not_its_text_alone(monkeypatch):
+    monkeypatch.setattr(module, "MAX_CACHED_BYTES", 3_000)
+    shelf = SchemaShelf()
+    first = ready({"const": "x" * 40}, shelf)
+    assert ready({"const": "x" * 40}, shelf) is first
+    ready({"const": "y" * 40}, shelf)
+    assert ready({"const": "x" * 40}, shelf) is not first
 
 
 def test_a_pattern_that_backtracks_for_ever_is_given_up():

@@ -1,0 +1,41 @@
+"""The gateway that attacks are sent to, and the simplest ways to ask it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """The doors of a gateway on this machine."""
+
+    http_port: int
+    grpc_port: int
+
+    @property
+    def url(self) -> str:
+        """Of the REST door."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+
+def post(target: Target, path: str, body: bytes) -> Counter[str]:
+    """One request; its status, and what the error says."""
+    try:
+        answer = httpx.post(f"{target.url}{path}", content=body, timeout=PATIENCE_S, trust_env=False)
+    except httpx.TransportError as error:
+        return Counter({type(error).__name__: 1})
+    said = "" if answer.status_code == 200 else answer.json()["error"]["message"]
+    return Counter({f"{answer.status_code} {said[:100]}".strip(): 1})
+
+
+def chat(target: Target, **fields: Any) -> Counter[str]:
+    """One chat of a token, unless `fields` say more."""
+    body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, **fields}
+    return post(target, "/v1/chat/completions", json.dumps(body).encode())
