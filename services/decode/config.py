@@ -16,7 +16,12 @@ class DecodeConfig(TextWorkerConfig):
     metrics_port: int = field(default=9153, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
     kv_pages: int = field(default=1024, metadata={"help": "pages of 64 tokens in the KV pool"})
     max_running: int = field(default=256, metadata={"help": "sequences decoded together"})
-    max_waiting: int = field(default=512, metadata={"help": "requests queued before new ones are refused"})
+    max_waiting: int = field(
+        default=512,
+        metadata={
+            "help": "requests queued before new ones are refused; of those begun elsewhere, twice as many"
+        },
+    )
     aggregated: bool = field(
         default=False,
         metadata={"help": "there is no prefill worker, prompts are always computed here; see chunk_tokens"},

@@ -114,7 +114,7 @@ class DecodeEngine:
             self._fail(request, InvalidRequest(f"handle {request.handle} is in use", "handle"))
         elif self._draining:
             self._fail(request, Unavailable("the decode worker is draining"))
-        elif self._prompts.waiting >= self._limits.max_waiting:
+        elif self._prompts.waiting >= self._limits.max_waiting * (2 if request.output_ids else 1):
             self._fail(
                 request, Overloaded(f"{self._prompts.waiting} requests are waiting on the decode worker")
             )

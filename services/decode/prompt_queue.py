@@ -76,11 +76,13 @@ class PromptQueue:
         return sum(prompt.num_tokens - prompt.computed for prompt in self._active if prompt.state in here)
 
     def append(self, request: Request, sequences: list[Sequence]) -> Overloaded | None:
-        """Queues the prompt of a fresh request, or returns why it is refused."""
+        """Queues the prompt of a request, or returns why it is refused. One that goes on from another worker
+        has been waited for already: it goes before newcomers of its priority.
+        """
         prompt = self._prompt(request, sequences)
         refusal = None if prompt.candidates else self._refusal(prompt)
         if refusal is None:
-            self._waiting.append(prompt)
+            (self._waiting.append_front if request.output_ids else self._waiting.append)(prompt)
         return refusal
 
     def append_front(self, sequence: Sequence) -> None:
@@ -240,7 +242,7 @@ class PromptQueue:
 
         A request of which something has been told goes on: an estimate is no reason to end it.
         """
-        if prompt.request.stats_sent:
+        if prompt.request.stats_sent or prompt.request.output_ids:
             return None
         prompt.hashes = self._keeper.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
         prompt.computed = self._keeper.cached_tokens(prompt.hashes)

@@ -58,3 +58,34 @@ def test_a_draining_engine_refuses_what_is_new_and_finishes_what_runs():
     admitted = bench.submit(prompt_of(6), 2)
     bench.run()
     assert admitted.tokens[0] == greedy(prompt_of(6), 2)
+
+
+def test_a_choice_that_was_begun_elsewhere_is_neither_refused_for_newcomers_nor_behind_them():
+    bench = Bench(2, max_waiting=1)
+    running = bench.submit(prompt_of(100), 4, prefill=["prefill:1"])
+    bench.run()
+    newcomer = bench.submit(prompt_of(100, 1), 2)
+    begun = greedy(prompt_of(100, 2), 3)
+    resumed = bench.submit(prompt_of(100, 2), 8, outputs=begun)
+    refused = bench.submit(prompt_of(100, 2), 8, outputs=begun)
+    assert [type(error) for error in refused.errors] == [Overloaded], "there is a bound to these, too"
+    bench.fill()
+    while running.finish() is None or not resumed.tokens:
+        bench.engine.step()
+    assert not newcomer.tokens
+    bench.run()
+    assert resumed.tokens[0] == greedy(prompt_of(100, 2), 8)[3:]
+    assert newcomer.tokens[0] == greedy(prompt_of(100, 1), 2)
+    bench.check_free()
+
+
+def test_a_choice_that_was_begun_elsewhere_is_not_refused_by_an_estimate():
+    bench = Bench(8, local_prefill_tokens=10_000)
+    bench.engine._rate.note(128, 1000.0)
+    assert isinstance(bench.submit(prompt_of(300), 4).errors, list)
+    refused = bench.submit(prompt_of(300, 1), 4)
+    assert [type(error) for error in refused.errors] == [Overloaded]
+    resumed = bench.submit(prompt_of(300, 1), 4, outputs=greedy(prompt_of(300, 1), 1))
+    assert resumed.errors == []
+    bench.run()
+    assert resumed.tokens[0] == greedy(prompt_of(300, 1), 4)[1:]
