@@ -31,6 +31,12 @@ def _tool(properties: Mapping[str, object]) -> dict[str, object]:
     return {"tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}]}
 
 
+def _answer(properties: Mapping[str, object]) -> dict[str, object]:
+    """Unlike a tool's, its schema is no part of the prompt."""
+    schema = {"type": "object", "properties": properties}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
 def _patterns(pattern: str, count: int) -> dict[str, object]:
     return {f"p{number}": {"type": "string", "pattern": f"{pattern}{number}"} for number in range(count)}
 
@@ -46,9 +52,9 @@ _FIELDS: Mapping[str, dict[str, Any]] = MappingProxyType(
         "ebnf_repeats": {"ebnf": 'root ::= x{1000}\nx ::= y{1000}\ny ::= "a"{1000}'},
         "schema_minimum": _tool({"x": {"type": "integer", "minimum": -_HUGE}}),
         "schema_const": _tool({"x": {"const": -(2**63) + 1}}),
-        "schema_optional": {**_tool({f"p{number}": {} for number in range(900)}), "tool_choice": "required"},
+        "schema_optional": _answer({f"p{number}": {} for number in range(900)}),
         "schema_patterns": _tool(_patterns(r"^\w{100}(?!x)", 100)),
-        "schema_many_patterns": _tool(_patterns(r"^([a-z]|\d+){1,50}", 900)),
+        "schema_many_patterns": _answer(_patterns(r"^([a-z]|\d+){1,50}", 900)),
     }
 )
 

@@ -46,12 +46,13 @@ def grammar_limits(effort: Effort = Effort.WHOLE, *, of_caller: bool = False) ->
     """Compiling ends within some hundredths of a second, or a few seconds, a mask within some milliseconds,
     the lexer's states within about 30 MB; beyond that the grammar is in error.
 
-    `of_caller`: a text that a caller wrote. It gets a tenth: ten thousand words are well below that, and
+    `of_caller`: a text that a caller wrote. It gets less: ten thousand words are well below that, and
     doubling rules cost far more than the library counts.
     """
     quick = effort is Effort.QUICK
+    fuel = (50_000 if quick else 200_000) if of_caller else (300_000 if quick else 2_000_000)
     return LLParserLimits(
-        initial_lexer_fuel=50_000 if quick else 200_000 if of_caller else 2_000_000,
+        initial_lexer_fuel=fuel,
         step_lexer_fuel=200_000,
         step_max_items=50_000,
         # A choice among all the properties that a schema may have is two to three items for each.
