@@ -136,7 +136,8 @@ def test_a_schema_that_takes_too_much_work_is_refused_by_its_field():
 
 
 def test_what_quick_effort_cannot_tell_is_no_finding():
-    heavy = {"properties": {f"p{i}": {"type": "string", "format": "date-time"} for i in range(900)}}
+    long = "".join(f"[a-{letter}]{letter}" for letter in "bcdefghijklmnopqrst" * 5)
+    heavy = {"properties": {f"p{i}": {"type": "string", "pattern": f"^{i}{long}$"} for i in range(400)}}
     with pytest.raises(InvalidRequest):
         SchemaShelf().ready(heavy, "p", WorkMeter(60.0, Effort.QUICK), declared_order=True)
     assert ready(heavy).findings == ()
@@ -173,7 +174,7 @@ def test_hostile_schemas_are_read_or_refused_in_time():
         {"type": "object", "properties": wide},
         {"enum": [f"value {i}" for i in range(10_000)]},
     ):
-        started = time.monotonic()
+        started = time.thread_time()
         with contextlib.suppress(InvalidRequest):
             ready(schema)
-        assert time.monotonic() - started < 5
+        assert time.thread_time() - started < 5
