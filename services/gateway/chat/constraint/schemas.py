@@ -93,7 +93,8 @@ def _read(schema: Json, param: str, meter: WorkMeter, declared_order: bool) -> R
                 retriever=_refuse_to_fetch,
             )
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-            raise InvalidRequest(f"{param}: {_line(error)}", param) from error
+            bound = f" (each pattern may compile to {most} bytes)" if "regex" in str(error) else ""
+            raise InvalidRequest(f"{param}: {_line(error)}{bound}", param) from error
     return ReadySchema(enforceable.schema, enforceable.findings, validator)
 
 
