@@ -40,11 +40,10 @@ class StagingLine:
         try:
             return await place.turn
         except asyncio.CancelledError:
-            if place.turn.done() and not place.turn.cancelled():
-                self.give(place.turn.result())  # its turn came in the moment it left
+            if place.turn.cancelled():
+                self._serve()  # those behind it
             else:
-                self._line.remove(place)
-                self._serve()
+                self.give(place.turn.result())  # its turn came in the moment it left
             raise
 
     def give(self, blocks: list[int]) -> None:
@@ -53,6 +52,10 @@ class StagingLine:
         self._serve()
 
     def _serve(self) -> None:
-        while self._line and self._pool.available() >= self._line[0].count:
-            place = self._line.popleft()
-            place.turn.set_result(self._pool.allocate(place.count))
+        while self._line:
+            place = self._line[0]
+            if not place.turn.cancelled():  # else it has left, perhaps without having been told so yet
+                if self._pool.available() < place.count:
+                    return
+                place.turn.set_result(self._pool.allocate(place.count))
+            self._line.popleft()
