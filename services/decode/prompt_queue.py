@@ -240,9 +240,9 @@ class PromptQueue:
     def _refusal(self, prompt: Prompt) -> Overloaded | None:
         """Why a prompt is not to be computed here: behind those before it, it would not be done in its time.
 
-        A request of which something has been told goes on: an estimate is no reason to end it.
+        A request that has begun to answer goes on: an estimate is no reason to end it.
         """
-        if prompt.request.stats_sent or prompt.request.output_ids:
+        if prompt.request.has_begun:
             return None
         prompt.hashes = self._keeper.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
         prompt.computed = self._keeper.cached_tokens(prompt.hashes)
@@ -294,14 +294,16 @@ class PromptQueue:
 
     def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
         """After a failed fetch: the next candidate, the same one once more after a bad transfer, this worker
-        itself where those are gone, or the end."""
+        itself where those are gone, or full while the request has begun to answer, or the end."""
         if isinstance(error, TransferFailed) and not prompt.retried:
             prompt.retried = True
             prompt.candidates.append(prompt.address)
         if isinstance(error, MediaLost):
             prompt.candidates.clear()  # the others would not find it either; here it may not be missing
         if not prompt.candidates:
-            error = self._refusal(prompt) if isinstance(error, Unavailable) else error
+            sheds = isinstance(error, Overloaded) and not prompt.request.has_begun
+            if isinstance(error, Unavailable | Overloaded) and not sheds:
+                error = self._refusal(prompt)
             if error is not None:
                 prompt.state = PromptState.ENDED
                 return error

@@ -89,6 +89,11 @@ class Request:
     stats_sent: bool = False
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its caller has heard something of it, from here or from the worker it was on before."""
+        return self.stats_sent or bool(self.output_ids)
+
 
 @dataclass(eq=False)
 class Session:

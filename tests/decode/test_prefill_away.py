@@ -230,3 +230,33 @@ def test_the_rate_is_that_of_steps_full_of_prompt_tokens(ahead):
     bench.submit(prompt_of(1025), 1, timeout_s=6000)
     bench.run()
     assert bench.engine._rate.seconds(256) == pytest.approx(2.0)
+
+
+def test_a_preempted_sequence_is_computed_here_when_prefill_is_full():
+    bench = Bench(6)
+    prompts = [prompt_of(100, 1), prompt_of(100, 2)]
+    heard = [bench.submit(prompt, 120, prefill=["prefill:1"]) for prompt in prompts]
+    bench.run()
+    bench.fill(0)
+    bench.fill(1)
+    bench.run()
+    answered = 2
+    while answered < len(bench.outside.orders):
+        bench.fail(Overloaded("prefill:1 is full"), number=answered)
+        answered += 1
+        bench.run()
+    assert bench.engine.load.preemptions > 0
+    assert [each.errors for each in heard] == [[], []]
+    assert [each.tokens[0] for each in heard] == [greedy(prompt, 120) for prompt in prompts]
+    bench.check_free()
+
+
+def test_a_request_that_began_to_answer_elsewhere_is_computed_here_when_prefill_is_full():
+    bench = Bench(6)
+    whole = greedy(prompt_of(200), 20)
+    moved = bench.submit(prompt_of(200), 20, prefill=["prefill:1"], outputs=whole[:5])
+    bench.run()
+    bench.fail(Overloaded("prefill:1 is full"))
+    bench.run()
+    assert (moved.errors, moved.tokens[0]) == ([], whole[5:])
+    bench.check_free()
