@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded
+from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.interceptors import written
-from services.gateway.byte_budget import ByteBudget
+from services.gateway.byte_budget import ByteBudget, Hold
 from services.gateway.rpc.wire_counts import WireCounts
 from services.gateway.waiting import Waiting
 
@@ -63,22 +63,28 @@ class RequestReader(_Interceptor):
 
     def _reading(
         self, behaviour: Callable[[Any, Context], Awaitable[Any]], deserialize: Any
-    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
-        async def answer(messages: AsyncIterator[bytes], context: Context) -> Any:
-            data = await self._first(messages)
+    ) -> Callable[[object, Context], Awaitable[Any]]:
+        async def answer(_: object, context: Context) -> Any:
             with self._budget.hold() as hold:
-                hold.grow(len(data))
-                hold.keep()
-                if len(data) < _THREAD_BYTES:
-                    request = self._decode(data, deserialize)
-                else:
-                    request = await asyncio.to_thread(self._decode, data, deserialize)
-                del data
-                return await behaviour(request, context)
+                return await behaviour(await self._request(context, deserialize, hold), context)
 
         return answer
 
-    async def _first(self, messages: AsyncIterator[bytes]) -> bytes:
+    async def _request(self, context: Context, deserialize: Any, hold: Hold) -> Any:
+        data = await self._first(context)
+        try:
+            hold.grow(len(data))
+            hold.keep()
+            if len(data) < _THREAD_BYTES:
+                return self._decode(data, deserialize)
+            return await asyncio.to_thread(self._decode, data, deserialize)
+        except PerigeeError as error:
+            # gRPC keeps the error for a while: not with it the frames that know the message.
+            raise error.with_traceback(None) from None
+        finally:
+            del data
+
+    async def _first(self, context: Context) -> bytes:
         """Raises DeadlineExceeded, Overloaded where too many wait, InvalidRequest if none comes."""
         call, crowded = object(), False
 
@@ -90,15 +96,17 @@ class RequestReader(_Interceptor):
         try:
             async with asyncio.timeout(self._timeout_s) as limit:
                 self._waiting.enter(call, send_away)
-                return await anext(messages)
-        except StopAsyncIteration:
-            raise InvalidRequest("the call has no message") from None
+                data: Any = await context.read()
         except TimeoutError:
             if crowded:
                 raise Overloaded("too many calls wait for their message; retry later", 1.0) from None
             raise DeadlineExceeded(f"the message did not arrive within {self._timeout_s:g} s") from None
         finally:
             self._waiting.leave(call)
+        if data is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it
+            raise InvalidRequest("the call has no message")
+        message: bytes = data
+        return message
 
     def _decode(self, data: bytes, deserialize: Any) -> Any:
         try:
