@@ -64,6 +64,8 @@ class PrefillStream:
         self._hearing: asyncio.Task[None] | None = None
         self._heard_at = time.monotonic()
         self._remote_pages: list[int] = []
+        # Blocks of one page and layer that are still to be announced.
+        self._unannounced = len(order.pages) * num_layers
         self._computed_tokens = 0
         self._bytes_before_done = 0
         self._done_at = 0.0
@@ -152,6 +154,8 @@ class PrefillStream:
                 case "ready":
                     self._read(message.ready)
                 case "done":
+                    if self._unannounced:
+                        raise TransferFailed(f"{self._name} was done before it had announced every block")
                     self._done_at = time.monotonic()
                     self._bytes_before_done = self.group.bytes_read
                     self._computed_tokens = message.done.computed_tokens
@@ -171,9 +175,12 @@ class PrefillStream:
         first = ready.first_block - self._order.cached_pages
         local = self._order.pages[first : first + ready.block_count]
         remote = self._remote_pages[first : first + ready.block_count]
-        if first < 0 or len(local) != ready.block_count or len(remote) != ready.block_count:
-            raise TransferFailed(f"{self._name} announced blocks that were not asked for")
         layers = (self._num_layers, ready.first_layer, ready.end_layer)
+        num_layers = len(range(self._num_layers)[ready.first_layer : ready.end_layer])
+        self._unannounced -= ready.block_count * num_layers
+        known = first >= 0 and len(local) == len(remote) == ready.block_count
+        if not known or num_layers != ready.end_layer - ready.first_layer or self._unannounced < 0:
+            raise TransferFailed(f"{self._name} announced blocks that were not asked for")
         self.group.post(
             local,
             kv_blocks(local, *layers),

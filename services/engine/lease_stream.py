@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from perigee.v1 import pages_pb2, vision_pb2
-from services.common.errors import Incompatible, InvalidRequest
+from services.common.errors import InvalidRequest, Unavailable
 from services.engine.kv_cache.lease_table import Lease
 
 LeaseStart = vision_pb2.EmbeddingLeaseStart | pages_pb2.PageLeaseStart
@@ -17,12 +17,12 @@ Answer = TypeVar("Answer", vision_pb2.EmbeddingLeaseResponse, pages_pb2.PageLeas
 def check_start(
     start: LeaseStart, field: str, hashes: Sequence[bytes], hash_bytes: int, is_paired: Callable[[str], bool]
 ) -> None:
-    """Raises Incompatible for a reader that is not paired, InvalidRequest for a start wrong in itself.
+    """Raises Unavailable for a reader that is not paired, InvalidRequest for a start wrong in itself.
 
     `hashes`, all of `hash_bytes` bytes, are the start's `field`.
     """
     if not is_paired(start.reader_incarnation):
-        raise Incompatible(f"reader {start.reader_incarnation!r} has no open handshake")
+        raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
     if not start.lease_key:
         raise InvalidRequest("lease_key is 0; the reader must choose one", "lease_key")
     if not hashes:

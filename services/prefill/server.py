@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
-from services.common.errors import Incompatible, InvalidRequest, PerigeeError
+from services.common.errors import InvalidRequest, PerigeeError, Unavailable
 from services.engine.batch import PAGE_TOKENS
 from services.engine.embedding_reader import EmbeddingReader
 from services.engine.lease_stream import grant_to_proto
@@ -74,7 +74,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
     def _job(self, start: prefill_pb2.PrefillStart, emit: Callable[[Event], object]) -> Job:
         """A checked start as a job."""
         if not self._is_paired(start.reader_incarnation):
-            raise Incompatible(f"reader {start.reader_incarnation!r} has no open handshake")
+            raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
         if start.lease_key == 0:
             raise InvalidRequest(
                 "lease_key is 0; choose one that is unique in the reader's incarnation", "lease_key"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from perigee.v1 import pages_pb2, pages_pb2_grpc, vision_pb2
-from services.common.errors import Incompatible, InvalidRequest, NotFound
+from services.common.errors import InvalidRequest, NotFound, Unavailable
 from services.common.page_hash import chain_hashes
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_transfer.memory_agent import MemoryFabric
@@ -163,7 +163,7 @@ async def test_a_reader_whose_handshake_ends_leaves_nothing_behind(suite):
         ({"lease_key": 0}, InvalidRequest),
         ({"page_hashes": []}, InvalidRequest),
         ({"page_hashes": [b"x" * 15]}, InvalidRequest),
-        ({"reader_incarnation": "a-stranger"}, Incompatible),
+        ({"reader_incarnation": "a-stranger"}, Unavailable),
     ],
 )
 async def test_a_start_that_is_wrong_is_refused_before_anything_is_held(suite, fields, kind):

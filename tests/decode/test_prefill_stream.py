@@ -16,7 +16,7 @@ from services.decode.remote_prefill import RemotePrefill
 from services.engine.kv_transfer.memory_agent import MemoryFabric
 from services.engine.loop import EngineLoop
 from services.engine.media import Medium
-from services.prefill.events import Released
+from services.prefill.events import Done, Ready, Released
 from services.prefill.server import to_proto
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
@@ -193,6 +193,47 @@ async def test_an_address_without_a_worker_is_unavailable(suite):
     assert isinstance(result.error, Unavailable)
     assert worker.address in result.error.message
     assert result.pages_at_risk == ()
+
+
+async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, monkeypatch):
+    """So it is between the break of a connection and our hearing of it, and decode can compute the prompt."""
+    worker = await suite.worker()
+    await suite.peers.get(worker.address)
+    monkeypatch.setattr(worker.servicer, "_is_paired", lambda reader: False)
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert isinstance(result.error, Unavailable)
+    assert "no open handshake" in result.error.message
+
+
+@pytest.mark.parametrize(
+    "first", [Ready(0, 1, 0, 1, ()), Ready(1, 1, 0, NUM_LAYERS, ()), Done(100, 0, 0.0, 0.0)]
+)
+async def test_a_worker_that_is_done_before_it_has_announced_every_block_is_not_believed(
+    suite, monkeypatch, first
+):
+    worker = await suite.worker()
+    announced = iter([first])
+
+    def announce(job, *blocks):
+        for event in announced:
+            job.emit(event)
+
+    monkeypatch.setattr(worker.engine, "_announce", announce)
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert isinstance(result.error, TransferFailed)
+    assert "every block" in result.error.message
+
+
+async def test_layers_that_the_model_does_not_have_are_not_read_into_the_next_page(suite, monkeypatch):
+    worker = await suite.worker()
+    monkeypatch.setattr(
+        worker.engine, "_announce", lambda job, *blocks: job.emit(Ready(0, 1, 0, NUM_LAYERS + 1, ()))
+    )
+    suite.pages[:] = 7.0
+    result = await suite.result(suite.start(worker.address, prompt_of(10)))
+    assert isinstance(result.error, TransferFailed)
+    assert "not asked for" in result.error.message
+    assert (suite.pages[1:] == 7.0).all()
 
 
 async def test_a_refusal_names_the_worker_and_keeps_its_kind(suite):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
-from services.common.errors import Incompatible, InvalidRequest, MediaLost
+from services.common.errors import InvalidRequest, MediaLost, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_transfer.memory_agent import MemoryFabric
 from tests.support.decode_bench import medium, prompt_of
@@ -194,7 +194,7 @@ async def test_lost_embeddings_are_refused_with_a_reason(suite):
         ([1] * 2048, {}, InvalidRequest),
         ([1], {"lease_key": 0}, InvalidRequest),
         ([1] * 64, {"reader_cached_pages": 1}, InvalidRequest),
-        ([1], {"reader_incarnation": "a-stranger"}, Incompatible),
+        ([1], {"reader_incarnation": "a-stranger"}, Unavailable),
         ([1] * 5, {"media": [medium(3, 4).to_proto()]}, InvalidRequest),
     ],
 )

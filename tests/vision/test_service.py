@@ -170,10 +170,10 @@ def test_leased_embeddings_keep_the_pool_full_beyond_their_hold(vision, image_fi
     link.close()
 
 
-def test_a_lease_without_a_handshake_is_a_failed_precondition(vision, image_file, reader):
+def test_a_lease_without_a_handshake_is_refused_as_unavailable(vision, image_file, reader):
     content_hash = vision.encode(image_file()).content_hash
     lease = vision.lease(reader, 1, content_hash)
-    assert code_of(lease.granted) is grpc.StatusCode.FAILED_PRECONDITION
+    assert code_of(lease.granted) is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_lease_of_what_is_not_there_is_not_found(vision, reader):

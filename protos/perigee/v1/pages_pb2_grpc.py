@@ -51,7 +51,7 @@ class PageServiceServicer:
         liked, `release` when done. Down: `granted` once, `renewed` per renewal, `released` last. What was read counts
         only once the lease was renewed after it, or `released`: the end of the stream alone, OK included, says nothing.
         NOT_FOUND: the first page is no longer cached, or the lease was over before it was renewed or released.
-        FAILED_PRECONDITION: no handshake of this reader incarnation. INVALID_ARGUMENT: `release` names another lease.
+        UNAVAILABLE: no handshake of this reader incarnation. INVALID_ARGUMENT: `release` names another lease.
         A broken stream keeps the pages out of use until the reader's handshake is gone or says settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -55,7 +55,7 @@ class PrefillServiceServicer:
         computation stops at the next chunk. A broken stream does the same, and the pages stay pinned until the
         reader's handshake says settled or ends.
         Not idempotent, but repeatable: a second call computes or finds the same pages.
-        FAILED_PRECONDITION: no handshake of this reader incarnation.
+        UNAVAILABLE: no handshake of this reader incarnation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
