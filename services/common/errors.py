@@ -42,8 +42,15 @@ class PerigeeError(Exception):
 
     def about(self, who: str) -> Self:
         """This error, its message beginning with whom it is about."""
-        self.message = f"{who}: {self.message}"
-        self.args = (self.message,)
+        return self._saying(f"{who}: {self.message}")
+
+    def after(self, cause: PerigeeError | None) -> Self:
+        """This error, its message beginning with what came before it."""
+        return self if cause is None else self._saying(f"{cause.message}; then {self.message}")
+
+    def _saying(self, message: str) -> Self:
+        self.message = message
+        self.args = (message,)
         return self
 
 

@@ -245,14 +245,9 @@ class TokenSource:
                 delay = backoff.delay()
                 shed = isinstance(error, Overloaded) and not any(self.outputs)
                 if shed or self._clock() + delay > give_up:
-                    raise _after(error, cause) from cause
+                    raise error.after(cause) from cause
                 await asyncio.sleep(delay)
         for stream, part in sent.items():
             stream.heard_at = self._clock()
             self._legs[stream] = _Leg(part)
         self._watch_silence()
-
-
-def _after(error: PerigeeError, cause: PerigeeError | None) -> PerigeeError:
-    """The error, saying also what came before it."""
-    return error if cause is None else type(error)(f"{cause.message}; then {error.message}")

@@ -259,6 +259,15 @@ async def test_a_missing_worker_is_waited_for_and_then_named(make):
         await source.next()
 
 
+async def test_a_worker_that_died_does_not_hide_when_the_next_one_will_have_room(make):
+    source, submission = await make()
+    submission.failures = [Overloaded("w2 is full", retry_after_s=7.0)]
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    with pytest.raises(Overloaded, match="w1 died; then w2 is full") as caught:
+        await source.next()
+    assert caught.value.retry_after_s == 7.0
+
+
 async def test_what_took_the_shortcut_is_gone_on_from_like_all_else(make, failovers):
     source, submission = await make()
     taken = []
