@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +61,12 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
                 ("operator_port", config.operator_host),
             )
         )
-        ports = take_ports(_LOOPBACK, config.port_base, len(WORKERS), "--port-base", held)
-        base = config.metrics_port_base
-        metrics = take_ports(_LOOPBACK, base, len(WORKERS), "--metrics-port-base", held)
+        roles = [role for role in WORKERS if not (config.aggregated and role == "prefill")]
+        ports = _role_ports(roles, config.port_base, "--port-base", held)
+        metrics = _role_ports(roles, config.metrics_port_base, "--metrics-port-base", held)
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     workers = []
-    for role, port, metrics_port in zip(WORKERS, ports, metrics, strict=True):
-        if config.aggregated and role == "prefill":
-            continue
+    for role, port, metrics_port in zip(roles, ports, metrics, strict=True):
         own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
         if config.tp > 1 and role != "vision":
             own += ("--tp", str(config.tp))
@@ -99,6 +97,12 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
     # UCX listens on every interface, though all workers of the suite are found on loopback.
     chosen = {"UCX_NET_DEVICES", "UCX_TLS"} & env.keys()
     return _ENVIRONMENT | ({} if chosen else {"UCX_NET_DEVICES": "lo"}) | dict(env)
+
+
+def _role_ports(roles: Sequence[str], base: int, flag: str, held: ExitStack) -> list[int]:
+    """A port for each role, as far behind `base` as the role is in WORKERS; any where `base` is 0."""
+    wanted = [base and base + WORKERS.index(role) for role in roles]
+    return [take_ports(_LOOPBACK, port, 1, flag, held)[0] for port in wanted]
 
 
 def _reachable(host: str, port: int) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 import pytest
 
 from services.cli.run.config import RunConfig
 from services.cli.run.plan import child_environment, make_plan
+from services.cli.run.ports import take_ports
 from services.common.errors import ConfigError
 
 
@@ -43,6 +45,27 @@ def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
     assert value(gateway, "--decode") == decode.grpc_address
     whole = make_plan(config(checkpoint)).children
     assert not any("--aggregated" in child.arguments for child in whole)
+
+
+def test_aggregated_no_port_is_kept_for_a_prefill_worker_and_decode_has_its_own(checkpoint):
+    with ExitStack() as held:
+        base = take_ports("127.0.0.1", 0, 3, "")[0]
+        while not are_free(base, 3):
+            base = take_ports("127.0.0.1", 0, 3, "")[0]
+        take_ports("127.0.0.1", base + 1, 1, "", held)
+        for key in ("port_base", "metrics_port_base"):
+            with pytest.raises(ConfigError, match=f"port {base + 1} "):
+                make_plan(config(checkpoint, **{key: base}))
+            vision, decode, _ = make_plan(config(checkpoint, aggregated=True, **{key: base})).children
+            flag = "--port" if key == "port_base" else "--metrics-port"
+            assert (value(vision, flag), value(decode, flag)) == (str(base), str(base + 2))
+
+
+def are_free(base, count):
+    try:
+        return bool(take_ports("127.0.0.1", base, count, ""))
+    except ConfigError:
+        return False
 
 
 def test_no_two_servers_share_a_port(checkpoint):
