@@ -71,9 +71,8 @@ class PromptQueue:
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens of admitted prompts that this worker is to compute itself."""
-        here = (PromptState.EXTENDING, PromptState.NEEDS_MEDIA)
-        return sum(prompt.num_tokens - prompt.computed for prompt in self._active if prompt.state in here)
+        """Tokens of prompts, the waiting ones among them, that this worker is to compute itself."""
+        return sum(self._left_here(prompt) for prompt in (*self._waiting, *self._active))
 
     def append(self, request: Request, sequences: list[Sequence]) -> Overloaded | None:
         """Queues the prompt of a request, or returns why it is refused. One that goes on from another worker
@@ -251,14 +250,14 @@ class PromptQueue:
 
     def _tokens_before(self, prompt: Prompt) -> int:
         """What this worker computes of prompts that go before another one."""
-        fetching = (PromptState.FETCHING, PromptState.STOPPING)
-        return sum(
-            other.num_tokens - other.computed
-            for other in (*self._waiting, *self._active)
-            if other.priority >= prompt.priority
-            and other.state not in fetching
-            and self._belongs_here(other, other.computed)
-        )
+        others = (*self._waiting, *self._active)
+        return sum(self._left_here(other) for other in others if other.priority >= prompt.priority)
+
+    def _left_here(self, prompt: Prompt) -> int:
+        """How many of its tokens are still to be computed here."""
+        fetched = prompt.state in (PromptState.FETCHING, PromptState.STOPPING)
+        here = not fetched and self._belongs_here(prompt, prompt.computed)
+        return prompt.num_tokens - prompt.computed if here else 0
 
     def _order(self, prompt: Prompt) -> FetchOrder:
         """Takes the next candidate."""

@@ -170,6 +170,17 @@ def test_without_a_queue_or_a_measured_rate_nothing_is_refused():
     assert first_in_line.errors == [], "else a rate measured in a bad moment could never be measured again"
 
 
+def test_the_load_tells_of_the_tokens_of_prompts_that_wait_too():
+    bench = Bench(6)
+    bench.submit(prompt_of(257), 1)
+    bench.submit(prompt_of(129, 1), 1)
+    bench.submit(prompt_of(201, 2), 1, prefill=["prefill:1"])
+    assert bench.engine.load.queued_tokens == 256 + 128
+    bench.engine.step()
+    assert bench.engine.load.queued_tokens == 128 + 128
+    bench.run()
+
+
 def test_lower_priorities_are_not_before_a_prompt():
     bench, _ = slow_bench(1.0)
     bench.submit(prompt_of(129), 1, timeout_s=600)
