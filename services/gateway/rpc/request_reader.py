@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.interceptors import written
 from services.gateway.byte_budget import ByteBudget, Hold
-from services.gateway.rpc.wire_counts import WireCounts
+from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES, WireCounts
 from services.gateway.waiting import Waiting
 
 # Generic in the stubs only, not at run time.
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     _Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
 else:
     _Interceptor = grpc.aio.ServerInterceptor
-
-_THREAD_BYTES = 1 << 17
 
 
 class RequestReader(_Interceptor):
@@ -36,6 +34,8 @@ class RequestReader(_Interceptor):
         self._budget = budget
         self._waiting = waiting
         self._timeout_s = timeout_s
+        # Several threads at once would count no faster, and take turns with the event loop's.
+        self._counting = asyncio.Lock()
 
     async def intercept_service(
         self,
@@ -75,9 +75,10 @@ class RequestReader(_Interceptor):
         try:
             hold.grow(len(data))
             hold.keep()
-            if len(data) < _THREAD_BYTES:
+            if len(data) < UNCOUNTED_BYTES:
                 return self._decode(data, deserialize)
-            return await asyncio.to_thread(self._decode, data, deserialize)
+            async with self._counting:
+                return await asyncio.to_thread(self._decode, data, deserialize)
         except PerigeeError as error:
             # gRPC keeps the error for a while: not with it the frames that know the message.
             raise error.with_traceback(None) from None

@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 from services.common.errors import InvalidRequest
 from services.gateway.pipeline.json_counts import MOST_ITEMS
 
-MOST_FIELDS = 1 << 17
+MOST_FIELDS = 1 << 16
 
-# What shorter ones can hold is built in milliseconds.
-_UNCOUNTED_BYTES = 1 << 14
+UNCOUNTED_BYTES = 1 << 14
+"""What shorter messages can hold is built in milliseconds; to count that of longer ones may take many."""
+
 _VARINT, _LENGTH = 0, 2
 # Wire types of numbers of a fixed size, and the size.
 _FIXED = MappingProxyType({1: 8, 5: 4})
@@ -36,9 +37,9 @@ class WireCounts:
     def check(self, data: bytes, kind: Descriptor) -> None:
         """Raises InvalidRequest naming the field whose bound is passed, DecodeError for what is no message.
 
-        Ends where a bound is passed. Costs nothing below 16 KiB.
+        Ends where a bound is passed. Costs nothing below UNCOUNTED_BYTES.
         """
-        if len(data) >= _UNCOUNTED_BYTES:
+        if len(data) >= UNCOUNTED_BYTES:
             _Walk(data, self._bounds).message(0, len(data), kind, "")
 
 
@@ -53,9 +54,13 @@ class _Walk:
 
     def message(self, position: int, end: int, kind: Descriptor, path: str) -> None:
         """One of this kind from `position` to `end`; `path`: its own, with a dot behind it."""
+        data, fields = self._data, kind.fields_by_number
         while position < end:
-            tag, position = self._varint(position)
-            field = kind.fields_by_number.get(tag >> 3)
+            tag = data[position]
+            position += 1
+            if tag > 127:
+                tag, position = self._varint(position - 1)
+            field = fields.get(tag >> 3)
             self._fields += 1
             if self._fields > MOST_FIELDS:
                 raise _too_many(MOST_FIELDS, "fields", path + field.name if field else path[:-1])
@@ -69,21 +74,23 @@ class _Walk:
             else:
                 raise DecodeError(f"wire type {wire} is no part of this protocol")
             if field is not None:
-                self._value(field, wire, position, min(position + size, end), path + field.name)
+                self._value(field, wire, position, min(position + size, end), path)
             position += size
 
     def _value(self, field: FieldDescriptor, wire: int, start: int, end: int, path: str) -> None:
-        packed = wire == _LENGTH and field.type not in _UNPACKED
         name = field.full_name
+        packed = wire == _LENGTH and field.type not in _UNPACKED
         self._values[name] += len(self._data[start:end].translate(None, _UNFINISHED)) if packed else 1
         most = self._bounds.get(name, MOST_ITEMS)
         if self._values[name] > most:
-            raise _too_many(most, "values", path)
+            raise _too_many(most, "values", path + field.name)
         if wire == _LENGTH and field.message_type is not None:
-            self.message(start, end, field.message_type, f"{path}.")
+            self.message(start, end, field.message_type, f"{path}{field.name}.")
 
     def _varint(self, position: int) -> tuple[int, int]:
         """The number there, and the position behind it."""
+        if position < len(self._data) and self._data[position] < 128:
+            return self._data[position], position + 1
         value = 0
         for shift in range(0, 70, 7):
             byte = self._data[position] if position < len(self._data) else 0

@@ -1,6 +1,7 @@
 """A call's message is counted before it is built, and is not waited for without end."""
 
 import asyncio
+import threading
 
 import grpc
 import pytest
@@ -8,6 +9,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
+from services.gateway.byte_budget import ByteBudget
+from services.gateway.rpc.request_reader import RequestReader
+from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES
+from services.gateway.waiting import Waiting
 from tests.gateway.suite import open_suite
 
 HI = chat_pb2.ChatRequest(
@@ -142,3 +147,26 @@ async def test_messages_that_are_being_answered_count_against_the_bytes_held():
 
 async def _code(call):
     return await call.code()
+
+
+async def test_a_message_is_counted_beside_the_event_loop():
+    threads = []
+
+    class Counts:
+        def check(self, data, kind):
+            threads.append(threading.get_ident())
+
+    async def behaviour(request, context):
+        return request
+
+    async def continuation(details):
+        return grpc.unary_unary_rpc_method_handler(behaviour, chat_pb2.ChatRequest.FromString)
+
+    class Context:
+        async def read(self):
+            return b"\x48\x00" * (UNCOUNTED_BYTES // 2)
+
+    reader = RequestReader(Counts(), ByteBudget(1 << 20), Waiting(8), 5.0)
+    handler = await reader.intercept_service(continuation, None)
+    assert isinstance(await handler.stream_unary(None, Context()), chat_pb2.ChatRequest)
+    assert threads and threading.get_ident() not in threads
