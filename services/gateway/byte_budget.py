@@ -12,14 +12,15 @@ from services.common.errors import Overloaded
 class ByteBudget:
     """Bytes of requests held at once, over all doors. Used on the event loop only.
 
-    Where there is no room for more, the longest of those that are still being read is refused: long bodies
-    that never end keep no short one out, however many they are.
+    Where there is no room for more, the longest of those that are still being read is refused, or one that is
+    at least half as long: long bodies that never end keep no short one out, however many they are.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._growing: set[Hold] = set()
+        # By the bits of their size, oldest first: who is long is known without looking at all of them.
+        self._growing: list[dict[Hold, None]] = [{} for _ in range(limit.bit_length() + 1)]
 
     def hold(self) -> Hold:
         """For one request."""
@@ -28,25 +29,33 @@ class ByteBudget:
     def grow(self, hold: Hold, count: int) -> None:
         """Called by a Hold."""
         while self._held + count > self._limit:
-            others = (each for each in self._growing if each is not hold)
-            longest = max(others, key=lambda each: each.size, default=hold)
+            longest = self._longest_beside(hold)
             if longest.size <= hold.size + count:
                 raise self.full()
             self.drop(longest)
             longest.refuse()
+        self.keep(hold)
         hold.size += count
         self._held += count
-        self._growing.add(hold)
+        self._growing[hold.size.bit_length()][hold] = None
 
     def keep(self, hold: Hold) -> None:
         """Called by a Hold."""
-        self._growing.discard(hold)
+        self._growing[hold.size.bit_length()].pop(hold, None)
 
     def drop(self, hold: Hold) -> None:
         """Called by a Hold."""
-        self._growing.discard(hold)
+        self.keep(hold)
         self._held -= hold.size
         hold.size = 0
+
+    def _longest_beside(self, hold: Hold) -> Hold:
+        """Roughly; `hold` itself if there is no other."""
+        for alike in reversed(self._growing):
+            for each in alike:
+                if each is not hold:
+                    return each
+        return hold
 
     def full(self) -> Overloaded:
         """What one is told for whom there is no room."""

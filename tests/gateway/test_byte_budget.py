@@ -1,5 +1,7 @@
 """The bytes of all requests are bounded, and the longest unfinished one makes room."""
 
+import time
+
 import pytest
 
 from services.common.errors import Overloaded
@@ -40,3 +42,20 @@ def test_one_that_is_read_whole_stays_until_its_block_ends():
     with budget.hold() as other:
         other.grow(100)
     assert not refused
+
+
+def test_room_for_a_piece_takes_no_longer_the_more_are_being_read():
+    def seconds(count):
+        budget = ByteBudget(100 * count)
+        holds = [budget.hold() for _ in range(count)]
+        for hold in holds:
+            hold.grow(100)
+        fastest = float("inf")
+        for hold in holds[:20]:
+            began = time.thread_time()
+            with pytest.raises(Overloaded):
+                hold.grow(1)
+            fastest = min(fastest, time.thread_time() - began)
+        return fastest
+
+    assert seconds(20_000) < 50 * seconds(2)

@@ -169,4 +169,5 @@ async def test_a_message_is_counted_beside_the_event_loop():
     reader = RequestReader(Counts(), ByteBudget(1 << 20), Waiting(8), 5.0)
     handler = await reader.intercept_service(continuation, None)
     assert isinstance(await handler.stream_unary(None, Context()), chat_pb2.ChatRequest)
-    assert threads and threading.get_ident() not in threads
+    assert threads
+    assert threading.get_ident() not in threads
