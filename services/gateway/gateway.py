@@ -91,6 +91,7 @@ class Gateway:
         self._metrics.registry.register(WorkerCounts(self.pool))
         self._siblings = Siblings(Path(config.crew), self._metrics.registry) if config.crew else None
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
+        self._calls = Calls(self._admission)
         self._readiness = Readiness(self.pool, self._admission)
         self._constraints = ConstraintBuilder(self._model.tokenizer.special)
         self._downloader = Downloader(
@@ -111,7 +112,7 @@ class Gateway:
             share_port=bool(config.crew),
         )
         self._grpc = build_server(
-            [request_reader(config, budget)],
+            [request_reader(config, budget, self._calls)],
             max_message_bytes=config.max_body_bytes,
             share_port=bool(config.crew),
             more_options=connection_options(config),
@@ -226,10 +227,9 @@ class Gateway:
         )
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:
-        calls = Calls(self._admission)
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, calls), server)
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, self._calls), server)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(self._pipeline, calls, self._tokenizing), server
+            GenerationServicer(self._pipeline, self._calls, self._tokenizing), server
         )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
 

@@ -200,3 +200,30 @@ async def test_a_failed_or_cancelled_call_is_named_too(suite, lines):
     await asyncio.gather(reading, return_exceptions=True)
     line = await line_of(lines, "left")
     assert (line["status"], line["completion_tokens"]) == ("CANCELLED", 0)
+
+
+async def test_a_call_refused_before_it_is_a_request_has_its_line_too(lines):
+    async with open_suite(body_timeout_seconds=0.2) as suite:
+
+        async def refused(messages, name):
+            metadata = (("x-request-id", name),)
+            method = suite.channel.stream_unary("/perigee.v1.ChatService/Complete", None, None)
+            call = method(messages, metadata=metadata)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call
+            assert await initial(call) == [name]
+            line = await line_of(lines, name)
+            assert (line["door"], line["route"]) == ("grpc", "ChatService/Complete")
+            assert line["status"] == raised.value.code().name
+            return line["status"], line["reason"]
+
+        async def never():
+            await asyncio.sleep(60)
+            yield b""
+
+        assert await refused([b"\x12\x00" * 10_000], "many") == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+        assert await refused([b"\x12\xff"], "broken") == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+        assert await refused([], "none") == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+        assert await refused(never(), "late") == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+        metrics = (await suite.http.get("/metrics")).text
+        assert 'requests_total{door="grpc",outcome="invalid"} 3.0' in metrics

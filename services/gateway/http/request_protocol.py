@@ -106,7 +106,7 @@ class RequestProtocol(HttpToolsProtocol):
         """httptools'. What comes behind a body is dropped."""
         self._count_head(len(name) + len(value))
         if self._in_head:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # white space around it is no part of it
 
     def on_headers_complete(self) -> None:
         """httptools'."""

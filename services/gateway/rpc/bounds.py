@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.config import GatewayConfig
+from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.request_reader import RequestReader
 from services.gateway.rpc.wire_counts import WireCounts
 from services.gateway.sampling import MAX_BIASES, MAX_STOP_IDS, MAX_STOPS
 from services.gateway.waiting import Waiting
 
 
-def request_reader(config: GatewayConfig, budget: ByteBudget) -> RequestReader:
+def request_reader(config: GatewayConfig, budget: ByteBudget, calls: Calls) -> RequestReader:
     """Of the messages of calls."""
     counts = WireCounts(
         {
@@ -20,7 +21,8 @@ def request_reader(config: GatewayConfig, budget: ByteBudget) -> RequestReader:
             "perigee.v1.SamplingParams.stop_token_ids": MAX_STOP_IDS,
         }
     )
-    return RequestReader(counts, budget, Waiting(config.max_waiting_connections), config.body_timeout_seconds)
+    waiting = Waiting(config.max_waiting_connections)
+    return RequestReader(calls, counts, budget, waiting, config.body_timeout_seconds)
 
 
 def connection_options(config: GatewayConfig) -> list[tuple[str, int]]:

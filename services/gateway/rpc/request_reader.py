@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.interceptors import written
 from services.gateway.byte_budget import ByteBudget, Hold
+from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES, WireCounts
 from services.gateway.waiting import Waiting
 
@@ -29,7 +30,10 @@ class RequestReader(_Interceptor):
     message on the event loop, however much is in it, and wait for it forever.
     """
 
-    def __init__(self, counts: WireCounts, budget: ByteBudget, waiting: Waiting, timeout_s: float) -> None:
+    def __init__(
+        self, calls: Calls, counts: WireCounts, budget: ByteBudget, waiting: Waiting, timeout_s: float
+    ) -> None:
+        self._calls = calls
         self._counts = counts
         self._budget = budget
         self._waiting = waiting
@@ -56,17 +60,19 @@ class RequestReader(_Interceptor):
             else grpc.stream_unary_rpc_method_handler
         )
         taking: grpc.RpcMethodHandler[Any, Any] = wrap(
-            self._reading(behaviour, handler.request_deserializer),
+            self._reading(behaviour, handler.request_deserializer, _short(handler_call_details.method)),
             response_serializer=handler.response_serializer,
         )
         return taking
 
     def _reading(
-        self, behaviour: Callable[[Any, Context], Awaitable[Any]], deserialize: Any
+        self, behaviour: Callable[[Any, Context], Awaitable[Any]], deserialize: Any, method: str
     ) -> Callable[[object, Context], Awaitable[Any]]:
         async def answer(_: object, context: Context) -> Any:
             with self._budget.hold() as hold:
-                return await behaviour(await self._request(context, deserialize, hold), context)
+                async with self._calls.reading(context, method):
+                    request = await self._request(context, deserialize, hold)
+                return await behaviour(request, context)
 
         return answer
 
@@ -115,3 +121,8 @@ class RequestReader(_Interceptor):
             return deserialize(data)
         except DecodeError as error:
             raise InvalidRequest(f"the message cannot be decoded: {error}") from error
+
+
+def _short(method: str) -> str:
+    """`ChatService/Complete` for `/perigee.v1.ChatService/Complete`."""
+    return method.removeprefix("/perigee.v1.")

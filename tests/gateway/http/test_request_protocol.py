@@ -181,3 +181,11 @@ async def test_only_so_many_requests_wait_behind_one(suite, client):
     statuses = [(await client.answer())[0] for _ in range(17)]
     assert statuses == [200] * 17
     assert await client.rest() == b""
+
+
+async def test_white_space_behind_the_value_of_a_header_is_no_part_of_it(client):
+    client.send(post(TOKENIZE, "x-request-id: mine \t"))
+    async with asyncio.timeout(10):
+        head = await client.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"x-request-id: mine\r\n" in head.lower()

@@ -1,7 +1,9 @@
 """A call's message is counted before it is built, and is not waited for without end."""
 
 import asyncio
+import contextlib
 import threading
+import types
 
 import grpc
 import pytest
@@ -152,6 +154,11 @@ async def _code(call):
 async def test_a_message_is_counted_beside_the_event_loop():
     threads = []
 
+    class Calls:
+        @contextlib.asynccontextmanager
+        async def reading(self, context, method):
+            yield
+
     class Counts:
         def check(self, data, kind):
             threads.append(threading.get_ident())
@@ -166,8 +173,8 @@ async def test_a_message_is_counted_beside_the_event_loop():
         async def read(self):
             return b"\x48\x00" * (UNCOUNTED_BYTES // 2)
 
-    reader = RequestReader(Counts(), ByteBudget(1 << 20), Waiting(8), 5.0)
-    handler = await reader.intercept_service(continuation, None)
+    reader = RequestReader(Calls(), Counts(), ByteBudget(1 << 20), Waiting(8), 5.0)
+    handler = await reader.intercept_service(continuation, types.SimpleNamespace(method=COMPLETE))
     assert isinstance(await handler.stream_unary(None, Context()), chat_pb2.ChatRequest)
     assert threads
     assert threading.get_ident() not in threads
