@@ -17,6 +17,8 @@ CONFIG: dict[str, Any] = {
     "model_type": "kimi_k25",
     "media_placeholder_token_id": 30,
     "text_config": {
+        "n_group": 1,
+        "topk_group": 1,
         "model_type": "kimi_k2",
         "hidden_size": 40,
         "num_hidden_layers": 1,
