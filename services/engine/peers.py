@@ -154,7 +154,7 @@ class PeerDirectory:
         stream = worker_pb2_grpc.WorkerServiceStub(place.channel).Handshake(until_none(outgoing))
         try:
             offer, report = await self._shake_hands(stream, address)
-        except PerigeeError:
+        except BaseException:
             stream.cancel()
             outgoing.put_nowait(None)
             raise

@@ -217,3 +217,17 @@ async def test_addresses_where_nobody_has_been_for_long_are_forgotten(suite):
     assert await suite.peers.get(owners[2].address) is peers[2]
     with pytest.raises(Unavailable):
         await suite.peers.get(owners[0].address)
+
+
+async def test_a_handshake_that_a_defect_ends_leaves_no_stream_behind(suite, monkeypatch):
+    owner = await suite.owner("prefill-a")
+
+    def broken(offer):
+        raise RuntimeError("no such thing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(suite.reader, "connect", broken)
+        with pytest.raises(RuntimeError):
+            await suite.peers.get(owner.address)
+    await until(lambda: not owner.servicer.is_paired("reader-1"))
+    assert (await suite.peers.get(owner.address)).alive
