@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from perigee.v1 import admin_pb2, admin_pb2_grpc
@@ -32,7 +33,7 @@ def fleet(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def workers_known(fleet: Stack) -> int:
     """How many workers the gateway reaches."""
-    with fleet.channel() as channel:
+    with grpc.insecure_channel(fleet.operator_address) as channel:
         answer = admin_pb2_grpc.AdminServiceStub(channel).ListWorkers(admin_pb2.ListWorkersRequest())
         return sum(worker.reachable for worker in answer.workers)
 
