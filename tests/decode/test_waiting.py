@@ -104,15 +104,14 @@ class Suite:
         self.clock = clock
         self.worker = LoopbackWorker(
             "w:1", constraints, num_pages=6, runner=FakeRunner, vocab_size=VOCAB, local_prefill_tokens=256,
-            chunk_tokens=64, engine_options={"clock": clock}, session_options={"clock": clock},
+            chunk_tokens=64, engine_options={"clock": clock}, session_options={"clock": clock}, by_hand=True,
         )  # fmt: skip
         self.failovers = 0
 
     async def second(self) -> None:
-        """Passes; everybody does what there is to do."""
+        """Passes; the engine makes a step, and everybody else does what there is to do."""
         self.clock.now += 1.0
-        for _ in range(2):  # between the two is a step
-            await asyncio.wrap_future(self.worker.loop.call(lambda: None))
+        await self.worker.step()
         for _ in range(50):
             await asyncio.sleep(0)
 

@@ -60,9 +60,12 @@ class LoopbackWorker:
         vocab_size: int = VOCAB,
         engine_options: Mapping[str, object] | None = None,
         session_options: Mapping[str, object] | None = None,
+        by_hand: bool = False,
         **limits: object,
     ) -> None:
-        """`constraints`: a ConstraintMaker; `limits`: of DecodeLimits, where they are to differ."""
+        """`constraints`: a ConstraintMaker; `limits`: of DecodeLimits, where they are to differ; `by_hand`:
+        the engine makes a step only where `step` is called.
+        """
         pages = fake_pages(num_pages)
         self._masks = MaskThreads()
         defaults = {
@@ -75,7 +78,8 @@ class LoopbackWorker:
             lambda serving: None, self._masks, ahead=ahead, **(engine_options or {}),
         )  # fmt: skip
         self.failures: list[BaseException] = []
-        self.loop = EngineLoop(address, self.engine.step, self.failures.append, idle_wait_s=0.005)
+        step = (lambda: False) if by_hand else self.engine.step
+        self.loop = EngineLoop(address, step, self.failures.append, idle_wait_s=0.005)
         servicer = DecodeServicer(self.engine, self.loop, constraints, vocab_size, CONTEXT, 3600.0)
         channel = SimpleNamespace(
             stream_stream=lambda *_, **__: lambda requests: LoopbackCall(servicer, requests)
@@ -92,6 +96,10 @@ class LoopbackWorker:
         self._running = asyncio.create_task(self.session.run())
         while not self.session.connected:
             await asyncio.sleep(0)
+
+    async def step(self) -> None:
+        """One, on the engine's thread, after all messages so far."""
+        await asyncio.wrap_future(self.loop.call(self.engine.step))
 
     async def close(self) -> None:
         self._running.cancel()

@@ -72,7 +72,12 @@ class RequestReader(_Interceptor):
             with self._budget.hold() as hold:
                 async with self._calls.reading(context, method):
                     request = await self._request(context, deserialize, hold)
-                return await behaviour(request, context)
+                try:
+                    return await behaviour(request, context)
+                except InvalidRequest as error:
+                    raise _alone(error) from None
+                finally:
+                    del request  # the error knows this frame
 
         return answer
 
@@ -86,8 +91,7 @@ class RequestReader(_Interceptor):
             async with self._counting:
                 return await asyncio.to_thread(self._decode, data, deserialize)
         except PerigeeError as error:
-            # gRPC keeps the error for a while: not with it the frames that know the message.
-            raise error.with_traceback(None) from None
+            raise _alone(error) from None
         finally:
             del data
 
@@ -121,6 +125,14 @@ class RequestReader(_Interceptor):
             return deserialize(data)
         except DecodeError as error:
             raise InvalidRequest(f"the message cannot be decoded: {error}") from error
+
+
+def _alone(error: PerigeeError) -> PerigeeError:
+    """The error without the frames, its own and those of what led to it, that know the message: gRPC keeps it
+    for a while.
+    """
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _short(method: str) -> str:

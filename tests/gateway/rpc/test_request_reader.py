@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import traceback
 import types
 
 import grpc
@@ -11,6 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
+from services.common.rpc import interceptors
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.rpc.request_reader import RequestReader
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES
@@ -178,3 +180,28 @@ async def test_a_message_is_counted_beside_the_event_loop():
     assert isinstance(await handler.stream_unary(None, Context()), chat_pb2.ChatRequest)
     assert threads
     assert threading.get_ident() not in threads
+
+
+async def test_the_error_of_a_refused_call_does_not_know_its_message(suite, monkeypatch):
+    errors, answered = [], interceptors.to_status
+
+    def noted(error, request_id):
+        errors.append(error)
+        return answered(error, request_id)
+
+    monkeypatch.setattr(interceptors, "to_status", noted)
+    long = chat_pb2.ContentPart(text="x" * 100_000)
+    # One is refused by what is read first, the other by what is made of it.
+    for request in (
+        chat_pb2.ChatRequest(messages=[chat_pb2.Message(role="user")] * 10_000),
+        chat_pb2.ChatRequest(messages=[chat_pb2.Message(role="user", content=[long])], tools_json=b"no JSON"),
+    ):
+        call = suite.channel.unary_unary(f"/perigee.v1.{COMPLETE}", None, None)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(request.SerializeToString())
+    assert len(errors) == 2
+    for error in errors:
+        assert error.__cause__ is error.__context__ is None
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        known = [value for frame in frames for value in frame.f_locals.values()]
+        assert not any(isinstance(value, bytes | chat_pb2.ChatRequest) for value in known)
