@@ -94,7 +94,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Row:
-    """Of one attack. Gaps in ms, memory of all services in MB."""
+    """What one attack did. Gaps in ms, memory of all services in MB."""
 
     attack: str
     seconds: float
@@ -107,7 +107,7 @@ class Row:
 
 
 def attack_in_child(pipe: Pipe, name: str, target: Target) -> Counter[str]:
-    """Of benchmarks.child: builds the input in a process whose work is nobody's gap."""
+    """Sends it from a process of its own (benchmarks.child): building the input is nobody's gap."""
     return ATTACKS[name](target)
 
 
