@@ -10,7 +10,7 @@ from evals.request import chat_body
 from training.skills.curriculum import Curriculum
 from training.skills.sample import Sample
 
-_MOST_DRAWS = 100_000
+_MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
