@@ -20,12 +20,12 @@ log = structlog.get_logger()
 # Generic in the stubs only, not at run time.
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-    _Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
+    Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
 else:
-    _Interceptor = grpc.aio.ServerInterceptor
+    Interceptor = grpc.aio.ServerInterceptor
 
 
-class ErrorInterceptor(_Interceptor):
+class ErrorInterceptor(Interceptor):
     """Maps what async servicers raise, on unary and streaming methods alike.
 
     PerigeeError and failed calls to other servers go by the table of `status.py`; all else is logged with its

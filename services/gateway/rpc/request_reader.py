@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerigeeError
-from services.common.rpc.interceptors import written
+from services.common.rpc.interceptors import Interceptor, written
 from services.gateway.byte_budget import ByteBudget, Hold
 from services.gateway.rpc.calls import Calls
+from services.gateway.rpc.context import Context
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES, WireCounts
 from services.gateway.waiting import Waiting
 
-# Generic in the stubs only, not at run time.
-if TYPE_CHECKING:
-    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-    _Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
-else:
-    _Interceptor = grpc.aio.ServerInterceptor
 
-
-class RequestReader(_Interceptor):
+class RequestReader(Interceptor):
     """For methods that take one message. gRPC is told that they take a stream: else it would build the
     message on the event loop, however much is in it, and wait for it forever.
     """
