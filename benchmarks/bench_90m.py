@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from services.engine.model.config import read_config
+from services.engine.model.config.model_config import read_config
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.names import TEXT_PREFIX, text_tensors
 from services.engine.weights.random_checkpoint import write_random_checkpoint

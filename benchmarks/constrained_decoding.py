@@ -18,21 +18,21 @@ from pathlib import Path
 import torch
 
 from services.common.errors import PerigeeError
-from services.common.kimi.tokenizer import Tokenizer
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.engine import DecodeEngine
-from services.decode.fetch import FetchOrder
 from services.decode.limits import DecodeLimits
+from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Prompt, Request, Session
-from services.engine.kv_pages import allocate_kv_pages
+from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.loading.text import load_text_model
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
-from services.engine.sampler import Sampler
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
-from services.engine.weights.text import load_text_model
+from services.families.kimi.tokenizer import Tokenizer
 
 BOUND = 1.10
 GRAMMAR = (

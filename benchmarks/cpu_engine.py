@@ -33,13 +33,13 @@ from benchmarks.cpu_peers.peer import PEER_SCRIPTS, Peer
 from benchmarks.peers import ROOT, binaries
 from benchmarks.result import write_result
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
-from services.engine.kv_pages import allocate_kv_pages
+from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.loading.text import load_text_model
 from services.engine.model.compiled_step import CompiledStep
 from services.engine.model.text_model import TextModel, uncompiled
 from services.engine.runner import ModelRunner
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.names import text_tensors
-from services.engine.weights.text import load_text_model
 
 PREFILLS = (512, 2048)
 BATCHES = (1, 8, 32)

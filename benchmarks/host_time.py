@@ -22,13 +22,13 @@ from torch import Tensor
 from benchmarks.result import write_result
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
-from services.decode.fetch import FetchOrder
 from services.decode.limits import DecodeLimits
+from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Delta, Prompt, Request, Session
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
 from services.engine.host_copy import Moment
-from services.engine.kv_pages import allocate_kv_pages
-from services.engine.sampler import Sampler
+from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 

@@ -23,11 +23,11 @@ import structlog
 from benchmarks.result import write_result
 from perigee.v1 import worker_pb2
 from services.common.page_hash import PAGE_TOKENS
-from services.gateway.router import PromptPages, Router
 from services.gateway.workers.cached import CachedNames
 from services.gateway.workers.link import WorkerLink
-from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.pool import DECODE, PREFILL, RolePool
+from services.gateway.workers.router import PromptPages, Router
+from services.gateway.workers.worker import DecodeWorker, Worker
 
 BOUND_MS = 1.0
 CACHED_PAGES = 1024

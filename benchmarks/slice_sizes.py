@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from services.engine.model.config import TextConfig
-from services.engine.model.yarn import YarnScaling
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.yarn import YarnScaling
 from services.engine.weights.names import text_tensors
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from benchmarks.slice_sizes import Limits, Sizes
 from services.engine.batch import PAGE_TOKENS, BatchItem, ForwardBatch, build_batch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.text_model import KernelTextModel
-from services.engine.model.page_views import PageViews
+from services.engine.model.attention.page_views import PageViews
 
 CHUNK = 8192
 _REPLAYS = 20

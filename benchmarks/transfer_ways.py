@@ -19,12 +19,12 @@ from benchmarks.child import Blocked, Pipe, Wrong
 from benchmarks.transfer_plan import Plan
 from kernels.benchmarks.wheels import not_installed
 from services.common.errors import ConfigError, TransferFailed
-from services.engine.kv_pages import allocate_kv_pages, kv_blocks, kv_region
-from services.engine.kv_transfer.agent import AgentError, TransferState
-from services.engine.kv_transfer.nixl_agent import NixlAgent
-from services.engine.kv_transfer.offer import Offer
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
-from services.engine.kv_transfer.region import RegionKind
+from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_blocks, kv_region
+from services.engine.kv_transfer.agents.agent import AgentError, TransferState
+from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.region import RegionKind
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.transfer_thread import TransferThread
 
 WIDTH = 576

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from services.cli.roles import ROLES, config_class
-from services.cli.run.config import RunConfig
+from services.cli.run_config import RunConfig
 from services.common.settings import flag_name
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 
 SOURCES = ("services/**/*.py", "kernels/**/*.py", "protos/perigee/v1/*.proto", "tests/support/*.py")
 FILE_OR_DIRECTORY = re.compile(r"[\w.-]+/[\w./-]*")

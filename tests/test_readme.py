@@ -7,7 +7,7 @@ import re
 import pytest
 
 from services.cli.roles import config_class
-from services.cli.run.config import RunConfig
+from services.cli.run_config import RunConfig
 from services.common.settings import flag_name
 
 COMPOSE_FLAGS = {"--build", "--detach", "--scale"}

@@ -29,8 +29,8 @@ from perigee.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
-from services.common.kimi.tokenizer import Tokenizer
 from services.common.rpc.server import add_health, build_server
+from services.families.kimi.tokenizer import Tokenizer
 
 _ROOM = 1 << 20
 

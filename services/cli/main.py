@@ -21,25 +21,28 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "start gateway, vision, prefill and decode here, and keep them running",
         ),
         "serve": (
-            "services.cli.serve_command",
+            "services.cli.commands.serve",
             "the same as run, with the flags of SGLang's command lines for this model",
         ),
-        "chat": ("services.cli.chat_command", "ask a running suite a question; the answer streams over gRPC"),
-        "workers": ("services.cli.workers_command", "list the workers a gateway knows, and how they are"),
+        "chat": (
+            "services.cli.commands.chat",
+            "ask a running suite a question; the answer streams over gRPC",
+        ),
+        "workers": ("services.cli.commands.workers", "list the workers a gateway knows, and how they are"),
         "transfer-check": (
-            "services.cli.transfer_check_command",
+            "services.cli.commands.transfer_check",
             "have two workers read each other's memory: which transport, how fast, are the bytes right",
         ),
-        "drain": ("services.cli.drain_command", "take a worker out of rotation"),
-        "undrain": ("services.cli.undrain_command", "put a drained worker back into rotation"),
-        "flush": ("services.cli.flush_command", "have the workers forget what they cached"),
+        "drain": ("services.cli.commands.drain", "take a worker out of rotation"),
+        "undrain": ("services.cli.commands.undrain", "put a drained worker back into rotation"),
+        "flush": ("services.cli.commands.flush", "have the workers forget what they cached"),
         "checkpoint": (
-            "services.cli.checkpoint_command",
+            "services.cli.commands.checkpoint",
             "check a checkpoint without loading it, or write a random one",
         ),
-        "health": ("services.cli.health_command", "ask a server whether it is serving"),
-        **{role: ("services.cli.role_command", f"run one {role} service in this process") for role in ROLES},
-        "version": ("services.cli.version_command", "versions of Perigee and of what it stands on"),
+        "health": ("services.cli.commands.health", "ask a server whether it is serving"),
+        **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
+        "version": ("services.cli.commands.version", "versions of Perigee and of what it stands on"),
     }
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.cli.roles import ROLES, config_class
-from services.cli.run.config import RunConfig
+from services.cli.run_config import RunConfig
 from services.common.settings import add_flags, check_environment, flags_of, read_file, resolve
 
 # Variables that are no field of a configuration: two of this command, one of the tests.

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from services.cli.process_memory import peak_resident_bytes, resident_bytes
+from services.engine.loading.text import stream_text_share
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.share import Rank
 from services.engine.weights.stream import READERS
-from services.engine.weights.text import stream_text_share
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
-from services.engine.text_worker_config import TextWorkerConfig
+from services.engine.serving.text_worker_config import TextWorkerConfig
 
 
 @dataclass(frozen=True)

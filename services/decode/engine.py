@@ -21,19 +21,19 @@ from services.common.errors import (
 )
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
-from services.decode.fetch import FetchResult
+from services.decode.delta_outbox import Newsroom
 from services.decode.flight import Flight, Launch
 from services.decode.limits import DecodeLimits
-from services.decode.newsroom import Newsroom
-from services.decode.page_keeper import PageKeeper
-from services.decode.prompt_queue import Outside, PromptQueue
-from services.decode.prompt_rate import PromptRate
+from services.decode.pages.page_manager import PageKeeper
+from services.decode.prompts.fetch import FetchResult
+from services.decode.prompts.prompt_queue import Outside, PromptQueue
+from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, Request, Sequence, Session
 from services.engine.batch import LateTokens, build_batch
 from services.engine.host_copy import to_device
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.runner import BatchRunner
-from services.engine.sampler import SampledToken, Sampler
+from services.engine.sampling.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState
 from services.engine.scheduler.token_budget import share_budget
 

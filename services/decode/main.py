@@ -13,18 +13,18 @@ from services.decode.config import DecodeConfig
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
+from services.decode.engine_io import DecodeOutside
 from services.decode.limits import DecodeLimits
-from services.decode.outside import DecodeOutside
-from services.decode.page_server import PageServicer
+from services.decode.pages.page_server import PageServicer
 from services.decode.server import DecodeServicer
-from services.engine.hardware import compute_on, parse_device
-from services.engine.loop import EngineLoop
-from services.engine.sampler import Sampler
-from services.engine.text_host import TextHost
-from services.engine.text_server import Counters, check_chunk_tokens, serve_text_worker
-from services.engine.text_worker import build_text_worker, draw_on
-from services.engine.worker_server import failure_future, tune_process
-from services.engine.worker_service import WorkerServicer
+from services.engine.loading.hardware import compute_on, parse_device
+from services.engine.sampling.sampler import Sampler
+from services.engine.serving.loop import EngineLoop
+from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_server import Counters, check_chunk_tokens, serve_text_worker
+from services.engine.serving.text_worker import build_text_worker, draw_on
+from services.engine.serving.worker_server import failure_future, tune_process
+from services.engine.serving.worker_service import WorkerServicer
 
 _CHUNK_TOKENS = 256
 _AGGREGATED_CHUNK_TOKENS = {"cpu": 128, "cuda": 2048}

@@ -13,9 +13,9 @@ from services.common.errors import PerigeeError
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.engine.batch import PAGE_TOKENS, BatchItem
-from services.engine.kv_cache.block_table import BlockTable
+from services.engine.kv_cache.page_table import BlockTable
 from services.engine.media import Medium, embeds_within, media_within
-from services.engine.sampler import SampledToken
+from services.engine.sampling.sampler import SampledToken
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 

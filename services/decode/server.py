@@ -18,9 +18,9 @@ from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.engine import DecodeEngine
 from services.decode.request import Delta, Request
 from services.decode.sampling import MAX_CHOICES, sampling_spec
-from services.engine.loop import EngineLoop
 from services.engine.media import media_from_proto
-from services.engine.sampler import SampledToken
+from services.engine.sampling.sampler import SampledToken
+from services.engine.serving.loop import EngineLoop
 
 if TYPE_CHECKING:
     from services.common.rpc.interceptors import Context

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from services.engine.batch import ForwardBatch, LateTokens
 from services.engine.host_copy import Moment
-from services.engine.model.config import TextConfig
-from services.engine.model.page_views import PageViews
+from services.engine.model.attention.page_views import PageViews
+from services.engine.model.config.model_config import TextConfig
 
 
 class TextForward(Protocol):

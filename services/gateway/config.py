@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
-from services.gateway.download.allowed_hosts import AllowedHosts
+from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
 from services.gateway.workers.address import parse_pool
 

@@ -16,42 +16,42 @@ from services.common.rpc.server import Health, add_health, bind, build_server
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.byte_budget import ByteBudget
-from services.gateway.chat.constraint.builder import ConstraintBuilder
 from services.gateway.config import KIMI_K2, GatewayConfig
-from services.gateway.download.allowed_hosts import AllowedHosts
-from services.gateway.download.downloader import MOST_AT_ONCE, Downloader
-from services.gateway.download.pinned_network import PinnedNetwork
+from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.http.app import App
 from services.gateway.http.body import BodyReader
-from services.gateway.http.chat import ChatEndpoint
-from services.gateway.http.completions import CompletionEndpoint
-from services.gateway.http.door import DoorParts
-from services.gateway.http.generate import GenerateEndpoint
-from services.gateway.http.health import HealthPage
-from services.gateway.http.info import InfoPages
-from services.gateway.http.metrics_page import MetricsPage, WorkerCounts
-from services.gateway.http.models import ModelPages
+from services.gateway.http.connection.request_protocol import Patience
+from services.gateway.http.connection.waiting import Waiting
+from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
+from services.gateway.http.pages.process_metrics import Siblings
 from services.gateway.http.post import Answer, PostEndpoint
-from services.gateway.http.request_protocol import Patience
+from services.gateway.http.route_table import DoorParts
+from services.gateway.http.routes.chat import ChatEndpoint
+from services.gateway.http.routes.completions import CompletionEndpoint
+from services.gateway.http.routes.generate import GenerateEndpoint
+from services.gateway.http.routes.health import HealthPage
+from services.gateway.http.routes.info import InfoPages
+from services.gateway.http.routes.models import ModelPages
+from services.gateway.http.routes.tokenize import TokenizeEndpoint
 from services.gateway.http.server import HttpServer
-from services.gateway.http.siblings import Siblings
-from services.gateway.http.tokenize import TokenizeEndpoint
+from services.gateway.media.download.allowed_hosts import AllowedHosts
+from services.gateway.media.download.downloader import MOST_AT_ONCE, Downloader
+from services.gateway.media.download.pinned_network import PinnedNetwork
+from services.gateway.media.images import ImageLimits
+from services.gateway.media.remote_media import RemoteMedia
+from services.gateway.media.request_media import MediaLimits
+from services.gateway.media.videos import VideoBounds
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.name_resolver import NameResolver
 from services.gateway.pipeline.batch import BatchPipeline
-from services.gateway.pipeline.choices import ChoiceMaker
-from services.gateway.pipeline.encoding import VisionStage
-from services.gateway.pipeline.images import ImageLimits
-from services.gateway.pipeline.limits import RequestRules
-from services.gateway.pipeline.media import MediaLimits
+from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.pipeline import Pipeline
-from services.gateway.pipeline.remote_media import RemoteMedia
-from services.gateway.pipeline.rendering import Renderer
+from services.gateway.pipeline.prompt.encoding import VisionStage
+from services.gateway.pipeline.prompt.limits import RequestRules
+from services.gateway.pipeline.prompt.rendering import Renderer
+from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.pipeline.token_source import FailoverPolicy
-from services.gateway.pipeline.tokenizing import Tokenizing
-from services.gateway.pipeline.videos import VideoBounds
 from services.gateway.readiness import Readiness
-from services.gateway.router import Router
 from services.gateway.rpc.bounds import connection_options, request_reader
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.chat import ChatServicer
@@ -59,10 +59,10 @@ from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.models import ModelServicer
 from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
-from services.gateway.waiting import Waiting
 from services.gateway.workers.address import parse_pool
 from services.gateway.workers.discovery import Discovery
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
+from services.gateway.workers.router import Router
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.common.errors import CheckpointError, ModelNotFound
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.common.errors import ConfigError
 from services.common.setting_ranges import check_counts, check_ports
-from services.engine.text_worker_config import TextWorkerConfig
+from services.engine.serving.text_worker_config import TextWorkerConfig
 
 
 @dataclass(frozen=True)

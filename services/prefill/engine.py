@@ -13,10 +13,10 @@ from perigee.v1 import prefill_pb2
 from services.common.errors import PagesExhausted, PerigeeError
 from services.common.page_hash import chain_hashes
 from services.engine.batch import PAGE_TOKENS, build_batch
-from services.engine.kv_cache.lease_table import LeaseTable
+from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache
-from services.engine.kv_pages import page_crc32
+from services.engine.leases.lease_table import LeaseTable
 from services.engine.media import media_spans
 from services.engine.runner import ModelRunner
 from services.engine.scheduler.priority_line import PriorityLine

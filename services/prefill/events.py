@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perigee.v1 import prefill_pb2
-from services.engine.kv_cache.lease_table import Lease
+from services.engine.leases.lease_table import Lease
 
 
 @dataclass(frozen=True)

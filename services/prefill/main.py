@@ -8,13 +8,13 @@ from functools import partial
 import grpc
 
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
-from services.engine.hardware import compute_on, parse_device
-from services.engine.loop import EngineLoop
-from services.engine.text_host import TextHost
-from services.engine.text_server import Counters, check_chunk_tokens, serve_text_worker
-from services.engine.text_worker import build_text_worker
-from services.engine.worker_server import failure_future, tune_process
-from services.engine.worker_service import WorkerServicer
+from services.engine.loading.hardware import compute_on, parse_device
+from services.engine.serving.loop import EngineLoop
+from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_server import Counters, check_chunk_tokens, serve_text_worker
+from services.engine.serving.text_worker import build_text_worker
+from services.engine.serving.worker_server import failure_future, tune_process
+from services.engine.serving.worker_service import WorkerServicer
 from services.prefill.config import PrefillConfig
 from services.prefill.engine import PrefillEngine
 from services.prefill.job import Job

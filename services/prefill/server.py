@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import InvalidRequest, PerigeeError, Unavailable
 from services.engine.batch import PAGE_TOKENS
-from services.engine.embedding_reader import EmbeddingReader
-from services.engine.lease_stream import grant_to_proto
-from services.engine.loop import EngineLoop
+from services.engine.leases.embedding_reader import EmbeddingReader
+from services.engine.leases.lease_stream import grant_to_proto
 from services.engine.media import media_from_proto
+from services.engine.serving.loop import EngineLoop
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Done, Event, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import structlog
 
 from services.common.errors import PerigeeError, Unavailable
-from services.engine.kv_transfer.region import RegionKind
+from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.named_tasks import NamedTasks
-from services.engine.peers import Peer, PeerDirectory
-from services.engine.read_group import ReadGroup
+from services.engine.leases.page_lease import PageLease
+from services.engine.peers.directory import Peer, PeerDirectory
+from services.engine.peers.read_group import ReadGroup
+from services.engine.serving.named_tasks import NamedTasks
 from services.prefill.job import Job
-from services.prefill.page_lease import PageLease
 from services.prefill.source import SourceOrder, SourceResult
 
 log = structlog.get_logger()

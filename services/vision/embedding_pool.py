@@ -12,9 +12,9 @@ from torch import Tensor
 
 from services.common.errors import InvalidRequest, NotFound, PagesExhausted
 from services.engine.kv_cache.cache_journal import CacheJournal
-from services.engine.kv_cache.lease_table import Lease, LeaseTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool, PageState
-from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.leases.lease_table import Lease, LeaseTable
 
 PAGE_ROWS = 64
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from services.common.errors import Cancelled, Overloaded, PerigeeError, Unavailable
-from services.common.kimi.media import ImageGrid
-from services.common.kimi.video import VideoChunk, chunk_hash
 from services.common.video_file import VideoLimits
+from services.families.kimi.media import ImageGrid
+from services.families.kimi.video import VideoChunk, chunk_hash
 from services.vision.embedding_pool import PAGE_ROWS, Embedding, EmbeddingPool, pages_of
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import Patches, preprocess_image

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from services.engine.kv_cache.lease_table import Lease
-from services.engine.lessor import Lessor
+from services.engine.leases.lease_table import Lease
+from services.engine.leases.lessor import Lessor
 from services.vision.embedding_pool import Embedding, EmbeddingPool
 
 

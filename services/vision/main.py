@@ -15,22 +15,22 @@ from perigee.v1 import vision_pb2_grpc, worker_pb2
 from services.common.ids import incarnation
 from services.common.metrics import new_registry
 from services.common.video_file import VideoLimits
-from services.engine.identity import model_identity
-from services.engine.kv_transfer.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.kv_transfer.transport_report import TransportReport
-from services.engine.load_metrics import LoadMetrics
-from services.engine.model.config import ModelConfig
-from services.engine.weights.vision import load_vision_model
-from services.engine.worker_server import (
+from services.engine.loading.vision import load_vision_model
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.serving.identity import model_identity
+from services.engine.serving.load_metrics import LoadMetrics
+from services.engine.serving.worker_server import (
     Endings,
     failure_future,
     serve_metrics,
     serve_worker,
     tune_process,
 )
-from services.engine.worker_service import WorkerServicer
+from services.engine.serving.worker_service import WorkerServicer
 from services.vision.config import VisionConfig
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder

@@ -1,6 +1,6 @@
 """An image file to the patches the vision tower takes.
 
-The sizes are those of `services.common.kimi.media`; the pixels are what the published preprocessing makes
+The sizes are those of `services.families.kimi.media`; the pixels are what the published preprocessing makes
 with Pillow: RGB without alpha, bicubic, black padding at the right and bottom, scaled to [-1, 1].
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
-from services.common.kimi.media import ImageGrid, image_grid
+from services.families.kimi.media import ImageGrid, image_grid
 
 PATCH_SIZE = 14
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")

@@ -11,8 +11,8 @@ import grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest
-from services.engine.kv_cache.lease_table import Lease
-from services.engine.lease_stream import check_start, grant_to_proto, until_released
+from services.engine.leases.lease_stream import check_start, grant_to_proto, until_released
+from services.engine.leases.lease_table import Lease
 from services.vision.embedding_pool import Embedding
 from services.vision.encoder import Encoded, ImageEncoder
 from services.vision.lending import Lending

@@ -10,8 +10,8 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from services.common.errors import InvalidRequest
-from services.common.kimi.video import VideoChunk, video_chunks
 from services.common.video_file import VideoLimits, open_video, read_header
+from services.families.kimi.video import VideoChunk, video_chunks
 from services.vision.preprocess import Patches, image_patches
 
 # What a decoder may drop, whatever the packets say; a file that lacks more pictures is damaged.

@@ -12,7 +12,7 @@ def test_the_last_group_is_one_of_five_layers_of_the_last_of_four_chunks(nano_di
 
 def _ready_last(nano_dir):
     """The share of the layers in the last group that a runner announces."""
-    from services.engine.model.config import ModelConfig
+    from services.engine.model.config.model_config import ModelConfig
 
     count = ModelConfig.from_dir(nano_dir).text.num_hidden_layers
     group = -(-count // 4)

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from services.cli.roles import ROLES, config_class
-from services.cli.run.config import RunConfig
+from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
 
 CLASSES = [RunConfig, *map(config_class, ROLES)]

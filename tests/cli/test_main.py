@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from services.cli import version_command
+from services.cli.commands import version as version_command
 from services.cli.main import main
 
 OPERATORS = ("workers", "transfer-check", "drain", "undrain", "flush", "health", "checkpoint")

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from services.cli.roles import ROLES, config_class
-from services.cli.run.config import RunConfig
+from services.cli.run_config import RunConfig
 from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 

@@ -24,24 +24,24 @@ from prometheus_client import CollectorRegistry
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import WorkerLost
-from services.common.kimi.tokenizer import Tokenizer
 from services.decode.constraint.maker import ConstraintMaker
+from services.families.kimi.messages import Conversation, Message, TextPart
+from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
-from services.gateway.chat.constraint.builder import ConstraintBuilder
-from services.gateway.chat.constraint.output_format import JsonAnswer, OutputFormat, RegexAnswer
-from services.gateway.chat.messages import Conversation, Message, TextPart
+from services.gateway.constraint.builder import ConstraintBuilder
+from services.gateway.constraint.output_format import JsonAnswer, OutputFormat, RegexAnswer
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.pipeline.answer import Answer, ChoiceAnswer
-from services.gateway.pipeline.call_judge import CallJudge
-from services.gateway.pipeline.choices import ChoiceMaker
 from services.gateway.pipeline.generation import Generation
-from services.gateway.pipeline.rendering import Prompt
+from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
+from services.gateway.pipeline.output.call_validator import CallJudge
+from services.gateway.pipeline.output.choices import ChoiceMaker
+from services.gateway.pipeline.prompt.rendering import Prompt
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.request_record import RequestRecord
-from services.gateway.router import PromptPages
 from services.gateway.sampling import RAW, SamplingOptions, resolve
+from services.gateway.workers.router import PromptPages
 from tests.support.babbler import VOCAB
 from tests.support.loopback import LoopbackRouter, LoopbackWorker
 

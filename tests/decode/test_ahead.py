@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.decode.page_keeper import PageKeeper
-from services.engine.sampler import Sampler
+from services.decode.pages.page_manager import PageKeeper
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 from tests.support.decode_bench import Bench, prompt_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.common.errors import Overloaded, TransferFailed, Unavailable
-from services.decode.fetch import FetchResult
+from services.decode.prompts.fetch import FetchResult
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import greedy, write_context
 

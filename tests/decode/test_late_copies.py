@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.decode.fetch import FetchOrder
+from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Prompt
 from tests.support.decode_bench import Bench, StrawOutside, medium, prompt_of
 from tests.support.fake_runner import greedy, write_context

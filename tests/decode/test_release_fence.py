@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, worker_pb2, worker_pb2_grpc
-from services.decode.fetch import FetchOrder
-from services.decode.remote_prefill import RemotePrefill
+from services.decode.prompts.fetch import FetchOrder
+from services.decode.prompts.remote_prefill import RemotePrefill
 from services.decode.request import Prompt
-from services.engine.kv_pages import kv_layout
-from services.engine.kv_transfer.memory_agent import MemoryFabric
-from services.engine.loop import EngineLoop
+from services.engine.kv_cache.kv_pages import kv_layout
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.serving.loop import EngineLoop
 from tests.support.decode_bench import Bench, Heard, StrawOutside, prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, greedy
 from tests.support.owner import MODEL, peer_directory, transfer_thread

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.common.errors import Cancelled, TransferFailed, Unavailable
-from services.decode.fetch import FetchOrder, FetchResult
+from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.request import Prompt, Request
 from tests.support.decode_bench import Bench
 from tests.support.fake_runner import greedy, write_context

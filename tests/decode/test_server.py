@@ -14,8 +14,8 @@ from services.common.rpc.server import bind, build_server
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.request import Delta
 from services.decode.server import DecodeServicer, to_response
-from services.engine.loop import EngineLoop
-from services.engine.sampler import SampledToken
+from services.engine.sampling.sampler import SampledToken
+from services.engine.serving.loop import EngineLoop
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import VOCAB, greedy
 from tests.support.responses import deltas_of

@@ -10,11 +10,11 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.decode.constraint.rules import ConstraintRules
-from services.gateway.pipeline.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import Prompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
-from services.gateway.router import PromptPages
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.router import PromptPages
 from tests.support.decode_bench import Bench, medium, prompt_of
 from tests.support.fake_runner import VOCAB, FakeRunner, greedy
 from tests.support.loopback import LoopbackRouter, LoopbackWorker

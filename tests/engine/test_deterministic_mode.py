@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem
-from services.engine.model.row_product import MultipleOfRows, PaddedColumns, StableProducts, TiledRows
+from services.engine.model.layers.row_product import MultipleOfRows, PaddedColumns, StableProducts, TiledRows
 from services.engine.model.text_model import TextModel
 from tests.engine.text_models import (
     TINY,

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
+from services.engine.loading.text import load_text_model
 from services.engine.model.text_model import TextModel
-from services.engine.weights.text import load_text_model
-from tests.engine.random_configs import draw_config
+from tests.engine.model.random_configs import draw_config
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights
 
 LOGPROB_BOUND = 1e-4

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, BatchItem, ForwardBatch, build_batch
-from services.engine.model.config import TextConfig
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.yarn import YarnScaling
 from services.engine.model.text_model import TextModel
-from services.engine.model.yarn import YarnScaling
 from services.engine.runner import ModelRunner
 from services.engine.weights.names import text_tensors
 

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from evals.request import chat_body
-from services.gateway.http.decode import BodyDecoder
-from services.gateway.http.schema import ChatBody
-from services.gateway.http.translate import prompt_from_body
+from services.gateway.http.bodies.chat import ChatBody
+from services.gateway.http.bodies.decoder import BodyDecoder
+from services.gateway.http.bodies.to_request import prompt_from_body
 from training.skills.curriculum import Curriculum
 
 CURRICULUM = Curriculum(1)

@@ -8,14 +8,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from evals.tool_schemas import tool_schemas
-from services.common.kimi.tokenizer import Tokenizer
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import rules_from_proto
 from services.decode.constraint.vocabulary import GrammarVocabulary
 from services.engine.sampling.spec import SamplingSpec
-from services.gateway.chat.constraint.builder import ConstraintBuilder
-from services.gateway.chat.constraint.output_format import OutputFormat
-from services.gateway.chat.messages import Conversation
+from services.families.kimi.messages import Conversation
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.constraint.builder import ConstraintBuilder
+from services.gateway.constraint.output_format import OutputFormat
 from tests.support.constrained import RandomSpeaker
 
 CHECKER = Draft202012Validator.FORMAT_CHECKER

@@ -5,12 +5,12 @@ from __future__ import annotations
 import httpcore
 
 from services.common.video_file import VideoLimits
-from services.gateway.download.allowed_hosts import AllowedHosts
-from services.gateway.download.downloader import Downloader
-from services.gateway.pipeline.images import ImageLimits
-from services.gateway.pipeline.media import MediaLimits
-from services.gateway.pipeline.remote_media import RemoteMedia
-from services.gateway.pipeline.videos import VideoBounds
+from services.gateway.media.download.allowed_hosts import AllowedHosts
+from services.gateway.media.download.downloader import Downloader
+from services.gateway.media.images import ImageLimits
+from services.gateway.media.remote_media import RemoteMedia
+from services.gateway.media.request_media import MediaLimits
+from services.gateway.media.videos import VideoBounds
 
 LIMITS = MediaLimits(ImageLimits(1, 1, 1), VideoBounds(1, 1, VideoLimits(1, 1, 1.0)))
 

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from perigee.v1 import worker_pb2
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeVision, FakeWorker

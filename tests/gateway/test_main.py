@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from services.common.errors import CheckpointError, ConfigError
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.main import serve
 from tests.gateway.suite import NANO, checkpoint

@@ -12,7 +12,7 @@ from perigee.v1 import (
     models_pb2_grpc,
 )
 from services.common.errors import CheckpointError
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.suite import NANO, chat_body

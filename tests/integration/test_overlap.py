@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perigee.v1 import decode_pb2, worker_pb2, worker_pb2_grpc
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from tests.support.decode_client import DecodeClient
 from tests.support.prompts import random_prompt
 from tests.support.stack import Stack

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.chat.golden import chat_body, expected_ids, read_vectors, verbatim
+from tests.families.kimi.chat.golden import chat_body, expected_ids, read_vectors, verbatim
 from tests.gateway.pictures import data_url, picture
 from tests.support.stack import Stack
 from tests.vision.tiny_checkpoint import CONFIG, write_checkpoint

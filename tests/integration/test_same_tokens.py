@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
-from services.common.kimi.tokenizer import Tokenizer
 from services.common.video_file import VideoLimits
-from services.engine.weights.vision import load_vision_model
-from services.gateway.chat.messages import Conversation, ImagePart, Message, TextPart, VideoPart
-from services.gateway.chat.prompt import expand_media, render
+from services.engine.loading.vision import load_vision_model
+from services.families.kimi.chat.prompt import expand_media, render
+from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart, VideoPart
+from services.families.kimi.tokenizer import Tokenizer
 from services.vision.preprocess import preprocess_image
 from services.vision.video import preprocess_video, read_chunks
 from tests.support.reference_loop import ReferenceLoop

@@ -15,7 +15,7 @@ from benchmarks.slice_row import Row
 from benchmarks.slice_sizes import KIMI, TINY, Limits, Sizes
 from kernels.benchmarks.ceilings import Ceilings
 from services.engine.kernel_model.decode_graphs import SIZES
-from services.engine.model.expanded_attention import worthwhile_tokens
+from services.engine.model.attention.expanded_attention import worthwhile_tokens
 from tests.kernels.alone import run_alone
 
 H200 = Ceilings(bandwidth=4.3e12, rate=790e12)

@@ -7,7 +7,7 @@ import torch
 
 from kernels import rope
 from kernels.reference import rope as reference
-from services.engine.model import rope as engine_rope
+from services.engine.model.attention import rope as engine_rope
 from tests.kernels.angles import make_angles
 from tests.kernels.cubin import compile_kernel
 

@@ -7,8 +7,8 @@ import torch
 
 from kernels import router
 from kernels.reference import router as reference
-from services.engine.model.router import Router
-from services.engine.model.row_product import PlainProducts
+from services.engine.model.layers.router import Router
+from services.engine.model.layers.row_product import PlainProducts
 from tests.engine.text_models import tiny_config
 from tests.kernels.cubin import compile_kernel
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from services.engine.kv_cache.lease_table import Lease
+from services.engine.leases.lease_table import Lease
 from services.prefill.events import Admitted, Done
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.prefill_bench import PrefillBench, Reader

@@ -12,7 +12,7 @@ import torch
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import InvalidRequest, MediaLost, Unavailable
 from services.common.rpc.status import from_rpc_error
-from services.engine.kv_transfer.memory_agent import MemoryFabric
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.fake_runner import HIDDEN, fake_pages, read_context
 from tests.support.owner import peer_directory, transfer_thread

@@ -12,10 +12,10 @@ import torch
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2, worker_pb2, worker_pb2_grpc
 from services.common.page_hash import chain_hashes
-from services.engine.kv_pages import kv_layout
-from services.engine.kv_transfer.memory_agent import MemoryFabric
-from services.engine.read_group import ReadGroup
-from services.prefill import page_lease
+from services.engine.kv_cache.kv_pages import kv_layout
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.leases import page_lease
+from services.engine.peers.read_group import ReadGroup
 from tests.support.decode_bench import prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
 from tests.support.owner import MODEL, peer_directory, transfer_thread

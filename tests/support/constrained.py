@@ -10,7 +10,7 @@ from services.common.errors import PerigeeError
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
-from services.engine.sampler import Sampler
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 

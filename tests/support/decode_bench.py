@@ -12,11 +12,11 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
-from services.decode.fetch import FetchOrder, FetchResult
 from services.decode.limits import DecodeLimits
+from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.request import Delta, Prompt, Request, RequestStats, Session
 from services.engine.media import Medium
-from services.engine.sampler import Sampler
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, LateRunner, fake_pages, write_context
 

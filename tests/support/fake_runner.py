@@ -9,7 +9,7 @@ import torch
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
 from services.engine.host_copy import Moment
-from services.engine.kv_pages import allocate_kv_pages
+from services.engine.kv_cache.kv_pages import allocate_kv_pages
 
 NUM_LAYERS = 2
 WIDTH = 4

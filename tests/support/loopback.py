@@ -13,8 +13,8 @@ from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.server import DecodeServicer
-from services.engine.loop import EngineLoop
-from services.engine.sampler import Sampler
+from services.engine.sampling.sampler import Sampler
+from services.engine.serving.loop import EngineLoop
 from services.gateway.workers.session import DecodeSession
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
 from tests.support.decode_bench import StrawOutside

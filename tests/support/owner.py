@@ -9,14 +9,14 @@ import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.rpc.server import bind, build_server
-from services.engine.embedding_reader import EmbeddingReader
 from services.engine.kv_cache.cache_journal import CacheJournal
-from services.engine.kv_pages import kv_layout, kv_region
-from services.engine.kv_transfer.memory_agent import InMemoryAgent, MemoryFabric
-from services.engine.kv_transfer.offer_proto import offer_to_proto
+from services.engine.kv_cache.kv_pages import kv_layout, kv_region
+from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, MemoryFabric
+from services.engine.kv_transfer.agents.offer_proto import offer_to_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.peers import PeerDirectory
-from services.engine.worker_service import WorkerHost, WorkerServicer
+from services.engine.leases.embedding_reader import EmbeddingReader
+from services.engine.peers.directory import PeerDirectory
+from services.engine.serving.worker_service import WorkerHost, WorkerServicer
 from tests.support.fake_runner import HIDDEN
 
 MODEL = worker_pb2.ModelIdentity(fingerprint=b"f" * 32, name="straw", hidden_size=HIDDEN, vocab_size=64)

@@ -10,10 +10,10 @@ from typing import Any, cast
 import torch
 
 from perigee.v1 import pages_pb2_grpc
-from services.decode.page_server import PageServicer
-from services.engine.kv_transfer.memory_agent import MemoryFabric
-from services.engine.loop import EngineLoop
-from services.engine.text_host import TextHost
+from services.decode.pages.page_server import PageServicer
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.serving.loop import EngineLoop
+from services.engine.serving.text_backend import TextHost
 from tests.support.decode_bench import Bench
 from tests.support.fake_runner import HIDDEN
 from tests.support.owner import Owner, RecordingHost, transfer_thread

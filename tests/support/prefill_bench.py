@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from perigee.v1 import prefill_pb2
-from services.engine.kv_pages import page_crc32
+from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.media import Medium
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused

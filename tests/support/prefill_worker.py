@@ -10,10 +10,10 @@ import torch
 
 from perigee.v1 import prefill_pb2_grpc
 from services.common.errors import MediaLost
-from services.engine.kv_transfer.memory_agent import MemoryFabric
-from services.engine.loop import EngineLoop
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.media import Medium
-from services.engine.text_host import TextHost
+from services.engine.serving.loop import EngineLoop
+from services.engine.serving.text_backend import TextHost
 from services.prefill.engine import PrefillEngine
 from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
-from services.engine.kv_pages import allocate_kv_pages
+from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.loading.text import load_text_model
 from services.engine.runner import ModelRunner
-from services.engine.weights.text import load_text_model
 
 
 class ReferenceLoop:

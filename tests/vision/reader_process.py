@@ -13,13 +13,13 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
-from services.engine.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
-from services.engine.identity import model_identity
-from services.engine.kv_transfer.nixl_agent import NixlAgent
+from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.leases.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
 from services.engine.media import Medium
-from services.engine.model.config import ModelConfig
-from services.engine.peers import PeerDirectory
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.peers.directory import PeerDirectory
+from services.engine.serving.identity import model_identity
 
 
 async def main(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PagesExhausted, Unavailable
-from services.common.kimi.video import chunk_hash
 from services.common.video_file import VideoLimits
+from services.families.kimi.video import chunk_hash
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.model_thread import ModelThread

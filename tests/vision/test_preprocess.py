@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from services.common.errors import InvalidRequest
-from services.common.kimi.media import image_grid
+from services.families.kimi.media import image_grid
 from services.vision.preprocess import decode_image, image_patches, preprocess_image
 
 LIMIT = 10_000_000

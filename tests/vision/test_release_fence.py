@@ -13,9 +13,9 @@ import torch
 
 from perigee.v1 import vision_pb2_grpc, worker_pb2, worker_pb2_grpc
 from services.common.errors import MediaLost
-from services.engine.embedding_reader import EmbeddingReader
-from services.engine.kv_pages import kv_layout
-from services.engine.kv_transfer.memory_agent import MemoryFabric
+from services.engine.kv_cache.kv_pages import kv_layout
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.media import Medium
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows, write_embedding
 from services.vision.lending import Lending

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from services.common.errors import InvalidRequest
-from services.common.kimi.video import chunk_hash
 from services.common.rpc.status import from_rpc_error
-from services.engine.weights.vision import load_vision_model
+from services.engine.loading.vision import load_vision_model
+from services.families.kimi.video import chunk_hash
 from services.vision.preprocess import preprocess_image
 from tests.support.nursery import shared_nursery
 from tests.support.videos import film

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from services.common.errors import Cancelled, InvalidRequest
-from services.common.kimi.video import video_chunks
 from services.common.video_file import VideoLimits
+from services.families.kimi.video import video_chunks
 from services.vision.preprocess import image_patches
 from services.vision.video import preprocess_video, read_chunks
 from tests.support.videos import film

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.names import text_tensors, vision_tensors
 
 CONFIG: dict[str, Any] = {

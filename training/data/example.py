@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.common.kimi.special import SpecialTokens
-from services.common.kimi.tokenizer import Tokenizer
-from services.gateway.chat.call_ids import count_calls
-from services.gateway.chat.messages import ImagePart
-from services.gateway.chat.prompt import expand_media, render
-from services.gateway.chat.segments import Segment, SegmentWriter, encode_segments
+from services.families.kimi.chat.call_ids import count_calls
+from services.families.kimi.chat.prompt import expand_media, render
+from services.families.kimi.chat.segments import Segment, SegmentWriter, encode_segments
+from services.families.kimi.messages import ImagePart
+from services.families.kimi.special import SpecialTokens
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.picture import Picture, read_picture
 from training.skills.sample import Sample
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.common.kimi.media import MERGE_SIZE
+from services.families.kimi.media import MERGE_SIZE
 from services.vision.preprocess import normalised_levels, preprocess_image
 
 MAX_PIXELS = 1 << 22

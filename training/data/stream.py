@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.batch import Rows, make_rows
 from training.data.example import Example, encode_sample
 from training.data.packing import pack

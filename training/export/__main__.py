@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from services.engine.model.config import ModelConfig, read_config
+from services.engine.model.config.model_config import ModelConfig, read_config
 from services.engine.weights.writer import write_json
 from training.export.published import Publisher
 from training.model.model import TrainedModel, published_weights

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.engine.model.config import ModelConfig, TextConfig
+from services.engine.model.config.model_config import ModelConfig, TextConfig
 from services.engine.weights.names import text_tensors, vision_tensors
 from training.run import checkpoint
 from training.skills.curriculum import Curriculum

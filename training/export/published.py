@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.expected import expected_tensors, is_quantised
 from services.engine.weights.int4 import pack
 from services.engine.weights.random_checkpoint import with_bf16, with_int4

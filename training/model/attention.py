@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from services.engine.model.config import TextConfig
-from services.engine.model.rope import rotate, softmax_scale
+from services.engine.model.attention.rope import rotate, softmax_scale
+from services.engine.model.config.model_config import TextConfig
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from services.engine.model.quantization import GROUP_SIZE
+from services.engine.model.config.quantization import GROUP_SIZE
 
 HIGHEST = 7
 

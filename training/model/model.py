@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.vision.model import VisionModel
 from training.data.batch import Rows
 from training.model.mixture import Experts, Gate, MixtureOfExperts

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import regex  # type: ignore[import-untyped]
 
-from services.common.kimi.pattern import PRE_TOKEN_PATTERN
+from services.families.kimi.pattern import PRE_TOKEN_PATTERN
 
 Pair = tuple[bytes, bytes]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.writer import write_json, write_shards
 from training.nano.architecture import generation_config, model_config, preprocessor_config

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.gateway.chat.template import lay_out
+from services.families.kimi.chat.template import lay_out
 from training.data.example import answer_segments
 from training.nano.corpus import Corpus
 from training.nano.merges import learn_copyable_ranks

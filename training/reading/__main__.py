@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from services.common.kimi.media import MERGE_SIZE
-from services.common.kimi.tokenizer import Tokenizer
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
+from services.families.kimi.media import MERGE_SIZE
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.picture import read_picture
 from training.model.model import TrainedModel
 from training.reading.cells import letters_of_cells, tokens_of_cells

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from services.common.kimi.media import MERGE_SIZE
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.media import MERGE_SIZE
+from services.families.kimi.tokenizer import Tokenizer
 from services.vision.preprocess import PATCH_SIZE
 from training.skills.drawing import Letter
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.batch import NO_TARGET, make_rows
 from training.data.example import Example, encode_sample
 from training.run.trainer import Trainer

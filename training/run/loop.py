@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from services.common.kimi.tokenizer import Tokenizer
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.checkpoint import Checkpoint
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.stream import StreamPlan
 from training.model.model import TrainedModel, trained_weights
 from training.run import checkpoint

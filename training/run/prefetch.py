@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.batch import Rows
 from training.data.stream import Stream, StreamPlan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.gateway.chat.messages import Conversation, ImagePart, Message, TextPart
+from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart
 from training.skills.dice import Dice
 from training.skills.expectation import Call, Expectation
 from training.skills.papers import Item, Label, Printer, Receipt

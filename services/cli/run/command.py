@@ -11,7 +11,6 @@ import sys
 from typing import TextIO, cast
 
 from services.cli.run.child import Child
-from services.cli.run.config import RunConfig
 from services.cli.run.greeting import greeting
 from services.cli.run.keeper import Keeper
 from services.cli.run.plan import ChildPlan, SuitePlan, child_environment, make_plan
@@ -20,6 +19,7 @@ from services.cli.run.readiness import until_healthy
 from services.cli.run.role_settings import with_role_settings
 from services.cli.run.run_directory import held
 from services.cli.run.supervisor import Supervisor
+from services.cli.run_config import RunConfig
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 from services.common.logs import LossyStream
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.cli.run.child import perigee
-from services.cli.run.config import RunConfig
 from services.cli.run.ports import take_ports
+from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
 from services.common.settings import flag_name
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.roles import config_class
-from services.cli.run.config import RunConfig
 from services.cli.run.plan import ChildPlan, SuitePlan
+from services.cli.run_config import RunConfig
 from services.cli.settings_source import TABLES
 from services.common.errors import ConfigError
 from services.common.settings import env_name, flag_name, read_file, resolve

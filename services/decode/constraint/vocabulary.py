@@ -6,10 +6,10 @@ from pathlib import Path
 
 from llguidance import LLTokenizer
 
-from services.common.kimi.added_tokens import read_added_tokens
-from services.common.kimi.pattern import PRE_TOKEN_PATTERN
-from services.common.kimi.ranks import read_ranks
-from services.common.kimi.special import SpecialTokens
+from services.families.kimi.added_tokens import read_added_tokens
+from services.families.kimi.merge_ranks import read_ranks
+from services.families.kimi.pattern import PRE_TOKEN_PATTERN
+from services.families.kimi.special import SpecialTokens
 
 
 class GrammarVocabulary:

@@ -15,10 +15,10 @@ from kernels.page_copy import gather_pages
 from kernels.rms_norm import rms_norm
 from kernels.rope import rotate
 from services.engine.kernel_model.step import Absorbed, Chunk, Step
-from services.engine.model.config import TextConfig
-from services.engine.model.projection import Projection
-from services.engine.model.rope import RotaryEmbedding, softmax_scale
-from services.engine.model.row_product import Products
+from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.layers.projection import Projection
+from services.engine.model.layers.row_product import Products
 
 MOST_EXPANDED = 1 << 28
 """Values of expanded keys and values that are held at a time: half a GB in bf16."""

@@ -11,10 +11,10 @@ from kernels.expert_weights import ExpertMatrices
 from kernels.experts import RoutedExperts
 from kernels.router import select_experts
 from kernels.silu_mul import silu_mul
-from services.engine.model.config import TextConfig
-from services.engine.model.projection import Projection
-from services.engine.model.row_product import Products
-from services.engine.model.weights_below import WeightsBelow
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.layers.projection import Projection
+from services.engine.model.layers.row_product import Products
+from services.engine.model.prefixed_weights import WeightsBelow
 from services.engine.weights.share import ALONE, Rank
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, SequenceSlice
 from services.engine.host_copy import to_device
-from services.engine.model.attention_share import deal, part_of
+from services.engine.model.attention.attention_share import deal, part_of
 from services.engine.weights.share import ALONE, Rank
 
 

@@ -14,15 +14,15 @@ from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.kernel_model.attention import KernelAttention, Pass
 from services.engine.kernel_model.feed_forward import KernelMixture, KernelMLP
 from services.engine.kernel_model.step import Step, plan_step
-from services.engine.model.config import TextConfig
-from services.engine.model.embedding import Embedding
-from services.engine.model.expanded_attention import worthwhile_tokens
-from services.engine.model.page_views import PageViews
-from services.engine.model.projection import Projection
-from services.engine.model.rope import RotaryEmbedding, softmax_scale
-from services.engine.model.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.attention.expanded_attention import worthwhile_tokens
+from services.engine.model.attention.page_views import PageViews
+from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.layers.embedding import Embedding
+from services.engine.model.layers.projection import Projection
+from services.engine.model.layers.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.prefixed_weights import WeightsBelow
 from services.engine.model.tensor_group import NoGroup, TensorGroup
-from services.engine.model.weights_below import WeightsBelow
 from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.share import Rank
 

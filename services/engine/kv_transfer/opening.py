@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from services.engine.kv_transfer.nixl_agent import NixlAgent
-from services.engine.kv_transfer.region import Region
+from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
+from services.engine.kv_transfer.agents.region import Region
 from services.engine.kv_transfer.shared_transfer import RankReader, SharedTransfer
 from services.engine.kv_transfer.transfer_thread import TransferThread
 

@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from services.common.errors import TransferFailed
-from services.engine.kv_transfer.active_read import ActiveRead
-from services.engine.kv_transfer.inbox import reject, resolve
-from services.engine.kv_transfer.offer import Offer
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.transport_report import TransportReport
+from services.engine.kv_transfer.reads.active_read import ActiveRead
+from services.engine.kv_transfer.reads.inbox import reject, resolve
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.kv_transfer.transport_report import TransportReport
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from services.engine.kv_transfer.agent import Agent
-from services.engine.kv_transfer.inbox import reject, resolve
-from services.engine.kv_transfer.offer import Offer
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest, ReadStatus
-from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.agents.agent import Agent
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.agents.transport_report import TransportReport
+from services.engine.kv_transfer.reads.inbox import reject, resolve
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.kv_transfer.transport_report import TransportReport
 
 T = TypeVar("T")
 Page = TypeVar("Page", int, npt.NDArray[np.int32])

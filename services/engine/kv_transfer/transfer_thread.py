@@ -10,9 +10,13 @@ from concurrent.futures import Future
 from typing import Literal
 
 from services.common.errors import ConfigError, PerigeeError, TransferFailed
-from services.engine.kv_transfer.active_read import ActiveRead
-from services.engine.kv_transfer.agent import Agent, AgentError
-from services.engine.kv_transfer.inbox import (
+from services.engine.kv_transfer.agents.agent import Agent, AgentError
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
+from services.engine.kv_transfer.pairing.peer_table import PeerTable
+from services.engine.kv_transfer.reads.active_read import ActiveRead
+from services.engine.kv_transfer.reads.inbox import (
     CheckPath,
     Command,
     Connect,
@@ -23,13 +27,9 @@ from services.engine.kv_transfer.inbox import (
     reject,
     resolve,
 )
-from services.engine.kv_transfer.offer import Offer
-from services.engine.kv_transfer.peer_table import PeerTable
-from services.engine.kv_transfer.probe_buffer import ProbeBuffer
-from services.engine.kv_transfer.read_pump import ReadPump
-from services.engine.kv_transfer.read_request import ReadRequest, ReadStatus
-from services.engine.kv_transfer.region import Region, RegionKind
-from services.engine.kv_transfer.transport_report import PathReport, TransportReport
+from services.engine.kv_transfer.reads.probe_buffer import ProbeBuffer
+from services.engine.kv_transfer.reads.read_pump import ReadPump
+from services.engine.kv_transfer.reads.read_request import ReadRequest, ReadStatus
 
 logger = logging.getLogger(__name__)
 

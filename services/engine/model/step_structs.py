@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from services.engine.model.compiled_products import CompiledMixture, CompiledMLP, PackedWeight
-from services.engine.model.compiled_router import CompiledRouter
-from services.engine.model.projection import Projection
-from services.engine.model.row_product import FixedProduct
+from services.engine.model.layers.compiled_products import CompiledMixture, CompiledMLP, PackedWeight
+from services.engine.model.layers.compiled_router import CompiledRouter
+from services.engine.model.layers.projection import Projection
+from services.engine.model.layers.row_product import FixedProduct
 from services.engine.model.text_layer import TextLayer
 from services.engine.model.text_model import TextModel
 

@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from services.engine.model.attention import LatentAttention
-from services.engine.model.attention_share import AttentionShare
-from services.engine.model.compiled_products import CompiledMixture, CompiledProducts
-from services.engine.model.compiled_router import CompiledRouter
-from services.engine.model.compiled_rows import CompiledRows
-from services.engine.model.config import TextConfig
-from services.engine.model.mlp import GatedMLP
-from services.engine.model.moe import MixtureOfExperts
-from services.engine.model.norm import RMSNorm
-from services.engine.model.paged_attention import PagedAttention
-from services.engine.model.router import Router, among
-from services.engine.model.row_product import Products
+from services.engine.model.attention.attention_share import AttentionShare
+from services.engine.model.attention.layer import LatentAttention
+from services.engine.model.attention.paged_attention import PagedAttention
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.layers.compiled_products import CompiledMixture, CompiledProducts
+from services.engine.model.layers.compiled_router import CompiledRouter
+from services.engine.model.layers.compiled_rows import CompiledRows
+from services.engine.model.layers.mlp import GatedMLP
+from services.engine.model.layers.moe import MixtureOfExperts
+from services.engine.model.layers.norm import RMSNorm
+from services.engine.model.layers.router import Router, among
+from services.engine.model.layers.row_product import Products
+from services.engine.model.prefixed_weights import WeightsBelow
 from services.engine.model.tensor_group import TensorGroup
-from services.engine.model.weights_below import WeightsBelow
 from services.engine.weights.share import ALONE, Rank
 
 

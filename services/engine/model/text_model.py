@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import ForwardBatch
-from services.engine.model.attention import AttentionContext
-from services.engine.model.attention_share import AttentionShare, deal, part_of
-from services.engine.model.block_attention import BlockAttention
-from services.engine.model.compiled_products import CompiledProducts
-from services.engine.model.compiled_rows import CompiledRows
-from services.engine.model.config import TextConfig
-from services.engine.model.embedding import Embedding
-from services.engine.model.expanded_attention import worthwhile_tokens
-from services.engine.model.latent_kernel import LatentKernel
-from services.engine.model.norm import RMSNorm
-from services.engine.model.page_views import PageViews
-from services.engine.model.paged_attention import PagedAttention
-from services.engine.model.projection import Projection
-from services.engine.model.rope import RotaryEmbedding
-from services.engine.model.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.attention.attention_share import AttentionShare, deal, part_of
+from services.engine.model.attention.block_attention import BlockAttention
+from services.engine.model.attention.expanded_attention import worthwhile_tokens
+from services.engine.model.attention.latent_kernel import LatentKernel
+from services.engine.model.attention.layer import AttentionContext
+from services.engine.model.attention.page_views import PageViews
+from services.engine.model.attention.paged_attention import PagedAttention
+from services.engine.model.attention.rope import RotaryEmbedding
+from services.engine.model.config.model_config import TextConfig
+from services.engine.model.layers.compiled_products import CompiledProducts
+from services.engine.model.layers.compiled_rows import CompiledRows
+from services.engine.model.layers.embedding import Embedding
+from services.engine.model.layers.norm import RMSNorm
+from services.engine.model.layers.projection import Projection
+from services.engine.model.layers.row_product import PlainProducts, Products, StableProducts
+from services.engine.model.prefixed_weights import WeightsBelow
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_layer import TextLayer
-from services.engine.model.weights_below import WeightsBelow
 
 _PREFIX = "language_model."
 

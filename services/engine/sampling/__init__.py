@@ -1,1 +1,1 @@
-"""Pure parts of the sampler; see services/engine/sampler.py."""
+"""Pure parts of the sampler; see services/engine/sampling/sampler.py."""

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 
 from services.common.errors import CheckpointError
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.expected import StoredTensor, expected_tensors, problems_of
 from services.engine.weights.headers import TensorHeader, listed, read_headers
 from services.engine.weights.loader import TensorReader

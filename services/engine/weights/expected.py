@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.engine.model.config import ModelConfig, TextConfig
-from services.engine.model.quantization import GROUP_SIZE
+from services.engine.model.config.model_config import ModelConfig, TextConfig
+from services.engine.model.config.quantization import GROUP_SIZE
 from services.engine.weights.headers import DTYPE_BYTES, TensorHeader
 from services.engine.weights.names import TEXT_PREFIX, Shape, text_tensors, vision_tensors
 

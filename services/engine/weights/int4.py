@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from services.engine.model.quantization import GROUP_SIZE
+from services.engine.model.config.quantization import GROUP_SIZE
 
 _OFFSET = 8
 _BLOCK_VALUES = 1 << 20

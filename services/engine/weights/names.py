@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.engine.model.config import TextConfig, VisionConfig
+from services.engine.model.config.model_config import TextConfig, VisionConfig
 
 Shape = tuple[int, ...]
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from services.common.errors import ConfigError
-from services.engine.model.config import ModelConfig
-from services.engine.model.quantization import published_scheme
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.config.quantization import published_scheme
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.layout import even_layout, published_layout
 from services.engine.weights.names import text_tensors

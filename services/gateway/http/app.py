@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
 from services.common.http_errors import to_http
-from services.gateway.http.docs import DocumentPages
-from services.gateway.http.door import DoorParts, operations
 from services.gateway.http.errors import answer_of, envelope
-from services.gateway.http.openapi import describe
+from services.gateway.http.pages.docs import DocumentPages
+from services.gateway.http.pages.openapi import describe
 from services.gateway.http.post import PostEndpoint
 from services.gateway.http.request_names import named
+from services.gateway.http.route_table import DoorParts, operations
 
 
 class App:

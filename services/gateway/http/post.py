@@ -10,11 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import Cancelled, InternalError, PerigeeError
 from services.gateway.admission import Admission, Ticket
+from services.gateway.http.answers.reply import Reply
 from services.gateway.http.body import BodyReader
-from services.gateway.http.disconnect import run_while_connected
-from services.gateway.http.reply import Reply
+from services.gateway.http.connection.disconnect import run_while_connected
+from services.gateway.http.connection.streaming_protocol import BODY_CHUNKS
 from services.gateway.http.request_names import name_of
-from services.gateway.http.streaming_protocol import BODY_CHUNKS
 from services.gateway.request_record import RequestRecord
 
 log = structlog.get_logger()

@@ -12,9 +12,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.errors import ConfigError
-from services.gateway.http.request_protocol import Patience
-from services.gateway.http.streaming_protocol import StreamingProtocol
-from services.gateway.waiting import Waiting
+from services.gateway.http.connection.request_protocol import Patience
+from services.gateway.http.connection.streaming_protocol import StreamingProtocol
+from services.gateway.http.connection.waiting import Waiting
 
 _BACKLOG = 2048
 

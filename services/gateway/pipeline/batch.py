@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from perigee.v1 import sampling_pb2
 from services.gateway.admission import Admission, Ticket
-from services.gateway.pipeline.answer import Answer
-from services.gateway.pipeline.events import ChoiceDelta
 from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.output.answer import Answer
+from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
 

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import PerigeeError
+from services.families.kimi.output.states import State
 from services.gateway.admission import Ticket
-from services.gateway.chat.output.states import State
-from services.gateway.pipeline.answer import Answer, fold
-from services.gateway.pipeline.choice import ChoiceDecoder
-from services.gateway.pipeline.events import ChoiceDelta, Completion
-from services.gateway.pipeline.plain_tokens import PlainTokens
-from services.gateway.pipeline.rendering import Prompt
+from services.gateway.pipeline.output.answer import Answer, fold
+from services.gateway.pipeline.output.choice import ChoiceDecoder
+from services.gateway.pipeline.output.events import ChoiceDelta, Completion
+from services.gateway.pipeline.output.plain_tokens import PlainTokens
+from services.gateway.pipeline.prompt.rendering import Prompt
 from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.workers.token_stream import Shortcut
 

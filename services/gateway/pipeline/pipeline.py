@@ -10,23 +10,23 @@ from contextlib import asynccontextmanager
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id
 from services.gateway.admission import Ticket
-from services.gateway.chat.constraint.builder import ConstraintBuilder
-from services.gateway.pipeline.call_judge import CallJudge
-from services.gateway.pipeline.choices import ChoiceMaker
-from services.gateway.pipeline.encoding import VisionStage
-from services.gateway.pipeline.events import Completion
+from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.pipeline.generation import Generation
-from services.gateway.pipeline.limits import RequestRules, check_request, token_budget
-from services.gateway.pipeline.prompt_pages import prompt_pages
-from services.gateway.pipeline.rendering import Renderer
+from services.gateway.pipeline.output.call_validator import CallJudge
+from services.gateway.pipeline.output.choices import ChoiceMaker
+from services.gateway.pipeline.output.events import Completion
+from services.gateway.pipeline.prompt.encoding import VisionStage
+from services.gateway.pipeline.prompt.limits import RequestRules, check_request, token_budget
+from services.gateway.pipeline.prompt.prompt_pages import prompt_pages
+from services.gateway.pipeline.prompt.rendering import Renderer
+from services.gateway.pipeline.prompt.turnstile import Turnstile
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
-from services.gateway.pipeline.turnstile import Turnstile
-from services.gateway.router import Router
 from services.gateway.sampling import resolve
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
+from services.gateway.workers.router import Router
 
 
 class Pipeline:

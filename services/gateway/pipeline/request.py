@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from services.gateway.chat.constraint.output_format import OutputFormat
-from services.gateway.chat.messages import Conversation
-from services.gateway.pipeline.media import MediaSource
+from services.families.kimi.messages import Conversation
+from services.gateway.constraint.output_format import OutputFormat
+from services.gateway.media.request_media import MediaSource
 from services.gateway.sampling import INSTANT, RAW, THINKING, FieldName, SamplingDefaults, SamplingOptions
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
-from services.gateway.pipeline.encoding import VisionStage
-from services.gateway.pipeline.rendering import Prompt
+from services.gateway.pipeline.prompt.encoding import VisionStage
+from services.gateway.pipeline.prompt.rendering import Prompt
 from services.gateway.request_record import RequestRecord
-from services.gateway.router import NOBODY, PromptPages, Router
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.router import NOBODY, PromptPages, Router
 from services.gateway.workers.token_stream import TokenStream
 
 _MOST_MS = (1 << 32) - 1

@@ -12,11 +12,11 @@ import structlog
 
 from perigee.v1 import decode_pb2
 from services.common.errors import Overloaded, PerigeeError, Unavailable, WorkerLost
-from services.gateway.pipeline.encoding import VisionStage
+from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.submission import Part, Submission
-from services.gateway.router import Router
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.router import Router
 from services.gateway.workers.token_stream import NO_SHORTCUTS, Shortcut, TokenStream
 
 log = structlog.get_logger()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc
-from services.gateway.pipeline.answer import ChoiceAnswer
-from services.gateway.pipeline.events import ChoiceDelta
+from services.gateway.pipeline.output.answer import ChoiceAnswer
+from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.pipeline.request import TextPrompt
-from services.gateway.pipeline.tokenizing import Tokenizing
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.context import Context
 from services.gateway.rpc.translate import request_from_generate, translated

@@ -8,15 +8,15 @@ import msgspec
 
 from perigee.v1 import chat_pb2, generation_pb2
 from services.common.errors import InvalidRequest
-from services.gateway.chat.constraint.output_format import (
+from services.gateway.constraint.output_format import (
     GrammarAnswer,
     JsonAnswer,
     OutputFormat,
     RegexAnswer,
     ToolChoice,
 )
-from services.gateway.chat.constraint.response_format import ResponseFormatBody, json_answer, only_one
-from services.gateway.pipeline.json_counts import check_counts
+from services.gateway.constraint.response_format import ResponseFormatBody, json_answer, only_one
+from services.gateway.pipeline.prompt.json_counts import check_counts
 
 _CHOICES = ("auto", "none", "required", "function")
 

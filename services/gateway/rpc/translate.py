@@ -11,7 +11,7 @@ from google.protobuf.message import Message as ProtoMessage
 
 from perigee.v1 import chat_pb2, generation_pb2
 from services.common.errors import InvalidRequest
-from services.gateway.chat.messages import (
+from services.families.kimi.messages import (
     Conversation,
     ImagePart,
     Message,
@@ -20,12 +20,12 @@ from services.gateway.chat.messages import (
     ToolCall,
     VideoPart,
 )
-from services.gateway.pipeline.images import ImageSource
-from services.gateway.pipeline.json_counts import check_counts
-from services.gateway.pipeline.media import MediaSource
+from services.gateway.media.images import ImageSource
+from services.gateway.media.request_media import MediaSource
+from services.gateway.media.videos import VideoSource
+from services.gateway.pipeline.prompt.json_counts import check_counts
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
-from services.gateway.pipeline.videos import VideoSource
 from services.gateway.rpc.output_format import chat_output_format, generate_output_format
 from services.gateway.rpc.sampling import field_name, options_from_proto
 

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
 
 from services.common.errors import InvalidRequest
-from services.gateway.pipeline.json_counts import MOST_ITEMS
+from services.gateway.pipeline.prompt.json_counts import MOST_ITEMS
 
 MOST_FIELDS = 1 << 16
 

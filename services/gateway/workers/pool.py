@@ -13,8 +13,8 @@ import structlog
 from perigee.v1 import worker_pb2
 from services.gateway.workers.cached import CachedNames, CacheIndex
 from services.gateway.workers.link import WorkerLink
-from services.gateway.workers.member import DecodeWorker, Worker
 from services.gateway.workers.session import DecodeSession
+from services.gateway.workers.worker import DecodeWorker, Worker
 
 log = structlog.get_logger()
 

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.cli.run.config import RunConfig
 from services.cli.run.plan import child_environment, make_plan
 from services.cli.run.ports import take_ports
+from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
 
 

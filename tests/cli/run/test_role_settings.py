@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from services.cli.run.command import run_suite
-from services.cli.run.config import RunConfig
 from services.cli.run.plan import make_plan
 from services.cli.run.role_settings import resolved_role, with_role_settings
+from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
 
 

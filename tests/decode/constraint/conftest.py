@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.kimi.tokenizer import Tokenizer
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.vocabulary import GrammarVocabulary
+from services.families.kimi.tokenizer import Tokenizer
 from tests.support.constrained import RandomSpeaker
 
 

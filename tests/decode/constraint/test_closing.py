@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from services.common.kimi.special import SpecialTokens
+from services.families.kimi.special import SpecialTokens
 
 RECURSIVE = {
     "type": "object",

@@ -15,7 +15,7 @@ from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
-from services.engine.sampler import Sampler
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
 from tests.support.decode_bench import Bench

@@ -10,15 +10,15 @@ from services.engine.batch import BatchItem, build_batch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.draw import draw_on_device
 from services.engine.kernel_model.text_model import KernelTextModel
-from services.engine.model.page_views import PageViews
+from services.engine.loading.for_worker import load_for
+from services.engine.loading.text import load_kernel_text_model
+from services.engine.model.attention.page_views import PageViews
 from services.engine.model.tensor_group import DistributedGroup
-from services.engine.model_loading import load_for
-from services.engine.rank_group import RankGroup, RankPlan
+from services.engine.ranks.rank_group import RankGroup, RankPlan
 from services.engine.runner import ModelRunner
-from services.engine.sampler import SampledToken, Sampler
+from services.engine.sampling.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState
 from services.engine.weights.int4 import dequantise
-from services.engine.weights.text import load_kernel_text_model
 from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
 
 # Kernels take vectors of powers of two, and experts made of tiles of 64 x 64.

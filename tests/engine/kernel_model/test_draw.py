@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.engine.sampler import SampledToken, Sampler
+from services.engine.sampling.sampler import SampledToken, Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 from tests.engine.kernel_model import runs

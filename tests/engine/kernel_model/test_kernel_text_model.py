@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
-from services.engine.model.config import read_config
+from services.engine.loading.text import load_text_model
+from services.engine.model.config.model_config import read_config
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
-from services.engine.weights.text import load_text_model
 from tests.engine.kernel_model import runs
 from tests.engine.text_models import make_runner, random_weights, whole
 from tests.kernels.interpreter import Interpreter

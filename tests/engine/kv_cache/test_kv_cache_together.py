@@ -7,10 +7,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from services.common.errors import Cancelled, InternalError, PagesExhausted
 from services.common.page_hash import chain_hashes
-from services.engine.kv_cache.block_table import BlockTable
-from services.engine.kv_cache.lease_table import Lease, LeaseTable
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
+from services.engine.kv_cache.page_table import BlockTable
 from services.engine.kv_cache.prefix_cache import PrefixCache
+from services.engine.leases.lease_table import Lease, LeaseTable
 
 NUM_PAGES = 12
 PAGE_TOKENS = 4

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from services.engine.kv_transfer.memory_agent import InMemoryAgent, MemoryFabric
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest
-from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, MemoryFabric
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest
 from services.engine.kv_transfer.transfer_thread import TransferThread
 
 BLOCK_BYTES = 256

@@ -21,9 +21,9 @@ _torch = types.ModuleType("torch")
 _torch.Tensor = type("Tensor", (), {})
 sys.modules.setdefault("torch", _torch)
 
-from services.engine.kv_transfer.nixl_agent import NixlAgent  # noqa: E402
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadRequest  # noqa: E402
-from services.engine.kv_transfer.region import Region, RegionKind  # noqa: E402
+from services.engine.kv_transfer.agents.nixl_agent import NixlAgent  # noqa: E402
+from services.engine.kv_transfer.agents.region import Region, RegionKind  # noqa: E402
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest  # noqa: E402
 from services.engine.kv_transfer.transfer_thread import TransferThread  # noqa: E402
 from tests.engine.kv_transfer.pattern import pattern  # noqa: E402
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from services.common.errors import TransferFailed
-from services.engine.kv_transfer import active_read
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadStatus
+from services.engine.kv_transfer.agents.transport_probe import from_tables
+from services.engine.kv_transfer.reads import active_read
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadStatus
 from services.engine.kv_transfer.remote_reader import RemoteReader
-from services.engine.kv_transfer.transport_probe import from_tables
-from tests.engine.kv_transfer.test_active_read import make_read
+from tests.engine.kv_transfer.reads.test_active_read import make_read
 
 
 def raise_once(monkeypatch, owner, name, error):
@@ -93,7 +93,7 @@ def test_a_read_that_cannot_be_prepared_by_a_defect_fails_alone(reader, source, 
 
 def test_a_peer_that_waits_for_a_probe_nobody_reads_is_removed(reader, new_worker, monkeypatch):
     source = new_worker("source", seed=2)
-    monkeypatch.setattr("services.engine.kv_transfer.peer_table.PairProbe.start", lambda probe: None)
+    monkeypatch.setattr("services.engine.kv_transfer.pairing.peer_table.PairProbe.start", lambda probe: None)
     with pytest.raises(TransferFailed, match="source"):
         reader.thread.connect(source.thread.offer()).result(5)
     monkeypatch.undo()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from services.common.errors import TransferFailed
-from services.engine.kv_transfer.inbox import reject
-from services.engine.kv_transfer.read_request import ReadOutcome, ReadStatus
-from services.engine.kv_transfer.region import RegionKind
+from services.engine.kv_transfer.agents.region import RegionKind
+from services.engine.kv_transfer.reads.inbox import reject
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadStatus
 from services.engine.kv_transfer.shared_transfer import SharedTransfer
 
 LAYERS = 2

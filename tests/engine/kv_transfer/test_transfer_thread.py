@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from services.common.errors import ConfigError, TransferFailed
-from services.engine.kv_transfer.region import Region, RegionKind
+from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
 
 

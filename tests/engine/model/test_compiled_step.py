@@ -7,7 +7,7 @@ import torch
 
 from services.engine.batch import BatchItem, build_batch
 from services.engine.model.compiled_step import CompiledStep
-from services.engine.model.row_product import PlainProducts
+from services.engine.model.layers.row_product import PlainProducts
 from services.engine.model.text_model import TextModel
 from services.engine.native import library as native
 from services.engine.runner import ModelRunner

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from services.common.errors import InternalError
-from services.engine.sampler import Sampler
 from services.engine.sampling.draw import draw_token
+from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 from tests.engine.sampling.test_constraint import VOCAB, Only

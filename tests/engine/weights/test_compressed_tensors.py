@@ -11,10 +11,10 @@ from compressed_tensors.quantization import QuantizationConfig, QuantizationSche
 from compressed_tensors.quantization.utils import calculate_qparams
 from safetensors.torch import save_file
 
-from services.engine.model.quantization import published_scheme
+from services.engine.loading.text import load_text_model
+from services.engine.model.config.quantization import published_scheme
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.int4 import dequantise, pack, unpack
-from services.engine.weights.text import load_text_model
 from services.engine.weights.verify import verify
 from tests.support.tensors import read_tensors
 

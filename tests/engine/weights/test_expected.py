@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from services.engine.model.config import ModelConfig
+from services.engine.loading.memory_plan import plan_memory
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.expected import StoredTensor, expected_tensors
-from services.engine.weights.memory_plan import plan_memory
 
 EXPERT = "language_model.model.layers.60.mlp.experts.383."
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
-from services.engine.model.config import read_config
+from services.engine.loading.text import load_text_model
+from services.engine.model.config.model_config import read_config
 from services.engine.weights.headers import shard_names
 from services.engine.weights.int4 import dequantise as fill
 from services.engine.weights.int4 import pack, unpack
 from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
-from services.engine.weights.text import load_text_model
 from services.engine.weights.verify import verify
 from tests.engine.text_models import greedy, make_runner, pages_for
 from tests.support.tensors import read_tensors

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
+from services.engine.loading.text import load_text_model
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
-from services.engine.weights.text import load_text_model
 from tests.support.tensors import read_tensors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.engine.model.config import ModelConfig
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.headers import read_headers
 from services.engine.weights.names import text_tensors, vision_tensors
 

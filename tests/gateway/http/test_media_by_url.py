@@ -5,8 +5,8 @@ import base64
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
-from services.common.kimi.media import image_grid
-from tests.gateway.download.raw_server import internet, page
+from services.families.kimi.media import image_grid
+from tests.gateway.media.download.raw_server import internet, page
 from tests.gateway.pictures import picture
 from tests.gateway.suite import open_suite
 from tests.support.videos import film

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from services.gateway.pipeline.plain_tokens import PlainTokens
+from services.gateway.pipeline.output.plain_tokens import PlainTokens
 from tests.gateway.suite import joined, open_suite
 
 THOUGHT = "Hm, 世界 is two characters, café four and 🦉 one."

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from tests.gateway.http.test_request_protocol import SMUGGLED, TOKENIZE, Client, post
+from tests.gateway.http.connection.test_request_protocol import SMUGGLED, TOKENIZE, Client, post
 from tests.gateway.suite import open_suite, wait_until
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n"
@@ -128,7 +128,7 @@ async def test_bytes_held_are_bounded_and_the_longest_unfinished_body_makes_room
 
 
 async def test_a_body_whose_request_is_answered_already_is_read_for_a_while_only(monkeypatch):
-    monkeypatch.setattr("services.gateway.http.request_protocol._LINGER_S", 0.3)
+    monkeypatch.setattr("services.gateway.http.connection.request_protocol._LINGER_S", 0.3)
     async with open_suite() as suite:
         unread = post(b" " * 100, path="/v1/models")
         async with clients(suite, 2, unread[:-50]) as (never, late):

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from tests.gateway.chat.golden import (
+from tests.families.kimi.chat.golden import (
     chat_body,
     expected_ids,
     expected_text,

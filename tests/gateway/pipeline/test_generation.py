@@ -9,11 +9,11 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import PerigeeError, WorkerLost
-from services.common.kimi.tokenizer import Tokenizer
-from services.gateway.chat.output.parser import OutputParser, OutputRules
-from services.gateway.chat.output.states import State
-from services.gateway.pipeline.choice import ChoiceDecoder
+from services.families.kimi.output.parser import OutputParser, OutputRules
+from services.families.kimi.output.states import State
+from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.sampling import SamplingOptions
 
 STOP = sampling_pb2.FINISH_REASON_STOP

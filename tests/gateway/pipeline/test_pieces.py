@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.gateway.chat.output.parser import OutputParser
-from services.gateway.http import shape
-from services.gateway.pipeline.answer import fold
-from services.gateway.pipeline.choice import ChoiceDecoder
-from services.gateway.pipeline.events import Completion
+from services.families.kimi.output.parser import OutputParser
+from services.gateway.http.answers import openai as shape
 from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.output.answer import fold
+from services.gateway.pipeline.output.choice import ChoiceDecoder
+from services.gateway.pipeline.output.events import Completion
 from services.gateway.sampling import SamplingOptions
-from tests.gateway.chat.output.outputs import encode_output, rules
+from tests.families.kimi.output.outputs import encode_output, rules
 
 HEAD = Completion("chatcmpl-1", 1, "kimi")
 STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH

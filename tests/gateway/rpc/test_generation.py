@@ -6,7 +6,7 @@ import pytest
 from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2
 from services.common.errors import InvalidRequest
 from services.common.rpc.status import from_rpc_error
-from services.gateway.pipeline.tokenizing import MAX_BYTES
+from services.gateway.pipeline.prompt.tokenizing import MAX_BYTES
 from tests.gateway.suite import open_suite, wait_until
 
 

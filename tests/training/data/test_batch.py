@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.batch import NO_TARGET, make_rows
 from training.data.example import Example
 from training.data.packing import pack

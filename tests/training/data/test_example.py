@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from services.common.kimi.tokenizer import Tokenizer
-from services.gateway.chat.call_ids import count_calls
-from services.gateway.chat.messages import Message, TextPart, ToolCall
-from services.gateway.chat.output.calls import CallRules
-from services.gateway.chat.output.parser import OutputParser, OutputRules
-from services.gateway.chat.output.states import first_state
-from services.gateway.chat.prompt import render
-from services.gateway.chat.template import lay_out
-from services.gateway.chat.tools.declaration import declared_names
+from services.families.kimi.chat.call_ids import count_calls
+from services.families.kimi.chat.prompt import render
+from services.families.kimi.chat.template import lay_out
+from services.families.kimi.messages import Message, TextPart, ToolCall
+from services.families.kimi.output.calls import CallRules
+from services.families.kimi.output.parser import OutputParser, OutputRules
+from services.families.kimi.output.states import first_state
+from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tools.declaration import declared_names
 from training.data.example import answer_segments, encode_sample
 from training.skills.curriculum import Curriculum
 from training.skills.dice import Dice

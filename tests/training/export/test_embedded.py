@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from services.common.kimi.tokenizer import Tokenizer
 from services.engine.weights.verify import verify
-from services.gateway.chat.prompt import expand_media, render
+from services.families.kimi.chat.prompt import expand_media, render
+from services.families.kimi.tokenizer import Tokenizer
 from tests.support.reference_loop import ReferenceLoop
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary

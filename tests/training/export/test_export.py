@@ -8,13 +8,13 @@ import shutil
 import pytest
 import torch
 
-from services.common.kimi.tokenizer import Tokenizer
-from services.engine.model.config import ModelConfig
+from services.engine.loading.text import load_text_model
+from services.engine.loading.vision import load_vision_model
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.random_checkpoint import with_bf16
-from services.engine.weights.text import load_text_model
 from services.engine.weights.verify import verify
-from services.engine.weights.vision import load_vision_model
 from services.engine.weights.writer import write_json
+from services.families.kimi.tokenizer import Tokenizer
 from tests.engine.text_models import every_logit, make_runner, pages_for
 from training.export.__main__ import load
 from training.export.card import write_card

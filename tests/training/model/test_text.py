@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from services.engine.model.config import ModelConfig, VisionConfig
+from services.engine.model.config.model_config import ModelConfig, VisionConfig
 from services.engine.model.text_model import TextModel
 from services.engine.weights.expected import expected_tensors
 from tests.engine.text_models import every_logit, make_runner, pages_for, tiny_config

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.kimi.added_tokens import AddedTokens
-from services.common.kimi.special import NAMES
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.added_tokens import AddedTokens
+from services.families.kimi.special import NAMES
+from services.families.kimi.tokenizer import Tokenizer
 from training.nano.merges import learn_copyable_ranks
 
 TEXTS = ["the cat and the dog and the bird", 'Zorvel said "Zorvel" and _Zorvel', "the .cat 123 123 4444"] * 4

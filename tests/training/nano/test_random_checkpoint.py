@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from services.engine.batch import BatchItem, build_batch
-from services.engine.weights.text import load_text_model
+from services.engine.loading.text import load_text_model
 from tests.engine.text_models import make_runner, pages_for
 from training.nano.random_checkpoint import write_checkpoint
 from training.nano.vocabulary import Vocabulary

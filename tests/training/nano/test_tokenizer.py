@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from training.nano.tokenizer import NUM_RANKS, write_tokenizer
 
 FILES = ("tiktoken.model", "tokenizer_config.json")

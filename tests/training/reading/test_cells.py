@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.common.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import Tokenizer
 from training.reading.cells import (
     CHARACTERS,
     NO_TOKEN,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from services.common.kimi.tokenizer import Tokenizer
 from services.engine.weights.writer import write_json
+from services.families.kimi.tokenizer import Tokenizer
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
 from training.reading import __main__ as reading

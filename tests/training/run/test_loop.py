@@ -11,8 +11,8 @@ import sys
 import pytest
 import torch
 
-from services.common.kimi.tokenizer import Tokenizer
 from services.engine.weights.writer import write_json
+from services.families.kimi.tokenizer import Tokenizer
 from training.data.stream import Stream, StreamPlan
 from training.export.__main__ import main as export
 from training.nano.trained_architecture import trained_config

@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 
-from services.common.kimi.tokenizer import Tokenizer
-from services.engine.model.config import ModelConfig, VisionConfig
+from services.engine.model.config.model_config import ModelConfig, VisionConfig
+from services.families.kimi.tokenizer import Tokenizer
 from tests.engine.text_models import tiny_config
 from training.data.stream import Stream, StreamPlan
 from training.model.model import TrainedModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.chat.template import lay_out
+from services.families.kimi.chat.template import lay_out
 from training.skills.curriculum import (
     COPY_BATCHES,
     DRILL_BATCHES,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.gateway.chat.template import lay_out
+from services.families.kimi.chat.template import lay_out
 from training.skills.curriculum import Curriculum
 from training.skills.dice import Dice
 from training.skills.split import Split

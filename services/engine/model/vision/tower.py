@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from services.engine.model.config import VisionConfig
+from services.engine.model.config.model_config import VisionConfig
 from services.engine.model.vision.block import NORM_EPS, VisionBlock
 from services.engine.model.vision.position import DividedPositionEmbedding
 from services.engine.model.vision.rope import rope_table

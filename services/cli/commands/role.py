@@ -1,0 +1,85 @@
+"""`perigee gateway|vision|prefill|decode`: one service in this process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import functools
+import gc
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from services.cli.parent_death import die_with_parent
+from services.cli.roles import Serve, config_class, serve_function
+from services.cli.settings_source import add_setting_flags, resolve_settings
+from services.common.errors import ConfigError
+from services.common.logs import configure_logs
+
+if TYPE_CHECKING:
+    from services.gateway.config import GatewayConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes; its name, the last word of `prog`, is the role."""
+    role = parser.prog.split()[-1]
+    parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (or PERIGEE_LOG_LEVEL)")
+    parser.add_argument("--die-with", type=int, metavar="PID", help=argparse.SUPPRESS)
+    add_setting_flags(parser, config_class(role))
+    parser.set_defaults(execute=functools.partial(execute, role))
+
+
+def execute(role: str, arguments: argparse.Namespace) -> int:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once."""
+    if arguments.die_with is not None:
+        die_with_parent(arguments.die_with)
+    level = arguments.log_level or os.environ.get("PERIGEE_LOG_LEVEL") or "INFO"
+    try:
+        configure_logs(level, role=role)
+    except ValueError as error:
+        raise ConfigError(f"log_level: {error}") from error
+    config = resolve_settings(config_class(role), role, arguments, os.environ)
+    structlog.get_logger().info("configuration", **dataclasses.asdict(config))
+    # Imported before signals are taken over: loading takes seconds, and there is nothing to drain yet.
+    serve = serve_function(role)
+    if getattr(config, "processes", 1) > 1:
+        serve = functools.partial(_serve_crew, level)
+    _collect_seldom()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_stopped(serve, config))
+    return 0
+
+
+async def _serve_crew(level: str, config: GatewayConfig, stop: asyncio.Event) -> None:
+    # Only here: the other roles have no gateway installed.
+    from services.cli.gateway_processes import serve_crew
+
+    await serve_crew(config, level, stop)
+
+
+def _collect_seldom() -> None:
+    """What is imported stays for good, and little of what a request makes is a cycle: looking for garbage
+    every few hundred objects took a fifth of the time of a token.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+async def _until_stopped(serve: Serve, config: object) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped)
+    await serve(config, stop)

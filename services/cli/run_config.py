@@ -1,0 +1,77 @@
+"""What `perigee run` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.common.errors import ConfigError
+from services.common.setting_ranges import check_seconds
+from services.gateway.config import PARSERS
+
+# How many in a row each setting takes.
+_PORTS = (
+    ("http_port", 1),
+    ("grpc_port", 1),
+    ("operator_port", 1),
+    ("port_base", 3),
+    ("metrics_port_base", 3),
+)
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of the suite as a whole; a role's own come from the settings file or PERIGEE_* variables."""
+
+    model: str = field(
+        default=str(_REPOSITORY / "models" / "kimi-nano"), metadata={"help": "checkpoint directory"}
+    )
+    served_model_name: str = field(
+        default="",
+        metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
+    )
+    reasoning_parser: str = field(
+        default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
+    )
+    tool_call_parser: str = field(
+        default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "address of the public doors"})
+    http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
+    grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    operator_host: str = field(default="127.0.0.1", metadata={"help": "address of the operator port"})
+    operator_port: int = field(
+        default=50049, metadata={"help": "gRPC port of perigee workers, drain, flush…; 0: any free one"}
+    )
+    port_base: int = field(
+        default=50051, metadata={"help": "gRPC port of vision; prefill and decode follow; 0: any free ones"}
+    )
+    metrics_port_base: int = field(
+        default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
+    )
+    aggregated: bool = field(
+        default=False, metadata={"help": "no prefill worker: decode computes prompts itself"}
+    )
+    tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
+    run_dir: Path = field(
+        default=Path(".run"), metadata={"help": "where the logs of the services go; one suite at a time"}
+    )
+    start_timeout_s: float = field(
+        default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
+    )
+    stop_timeout_s: float = field(
+        default=35.0, metadata={"help": "how long a service may take to stop before it is killed, seconds"}
+    )
+
+    def __post_init__(self) -> None:
+        for key, count in _PORTS:
+            value = getattr(self, key)
+            if not 0 <= value <= 65536 - count:
+                raise ConfigError(f"{key}: {value} is not a port, or leaves no room for {count}")
+        for key in ("reasoning_parser", "tool_call_parser"):
+            if getattr(self, key) not in ("", *PARSERS):
+                raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
+        if self.tp < 1:
+            raise ConfigError(f"tp: at least 1 process has the model, not {self.tp}")
+        check_seconds(self, "start_timeout_s", "stop_timeout_s")

@@ -1,0 +1,201 @@
+"""One Prefill call: what it announces is read at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+
+from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
+from services.common.errors import (
+    InvalidRequest,
+    MediaLost,
+    Overloaded,
+    PerigeeError,
+    TransferFailed,
+    Unavailable,
+)
+from services.common.rpc.outgoing import until_none
+from services.common.rpc.status import from_rpc_error
+from services.decode.prompts.fetch import FetchOrder, FetchResult
+from services.engine.kv_cache.kv_pages import kv_blocks
+from services.engine.leases.lease_clock import LeaseClock
+from services.engine.peers.directory import Peer
+from services.engine.peers.read_group import ReadGroup
+
+_RELEASE_TIMEOUT_S = 5.0
+_TICK_S = 0.25
+
+_REFUSALS: dict[int, type[PerigeeError]] = {
+    prefill_pb2.PREFILL_REFUSAL_OVERLOADED: Overloaded,
+    prefill_pb2.PREFILL_REFUSAL_DRAINING: Unavailable,
+    prefill_pb2.PREFILL_REFUSAL_TOO_LONG: InvalidRequest,
+    prefill_pb2.PREFILL_REFUSAL_MEDIA_LOST: MediaLost,
+    prefill_pb2.PREFILL_REFUSAL_LEASE_EXPIRED: TransferFailed,
+}
+
+
+class PrefillStream:
+    """A Prefill call and the reads of what it announces. Event loop only.
+
+    Three tasks run side by side: one hears messages and posts reads, one renews the lease and watches for
+    silence, one waits for the last byte; the first to end or fail decides.
+    """
+
+    def __init__(
+        self,
+        order: FetchOrder,
+        peer: Peer,
+        group: ReadGroup,
+        lease_key: int,
+        num_layers: int,
+        verifies: bool,
+    ) -> None:
+        self.peer = peer
+        self.group = group
+        self.lease_key = lease_key
+        self._order = order
+        self._num_layers = num_layers
+        self._verifies = verifies
+        self._clock = LeaseClock()
+        self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
+        self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(until_none(self._outgoing))
+        self._hearing: asyncio.Task[None] | None = None
+        self._heard_at = time.monotonic()
+        self._remote_pages: list[int] = []
+        # Blocks of one page and layer that are still to be announced.
+        self._unannounced = len(order.pages) * num_layers
+        self._computed_tokens = 0
+        self._bytes_before_done = 0
+        self._done_at = 0.0
+        self._released = False
+
+    async def run(self, reader: str, silence_s: float) -> FetchResult:
+        """Until every page is here; raises a PerigeeError that names the worker otherwise."""
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(start=self._start(reader)))
+        self._hearing = asyncio.create_task(self._hear_all())
+        keeping = asyncio.create_task(self._keep(silence_s))
+        reading = asyncio.create_task(self.group.completed(more=lambda: not self._done_at))
+        try:
+            await asyncio.wait({self._hearing, keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() or self._hearing.done():
+                await (keeping if keeping.done() else self._hearing)
+                raise Unavailable(f"{self._name} ended the stream before its pages were read")
+            await reading
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error)
+            raise type(failure)(f"{self._name}: {failure.message}") from error
+        finally:
+            keeping.cancel()
+            reading.cancel()
+        if self._clock.expired:
+            raise TransferFailed(f"the lease of {self._name} ran out during a read")
+        tail_s = time.monotonic() - self._done_at
+        await self._release(self._hearing)
+        return FetchResult(
+            error=None,
+            computed_tokens=self._computed_tokens,
+            bytes_read=self.group.bytes_read,
+            bytes_before_done=self._bytes_before_done,
+            tail_s=tail_s,
+        )
+
+    async def _release(self, hearing: asyncio.Task[None]) -> None:
+        """Ends the lease, all reads being done. Raises TransferFailed unless the worker says it held it.
+
+        Before that the pages cannot be trusted: a worker to which the connection broke takes us for gone and
+        uses its pages again, and it may know of that before we do. So does one that was told in our name that
+        the lease is settled.
+        """
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=self._clock.release()))
+        self._outgoing.put_nowait(None)
+        failure: Exception | None = None
+        try:
+            async with asyncio.timeout(_RELEASE_TIMEOUT_S):
+                await hearing
+        except (TimeoutError, PerigeeError, grpc.aio.AioRpcError) as error:
+            failure = error
+        if not self._released:
+            raise TransferFailed(f"{self._name} did not confirm that it held the lease") from failure
+
+    def cancel(self) -> None:
+        """Breaks the stream. Idempotent."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+        self._stream.cancel()
+        self._outgoing.put_nowait(None)
+
+    @property
+    def _name(self) -> str:
+        return f"prefill worker {self._order.address}"
+
+    def _start(self, reader: str) -> prefill_pb2.PrefillStart:
+        return prefill_pb2.PrefillStart(
+            request_id=self._order.request_id,
+            reader_incarnation=reader,
+            token_ids=self._order.token_ids,
+            media=[medium.to_proto() for medium in self._order.media],
+            cache_salt=self._order.cache_salt,
+            priority=self._order.priority,
+            reader_cached_pages=self._order.cached_pages,
+            lease_key=self.lease_key,
+            source_address=self._order.source_address,
+        )
+
+    async def _hear_all(self) -> None:
+        """Handles every message up to the end of the stream."""
+        async for message in self._stream:
+            self._heard_at = time.monotonic()
+            match message.WhichOneof("message"):
+                case "admitted":
+                    self._clock.granted(message.admitted.lease)
+                    self._remote_pages = list(message.admitted.pages)
+                case "ready":
+                    self._read(message.ready)
+                case "done":
+                    if self._unannounced:
+                        raise TransferFailed(f"{self._name} was done before it had announced every block")
+                    self._done_at = time.monotonic()
+                    self._bytes_before_done = self.group.bytes_read
+                    self._computed_tokens = message.done.computed_tokens
+                    self.group.wake()
+                case "renewed":
+                    self._clock.renewed()
+                case "released":
+                    self._released = self._clock.is_confirmed_by(message.released)
+                case "refused":
+                    error = _REFUSALS.get(message.refused.reason, Unavailable)
+                    raise error(f"{self._name} refused: {message.refused.message}")
+
+    def _read(self, ready: prefill_pb2.PagesReady) -> None:
+        """Posts the read of what is ready."""
+        if self._clock.expired:
+            raise TransferFailed(f"the lease of {self._name} ran out before a read")
+        first = ready.first_block - self._order.cached_pages
+        local = self._order.pages[first : first + ready.block_count]
+        remote = self._remote_pages[first : first + ready.block_count]
+        layers = (self._num_layers, ready.first_layer, ready.end_layer)
+        num_layers = len(range(self._num_layers)[ready.first_layer : ready.end_layer])
+        self._unannounced -= ready.block_count * num_layers
+        known = first >= 0 and len(local) == len(remote) == ready.block_count
+        if not known or num_layers != ready.end_layer - ready.first_layer or self._unannounced < 0:
+            raise TransferFailed(f"{self._name} announced blocks that were not asked for")
+        self.group.post(
+            local,
+            kv_blocks(local, *layers),
+            kv_blocks(remote, *layers),
+            self._clock.deadline,
+            list(ready.crc32) if self._verifies and ready.crc32 else None,
+            ready.end_layer - ready.first_layer,
+        )
+
+    async def _keep(self, silence_s: float) -> None:
+        """Renews the lease when due; raises when the worker says nothing for too long."""
+        while True:
+            await asyncio.sleep(min(_TICK_S, silence_s / 4))
+            if self._clock.renewal_due(silence_s / 3):
+                self._clock.renewal_sent()
+                self._outgoing.put_nowait(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
+            if time.monotonic() > self._heard_at + silence_s and not self._done_at:
+                raise Unavailable(f"{self._name} has been silent for {silence_s:g} s")

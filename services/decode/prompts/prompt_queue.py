@@ -1,0 +1,311 @@
+"""Prompts on their way to KV: the queue, the reservation of pages, and who computes what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import torch
+
+from services.common.errors import (
+    MediaLost,
+    Overloaded,
+    PagesExhausted,
+    PerigeeError,
+    TransferFailed,
+    Unavailable,
+)
+from services.decode.limits import DecodeLimits
+from services.decode.pages.page_manager import PageKeeper
+from services.decode.prompts.fetch import FetchOrder, FetchResult
+from services.decode.prompts.prompt_rate import PromptRate
+from services.decode.request import Prompt, PromptState, Request, Sequence
+from services.engine.scheduler.priority_line import PriorityLine
+
+
+class Outside(Protocol):
+    """What the engine asks of the event loop; all calls return at once, the answers come back as messages."""
+
+    def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
+        """Answered by `fetch_ended`, and by `pages_settled` where pages were left at risk."""
+
+    def stop_fetch(self, prompt: Prompt) -> None:
+        """The fetch shall end soon."""
+
+    def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
+        """Answered by `media_arrived` or `media_failed`."""
+
+    def stop_media(self, prompt: Prompt) -> None:
+        """They are not wanted any more; an answer may come all the same."""
+
+
+class PromptQueue:
+    """Waiting and active prompts, by priority, among equals first come, first served. Engine thread only."""
+
+    def __init__(
+        self,
+        keeper: PageKeeper,
+        limits: DecodeLimits,
+        outside: Outside,
+        rate: PromptRate,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock`: of the requests' deadlines, seconds."""
+        self._keeper = keeper
+        self._limits = limits
+        self._outside = outside
+        self._rate = rate
+        self._clock = clock
+        self._waiting: PriorityLine[Prompt] = PriorityLine()
+        self._active: PriorityLine[Prompt] = PriorityLine()
+
+    @property
+    def waiting(self) -> int:
+        """Prompts without pages."""
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        """Prompts with pages."""
+        return len(self._active)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of prompts, the waiting ones among them, that this worker is to compute itself."""
+        return sum(self._left_here(prompt) for prompt in (*self._waiting, *self._active))
+
+    def append(self, request: Request, sequences: list[Sequence]) -> Overloaded | None:
+        """Queues the prompt of a request, or returns why it is refused. One that goes on from another worker
+        has been waited for already: it goes before newcomers of its priority.
+        """
+        prompt = self._prompt(request, sequences)
+        refusal = None if prompt.candidates else self._refusal(prompt)
+        if refusal is None:
+            (self._waiting.append_front if request.output_ids else self._waiting.append)(prompt)
+        return refusal
+
+    def append_front(self, sequence: Sequence) -> None:
+        """Queues a sequence that has lost its pages, or never got them, before others of its priority."""
+        self._waiting.append_front(self._prompt(sequence.request, [sequence]))
+
+    def of(self, request: Request) -> list[Prompt]:
+        """The prompts of a request."""
+        return [prompt for prompt in (*self._waiting, *self._active) if prompt.request is request]
+
+    def requests(self) -> Iterable[Request]:
+        """Those that have prompts here."""
+        return dict.fromkeys(prompt.request for prompt in (*self._waiting, *self._active))
+
+    def extending(self) -> Iterator[Prompt]:
+        """Those with tokens to be computed here now, higher priority first."""
+        return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
+
+    def admit(self, running: int) -> None:
+        """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences
+        run."""
+        while self._waiting:
+            prompt = self._waiting.first()
+            occupied = running + sum(len(other.sequences) for other in self._active)
+            if occupied and occupied + len(prompt.sequences) > self._limits.max_running:
+                return
+            if not self._reserve(prompt, alone=not occupied):
+                return
+            self._waiting.remove(prompt)
+            self._active.append(prompt)
+            self._proceed(prompt)
+
+    def take_complete(self) -> list[Prompt]:
+        """Prompts that can run; they are not the queue's any more, their tables the caller's.
+
+        Their KV is complete, and so is their grammar, if they have one.
+        """
+        complete = [
+            prompt
+            for prompt in self.extending()
+            if prompt.computed == prompt.num_tokens and not prompt.awaits_constraint
+        ]
+        for prompt in complete:
+            self._active.remove(prompt)
+            prompt.state = PromptState.ENDED
+        return complete
+
+    def fork(self, prompt: Prompt) -> list[Sequence]:
+        """Gives every choice its table: full pages shared, the partial last page copied.
+
+        Returns the sequences that can run; choices for which pages are short queue up as prompts of their
+        own.
+        """
+        first, *others = prompt.sequences
+        first.table, first.hashes = prompt.table, prompt.hashes
+        running = [first]
+        for sequence in others:
+            try:
+                sequence.table = self._keeper.fork(prompt.table, prompt.num_tokens)
+            except PagesExhausted:
+                self.append_front(sequence)
+                continue
+            sequence.hashes = list(prompt.hashes)
+            running.append(sequence)
+        return running
+
+    def leave(self, prompt: Prompt) -> None:
+        """A prompt that nobody needs any more lets go of its pages, or will when its fetch has ended."""
+        if prompt in self._waiting:
+            self._waiting.remove(prompt)
+        elif prompt in self._active:
+            self._active.remove(prompt)
+        if prompt.state is PromptState.FETCHING:
+            prompt.state = PromptState.STOPPING
+            self._outside.stop_fetch(prompt)
+            return
+        if prompt.state is PromptState.NEEDS_MEDIA:
+            self._outside.stop_media(prompt)
+        if prompt.state is not PromptState.STOPPING:
+            self._keeper.retire(prompt.table)
+            prompt.state = PromptState.ENDED
+
+    def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:
+        """No read of the fetch will be posted any more. Returns the error that ends the request, if one
+        does."""
+        self._keeper.quarantine(result.pages_at_risk)
+        if result.error is None and prompt.state is PromptState.FETCHING:
+            self._note(prompt, result)
+            first = self._keeper.whole_pages(prompt.computed)
+            self._keeper.arrived(prompt.table.pages[first : prompt.num_blocks])
+            prompt.computed = prompt.num_tokens
+            self._keeper.remember(prompt.hashes, prompt.table, 0, prompt.computed)
+            self._proceed(prompt)
+            return None
+        prompt.table.free()
+        if prompt.state is PromptState.STOPPING:
+            prompt.state = PromptState.ENDED
+            return None
+        self._active.remove(prompt)
+        return self._try_elsewhere(prompt, result.error)
+
+    def media_arrived(self, prompt: Prompt, embeddings: dict[int, torch.Tensor]) -> None:
+        """The media asked for: rows [num_tokens, hidden] by index."""
+        if prompt.state is PromptState.NEEDS_MEDIA:
+            prompt.request.embeddings.update(embeddings)
+            prompt.state = PromptState.EXTENDING
+
+    def _prompt(self, request: Request, sequences: list[Sequence]) -> Prompt:
+        return Prompt(request, sequences, self._keeper.new_table(), list(request.prefill_addresses))
+
+    def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
+        """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing
+        held, where pages are short.
+
+        Headroom is asked for only beside others: alone, a prompt that just fits must not wait for ever.
+        """
+        request = prompt.request
+        headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
+        prompt.hashes = self._keeper.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
+        cached = self._keeper.reserve(
+            prompt.table,
+            prompt.hashes,
+            request,
+            prompt.context,
+            headroom,
+            lambda computed: self._belongs_here(prompt, computed),
+        )
+        if cached is None:
+            return False
+        prompt.computed = cached
+        if not request.stats_sent:
+            request.stats.cached_tokens = cached
+        return True
+
+    def _proceed(self, prompt: Prompt) -> None:
+        """Decides where the uncached part of a prompt is computed, and starts that."""
+        if not self._belongs_here(prompt, prompt.computed):
+            prompt.state = PromptState.FETCHING
+            self._outside.start_fetch(prompt, self._order(prompt))
+            return
+        missing = prompt.missing_media()
+        if missing:
+            prompt.state = PromptState.NEEDS_MEDIA
+            self._outside.start_media(prompt, missing)
+        else:
+            prompt.state = PromptState.EXTENDING
+
+    def _belongs_here(self, prompt: Prompt, computed: int) -> bool:
+        """Whether what is missing behind the first `computed` tokens is computed here: it is short, or there
+        is nobody else.
+        """
+        uncached = prompt.num_tokens - computed
+        return uncached <= self._limits.local_prefill_tokens or not prompt.candidates
+
+    def _refusal(self, prompt: Prompt) -> Overloaded | None:
+        """Why a prompt is not to be computed here: behind those before it, it would not be done in its time.
+
+        A request that has begun to answer goes on: an estimate is no reason to end it.
+        """
+        if prompt.request.has_begun:
+            return None
+        prompt.hashes = self._keeper.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
+        prompt.computed = self._keeper.cached_tokens(prompt.hashes)
+        before, own = self._tokens_before(prompt), prompt.num_tokens - prompt.computed
+        return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
+
+    def _tokens_before(self, prompt: Prompt) -> int:
+        """What this worker computes of prompts that go before another one."""
+        others = (*self._waiting, *self._active)
+        return sum(self._left_here(other) for other in others if other.priority >= prompt.priority)
+
+    def _left_here(self, prompt: Prompt) -> int:
+        """How many of its tokens are still to be computed here."""
+        fetched = prompt.state in (PromptState.FETCHING, PromptState.STOPPING)
+        here = not fetched and self._belongs_here(prompt, prompt.computed)
+        return prompt.num_tokens - prompt.computed if here else 0
+
+    def _order(self, prompt: Prompt) -> FetchOrder:
+        """Takes the next candidate."""
+        request = prompt.request
+        prompt.address = prompt.candidates.pop(0)
+        prompt.attempts += 1
+        # Prefill begins with whole pages, and these are whole: no tail was copied for a fetch.
+        cached_pages = self._keeper.whole_pages(prompt.computed)
+        return FetchOrder(
+            address=prompt.address,
+            request_id=request.request_id,
+            token_ids=tuple(prompt.context[:-1]),
+            media=request.media,
+            cache_salt=request.cache_salt,
+            priority=request.priority,
+            cached_pages=cached_pages,
+            pages=tuple(prompt.table.pages[cached_pages : prompt.num_blocks]),
+            source_address=request.own_address if cached_pages else "",
+        )
+
+    def _note(self, prompt: Prompt, result: FetchResult) -> None:
+        """Puts a good fetch into the request's stats, unless they have been told."""
+        request = prompt.request
+        if not request.stats_sent:
+            request.stats.prefill_address = prompt.address
+            # What an earlier attempt of this prompt has left in a cache is no saving.
+            reused = 0 if prompt.attempts > 1 else max(0, prompt.num_tokens - result.computed_tokens)
+            request.stats.cached_tokens = min(prompt.computed, reused)
+            request.stats.prefill_cached_tokens = reused - request.stats.cached_tokens
+            request.stats.transfer_bytes = result.bytes_read
+            request.stats.transfer_bytes_before_done = result.bytes_before_done
+            request.stats.transfer_tail_s = result.tail_s
+
+    def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
+        """After a failed fetch: the next candidate, the same one once more after a bad transfer, this worker
+        itself where those are gone, or full while the request has begun to answer, or the end."""
+        if isinstance(error, TransferFailed) and not prompt.retried:
+            prompt.retried = True
+            prompt.candidates.append(prompt.address)
+        if isinstance(error, MediaLost):
+            prompt.candidates.clear()  # the others would not find it either; here it may not be missing
+        if not prompt.candidates:
+            sheds = isinstance(error, Overloaded) and not prompt.request.has_begun
+            if isinstance(error, Unavailable | Overloaded) and not sheds:
+                error = self._refusal(prompt)
+            if error is not None:
+                prompt.state = PromptState.ENDED
+                return error
+        prompt.state = PromptState.WAITING
+        self._waiting.append_front(prompt)
+        return None

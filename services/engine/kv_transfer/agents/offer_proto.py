@@ -1,0 +1,78 @@
+"""Offers and transport reports to and from the wire."""
+
+from __future__ import annotations
+
+from perigee.v1 import worker_pb2
+from services.common.errors import Incompatible
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.agents.transport_report import TransportReport
+
+_KINDS = {
+    RegionKind.KV: worker_pb2.REGION_KIND_KV,
+    RegionKind.EMBEDDING: worker_pb2.REGION_KIND_EMBEDDING,
+    RegionKind.PROBE: worker_pb2.REGION_KIND_PROBE,
+}
+_KINDS_BY_NUMBER = {number: kind for kind, number in _KINDS.items()}
+
+
+def offer_to_proto(offer: Offer) -> worker_pb2.MemoryOffer:
+    """For the first message of a handshake."""
+    regions = [
+        worker_pb2.MemoryRegion(
+            kind=_KINDS[region.kind],
+            base_address=region.base_address,
+            block_bytes=region.block_bytes,
+            block_count=region.block_count,
+            device_id=region.device_id,
+            memory_type=region.memory_type,
+        )
+        for region in offer.regions
+    ]
+    return worker_pb2.MemoryOffer(
+        agent_name=offer.agent_name,
+        agent_metadata=offer.agent_metadata,
+        regions=regions,
+        probe_crc32=offer.probe_crc32,
+        incarnation=offer.incarnation,
+    )
+
+
+def offer_from_proto(message: worker_pb2.MemoryOffer) -> Offer:
+    """Raises Incompatible for what no worker of this version sends."""
+    return Offer(
+        agent_name=message.agent_name,
+        agent_metadata=message.agent_metadata,
+        regions=tuple(_region_from_proto(region) for region in message.regions),
+        probe_crc32=message.probe_crc32,
+        incarnation=message.incarnation,
+    )
+
+
+def report_to_proto(report: TransportReport) -> worker_pb2.TransportReport:
+    """For WorkerInfo."""
+    return worker_pb2.TransportReport(
+        transport=report.transport, gigabytes_per_second=report.gigabytes_per_second, rdma=report.rdma
+    )
+
+
+def report_from_proto(message: worker_pb2.TransportReport) -> TransportReport:
+    """From WorkerInfo."""
+    return TransportReport(message.transport, message.gigabytes_per_second, message.rdma)
+
+
+def _region_from_proto(message: worker_pb2.MemoryRegion) -> Region:
+    kind = _KINDS_BY_NUMBER.get(message.kind)
+    if kind is None:
+        raise Incompatible(f"the peer offers a region of unknown kind {message.kind}")
+    try:
+        return Region(
+            kind,
+            message.base_address,
+            message.block_bytes,
+            message.block_count,
+            message.device_id,
+            message.memory_type,
+        )
+    except ValueError as error:
+        raise Incompatible(f"the peer offers {error}") from error

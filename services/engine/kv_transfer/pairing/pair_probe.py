@@ -1,0 +1,100 @@
+"""Reads a peer's probe: is the path whole, and how fast is it?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.region import RegionKind
+from services.engine.kv_transfer.reads.active_read import ActiveRead
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
+
+logger = logging.getLogger(__name__)
+
+CONNECT_ROUNDS = 4
+"""The first read makes the connection and is verified; the best of the others, which are not, is the
+measurement.
+"""
+
+
+class PairProbe:
+    """`rounds` reads of an offer's PROBE region, one after another, the first one verified."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        deadline: float,
+        rounds: int,
+        post: Callable[[ActiveRead], None],
+        on_end: Callable[[float, str], None],
+    ) -> None:
+        """`on_end(gigabytes_per_second, reason)` is called at the first failure or after the last round;
+        `reason` is empty when all is well. If it raises then, it is called once more, with that reason.
+        """
+        self._offer = offer
+        self._deadline = deadline
+        self._rounds = rounds
+        self._post = post
+        self._on_end = on_end
+        self._best = 0.0
+        self._verified = False
+
+    def start(self) -> None:
+        """Posts the next round."""
+        outcomes: list[ReadOutcome] = []
+
+        def settled() -> None:
+            if outcomes[0].status is not ReadStatus.DONE:
+                return
+            try:
+                self._next(outcomes[0])
+            except Exception as error:  # barrier: whoever waits for this pair must learn that it failed
+                logger.exception("the probe of %s broke", self._offer.agent_name)
+                self._on_end(0.0, f"reading the probe: {type(error).__name__}: {error}")
+
+        def completed(outcome: ReadOutcome) -> None:
+            outcomes.append(outcome)
+            if outcome.status is not ReadStatus.DONE:
+                self._on_end(0.0, f"reading the probe: {outcome.status.value}: {outcome.message}")
+
+        crc32 = None if self._verified else self._offer.probe_crc32
+        self._post(probe_read(self._offer, self._deadline, completed, settled, crc32))
+
+    def _next(self, outcome: ReadOutcome) -> None:
+        self._best = max(self._best, outcome.gigabytes_per_second)
+        self._verified = True
+        self._rounds -= 1
+        if self._rounds:
+            self.start()
+        else:
+            self._on_end(self._best, "")
+
+
+def probe_read(
+    offer: Offer,
+    deadline: float,
+    on_complete: Callable[[ReadOutcome], None],
+    on_settled: Callable[[], None],
+    crc32: int | None = None,
+) -> ActiveRead:
+    """A read of an offer's whole PROBE region, its clock running; verified (twice, if need be) where `crc32`
+    is given.
+    """
+    region = offer.region(RegionKind.PROBE)
+    count = region.block_count if region is not None else 0
+    blocks = np.arange(count, dtype=np.int32)
+    request = ReadRequest(
+        peer=offer.agent_name,
+        kind=RegionKind.PROBE,
+        local_blocks=blocks,
+        remote_blocks=blocks,
+        deadline=deadline,
+        on_complete=on_complete,
+        on_settled=on_settled,
+        crc32=None if crc32 is None else (crc32,),
+        crc_blocks=count,
+    )
+    return ActiveRead(request)

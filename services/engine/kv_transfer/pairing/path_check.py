@@ -1,0 +1,92 @@
+"""An operator's check of a path: the peer's probe, read many times, every round verified."""
+
+from __future__ import annotations
+
+import time
+
+from services.common.errors import PerigeeError, TransferFailed
+from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
+from services.engine.kv_transfer.pairing.pair_probe import probe_read
+from services.engine.kv_transfer.reads.active_read import ActiveRead
+from services.engine.kv_transfer.reads.inbox import CheckPath, reject, resolve
+from services.engine.kv_transfer.reads.peer import Peer, PeerState
+from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadStatus
+
+
+class PathCheck:
+    """From the command until no byte of it can land any more. Transfer thread only.
+
+    Unlike the probe of a connect it forgives nothing: the landing buffer is cleared before each round, each
+    round is verified, and bytes that differ are not read again. One round per pass of the thread, so that
+    traffic goes on between them.
+    """
+
+    def __init__(self, command: CheckPath, round_timeout_s: float) -> None:
+        """A hung owner is given up after `round_timeout_s`."""
+        self._command = command
+        self._round_timeout_s = round_timeout_s
+        self._began: float | None = None
+        self._done = 0
+        self._bytes = 0
+        self._best = 0.0
+        self._flying = False
+
+    @property
+    def over(self) -> bool:
+        """Answered, or given up by who asked; and the landing buffer is free."""
+        return self._command.future.done() and not self._flying
+
+    def fail(self, error: PerigeeError) -> None:
+        """Answers; a round in flight still has to settle."""
+        reject(self._command.future, error)
+
+    def next_round(self, peer: Peer, now: float) -> ActiveRead | None:
+        """A read to post at once, if the peer is ready and the last round has settled."""
+        if self._flying or self._command.future.done():
+            return None
+        if now >= self._command.deadline:
+            self.fail(TransferFailed(self._out_of_time(peer)))
+            return None
+        return self._new_round(peer) if peer.state is PeerState.READY else None
+
+    def _new_round(self, peer: Peer) -> ActiveRead:
+        outcomes: list[ReadOutcome] = []
+
+        def completed(outcome: ReadOutcome) -> None:
+            outcomes.append(outcome)
+            if outcome.status is not ReadStatus.DONE:
+                self._fail_round(peer, f"{outcome.status.value}: {outcome.message}")
+
+        def settled() -> None:
+            self._flying = False
+            if outcomes[0].status is ReadStatus.DONE:
+                self._verify(peer, outcomes[0])
+
+        peer.landing.clear()
+        self._flying = True
+        now = time.monotonic()
+        self._began = self._began or now
+        deadline = min(self._command.deadline, now + self._round_timeout_s)
+        return probe_read(peer.offer, deadline, completed, settled)
+
+    def _verify(self, peer: Peer, outcome: ReadOutcome) -> None:
+        found, expected = peer.landing.crc32, peer.offer.probe_crc32
+        if found != expected:
+            self._fail_round(peer, f"the CRC-32 is {found:08x}, its owner announced {expected:08x}")
+            return
+        self._done += 1
+        self._bytes += outcome.bytes
+        self._best = max(self._best, outcome.gigabytes_per_second)
+        if self._done == self._command.rounds and peer.report is not None and self._began is not None:
+            path = TransportReport(peer.report.transport, self._best, peer.report.rdma)
+            seconds = time.monotonic() - self._began
+            resolve(self._command.future, PathReport(path, self._bytes, found, seconds))
+
+    def _fail_round(self, peer: Peer, why: str) -> None:
+        place = f"round {self._done + 1} of {self._command.rounds}"
+        self.fail(TransferFailed(f"{peer.name} cannot be read: {place}: {why}"))
+
+    def _out_of_time(self, peer: Peer) -> str:
+        if self._began is None:
+            return f"{peer.name} was not ready in time: {peer.state.value}"
+        return f"{peer.name}: only {self._done} of {self._command.rounds} rounds in the time there is"

@@ -1,0 +1,275 @@
+"""Who can be read: connects, checks, breaks and forgets peers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from services.common.errors import Incompatible, Overloaded, PerigeeError, TransferFailed
+from services.engine.kv_transfer.agents.agent import Agent, AgentError
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.region import RegionKind
+from services.engine.kv_transfer.agents.transport_report import TransportReport
+from services.engine.kv_transfer.pairing.pair_probe import CONNECT_ROUNDS, PairProbe
+from services.engine.kv_transfer.pairing.path_check import PathCheck
+from services.engine.kv_transfer.reads.active_read import ActiveRead
+from services.engine.kv_transfer.reads.inbox import CheckPath, Connect, Disconnect, reject, resolve
+from services.engine.kv_transfer.reads.peer import Peer, PeerState
+from services.engine.kv_transfer.reads.read_pump import ReadPump
+from services.engine.kv_transfer.reads.read_request import ReadStatus
+
+logger = logging.getLogger(__name__)
+
+RENEW_AFTER_S = 1.0
+"""Reads from a peer that has just broken fail at once: it is dead more often than not."""
+
+
+class PeerTable:
+    """All peers by agent name. Transfer thread only; `pump` is set before the first command."""
+
+    pump: ReadPump
+
+    def __init__(
+        self,
+        agent: Agent,
+        own: Offer,
+        objection: Callable[[TransportReport], str],
+        *,
+        idle_check_s: float,
+        check_timeout_s: float,
+    ) -> None:
+        """`objection` says why a path is not good enough for this worker, "" where it is. A peer unused for
+        `idle_check_s` must answer a probe within `check_timeout_s` before it is read again.
+        """
+        self._agent = agent
+        self._own = own
+        self._objection = objection
+        self._idle_check_s = idle_check_s
+        self._check_timeout_s = check_timeout_s
+        self._peers: dict[str, Peer] = {}
+        self._checks: dict[str, PathCheck] = {}
+
+    def awaited(self) -> bool:
+        """Whether anybody waits for a connection or a check."""
+        return bool(self._checks) or any(peer.connects for peer in self._peers.values())
+
+    def connect(self, command: Connect) -> None:
+        """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""
+        peer = self._peers.get(command.offer.agent_name)
+        if peer is None:
+            peer = Peer(command.offer, connects=[command])
+            self._peers[peer.name] = peer
+            self._open(peer, command.deadline)
+        elif peer.state is PeerState.READY and peer.report is not None:
+            resolve(command.future, peer.report)
+        else:
+            peer.connects.append(command)
+            if peer.state is PeerState.BROKEN:
+                peer.state = PeerState.RENEWING
+
+    def disconnect(self, command: Disconnect) -> None:
+        """Fails what waits; forgets the peer when its last flight has settled."""
+        peer = self._peers.get(command.agent_name)
+        if peer is None:
+            resolve(command.future, None)
+            return
+        self._refuse_all(peer, TransferFailed(f"{peer.name} was disconnected"))
+        peer.state = PeerState.REMOVING
+        peer.disconnects.append(command)
+
+    def check(self, command: CheckPath) -> None:
+        """Reads a peer's probe, as soon as the peer is ready; a broken one begins anew. One check per peer at
+        a time, because all land in the same buffer.
+        """
+        peer = self._peers.get(command.agent_name)
+        if peer is None or peer.state is PeerState.REMOVING:
+            reject(command.future, TransferFailed(f"{command.agent_name} is not connected"))
+        elif self._is_checked(peer):
+            reject(command.future, Overloaded(f"a check of {peer.name} has not ended yet: ask again later"))
+        else:
+            self._checks[peer.name] = PathCheck(command, self._check_timeout_s)
+            if peer.state is PeerState.BROKEN:
+                peer.state = PeerState.RENEWING
+
+    def route(self, read: ActiveRead) -> None:
+        """Posts a read, lets it wait for its peer, or ends it."""
+        peer = self._peers.get(read.request.peer)
+        if peer is None:
+            read.end(ReadStatus.FAILED, f"{read.request.peer} is not connected")
+        elif peer.state is PeerState.BROKEN and time.monotonic() - peer.broken_at >= RENEW_AFTER_S:
+            peer.waiting.append(read)
+            peer.state = PeerState.RENEWING
+        elif peer.state in (PeerState.BROKEN, PeerState.REMOVING):
+            read.end(ReadStatus.FAILED, f"{peer.name} cannot be read: {peer.reason}")
+        elif peer.state is not PeerState.READY:
+            peer.waiting.append(read)
+        elif time.monotonic() - peer.last_used > self._idle_check_s and not self._is_busy(peer):
+            peer.state = PeerState.CHECKING
+            peer.waiting.append(read)
+            self._probe(peer, time.monotonic() + self._check_timeout_s, rounds=1)
+        else:
+            self.pump.post(read, peer)
+
+    def broken(self, peer: Peer, reason: str) -> None:
+        """A connection failed: nothing more is posted to it. Flights that are left settle alone."""
+        if peer.state in (PeerState.BROKEN, PeerState.RENEWING, PeerState.REMOVING):
+            return
+        peer.state = PeerState.BROKEN
+        peer.broken_at = time.monotonic()
+        self._refuse_all(peer, TransferFailed(reason))
+
+    def advance(self, now: float) -> None:
+        """Deadlines of what waits, checks, and peers whose last flight has settled: one that still waits for
+        its probe then would wait for ever, so it is given up.
+        """
+        for name, check in list(self._checks.items()):
+            if check.over:
+                del self._checks[name]
+            else:
+                peer = self._peers[name]
+                if (read := check.next_round(peer, now)) is not None:
+                    self.pump.post(read, peer)
+        for peer in list(self._peers.values()):
+            for read in [read for read in peer.waiting if read.is_late(now)]:
+                peer.waiting.remove(read)
+                read.end(ReadStatus.LATE, f"{peer.name} was not ready before the deadline")
+            for command in [command for command in peer.connects if now >= command.deadline]:
+                peer.connects.remove(command)
+                why = "its last transfers have not ended" if peer.flights else peer.state.value
+                reject(command.future, TransferFailed(f"{peer.name} was not ready in time: {why}"))
+            if peer.flights:
+                continue
+            if peer.state in (PeerState.CONNECTING, PeerState.CHECKING):
+                self._give_up(peer, TransferFailed(f"{peer.name} cannot be read: its probe gave no result"))
+            elif peer.state is PeerState.REMOVING:
+                self._forget(peer)
+            elif peer.state is PeerState.RENEWING:
+                self._renew(peer)
+
+    def refuse_everything(self, reason: str) -> None:
+        """For a closing thread: whoever waits gets an answer."""
+        for peer in self._peers.values():
+            self._refuse_all(peer, TransferFailed(reason))
+            for command in peer.disconnects:
+                resolve(command.future, None)
+            peer.disconnects.clear()
+
+    def _is_busy(self, peer: Peer) -> bool:
+        """Whether something is read from the peer, so that a probe would only be in the way."""
+        return bool(peer.flights) or self._is_checked(peer)
+
+    def _is_checked(self, peer: Peer) -> bool:
+        check = self._checks.get(peer.name)
+        return check is not None and not check.over
+
+    def _open(self, peer: Peer, deadline: float) -> None:
+        try:
+            self._check_layout(peer.offer)
+            self._prepare(peer)
+        except PerigeeError as error:
+            self._give_up(peer, error)
+        except Exception as error:  # barrier: what a peer offers must cost no other peer its reads
+            if not isinstance(error, AgentError):
+                logger.exception("%s cannot be added", peer.name)
+            self._give_up(peer, TransferFailed(f"{peer.name} cannot be added: {error}"))
+        else:
+            self._probe(peer, deadline, CONNECT_ROUNDS)
+
+    def _check_layout(self, offer: Offer) -> None:
+        if offer.region(RegionKind.PROBE) is None:
+            raise Incompatible(f"{offer.agent_name} offers no probe")
+        for theirs in offer.regions:
+            ours = self._own.region(theirs.kind)
+            if ours is not None and ours.block_bytes != theirs.block_bytes:
+                raise Incompatible(
+                    f"{offer.agent_name} offers {theirs.kind.value} blocks of {theirs.block_bytes} bytes; "
+                    f"this worker's have {ours.block_bytes}"
+                )
+
+    def _prepare(self, peer: Peer) -> None:
+        if peer.name != self._own.agent_name:
+            name = self._agent.add_peer(peer.offer.agent_metadata)
+            if name != peer.name:
+                self._agent.remove_peer(name)
+                raise Incompatible(f"the offer of {peer.name} carries the metadata of {name}")
+        for region in peer.offer.regions:
+            peer.lists[region.kind] = self._agent.prepare_remote(peer.name, region)
+        peer.landing_token = self._agent.register(peer.landing.region)
+        peer.landing_list = self._agent.prepare_local(peer.landing.region)
+
+    def _probe(self, peer: Peer, deadline: float, rounds: int) -> None:
+        PairProbe(
+            peer.offer,
+            deadline,
+            rounds,
+            post=lambda read: self.pump.post(read, peer),
+            on_end=lambda speed, reason: self._probed(peer, speed, reason),
+        ).start()
+
+    def _probed(self, peer: Peer, speed: float, reason: str) -> None:
+        if peer.state not in (PeerState.CONNECTING, PeerState.CHECKING):
+            return
+        if reason:
+            self._give_up(peer, TransferFailed(f"{peer.name} cannot be read: {reason}"))
+            return
+        if peer.report is None:
+            transport, rdma = self._agent.transport(peer.name)
+            peer.report = TransportReport(transport, speed, rdma)
+            objection = "" if peer.name == self._own.agent_name else self._objection(peer.report)
+            if objection:
+                self._give_up(peer, Incompatible(f"{peer.name}: {objection}"))
+                return
+        peer.state = PeerState.READY
+        peer.established = True
+        peer.last_used = time.monotonic()
+        for command in peer.connects:
+            resolve(command.future, peer.report)
+        peer.connects.clear()
+        while peer.waiting and peer.state is PeerState.READY:
+            self.pump.post(peer.waiting.popleft(), peer)
+
+    def _give_up(self, peer: Peer, error: PerigeeError) -> None:
+        if peer.established:
+            self.broken(peer, error.message)
+            return
+        peer.state = PeerState.REMOVING
+        self._refuse_all(peer, error)
+
+    def _refuse_all(self, peer: Peer, error: PerigeeError) -> None:
+        peer.reason = error.message
+        while peer.waiting:
+            peer.waiting.popleft().end(ReadStatus.FAILED, error.message)
+        for command in peer.connects:
+            reject(command.future, error)
+        peer.connects.clear()
+        if peer.name in self._checks:
+            self._checks[peer.name].fail(error)
+
+    def _renew(self, peer: Peer) -> None:
+        self._release(peer)
+        fresh = Peer(peer.offer, established=True, waiting=peer.waiting, connects=peer.connects)
+        self._peers[peer.name] = fresh
+        self._open(fresh, time.monotonic() + self._check_timeout_s)
+
+    def _forget(self, peer: Peer) -> None:
+        self._release(peer)
+        del self._peers[peer.name]
+        for command in peer.disconnects:
+            resolve(command.future, None)
+        for connect in peer.connects:
+            self.connect(connect)
+
+    def _release(self, peer: Peer) -> None:
+        lists = [blocks for blocks in (*peer.lists.values(), peer.landing_list) if blocks is not None]
+        steps = [partial(self._agent.release_list, blocks) for blocks in lists]
+        if peer.landing_token is not None:
+            steps.append(partial(self._agent.deregister, peer.landing_token))
+        if peer.name != self._own.agent_name:
+            steps.append(partial(self._agent.remove_peer, peer.name))
+        for step in steps:
+            try:
+                step()
+            except Exception:  # barrier: what cannot be let go of must not keep the rest
+                logger.exception("dropping %s left something behind", peer.name)

@@ -1,0 +1,154 @@
+"""Posts reads, watches them, and lets go of each only when NIXL has."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from services.engine.kv_transfer.agents.agent import Agent, AgentError, Handle, TransferState
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.reads.active_read import ActiveRead
+from services.engine.kv_transfer.reads.flight import Flight, checked_blocks
+from services.engine.kv_transfer.reads.peer import Peer
+from services.engine.kv_transfer.reads.read_request import ReadStatus
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 2
+"""A corrupt read is read once more before it is reported."""
+
+
+class ReadPump:
+    """All flights of a process. Transfer thread only."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        targets: Mapping[RegionKind, tuple[Region, Handle]],
+        on_broken: Callable[[Peer, str], None],
+    ) -> None:
+        """`targets`: own regions with their prepared lists. `on_broken` hears that a peer's connection
+        failed.
+        """
+        self._agent = agent
+        self._targets = targets
+        self._on_broken = on_broken
+        self._flights: list[Flight] = []
+        self.last_change = 0.0
+        """When a flight last began or ended (time.monotonic)."""
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def post(self, read: ActiveRead, peer: Peer) -> None:
+        """Starts a read from a connected peer, or ends it when that is impossible."""
+        if read.is_late(time.monotonic()):
+            read.end(ReadStatus.LATE, "the deadline had passed before the read was posted")
+            return
+        try:
+            flight = self._prepare(read, peer)
+        except ValueError as error:
+            read.end(ReadStatus.FAILED, str(error))
+        except AgentError as error:
+            read.end(ReadStatus.FAILED, str(error))
+            self._on_broken(peer, str(error))
+        except Exception as error:  # barrier: nothing is posted yet, so this read may fail alone
+            logger.exception("a read from %s cannot be prepared", peer.name)
+            read.end(ReadStatus.FAILED, f"{type(error).__name__}: {error}")
+        else:
+            if flight is None:
+                read.end(ReadStatus.DONE)
+                return
+            peer.flights += 1
+            self._flights.append(flight)
+            self._launch(flight)
+
+    def advance(self, now: float) -> None:
+        """Looks at every flight once."""
+        for flight in list(self._flights):
+            if flight.ended:
+                self._let_go(flight)
+                continue
+            if flight.read.is_late(now):
+                flight.read.report(ReadStatus.LATE, "the deadline passed while the read was in flight")
+            try:
+                state = self._agent.check(flight.transfer)
+            except AgentError as error:
+                self._fail(flight, error)
+            else:
+                if state is TransferState.DONE:
+                    self._arrive(flight)
+
+    def report_all(self, message: str) -> None:
+        """Tells every caller that its read failed; the flights go on until they settle."""
+        for flight in self._flights:
+            flight.read.report(ReadStatus.FAILED, message)
+
+    def settle_all(self) -> None:
+        """For a destroyed agent: nothing flies any more."""
+        for flight in self._flights:
+            flight.read.settle()
+        self._flights.clear()
+
+    def _prepare(self, read: ActiveRead, peer: Peer) -> Flight | None:
+        """None: there is nothing to move."""
+        request = read.request
+        remote = peer.offer.region(request.kind)
+        if remote is None:
+            raise ValueError(f"{peer.name} offers no {request.kind.value} memory")
+        target = self._target(request.kind, peer)
+        if target is None:
+            raise ValueError(f"this worker has no {request.kind.value} memory to read into")
+        local, blocks = target
+        ours, theirs = checked_blocks(request, local, remote)
+        if not len(ours):
+            return None
+        transfer = self._agent.make_read(blocks, ours, peer.lists[request.kind], theirs)
+        return Flight(read, peer, local, transfer)
+
+    def _target(self, kind: RegionKind, peer: Peer) -> tuple[Region, Handle] | None:
+        if kind is not RegionKind.PROBE:
+            return self._targets.get(kind)
+        return None if peer.landing_list is None else (peer.landing.region, peer.landing_list)
+
+    def _launch(self, flight: Flight) -> None:
+        flight.attempts += 1
+        self.last_change = time.monotonic()
+        try:
+            state = self._agent.post(flight.transfer)
+        except AgentError as error:
+            self._fail(flight, error)
+        else:
+            if state is TransferState.DONE:
+                self._arrive(flight)
+
+    def _arrive(self, flight: Flight) -> None:
+        read = flight.read
+        if not read.reported and read.is_late(time.monotonic()):
+            read.report(ReadStatus.LATE, "the bytes arrived after the deadline")
+        if not read.reported:
+            wrong = flight.mismatch()
+            if wrong is not None and flight.attempts < _ATTEMPTS:
+                self._launch(flight)
+                return
+            if wrong is not None:
+                read.report(ReadStatus.CORRUPT, f"{wrong}, twice")
+            else:
+                read.report(ReadStatus.DONE, num_bytes=flight.num_bytes)
+        flight.peer.last_used = time.monotonic()
+        self._let_go(flight)
+
+    def _fail(self, flight: Flight, error: AgentError) -> None:
+        flight.read.report(ReadStatus.FAILED, str(error))
+        self._let_go(flight)
+        self._on_broken(flight.peer, str(error))
+
+    def _let_go(self, flight: Flight) -> None:
+        flight.ended = True
+        if not self._agent.release(flight.transfer):
+            return
+        self.last_change = time.monotonic()
+        self._flights.remove(flight)
+        flight.peer.flights -= 1
+        flight.read.settle()

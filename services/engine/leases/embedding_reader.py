@@ -1,0 +1,184 @@
+"""Image embeddings, read from the vision pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+import structlog
+import torch
+
+from perigee.v1 import vision_pb2, vision_pb2_grpc
+from services.common.errors import InternalError, MediaLost, NotFound, PerigeeError, Unavailable
+from services.common.rpc.outgoing import until_none
+from services.common.rpc.status import from_rpc_error
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.leases.lease_clock import LeaseClock
+from services.engine.media import Medium
+from services.engine.peers.directory import Peer, PeerDirectory
+from services.engine.peers.read_group import ReadGroup
+from services.engine.scheduler.staging_line import StagingLine
+
+ROWS_PER_BLOCK = 64
+
+log = structlog.get_logger()
+
+
+class EmbeddingReader:
+    """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
+
+    `staging` is [blocks, 64, hidden]; reads that need more blocks than are free have their turn in the order
+    they came, for which they wait `turn_s` at most. Blocks of a read that has not settled stay out of use
+    until it has. A vision worker has `patience_s` for each answer: whoever waits for the blocks of a fetch
+    waits for its worker too.
+    """
+
+    def __init__(
+        self,
+        peers: PeerDirectory,
+        transfer: TransferThread,
+        reader: str,
+        staging: torch.Tensor,
+        patience_s: float = 10.0,
+        turn_s: float = 60.0,
+    ) -> None:
+        self._peers = peers
+        self._transfer = transfer
+        self._reader = reader
+        self._staging = staging
+        self._patience_s, self._turn_s = patience_s, turn_s
+        self._blocks = StagingLine(staging.shape[0])
+        self._settling: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def region(staging: torch.Tensor) -> Region:
+        """The staging area as a region of the transfer thread."""
+        block_bytes = staging[0].numel() * staging.element_size()
+        return Region(RegionKind.EMBEDDING, staging.data_ptr(), block_bytes, staging.shape[0])
+
+    async def fetch(self, medium: Medium) -> torch.Tensor:
+        """The embedding of a medium, [num_tokens, hidden]; a copy of the caller's own.
+
+        Raises MediaLost when it is not in the vision worker's pool (any more) or could not be read whole, the
+        worker being gone included; Incompatible when that worker is another model's.
+        """
+        try:
+            return await self._fetch(medium)
+        except (NotFound, Unavailable) as error:
+            # A new encoding cures it, whatever went wrong.
+            raise MediaLost(error.message) from error
+
+    async def fetch_all(self, media: Sequence[Medium], indices: Sequence[int]) -> dict[int, torch.Tensor]:
+        """The embeddings of media[i] for i in `indices`, by index. Raises PerigeeErrors and nothing else; the
+        first one stops the other fetches.
+        """
+        fetches = [asyncio.create_task(self.fetch(media[index])) for index in indices]
+        try:
+            rows = await asyncio.gather(*fetches)
+        except PerigeeError:
+            raise
+        except Exception as error:  # barrier: a request waits for these embeddings and would wait for ever
+            log.exception("a read of embeddings broke")
+            raise InternalError(f"a read of embeddings broke: {error}") from error
+        finally:
+            for fetch in fetches:
+                fetch.cancel()
+        return dict(zip(indices, rows, strict=True))
+
+    async def _fetch(self, medium: Medium) -> torch.Tensor:
+        needed = -(-medium.num_tokens // ROWS_PER_BLOCK)
+        if needed > self._staging.shape[0]:
+            raise MediaLost(
+                f"an image of {medium.num_tokens} tokens does not fit the staging area of "
+                f"{self._staging.shape[0] * ROWS_PER_BLOCK} rows"
+            )
+        peer = await self._peers.get(medium.address)
+        if peer.offer.incarnation != medium.incarnation:
+            raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
+        blocks = await self._turn(needed)
+        group = ReadGroup(self._transfer, peer.agent_name, RegionKind.EMBEDDING)
+        key = self._peers.next_lease_key()
+        try:
+            await self._read(medium, peer, key, group, blocks)
+            embedding = self._staging[blocks].flatten(0, 1)[: medium.num_tokens]
+        except BaseException:
+            task = asyncio.create_task(self._settle(peer, key, group, blocks))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+            raise
+        self._blocks.give(blocks)
+        return embedding
+
+    async def _turn(self, needed: int) -> list[int]:
+        """Staging blocks; MediaLost where others hold them for too long."""
+        try:
+            async with asyncio.timeout(self._turn_s):
+                return await self._blocks.take(needed)
+        except TimeoutError as error:
+            raise MediaLost(
+                f"the staging area for embeddings had no {needed} free blocks for {self._turn_s:g} s"
+            ) from error
+
+    async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
+        """Leases the embedding, reads it into `blocks`, releases it.
+
+        Returns when the vision worker has answered that it held the lease all the while: one to which the
+        connection broke takes us for gone and uses its pages again, and it may know of that before we do.
+        """
+        clock = LeaseClock()
+        outgoing: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None] = asyncio.Queue()
+        start = vision_pb2.EmbeddingLeaseStart(
+            reader_incarnation=self._reader, content_hashes=[medium.content_hash], lease_key=key
+        )
+        outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(start=start))
+        stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(until_none(outgoing))
+        try:
+            granted = (await self._answer(stream, medium, "granted")).granted
+            clock.granted(granted.lease)
+            pages = granted.embeddings[0]
+            if pages.num_tokens != medium.num_tokens or len(pages.blocks) != len(blocks):
+                raise MediaLost(
+                    f"vision worker {medium.address} has {pages.num_tokens} rows for an image of "
+                    f"{medium.num_tokens} tokens"
+                )
+            group.post(
+                blocks, np.asarray(blocks, np.int32), np.asarray(pages.blocks, np.int32), clock.deadline
+            )
+            await group.completed()
+            if clock.expired:
+                raise MediaLost(f"the lease of vision worker {medium.address} ran out during the read")
+            outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(release=clock.release()))
+            answer = await self._answer(stream, medium, "released")
+            if not clock.is_confirmed_by(answer.released):
+                raise MediaLost(f"vision worker {medium.address} released another lease than it granted")
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error)
+            raise type(failure)(f"vision worker {medium.address}: {failure.message}") from error
+        finally:
+            stream.cancel()
+            outgoing.put_nowait(None)
+
+    async def _answer(
+        self, stream: grpc.aio.StreamStreamCall[Any, Any], medium: Medium, kind: str
+    ) -> vision_pb2.EmbeddingLeaseResponse:
+        """The next message, of the kind expected; Unavailable for everything else but an error."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                answer = await stream.read()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"vision worker {medium.address} did not answer in {self._patience_s:g} s"
+            ) from error
+        if not isinstance(answer, vision_pb2.EmbeddingLeaseResponse) or answer.WhichOneof("message") != kind:
+            raise Unavailable(f"vision worker {medium.address} ended a lease, {kind} was expected")
+        return answer
+
+    async def _settle(self, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
+        """When no byte can land any more: the owner may reuse its pages, and we our blocks."""
+        await group.settled()
+        peer.settle([key])
+        self._blocks.give(blocks)

@@ -1,0 +1,71 @@
+"""The owner's side of a Lease call, whatever is lent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from perigee.v1 import pages_pb2, vision_pb2
+from services.common.errors import InvalidRequest, Unavailable
+from services.engine.leases.lease_table import Lease
+
+LeaseStart = vision_pb2.EmbeddingLeaseStart | pages_pb2.PageLeaseStart
+LeaseMessage = vision_pb2.EmbeddingLeaseRequest | pages_pb2.PageLeaseRequest
+Answer = TypeVar("Answer", vision_pb2.EmbeddingLeaseResponse, pages_pb2.PageLeaseResponse)
+
+
+def check_start(
+    start: LeaseStart, field: str, hashes: Sequence[bytes], hash_bytes: int, is_paired: Callable[[str], bool]
+) -> None:
+    """Raises Unavailable for a reader that is not paired, InvalidRequest for a start wrong in itself.
+
+    `hashes`, all of `hash_bytes` bytes, are the start's `field`.
+    """
+    if not is_paired(start.reader_incarnation):
+        raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
+    if not start.lease_key:
+        raise InvalidRequest("lease_key is 0; the reader must choose one", "lease_key")
+    if not hashes:
+        raise InvalidRequest(f"{field} is empty", field)
+    if any(len(each) != hash_bytes for each in hashes):
+        raise InvalidRequest(f"a hash in {field} is not {hash_bytes} bytes long", field)
+
+
+def grant_to_proto(lease: Lease) -> vision_pb2.LeaseGrant:
+    """The wire form of a lease."""
+    return vision_pb2.LeaseGrant(
+        lease_id=lease.id, generation=lease.generation, duration_ms=int(lease.duration_s * 1000)
+    )
+
+
+async def until_released(
+    messages: AsyncIterator[LeaseMessage],
+    lease: Lease,
+    renew: Callable[[], Awaitable[None]],
+    release: Callable[[], Awaitable[None]],
+    answer: type[Answer],
+) -> AsyncIterator[Answer]:
+    """Carries out what the reader asks after its start; yields the answers.
+
+    `renew` and `release` raise where the lease is not held at that moment: then the reader gets that error.
+    InvalidRequest: a release of another lease. Ends after a release, or with the messages: a crash and a
+    half-close look the same, so the caller abandons the lease whatever happens. After a release that does
+    nothing.
+    """
+    renewals = 0
+    async for message in messages:
+        if message.WhichOneof("message") == "renew":
+            await renew()
+            renewals += 1
+            yield answer(renewed=vision_pb2.LeaseRenewed(sequence=renewals))
+        elif message.WhichOneof("message") == "release":
+            named = message.release.lease_id, message.release.generation
+            if named != (lease.id, lease.generation):
+                raise InvalidRequest(
+                    f"release names lease {named[0]} of generation {named[1]}; the one granted here is "
+                    f"{lease.id} of generation {lease.generation}",
+                    "release",
+                )
+            await release()
+            yield answer(released=vision_pb2.LeaseReleased(generation=lease.generation))
+            return

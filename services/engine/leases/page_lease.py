@@ -1,0 +1,119 @@
+"""One PageService.Lease call, and the reads made under it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+
+from perigee.v1 import pages_pb2, pages_pb2_grpc, vision_pb2
+from services.common.errors import PerigeeError, TransferFailed, Unavailable
+from services.common.rpc.outgoing import until_none
+from services.common.rpc.status import from_rpc_error
+from services.engine.kv_cache.kv_pages import kv_blocks
+from services.engine.leases.lease_clock import LeaseClock
+from services.engine.peers.directory import Peer
+from services.engine.peers.read_group import ReadGroup
+from services.prefill.source import SourceOrder
+
+_SLICE_PAGES = 64
+
+
+class PageLease:
+    """Leases pages at their source and reads them, a slice at a time. Event loop only.
+
+    Each answer and each slice has `patience_s`, so a source that hangs costs no more than that, and one that
+    moves many pages may take its time. A slice counts once the source has answered, after it, that it still
+    held the lease, by renewing or at last by releasing it: a source to which the connection broke takes us
+    for gone and uses its pages again, and it may know of that before we do. `arrived` pages are here,
+    whatever happens later.
+    """
+
+    def __init__(
+        self,
+        order: SourceOrder,
+        peer: Peer,
+        group: ReadGroup,
+        lease_key: int,
+        num_layers: int,
+        patience_s: float,
+    ) -> None:
+        self.peer = peer
+        self.group = group
+        self.lease_key = lease_key
+        self.arrived = 0
+        self._order = order
+        self._num_layers = num_layers
+        self._patience_s = patience_s
+        self._clock = LeaseClock()
+        self._outgoing: asyncio.Queue[pages_pb2.PageLeaseRequest | None] = asyncio.Queue()
+        self._stream = pages_pb2_grpc.PageServiceStub(peer.channel).Lease(until_none(self._outgoing))
+
+    async def read(self, reader: str) -> None:
+        """Until all pages that the source still has are here, and the lease is over.
+
+        Raises a PerigeeError that names the source: NotFound where it has none of them.
+        """
+        remote = await self._granted(reader)
+        local = self._order.pages[: len(remote)]
+        for first in range(0, len(local), _SLICE_PAGES):
+            end = min(first + _SLICE_PAGES, len(local))
+            await self._read_slice(local[first:end], remote[first:end])
+            await (self._renew() if end < len(local) else self._release())
+            self.arrived = end
+
+    def cancel(self) -> None:
+        """Breaks the stream. Idempotent."""
+        self._stream.cancel()
+        self._outgoing.put_nowait(None)
+
+    @property
+    def _name(self) -> str:
+        return f"page source {self._order.address}"
+
+    async def _granted(self, reader: str) -> list[int]:
+        """The source's page ids of the leading hashes it has."""
+        start = pages_pb2.PageLeaseStart(
+            reader_incarnation=reader, page_hashes=self._order.hashes, lease_key=self.lease_key
+        )
+        answer = await self._ask(pages_pb2.PageLeaseRequest(start=start), "granted")
+        pages = list(answer.granted.pages)
+        if not 1 <= len(pages) <= len(self._order.hashes):
+            raise TransferFailed(f"{self._name} lent {len(pages)} of {len(self._order.hashes)} pages")
+        self._clock.granted(answer.granted.lease)
+        return pages
+
+    async def _renew(self) -> None:
+        self._clock.renewal_sent()
+        await self._ask(pages_pb2.PageLeaseRequest(renew=vision_pb2.LeaseRenew()), "renewed")
+        self._clock.renewed()
+
+    async def _release(self) -> None:
+        answer = await self._ask(pages_pb2.PageLeaseRequest(release=self._clock.release()), "released")
+        if not self._clock.is_confirmed_by(answer.released):
+            raise TransferFailed(f"{self._name} released another lease than the one it granted")
+
+    async def _ask(self, request: pages_pb2.PageLeaseRequest, kind: str) -> pages_pb2.PageLeaseResponse:
+        """Sends a message; its answer, of the kind expected."""
+        self._outgoing.put_nowait(request)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                answer = await self._stream.read()
+        except TimeoutError as error:
+            raise Unavailable(f"{self._name} did not answer in {self._patience_s:g} s") from error
+        except grpc.aio.AioRpcError as error:
+            failure: PerigeeError = from_rpc_error(error)
+            raise type(failure)(f"{self._name}: {failure.message}") from error
+        if not isinstance(answer, pages_pb2.PageLeaseResponse) or answer.WhichOneof("message") != kind:
+            raise Unavailable(f"{self._name} ended a lease, {kind} was expected")
+        return answer
+
+    async def _read_slice(self, local: tuple[int, ...], remote: list[int]) -> None:
+        """Reads every layer of some pages."""
+        deadline = min(self._clock.deadline, time.monotonic() + self._patience_s)
+        layers = (self._num_layers, 0, self._num_layers)
+        self.group.post(local, kv_blocks(local, *layers), kv_blocks(remote, *layers), deadline)
+        await self.group.completed()
+        if self._clock.expired:
+            raise TransferFailed(f"the lease of {self._name} ran out during a read")

@@ -1,0 +1,51 @@
+"""Which tokens of a batch a rank attends for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.engine.batch import ForwardBatch, SequenceSlice
+from services.engine.model.attention.layer import AttentionContext
+
+
+@dataclass(frozen=True)
+class AttentionShare:
+    """`rows` int64 of the batch, None: all of them; `context` of these rows, None where there are none."""
+
+    rows: Tensor | None
+    context: AttentionContext | None
+
+
+def deal(sequences: Sequence[SequenceSlice], ranks: int) -> list[list[int]]:
+    """The indices of the sequences of each rank: the dearest first, each to whoever has least to do.
+
+    Every rank finds the same.
+    """
+    costs = [sequence.num_tokens * sequence.context_len for sequence in sequences]
+    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for index in sorted(range(len(sequences)), key=lambda index: (-costs[index], index)):
+        rank = loads.index(min(loads))
+        loads[rank] += costs[index]
+        dealt[rank].append(index)
+    return [sorted(mine) for mine in dealt]
+
+
+def part_of(batch: ForwardBatch, chosen: Sequence[int]) -> tuple[Tensor, ForwardBatch]:
+    """The rows of these sequences, int64, and a batch of nothing else, without logits."""
+    ends = torch.tensor([sequence.num_tokens for sequence in batch.sequences]).cumsum(0).tolist()
+    sequences = tuple(batch.sequences[index] for index in chosen)
+    spans = [range(ends[index] - batch.sequences[index].num_tokens, ends[index]) for index in chosen]
+    rows = torch.tensor([row for span in spans for row in span], dtype=torch.int64)
+    rows = rows.to(batch.positions.device)
+    return rows, ForwardBatch(
+        token_ids=batch.token_ids[rows],
+        positions=batch.positions[rows],
+        slot_mapping=batch.slot_mapping[rows],
+        sequences=sequences,
+        logits_rows=rows[:0],
+    )

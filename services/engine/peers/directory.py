@@ -1,0 +1,211 @@
+"""The owners of memory this worker reads from: one handshake each, for as long as both live."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import PerigeeError, Unavailable
+from services.common.rpc.channel import open_channel
+from services.common.rpc.outgoing import until_none
+from services.common.rpc.status import from_rpc_error
+from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.offer_proto import offer_from_proto
+from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.peers.settlement_notifier import Outgoing, SettledWord
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Peer:
+    """A paired owner of memory. `alive` turns false once and for all when its handshake stream ends."""
+
+    address: str
+    offer: Offer
+    channel: grpc.aio.Channel
+    word: SettledWord
+    alive: bool = True
+    link: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def agent_name(self) -> str:
+        return self.offer.agent_name
+
+    def settle(self, lease_keys: list[int]) -> None:
+        """Tells the owner that no read of these leases is in flight and none will come."""
+        self.word.say(lease_keys)
+
+
+@dataclass
+class _Place:
+    """What is known of an address: its channel, the pairing with whoever is there, what to tell them."""
+
+    channel: grpc.aio.Channel
+    pairing: asyncio.Task[Peer] | None = None
+    word: SettledWord | None = None
+    asked_at: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Nobody is there, nor awaited."""
+        task = self.pairing
+        if task is None or not task.done():
+            return task is None
+        return task.cancelled() or task.exception() is not None or not task.result().alive
+
+
+class PeerDirectory:
+    """Pairs with owners on first use, and again with their successors. Used on the event loop only.
+
+    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is dropped
+    once they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
+    Replicas come and go under new addresses: one that was not asked for and without a live peer for
+    `forget_after_s` is forgotten.
+    """
+
+    def __init__(
+        self,
+        hello: worker_pb2.ReaderHello,
+        transfer: TransferThread,
+        handshake_timeout_s: float = 10.0,
+        forget_after_s: float = 300.0,
+    ) -> None:
+        self._hello = hello
+        self._transfer = transfer
+        self._timeout_s = handshake_timeout_s
+        self._forget_after_s = forget_after_s
+        self._places: dict[str, _Place] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._keys = itertools.count(1)
+
+    def next_lease_key(self) -> int:
+        """A lease key never used before in this incarnation."""
+        return next(self._keys)
+
+    async def get(self, address: str) -> Peer:
+        """The live peer at `address`, pairing if need be; concurrent callers share one attempt.
+
+        Raises Unavailable naming the address, or Incompatible with the owner's reason.
+        """
+        place = self._places.get(address)
+        if place is None:
+            self._forget_empty_places()
+            place = self._places[address] = _Place(open_channel(address))
+        place.asked_at = time.monotonic()
+        pairing = place.pairing
+        if pairing is None or place.is_empty:
+            if place.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                # It would answer from memory until its next try, when a successor may be there already.
+                self._close_later(place.channel)
+                place.channel = open_channel(address)
+            pairing = place.pairing = asyncio.create_task(self._pair(address, place))
+        return await asyncio.shield(pairing)
+
+    async def check(self, address: str, rounds: int) -> tuple[Peer, PathReport]:
+        """The live peer at `address` and how reading its probe went, as TransferThread.check.
+
+        Raises what `get` raises, and Overloaded or TransferFailed naming the address.
+        """
+        peer = await self.get(address)
+        try:
+            return peer, await asyncio.wrap_future(self._transfer.check(peer.agent_name, rounds))
+        except PerigeeError as error:
+            raise _named(error, address) from error
+
+    async def close(self) -> None:
+        """Ends all handshakes and channels."""
+        for place in self._places.values():
+            task = place.pairing
+            if task is None:
+                continue
+            task.cancel()
+            if task.done() and not task.cancelled() and not task.exception():
+                link = task.result().link
+                if link is not None:
+                    link.cancel()
+        await asyncio.gather(
+            *self._closing, *(place.channel.close(grace=None) for place in self._places.values())
+        )
+
+    def _forget_empty_places(self) -> None:
+        long_ago = time.monotonic() - self._forget_after_s
+        for address, place in list(self._places.items()):
+            if place.is_empty and place.asked_at < long_ago:
+                del self._places[address]
+                self._close_later(place.channel)
+
+    def _close_later(self, channel: grpc.aio.Channel) -> None:
+        task = asyncio.create_task(channel.close(grace=None))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _pair(self, address: str, place: _Place) -> Peer:
+        outgoing: Outgoing = asyncio.Queue()
+        outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
+        stream = worker_pb2_grpc.WorkerServiceStub(place.channel).Handshake(until_none(outgoing))
+        try:
+            offer, report = await self._shake_hands(stream, address)
+        except BaseException:
+            stream.cancel()
+            outgoing.put_nowait(None)
+            raise
+        log.info(
+            "paired", address=address, agent=offer.agent_name, transport=report.transport,
+            gigabytes_per_second=round(report.gigabytes_per_second, 2),
+        )  # fmt: skip
+        if place.word is None or place.word.incarnation != offer.incarnation:
+            place.word = SettledWord(offer.incarnation)
+        place.word.opened(outgoing)
+        peer = Peer(address, offer, place.channel, place.word)
+        peer.link = asyncio.create_task(self._watch(peer, stream, outgoing))
+        return peer
+
+    async def _shake_hands(
+        self, stream: grpc.aio.StreamStreamCall[Any, Any], address: str
+    ) -> tuple[Offer, TransportReport]:
+        """The owner's offer, and how well its memory can be read."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await stream.read()
+            if not isinstance(response, worker_pb2.HandshakeResponse):
+                raise Unavailable(f"worker {address} closed the handshake without an offer")
+            offer = offer_from_proto(response.offer)
+            async with asyncio.timeout(self._timeout_s):
+                return offer, await asyncio.wrap_future(self._transfer.connect(offer))
+        except grpc.aio.AioRpcError as error:
+            raise _named(from_rpc_error(error), address) from error
+        except PerigeeError as error:
+            raise _named(error, address) from error.__cause__
+        except TimeoutError as error:
+            raise Unavailable(
+                f"worker {address} did not finish the handshake in {self._timeout_s:g} s"
+            ) from error
+
+    async def _watch(
+        self, peer: Peer, stream: grpc.aio.StreamStreamCall[Any, Any], outgoing: Outgoing
+    ) -> None:
+        """Waits for the end of the handshake, then drops the peer."""
+        try:
+            await stream.read()
+        except grpc.aio.AioRpcError as error:
+            log.warning("peer lost", address=peer.address, agent=peer.agent_name, detail=error.details())
+        finally:
+            peer.alive = False
+            stream.cancel()
+            peer.word.closed(outgoing)
+            outgoing.put_nowait(None)
+            self._transfer.disconnect(peer.agent_name)
+
+
+def _named(error: PerigeeError, address: str) -> PerigeeError:
+    """The same error, its message naming the worker."""
+    return error if error.message.startswith("worker ") else error.about(f"worker {address}")

@@ -1,0 +1,70 @@
+"""A text worker's server, metrics and engine thread, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import grpc
+
+from services.common.errors import ConfigError
+from services.common.metrics import new_registry
+from services.engine.batch import PAGE_TOKENS
+from services.engine.serving.load_metrics import LoadMetrics
+from services.engine.serving.text_backend import TextHost
+from services.engine.serving.worker_server import Endings, ServerSettings, serve_metrics, serve_worker
+from services.engine.serving.worker_service import WorkerServicer
+
+Counters = Mapping[str, tuple[str, Callable[[], int]]]
+
+
+class TextServerSettings(ServerSettings, Protocol):
+    """What both configurations have."""
+
+    @property
+    def metrics_port(self) -> int: ...
+    @property
+    def kv_pages(self) -> int: ...
+    @property
+    def max_quarantined_pages(self) -> int: ...
+    @property
+    def lease_seconds(self) -> float: ...
+
+
+def check_chunk_tokens(chunk_tokens: int) -> None:
+    """ConfigError unless prompts advance by whole pages."""
+    if chunk_tokens < PAGE_TOKENS or chunk_tokens % PAGE_TOKENS:
+        raise ConfigError(f"chunk_tokens is {chunk_tokens}; it must be a multiple of {PAGE_TOKENS}")
+
+
+async def serve_text_worker(
+    config: TextServerSettings,
+    role: str,
+    host: TextHost,
+    worker_servicer: WorkerServicer,
+    services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
+    counters: Counters,
+    stop: asyncio.Event,
+    failure: asyncio.Future[None],
+) -> None:
+    """Starts the host's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
+
+    `counters` as in LoadMetrics, beside what every engine counts.
+    """
+    worker = host.worker
+    max_quarantined = config.max_quarantined_pages or max(1, config.kv_pages // 2)
+    endings = Endings(failure, max_quarantined, worker.transfer.is_alive)
+    integrity = (
+        "Integrity checks of the page pool that failed",
+        lambda: host.engine.load.integrity_failures,
+    )
+    registry = new_registry(role)
+    LoadMetrics(registry, host.load, {**counters, "perigee_integrity_failures": integrity})
+    try:
+        worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
+        host.loop.start()
+        await serve_worker(config, host, worker_servicer, services, stop, endings, config.lease_seconds)
+    finally:
+        await asyncio.to_thread(host.loop.stop)
+        await worker.close()

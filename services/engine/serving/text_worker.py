@@ -1,0 +1,200 @@
+"""What prefill and decode workers have in common: a text model over pages, and peers to read from."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+import torch
+
+from perigee.v1 import worker_pb2
+from services.common.ids import incarnation
+from services.engine.batch import PAGE_TOKENS
+from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_region
+from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
+from services.engine.kv_transfer.opening import TransferOpening
+from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.leases.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
+from services.engine.loading.for_worker import load_for
+from services.engine.loading.hardware import is_deterministic, parse_device, parse_dtype, parse_options
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.tensor_group import NoGroup, TensorGroup
+from services.engine.peers.directory import PeerDirectory
+from services.engine.ranks.rank_group import RankGroup, RankPlan
+from services.engine.runner import ModelRunner
+from services.engine.sampling.sampler import Draw
+from services.engine.serving.identity import model_identity
+
+log = structlog.get_logger()
+
+
+class TextWorkerSettings(Protocol):
+    """What both configurations have."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def kv_pages(self) -> int: ...
+    @property
+    def staging_blocks(self) -> int: ...
+    @property
+    def deterministic(self) -> bool | None: ...
+    @property
+    def expected_transport(self) -> Literal["any", "rdma"]: ...
+    @property
+    def transfer_options(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str | None: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def tp(self) -> int: ...
+    @property
+    def expert_parallel(self) -> bool: ...
+    @property
+    def dp_attention(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class TextWorker:
+    """The parts, ready to use; `info` lacks nothing but the metrics port."""
+
+    config: ModelConfig
+    kv_pages: torch.Tensor
+    runner: ModelRunner
+    transfer: TransferThread
+    peers: PeerDirectory
+    embeddings: EmbeddingReader
+    info: worker_pb2.WorkerInfo
+    offer: worker_pb2.MemoryOffer
+    ranks: RankGroup | None = None
+
+    @property
+    def name(self) -> str:
+        """This incarnation."""
+        return self.info.incarnation
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+        return self.config.text.vocab_size
+
+    async def close(self) -> None:
+        """Ends handshakes, then the transfer thread, then the other ranks."""
+        await self.peers.close()
+        await asyncio.to_thread(self.transfer.close)
+        if self.ranks is not None:
+            await asyncio.to_thread(self.ranks.close)
+
+
+async def build_text_worker(
+    settings: TextWorkerSettings, role: worker_pb2.WorkerRole.ValueType, layers_per_group: int = 0
+) -> TextWorker:
+    """Loads the checkpoint, allocates and registers the pages, tests the transport. Event loop only.
+
+    layers_per_group 0: a quarter of the layers, rounded up. Raises CheckpointError, ConfigError,
+    TransferFailed.
+    """
+    directory = Path(settings.model)
+    config = ModelConfig.from_dir(directory)
+    text = config.text
+    context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
+    log.info("loading", model=str(directory))
+    name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
+    opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)
+    device = parse_device(settings.device)
+    dtype = parse_dtype(settings.dtype, device)
+    deterministic = is_deterministic(settings.deterministic, device)
+    group: TensorGroup = NoGroup()
+    on_gpu = device.type == "cuda"
+    decodes = role == worker_pb2.WORKER_ROLE_DECODE
+    ranks = (
+        await asyncio.to_thread(_group, settings, directory, device, dtype, deterministic, decodes, opening)
+        if settings.tp != 1
+        else None
+    )
+    if ranks is None:
+        shape = (settings.kv_pages, text.num_hidden_layers, text.kv_width)
+        kv_pages = allocate_kv_pages(*shape, dtype, device)
+    else:
+        kv_pages, group = ranks.kv_pages, ranks.group
+    load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
+    model, steps = await asyncio.to_thread(load, directory, deterministic, kv_pages)
+    staging = torch.zeros(settings.staging_blocks, ROWS_PER_BLOCK, text.hidden_size)
+    regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
+    others = ranks.readers if ranks is not None else ()
+    transfer = opening.shared(regions, others, text.num_hidden_layers) if others else opening(regions)
+    report = await asyncio.to_thread(transfer.start)
+    identity = model_identity(directory, config, context_length)
+    hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=kv_layout(kv_pages))
+    peers = PeerDirectory(hello, transfer)
+    return TextWorker(
+        config=config,
+        kv_pages=kv_pages,
+        runner=ModelRunner(
+            model,
+            kv_pages,
+            layers_per_group or -(-text.num_hidden_layers // 4),
+            ranks,
+            steps,
+        ),
+        transfer=transfer,
+        peers=peers,
+        embeddings=EmbeddingReader(peers, transfer, name, staging),
+        info=worker_pb2.WorkerInfo(
+            role=role,
+            incarnation=name,
+            version=importlib.metadata.version("perigee"),
+            model=identity,
+            layout=kv_layout(kv_pages),
+            transport=report_to_proto(report),
+            deterministic=deterministic,
+        ),
+        offer=offer_to_proto(transfer.offer()),
+        ranks=ranks,
+    )
+
+
+def draw_on(device: torch.device) -> Draw | None:
+    """What draws tokens where the logits are; None: on the host."""
+    if device.type == "cpu":
+        return None
+    from services.engine.kernel_model.draw import draw_on_device
+
+    return draw_on_device
+
+
+def _group(
+    settings: TextWorkerSettings,
+    directory: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    deterministic: bool,
+    decodes: bool,
+    opening: TransferOpening,
+) -> RankGroup:
+    on_gpus = device.type == "cuda"
+    return RankGroup(
+        RankPlan(
+            ranks=settings.tp,
+            model=directory,
+            deterministic=deterministic,
+            dtype=dtype,
+            threads=settings.threads,
+            num_pages=settings.kv_pages,
+            whole_experts=settings.expert_parallel,
+            whole_attention=settings.dp_attention,
+            device=device,
+            kernels=on_gpus,
+            own_pages=on_gpus,
+            decodes=decodes,
+            open_transfer=opening if on_gpus else None,
+        )
+    )

@@ -1,0 +1,174 @@
+"""A worker's server, from start to the last request it owes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import structlog
+import torch
+from prometheus_client import CollectorRegistry
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import PerigeeError, Unavailable
+from services.common.metrics import start_metrics_server
+from services.common.rpc.keepalive import Keepalive
+from services.common.rpc.server import add_health, bind, build_server
+from services.engine.serving.worker_service import WorkerHost, WorkerServicer
+
+log = structlog.get_logger()
+
+_WORKER_SERVICE = "perigee.v1.WorkerService"
+# The engine thread holds the interpreter between tensor operations; the event loop must not wait long for it.
+_SWITCH_INTERVAL_S = 0.0005
+_WATCH_S = 0.1
+
+
+class ServerSettings(Protocol):
+    """What every worker's configuration has."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def grace_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Endings:
+    """What makes a worker stop by itself.
+
+    `failure` is set by a broken thread, `max_quarantined` bounds quarantine, and `can_transfer` tells whether
+    reads are still carried out.
+    """
+
+    failure: asyncio.Future[None]
+    max_quarantined: int
+    can_transfer: Callable[[], bool] = lambda: True
+
+    def raise_if_broken(self) -> None:
+        """Raises what broke a thread; Unavailable where it was the one that transfers."""
+        if self.failure.done():
+            self.failure.result()
+        if not self.can_transfer():
+            with contextlib.suppress(Exception):  # stderr may be anything
+                faulthandler.dump_traceback()  # says which call it is that does not return
+            raise Unavailable("the transfer thread has ended, or a call of NIXL's does not return")
+
+
+def tune_process(threads: int) -> None:
+    """CPU threads of the model, and a short switch interval for the threads beside it."""
+    torch.set_num_threads(threads)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+
+
+async def serve_worker(
+    config: ServerSettings,
+    host: WorkerHost,
+    worker_servicer: WorkerServicer,
+    services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
+    stop: asyncio.Event,
+    endings: Endings,
+    lease_s: float = 0.0,
+) -> None:
+    """Serves until `stop` is set; then admits nothing, finishes what runs within the grace period, and
+    returns.
+
+    `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
+    last that are granted here. Raises Unavailable when a thread broke (at once) or quarantine reached its
+    bound (after what runs): the process shall end and be restarted as a new incarnation.
+    """
+    server = build_server(keepalive=Keepalive.of_lessor(lease_s))
+    worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
+    for _, add in services:
+        add(server)
+    health = await add_health(server, [_WORKER_SERVICE, *(name for name, _ in services)])
+    port = bind(server, config.host, config.port)
+    await server.start()
+    await health.set_serving()
+    info = host.info()
+    log.info(
+        "serving", role=worker_pb2.WorkerRole.Name(info.role), address=f"{config.host}:{port}",
+        incarnation=info.incarnation, transport=info.transport.transport,
+        gigabytes_per_second=round(info.transport.gigabytes_per_second, 2), metrics_port=info.metrics_port,
+    )  # fmt: skip
+    try:
+        reason = await _until_stopped(host, stop, endings)
+        worker_servicer.stopping()
+        await health.set_not_serving()
+        await _finish(host, endings, config.grace_seconds)
+    finally:
+        await server.stop(grace=0.5)
+    if reason is not None:
+        raise reason
+
+
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> int:
+    """Starts the /metrics page; returns its port. It lives as long as the process."""
+    return start_metrics_server(registry, host, port).port
+
+
+async def _until_stopped(host: WorkerHost, stop: asyncio.Event, endings: Endings) -> Unavailable | None:
+    """Until `stop` is set; or until the worker has to be restarted, which is what it returns then."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while not stopping.done():
+            waiting: set[asyncio.Future[Any]] = {stopping, endings.failure}
+            await asyncio.wait(waiting, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+            endings.raise_if_broken()
+            quarantined = host.load().pages.quarantined
+            if quarantined >= endings.max_quarantined:
+                return Unavailable(
+                    f"{quarantined} pages are in quarantine, the bound is {endings.max_quarantined}: only a "
+                    "new incarnation is a certain fence"
+                )
+        return None
+    finally:
+        stopping.cancel()
+
+
+async def _finish(host: WorkerHost, endings: Endings, grace_s: float) -> None:
+    """Admits nothing any more; waits for requests to end and for peers to read what they lease, at most
+    `grace_s`."""
+    deadline = time.monotonic() + grace_s
+    draining = asyncio.create_task(host.drain())
+    try:
+        while time.monotonic() < deadline:
+            # A thread that is broken would leave the drain without an answer, too.
+            endings.raise_if_broken()
+            load = host.load()
+            if draining.done() and not (load.running or load.waiting or load.pages.leased):
+                draining.result()
+                return
+            await asyncio.sleep(_WATCH_S)
+        log.warning("grace period over", running=host.load().running, waiting=host.load().waiting)
+    finally:
+        draining.cancel()
+
+
+def failure_future() -> tuple[asyncio.Future[None], Callable[[BaseException], None]]:
+    """A future for `Endings`, and what a broken thread calls to fail it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def set_once(reason: PerigeeError) -> None:
+        if not future.done():
+            future.set_exception(reason)
+
+    def fail(error: BaseException) -> None:
+        reason = (
+            error
+            if isinstance(error, PerigeeError)
+            else Unavailable(f"a thread of the worker broke: {error}")
+        )
+        loop.call_soon_threadsafe(set_once, reason)
+
+    return future, fail

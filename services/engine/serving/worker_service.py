@@ -1,0 +1,162 @@
+"""WorkerService: what every worker answers, whatever its role."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import Incompatible, InvalidRequest, PreconditionFailed
+from services.engine.kv_cache.cache_journal import CacheJournal, Changes
+from services.engine.serving.compatibility import explain_mismatch
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Context
+
+log = structlog.get_logger()
+
+_LOAD_POLL_S = 0.05
+_DEFAULT_ROUNDS, _MAX_ROUNDS = 64, 4096
+
+
+class WorkerHost(Protocol):
+    """What the servicer needs of its worker. All methods are called on the event loop and must not block."""
+
+    def info(self) -> worker_pb2.WorkerInfo:
+        """Who it is; constant."""
+
+    def offer(self) -> worker_pb2.MemoryOffer:
+        """How to read its memory; constant."""
+
+    def load(self) -> worker_pb2.LoadReport:
+        """Its load now, without cache changes."""
+
+    def journal(self) -> CacheJournal:
+        """What its cache holds."""
+
+    def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
+        """The reader will not touch the pages of these leases any more."""
+
+    def reader_joined(self, reader: str) -> None:
+        """A handshake of the reader opened."""
+
+    def reader_gone(self, reader: str) -> None:
+        """The reader's last handshake ended: all its leases are settled."""
+
+    async def flush(self) -> worker_pb2.FlushResponse:
+        """Drops cached pages nobody holds."""
+
+    async def drain(self) -> worker_pb2.DrainResponse:
+        """Stops admitting."""
+
+    async def undrain(self) -> None:
+        """Admits again."""
+
+    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
+        """Reads the probe of the owner at `address`, `rounds` times. Raises UnsupportedOperation where this
+        worker reads nobody, else as PeerDirectory.check.
+        """
+
+
+class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
+    """Serves identity, load and handshakes; knows which readers are paired."""
+
+    def __init__(self, host: WorkerHost) -> None:
+        self._host = host
+        self._links: Counter[str] = Counter()
+        self._stopping = False
+
+    def stopping(self) -> None:
+        """The worker drains for its end: from now on no undrain is accepted."""
+        self._stopping = True
+
+    def is_paired(self, reader: str) -> bool:
+        """Whether a handshake of this reader incarnation is open."""
+        return self._links[reader] > 0
+
+    async def GetInfo(self, request: worker_pb2.GetInfoRequest, context: Context) -> worker_pb2.WorkerInfo:
+        return self._host.info()
+
+    async def WatchLoad(
+        self, request: worker_pb2.WatchLoadRequest, context: Context
+    ) -> AsyncIterator[worker_pb2.LoadReport]:
+        interval_ms = request.interval_ms or 1000
+        if not 50 <= interval_ms <= 60_000:
+            raise InvalidRequest(f"interval_ms is {interval_ms}; it must be 50 to 60000", "interval_ms")
+        last: worker_pb2.LoadReport | None = None
+        cursor: int | None = None
+        silent_s = 0.0
+        while True:
+            report = self._host.load()
+            changes, cursor = self._host.journal().since(cursor)
+            if changes or report != last or silent_s * 1000 >= interval_ms:
+                yield _with_changes(report, changes)
+                last, silent_s = report, 0.0
+            await asyncio.sleep(_LOAD_POLL_S)
+            silent_s += _LOAD_POLL_S
+
+    async def Handshake(
+        self,
+        request_iterator: AsyncIterator[worker_pb2.HandshakeRequest],
+        context: Context,
+    ) -> AsyncIterator[worker_pb2.HandshakeResponse]:
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("message") != "hello":
+            raise InvalidRequest("the first message of a handshake must be hello", "hello")
+        reader = first.hello.incarnation
+        mismatch = explain_mismatch(self._host.info(), first.hello)
+        if mismatch is not None:
+            raise Incompatible(f"{self._host.info().incarnation} refuses reader {reader}: {mismatch}")
+        self._links[reader] += 1
+        self._host.reader_joined(reader)
+        log.info("reader paired", reader=reader)
+        try:
+            yield worker_pb2.HandshakeResponse(offer=self._host.offer())
+            async for message in request_iterator:
+                self._host.leases_settled(reader, list(message.settled.lease_keys))
+        finally:
+            self._links[reader] -= 1
+            if not self._links[reader]:
+                del self._links[reader]
+                log.info("reader gone", reader=reader)
+                self._host.reader_gone(reader)
+
+    async def Flush(self, request: worker_pb2.FlushRequest, context: Context) -> worker_pb2.FlushResponse:
+        return await self._host.flush()
+
+    async def Drain(self, request: worker_pb2.DrainRequest, context: Context) -> worker_pb2.DrainResponse:
+        return await self._host.drain()
+
+    async def Undrain(
+        self, request: worker_pb2.UndrainRequest, context: Context
+    ) -> worker_pb2.UndrainResponse:
+        if self._stopping:
+            raise PreconditionFailed(f"{self._host.info().incarnation} is stopping; wait for its successor")
+        await self._host.undrain()
+        return worker_pb2.UndrainResponse()
+
+    async def CheckTransfer(
+        self, request: worker_pb2.CheckTransferRequest, context: Context
+    ) -> worker_pb2.CheckTransferResponse:
+        if not request.address:
+            raise InvalidRequest("address is empty; it must be the owner's host:port", "address")
+        if request.rounds > _MAX_ROUNDS:
+            raise InvalidRequest(
+                f"rounds is {request.rounds}; it must be 1 to {_MAX_ROUNDS}, or 0 for {_DEFAULT_ROUNDS}",
+                "rounds",
+            )
+        return await self._host.check_transfer(request.address, request.rounds or _DEFAULT_ROUNDS)
+
+
+def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:
+    """A report of its own that also tells what the cache lost and gained."""
+    full = worker_pb2.LoadReport()
+    full.CopyFrom(report)
+    if changes:
+        cache = worker_pb2.CacheChanges(reset=changes.reset, added=changes.added, removed=changes.removed)
+        full.cache.CopyFrom(cache)
+    return full

@@ -1,0 +1,110 @@
+"""Tool calls, from the tokens of their ids and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from services.families.kimi.output.function_name import function_name
+from services.families.kimi.tokenizer import Tokenizer
+
+# Given the name and the arguments of a finished call of a declared tool: whether it may be released. What it
+# raises, the request fails with.
+CallCheck: TypeAlias = Callable[[str, str], bool]
+
+
+def accept_all(name: str, arguments: str) -> bool:
+    """The check that finds nothing wrong."""
+    return True
+
+
+@dataclass(frozen=True)
+class CallRules:
+    """`tools`: the names declared; `first_index`: how many calls the conversation had before this answer."""
+
+    tools: frozenset[str] = frozenset()
+    first_index: int = 0
+    accept: CallCheck = accept_all
+
+
+@dataclass(frozen=True)
+class FinishedCall:
+    """A call as it is released: whole.
+
+    `index`: its place in the message, from 0; `id`: `functions.NAME:IDX`, counted over the conversation, as
+    the next turn's history will have it; `arguments`: JSON text as the model wrote it, usually an object.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+class TokenList:
+    """Tokens whose text is wanted at the end only."""
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+
+    def feed(self, token_id: int) -> bool:
+        """No stop string is looked for in what becomes a call."""
+        self.token_ids.append(token_id)
+        return False
+
+
+class CallReader:
+    """The calls of one answer. Feed `call_id` and `arguments` between `begin` and `end`.
+
+    A call is released when it is finished and never changes afterwards. Its arguments are trimmed, and `{}`
+    where there are none. Not released, and not counted in any id:
+
+    - a call without a name, of a tool that is not declared, or that the check refuses;
+    - one without its end marker, unless something else ended it and its arguments are a whole JSON object.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, rules: CallRules) -> None:
+        self._tokenizer = tokenizer
+        self._rules = rules
+        self._finished: list[FinishedCall] = []
+        self.call_id = TokenList()
+        self.arguments = TokenList()
+        self.count = 0
+
+    def begin(self) -> None:
+        """A call begins; one that has not ended is dropped."""
+        self.call_id.token_ids.clear()
+        self.arguments.token_ids.clear()
+
+    def end(self, *, closed: bool) -> None:
+        """The arguments are over; `closed`: by the end marker. Raises what the check raises."""
+        name = function_name(self._text(self.call_id), self._rules.tools)
+        arguments = self._text(self.arguments)
+        if not closed and not _is_object(arguments):
+            return
+        arguments = arguments or "{}"
+        if name not in self._rules.tools or not self._rules.accept(name, arguments):
+            return
+        call_id = f"functions.{name}:{self._rules.first_index + self.count}"
+        self._finished.append(FinishedCall(self.count, call_id, name, arguments))
+        self.count += 1
+
+    def take(self) -> tuple[FinishedCall, ...]:
+        """The calls that were finished since the last time."""
+        if not self._finished:
+            return ()
+        finished, self._finished = self._finished, []
+        return tuple(finished)
+
+    def _text(self, tokens: TokenList) -> str:
+        return self._tokenizer.decode(tokens.token_ids, skip_flagged=True).strip()
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False

@@ -1,0 +1,45 @@
+"""Token ids to text as they come, without ever cutting a character in half."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Container
+
+from services.families.kimi.tokenizer import Tokenizer
+
+
+class Detokenizer:
+    """One text. The pieces it returns join to what decoding all ids at once would give, however they come.
+
+    `hidden`: ids that give no text; by default those flagged special by the checkpoint's configuration (the
+    think and tool markers are not).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, hidden: Container[int] | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._hidden = tokenizer.flagged_ids if hidden is None else hidden
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._inside = False
+
+    def feed(self, token_id: int) -> str:
+        """The text that is certain now; bytes of an unfinished character wait for the next id.
+
+        Raises InvalidRequest for an id outside the vocabulary.
+        """
+        if token_id in self._hidden:
+            return ""
+        if not self._inside and (text := self._tokenizer.whole_text(token_id)):
+            return text
+        text = self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        self._inside = bool(self._decoder.getstate()[0])
+        return text
+
+    @property
+    def inside(self) -> bool:
+        """Whether a character has begun that is not finished yet."""
+        return self._inside
+
+    def flush(self) -> str:
+        """At the end: what is left of an unfinished character, as U+FFFD. The next id begins a new text."""
+        self._inside = False
+        return self._decoder.decode(b"", final=True)

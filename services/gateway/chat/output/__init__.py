@@ -1,1 +1,0 @@
-"""The model's output taken apart: reasoning, content and tool calls, by token ids."""

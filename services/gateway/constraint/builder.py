@@ -1,0 +1,181 @@
+"""From the caller's wishes to the constraint that goes to the decode worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import unicodedata
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from perigee.v1 import decode_pb2
+from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
+from services.common.grammar_limits import Effort, WorkMeter
+from services.families.kimi.chat.call_ids import count_calls
+from services.families.kimi.messages import Conversation, Json
+from services.families.kimi.special import SpecialTokens
+from services.gateway.constraint.call_checks import CallChecks
+from services.gateway.constraint.enforceable import as_arguments
+from services.gateway.constraint.grammar import (
+    MAX_CALLS,
+    ToolGrammar,
+    json_grammar,
+    section_rules,
+    whole_grammar,
+)
+from services.gateway.constraint.output_format import (
+    Answer,
+    JsonAnswer,
+    OutputFormat,
+    RegexAnswer,
+)
+from services.gateway.constraint.schema_cache import ReadySchema, SchemaShelf
+from services.gateway.constraint.text_grammar import TextGrammars
+
+MAX_WAITING = 64
+MAX_LARGE = 32
+MAX_TOOLS = 256
+MAX_NAME_CHARACTERS = 256
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`proto`: None where the output is free. `checks`: of finished calls, before they are released."""
+
+    proto: decode_pb2.Constraint | None = None
+    checks: CallChecks = field(default_factory=lambda: CallChecks({}))
+
+
+class ConstraintBuilder:
+    """Reads schemas in threads of its own, two for those that are read with QUICK effort, one for others, so
+    that a slow one delays only its like; see also SchemaShelf.
+    """
+
+    def __init__(self, special: SpecialTokens) -> None:
+        self._special = special
+        self._shelf = SchemaShelf()
+        self._texts = TextGrammars()
+        self._quick = ThreadPoolExecutor(2, "schemas")
+        self._large = ThreadPoolExecutor(1, "schemas-large")
+        self._waiting = self._waiting_large = 0
+
+    async def build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
+        """`conversation`: None for a raw prompt, which has no tools and no reasoning.
+
+        Raises InvalidRequest for a wish that contradicts itself or a schema that is wrong or too large, and
+        UnsupportedValue, naming keyword and place, for what cannot be enforced where it must be. Overloaded
+        where too many are waiting.
+        """
+        tools = () if conversation is None else conversation.tools
+        if wish.tool_choice in ("required", "function") and not tools:
+            raise InvalidRequest(f"{wish.choice_param} needs tools", wish.choice_param)
+        if (not tools or wish.tool_choice == "none") and wish.answer is None:
+            return Constraint()
+        if self._waiting >= MAX_WAITING:
+            raise Overloaded(f"{self._waiting} schemas are waiting to be read")
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            with contextlib.suppress(InvalidRequest):
+                return await loop.run_in_executor(self._quick, self._build, wish, conversation, Effort.QUICK)
+        finally:
+            self._waiting -= 1
+        if self._waiting_large >= MAX_LARGE:
+            raise Overloaded(f"{self._waiting_large} large schemas are waiting to be read")
+        self._waiting_large += 1
+        try:
+            return await loop.run_in_executor(self._large, self._build, wish, conversation, Effort.WHOLE)
+        finally:
+            self._waiting_large -= 1
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._quick.shutdown(wait=False, cancel_futures=True)
+        self._large.shutdown(wait=False, cancel_futures=True)
+
+    def _build(self, wish: OutputFormat, conversation: Conversation | None, effort: Effort) -> Constraint:
+        meter = WorkMeter(effort.value, effort)
+        bound = wish.tool_choice in ("required", "function")
+        tools = self._tools(wish, conversation.tools if conversation is not None else (), meter)
+        section = answer = ""
+        if not tools and wish.answer is None:
+            return Constraint()
+        if tools and conversation is not None:
+            single = not wish.parallel or wish.tool_choice == "function"
+            grammars = [ToolGrammar(name, ready.schema) for name, ready in tools.items()]
+            section = section_rules(
+                grammars, self._special, count_calls(conversation), 1 if single else MAX_CALLS
+            )
+        if wish.answer is not None and not bound:
+            answer = self._answer(wish.answer, meter)
+        return Constraint(
+            decode_pb2.Constraint(
+                grammar=whole_grammar(section, answer),
+                in_reasoning=conversation is not None and conversation.starts_in_reasoning,
+                has_section=bool(section),
+                waits_for_section=not bound and not answer,
+            ),
+            CallChecks(
+                {name: ready.validator for name, ready in tools.items() if ready.validator is not None}
+            ),
+        )
+
+    def _tools(self, wish: OutputFormat, tools: Sequence[Json], meter: WorkMeter) -> dict[str, ReadySchema]:
+        """The functions that may be called, by name."""
+        if wish.tool_choice == "none":
+            return {}
+        named = wish.tool_choice == "function"
+        ready: dict[str, ReadySchema] = {}
+        if len(tools) > MAX_TOOLS:
+            raise InvalidRequest(f"{len(tools)} tools; {MAX_TOOLS} at most", wish.tools_param)
+        for index, tool in enumerate(tools):
+            param = f"{wish.tools_param}[{index}].function"
+            function = tool.get("function") if isinstance(tool, dict) else None
+            if not isinstance(function, dict):
+                continue  # a tool of another type: declared, never called
+            name = _name(function, param, ready)
+            if not named or wish.tool_name == name:
+                strict = wish.tool_choice != "auto" or function.get("strict") is True
+                ready[name] = self._arguments(function, f"{param}.parameters", strict, meter)
+        if not ready and wish.tool_choice != "auto":
+            wanted = f" {wish.tool_name!r}" if named else ""
+            raise InvalidRequest(f"no function{wanted} is among the tools", wish.choice_param)
+        return ready
+
+    def _arguments(
+        self, function: dict[str, Json], param: str, strict: bool, meter: WorkMeter
+    ) -> ReadySchema:
+        schema = as_arguments(function.get("parameters"), param)
+        ready = self._shelf.ready(schema, param, meter, declared_order=True)
+        if strict:
+            _require_enforceable(ready, param)
+        return ready
+
+    def _answer(self, answer: Answer, meter: WorkMeter) -> str:
+        if isinstance(answer, JsonAnswer):
+            ready = self._shelf.ready(answer.schema, answer.param, meter, declared_order=False)
+            _require_enforceable(ready, answer.param)
+            return json_grammar(ready.schema)
+        if isinstance(answer, RegexAnswer):
+            return self._texts.of_regex(answer.regex, answer.param, meter.effort)
+        return self._texts.of_gbnf(answer.ebnf, answer.param, meter.effort)
+
+
+def _name(function: dict[str, Json], param: str, taken: dict[str, ReadySchema]) -> str:
+    name = function.get("name")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
+        raise InvalidRequest(f"{param}.name has 1 to {MAX_NAME_CHARACTERS} characters", f"{param}.name")
+    if name != name.strip() or any(unicodedata.category(character) == "Cc" for character in name):
+        raise InvalidRequest(
+            f"{param}.name: {name!r} has white space at an end, or a control character", f"{param}.name"
+        )
+    if name in taken:
+        raise InvalidRequest(f"{param}.name: {name!r} is another function's name too", f"{param}.name")
+    return name
+
+
+def _require_enforceable(ready: ReadySchema, param: str) -> None:
+    for finding in ready.findings:
+        place = f"{param}{finding.path}"
+        raise UnsupportedValue(f"{place}: {finding.keyword} cannot be enforced: {finding.why}", place)

@@ -1,0 +1,52 @@
+"""The caller's wishes for the form of an answer; every door converts its own spelling to these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from services.families.kimi.messages import Json
+
+ToolChoice = Literal["auto", "none", "required", "function"]
+
+
+@dataclass(frozen=True)
+class JsonAnswer:
+    """The answer is JSON that is valid under `schema`. `param`: the field it came in."""
+
+    schema: Json
+    param: str
+
+
+@dataclass(frozen=True)
+class RegexAnswer:
+    """The answer matches a regular expression, whole."""
+
+    regex: str
+    param: str
+
+
+@dataclass(frozen=True)
+class GrammarAnswer:
+    """The answer follows a grammar in GBNF."""
+
+    ebnf: str
+    param: str
+
+
+Answer = JsonAnswer | RegexAnswer | GrammarAnswer
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """`tool_name`: with the choice "function". `answer`: of an answer that is no call; None: free text.
+
+    `parallel`: whether there may be several calls. `choice_param`, `tools_param`: how the door spells these.
+    """
+
+    tool_choice: ToolChoice = "auto"
+    tool_name: str = ""
+    parallel: bool = True
+    answer: Answer | None = None
+    choice_param: str = "tool_choice"
+    tools_param: str = "tools"

@@ -1,0 +1,59 @@
+"""Events that differ in one text alone: all around it is encoded once."""
+
+from __future__ import annotations
+
+import orjson
+
+from services.gateway.http.answers import openai as shape
+from services.gateway.http.answers.usage_options import Counted, UsageOptions
+from services.gateway.pipeline.output.events import ChoiceDelta, Completion
+
+# In JSON it looks like nothing that is behind the text in a chunk.
+_MARK = "\0"
+
+
+class ChunkEncoder:
+    """The chunks of one streamed chat, as JSON."""
+
+    def __init__(self, head: Completion, usage: UsageOptions, generation: Counted) -> None:
+        self._head = head
+        self._usage = usage
+        self._generation = generation
+        self._templates: dict[tuple[int, bool], tuple[bytes, bytes]] = {}
+
+    def role(self, index: int) -> bytes:
+        """A choice's first chunk."""
+        return orjson.dumps(self._usage.dressed(shape.role_chunk(self._head, index), self._generation))
+
+    def delta(self, delta: ChoiceDelta) -> bytes:
+        """The chunk of one delta."""
+        if not self._is_text(delta):
+            return self._whole(delta)
+        before, after = self.around(delta.index, is_content=bool(delta.content))
+        return before + orjson.dumps(delta.content or delta.reasoning) + after
+
+    @property
+    def alike(self) -> bool:
+        """Whether the chunks of two texts differ in these alone."""
+        return not self._usage.continuous
+
+    def around(self, index: int, *, is_content: bool) -> tuple[bytes, bytes]:
+        """What is before and behind the text, a JSON string, where chunks are alike."""
+        kind = (index, is_content)
+        template = self._templates.get(kind)
+        if template is None:
+            template = self._templates[kind] = self._template(*kind)
+        return template
+
+    def _is_text(self, delta: ChoiceDelta) -> bool:
+        """Whether it is nothing but a piece of content or of reasoning."""
+        return self.alike and not delta.logprobs and bool(delta.content or delta.reasoning)
+
+    def _template(self, index: int, is_content: bool) -> tuple[bytes, bytes]:
+        """What is before and behind the text."""
+        like = ChoiceDelta(index, content=_MARK) if is_content else ChoiceDelta(index, reasoning=_MARK)
+        before, _, after = self._whole(like).rpartition(orjson.dumps(_MARK))
+        return before, after
+
+    def _whole(self, delta: ChoiceDelta) -> bytes:
+        return orjson.dumps(self._usage.dressed(shape.delta_chunk(self._head, delta), self._generation))

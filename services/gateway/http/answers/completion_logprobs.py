@@ -1,0 +1,45 @@
+"""Log-probabilities in the shape of OpenAI's older route."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from perigee.v1 import sampling_pb2
+from services.families.kimi.tokenizer import Tokenizer
+from services.families.text.detokenizer import Detokenizer
+
+
+class CompletionLogprobs:
+    """Of one choice: four lists that belong together, and where in the choice's text each token begins."""
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool) -> None:
+        self._detokenizer = Detokenizer(tokenizer, tokenizer.flagged_ids if skip_special else ())
+        self._offset = 0
+
+    def of(self, positions: Sequence[sampling_pb2.PositionLogprobs]) -> dict[str, Any] | None:
+        """Of the next tokens; None where there are none."""
+        if not positions:
+            return None
+        return {
+            "tokens": [_spelt(position.sampled) for position in positions],
+            "token_logprobs": [position.sampled.logprob for position in positions],
+            "top_logprobs": [
+                {_spelt(token): token.logprob for token in (*position.top, position.sampled)}
+                for position in positions
+            ],
+            "text_offset": [self._place(position.sampled.token_id) for position in positions],
+        }
+
+    def _place(self, token_id: int) -> int:
+        place = self._offset
+        self._offset += len(self._detokenizer.feed(token_id))
+        return place
+
+
+def _spelt(token: sampling_pb2.TokenLogprob) -> str:
+    """The text; of bytes that are none, their values, so that no two tokens are spelt alike."""
+    try:
+        return token.token_bytes.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.token_bytes)

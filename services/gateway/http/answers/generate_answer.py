@@ -1,0 +1,88 @@
+"""What /generate tells of one choice: cumulative, in SGLang's shape."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from perigee.v1 import sampling_pb2
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.output.events import ChoiceDelta
+from services.gateway.sampling import SamplingOptions
+
+_LENGTH = sampling_pb2.FINISH_REASON_LENGTH
+
+
+class GenerateAnswer:
+    """Fed with the deltas of one choice; `document` is all there is so far.
+
+    `named`: whether tokens of log-probabilities have their text beside them.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        generation: Generation,
+        options: SamplingOptions,
+        name: str,
+        *,
+        named: bool,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._generation = generation
+        self._options = options
+        self._name = name
+        self._named = named
+        self._started = time.monotonic()
+        self._text = ""
+        self._ids: list[int] = []
+        self._logprobs: list[list[Any]] = []
+        self._top: list[list[list[Any]]] = []
+        self._finish: dict[str, Any] | None = None
+
+    def feed(self, delta: ChoiceDelta) -> None:
+        """Adds what is new."""
+        self._text += delta.content
+        self._ids += delta.token_ids
+        self._logprobs += [self._entry(position.sampled) for position in delta.logprobs]
+        self._top += [[self._entry(token) for token in position.top] for position in delta.logprobs]
+        if delta.finish_reason:
+            self._finish = self._reason(delta.finish_reason)
+
+    def document(self) -> dict[str, Any]:
+        """`text` and `meta_info`, where `completion_tokens` are the own; at the end `output_ids` too."""
+        usage = self._generation.usage
+        meta: dict[str, Any] = {
+            "id": self._name,
+            "finish_reason": self._finish,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": len(self._ids),
+            "cached_tokens": usage.cached_tokens,
+        }
+        if self._options.logprobs:
+            meta["input_token_logprobs"] = []
+            meta["output_token_logprobs"] = list(self._logprobs)
+            if self._options.top_logprobs:
+                meta["output_top_logprobs"] = list(self._top)
+        if self._finish is None:
+            return {"text": self._text, "meta_info": meta}
+        meta["e2e_latency"] = time.monotonic() - self._started
+        return {"text": self._text, "output_ids": self._ids, "meta_info": meta}
+
+    def _entry(self, token: sampling_pb2.TokenLogprob) -> list[Any]:
+        return [token.logprob, token.token_id, token.token if self._named else None]
+
+    def _reason(self, finish: sampling_pb2.FinishReason.ValueType) -> dict[str, Any]:
+        """What ended it: the length, a token's id, or the stop string that follows the text."""
+        if finish == _LENGTH:
+            return {"type": "length", "length": len(self._ids)}
+        ends = set(self._options.stop_token_ids)
+        if not self._options.ignore_eos:
+            ends |= self._tokenizer.stop_ids
+        if self._ids and self._ids[-1] in ends:
+            return {"type": "stop", "matched": self._ids[-1]}
+        written = self._tokenizer.decode(self._ids, skip_flagged=self._options.skip_special_tokens)
+        rest = written[len(self._text) :]
+        stops = [stop for stop in self._options.stop if rest.startswith(stop)]
+        return {"type": "stop", "matched": max(stops, key=len, default=None)}

@@ -1,0 +1,85 @@
+"""One HTTP answer: a JSON document, or server-sent events; and in both cases a way to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.types import Send
+
+from services.common.errors import PerigeeError
+from services.gateway.http.answers.text_events import TextEvents
+from services.gateway.http.connection.streaming_protocol import BodyChunks
+from services.gateway.http.errors import answer_of
+
+_BEGIN, _END = b"data: ", b"\n\n"
+
+
+class Reply:
+    """Writes to the client. `started` says whether the status is already sent, so that only an event can tell
+    of a failure; `status`: the one that was sent, or 0."""
+
+    def __init__(self, send: Send, chunks: BodyChunks | None = None) -> None:
+        """`chunks`: what the server offers beside `send`."""
+        self._send = send
+        self._chunks = chunks
+        self.started = False
+        self.status = 0
+
+    async def json(
+        self,
+        document: Mapping[str, Any] | Sequence[Any],
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """The whole answer."""
+        body = orjson.dumps(document)
+        await self._head(status, "application/json", {"content-length": str(len(body)), **(headers or {})})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start_events(self) -> None:
+        """Status and headers of an event stream."""
+        await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
+
+    def text_events(self, texts: Mapping[int, bytes], before: bytes, after: bytes) -> TextEvents | None:
+        """Events of `before`, a token's text and `after`, without waiting, while nothing else is sent.
+
+        None before events are started, and where the server offers no such way.
+        """
+        if not self.started or self._chunks is None:
+            return None
+        return TextEvents(self._chunks, texts, _BEGIN + before, after + _END)
+
+    async def event(self, document: bytes | dict[str, Any]) -> None:
+        """One `data:` line; bytes are JSON already."""
+        data = document if isinstance(document, bytes) else orjson.dumps(document)
+        if self.started and self._chunks is not None and self._chunks.open:
+            self._chunks.write(_event(data))
+        else:
+            await self._data(data, more=True)
+
+    async def end_events(self) -> None:
+        """OpenAI's end mark."""
+        await self._data(b"[DONE]", more=False)
+
+    async def fail(self, error: PerigeeError) -> None:
+        """The error object, as the answer or, mid-stream, as the last event."""
+        answer = answer_of(error)
+        if self.started:
+            await self._data(orjson.dumps(answer.body), more=False)
+        else:
+            await self.json(answer.body, answer.status, answer.headers)
+
+    async def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+        self.started, self.status = True, status
+        fields = {"content-type": content_type, **headers}
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
+
+    async def _data(self, data: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": _event(data), "more_body": more})
+
+
+def _event(data: bytes) -> bytes:
+    return _BEGIN + data + _END

@@ -1,0 +1,38 @@
+"""When a stream tells of its usage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from perigee.v1 import sampling_pb2
+from services.gateway.http.answers.openai import usage
+from services.gateway.http.bodies.chat import StreamOptionsBody
+
+
+class Counted(Protocol):
+    """What has a usage so far."""
+
+    @property
+    def usage(self) -> sampling_pb2.Usage: ...
+
+
+@dataclass(frozen=True)
+class UsageOptions:
+    """`include`: in a last chunk without choices. `continuous`: what there is so far, in every chunk."""
+
+    include: bool
+    continuous: bool
+
+    @classmethod
+    def of(cls, options: StreamOptionsBody | None) -> UsageOptions:
+        """Without options: never."""
+        if options is None:
+            return cls(False, False)
+        return cls(bool(options.include_usage), bool(options.continuous_usage_stats))
+
+    def dressed(self, chunk: dict[str, Any], generation: Counted) -> dict[str, Any]:
+        """A chunk with choices; where usage comes later, OpenAI says null in each."""
+        if self.continuous:
+            return {**chunk, "usage": usage(generation.usage)}
+        return {**chunk, "usage": None} if self.include else chunk

@@ -1,0 +1,62 @@
+"""The body of POST /v1/completions; see http/schema.py for the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.common.errors import UnsupportedValue
+from services.gateway.constraint.response_format import ResponseFormatBody
+from services.gateway.http.bodies.chat import StreamOptionsBody
+from services.gateway.http.bodies.known_fields import refuse_known
+from services.gateway.http.bodies.sampling_fields import SamplingFields
+
+# OpenAI's, and the engines'.
+DEFAULT_MAX_TOKENS = 16
+
+
+class CompletionBody(SamplingFields, kw_only=True):
+    """`prompt`: a text, several, token ids, or several lists of them. `parse_special`: whether special-token
+    strings in texts become control tokens; by default they are ordinary text. `logprobs`: of how many likely
+    alternatives beside the sampled token. Of the second block what changes the answer is refused.
+    """
+
+    prompt: str | list[str | int | list[int]]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptionsBody | None = None
+    max_tokens: int | None = None
+    echo: bool | None = None
+    logprobs: int | None = None
+    parse_special: bool | None = None
+    cache_salt: str | None = None
+    response_format: ResponseFormatBody | None = None
+    json_schema: str | dict[str, Any] | bool | None = None
+    regex: str | None = None
+    ebnf: str | None = None
+
+    best_of: int | None = None
+    suffix: str | None = None
+    image_data: Any = None
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+
+
+_REFUSED = (
+    "suffix", "image_data", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
+    "guided_grammar",
+)  # fmt: skip
+
+
+def refuse_unsupported_completion(body: CompletionBody) -> None:
+    """Raises UnsupportedValue naming the first field whose value is not offered."""
+    refuse_known(body)
+    for field in _REFUSED:
+        if getattr(body, field):
+            raise UnsupportedValue(f"{field} is not supported by this route", field)
+    if body.best_of not in (None, 1 if body.n is None else body.n):
+        raise UnsupportedValue("best_of must be n: all choices are returned", "best_of")
+    if body.echo and body.logprobs is not None:
+        raise UnsupportedValue("logprobs of an echoed prompt are not computed", "logprobs")

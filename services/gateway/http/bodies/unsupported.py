@@ -1,0 +1,57 @@
+"""Fields this server knows but does not offer: a value that would change the answer is refused.
+
+The rule for the whole door: unknown fields are ignored, as OpenAI's clients expect; a known one is honoured
+or answered with 400 `unsupported_value` naming it. Null, and the value that means "as usual", are accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from services.common.errors import UnsupportedValue
+from services.gateway.http.bodies.chat import ChatBody, StreamOptionsBody
+from services.gateway.http.bodies.known_fields import refuse_known
+
+# Field of a chat body -> the values that mean "as usual" beside null.
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "modalities": (["text"],),
+        "audio": (),
+        "prediction": (),
+        "functions": ([],),
+        "function_call": ("none", "auto"),
+        "web_search_options": (),
+        "best_of": (1,),
+        "echo": (False,),
+        "chat_template": (),
+        "documents": ([],),
+        "structured_outputs": (),
+        "guided_json": (),
+        "guided_regex": (),
+        "guided_choice": (),
+        "guided_grammar": (),
+        "include_reasoning": (True,),
+        "thinking_token_budget": (),
+        "verbosity": ("medium",),
+        "store": (False,),
+        "input_ids": (),
+    }
+)
+
+
+def refuse_unsupported(body: ChatBody) -> None:
+    """Raises UnsupportedValue naming the first field whose value is not offered."""
+    refuse_known(body)
+    for field, neutral in _NEUTRAL.items():
+        value = getattr(body, field)
+        if value is not None and value not in neutral:
+            raise UnsupportedValue(f"{field} is not supported by this server", field)
+    refuse_stream_options_alone(body.stream_options, body.stream)
+
+
+def refuse_stream_options_alone(options: StreamOptionsBody | None, stream: bool | None) -> None:
+    """Raises UnsupportedValue for options of a stream where there is none."""
+    if options is not None and not stream:
+        raise UnsupportedValue("stream_options needs stream to be true", "stream_options")

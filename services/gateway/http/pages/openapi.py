@@ -1,0 +1,91 @@
+"""The door's description, OpenAPI 3.1, made of its operations and the schemas that decode the bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from services.gateway.http.answers.shapes import ErrorAnswer
+from services.gateway.http.operations import EVENTS, Operation
+
+_INTRODUCTION = (
+    "Unknown fields are ignored. A known one is honoured, or answered with 400 and its name; null, and a "
+    'value that means "as usual", are always accepted. Failures are error objects with `param` and `code`; '
+    "in a stream that has begun, the last event is one."
+)
+
+_NAME = "X-Request-Id"
+
+
+def describe(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The document."""
+    schemas = _Schemas(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths[operation.path] = {
+            method.lower(): schemas.item(operation, method) for method in operation.methods
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Perigee", "version": version("perigee"), "description": _INTRODUCTION},
+        "paths": paths,
+        "components": {"schemas": schemas.components},
+    }
+
+
+class _Schemas:
+    """References to the schemas of all operations."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        types = [ErrorAnswer]
+        for operation in operations:
+            types += [each for each in (operation.body, *operation.answers.values()) if each is not None]
+        made, self.components = msgspec.json.schema_components(
+            types, ref_template="#/components/schemas/{name}"
+        )
+        self._schemas = dict(zip(types, made, strict=True))
+
+    def item(self, operation: Operation, method: str) -> dict[str, Any]:
+        """An operation object."""
+        item: dict[str, Any] = {
+            "summary": operation.summary,
+            "operationId": f"{method.lower()}{operation.path.translate(str.maketrans('/.{}', '____'))}",
+            "responses": {"200": self._good(operation), "4XX": self._bad(), "5XX": self._bad()},
+            "parameters": _parameters(operation),
+        }
+        if operation.body is not None:
+            content = {"application/json": {"schema": self._schemas[operation.body]}}
+            item["requestBody"] = {"required": True, "content": content}
+        return item
+
+    def _good(self, operation: Operation) -> dict[str, Any]:
+        content = {}
+        for media_type, answer in operation.answers.items():
+            schema = {"type": "string"} if answer is None else self._schemas[answer]
+            if media_type == EVENTS:
+                events = {"contentMediaType": "application/json", "contentSchema": schema}
+                schema = {"type": "string", "description": "`data:` lines, at last [DONE].", **events}
+            content[media_type] = {"schema": schema}
+        return {"description": "The answer.", "headers": _headers(), "content": content}
+
+    def _bad(self) -> dict[str, Any]:
+        return {
+            "description": "An error object.",
+            "headers": _headers(),
+            "content": {"application/json": {"schema": self._schemas[ErrorAnswer]}},
+        }
+
+
+def _headers() -> dict[str, Any]:
+    schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
+    return {_NAME: {"description": "The request's name.", "required": True, "schema": schema}}
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+    about = "Your name for this request, for the log; one that could not stand there is replaced."
+    return [*path, {"name": _NAME, "in": "header", "description": about, "schema": {"type": "string"}}]

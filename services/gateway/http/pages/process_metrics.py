@@ -1,0 +1,71 @@
+"""Gateway processes that serve one port together, as they tell each other their numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from services.common.metrics import render
+from services.gateway.http.pages.fetch import read_all
+
+_TIMEOUT_S = 1.0
+
+
+class Siblings:
+    """This process and the others, each with a Unix socket in one directory. Event loop only.
+
+    Whoever connects is given the process's metrics page: its length in bytes, a line end, and the page.
+    """
+
+    def __init__(self, own: Path, registry: CollectorRegistry) -> None:
+        """`own`: this process's socket, whose name is its number."""
+        self._own = own
+        self._registry = registry
+        self._server: asyncio.Server | None = None
+
+    @property
+    def name(self) -> str:
+        """This process's number."""
+        return self._own.name
+
+    async def start(self) -> None:
+        """Answers from now on, in place of a process of this number that has crashed."""
+        self._own.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._answer, self._own)
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        if self._server is not None:
+            self._server.close()
+            self._own.unlink(missing_ok=True)
+            self._server = None
+
+    async def pages(self) -> dict[str, str]:
+        """The pages of the others by their numbers; of those that give one whole within a second."""
+        others = sorted(path for path in self._own.parent.iterdir() if path != self._own)
+        found = await asyncio.gather(*map(_read, others))
+        return {path.name: page for path, page in zip(others, found, strict=True) if page}
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            page = render(self._registry)[0]
+            writer.write(b"%d\n%b" % (len(page), page))
+            await writer.drain()
+        writer.close()
+
+
+async def _read(path: Path) -> str:
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(path)
+            try:
+                length, _, page = (await read_all(reader)).partition(b"\n")
+            finally:
+                writer.close()
+        # One that ends while it writes leaves a page that reads well and lacks what comes later.
+        return page.decode() if length == b"%d" % len(page) else ""
+    except (OSError, TimeoutError, UnicodeDecodeError):
+        return ""

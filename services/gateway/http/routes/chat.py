@@ -1,0 +1,86 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.admission import Ticket
+from services.gateway.http.answers import openai as shape
+from services.gateway.http.answers.chunks import ChunkEncoder
+from services.gateway.http.answers.reply import Reply
+from services.gateway.http.answers.text_events import TokenTexts
+from services.gateway.http.answers.usage_options import UsageOptions
+from services.gateway.http.bodies.chat import ChatBody
+from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
+from services.gateway.http.bodies.to_request import request_from_body
+from services.gateway.pipeline.generation import Generation
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.request import GenerationRequest
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the body asked for."""
+
+    request: GenerationRequest
+    stream: bool
+    usage: UsageOptions
+
+
+class _EventSink:
+    """Plain tokens become events at once."""
+
+    def __init__(self, chunks: ChunkEncoder, reply: Reply, texts: TokenTexts) -> None:
+        self._chunks = chunks
+        self._reply = reply
+        self._texts = texts
+
+    def writer(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
+        """As Sink."""
+        if not self._chunks.alike:
+            return None
+        before, after = self._chunks.around(choice, is_content=not reasoning)
+        events = self._reply.text_events(self._texts, before, after)
+        return events.write if events is not None else None
+
+
+class ChatEndpoint:
+    """Answers chat bodies, streaming or not, through the pipeline."""
+
+    def __init__(self, pipeline: Pipeline, tokenizer: Tokenizer) -> None:
+        self._pipeline = pipeline
+        self._texts = TokenTexts(tokenizer)
+        self._decoder = BodyDecoder(ChatBody)
+
+    async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
+        """Raises what the pipeline raises, and InvalidRequest for a body that is none."""
+        call = await in_thread_if_long(self._call, body)
+        async with self._pipeline.open(call.request, ticket) as generation:
+            if not call.stream:
+                await reply.json(shape.completion(generation.head, await generation.answer()))
+                return
+            await self._stream(call, generation, reply)
+
+    def _call(self, body: bytes) -> _Call:
+        decoded = self._decoder.decode(body)
+        return _Call(
+            request=request_from_body(decoded),
+            stream=bool(decoded.stream),
+            usage=UsageOptions.of(decoded.stream_options),
+        )
+
+    async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
+        """Nothing is sent before the first news, so that a failure until then has a status of its own."""
+        chunks = ChunkEncoder(generation.head, call.usage, generation)
+        generation.attach(_EventSink(chunks, reply, self._texts))
+        async for delta in generation:
+            if not reply.started:
+                await reply.start_events()
+                for index in range(call.request.sampling.n):
+                    await reply.event(chunks.role(index))
+            await reply.event(chunks.delta(delta))
+        if call.usage.include:
+            await reply.event(shape.usage_chunk(generation.head, generation.usage))
+        await reply.end_events()

@@ -1,0 +1,158 @@
+"""POST /v1/completions: OpenAI's older route, prompts without a chat template."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.admission import Ticket
+from services.gateway.http.answers.completion_logprobs import CompletionLogprobs
+from services.gateway.http.answers.openai import FINISH, usage
+from services.gateway.http.answers.reply import Reply
+from services.gateway.http.answers.usage_options import UsageOptions
+from services.gateway.http.bodies.completions import (
+    DEFAULT_MAX_TOKENS,
+    CompletionBody,
+    refuse_unsupported_completion,
+)
+from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
+from services.gateway.http.bodies.output_format import raw_output_format
+from services.gateway.http.bodies.raw_prompts import RawPrompt, any_prompts
+from services.gateway.http.bodies.sampling_fields import options_of
+from services.gateway.http.bodies.unsupported import refuse_stream_options_alone
+from services.gateway.pipeline.batch import Batch, BatchPipeline
+from services.gateway.pipeline.output.events import Completion
+from services.gateway.pipeline.request import GenerationRequest, TextPrompt
+from services.gateway.sampling import SamplingOptions
+
+_Logprobs: TypeAlias = dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the body asked for. `prompts`: those of `requests`; `echo`: they come before their texts."""
+
+    requests: list[GenerationRequest]
+    prompts: list[RawPrompt]
+    echo: bool
+    sampling: SamplingOptions
+    stream: bool
+    usage: UsageOptions
+
+
+class CompletionEndpoint:
+    """Answers completion bodies. Choice c of prompt p has the index p * n + c."""
+
+    def __init__(self, batches: BatchPipeline, tokenizer: Tokenizer) -> None:
+        self._batches = batches
+        self._tokenizer = tokenizer
+        self._decoder = BodyDecoder(CompletionBody)
+
+    async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
+        """Raises what the pipeline raises, and InvalidRequest for a body that is none."""
+        call = await in_thread_if_long(self._call, body)
+        async with self._batches.open(call.requests, ticket) as batch:
+            if call.stream:
+                await self._stream(call, batch, reply)
+            else:
+                await reply.json(await self._whole(call, batch))
+
+    def _call(self, body: bytes) -> _Call:
+        given = self._decoder.decode(body)
+        refuse_unsupported_completion(given)
+        refuse_stream_options_alone(given.stream_options, given.stream)
+        limit = DEFAULT_MAX_TOKENS if given.max_tokens is None else given.max_tokens
+        sampling = options_of(given, limit, given.logprobs, logprobs=given.logprobs is not None)
+        prompts = any_prompts(given.prompt, "prompt", parse=bool(given.parse_special))
+        output = raw_output_format(given.response_format, given.json_schema, given.regex, given.ebnf)
+        requests = [
+            GenerationRequest(
+                model=given.model or "",
+                prompt=prompt,
+                sampling=sampling,
+                field_name=_field_name,
+                prompt_param=param,
+                cache_salt=given.cache_salt or "",
+                priority=given.priority or 0,
+                output=output,
+            )
+            for prompt, param in prompts
+        ]
+        return _Call(
+            requests=requests,
+            prompts=[prompt for prompt, _ in prompts],
+            echo=bool(given.echo),
+            sampling=sampling,
+            stream=bool(given.stream),
+            usage=UsageOptions.of(given.stream_options),
+        )
+
+    def _echoes(self, call: _Call) -> list[str]:
+        """What comes before the texts of each prompt."""
+        if not call.echo:
+            return [""] * len(call.prompts)
+        return [
+            prompt.text
+            if isinstance(prompt, TextPrompt)
+            else self._tokenizer.decode(prompt.token_ids, skip_flagged=call.sampling.skip_special_tokens)
+            for prompt in call.prompts
+        ]
+
+    async def _whole(self, call: _Call, batch: Batch) -> dict[str, Any]:
+        answers = await batch.answers()
+        choices = [
+            _choice(
+                prompt * call.sampling.n + choice.index,
+                echo + choice.content,
+                self._logprobs(call).of(choice.logprobs),
+                FINISH[choice.finish_reason],
+            )
+            for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True))
+            for choice in answer.choices
+        ]
+        return {**_head(batch), "choices": choices, "usage": usage(batch.usage)}
+
+    async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
+        """Nothing is sent before the first news, so that a failure until then has a status of its own."""
+        head, count = _head(batch), call.sampling.n
+        logprobs = [self._logprobs(call) for _ in range(count * len(call.requests))]
+        unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
+        async with aclosing(batch.deltas()) as deltas:
+            async for prompt, delta in deltas:
+                index = prompt * count + delta.index
+                text = unsaid.pop(index, "") + delta.content
+                finish = FINISH[delta.finish_reason] if delta.finish_reason else None
+                shown = logprobs[index].of(delta.logprobs)
+                for choice in _pieces(index, text, shown, finish):
+                    if not reply.started:
+                        await reply.start_events()
+                    await reply.event(call.usage.dressed({**head, "choices": [choice]}, batch))
+        if call.usage.include:
+            await reply.event({**head, "choices": [], "usage": usage(batch.usage)})
+        await reply.end_events()
+
+    def _logprobs(self, call: _Call) -> CompletionLogprobs:
+        return CompletionLogprobs(self._tokenizer, skip_special=call.sampling.skip_special_tokens)
+
+
+def _head(batch: Batch) -> dict[str, Any]:
+    head: Completion = batch.generations[0].head
+    return {"id": head.id, "object": "text_completion", "created": head.created, "model": head.model}
+
+
+def _pieces(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> list[dict[str, Any]]:
+    """What is new of a choice, event by event: how it ended comes without text, be that an echo alone."""
+    if finish is None:
+        return [_choice(index, text, logprobs, None)] if text or logprobs else []
+    last = _choice(index, "", logprobs, finish)
+    return [_choice(index, text, None, None), last] if text else [last]
+
+
+def _choice(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _field_name(name: str) -> str:
+    return "logprobs" if name == "top_logprobs" else name

@@ -1,0 +1,131 @@
+"""POST /generate: SGLang's own route, which its benchmarks and its language speak."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+
+from services.common.errors import InvalidRequest
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.admission import Ticket
+from services.gateway.http.answers.generate_answer import GenerateAnswer
+from services.gateway.http.answers.reply import Reply
+from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
+from services.gateway.http.bodies.generate import (
+    GenerateBody,
+    GenerateParams,
+    options_of_params,
+    per_prompt,
+    refuse_unsupported_generate,
+)
+from services.gateway.http.bodies.output_format import raw_output_format
+from services.gateway.http.bodies.raw_prompts import RawPrompt, text_prompts, token_prompts
+from services.gateway.pipeline.batch import Batch, BatchPipeline
+from services.gateway.pipeline.request import GenerationRequest
+
+_SPELT = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "seed": "sampling_seed"}
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the body asked for. `single`: the answer is one object, not a list; `names`: one per prompt, empty
+    where the caller gave none.
+    """
+
+    requests: list[GenerationRequest]
+    single: bool
+    stream: bool
+    named: bool
+    names: list[str]
+
+
+class GenerateEndpoint:
+    """Answers /generate bodies. A stream's events are cumulative; of several choices each has its `index`."""
+
+    def __init__(self, batches: BatchPipeline, tokenizer: Tokenizer) -> None:
+        self._batches = batches
+        self._tokenizer = tokenizer
+        self._decoder = BodyDecoder(GenerateBody)
+
+    async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
+        """Raises what the pipeline raises, and InvalidRequest for a body that is none."""
+        call = await in_thread_if_long(self._call, body)
+        async with self._batches.open(call.requests, ticket) as batch, aclosing(batch.deltas()) as deltas:
+            answers = self._answers(call, batch)
+            first = list(accumulate((request.sampling.n for request in call.requests), initial=0))
+            async for prompt, delta in deltas:
+                index = first[prompt] + delta.index
+                answers[index].feed(delta)
+                # Once a choice has ended, its last delta says all that those on their way before it would.
+                if call.stream and (delta.finish_reason or not batch.generations[prompt].ended(delta.index)):
+                    if not reply.started:
+                        await reply.start_events()
+                    several = {} if call.single else {"index": index}
+                    await reply.event({**answers[index].document(), **several})
+        if call.stream:
+            await reply.end_events()
+            return
+        documents = [answer.document() for answer in answers]
+        await reply.json(documents[0] if call.single else documents)
+
+    def _answers(self, call: _Call, batch: Batch) -> list[GenerateAnswer]:
+        """One per choice, prompt by prompt."""
+        asked = zip(batch.generations, call.requests, call.names, strict=True)
+        return [
+            GenerateAnswer(
+                self._tokenizer, generation, request.sampling, name or generation.head.id, named=call.named
+            )
+            for generation, request, name in asked
+            for _ in range(request.sampling.n)
+        ]
+
+    def _call(self, body: bytes) -> _Call:
+        given = self._decoder.decode(body)
+        refuse_unsupported_generate(given)
+        prompts = _prompts(given)
+        count = len(prompts)
+        params = per_prompt(given.sampling_params, count, "sampling_params")
+        logprobs = per_prompt(given.return_logprob, count, "return_logprob")
+        tops = per_prompt(given.top_logprobs_num, count, "top_logprobs_num")
+        names = per_prompt(given.rid, count, "rid")
+        requests = []
+        for index, (prompt, param) in enumerate(prompts):
+            where = (
+                f"sampling_params[{index}]" if isinstance(given.sampling_params, list) else "sampling_params"
+            )
+            own = params[index] or GenerateParams()
+            requests.append(
+                GenerationRequest(
+                    model=given.model or "",
+                    prompt=prompt,
+                    sampling=options_of_params(own, where, tops[index], logprobs=bool(logprobs[index])),
+                    field_name=partial(_field_name, where),
+                    prompt_param=param,
+                    cache_salt=given.cache_salt or "",
+                    priority=given.priority or 0,
+                    output=raw_output_format(None, own.json_schema, own.regex, own.ebnf, f"{where}."),
+                )
+            )
+        return _Call(
+            requests=requests,
+            single=count == 1 and prompts[0][1] in ("text", "input_ids") and requests[0].sampling.n == 1,
+            stream=bool(given.stream),
+            named=bool(given.return_text_in_logprobs),
+            names=[name or "" for name in names],
+        )
+
+
+def _prompts(given: GenerateBody) -> list[tuple[RawPrompt, str]]:
+    if (given.text is None) == (given.input_ids is None):
+        raise InvalidRequest("exactly one of text and input_ids must be given", "text")
+    if given.text is not None:
+        return text_prompts(given.text, "text", parse=bool(given.parse_special))
+    return token_prompts(given.input_ids or (), "input_ids")
+
+
+def _field_name(where: str, name: str) -> str:
+    if name == "top_logprobs":
+        return "top_logprobs_num"
+    return f"{where}.{_SPELT.get(name, name)}"

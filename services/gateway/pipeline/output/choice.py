@@ -1,0 +1,147 @@
+"""One choice's tokens to the parts of a message."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TypeAlias
+
+from perigee.v1 import decode_pb2, sampling_pb2
+from services.families.kimi.output.parser import OutputParser, Piece
+from services.families.kimi.output.states import State
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.pipeline.output.alignment import Alignment
+from services.gateway.pipeline.output.events import ChoiceDelta
+from services.gateway.sampling import SamplingOptions
+
+_STOP = sampling_pb2.FINISH_REASON_STOP
+_LENGTH = sampling_pb2.FINISH_REASON_LENGTH
+_TOOL_CALLS = sampling_pb2.FINISH_REASON_TOOL_CALLS
+
+_Token: TypeAlias = tuple[int, sampling_pb2.PositionLogprobs | None]
+
+
+class ChoiceDecoder:
+    """Fed with one choice's deltas in order; `finished` once it ended or met a stop string, by `finish`.
+
+    `completion_tokens` counts every token up to the end, the one that ended it included. `silent_deltas`:
+    whether a delta is wanted that has nothing but token ids.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        index: int,
+        options: SamplingOptions,
+        parser: OutputParser,
+        *,
+        silent_deltas: bool,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.index = index
+        # Under ignore_eos too: a grammar that accepts nothing more ends a choice whatever the caller wants.
+        self._ends = set(options.stop_token_ids) | tokenizer.stop_ids
+        self._parser = parser
+        self._silent_deltas = silent_deltas
+        self._alignment = Alignment(parser) if options.logprobs else None
+        self._tokens = parser if self._alignment is None else self._alignment
+        self._waiting: list[_Token] = []
+        self._im_end = tokenizer.special.im_end
+        self._is_cut = False
+        self.finished = False
+        self.finish: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
+        self.completion_tokens = 0
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many came before the content, `</think>` included, whether reasoning is shown apart or not."""
+        return self._parser.reasoning_tokens
+
+    def feed(self, delta: decode_pb2.SequenceDelta) -> list[ChoiceDelta]:
+        """The news in a delta, tokens after a stop string dropped; where the choice ends, the last says how.
+
+        Raises what the check of calls raises.
+        """
+        token_ids = tuple(delta.token_ids)
+        self._is_cut = self._is_cut or delta.is_cut
+        used, finish = self._parse(token_ids, delta.finish_reason)
+        self.completion_tokens += used
+        if self._alignment is None:
+            news = self._apart(self._parser.take())
+            if self._silent_deltas and used:
+                news = news or [ChoiceDelta(self.index)]
+                news[0].token_ids = token_ids[:used]
+        else:
+            self._waiting += zip_longest(token_ids[:used], delta.logprobs[:used])
+            news = self._aligned(self._alignment)
+        if finish:
+            if finish == _STOP and self._parser.num_calls:
+                finish = _TOOL_CALLS
+            self.finish = finish
+            last = self._with_tokens(ChoiceDelta(self.index, finish_reason=finish), len(self._waiting))
+            news.append(last)
+        return news
+
+    @property
+    def plain(self) -> State | None:
+        """As the parser's: what whole characters would be, with nothing else to say of them."""
+        return None if self.finished or self._alignment is not None else self._parser.plain
+
+    def count_plain(self) -> None:
+        """In place of `feed`, for a token that was `plain` and went another way."""
+        self.completion_tokens += 1
+        self._parser.count_plain()
+
+    def _parse(
+        self, token_ids: tuple[int, ...], finish: sampling_pb2.FinishReason.ValueType
+    ) -> tuple[int, sampling_pb2.FinishReason.ValueType]:
+        """Gives the tokens to the parser: how many count, and how that ended the choice (0: it goes on)."""
+        last = len(token_ids) - 1
+        for index, token_id in enumerate(token_ids):
+            ends = index == last and self._is_end(token_id, finish)
+            if not ends and self._tokens.feed(token_id):
+                self.finished = True
+                return index + 1, _STOP
+        if finish:
+            self.finished = True
+            if self._tokens.end(by_model=finish == _STOP):
+                finish = _STOP
+        return last + 1, finish
+
+    def _is_end(self, token_id: int, finish: sampling_pb2.FinishReason.ValueType) -> bool:
+        """Whether a choice's last token ended it, and so is no text."""
+        if finish == _STOP:
+            return token_id in self._ends
+        # A grammar that closed in haste ends like any other; only its reason is another one.
+        return finish == _LENGTH and self._is_cut and token_id == self._im_end
+
+    def _apart(self, piece: Piece) -> list[ChoiceDelta]:
+        """A delta for each kind of news, in the order in which the model writes them."""
+        news = []
+        if piece.reasoning:
+            news.append(ChoiceDelta(self.index, reasoning=piece.reasoning))
+        if piece.content:
+            news.append(ChoiceDelta(self.index, content=piece.content))
+        news += [ChoiceDelta(self.index, call=call) for call in piece.calls]
+        return news
+
+    def _aligned(self, alignment: Alignment) -> list[ChoiceDelta]:
+        """The same, each with its tokens; and deltas of nothing but tokens."""
+        news = []
+        for piece, num_tokens in alignment.take():
+            [delta] = self._apart(piece) or [ChoiceDelta(self.index)]
+            news.append(self._with_tokens(delta, num_tokens))
+        return news if self._silent_deltas else [delta for delta in news if not delta.silent]
+
+    def _with_tokens(self, delta: ChoiceDelta, count: int) -> ChoiceDelta:
+        """Gives it the first of the tokens that wait."""
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        delta.token_ids = tuple(token_id for token_id, _ in taken)
+        delta.logprobs = tuple(self._name(logprobs) for _, logprobs in taken if logprobs is not None)
+        return delta
+
+    def _name(self, position: sampling_pb2.PositionLogprobs) -> sampling_pb2.PositionLogprobs:
+        """The same position with every token's bytes and text filled in."""
+        for token in (position.sampled, *position.top):
+            token.token_bytes = self._tokenizer.token_bytes(token.token_id)
+            token.token = token.token_bytes.decode(errors="replace")
+        return position

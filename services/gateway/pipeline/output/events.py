@@ -1,0 +1,54 @@
+"""What comes out of the pipeline, door by door the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from perigee.v1 import sampling_pb2
+from services.families.kimi.output.calls import FinishedCall
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What all parts of one answer share. `created`: Unix seconds; `model`: the name the caller used."""
+
+    id: str
+    created: int
+    model: str
+
+
+@dataclass(slots=True)
+class ChoiceDelta:
+    """What is new of one choice, to be appended: reasoning, content, a call or how it ended, never two.
+
+    So a client that reads the first it finds loses nothing. `call`: whole. `finish_reason`: unspecified (0)
+    except on the choice's last delta. `logprobs`: when asked for, token texts filled in, one for each token
+    that spells the text or the call. Tokens without text (markers, the end) come in deltas that have nothing
+    else, or with the finish. `token_ids`: with `logprobs`, the same tokens.
+    """
+
+    index: int
+    token_ids: tuple[int, ...] = ()
+    reasoning: str = ""
+    content: str = ""
+    call: FinishedCall | None = None
+    logprobs: tuple[sampling_pb2.PositionLogprobs, ...] = ()
+    finish_reason: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
+
+    @property
+    def silent(self) -> bool:
+        """Nothing a caller could see but token ids."""
+        return not (self.reasoning or self.content or self.call or self.logprobs or self.finish_reason)
+
+    def join(self, more: ChoiceDelta) -> bool:
+        """Appends what came next if it is of the same choice and kind; whether it did."""
+        if self.index != more.index or self.call or more.call:
+            return False
+        if bool(self.reasoning) != bool(more.reasoning) or bool(self.content) != bool(more.content):
+            return False
+        self.token_ids += more.token_ids
+        self.reasoning += more.reasoning
+        self.content += more.content
+        self.logprobs += more.logprobs
+        self.finish_reason = more.finish_reason
+        return True

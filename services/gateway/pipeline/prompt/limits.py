@@ -1,0 +1,146 @@
+"""What can be checked before and after rendering, without asking any worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.common.errors import ContextLengthExceeded, InvalidRequest, UnsupportedValue
+from services.families.kimi.messages import Conversation, Message, TextPart
+from services.gateway.pipeline.prompt.json_size import json_characters
+from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
+from services.gateway.profile import Profile, check_moonshot
+from services.gateway.sampling import validate
+from services.gateway.served_model import ServedModel
+
+MAX_SALT_CHARACTERS = 256
+MOST_PRIORITY = 1000
+# Every turn has a marker of its role, one behind its name and one at its end.
+_MARKERS_PER_MESSAGE = 3
+
+
+@dataclass(frozen=True)
+class RequestRules:
+    """What this gateway takes, whatever the model could. `max_characters`: of a prompt's text, the tools as
+    JSON included. `profile`: what else is insisted on in chats.
+    """
+
+    max_messages: int
+    max_tools: int
+    max_characters: int
+    profile: Profile
+
+
+def check_request(request: GenerationRequest, model: ServedModel, rules: RequestRules) -> None:
+    """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
+    UnsupportedValue for media without an encoder, naming the field.
+    """
+    validate(request.sampling, model.vocab_size, request.field_name)
+    if len(request.cache_salt) > MAX_SALT_CHARACTERS:
+        raise InvalidRequest(f"cache_salt is longer than {MAX_SALT_CHARACTERS} characters", "cache_salt")
+    if abs(request.priority) > MOST_PRIORITY:
+        raise InvalidRequest(
+            f"priority is {request.priority}; it must be from -{MOST_PRIORITY} to {MOST_PRIORITY}", "priority"
+        )
+    prompt = request.prompt
+    if isinstance(prompt, ChatPrompt):
+        _check_conversation(prompt.conversation, rules)
+        if rules.profile == "moonshot":
+            check_moonshot(request.sampling, prompt.defaults, request.field_name)
+        if prompt.media and not model.vision:
+            raise UnsupportedValue("this gateway has no vision workers: text only", prompt.media[0].param)
+    elif not (prompt.text if isinstance(prompt, TextPrompt) else prompt.token_ids):
+        raise InvalidRequest("the prompt is empty", request.prompt_param)
+    elif isinstance(prompt, TextPrompt):
+        _check_characters(len(prompt.text), rules, request.prompt_param)
+    _check_length(request, model)
+    if isinstance(prompt, TokenPrompt):
+        _check_ids(prompt.token_ids, request.prompt_param, model)
+
+
+def _check_conversation(conversation: Conversation, rules: RequestRules) -> None:
+    messages, tools = conversation.messages, conversation.tools
+    if not messages:
+        raise InvalidRequest("at least one message is needed", "messages")
+    if len(messages) > rules.max_messages:
+        raise InvalidRequest(
+            f"at most {rules.max_messages} messages are taken, {len(messages)} given", "messages"
+        )
+    if len(tools) > rules.max_tools:
+        raise InvalidRequest(f"at most {rules.max_tools} tools are taken, {len(tools)} given", "tools")
+    most = rules.max_characters
+    written = _characters(conversation) + sum(_other_characters(message, most) for message in messages)
+    _check_characters(written, rules, "messages")
+    _check_characters(written + json_characters(tools, most), rules, "tools")
+
+
+def _other_characters(message: Message, most: int) -> int:
+    """Beside its content."""
+    calls = message.tool_calls
+    names = (message.name, message.reasoning_content, message.tool_call_id, *(call.name for call in calls))
+    return json_characters([call.arguments for call in calls], most) + sum(map(len, names))
+
+
+def _check_characters(count: int, rules: RequestRules, param: str) -> None:
+    if count > rules.max_characters:
+        raise InvalidRequest(
+            f"the prompt has {count} characters; at most {rules.max_characters} are taken", param
+        )
+
+
+def _check_length(request: GenerationRequest, model: ServedModel) -> None:
+    """Encoding many megabytes takes minutes; that they do not fit is known before."""
+    prompt = request.prompt
+    if isinstance(prompt, ChatPrompt):
+        markers = _MARKERS_PER_MESSAGE * len(prompt.conversation.messages)
+        least = markers + model.tokenizer.least_tokens(_characters(prompt.conversation))
+    elif isinstance(prompt, TextPrompt):
+        least = model.tokenizer.least_tokens(len(prompt.text), prompt.parse_special)
+    else:
+        least = len(prompt.token_ids)
+    if least > model.context_length:
+        raise ContextLengthExceeded(
+            f"the prompt has {least} tokens or more; the context length is {model.context_length}",
+            request.prompt_param,
+        )
+
+
+def _characters(conversation: Conversation) -> int:
+    """Of the contents alone: names and past reasoning may be left out of a prompt."""
+    parts = (part for message in conversation.messages for part in message.content)
+    return sum(len(part.text) for part in parts if isinstance(part, TextPart))
+
+
+def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> None:
+    media_pad = model.tokenizer.special.media_pad
+    for index, token_id in enumerate(token_ids):
+        if not 0 <= token_id < model.vocab_size:
+            raise InvalidRequest(
+                f"{param}[{index}] is {token_id}; the vocabulary has {model.vocab_size} entries",
+                f"{param}[{index}]",
+            )
+        if token_id == media_pad:
+            raise InvalidRequest(
+                f"{param}[{index}] is a media pad, which stands for an image or a video", f"{param}[{index}]"
+            )
+
+
+def token_budget(request: GenerationRequest, prompt_tokens: int, context_length: int) -> int:
+    """How many tokens a choice may have: max_tokens, or what the context leaves.
+
+    Raises ContextLengthExceeded when the prompt leaves no room for a token, or less than max_tokens.
+    """
+    left = context_length - prompt_tokens
+    asked = request.sampling.max_tokens
+    if left < 1:
+        raise ContextLengthExceeded(
+            f"the prompt has {prompt_tokens} tokens; the context length is {context_length}",
+            request.prompt_param,
+        )
+    if asked is None:
+        return left
+    if asked > left:
+        raise ContextLengthExceeded(
+            f"{prompt_tokens} prompt tokens and {asked} new ones exceed the context length {context_length}",
+            request.field_name("max_tokens"),
+        )
+    return asked

@@ -1,0 +1,346 @@
+"""Fetches from whole prefill workers, one process, over real gRPC and the in-memory transport."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from perigee.v1 import prefill_pb2
+from services.common.errors import Cancelled, InvalidRequest, MediaLost, TransferFailed, Unavailable
+from services.decode.prompts.fetch import FetchOrder, FetchResult
+from services.decode.prompts.remote_prefill import RemotePrefill
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.media import Medium
+from services.engine.serving.loop import EngineLoop
+from services.prefill.events import Done, Ready, Released
+from services.prefill.server import to_proto
+from tests.support.decode_bench import medium, prompt_of
+from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
+from tests.support.owner import peer_directory, transfer_thread
+from tests.support.prefill_worker import PrefillWorker
+from tests.support.waiting import until
+
+PAGE_BYTES = NUM_LAYERS * 64 * 4 * 4
+
+
+class Suite:
+    """A reader with 16 pages, and prefill workers."""
+
+    def __init__(self) -> None:
+        self.fabric = MemoryFabric()
+        self.pages = fake_pages(16)
+        self.thread = transfer_thread("reader", self.fabric, self.pages, torch.zeros(2, 64, HIDDEN))
+        self.peers = peer_directory("reader-1", self.thread, self.pages)
+        self.ends: list[tuple[object, FetchResult]] = []
+        self.settled: list[int] = []
+        self.workers: list[PrefillWorker] = []
+        self.remote = self.make_remote()
+
+    def make_remote(self, silence_s: float = 5.0) -> RemotePrefill:
+        return RemotePrefill(
+            self.peers,
+            self.thread,
+            "reader-1",
+            NUM_LAYERS,
+            silence_s,
+            verifies=True,
+            on_end=lambda prompt, result: self.ends.append((prompt, result)),
+            on_settled=self.settled.extend,
+        )
+
+    async def worker(self, name: str = "prefill-a", **options) -> PrefillWorker:
+        worker = PrefillWorker(name, self.fabric, **options)
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    def start(
+        self, address: str, tokens: list[int], first_page: int = 0, cached_pages: int = 0,
+        media: tuple[Medium, ...] = (),
+    ) -> Any:  # fmt: skip
+        num_pages = -(-len(tokens) // 64) - cached_pages
+        pages = tuple(range(first_page, first_page + num_pages))
+        prompt = object()
+        order = FetchOrder(address, "test", tuple(tokens), media, "", cached_pages, pages)
+        self.remote.start(prompt, order)
+        return prompt
+
+    async def result(self, prompt: object) -> FetchResult:
+        await until(lambda: any(other is prompt for other, _ in self.ends))
+        results = [result for other, result in self.ends if other is prompt]
+        assert len(results) == 1
+        return results[0]
+
+    async def close(self) -> None:
+        self.fabric.held.clear()
+        await self.peers.close()
+        for worker in self.workers:
+            await worker.stop()
+        self.thread.close()
+
+
+@pytest.fixture
+async def suite():
+    suite = Suite()
+    yield suite
+    await suite.close()
+
+
+def hold(loop: EngineLoop) -> threading.Event:
+    """Keeps an engine thread busy, as a long pass does, until the event is set."""
+    gate = threading.Event()
+    loop.post(lambda: gate.wait(10))
+    return gate
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 300])
+async def test_the_pages_of_a_prompt_arrive_whole_and_the_lease_is_released(suite, length):
+    worker = await suite.worker()
+    result = await suite.result(suite.start(worker.address, prompt_of(length), first_page=3))
+    num_pages = -(-length // 64)
+    assert result.error is None
+    assert result.bytes_read == num_pages * PAGE_BYTES
+    assert 0 <= result.bytes_before_done <= result.bytes_read
+    assert read_context(suite.pages, range(3, 3 + num_pages), length) == prompt_of(length)
+    await until(worker.is_free)
+    assert suite.settled == []
+
+
+async def test_pages_are_not_trusted_before_the_worker_has_confirmed_the_end_of_their_lease(
+    suite, monkeypatch
+):
+    """One that took its reader for gone may have used them again by the time they were read."""
+    monkeypatch.setattr("services.decode.prompts.prefill_stream._RELEASE_TIMEOUT_S", 0.2)
+    worker = await suite.worker()
+
+    async def deaf(job, requests):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(worker.servicer, "_hear", deaf)
+    result = await suite.result(suite.start(worker.address, prompt_of(300)))
+    assert isinstance(result.error, TransferFailed)
+    assert "did not confirm" in result.error.message
+    await until(worker.is_free)
+
+
+@pytest.mark.parametrize("generation", [None, 0, 99])
+async def test_a_stream_that_just_ends_or_releases_another_lease_confirms_nothing(
+    suite, monkeypatch, generation
+):
+    worker = await suite.worker()
+
+    def answer_otherwise(job, lease_id, its_generation):
+        job.emit(Released(generation))
+
+    def otherwise_to_proto(event, renewals):
+        if isinstance(event, Released) and generation is None:
+            return prefill_pb2.PrefillResponse()
+        return to_proto(event, renewals)
+
+    monkeypatch.setattr(worker.engine, "answer_release", answer_otherwise)
+    monkeypatch.setattr("services.prefill.server.to_proto", otherwise_to_proto)
+    result = await suite.result(suite.start(worker.address, prompt_of(300)))
+    assert isinstance(result.error, TransferFailed)
+    assert "did not confirm that it held the lease" in result.error.message
+    await until(worker.is_free)
+
+
+async def test_a_release_is_confirmed_while_the_engine_is_busy(suite, monkeypatch):
+    worker = await suite.worker()
+    await suite.result(suite.start(worker.address, prompt_of(100)))
+    gate, step = threading.Event(), worker.engine.step
+
+    def step_and_stay() -> bool:
+        goes_on = step()
+        if worker.engine.load.pages.leased:
+            gate.wait(10)
+        return goes_on
+
+    monkeypatch.setattr(worker.loop, "_step", step_and_stay)
+    assert (await suite.result(suite.start(worker.address, prompt_of(100)))).error is None
+    assert worker.engine.load.pages.leased
+    gate.set()
+    await until(worker.is_free)
+
+
+async def test_only_missing_pages_are_read_and_computed_tokens_reported(suite):
+    worker = await suite.worker()
+    await suite.result(suite.start(worker.address, prompt_of(300)))
+    before = suite.pages.clone()
+    again = await suite.result(suite.start(worker.address, prompt_of(300), 10, cached_pages=2))
+    assert (again.error, again.computed_tokens, again.bytes_read) == (None, 44, 3 * PAGE_BYTES)
+    whole = [0, 1, 10, 11, 12]
+    assert read_context(suite.pages, whole, 300) == prompt_of(300)
+    assert torch.equal(suite.pages[:10], before[:10])
+
+
+async def test_many_fetches_at_once_do_not_mix(suite):
+    workers = [await suite.worker("prefill-a"), await suite.worker("prefill-b")]
+    prompts = [suite.start(workers[n % 2].address, prompt_of(100, n), first_page=2 * n) for n in range(8)]
+    for n, prompt in enumerate(prompts):
+        assert (await suite.result(prompt)).error is None
+        assert read_context(suite.pages, [2 * n, 2 * n + 1], 100) == prompt_of(100, n)
+
+
+async def test_an_address_without_a_worker_is_unavailable(suite):
+    worker = await suite.worker()
+    await worker.owner.stop()
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert isinstance(result.error, Unavailable)
+    assert worker.address in result.error.message
+    assert result.pages_at_risk == ()
+
+
+async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, monkeypatch):
+    """So it is between the break of a connection and our hearing of it, and decode can compute the prompt."""
+    worker = await suite.worker()
+    await suite.peers.get(worker.address)
+    monkeypatch.setattr(worker.servicer, "_is_paired", lambda reader: False)
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert isinstance(result.error, Unavailable)
+    assert "no open handshake" in result.error.message
+
+
+@pytest.mark.parametrize(
+    "first", [Ready(0, 1, 0, 1, ()), Ready(1, 1, 0, NUM_LAYERS, ()), Done(100, 0, 0.0, 0.0)]
+)
+async def test_a_worker_that_is_done_before_it_has_announced_every_block_is_not_believed(
+    suite, monkeypatch, first
+):
+    worker = await suite.worker()
+    announced = iter([first])
+
+    def announce(job, *blocks):
+        for event in announced:
+            job.emit(event)
+
+    monkeypatch.setattr(worker.engine, "_announce", announce)
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert isinstance(result.error, TransferFailed)
+    assert "every block" in result.error.message
+
+
+async def test_layers_that_the_model_does_not_have_are_not_read_into_the_next_page(suite, monkeypatch):
+    worker = await suite.worker()
+    monkeypatch.setattr(
+        worker.engine, "_announce", lambda job, *blocks: job.emit(Ready(0, 1, 0, NUM_LAYERS + 1, ()))
+    )
+    suite.pages[:] = 7.0
+    result = await suite.result(suite.start(worker.address, prompt_of(10)))
+    assert isinstance(result.error, TransferFailed)
+    assert "not asked for" in result.error.message
+    assert (suite.pages[1:] == 7.0).all()
+
+
+async def test_a_refusal_names_the_worker_and_keeps_its_kind(suite):
+    worker = await suite.worker(num_pages=2)
+    result = await suite.result(suite.start(worker.address, prompt_of(300)))
+    assert isinstance(result.error, InvalidRequest)
+    assert worker.address in result.error.message
+    worker.embeddings.error = MediaLost("evicted")
+    lost = await suite.result(suite.start(worker.address, prompt_of(100), media=(medium(3, 4),)))
+    assert isinstance(lost.error, MediaLost)
+
+
+async def test_a_corrupt_transfer_is_read_again_once_and_then_fails(suite):
+    worker = await suite.worker()
+    await suite.peers.get(worker.address)
+    suite.fabric.corrupting["prefill-a"] = 1
+    assert (await suite.result(suite.start(worker.address, prompt_of(64)))).error is None
+    suite.fabric.corrupting["prefill-a"] = 99
+    result = await suite.result(suite.start(worker.address, prompt_of(64, 1)))
+    assert isinstance(result.error, TransferFailed)
+    suite.fabric.corrupting.clear()
+    await until(worker.is_free)
+
+
+async def test_a_worker_that_breaks_off_leaves_pages_at_risk_until_its_reads_have_settled(suite):
+    worker = await suite.worker()
+    await suite.peers.get(worker.address)
+    suite.fabric.held.add("prefill-a")
+    prompt = suite.start(worker.address, prompt_of(300))
+    await until(lambda: suite.thread.in_flight() > 0)
+    await worker.owner.stop()
+    result = await suite.result(prompt)
+    assert isinstance(result.error, Unavailable)
+    assert set(result.pages_at_risk) <= set(range(5))
+    assert result.pages_at_risk
+    assert suite.settled == []
+    suite.fabric.held.clear()
+    await until(lambda: sorted(suite.settled) == list(result.pages_at_risk))
+
+
+async def test_a_stopped_fetch_ends_at_once_and_its_lease_when_its_reads_have_settled(suite):
+    worker = await suite.worker()
+    await suite.peers.get(worker.address)
+    suite.fabric.held.add("prefill-a")
+    prompt = suite.start(worker.address, prompt_of(300))
+    await until(lambda: suite.thread.in_flight() > 0)
+    suite.remote.stop(prompt)
+    result = await suite.result(prompt)
+    assert isinstance(result.error, Cancelled)
+    assert result.pages_at_risk
+    await until(lambda: worker.engine.load.pages.quarantined > 0)
+    suite.fabric.held.clear()
+    await until(lambda: sorted(suite.settled) == list(result.pages_at_risk))
+    await until(worker.is_free)
+
+
+async def test_a_fetch_stopped_before_anything_was_announced_frees_the_lease(suite):
+    worker = await suite.worker()
+    worker.embeddings.gate.clear()
+    prompt = suite.start(worker.address, prompt_of(100), media=(medium(3, 4),))
+    await until(lambda: worker.engine.load.pages.leased > 0)
+    suite.remote.stop(prompt)
+    result = await suite.result(prompt)
+    assert (type(result.error), result.pages_at_risk) == (Cancelled, ())
+    await until(worker.is_free)
+
+
+async def test_a_read_beyond_the_lease_fails_the_fetch(suite):
+    worker = await suite.worker(lease_s=0.3)
+    await suite.peers.get(worker.address)
+    suite.fabric.held.add("prefill-a")
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert isinstance(result.error, TransferFailed)
+    assert result.pages_at_risk
+    suite.fabric.held.clear()
+    await until(worker.is_free)
+
+
+async def test_renewals_keep_a_request_alive_while_it_waits(suite):
+    worker = await suite.worker(lease_s=0.6)
+    suite.remote = suite.make_remote(silence_s=0.6)
+    worker.embeddings.gate.clear()
+    prompt = suite.start(worker.address, prompt_of(100), media=(medium(3, 4),))
+    await asyncio.sleep(1.5)
+    assert suite.ends == []
+    worker.embeddings.gate.set()
+    assert (await suite.result(prompt)).error is None
+
+
+async def test_a_worker_that_says_nothing_is_given_up(suite):
+    worker = await suite.worker()
+    await suite.peers.get(worker.address)
+    suite.remote = suite.make_remote(silence_s=0.4)
+    gate = hold(worker.loop)
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    gate.set()
+    assert isinstance(result.error, Unavailable)
+    assert "silent" in result.error.message
+    await until(worker.is_free)
+
+
+async def test_a_defect_ends_the_fetch_too(suite, monkeypatch):
+    worker = await suite.worker()
+
+    async def broken(address: str) -> None:
+        raise IndexError("no such thing")
+
+    monkeypatch.setattr(suite.peers, "get", broken)
+    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    assert "no such thing" in str(result.error)

@@ -1,0 +1,80 @@
+"""What the real agent makes of NIXL's habits."""
+
+import os
+
+import numpy as np
+import pytest
+
+from services.common.errors import ConfigError
+from services.engine.kv_transfer.agents.agent import AgentError
+from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
+from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.kv_transfer.reads.probe_buffer import ProbeBuffer
+
+pytest.importorskip("nixl")
+
+
+@pytest.fixture
+def agent():
+    agent = NixlAgent(f"agent-{os.urandom(4).hex()}")
+    agent.open()
+    yield agent
+    agent.close()
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_closing_destroys_the_native_agent_even_when_somebody_keeps_a_handle(agent):
+    before = open_files()
+    other = NixlAgent("other")
+    other.open()
+    buffer = ProbeBuffer("x")
+    kept = [other.register(buffer.region), other.prepare_local(buffer.region)]
+    native = open_files() - before
+    assert native > 5
+    assert other.live_handles == 2
+    other.close()
+    other.close()
+    assert open_files() - before < native / 2
+    assert kept
+
+
+def test_garbage_metadata_is_an_agent_error(agent):
+    with pytest.raises(AgentError, match="add a peer"):
+        agent.add_peer(b"garbage")
+
+
+def test_memory_that_is_not_registered_cannot_be_read(agent):
+    with pytest.raises(AgentError, match="prepare a list"):
+        agent.prepare_remote(agent.name, ProbeBuffer().region)
+
+
+def test_removing_a_stranger_is_harmless(agent):
+    agent.remove_peer("nobody")
+
+
+def test_an_unknown_backend_option_is_a_configuration_error():
+    agent = NixlAgent("misconfigured", {"num_workers": "many"})
+    with pytest.raises(ConfigError, match="many"):
+        agent.open()
+
+
+def test_blocks_beyond_four_gibibytes_have_their_own_addresses(agent):
+    # Reserved address space of 6 GiB, of which only two blocks are ever touched.
+    block_bytes, count = 1 << 20, 6 * 1024
+    memory = np.zeros((count, block_bytes), dtype=np.uint8)
+    memory[5000] = 7
+    region = Region(RegionKind.KV, memory.ctypes.data, block_bytes, count)
+    agent.register(region)
+    local, remote = agent.prepare_local(region), agent.prepare_remote(agent.name, region)
+    numbers = np.array([5999], dtype=np.int32), np.array([5000], dtype=np.int32)
+    transfer = agent.make_read(local, numbers[0], remote, numbers[1])
+    state = agent.post(transfer)
+    while state.value != "done":
+        agent.poll()
+        state = agent.check(transfer)
+    assert agent.release(transfer)
+    assert (memory[5999] == 7).all()
+    assert not memory[5999 - 4096].any()

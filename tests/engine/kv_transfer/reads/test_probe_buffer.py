@@ -1,0 +1,21 @@
+import zlib
+
+import numpy as np
+
+from services.engine.kv_transfer.reads.checksum import block_checksums
+from services.engine.kv_transfer.reads.probe_buffer import ProbeBuffer
+
+
+def test_the_probe_of_another_incarnation_has_another_checksum():
+    assert ProbeBuffer("a").crc32 == ProbeBuffer("a").crc32 != ProbeBuffer("b").crc32
+
+
+def test_a_landing_buffer_starts_empty():
+    buffer = ProbeBuffer()
+    assert buffer.crc32 == zlib.crc32(bytes(buffer.region.total_bytes))
+
+
+def test_the_region_covers_the_bytes_that_are_summed():
+    buffer = ProbeBuffer("a")
+    blocks = np.arange(buffer.region.block_count, dtype=np.int32)
+    assert block_checksums(buffer.region, blocks, len(blocks)) == [buffer.crc32]

@@ -1,0 +1,387 @@
+"""Embeddings read from a vision worker's pool."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import torch
+
+from perigee.v1 import vision_pb2, vision_pb2_grpc
+from services.common.errors import Incompatible, InternalError, InvalidRequest, MediaLost, NotFound
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.leases.embedding_reader import EmbeddingReader
+from services.engine.media import Medium
+from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.waiting import until
+
+STAGING_BLOCKS = 4
+
+
+class StrawVision(vision_pb2_grpc.VisionServiceServicer):
+    """Leases the blocks it is told; `rows` is [blocks, 64, hidden]."""
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self.rows = rows
+        self.blocks: dict[bytes, tuple[list[int], int]] = {}
+        self.duration_ms = 10_000
+        self.error: Exception | None = None
+        self.before_grant = asyncio.Event()
+        self.before_grant.set()
+        self.before_release = asyncio.Event()
+        self.before_release.set()
+        self.confirmed_generation: int | None = 4
+        """None: the stream just ends."""
+        self.ends: list[str] = []
+
+    async def Lease(self, request_iterator, context) -> AsyncIterator[vision_pb2.EmbeddingLeaseResponse]:
+        start = (await anext(request_iterator)).start
+        if self.error is not None:
+            raise self.error
+        try:
+            await self.before_grant.wait()
+            blocks, num_tokens = self.blocks[start.content_hashes[0]]
+            yield vision_pb2.EmbeddingLeaseResponse(
+                granted=vision_pb2.EmbeddingLeaseGranted(
+                    lease=vision_pb2.LeaseGrant(lease_id=1, generation=4, duration_ms=self.duration_ms),
+                    embeddings=[vision_pb2.EmbeddingPages(blocks=blocks, num_tokens=num_tokens)],
+                )
+            )
+            async for request in request_iterator:
+                if request.WhichOneof("message") == "release":
+                    assert (request.release.lease_id, request.release.generation) == (1, 4)
+                    self.ends.append("released")
+                    if self.confirmed_generation is None:
+                        return
+                    await self.before_release.wait()
+                    released = vision_pb2.LeaseReleased(generation=self.confirmed_generation)
+                    yield vision_pb2.EmbeddingLeaseResponse(released=released)
+                    return
+            self.ends.append("broken")
+        except asyncio.CancelledError:
+            self.ends.append("broken")
+            raise
+
+
+class Suite:
+    """A reader with a staging area of 4 blocks, and a vision worker with 16 blocks of rows."""
+
+    def __init__(self) -> None:
+        self.fabric = MemoryFabric()
+        self.rows = torch.arange(16 * 64 * HIDDEN, dtype=torch.float32).reshape(16, 64, HIDDEN)
+        pages = fake_pages(2)
+        self.vision_thread = transfer_thread("vision", self.fabric, pages, self.rows)
+        self.staging = torch.zeros(STAGING_BLOCKS, 64, HIDDEN)
+        self.thread = transfer_thread("reader", self.fabric, pages, self.staging)
+        self.peers = peer_directory("reader-1", self.thread, pages)
+        self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", self.staging, patience_s=2.0)
+        self.vision = StrawVision(self.rows)
+        self.owner = Owner(RecordingHost("vision", self.vision_thread, pages))
+
+    async def start(self) -> None:
+        await self.owner.start(
+            lambda server: vision_pb2_grpc.add_VisionServiceServicer_to_server(self.vision, server)
+        )
+
+    def medium(self, blocks: list[int], num_tokens: int, incarnation: str = "vision") -> Medium:
+        content_hash = bytes([blocks[0]]) * 32
+        self.vision.blocks[content_hash] = (blocks, num_tokens)
+        return Medium(content_hash, 0, num_tokens, self.owner.address, incarnation)
+
+    def settled(self) -> int:
+        return sum(word[0] == "settled" for word in self.owner.host.heard)
+
+    async def all_free(self) -> None:
+        await until(lambda: self.reader._blocks.available() == STAGING_BLOCKS)
+        self.reader._blocks.check_integrity()
+
+    async def close(self) -> None:
+        self.vision.before_grant.set()
+        self.vision.before_release.set()
+        self.fabric.held.clear()
+        await self.peers.close()
+        await self.owner.stop()
+        self.thread.close()
+        self.vision_thread.close()
+
+
+@pytest.fixture
+async def suite():
+    suite = Suite()
+    await suite.start()
+    yield suite
+    await suite.close()
+
+
+async def test_rows_come_as_they_are_and_the_lease_is_released(suite):
+    embedding = await suite.reader.fetch(suite.medium([5, 2, 9], 150))
+    assert torch.equal(embedding, suite.rows[[5, 2, 9]].flatten(0, 1)[:150])
+    assert suite.vision.ends == ["released"]
+    await suite.all_free()
+
+
+@pytest.mark.parametrize("generation", [None, 0, 5])
+async def test_rows_do_not_count_before_the_worker_has_confirmed_that_it_held_their_lease(suite, generation):
+    suite.vision.confirmed_generation = generation
+    with pytest.raises(MediaLost, match="lease"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+@pytest.mark.parametrize("silent_at", ["before_grant", "before_release"])
+async def test_a_vision_worker_that_does_not_answer_costs_its_patience_and_no_more(suite, silent_at):
+    suite.reader._patience_s = 0.2
+    getattr(suite.vision, silent_at).clear()
+    with pytest.raises(MediaLost, match=r"did not answer in 0\.2 s"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+async def test_an_embedding_is_the_callers_own(suite):
+    first = await suite.reader.fetch(suite.medium([5], 64))
+    await suite.reader.fetch(suite.medium([6, 7, 8, 9], 256))
+    assert torch.equal(first, suite.rows[5])
+
+
+async def test_reads_beyond_the_staging_area_wait_for_their_turn(suite):
+    media = [suite.medium([n, n + 1, n + 2], 190) for n in range(0, 12, 3)]
+    embeddings = await suite.reader.fetch_all(media, [0, 1, 2, 3])
+    for index, embedding in embeddings.items():
+        assert torch.equal(embedding, suite.rows[3 * index : 3 * index + 3].flatten(0, 1)[:190])
+    await suite.all_free()
+
+
+async def test_an_image_larger_than_the_staging_area_is_lost(suite):
+    with pytest.raises(MediaLost, match="staging area of 256 rows"):
+        await suite.reader.fetch(suite.medium([0, 1, 2, 3, 4], 257))
+    await suite.all_free()
+
+
+async def test_a_vision_worker_that_was_replaced_has_lost_its_images(suite):
+    with pytest.raises(MediaLost, match="was replaced"):
+        await suite.reader.fetch(suite.medium([1], 10, incarnation="vision-of-yesterday"))
+    await suite.all_free()
+
+
+async def test_a_vision_worker_that_is_gone_has_lost_its_images(suite):
+    medium = suite.medium([1], 10)
+    await suite.owner.stop()
+    with pytest.raises(MediaLost, match=suite.owner.address):
+        await suite.reader.fetch(medium)
+    await suite.all_free()
+
+
+async def test_an_evicted_image_is_lost(suite):
+    suite.vision.error = NotFound("no such image")
+    with pytest.raises(MediaLost, match=f"{suite.owner.address}: no such image"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await suite.all_free()
+
+
+async def test_an_error_that_no_encoding_cures_stays_what_it_is(suite):
+    suite.vision.error = InvalidRequest("a content hash is not 32 bytes long")
+    with pytest.raises(InvalidRequest, match="32 bytes"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    suite.owner.host.info().model.fingerprint = b"other"
+    await suite.owner.stop()
+    await suite.start()
+    with pytest.raises(Incompatible):
+        await suite.reader.fetch(suite.medium([1], 10))
+
+
+@pytest.mark.parametrize(("blocks", "num_tokens"), [([1], 11), ([1, 2], 10)])
+async def test_an_embedding_of_another_size_is_refused(suite, blocks, num_tokens):
+    medium = suite.medium([1], 10)
+    suite.vision.blocks[medium.content_hash] = (blocks, num_tokens)
+    with pytest.raises(MediaLost, match="rows for an image of 10"):
+        await suite.reader.fetch(medium)
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+async def test_a_read_that_fails_loses_the_image_and_settles_the_lease(suite):
+    await suite.peers.get(suite.owner.address)
+    suite.fabric.failing_posts["vision"] = 1
+    with pytest.raises(MediaLost, match="read from vision"):
+        await suite.reader.fetch(suite.medium([1], 10))
+    await until(lambda: suite.vision.ends == ["broken"] and suite.settled() == 1)
+    await suite.all_free()
+
+
+async def test_blocks_of_a_late_read_are_not_used_before_it_has_settled(suite):
+    await suite.peers.get(suite.owner.address)
+    suite.fabric.held.add("vision")
+    suite.vision.duration_ms = 100
+    started = time.monotonic()
+    with pytest.raises(MediaLost):
+        await suite.reader.fetch(suite.medium([1, 2], 100))
+    assert time.monotonic() - started < 1.0
+    await asyncio.sleep(0.05)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
+    assert suite.settled() == 0
+    suite.fabric.held.clear()
+    await until(lambda: suite.settled() == 1)
+    await suite.all_free()
+
+
+@pytest.mark.parametrize("moment", ["queued", "leasing", "reading"])
+async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
+    await suite.peers.get(suite.owner.address)
+    blocker = None
+    if moment == "reading":
+        suite.fabric.held.add("vision")
+    else:
+        suite.vision.before_grant.clear()
+    if moment == "queued":
+        blocker = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5, 6], 192)))
+        await asyncio.sleep(0.02)
+    fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2], 100)))
+    await asyncio.sleep(0.1)
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    suite.fabric.held.clear()
+    suite.vision.before_grant.set()
+    if blocker is not None:
+        assert torch.equal(await blocker, suite.rows[4:7].flatten(0, 1))
+    await suite.all_free()
+
+
+async def test_the_first_error_of_several_is_the_answer(suite):
+    good, bad = suite.medium([1], 10), suite.medium([2], 10, incarnation="other")
+    with pytest.raises(MediaLost):
+        await suite.reader.fetch_all([good, bad], [0, 1])
+    await suite.all_free()
+
+
+async def test_a_defect_is_answered_as_an_internal_error(suite, monkeypatch):
+    async def broken(medium):
+        raise IndexError("no such thing")
+
+    monkeypatch.setattr(suite.reader, "fetch", broken)
+    with pytest.raises(InternalError, match="no such thing"):
+        await suite.reader.fetch_all([suite.medium([1], 10)], [0])
+
+
+async def test_a_large_image_has_its_turn_before_small_ones_that_came_later(suite):
+    suite.vision.before_grant.clear()
+    order = []
+
+    async def fetch(name, blocks):
+        await suite.reader.fetch(suite.medium(blocks, 64 * len(blocks)))
+        order.append(name)
+
+    names = {"first": [0], "large": [1, 2, 3, 4], "small": [5], "smaller": [6]}
+    fetches = []
+    for name, blocks in names.items():
+        fetches.append(asyncio.create_task(fetch(name, blocks)))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS - 1, "a newcomer went ahead"
+    suite.vision.before_grant.set()
+    await asyncio.gather(*fetches)
+    assert order[:2] == ["first", "large"]
+    assert sorted(order[2:]) == ["small", "smaller"]
+    await suite.all_free()
+
+
+async def test_who_leaves_the_line_lets_those_behind_go_on(suite):
+    suite.vision.before_grant.clear()
+    first = asyncio.create_task(suite.reader.fetch(suite.medium([0], 64)))
+    await asyncio.sleep(0.02)
+    large = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2, 3, 4], 256)))
+    await asyncio.sleep(0.02)
+    small = asyncio.create_task(suite.reader.fetch(suite.medium([5], 64)))
+    await asyncio.sleep(0.02)
+    large.cancel()
+    await asyncio.sleep(0.02)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
+    suite.vision.before_grant.set()
+    await asyncio.gather(first, small)
+    await suite.all_free()
+
+
+async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_the_blocks_back(suite):
+    suite.vision.before_grant.clear()
+    first = asyncio.create_task(suite.reader.fetch(suite.medium([0, 1, 2, 3], 256)))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5], 128)))
+    await asyncio.sleep(0.02)
+    blocks = suite.reader._blocks
+    give = blocks.give
+
+    def give_and_cancel(numbers):
+        give(numbers)
+        second.cancel()
+
+    blocks.give = give_and_cancel
+    suite.vision.before_grant.set()
+    await first
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await suite.all_free()
+
+
+async def test_a_worker_that_hangs_holds_the_images_of_others_up_for_its_patience_only(suite):
+    suite.reader._patience_s = 0.3
+    suite.vision.before_grant.clear()
+    hung = [asyncio.create_task(suite.reader.fetch(suite.medium([n, n + 1], 128))) for n in (0, 2)]
+    await asyncio.sleep(0.1)
+    assert suite.reader._blocks.available() == 0
+    later = asyncio.create_task(suite.reader.fetch(suite.medium([5, 6, 7], 192)))
+    for fetch in hung:
+        with pytest.raises(MediaLost, match="did not answer"):
+            await fetch
+    suite.vision.before_grant.set()
+    assert torch.equal(await later, suite.rows[5:8].flatten(0, 1))
+    await suite.all_free()
+
+
+async def test_blocks_that_no_read_lets_go_of_cost_those_in_line_a_bounded_time(suite):
+    await suite.peers.get(suite.owner.address)
+    suite.reader._turn_s = 0.3
+    suite.vision.duration_ms = 100
+    suite.fabric.held.add("vision")
+    for number in (0, 2):
+        with pytest.raises(MediaLost):
+            await suite.reader.fetch(suite.medium([number, number + 1], 128))
+    with pytest.raises(MediaLost, match=r"staging area .* 0\.3 s"):
+        await suite.reader.fetch(suite.medium([5], 64))
+    suite.fabric.held.clear()
+    await suite.all_free()
+
+
+async def test_the_first_error_of_several_stops_the_others(suite, monkeypatch):
+    suite.reader._patience_s = 60.0
+    suite.vision.before_grant.clear()
+    slow, bad, fetch = suite.medium([1, 3], 128), suite.medium([2], 10), suite.reader.fetch
+
+    async def fail_later(medium):
+        if medium is slow:
+            return await fetch(medium)
+        await until(lambda: suite.reader._blocks.available() == STAGING_BLOCKS - 2)
+        raise MediaLost("gone meanwhile")
+
+    monkeypatch.setattr(suite.reader, "fetch", fail_later)
+    with pytest.raises(MediaLost, match="gone meanwhile"):
+        await suite.reader.fetch_all([slow, bad], [0, 1])
+    await suite.all_free()
+
+
+async def test_a_worker_that_does_not_shake_hands_takes_no_blocks(suite, monkeypatch):
+    never = asyncio.Event()
+
+    async def hang(address):
+        await never.wait()
+
+    monkeypatch.setattr(suite.peers, "get", hang)
+    fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1], 10)))
+    await asyncio.sleep(0.02)
+    assert suite.reader._blocks.available() == STAGING_BLOCKS
+    fetch.cancel()
+    await asyncio.gather(fetch, return_exceptions=True)

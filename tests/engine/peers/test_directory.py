@@ -1,0 +1,233 @@
+"""Handshakes with the owners of memory, as long as they live and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+
+from perigee.v1 import worker_pb2
+from services.common.errors import Incompatible, Overloaded, TransferFailed, Unavailable
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.waiting import until
+
+
+class Suite:
+    """A reader, and owners that come and go on one fabric."""
+
+    def __init__(self) -> None:
+        self.fabric = MemoryFabric()
+        self.pages = fake_pages(4)
+        self.reader = transfer_thread("reader", self.fabric, self.pages, torch.zeros(2, 64, HIDDEN))
+        self.peers = peer_directory("reader-1", self.reader, self.pages)
+        self.owners: list[Owner] = []
+        self.threads = [self.reader]
+
+    async def owner(self, name: str, port: int = 0) -> Owner:
+        pages = fake_pages(4)
+        thread = transfer_thread(name, self.fabric, pages, torch.zeros(2, 64, HIDDEN))
+        owner = Owner(RecordingHost(name, thread, pages))
+        self.threads.append(thread)
+        self.owners.append(owner)
+        await owner.start(port=port)
+        return owner
+
+    async def close(self) -> None:
+        await self.peers.close()
+        for owner in self.owners:
+            await owner.stop()
+        for thread in self.threads:
+            thread.close()
+
+
+@pytest.fixture
+async def suite():
+    suite = Suite()
+    yield suite
+    await suite.close()
+
+
+async def test_concurrent_callers_share_one_handshake(suite):
+    owner = await suite.owner("prefill-a")
+    peers = await asyncio.gather(*(suite.peers.get(owner.address) for _ in range(5)))
+    assert all(peer is peers[0] for peer in peers)
+    assert peers[0].alive
+    assert await suite.peers.get(owner.address) is peers[0]
+    assert owner.host.heard == [("joined", "reader-1")]
+
+
+async def test_settled_leases_are_told_to_their_owner(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address)
+    peer.settle([7, 8])
+    await until(lambda: ("settled", "reader-1", (7, 8)) in owner.host.heard)
+
+
+async def test_lease_keys_are_never_repeated(suite):
+    keys = [suite.peers.next_lease_key() for _ in range(100)]
+    assert len(set(keys)) == 100
+    assert 0 not in keys
+
+
+async def test_a_lost_peer_is_dropped_and_its_successor_paired_with(suite):
+    first = await suite.owner("prefill-a")
+    peer = await suite.peers.get(first.address)
+    await first.stop()
+    await until(lambda: not peer.alive)
+    second = await suite.owner("prefill-b", first.port)
+    successor = await suite.peers.get(second.address)
+    assert (successor.agent_name, successor.alive) == ("prefill-b", True)
+    assert "prefill-a" not in suite.reader._agent._peers, "the transfer thread has forgotten it"
+    peer.settle([3])
+    await asyncio.sleep(0.05)
+    assert second.host.heard == [("joined", "reader-1")], "a lease of the first is none of its business"
+
+
+async def test_a_lease_that_settles_between_two_handshakes_is_told_with_the_second(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address)
+    await owner.stop()
+    await until(lambda: not peer.alive)
+    peer.settle([3])
+    await owner.start(port=owner.port)
+    again = await suite.peers.get(owner.address)
+    assert again is not peer
+    peer.settle([4])
+    await until(lambda: ("settled", "reader-1", (4,)) in owner.host.heard)
+    assert ("settled", "reader-1", (3,)) in owner.host.heard
+
+
+async def test_an_address_without_a_worker_is_named_and_tried_again_at_once(suite):
+    owner = await suite.owner("prefill-a")
+    await owner.stop()
+    for _ in range(20):
+        with pytest.raises(Unavailable, match=owner.address):
+            await suite.peers.get(owner.address)
+        await asyncio.sleep(0.05)  # so long that gRPC itself would wait between two tries
+    await owner.start(port=owner.port)
+    assert (await suite.peers.get(owner.address)).alive
+
+
+async def test_a_refusal_is_passed_on_with_the_owners_reason(suite):
+    owner = await suite.owner("prefill-a")
+    owner.host.info().model.fingerprint = b"other"
+    with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
+        await suite.peers.get(owner.address)
+
+
+async def test_an_owner_whose_memory_cannot_be_read_is_named_and_told_that_the_reader_is_gone(suite):
+    owner = await suite.owner("prefill-a")
+    suite.fabric.dead.add("prefill-a")
+    with pytest.raises(TransferFailed, match=owner.address):
+        await suite.peers.get(owner.address)
+    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+
+
+async def test_an_owner_that_never_offers_is_given_up(suite):
+    owner = await suite.owner("prefill-a")
+    blocked = asyncio.Event()
+
+    async def handshake(requests, context):
+        await blocked.wait()
+        yield worker_pb2.HandshakeResponse()
+
+    await owner.stop()
+    owner.servicer.Handshake = handshake
+    await owner.start(port=owner.port)
+    suite.peers._timeout_s = 0.1
+    with pytest.raises(Unavailable, match=f"{owner.address} did not finish the handshake"):
+        await suite.peers.get(owner.address)
+
+
+async def test_a_caller_that_gives_up_does_not_take_the_others_attempt_along(suite):
+    owner = await suite.owner("prefill-a")
+    impatient = asyncio.create_task(suite.peers.get(owner.address))
+    patient = asyncio.create_task(suite.peers.get(owner.address))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert (await patient).alive
+
+
+async def test_closing_tells_every_owner_that_the_reader_is_gone(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address)
+    await suite.peers.close()
+    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+    await until(lambda: not peer.alive)
+
+
+async def test_a_check_pairs_if_need_be_and_says_whom_it_read(suite):
+    owner = await suite.owner("prefill-a")
+    peer, report = await suite.peers.check(owner.address, 3)
+    assert (peer.offer.incarnation, report.bytes) == ("prefill-a", 3 << 20)
+    assert owner.host.heard == [("joined", "reader-1")]
+    await suite.peers.check(owner.address, 3)
+    assert owner.host.heard == [("joined", "reader-1")], "it stays paired"
+
+
+async def test_a_check_of_another_model_is_refused_with_the_owners_reason(suite):
+    owner = await suite.owner("prefill-a")
+    owner.host.info().model.fingerprint = b"other"
+    with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
+        await suite.peers.check(owner.address, 3)
+
+
+async def test_a_check_that_finds_wrong_bytes_names_the_owners_address(suite):
+    owner = await suite.owner("prefill-a")
+    await suite.peers.get(owner.address)
+    suite.fabric.corrupting["prefill-a"] = 1
+    with pytest.raises(TransferFailed, match=f"worker {owner.address}: .*round 1 of 3: the CRC-32"):
+        await suite.peers.check(owner.address, 3)
+
+
+async def test_a_second_check_at_the_same_time_is_refused_and_names_the_owners_address(suite):
+    owner = await suite.owner("prefill-a")
+    await suite.peers.get(owner.address)
+    first = asyncio.create_task(suite.peers.check(owner.address, 1000))
+    await asyncio.sleep(0.02)
+    with pytest.raises(Overloaded, match=owner.address):
+        await suite.peers.check(owner.address, 3)
+    assert (await first)[1].bytes == 1000 << 20
+
+
+async def test_a_caller_that_gives_up_ends_its_check(suite):
+    owner = await suite.owner("prefill-a")
+    await suite.peers.get(owner.address)
+    task = asyncio.create_task(suite.peers.check(owner.address, 4096))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert (await suite.peers.check(owner.address, 1))[1].bytes == 1 << 20
+
+
+async def test_addresses_where_nobody_has_been_for_long_are_forgotten(suite):
+    suite.peers._forget_after_s = 0.1
+    owners = [await suite.owner(f"prefill-{i}") for i in range(3)]
+    peers = [await suite.peers.get(owner.address) for owner in owners]
+    await owners[0].stop()
+    await owners[1].stop()
+    await until(lambda: not peers[0].alive and not peers[1].alive)
+    await asyncio.sleep(0.15)
+    late = await suite.owner("prefill-late")
+    await suite.peers.get(late.address)
+    assert set(suite.peers._places) == {owners[2].address, late.address}
+    assert await suite.peers.get(owners[2].address) is peers[2]
+    with pytest.raises(Unavailable):
+        await suite.peers.get(owners[0].address)
+
+
+async def test_a_handshake_that_a_defect_ends_leaves_no_stream_behind(suite, monkeypatch):
+    owner = await suite.owner("prefill-a")
+
+    def broken(offer):
+        raise RuntimeError("no such thing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(suite.reader, "connect", broken)
+        with pytest.raises(RuntimeError):
+            await suite.peers.get(owner.address)
+    await until(lambda: not owner.servicer.is_paired("reader-1"))
+    assert (await suite.peers.get(owner.address)).alive

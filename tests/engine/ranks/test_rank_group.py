@@ -1,0 +1,131 @@
+"""Ranks that have pages of their own, as GPUs do: here on the CPU."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from services.common.errors import ConfigError
+from services.engine.batch import BatchItem, LateTokens, build_batch
+from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_blocks, kv_region
+from services.engine.kv_transfer.agents.region import RegionKind
+from services.engine.kv_transfer.opening import TransferOpening
+from services.engine.kv_transfer.reads.read_request import ReadRequest, ReadStatus
+from services.engine.loading.for_worker import load_for
+from services.engine.ranks.rank_group import RankGroup, RankPlan
+from services.engine.runner import ModelRunner
+
+PAGES = 8
+PROMPT = [(17 * place + 5) % 1200 for place in range(100)]
+EPSILON = 1e-4
+"""Of the standard deviation of a row of logits: sums over ranks are added up in another order."""
+
+
+def plan_of(nano_dir, **options):
+    return RankPlan(2, nano_dir, True, torch.float32, 1, PAGES, own_pages=True, **options)
+
+
+def logits_of(runner, token_ids, start, pages):
+    return runner.forward(build_batch([BatchItem(token_ids, start, pages, True)], runner.batch_device))[0]
+
+
+@pytest.fixture(params=[False, True], ids=["split experts", "whole experts"])
+def group(request, nano_dir):
+    """A group of two, and its runner."""
+    group = RankGroup(plan_of(nano_dir, whole_experts=request.param))
+    model, _ = load_for(nano_dir, True, group.kv_pages, kernels=False, decodes=False, group=group.group)
+    yield group, ModelRunner(model, group.kv_pages, 1, group)
+    group.close()
+
+
+def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, nano_dir):
+    group, runner = group
+    model, _ = load_for(
+        nano_dir,
+        True,
+        allocate_kv_pages(PAGES, *group.kv_pages.shape[1:2], group.kv_pages.shape[3], torch.float32),
+        kernels=False,
+        decodes=False,
+    )
+    alone = ModelRunner(model, torch.zeros_like(group.kv_pages), 1)
+    expected = logits_of(alone, PROMPT, 0, [0, 1])
+    found = logits_of(runner, PROMPT, 0, [0, 1])
+    assert float((found - expected).abs().max()) < EPSILON * float(expected.std())
+    runner.copy(0, 4)
+    runner.copy(1, 5)
+    following = logits_of(runner, [7], len(PROMPT), [0, 1])
+    assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
+    # The others attend with their own heads: without the pages they would say something else.
+    group.kv_pages[[6, 7]] = group.kv_pages[[0, 1]]
+    assert not torch.equal(logits_of(runner, [7], len(PROMPT), [6, 7]), following)
+
+
+def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
+    group, runner = group
+    last = runner.model.config.vocab_size - 1  # whose embedding the other rank has
+    logits_of(runner, [*PROMPT, last], 0, [0, 1])
+    known = logits_of(runner, [8], len(PROMPT) + 1, [0, 1])
+    runner.forward(build_batch([BatchItem(PROMPT, 0, [2, 3], True), BatchItem([9], 0, [4], True)]))
+    late = [BatchItem([0], len(PROMPT), [2, 3], True), BatchItem([5], 1, [4], True)]
+    runner.forward(build_batch(late), late=LateTokens([0], torch.tensor([last])))
+    found = logits_of(runner, [8], len(PROMPT) + 1, [2, 3])
+    assert float((found - known).abs().max()) < EPSILON * float(known.std())
+
+
+def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):
+    opening = TransferOpening("reader", {}, "any")
+    group = RankGroup(plan_of(nano_dir, open_transfer=opening))
+    model, _ = load_for(nano_dir, True, group.kv_pages, kernels=False, decodes=False, group=group.group)
+    runner = ModelRunner(model, group.kv_pages, 1, group)
+    layers = group.kv_pages.shape[1]
+    reader = opening.shared([kv_region(group.kv_pages)], group.readers, layers)
+    lent = torch.zeros_like(group.kv_pages)
+    source = TransferOpening("source", {}, "any")([kv_region(lent)])
+    source.start()
+    reader.start()
+    try:
+        following = logits_of(runner, [7], written(runner, PROMPT), [0, 1])
+        lent[[2, 7]] = group.kv_pages[[0, 1]]
+        source.pin_serving()
+        reader.connect(source.offer()).result(30)
+        # The pages are of both ranks' shares, and so are these of a source that is not there.
+        assert read(reader, "source", [4, 5], [2, 7], layers).status is ReadStatus.DONE
+        assert not bool(group.kv_pages[5].any()), "the other rank has read this one"
+        runner.arrived([4, 5])
+        assert torch.equal(group.kv_pages[[4, 5]], lent[[2, 7]])
+        assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
+        assert read(reader, "nobody", [4, 5], [2, 7], layers).status is ReadStatus.FAILED
+        assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
+    finally:
+        reader.close()
+        source.close()
+        group.close()
+
+
+def written(runner, prompt):
+    """How many tokens were computed into pages 0 and 1."""
+    logits_of(runner, prompt, 0, [0, 1])
+    return len(prompt)
+
+
+def read(reader, agent, local, remote, layers):
+    """What became of it, once no byte can land any more."""
+    outcomes, settled = [], threading.Event()
+    blocks = [kv_blocks(pages, layers, 0, layers) for pages in (local, remote)]
+    deadline = time.monotonic() + 20
+    reader.read(ReadRequest(agent, RegionKind.KV, *blocks, deadline, outcomes.append, settled.set))
+    assert settled.wait(30)
+    return outcomes[0]
+
+
+def test_attention_by_sequence_without_kernels_needs_pages_that_all_have(nano_dir):
+    with pytest.raises(ConfigError, match="dp_attention"):
+        RankGroup(plan_of(nano_dir, whole_attention=True))
+
+
+def test_a_group_is_refused_where_there_are_too_few_gpus(nano_dir):
+    with pytest.raises(ConfigError, match="cuda:64 is not here"):
+        RankGroup(plan_of(nano_dir, device=torch.device("cuda", 63), kernels=True))

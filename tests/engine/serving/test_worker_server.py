@@ -1,0 +1,168 @@
+"""A worker's server, from start to the last request it owes an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+import pytest
+import torch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import InternalError, Unavailable
+from services.common.rpc.channel import open_channel
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.serving.worker_server import Endings, failure_future, serve_worker
+from services.engine.serving.worker_service import WorkerServicer
+from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.owner import RecordingHost, transfer_thread
+from tests.support.stack import free_port
+from tests.support.waiting import until
+
+
+@dataclass
+class Settings:
+    host: str
+    port: int
+    grace_seconds: float
+
+
+class Served:
+    """A worker under `serve_worker`."""
+
+    def __init__(self, host: RecordingHost, grace_s: float = 5.0, can_transfer=lambda: True) -> None:
+        self.host = host
+        self.stop = asyncio.Event()
+        self.failure, self.fail = failure_future()
+        settings = Settings("127.0.0.1", free_port(), grace_s)
+        self.address = f"127.0.0.1:{settings.port}"
+        endings = Endings(self.failure, 10, can_transfer)
+        servicer = WorkerServicer(host)
+        self.task = asyncio.create_task(serve_worker(settings, host, servicer, [], self.stop, endings))
+
+    async def health(self) -> int:
+        async with open_channel(self.address) as channel:
+            try:
+                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            except grpc.aio.AioRpcError:
+                return -1
+        return answer.status
+
+    async def ready(self) -> None:
+        while await self.health() != health_pb2.HealthCheckResponse.SERVING:
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def host():
+    pages = fake_pages(4)
+    thread = transfer_thread("owner", MemoryFabric(), pages, torch.zeros(2, 64, HIDDEN))
+    yield RecordingHost("owner-1", thread, pages)
+    thread.close()
+
+
+async def test_an_idle_worker_drains_and_stops_when_told(host):
+    served = Served(host)
+    await served.ready()
+    async with open_channel(served.address) as channel:
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        assert (await stub.GetInfo(worker_pb2.GetInfoRequest())).incarnation == "owner-1"
+    assert host.heard == []
+    served.stop.set()
+    await asyncio.wait_for(served.task, 5)
+    assert host.heard == [("drain",)]
+    assert await served.health() == -1
+
+
+@pytest.mark.parametrize("owed", ["running", "waiting", "leased"])
+async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(host, owed):
+    served = Served(host)
+    await served.ready()
+    target = host.report.pages if owed == "leased" else host.report
+    setattr(target, owed, 1)
+    served.stop.set()
+    await until(lambda: host.heard == [("drain",)])
+    await asyncio.sleep(0.25)
+    assert not served.task.done()
+    assert await served.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+    setattr(target, owed, 0)
+    await asyncio.wait_for(served.task, 5)
+
+
+async def test_a_worker_that_stops_cannot_be_undrained(host):
+    host.report.running = 1
+    served = Served(host)
+    await served.ready()
+    async with open_channel(served.address) as channel:
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        await stub.Undrain(worker_pb2.UndrainRequest())
+        served.stop.set()
+        await until(lambda: host.heard == [("undrain",), ("drain",)])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Undrain(worker_pb2.UndrainRequest())
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "owner-1 is stopping" in caught.value.details()
+    assert host.report.draining
+    host.report.running = 0
+    await asyncio.wait_for(served.task, 5)
+
+
+async def test_the_grace_period_bounds_the_end(host):
+    host.report.running = 1
+    served = Served(host, grace_s=0.2)
+    await served.ready()
+    served.stop.set()
+    await asyncio.wait_for(served.task, 5)
+
+
+async def test_a_broken_thread_ends_the_worker_with_its_reason(host):
+    served = Served(host)
+    await served.ready()
+    served.fail(InternalError("the pool is inconsistent"))
+    served.fail(InternalError("a second word"))
+    with pytest.raises(InternalError, match="the pool is inconsistent"):
+        await asyncio.wait_for(served.task, 5)
+    assert host.heard == []
+
+
+async def test_a_thread_that_breaks_while_draining_does_not_hang_the_worker(host, monkeypatch):
+    async def drain() -> worker_pb2.DrainResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(host, "drain", drain)
+    served = Served(host, grace_s=60)
+    await served.ready()
+    served.stop.set()
+    await asyncio.sleep(0.1)
+    served.fail(ValueError("broken state"))
+    with pytest.raises(Unavailable, match="broken state"):
+        await asyncio.wait_for(served.task, 5)
+
+
+async def test_the_end_of_the_transfer_thread_ends_the_worker(host):
+    alive = True
+    served = Served(host, can_transfer=lambda: alive)
+    await served.ready()
+    assert not served.task.done()
+    alive = False
+    with pytest.raises(Unavailable, match="transfer thread"):
+        await asyncio.wait_for(served.task, 5)
+
+
+async def test_too_much_quarantine_ends_the_worker_after_what_runs(host):
+    served = Served(host)
+    await served.ready()
+    host.report.pages.quarantined = 9
+    await asyncio.sleep(0.25)
+    assert not served.task.done()
+    host.report.running = 1
+    host.report.pages.quarantined = 10
+    await until(lambda: host.heard == [("drain",)])
+    await asyncio.sleep(0.25)
+    assert not served.task.done()
+    host.report.running = 0
+    with pytest.raises(Unavailable, match="10 pages are in quarantine"):
+        await asyncio.wait_for(served.task, 5)

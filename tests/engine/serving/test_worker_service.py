@@ -1,0 +1,157 @@
+"""What every worker answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+import torch
+
+from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.errors import Incompatible, InvalidRequest
+from services.common.rpc.channel import open_channel
+from services.common.rpc.status import from_rpc_error
+from services.engine.kv_cache.kv_pages import kv_layout
+from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.owner import MODEL, Owner, RecordingHost, transfer_thread
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def owner():
+    pages = fake_pages(4)
+    thread = transfer_thread("owner", MemoryFabric(), pages, torch.zeros(2, 64, HIDDEN))
+    owner = Owner(RecordingHost("owner-1", thread, pages))
+    await owner.start()
+    yield owner
+    await owner.stop()
+    thread.close()
+
+
+@pytest.fixture
+async def stub(owner):
+    async with open_channel(owner.address) as channel:
+        yield worker_pb2_grpc.WorkerServiceStub(channel)
+
+
+def hello(reader: str = "reader-1", **fields) -> worker_pb2.HandshakeRequest:
+    defaults = {"model": MODEL, "layout": kv_layout(fake_pages(9))}
+    return worker_pb2.HandshakeRequest(
+        hello=worker_pb2.ReaderHello(incarnation=reader, **(defaults | fields))
+    )
+
+
+async def refusal(call) -> Exception:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    return from_rpc_error(caught.value)
+
+
+async def test_identity_flush_and_drain_are_the_hosts(owner, stub):
+    assert (await stub.GetInfo(worker_pb2.GetInfoRequest())).incarnation == "owner-1"
+    assert (await stub.Flush(worker_pb2.FlushRequest())).pages == 3
+    assert (await stub.Drain(worker_pb2.DrainRequest())).outstanding == 2
+    await stub.Undrain(worker_pb2.UndrainRequest())
+    assert owner.host.heard == [("drain",), ("undrain",)]
+
+
+async def test_the_load_comes_at_once_on_change_and_after_the_interval(owner, stub):
+    call = stub.WatchLoad(worker_pb2.WatchLoadRequest(interval_ms=400))
+    assert (await call.read()).running == 0
+    owner.host.report.running = 5
+    started = asyncio.get_running_loop().time()
+    assert (await call.read()).running == 5
+    assert asyncio.get_running_loop().time() - started < 0.3
+    assert (await call.read()).running == 5
+    assert 0.3 < asyncio.get_running_loop().time() - started < 1.5
+    call.cancel()
+
+
+@pytest.mark.parametrize("interval_ms", [1, 49, 60_001])
+async def test_an_interval_out_of_range_is_refused(stub, interval_ms):
+    call = stub.WatchLoad(worker_pb2.WatchLoadRequest(interval_ms=interval_ms))
+    assert isinstance(await refusal(call), InvalidRequest)
+
+
+async def test_a_reader_is_paired_for_as_long_as_its_handshake_lives(owner, stub):
+    call = stub.Handshake()
+    await call.write(hello())
+    assert (await call.read()).offer.agent_name == "owner"
+    assert owner.servicer.is_paired("reader-1")
+    await call.write(worker_pb2.HandshakeRequest(settled=worker_pb2.SettledLeases(lease_keys=[4, 5])))
+    await until(lambda: len(owner.host.heard) == 2)
+    call.cancel()
+    await until(lambda: not owner.servicer.is_paired("reader-1"))
+    assert owner.host.heard == [
+        ("joined", "reader-1"), ("settled", "reader-1", (4, 5)), ("gone", "reader-1")
+    ]  # fmt: skip
+
+
+async def test_a_reader_is_gone_with_its_last_handshake_not_before(owner, stub):
+    calls = [stub.Handshake(), stub.Handshake()]
+    for call in calls:
+        await call.write(hello())
+        await call.read()
+    calls[0].cancel()
+    await asyncio.sleep(0.05)
+    assert owner.servicer.is_paired("reader-1")
+    await calls[1].done_writing()
+    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+    assert not owner.servicer.is_paired("reader-1")
+
+
+async def test_a_handshake_that_does_not_begin_with_hello_is_refused(owner, stub):
+    call = stub.Handshake()
+    await call.write(worker_pb2.HandshakeRequest(settled=worker_pb2.SettledLeases(lease_keys=[1])))
+    assert isinstance(await refusal(call), InvalidRequest)
+    empty = stub.Handshake()
+    await empty.done_writing()
+    assert isinstance(await refusal(empty), InvalidRequest)
+    assert owner.host.heard == []
+
+
+async def test_another_model_is_refused_in_words_before_anything_is_offered(owner, stub):
+    call = stub.Handshake()
+    await call.write(hello(model=worker_pb2.ModelIdentity(fingerprint=b"g" * 32, hidden_size=HIDDEN)))
+    error = await refusal(call)
+    assert isinstance(error, Incompatible)
+    assert "owner-1 refuses reader reader-1: checkpoint" in error.message
+    assert not owner.servicer.is_paired("reader-1")
+    assert owner.host.heard == []
+
+
+async def test_every_watcher_hears_what_the_cache_holds_and_then_what_changes(owner, stub):
+    owner.host.cache.added(b"\x01" + bytes(15))
+    calls = [stub.WatchLoad(worker_pb2.WatchLoadRequest()) for _ in range(2)]
+    for call in calls:
+        first = (await call.read()).cache
+        assert (first.reset, list(first.added)) == (True, [1])
+    owner.host.cache.removed(b"\x01" + bytes(15))
+    owner.host.cache.added(b"\x02" + bytes(15))
+    for call in calls:
+        change = (await call.read()).cache
+        assert (change.reset, list(change.added), list(change.removed)) == (False, [2], [1])
+        assert not (await call.read()).HasField("cache")
+        call.cancel()
+
+
+async def test_a_transfer_check_is_the_hosts_and_has_64_rounds_unless_told_otherwise(owner, stub):
+    for rounds in (0, 1, 4096):
+        request = worker_pb2.CheckTransferRequest(address="other:1", rounds=rounds)
+        assert (await stub.CheckTransfer(request)).incarnation == "other-1"
+    assert owner.host.heard == [("check", "other:1", rounds) for rounds in (64, 1, 4096)]
+
+
+@pytest.mark.parametrize(("address", "rounds", "field"), [("other:1", 4097, "rounds"), ("", 1, "address")])
+async def test_a_check_without_an_address_or_with_too_many_rounds_names_the_field(
+    owner, stub, address, rounds, field
+):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.CheckTransfer(worker_pb2.CheckTransferRequest(address=address, rounds=rounds))
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, InvalidRequest)
+    assert error.param == field
+    assert field in error.message
+    assert owner.host.heard == []

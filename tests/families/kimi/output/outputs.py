@@ -1,0 +1,96 @@
+"""Outputs of the model as tests write them, and the message that a client gets of one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from perigee.v1 import decode_pb2, sampling_pb2
+from services.families.kimi.output.calls import CallRules
+from services.families.kimi.output.parser import OutputParser, OutputRules
+from services.families.kimi.output.states import State
+from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.pipeline.output.choice import ChoiceDecoder
+from services.gateway.sampling import SamplingOptions
+
+LENGTH, STOP = sampling_pb2.FINISH_REASON_LENGTH, sampling_pb2.FINISH_REASON_STOP
+SHORT = {
+    "[S>": "<|tool_calls_section_begin|>",
+    "<S]": "<|tool_calls_section_end|>",
+    "[C>": "<|tool_call_begin|>",
+    "[A>": "<|tool_call_argument_begin|>",
+    "<C]": "<|tool_call_end|>",
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a client has in the end. `calls`: id, name and arguments of each."""
+
+    reasoning: str = ""
+    content: str = ""
+    calls: tuple[tuple[str, str, str], ...] = ()
+    finish: str = "stop"
+
+
+def encode_output(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Special-token strings, also in SHORT form, become control tokens; what is in «» is ordinary text."""
+    ids: list[int] = []
+    for index, piece in enumerate(re.split("«(.*?)»", text, flags=re.DOTALL)):
+        if index % 2:
+            ids += tokenizer.encode(piece)
+            continue
+        for short, marker in SHORT.items():
+            piece = piece.replace(short, marker)
+        ids += tokenizer.encode(piece, parse_special=True)
+    return ids
+
+
+def rules(*tools: str, first: State = State.REASONING, first_index: int = 0, **fields) -> OutputRules:
+    return OutputRules(first, calls=CallRules(frozenset(tools), first_index), **fields)
+
+
+def choice_of(tokenizer: Tokenizer, given: OutputRules | None, stop: Sequence[str] = ()) -> ChoiceDecoder:
+    parser = OutputParser(tokenizer, stop, given)
+    return ChoiceDecoder(tokenizer, 0, SamplingOptions(stop=tuple(stop)), parser, silent_deltas=given is None)
+
+
+def read(
+    choice: ChoiceDecoder,
+    ids: Sequence[int],
+    cuts: Iterable[int] = (),
+    finish: int = STOP,
+    *,
+    plain: Tokenizer | None = None,
+) -> Message:
+    """What a client that appends every delta gets of an output sent in pieces, cut at `cuts`.
+
+    `plain`: single tokens that are text and nothing else pass the choice by, and are read by this.
+    """
+    reasoning, content, calls, reason = "", "", [], 0
+    bounds = [0, *cuts, len(ids)]
+    for begin, end in pairwise(bounds):
+        delta = decode_pb2.SequenceDelta(token_ids=ids[begin:end])
+        if end == len(ids):
+            delta.finish_reason = finish
+        text = plain.whole_text(ids[begin]) if plain and begin + 1 == end < len(ids) else ""
+        if text and choice.plain is not None:
+            assert choice.plain in (State.REASONING, State.CONTENT)
+            reasoning += text if choice.plain is State.REASONING else ""
+            content += text if choice.plain is State.CONTENT else ""
+            choice.count_plain()
+            continue
+        for news in choice.feed(delta):
+            assert not reason, "news behind the end"
+            reasoning += news.reasoning
+            content += news.content
+            if news.call is not None:
+                assert news.call.index == len(calls)
+                calls.append((news.call.id, news.call.name, news.call.arguments))
+            reason = news.finish_reason
+        if choice.finished:
+            break
+    name = sampling_pb2.FinishReason.Name(reason).removeprefix("FINISH_REASON_").lower()
+    return Message(reasoning, content, tuple(calls), name)

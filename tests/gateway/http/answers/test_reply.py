@@ -1,0 +1,58 @@
+"""Events, for a client that reads slowly too."""
+
+import asyncio
+
+from services.gateway.http.answers.reply import Reply
+
+
+class Chunks:
+    """What a server offers, noting what is written."""
+
+    def __init__(self, bodies):
+        self.open = True
+        self._bodies = bodies
+
+    def write(self, data):
+        assert self.open
+        self._bodies.append(data)
+
+
+async def test_events_go_out_at_once_while_the_client_has_room_and_wait_for_it_otherwise():
+    bodies, room = [], asyncio.Event()
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await room.wait()
+            bodies.append(message["body"])
+
+    chunks, texts = Chunks(bodies), {1: b"1", 4: b""}
+    reply = Reply(send, chunks)
+    assert reply.text_events(texts, b"[", b"]") is None
+    await reply.start_events()
+    events = reply.text_events(texts, b"[", b"]")
+    assert events.write(1)
+    assert not events.write(4), "its text is none by itself"
+    await reply.event(b"2")
+    assert bodies == [b"data: [1]\n\n", b"data: 2\n\n"]
+    chunks.open = False
+    assert not events.write(1)
+    waiting = asyncio.create_task(reply.event(b"3"))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    room.set()
+    await asyncio.wait_for(waiting, 5)
+    await reply.end_events()
+    assert bodies[2:] == [b"data: 3\n\n", b"data: [DONE]\n\n"]
+
+
+async def test_where_a_server_offers_nothing_every_event_is_sent():
+    bodies = []
+
+    async def send(message):
+        bodies.append(message.get("body"))
+
+    reply = Reply(send)
+    await reply.start_events()
+    assert reply.text_events({}, b"[", b"]") is None
+    await reply.event({"a": 1})
+    assert bodies == [None, b'data: {"a":1}\n\n']
