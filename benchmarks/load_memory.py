@@ -27,12 +27,13 @@ import torch
 from services.cli.process_memory import peak_resident_bytes, resident_bytes
 from services.engine.loading.text import load_text_model, stream_text_share
 from services.engine.model.config.model_config import ModelConfig, read_config
+from services.engine.model.rank import ALONE, Rank
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.headers import DTYPE_BYTES
 from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
-from services.engine.weights.share import ALONE, Rank, shares_of
+from services.engine.weights.share import shares_of
 from services.engine.weights.stream import READERS
 from services.engine.weights.verify import verify
 

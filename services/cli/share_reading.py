@@ -10,8 +10,8 @@ import torch
 
 from services.cli.process_memory import peak_resident_bytes, resident_bytes
 from services.engine.loading.text import stream_text_share
+from services.engine.model.rank import Rank
 from services.engine.weights.checkpoint import Checkpoint
-from services.engine.weights.share import Rank
 from services.engine.weights.stream import READERS
 
 

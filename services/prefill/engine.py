@@ -17,6 +17,7 @@ from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.kv_cache.page_pool import PagePool
 from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.leases.lease_table import LeaseTable
+from services.engine.leases.source_order import SourceOrder
 from services.engine.media import media_spans
 from services.engine.runner import ModelRunner
 from services.engine.scheduler.priority_line import PriorityLine
@@ -24,7 +25,7 @@ from services.engine.scheduler.token_budget import share_budget
 from services.prefill.events import Admitted, Done, NeedsMedia, Ready, Refused, Released, Renewed
 from services.prefill.job import Job, JobState
 from services.prefill.limits import PrefillLimits, PrefillLoad
-from services.prefill.source import PageSource, SourceOrder, SourceResult
+from services.prefill.source import PageSource, SourceResult
 
 log = structlog.get_logger()
 

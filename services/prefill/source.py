@@ -5,20 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.engine.leases.source_order import SourceOrder
 from services.prefill.job import Job
-
-
-@dataclass(frozen=True)
-class SourceOrder:
-    """Read the cached pages with these hashes, consecutive ones of a prompt, from `address` into `pages`.
-
-    The pages belong to the read until it reports its end.
-    """
-
-    address: str
-    request_id: str
-    hashes: tuple[bytes, ...]
-    pages: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from services.common.errors import PerigeeError, Unavailable
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.page_lease import PageLease
+from services.engine.leases.source_order import SourceOrder
 from services.engine.peers.directory import Peer, PeerDirectory
 from services.engine.peers.read_group import ReadGroup
 from services.engine.serving.named_tasks import NamedTasks
 from services.prefill.job import Job
-from services.prefill.source import SourceOrder, SourceResult
+from services.prefill.source import SourceResult
 
 log = structlog.get_logger()
 

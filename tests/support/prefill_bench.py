@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from perigee.v1 import prefill_pb2
 from services.engine.kv_cache.kv_pages import page_crc32
+from services.engine.leases.source_order import SourceOrder
 from services.engine.media import Medium
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused
 from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits
-from services.prefill.source import SourceOrder, SourceResult
+from services.prefill.source import SourceResult
 from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context, write_context
 
 E = TypeVar("E")

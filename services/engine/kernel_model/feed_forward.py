@@ -15,7 +15,7 @@ from services.engine.model.config.model_config import TextConfig
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import Products
 from services.engine.model.prefixed_weights import WeightsBelow
-from services.engine.weights.share import ALONE, Rank
+from services.engine.model.rank import ALONE, Rank
 
 
 class KernelMLP:

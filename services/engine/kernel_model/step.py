@@ -11,7 +11,7 @@ from torch import Tensor
 from services.engine.batch import PAGE_TOKENS, ForwardBatch, SequenceSlice
 from services.engine.host_copy import to_device
 from services.engine.model.attention.attention_share import deal, part_of
-from services.engine.weights.share import ALONE, Rank
+from services.engine.model.rank import ALONE, Rank
 
 
 @dataclass(frozen=True)

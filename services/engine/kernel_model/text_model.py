@@ -22,9 +22,9 @@ from services.engine.model.layers.embedding import Embedding
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import PlainProducts, Products, StableProducts
 from services.engine.model.prefixed_weights import WeightsBelow
+from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.weights.names import TEXT_PREFIX
-from services.engine.weights.share import Rank
 
 SPLIT_TOKENS = 512
 """Of a fixed split."""

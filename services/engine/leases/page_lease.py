@@ -13,9 +13,9 @@ from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_blocks
 from services.engine.leases.lease_clock import LeaseClock
+from services.engine.leases.source_order import SourceOrder
 from services.engine.peers.directory import Peer
 from services.engine.peers.read_group import ReadGroup
-from services.prefill.source import SourceOrder
 
 _SLICE_PAGES = 64
 

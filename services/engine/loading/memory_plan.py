@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
 from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.rank import Rank
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.headers import DTYPE_BYTES
 from services.engine.weights.names import TEXT_PREFIX
-from services.engine.weights.share import Rank, shares_of
+from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 10
 """Of a GPU's memory, for activations, communication and the allocator."""

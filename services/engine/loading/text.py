@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_model import TextModel
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.loader import TensorReader
 from services.engine.weights.names import TEXT_PREFIX, text_tensors
 from services.engine.weights.progress import LoadProgress
-from services.engine.weights.share import Rank
 from services.engine.weights.stream import StreamedTensors
 
 if TYPE_CHECKING:

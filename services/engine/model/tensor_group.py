@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, distributed
 
-from services.engine.weights.share import ALONE, Rank
+from services.engine.model.rank import ALONE, Rank
 
 _PATIENCE = timedelta(hours=1)
 """Between the first rank that has loaded its share of a checkpoint and the last."""

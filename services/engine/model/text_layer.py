@@ -20,8 +20,8 @@ from services.engine.model.layers.norm import RMSNorm
 from services.engine.model.layers.router import Router, among
 from services.engine.model.layers.row_product import Products
 from services.engine.model.prefixed_weights import WeightsBelow
+from services.engine.model.rank import ALONE, Rank
 from services.engine.model.tensor_group import TensorGroup
-from services.engine.weights.share import ALONE, Rank
 
 
 class TextLayer:

@@ -33,11 +33,12 @@ from services.engine.kv_transfer.shared_transfer import reading_rank
 from services.engine.loading.for_worker import load_for
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import DistributedGroup
 from services.engine.ranks.page_lists import PageListReceiver, PageListSender, PageTail
 from services.engine.runner import ModelRunner
 from services.engine.weights.expected import expected_tensors
-from services.engine.weights.share import Rank, shares_of
+from services.engine.weights.share import shares_of
 
 CPU = torch.device("cpu")
 _PATIENCE = timedelta(seconds=60)

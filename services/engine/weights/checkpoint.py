@@ -11,10 +11,11 @@ import torch
 
 from services.common.errors import CheckpointError
 from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.rank import ALONE, Rank
 from services.engine.weights.expected import StoredTensor, expected_tensors, problems_of
 from services.engine.weights.headers import TensorHeader, listed, read_headers
 from services.engine.weights.loader import TensorReader
-from services.engine.weights.share import ALONE, Rank, shares_of
+from services.engine.weights.share import shares_of
 
 
 @dataclass(frozen=True)

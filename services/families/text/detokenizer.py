@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Container
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.text.vocabulary import Vocabulary
 
 
 class Detokenizer:
@@ -15,9 +15,9 @@ class Detokenizer:
     think and tool markers are not).
     """
 
-    def __init__(self, tokenizer: Tokenizer, hidden: Container[int] | None = None) -> None:
-        self._tokenizer = tokenizer
-        self._hidden = tokenizer.flagged_ids if hidden is None else hidden
+    def __init__(self, vocabulary: Vocabulary, hidden: Container[int] | None = None) -> None:
+        self._vocabulary = vocabulary
+        self._hidden = vocabulary.flagged_ids if hidden is None else hidden
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._inside = False
 
@@ -28,9 +28,9 @@ class Detokenizer:
         """
         if token_id in self._hidden:
             return ""
-        if not self._inside and (text := self._tokenizer.whole_text(token_id)):
+        if not self._inside and (text := self._vocabulary.whole_text(token_id)):
             return text
-        text = self._decoder.decode(self._tokenizer.token_bytes(token_id))
+        text = self._decoder.decode(self._vocabulary.token_bytes(token_id))
         self._inside = bool(self._decoder.getstate()[0])
         return text
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from services.families.kimi.tokenizer import Tokenizer
 from services.families.text.detokenizer import Detokenizer
 from services.families.text.stop import StopMatcher
+from services.families.text.vocabulary import Vocabulary
 
 
 class TextLane:
@@ -16,10 +16,10 @@ class TextLane:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str], hidden: Container[int] | None = None
+        self, vocabulary: Vocabulary, stop: Sequence[str], hidden: Container[int] | None = None
     ) -> None:
         """`hidden`: as the Detokenizer has it."""
-        self._detokenizer = Detokenizer(tokenizer, hidden)
+        self._detokenizer = Detokenizer(vocabulary, hidden)
         self._matcher = StopMatcher(stop) if any(stop) else None
         self._certain: list[str] = []
         self.num_characters = 0

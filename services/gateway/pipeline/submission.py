@@ -10,9 +10,8 @@ from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.prompt.rendering import Prompt
 from services.gateway.request_record import RequestRecord
-from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import NOBODY, PromptPages, Router
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.token_stream import StreamInbox, TokenStream
 
 _MOST_MS = (1 << 32) - 1
 
@@ -50,7 +49,7 @@ class Submission:
         parts: Sequence[Part],
         router: Router,
         vision: VisionStage,
-        news: Inbox,
+        news: StreamInbox,
         avoid: Mapping[str, int] = NOBODY,
     ) -> dict[TokenStream, Part]:
         """Encodes and submits, if possible not to a worker that failed (`avoid`); what comes is put into
@@ -77,7 +76,7 @@ class Submission:
         part: Part,
         media: Sequence[vision_pb2.MediaRef],
         router: Router,
-        news: Inbox,
+        news: StreamInbox,
         avoid: Mapping[str, int],
     ) -> TokenStream:
         pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)

@@ -17,7 +17,7 @@ from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import Router
-from services.gateway.workers.token_stream import NO_SHORTCUTS, Shortcut, TokenStream
+from services.gateway.workers.token_stream import NO_SHORTCUTS, Shortcut, StreamInbox, TokenStream
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ class TokenSource:
         self._vision = vision
         self._policy = policy
         self._on_failover = on_failover
-        self._news = Inbox()
+        self._news: StreamInbox = Inbox()
         self.shortcuts: dict[int, Shortcut] = {}
         self._legs: dict[TokenStream, _Leg] = {}
         self._watch: asyncio.TimerHandle | None = None

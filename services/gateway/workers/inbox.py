@@ -1,28 +1,22 @@
-"""What the workers say of one request, until it is fetched."""
+"""A queue of what workers send for one request."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Generic, TypeVar
 
-from perigee.v1 import decode_pb2
-from services.common.errors import PerigeeError
-
-if TYPE_CHECKING:
-    from services.gateway.workers.token_stream import TokenStream
-
-News: TypeAlias = "tuple[TokenStream, decode_pb2.SequenceDelta | PerigeeError]"
+Item = TypeVar("Item")
 
 
-class Inbox:
+class Inbox(Generic[Item]):
     """A queue with one reader, on the event loop.
 
     Not asyncio's, which costs three times as much for each item.
     """
 
     def __init__(self) -> None:
-        self._items: deque[News] = deque()
+        self._items: deque[Item] = deque()
         self._reader: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
@@ -33,20 +27,20 @@ class Inbox:
         """Whether it is empty, and the reader waits."""
         return self._reader is not None and not self._reader.done()
 
-    def put(self, news: News) -> None:
+    def put(self, item: Item) -> None:
         """At the end; wakes the reader."""
-        self._items.append(news)
+        self._items.append(item)
         reader, self._reader = self._reader, None
         if reader is not None and not reader.done():
             reader.set_result(None)
 
-    def take(self) -> News:
+    def take(self) -> Item:
         """The first; IndexError where there is none."""
         return self._items.popleft()
 
-    def put_back(self, news: News) -> None:
+    def put_back(self, item: Item) -> None:
         """By the reader, what it has taken."""
-        self._items.appendleft(news)
+        self._items.appendleft(item)
 
     async def wait(self) -> None:
         """Until there is something. For one reader at a time."""

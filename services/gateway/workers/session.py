@@ -15,11 +15,10 @@ from services.common.rpc.cancellation import raise_if_cancelled
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
-from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.remote_error import failure_of
 from services.gateway.workers.session_reader import SessionReader
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.token_stream import StreamInbox, TokenStream
 
 log = structlog.get_logger()
 
@@ -60,7 +59,7 @@ class DecodeSession:
         """Requests whose tokens are awaited."""
         return len(self._streams)
 
-    def submit(self, submit: decode_pb2.Submit, news: Inbox) -> TokenStream:
+    def submit(self, submit: decode_pb2.Submit, news: StreamInbox) -> TokenStream:
         """Sends a request; its `handle` is chosen here, what comes of it goes into `news`. The caller closes
         the stream, whatever happens.
 

@@ -12,6 +12,8 @@ from services.gateway.workers.inbox import Inbox
 
 Shortcut: TypeAlias = Callable[[int, float], bool]
 """Given a token and the time.monotonic() of its coming, takes it (True) or does not."""
+StreamInbox: TypeAlias = "Inbox[tuple[TokenStream, decode_pb2.SequenceDelta | PerigeeError]]"
+"""Where several streams put what their workers send, each item with its stream."""
 NO_SHORTCUTS: Mapping[int, Shortcut] = MappingProxyType({})
 
 
@@ -30,7 +32,7 @@ class TokenStream:
         handle: int,
         worker: str,
         choices: int,
-        news: Inbox,
+        news: StreamInbox,
         on_close: Callable[[TokenStream], None],
     ) -> None:
         """`worker`: the address of the decode worker."""

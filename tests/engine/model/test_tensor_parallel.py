@@ -12,9 +12,9 @@ import pytest
 from services.common.errors import ConfigError
 from services.engine.loading.text import load_text_model
 from services.engine.model.config.model_config import read_config
+from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
-from services.engine.weights.share import Rank
 from tests.engine.text_models import generate, make_runner
 
 PROMPT = np.random.default_rng(4).integers(0, 2000, 150)

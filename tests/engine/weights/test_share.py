@@ -13,6 +13,7 @@ from services.common.errors import ConfigError
 from services.engine.loading.memory_plan import plan_memory
 from services.engine.loading.text import stream_text_share
 from services.engine.model.config.model_config import ModelConfig, read_config
+from services.engine.model.rank import Rank
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.expected import StoredTensor, expected_tensors
 from services.engine.weights.headers import read_headers, shard_names
@@ -20,7 +21,7 @@ from services.engine.weights.int4 import dequantise
 from services.engine.weights.loader import TensorReader
 from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
-from services.engine.weights.share import Rank, Share, shares_of
+from services.engine.weights.share import Share, shares_of
 from services.engine.weights.writer import write_shards
 from tests.support.page_cache import cached_pages, drop_pages
 
