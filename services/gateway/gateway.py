@@ -21,7 +21,6 @@ from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.http.app import App
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
-from services.gateway.http.connection.waiting import Waiting
 from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.pages.process_metrics import Siblings
 from services.gateway.http.post import Answer, PostEndpoint
@@ -59,6 +58,7 @@ from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.models import ModelServicer
 from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
+from services.gateway.waiting import Waiting
 from services.gateway.workers.address import parse_pool
 from services.gateway.workers.discovery import Discovery
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from services.common.errors import ConfigError
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.connection.streaming_protocol import StreamingProtocol
-from services.gateway.http.connection.waiting import Waiting
+from services.gateway.waiting import Waiting
 
 _BACKLOG = 2048
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.config import GatewayConfig
-from services.gateway.http.connection.waiting import Waiting
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.request_reader import RequestReader
 from services.gateway.rpc.wire_counts import WireCounts
 from services.gateway.sampling import MAX_BIASES, MAX_STOP_IDS, MAX_STOPS
+from services.gateway.waiting import Waiting
 
 
 def request_reader(config: GatewayConfig, budget: ByteBudget, calls: Calls) -> RequestReader:

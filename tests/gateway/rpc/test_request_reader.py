@@ -14,9 +14,9 @@ from grpc_status import rpc_status
 from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
 from services.common.rpc import interceptors
 from services.gateway.byte_budget import ByteBudget
-from services.gateway.http.connection.waiting import Waiting
 from services.gateway.rpc.request_reader import RequestReader
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES
+from services.gateway.waiting import Waiting
 from tests.gateway.suite import open_suite
 
 HI = chat_pb2.ChatRequest(

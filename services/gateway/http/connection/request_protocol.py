@@ -11,8 +11,8 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from services.gateway.http.connection.waiting import Waiting
 from services.gateway.http.errors import envelope
+from services.gateway.waiting import Waiting
 
 _MALFORMED = "this is not an HTTP/1.1 request that can be read"
 # What stands behind others on one connection. Few clients pipeline at all.

@@ -1,6 +1,6 @@
 """Whoever waits longest makes room."""
 
-from services.gateway.http.connection.waiting import Waiting
+from services.gateway.waiting import Waiting
 
 
 def test_for_one_more_than_there_is_room_for_the_one_who_waited_longest_goes():
