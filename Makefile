@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz resume test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos up down clean
+.PHONY: help setup run test fidelity fuzz resume test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -61,6 +61,7 @@ check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	scripts/protos --check
+	$(BIN)/python -m docs.pictures --check
 
 fix: $(STAMP) ## format, and fix what the linter can
 	$(BIN)/ruff format .
@@ -68,6 +69,9 @@ fix: $(STAMP) ## format, and fix what the linter can
 
 protos: $(STAMP) ## generate the Python code of protos/ again
 	scripts/protos
+
+pictures: $(STAMP) ## draw the pictures of docs/ again, from docs/pictures/*.toml
+	$(BIN)/python -m docs.pictures
 
 up: ## build the images and start the suite in containers (options: ARGS="--scale decode=2")
 	$(COMPOSE) up --build --detach $(ARGS)
