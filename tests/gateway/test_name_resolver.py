@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from services.gateway.name_resolver import NameResolver
+from tests.support.waiting import let_tasks_run, until
 
 
 class SlowNames:
@@ -48,7 +49,8 @@ async def test_slow_names_leave_the_loop_s_own_threads_free(slow):
 async def test_names_beyond_the_threads_wait_in_order(slow):
     resolver = NameResolver(1, slow.look)
     waiting = [asyncio.create_task(resolver.addresses(name, 5)) for name in ("slow", "first", "second")]
-    await asyncio.sleep(0.05)
+    await until(lambda: slow.asked)
+    await let_tasks_run()
     assert slow.asked == ["slow"]
     slow.open()
     await asyncio.gather(*waiting)
@@ -58,10 +60,10 @@ async def test_names_beyond_the_threads_wait_in_order(slow):
 async def test_a_lookup_nobody_waits_for_keeps_its_place_until_it_ends(slow):
     resolver = NameResolver(1, slow.look)
     given_up = asyncio.create_task(resolver.addresses("slow", 5))
-    await asyncio.sleep(0.05)
+    await until(lambda: slow.asked)
     given_up.cancel()
     after = asyncio.create_task(resolver.addresses("after", 5))
-    await asyncio.sleep(0.05)
+    await let_tasks_run()
     assert slow.asked == ["slow"]
     slow.open()
     assert await after == ["10.0.0.1"]
@@ -70,7 +72,7 @@ async def test_a_lookup_nobody_waits_for_keeps_its_place_until_it_ends(slow):
 async def test_what_waits_and_is_given_up_is_never_looked_up(slow):
     resolver = NameResolver(1, slow.look)
     first, given_up = (asyncio.create_task(resolver.addresses(name, 5)) for name in ("slow", "unwanted"))
-    await asyncio.sleep(0.05)
+    await until(lambda: slow.asked)
     given_up.cancel()
     slow.open()
     await first
@@ -100,7 +102,7 @@ async def test_every_address_comes_once():
 def test_a_lookup_that_outlives_its_loop_harms_nobody(slow):
     async def give_up():
         lookup = asyncio.create_task(NameResolver(1, slow.look).addresses("slow", 5))
-        await asyncio.sleep(0.05)
+        await until(lambda: slow.asked)
         lookup.cancel()
 
     asyncio.run(give_up())

@@ -7,6 +7,12 @@ import time
 from collections.abc import Callable
 
 
+async def let_tasks_run(turns: int = 20) -> None:
+    """Turns the event loop, so that every task runs up to where it waits for a timer or for the test."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Returns when `condition` holds; fails when it does not in time."""
     end = time.monotonic() + timeout_s

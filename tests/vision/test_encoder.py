@@ -16,6 +16,7 @@ from services.vision.model_thread import ModelThread
 from services.vision.preprocess import preprocess_image
 from services.vision.video import preprocess_video, read_chunks
 from tests.support.videos import film
+from tests.support.waiting import let_tasks_run, until
 
 PAGES = 8
 MAX_WAITING = 3
@@ -54,14 +55,6 @@ def encode(encoder, sha256):
         return await encoder.encode(sha256(image), image)
 
     return encode
-
-
-async def until(condition) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came true")
 
 
 async def started(model, encode, image: bytes):
@@ -158,7 +151,7 @@ async def test_a_running_image_that_nobody_wants_any_more_is_broken_off(
 async def test_a_caller_that_leaves_does_not_take_the_image_from_another(encode, model, image_file):
     leaving = await started(model, encode, image_file())
     staying = asyncio.create_task(encode(image_file()))
-    await asyncio.sleep(0)
+    await let_tasks_run()
     await leave(leaving)
     model.gate.set()
     assert (await staying).embedding.num_tokens == 4
@@ -169,7 +162,7 @@ async def test_an_image_asked_for_again_right_after_it_was_dropped_is_encoded(en
     leaving = await started(model, encode, image_file())
     leaving.cancel()
     again = asyncio.create_task(encode(image_file()))
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     model.gate.set()
     assert (await again).embedding.num_tokens == 4
 

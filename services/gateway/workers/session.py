@@ -90,7 +90,7 @@ class DecodeSession:
         outbox: _Outbox = asyncio.Queue()
         call = self._stub.Session(until_none(outbox))
         self._outbox = outbox
-        reader = SessionReader(call)
+        reader = SessionReader(call, self._clock)
         cause = "closed the session"
         try:
             while responses := await reader.next():

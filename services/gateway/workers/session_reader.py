@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -17,27 +18,28 @@ _MOST = 32
 
 
 class SessionReader:
-    """Of one call. `close` in the end.
+    """Reads one call. `close` must be called in the end.
 
-    A response costs the loop time for each of its tokens. If the next one is there as soon as that is over,
-    the loop may be falling behind the worker: then all that have come, up to a bound, are given at once, so
-    that less is done for each.
+    A response costs the loop time for each of its tokens. If the next response is there as soon as that is
+    over, the loop may be falling behind the worker: then all responses that have come, up to a bound, are
+    returned together, which costs less for each.
     """
 
-    def __init__(self, call: Any) -> None:
-        """`call`: grpc.aio's."""
+    def __init__(self, call: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        """`call`: grpc.aio's stream call; `clock`: seconds."""
         self._call = call
+        self._clock = clock
         self._reading: asyncio.Task[Any] | None = None
         self._idle_since = math.inf
 
     async def next(self) -> list[decode_pb2.SessionResponse]:
-        """At least one; none at the end of the call. Raises what the call fails with."""
-        # Runs behind everything that the last responses have woken, and behind what that has written.
+        """Returns at least one response; none at the end of the call. Raises what the call fails with."""
+        # Runs after everything that the last responses have woken, and after what that has written.
         self._idle_since = math.inf
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._note_idle)
         response = await self._read()
-        behind = time.monotonic() - self._idle_since < _AT_ONCE_S
+        behind = self._clock() - self._idle_since < _AT_ONCE_S
         if response is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it
             return []
         responses = [response]
@@ -57,7 +59,7 @@ class SessionReader:
         return await reading
 
     async def _more(self) -> bool:
-        """Whether another one has come. The end of the call and its failure are for the next `next`."""
+        """Whether another response has come. The next `next` gives the end of the call, or its failure."""
         self._reading = reading = asyncio.create_task(self._call.read())
         await asyncio.wait({reading}, timeout=_MORE_S)
         if not reading.done() or reading.exception() is not None:
@@ -65,4 +67,4 @@ class SessionReader:
         return reading.result() is not grpc.aio.EOF  # type: ignore[attr-defined]
 
     def _note_idle(self) -> None:
-        self._idle_since = time.monotonic()
+        self._idle_since = self._clock()

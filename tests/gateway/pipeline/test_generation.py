@@ -15,6 +15,7 @@ from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.sampling import SamplingOptions
+from tests.support.waiting import let_tasks_run, until
 
 STOP = sampling_pb2.FINISH_REASON_STOP
 
@@ -139,7 +140,7 @@ async def test_plain_tokens_go_to_a_sink_once_the_first_delta_is_shown(make, del
     async def next_delta():
         """The task that waits for it."""
         task = asyncio.create_task(anext(deltas))
-        await asyncio.sleep(0)
+        await let_tasks_run()
         return task
 
     [letter] = tokenizer.encode("a")
@@ -152,7 +153,7 @@ async def test_plain_tokens_go_to_a_sink_once_the_first_delta_is_shown(make, del
         assert not source.shortcuts[0](unfit, 1.0)
     sink.open = False
     coming.put_nowait([delta("</think>")])
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert source.shortcuts == {}, "the way of reasoning is not the way of content"
     sink.open = True
     coming.put_nowait([delta("b")])
@@ -182,7 +183,6 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Generation, "attach", watch)
             await suite.stream()
-        await asyncio.sleep(0.05)
-        assert [each() for each in seen] == [None]
+        await until(lambda: [each() for each in seen] == [None])
     finally:
         gc.enable()

@@ -1,7 +1,6 @@
 """A request's tokens from workers that fail, seen from close by."""
 
 import asyncio
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +9,9 @@ from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import MediaLost, Overloaded, Unavailable, WorkerLost
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.workers.token_stream import TokenStream
+from tests.support.virtual_time import advance, idle
 
+pytestmark = pytest.mark.virtual_time
 POLICY = FailoverPolicy(first_token_s=5.0, token_s=5.0, worker_wait_s=1.0, max_failovers=3)
 STOP = sampling_pb2.FINISH_REASON_STOP
 
@@ -28,7 +29,7 @@ class Sent:
         self.closed = True
 
     def give_token(self, token_id):
-        self.stream.put_token(self.part.choices.start, token_id, time.monotonic())
+        self.stream.put_token(self.part.choices.start, token_id, asyncio.get_running_loop().time())
 
     def give(self, *token_ids, choice=None, finish=0, is_cut=False):
         choice = self.part.choices.start if choice is None else choice
@@ -70,7 +71,8 @@ async def make(failovers):
         submission = StrawSubmission(n)
         router = SimpleNamespace(decode_addresses=lambda: list(serving), require=lambda images: None)
         changed = FailoverPolicy(**{**vars(POLICY), **policy})
-        source = TokenSource(submission, router, None, changed, lambda: failovers.append(1))
+        clock = asyncio.get_running_loop().time
+        source = TokenSource(submission, router, None, changed, lambda: failovers.append(1), clock)
         await source.open()
         made.append(source)
         return source, submission
@@ -86,7 +88,7 @@ async def test_the_next_worker_gets_the_tokens_so_far_and_the_guilty_one_is_avoi
     await source.next()
     submission.sent[0].stream.fail(WorkerLost("w1 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     first, second = submission.sent
     assert first.closed
     assert (second.part.outputs, second.avoid) == ((1, 2), {"w1"})
@@ -100,7 +102,7 @@ async def test_what_another_worker_did_is_not_the_decode_workers_fault(make, err
     source, submission = await make()
     submission.sent[0].stream.fail(error)
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.2)
+    await advance(0.2)
     assert submission.sent[1].avoid == set()
     submission.sent[1].give(1)
     await going
@@ -111,7 +113,7 @@ async def test_the_last_words_of_a_worker_that_was_given_up_are_not_heard(make):
     submission.sent[0].give(1)
     await source.next()
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.1)
+    await advance(0.1)
     submission.sent[0].give(99)
     submission.sent[0].stream.fail(Unavailable("w1 died"))
     submission.sent[1].give(2)
@@ -126,13 +128,13 @@ async def test_the_next_workers_are_told_of_a_choice_that_was_cut(make):
     assert len(await source.next()) == 3
     submission.sent[0].stream.fail(WorkerLost("w1 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     assert [sent.part.is_cut for sent in submission.sent[1:]] == [False, True]
     submission.sent[2].give(4)
     await going
     submission.sent[2].stream.fail(WorkerLost("w2 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     assert submission.sent[3].part.is_cut
     submission.sent[3].give(5)
     await going
@@ -145,7 +147,7 @@ async def test_a_resumed_choice_nobody_wants_any_more_is_stopped_while_the_other
     assert len(await source.next()) == 2
     submission.sent[0].stream.fail(Unavailable("w1 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     _, zero, one = submission.sent
     source.finish(0)
     assert (zero.closed, one.closed) == (True, False)
@@ -159,7 +161,7 @@ async def test_a_choice_that_fails_too_often_in_a_row_fails_the_request(make):
     await source.next()
     submission.sent[0].stream.fail(WorkerLost("first"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     submission.sent[1].stream.fail(WorkerLost("second"))
     with pytest.raises(WorkerLost, match="second"):
         await going
@@ -172,7 +174,7 @@ async def test_a_token_between_two_failures_makes_up_for_the_first_and_forgives_
         assert list((await source.next())[0].token_ids) == [attempt]
         submission.sent[attempt].stream.fail(WorkerLost(f"w{attempt} died"))
         going = asyncio.create_task(source.next())
-        await asyncio.sleep(0.01)
+        await idle()
         assert submission.sent[attempt + 1].avoid == {f"w{attempt + 1}"}
         going.cancel()
         await asyncio.gather(going, return_exceptions=True)
@@ -185,13 +187,13 @@ async def test_every_worker_has_its_own_time_to_say_something(make):
     assert len(await source.next()) == 2
     submission.sent[0].stream.fail(WorkerLost("w1 died"))
     first = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     _, zero, one = submission.sent
     one.give(3)
     await first
     # Choice 0 still waits for its first token on the new worker; choice 1 falls silent between two.
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.4)
+    await advance(0.4)
     assert (zero.closed, one.closed) == (False, True)
     assert submission.sent[3].part.outputs == (2, 3)
     submission.sent[3].give(4)
@@ -205,16 +207,16 @@ async def test_a_worker_that_hangs_is_noticed_while_another_streams(make):
     assert len(await source.next()) == 2
     submission.sent[0].stream.fail(WorkerLost("w1 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     _, zero, one = submission.sent
     zero.give(5)
     await going
     for _ in range(10):
         one.give(3)
         await source.next()
-        await asyncio.sleep(0.05)
+        await advance(0.05)
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.05)
+    await advance(0.05)
     assert (zero.closed, one.closed) == (True, False)
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
@@ -238,7 +240,7 @@ async def test_before_the_first_token_a_full_pool_sheds_the_request_and_after_it
     await source.next()
     submission.sent[0].stream.fail(Overloaded("full"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     submission.sent[1].give(2)
     assert list((await going)[0].token_ids) == [2]
 
@@ -250,7 +252,7 @@ async def test_a_missing_worker_is_waited_for_and_then_named(make):
     submission.failures = [Unavailable("nobody there")]
     submission.sent[0].stream.fail(Unavailable("w1 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.25)
+    await advance(0.25)
     submission.sent[1].give(2)
     await going
     submission.failures = [Unavailable("nobody there")] * 10
@@ -281,20 +283,20 @@ async def test_what_took_the_shortcut_is_gone_on_from_like_all_else(make, failov
 
     source.shortcuts[0] = take
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0)
+    await idle()
     first = submission.sent[0]
     first.give_token(1)
     assert list((await going)[0].token_ids) == [1], "the first token of a worker is always the caller's"
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0)
+    await idle()
     for token_id in (2, 3, 9):
         first.give_token(token_id)
     assert [list(delta.token_ids) for delta in await going] == [[9]]
     assert taken == [2, 3]
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0)
+    await idle()
     first.stream.fail(WorkerLost("w1 died"))
-    await asyncio.sleep(0.01)
+    await idle()
     second = submission.sent[1]
     assert second.part.outputs == (1, 2, 3, 9)
     second.give_token(4)
@@ -311,17 +313,17 @@ async def test_after_a_failure_the_next_news_of_every_worker_are_the_callers(mak
     await source.next()
     submission.sent[0].stream.fail(WorkerLost("w1 died"))
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0.01)
+    await idle()
     _, zero, one = submission.sent
     one.give(3)
     await going
     source.shortcuts |= {choice: lambda token_id, now: not taken.append(token_id) for choice in (0, 1)}
     going = asyncio.create_task(source.next())
-    await asyncio.sleep(0)
+    await idle()
     one.give_token(4)
     assert taken == [4]
     zero.stream.fail(WorkerLost("w2 died"))
-    await asyncio.sleep(0.01)
+    await idle()
     one.give_token(5)
     assert list((await going)[0].token_ids) == [5]
     assert taken == [4]

@@ -10,6 +10,7 @@ from services.gateway.name_resolver import NameResolver
 from services.gateway.workers.address import parse_pool
 from services.gateway.workers.discovery import Discovery
 from services.gateway.workers.pool import DECODE, PREFILL
+from tests.support.waiting import until
 
 
 class Names:
@@ -29,9 +30,7 @@ class Names:
     async def asked_again(self, host):
         """Waits until what is recorded now has been told."""
         before = self.asked.count(host)
-        async with asyncio.timeout(10):
-            while self.asked.count(host) < before + 2:
-                await asyncio.sleep(0.001)
+        await until(lambda: self.asked.count(host) >= before + 2)
 
 
 def discovery(resolve, found, interval_s=60.0, **pools):

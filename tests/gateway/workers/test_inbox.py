@@ -1,6 +1,7 @@
 import asyncio
 
 from services.gateway.workers.inbox import Inbox
+from tests.support.waiting import let_tasks_run
 
 
 async def test_news_come_in_order_and_what_is_put_back_comes_first():
@@ -15,7 +16,7 @@ async def test_news_come_in_order_and_what_is_put_back_comes_first():
 async def test_a_reader_sleeps_until_something_comes():
     inbox = Inbox()
     reading = asyncio.create_task(inbox.wait())
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert not reading.done()
     inbox.put(1)
     inbox.put(2)
@@ -26,7 +27,7 @@ async def test_a_reader_sleeps_until_something_comes():
 async def test_what_comes_for_a_reader_that_was_cancelled_waits_for_the_next_one():
     inbox = Inbox()
     reading = asyncio.create_task(inbox.wait())
-    await asyncio.sleep(0)
+    await let_tasks_run()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     inbox.put(1)
@@ -38,14 +39,14 @@ async def test_an_inbox_is_idle_while_its_reader_waits_for_the_first_news():
     inbox = Inbox()
     assert not inbox.idle
     reading = asyncio.create_task(inbox.wait())
-    await asyncio.sleep(0)
+    await let_tasks_run()
     assert inbox.idle
     inbox.put(1)
     assert not inbox.idle, "what comes now comes behind it"
     await asyncio.wait_for(reading, 5)
     inbox.take()
     reading = asyncio.create_task(inbox.wait())
-    await asyncio.sleep(0)
+    await let_tasks_run()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert not inbox.idle

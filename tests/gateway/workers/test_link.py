@@ -11,6 +11,7 @@ from services.common.rpc.channel import open_channel
 from services.gateway.workers.link import WorkerLink
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
+from tests.support.waiting import let_tasks_run
 
 PREFILL, DECODE = worker_pb2.WORKER_ROLE_PREFILL, worker_pb2.WORKER_ROLE_DECODE
 
@@ -89,10 +90,21 @@ async def test_a_worker_of_another_role_is_not_used(watch):
     await server.stop()
 
 
+class AbsentWorker:
+    """A worker's stub that fails; `attempts` counts how often."""
+
+    attempts = 0
+
+    async def GetInfo(self, request, timeout):
+        self.attempts += 1
+        raise Unavailable("nobody answers")
+
+
 async def test_an_absent_worker_is_reported_once_not_at_every_attempt(watch):
     with capture_logs() as logs:
-        watch(PREFILL, "127.0.0.1:1")
-        await asyncio.sleep(0.8)
+        link = watch(PREFILL, "127.0.0.1:1")
+        link.stub = AbsentWorker()
+        await wait_until(lambda: link.stub.attempts >= 3)
     assert [line["event"] for line in logs] == ["worker unreachable"]
 
 
@@ -118,8 +130,7 @@ async def test_a_cancellation_that_races_with_the_end_of_the_stream_is_not_lost(
         task = asyncio.create_task(link.run())
         await wait_until(lambda: link.serving)
         link.stub.ended.set()
-        for _ in range(turns_of_the_loop):
-            await asyncio.sleep(0)
+        await let_tasks_run(turns_of_the_loop)
         task.cancel()
         await asyncio.wait({task}, timeout=1)
         assert task.cancelled()

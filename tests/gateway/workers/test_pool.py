@@ -81,7 +81,7 @@ async def test_a_vision_worker_with_a_call_open_is_not_closed_yet(pool):
     link = pool.find(server.address)
     link.calls += 1
     pool.update(VISION, [])
-    await asyncio.sleep(0.5)
+    assert pool.vision.take_left() == []
     assert pool.find(server.address) is link
     link.calls -= 1
     await wait_until(lambda: not pool.vision.workers)

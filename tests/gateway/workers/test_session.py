@@ -15,6 +15,7 @@ from services.gateway.workers.session import DecodeSession
 from services.gateway.workers.session_reader import SessionReader
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
+from tests.support.waiting import let_tasks_run
 
 
 class Scripted:
@@ -82,8 +83,7 @@ def columns(handles, choices, token_ids):
 
 
 async def heard(inbox, number):
-    while len(inbox) < number:
-        await asyncio.sleep(0.01)
+    await wait_until(lambda: len(inbox) >= number)
     return [inbox.take()[1] for _ in range(number)]
 
 
@@ -121,7 +121,7 @@ async def test_a_defect_in_what_one_request_does_with_a_token_ends_that_request_
     streams[0].shortcuts = {0: defective}
     handles = [stream.handle for stream in streams]
     waiting = asyncio.create_task(guilty.wait())
-    await asyncio.sleep(0)
+    await let_tasks_run()
     service.responses.put_nowait(columns(handles, [0, 0], [5, 6]))
     async with asyncio.timeout(10):
         await waiting
@@ -146,7 +146,7 @@ async def test_few_steps_at_once_take_the_shortcut_and_many_wait_to_be_joined(mo
     inbox = Inbox()
     ask(session, inbox).shortcuts = {0: lambda token_id, now: not taken.append(token_id)}
     waiting = asyncio.create_task(inbox.wait())
-    await asyncio.sleep(0)
+    await let_tasks_run()
     begin.set()
     await wait_until(lambda: len(taken) + len(inbox) == steps)
     assert taken == (list(range(steps)) if short else [])
@@ -168,7 +168,7 @@ async def test_a_session_that_is_cancelled_as_its_call_fails_ends(monkeypatch):
     session = session_over(WorkerLink(DECODE, "127.0.0.1:1", open_channel("127.0.0.1:1")))
     running = asyncio.create_task(session.run())
     await wait_until(lambda: session.connected)
-    await asyncio.sleep(0)
+    await let_tasks_run()
     running.cancel()
     await asyncio.wait({running}, timeout=5)
     assert running.cancelled()

@@ -1,10 +1,11 @@
 import asyncio
-import time
 
 import grpc
 import pytest
 
 from services.gateway.workers.session_reader import SessionReader
+from tests.support.manual_clock import ManualClock
+from tests.support.waiting import let_tasks_run
 
 
 class Call:
@@ -27,24 +28,26 @@ class Call:
 
 async def test_responses_that_wait_are_given_together_once_the_loop_is_behind():
     call = Call(0)
-    reader = SessionReader(call)
+    # No time passes between the end of what the first one woke and the next one.
+    reader = SessionReader(call, ManualClock())
     assert await reader.next() == [0]
     for number in range(1, 5):
         call.put(number)
-    # The loop is busy with what the first one woke, while more arrive.
-    asyncio.get_running_loop().call_soon(time.sleep, 0.02)
     assert await reader.next() == [1, 2, 3, 4]
     reader.close()
 
 
 async def test_a_response_that_comes_alone_is_given_without_waiting_for_more():
-    call = Call()
-    reader = SessionReader(call)
+    call, clock = Call(), ManualClock()
+    reader = SessionReader(call, clock)
     for number in range(3):
         reading = asyncio.create_task(reader.next())
-        await asyncio.sleep(0.01)
+        await let_tasks_run()
+        clock.now += 0.01
+        call.put(number)
         call.put(number)
         assert await asyncio.wait_for(reading, 5) == [number]
+        assert await asyncio.wait_for(reader.next(), 5) == [number]
     reader.close()
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.token_stream import TokenStream
+from tests.support.waiting import let_tasks_run
 
 
 async def test_while_the_reader_waits_tokens_take_their_choices_shortcut_as_far_as_it_goes():
@@ -14,7 +15,7 @@ async def test_while_the_reader_waits_tokens_take_their_choices_shortcut_as_far_
     assert len(inbox) == 1, "nobody waited"
     inbox.take()
     reading = asyncio.create_task(inbox.wait())
-    await asyncio.sleep(0)
+    await let_tasks_run()
     stream.put_token(0, 1, 11.0)
     assert (len(inbox), stream.heard_at) == (0, 11.0)
     for choice, token_id in ((0, 2), (0, 3), (1, 4)):
@@ -32,7 +33,7 @@ async def test_a_choice_without_a_shortcut_and_a_late_token_go_into_the_inbox():
     stream.shortcuts = {0: lambda token_id, now: not taken.append(token_id)}
     for put in (lambda: stream.put_token(1, 4, 1.0), lambda: stream.put_late_token(0, 5)):
         reading = asyncio.create_task(inbox.wait())
-        await asyncio.sleep(0)
+        await let_tasks_run()
         put()
         await asyncio.wait_for(reading, 5)
         inbox.take()

@@ -13,6 +13,7 @@ from services.gateway.media.download.downloader import Allowance, Downloader
 from services.gateway.media.download.pinned_network import PinnedNetwork
 from services.gateway.name_resolver import NameResolver
 from tests.gateway.media.download.raw_server import PUBLIC, Detour, RawServer, internet, page
+from tests.support.waiting import let_tasks_run, until
 
 URL = "http://files.example/a"
 HOSTS = AllowedHosts("files.example, other.example, rebinding.example, mixed.example, inside.example:8080")
@@ -165,23 +166,23 @@ async def test_redirects_are_followed_a_few_times_only():
 
 
 async def drip(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        writer.write(b"x")
-        await writer.drain()
-        await asyncio.sleep(0.02)
-
-
-async def silence(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
+    await send_slowly(writer, b"HTTP/1.1 200 OK\r\n\r\n", b"x")
 
 
 async def slow_head(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n")
+    await send_slowly(writer, b"HTTP/1.1 200 OK\r\n", b"X-Y: z\r\n")
+
+
+async def send_slowly(writer: asyncio.StreamWriter, begin: bytes, piece: bytes) -> None:
+    writer.write(begin)
     while True:
-        writer.write(b"X-Y: z\r\n")
+        writer.write(piece)
         await writer.drain()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a host that keeps sending, too slowly to finish in time
+
+
+async def silence(writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("manner", [drip, silence, slow_head])
@@ -191,9 +192,7 @@ async def test_a_host_that_takes_its_time_is_given_up(manner):
         with pytest.raises(InvalidRequest, match=r"within 0\.3 s"):
             await fetch(network, timeout_s=0.3)
         assert time.monotonic() - started < 3
-        async with asyncio.timeout(2):
-            while server.open and manner is not silence:
-                await asyncio.sleep(0.02)
+        await until(lambda: manner is silence or not server.open)
 
 
 async def endless(writer: asyncio.StreamWriter) -> None:
@@ -270,9 +269,9 @@ async def test_one_request_takes_a_part_of_the_turns_however_many_files_it_wants
         downloader = Downloader(AllowedHosts("*"), 10.0, PinnedNetwork(names.addresses, detour))
         mine, other = Allowance(10_000), Allowance(10_000)
         slow = [asyncio.create_task(downloader.fetch(f"http://{i}.slow/a", 9, mine)) for i in range(32)]
-        await asyncio.sleep(0)
+        await let_tasks_run()
         slow.append(asyncio.create_task(downloader.fetch("http://other/a", 9, other)))
-        await asyncio.sleep(0.05)
+        await let_tasks_run()
         assert names.asked == [*(f"{i}.slow" for i in range(8)), "other"]
         names.free.set()
         assert await asyncio.gather(*slow) == [b"data"] * 33

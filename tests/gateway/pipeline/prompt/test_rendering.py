@@ -57,7 +57,7 @@ async def test_while_huge_texts_are_encoded_other_requests_are_answered(suite):
     stub = generation_pb2_grpc.GenerationServiceStub(suite.channel)
     request = generation_pb2.TokenizeRequest(text="Déjà vu 你好! " * 150_000)
     huge = [stub.Tokenize(request) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # nothing shows when the server's threads have begun to encode
     assert (await suite.chat()).status_code == 200
     assert not all(call.done() for call in huge)
     for call in huge:

@@ -14,6 +14,7 @@ from services.gateway.pipeline.request import TextPrompt
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
 from tests.gateway.local_media import local_media
+from tests.support.waiting import until
 
 LONG = "long " * 5000
 
@@ -64,7 +65,7 @@ async def test_what_takes_too_long_is_not_waited_for(tokenizer):
 async def test_who_leaves_the_queue_is_not_served(tokenizer):
     stage = tokenizing(tokenizer)
     tasks = [asyncio.create_task(stage.tokenize("", TextPrompt(LONG), 1, "prompt")) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    await until(lambda: tokenizer.inside == 2)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,6 +1,7 @@
 import asyncio
 
 from services.gateway.pipeline.prompt.turnstile import Turnstile
+from tests.support.waiting import let_tasks_run
 
 
 async def test_a_crowd_comes_in_a_few_at_a_time_and_in_order():
@@ -13,7 +14,7 @@ async def test_a_crowd_comes_in_a_few_at_a_time_and_in_order():
     tasks = [asyncio.create_task(come(number)) for number in range(20)]
     while len(inside) < 20:
         before = len(inside)
-        await asyncio.sleep(0)
+        await let_tasks_run(1)
         rounds.append(len(inside) - before)
     await asyncio.gather(*tasks)
     assert inside == list(range(20))
@@ -30,14 +31,14 @@ async def test_whoever_comes_alone_does_not_wait():
             pass
         else:
             raise AssertionError("it waited")
-        await asyncio.sleep(0.001)
+        await let_tasks_run()
 
 
 async def test_those_that_went_away_while_they_waited_take_nobodys_turn():
     turnstile = Turnstile(width=1)
     await turnstile.enter()
     waiting = [asyncio.create_task(turnstile.enter()) for _ in range(10)]
-    await asyncio.sleep(0)
+    await let_tasks_run(1)
     for task in waiting[:-1]:
         task.cancel()
     await asyncio.wait_for(waiting[-1], 5)
