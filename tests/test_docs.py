@@ -19,7 +19,7 @@ CODE = (
 )  # fmt: skip
 FILE_OR_DIRECTORY = re.compile(r"\.?[\w-][\w.-]*/[\w./-]*")
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-ROOTS = ("services", "", "docs")
+ROOTS = ("services", "services/gateway", "", "docs")
 
 
 @pytest.fixture(scope="module")
