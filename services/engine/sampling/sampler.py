@@ -14,12 +14,11 @@ from torch import Tensor
 
 from services.common.errors import InternalError, PerigeeError
 from services.engine.host_copy import Moment, to_device, to_host
-from services.engine.sampling.adjust import adjust_logits
 from services.engine.sampling.constraint import RowConstraint, hold, settle
 from services.engine.sampling.device_rows import choose_rows
 from services.engine.sampling.draw import draw_token
-from services.engine.sampling.logprobs import token_logprobs
 from services.engine.sampling.outcome import Drawn, Outcome, SampledToken, nothing_left
+from services.engine.sampling.row_logits import adjust_logits, token_logprobs
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 

@@ -1,4 +1,4 @@
-"""Who a worker is, in the words its peers compare."""
+"""The identity of a worker's model, and the check that two workers may share memory."""
 
 from __future__ import annotations
 
@@ -18,3 +18,25 @@ def model_identity(directory: Path, config: ModelConfig, context_length: int) ->
         vocab_size=config.text.vocab_size,
         context_length=context_length,
     )
+
+
+def explain_mismatch(owner: worker_pb2.WorkerInfo, hello: worker_pb2.ReaderHello) -> str | None:
+    """The reasons why this reader must not read this owner's memory; None when it may.
+
+    A reader without a KV layout reads embeddings only: then only the models are compared.
+    """
+    mine, theirs = owner.model, hello.model
+    differences: list[str] = []
+    if mine.fingerprint != theirs.fingerprint:
+        differences.append(
+            f"checkpoint: {mine.name} {mine.fingerprint.hex()[:12]} here, "
+            f"{theirs.name} {theirs.fingerprint.hex()[:12]} at the reader"
+        )
+    if mine.hidden_size != theirs.hidden_size:
+        differences.append(f"hidden size: {mine.hidden_size} here, {theirs.hidden_size} at the reader")
+    if hello.HasField("layout") and owner.HasField("layout"):
+        for field in ("num_layers", "page_tokens", "width", "dtype"):
+            here, there = getattr(owner.layout, field), getattr(hello.layout, field)
+            if here != there:
+                differences.append(f"KV layout {field}: {here} here, {there} at the reader")
+    return "; ".join(differences) or None

@@ -12,7 +12,7 @@ import structlog
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest, PreconditionFailed
 from services.engine.kv_cache.cache_journal import CacheJournal, Changes
-from services.engine.serving.compatibility import explain_mismatch
+from services.engine.serving.identity import explain_mismatch
 
 if TYPE_CHECKING:
     from services.common.rpc.interceptors import Context

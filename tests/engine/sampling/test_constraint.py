@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from services.common.errors import InternalError
-from services.engine.sampling.logprobs import token_logprobs
+from services.engine.sampling.row_logits import token_logprobs
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState

@@ -1,15 +1,16 @@
-"""Bias, minimum length and penalties on the logits of one row."""
+"""Operations on one row of logits: the adjustments before the choice, and log-probabilities."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from services.engine.sampling.ranking import first_ranked, rank_keys
 from services.engine.sampling.state import SamplingState
 
 
 def adjust_logits(row: npt.NDArray[np.float32], state: SamplingState) -> None:
-    """Changes `row`, [V] raw logits, in place to those the next token is chosen from.
+    """Changes `row`, [V] raw logits, in place to the logits that the next token is chosen from.
 
     In this order: logit bias; stop tokens to -inf below min_tokens; repetition penalty r on tokens of
     prompt or output (x / r if x > 0, else x * r); minus frequency penalty times occurrences in the output;
@@ -25,3 +26,17 @@ def adjust_logits(row: npt.NDArray[np.float32], state: SamplingState) -> None:
     if state.generated is not None:
         row[state.generated.ids] -= np.float32(state.spec.frequency_penalty) * state.generated.counts
         row[state.generated.ids] -= np.float32(state.spec.presence_penalty)
+
+
+def token_logprobs(
+    row: npt.NDArray[np.float32], token_id: int, top: int
+) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The natural log-probability of `token_id` and the `top` likeliest (token id, log-probability) pairs.
+
+    row: [V] raw logits, before bias, penalties, temperature and filters. log_softmax in float64; the pairs
+    fall in probability, equals rise in id.
+    """
+    maximum = float(row.max())
+    normaliser = maximum + float(np.log(np.exp(row.astype(np.float64) - maximum).sum()))
+    ids: list[int] = first_ranked(rank_keys(row), top).tolist() if top else []
+    return float(row[token_id]) - normaliser, tuple((i, float(row[i]) - normaliser) for i in ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perigee.v1 import worker_pb2
-from services.engine.serving.compatibility import explain_mismatch
+from services.engine.serving.identity import explain_mismatch
 
 
 def model(**changes) -> worker_pb2.ModelIdentity:
