@@ -13,7 +13,8 @@ import torch
 
 from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS
-from services.engine.ranks.rank_group import RankGroup, RankPlan
+from services.engine.ranks.rank_group import RankGroup
+from services.engine.ranks.rank_plan import RankPlan
 from tests.support.decode_client import DecodeClient
 
 FLAGS = {"prefill": {"tp": 2}, "decode": {"tp": 4}}

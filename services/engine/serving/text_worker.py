@@ -25,7 +25,8 @@ from services.engine.loading.hardware import is_deterministic, parse_device, par
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.peers.directory import PeerDirectory
-from services.engine.ranks.rank_group import RankGroup, RankPlan
+from services.engine.ranks.rank_group import RankGroup
+from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
 from services.engine.sampling.sampler import Draw
 from services.engine.serving.identity import model_identity

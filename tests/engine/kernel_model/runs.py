@@ -14,7 +14,8 @@ from services.engine.loading.for_worker import load_for
 from services.engine.loading.text import load_kernel_text_model
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.tensor_group import DistributedGroup
-from services.engine.ranks.rank_group import RankGroup, RankPlan
+from services.engine.ranks.rank_group import RankGroup
+from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
 from services.engine.sampling.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState

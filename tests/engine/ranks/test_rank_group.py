@@ -15,7 +15,8 @@ from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.reads.read_request import ReadRequest, ReadStatus
 from services.engine.loading.for_worker import load_for
-from services.engine.ranks.rank_group import RankGroup, RankPlan
+from services.engine.ranks.rank_group import RankGroup
+from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
 
 PAGES = 8

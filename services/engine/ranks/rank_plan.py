@@ -1,0 +1,98 @@
+"""The settings of a rank group, and the steps that each rank takes by them at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed
+
+from services.common.errors import ConfigError
+from services.engine.batch import PAGE_TOKENS
+from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.kv_transfer.opening import TransferOpening
+from services.engine.loading.hardware import compute_on, parse_device
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.rank import Rank
+from services.engine.model.tensor_group import DistributedGroup
+from services.engine.weights.expected import expected_tensors
+from services.engine.weights.share import shares_of
+
+CPU = torch.device("cpu")
+_PATIENCE = timedelta(seconds=60)
+"""The longest that a rank waits for another one in a step."""
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """The settings that all ranks of a group share.
+
+    `device`: rank 0's; the GPUs of the other ranks follow it. `kernels`, `decodes`: as in `load_for`.
+    `own_pages`: each rank has its own; GPUs require it. `open_transfer`, with `own_pages` only, opens
+    the transfer with which a rank reads its share of pages; None: rank 0 reads everything.
+    """
+
+    ranks: int
+    model: Path
+    deterministic: bool
+    dtype: torch.dtype
+    threads: int
+    num_pages: int
+    whole_experts: bool = False
+    whole_attention: bool = False
+    device: torch.device = CPU
+    kernels: bool = False
+    own_pages: bool = False
+    decodes: bool = False
+    open_transfer: TransferOpening | None = None
+
+    @property
+    def pages_shape(self) -> tuple[int, int, int, int]:
+        """The shape of the KV pages, as in `allocate_kv_pages`."""
+        text = ModelConfig.from_dir(self.model).text
+        return self.num_pages, text.num_hidden_layers, PAGE_TOKENS, text.kv_width
+
+    def device_of(self, rank: int) -> torch.device:
+        """The device that a rank computes on."""
+        if self.device.type == "cpu":
+            return self.device
+        return torch.device(self.device.type, (self.device.index or 0) + rank)
+
+    def check(self) -> None:
+        """Raises ConfigError where such a group is impossible."""
+        if self.ranks < 2:
+            raise ConfigError(f"tp: a group has at least 2 ranks, not {self.ranks}")
+        if self.whole_attention and self.own_pages and not self.kernels:
+            raise ConfigError("dp_attention: without the kernels it needs pages that all ranks share")
+        if self.device.type == "cuda":
+            parse_device(str(self.device_of(self.ranks - 1)))
+        config = ModelConfig.from_dir(self.model)
+        first = Rank(0, self.ranks, self.whole_experts, self.whole_attention)
+        shares_of(expected_tensors(config), first)
+        first.experts(config.text.n_routed_experts)
+
+    def group(self) -> DistributedGroup:
+        """The collective operations of a rank; `join` must have returned."""
+        return DistributedGroup(
+            deterministic=self.deterministic,
+            whole_experts=self.whole_experts,
+            whole_attention=self.whole_attention,
+        )
+
+    def join(self, rank: int, meeting: str) -> None:
+        """Waits until all ranks have joined at `meeting`, a URL of torch.distributed."""
+        device = self.device_of(rank)
+        compute_on(device)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, meeting, _PATIENCE, world_size=self.ranks, rank=rank)
+
+    def open_pages(self, rank: int, memory: str) -> Tensor:
+        """The rank's own KV pages, or all ranks' pages in the file `memory`, which rank 0 clears."""
+        if self.own_pages:
+            pages, layers, _, width = self.pages_shape
+            return allocate_kv_pages(pages, layers, width, self.dtype, self.device_of(rank))
+        size = torch.Size(self.pages_shape)
+        mapped = torch.from_file(memory, shared=True, size=size.numel(), dtype=self.dtype).view(size)
+        return mapped if rank else mapped.fill_(0)

@@ -1,0 +1,79 @@
+"""The process of a rank other than 0: it runs what rank 0 sends."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+from torch import distributed
+
+from services.engine.batch import ForwardBatch, LateTokens
+from services.engine.kv_cache.kv_pages import kv_region
+from services.engine.kv_transfer.remote_reader import serve_reads
+from services.engine.loading.for_worker import load_for
+from services.engine.ranks.page_lists import PageListReceiver, PageTail
+from services.engine.ranks.rank_plan import RankPlan
+from services.engine.runner import ModelRunner
+
+
+@dataclass(frozen=True)
+class RankWork:
+    """A batch to compute; its page lists travel apart from it, as `tails`.
+
+    The tokens of `late_rows` follow as a broadcast from rank 0's device.
+    """
+
+    batch: ForwardBatch
+    tails: tuple[PageTail, ...]
+    late_rows: tuple[int, ...]
+
+
+def follow(
+    plan: RankPlan, rank: int, meeting: str, memory: str, pipe: Connection, reads: Connection | None
+) -> None:
+    """Runs the batches and page spreads that rank 0 sends, until rank 0 is gone.
+
+    Ignores SIGINT and SIGTERM: rank 0 handles them and finishes what is running.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(plan.threads)
+    device = plan.device_of(rank)
+    plan.join(rank, meeting)
+    kv_pages = plan.open_pages(rank, memory)
+    model, steps = load_for(
+        plan.model,
+        plan.deterministic,
+        kv_pages,
+        kernels=plan.kernels,
+        decodes=plan.decodes,
+        group=plan.group(),
+    )
+    runner = ModelRunner(model, kv_pages, 1, decode_steps=steps)
+    if plan.open_transfer is not None and reads is not None:
+        transfer = plan.open_transfer([kv_region(kv_pages)], rank)
+        transfer.start()
+        threading.Thread(target=serve_reads, args=(reads, transfer), name="rank-reads", daemon=True).start()
+    page_lists = PageListReceiver()
+    while True:
+        try:
+            message = pickle.loads(pipe.recv_bytes())
+        except EOFError:
+            return
+        if isinstance(message, RankWork):
+            batch = page_lists.unpack(message.batch, message.tails)
+            runner.forward(batch.to(device), late=_late(message.late_rows, device))
+        else:
+            message.run(kv_pages, rank)
+
+
+def _late(rows: tuple[int, ...], device: torch.device) -> LateTokens | None:
+    if not rows:
+        return None
+    token_ids = torch.empty(len(rows), dtype=torch.int64, device=device)
+    distributed.broadcast(token_ids, 0)
+    return LateTokens(rows, token_ids)
