@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from services.common.errors import UnsupportedValue
-from services.gateway.sampling import FieldName, SamplingDefaults, SamplingOptions
+from services.families.kimi.sampling_defaults import SamplingDefaults
+from services.gateway.sampling import FieldName, SamplingOptions
 
 Profile: TypeAlias = Literal["none", "moonshot"]
 

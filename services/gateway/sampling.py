@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest
+from services.families.kimi.sampling_defaults import SamplingDefaults
 
 MAX_CHOICES = 16
 MAX_STOPS = 16
@@ -42,20 +43,6 @@ class SamplingOptions:
     logprobs: bool = False
     top_logprobs: int = 0
     skip_special_tokens: bool = True
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What an absent temperature or top_p means."""
-
-    temperature: float
-    top_p: float
-
-
-# The model card's recommendations, kimi-k2.5 section "Sampling and limits".
-THINKING = SamplingDefaults(temperature=1.0, top_p=0.95)
-INSTANT = SamplingDefaults(temperature=0.6, top_p=0.95)
-RAW = SamplingDefaults(temperature=1.0, top_p=0.95)
 
 
 def validate(options: SamplingOptions, vocab_size: int, name: FieldName) -> None:

@@ -26,6 +26,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import WorkerLost
 from services.decode.constraint.maker import ConstraintMaker
 from services.families.kimi.messages import Conversation, Message, TextPart
+from services.families.kimi.sampling_defaults import RAW
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
 from services.gateway.constraint.builder import ConstraintBuilder
@@ -40,7 +41,7 @@ from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, Tok
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.request_record import RequestRecord
-from services.gateway.sampling import RAW, SamplingOptions, resolve
+from services.gateway.sampling import SamplingOptions, resolve
 from services.gateway.workers.router import PromptPages
 from tests.support.babbler import VOCAB
 from tests.support.loopback import LoopbackRouter, LoopbackWorker

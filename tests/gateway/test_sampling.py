@@ -5,7 +5,8 @@ import math
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.gateway.sampling import INSTANT, RAW, THINKING, SamplingOptions, resolve, validate
+from services.families.kimi.sampling_defaults import INSTANT, RAW, THINKING
+from services.gateway.sampling import SamplingOptions, resolve, validate
 
 VOCABULARY = 1000
 

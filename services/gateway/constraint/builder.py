@@ -15,15 +15,10 @@ from services.common.grammar_limits import Effort, WorkMeter
 from services.families.kimi.chat.call_ids import count_calls
 from services.families.kimi.messages import Conversation, Json
 from services.families.kimi.special import SpecialTokens
+from services.families.kimi.tools.section_grammar import MAX_CALLS, ToolGrammar, section_rules
 from services.gateway.constraint.call_checks import CallChecks
 from services.gateway.constraint.enforceable import as_arguments
-from services.gateway.constraint.grammar import (
-    MAX_CALLS,
-    ToolGrammar,
-    json_grammar,
-    section_rules,
-    whole_grammar,
-)
+from services.gateway.constraint.grammar import json_grammar, whole_grammar
 from services.gateway.constraint.output_format import (
     Answer,
     JsonAnswer,

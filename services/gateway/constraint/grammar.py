@@ -1,59 +1,19 @@
-"""The text of a grammar: a section of tool calls, an answer, or either."""
+"""The text of a grammar: an answer in JSON, and what the decode worker compiles."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.families.kimi.messages import Json
-from services.families.kimi.special import SpecialTokens
+from services.families.kimi.tools.section_grammar import json_rule
 
-MAX_CALLS = 64
-# Between the parts of arguments as the model writes them: one space or none.
-_ARGUMENT_SPACE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
-# In an answer a line may also end, with an indentation.
+# Between the parts of an answer: one space or none, or the end of a line with an indentation.
 _ANSWER_SPACE = {"whitespace_pattern": r"( |\n {0,32})"}
 
 
-@dataclass(frozen=True)
-class ToolGrammar:
-    """A function that may be called, with the schema of its arguments."""
-
-    name: str
-    schema: Json
-
-
 def json_grammar(schema: Json) -> str:
-    """Of an answer in JSON."""
-    return f"start: %json {_schema_text(schema, _ANSWER_SPACE)}\n"
-
-
-def section_rules(
-    tools: Sequence[ToolGrammar], special: SpecialTokens, first_index: int, max_calls: int
-) -> str:
-    """Rules of a section of 1 to `max_calls` calls, numbered from `first_index`.
-
-    A rule's parameter counts the calls: each is `functions.NAME:IDX`, where NAME decides the arguments.
-    """
-    bodies = "\n    | ".join(
-        f"{json.dumps(f'functions.{tool.name}:', ensure_ascii=False)} index::_"
-        f" <[{special.tool_call_argument_begin}]> arguments_{number}"
-        for number, tool in enumerate(tools)
-    )
-    indices = "\n    | ".join(f'"{first_index + count}" %if eq(_, {count})' for count in range(max_calls))
-    arguments = "".join(
-        f"arguments_{number}: %json {_schema_text(tool.schema, _ARGUMENT_SPACE)}\n"
-        for number, tool in enumerate(tools)
-    )
-    return (
-        f"section: <[{special.tool_calls_section_begin}]> calls::0 <[{special.tool_calls_section_end}]>\n"
-        f"calls::_ : call::_ | call::_ calls::incr(_) %if lt(_, {max_calls - 1})\n"
-        f"call::_ : <[{special.tool_call_begin}]> body::_ <[{special.tool_call_end}]>\n"
-        f"body::_ : {bodies}\n"
-        f"index::_ : {indices}\n"
-        f"{arguments}"
-    )
+    """The grammar of an answer in JSON under `schema`."""
+    return f"start: {json_rule(schema, _ANSWER_SPACE)}\n"
 
 
 def whole_grammar(section: str, answer: str) -> str:
@@ -65,8 +25,3 @@ def whole_grammar(section: str, answer: str) -> str:
     if answer:
         grammars.append({"name": "answer", "lark_grammar": answer})
     return json.dumps({"grammars": grammars}, ensure_ascii=False)
-
-
-def _schema_text(schema: Json, space: dict[str, Json]) -> str:
-    wrapped = {"allOf": [schema]} if isinstance(schema, bool) else schema
-    return json.dumps({"x-guidance": space, **wrapped}, ensure_ascii=False)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from services.families.kimi.messages import Conversation
+from services.families.kimi.sampling_defaults import INSTANT, RAW, THINKING, SamplingDefaults
 from services.gateway.constraint.output_format import OutputFormat
 from services.gateway.media.request_media import MediaSource
-from services.gateway.sampling import INSTANT, RAW, THINKING, FieldName, SamplingDefaults, SamplingOptions
+from services.gateway.sampling import FieldName, SamplingOptions
 
 
 @dataclass(frozen=True)
