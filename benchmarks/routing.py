@@ -71,7 +71,7 @@ class Fleet:
         report = worker_pb2.LoadReport(
             running=dice.randrange(64), queued_tokens=dice.randrange(9000), pages=pages, cache=changes
         )
-        link._heard(worker_pb2.WorkerInfo(incarnation="simulated"), report)
+        link._take_report(worker_pb2.WorkerInfo(incarnation="simulated"), report)
         return link
 
 

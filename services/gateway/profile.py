@@ -1,4 +1,4 @@
-"""What a gateway insists on beyond what the model can do: Moonshot's own API fixes the sampling of chats."""
+"""Rules beyond the model's limits: Moonshot's own API fixes the sampling of chats."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ class RemoteMedia:
         self.limits = limits
         self._total_bytes = total_bytes
 
-    async def fetched(self, sources: Sequence[MediaSource]) -> tuple[MediaSource, ...]:
-        """The same, with the file in place of each URL of http or https; each URL is fetched once.
+    async def fetch(self, sources: Sequence[MediaSource]) -> tuple[MediaSource, ...]:
+        """Returns the sources with each http or https URL replaced by its file; fetches each URL once.
 
         Raises InvalidRequest or UnsupportedValue naming the medium's field; the first failure ends all.
         """

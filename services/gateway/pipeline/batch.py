@@ -15,19 +15,19 @@ from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
 
-# The index of the prompt, and its news; at last, instead, the task that gave them.
+# The index of a prompt with its next delta; at the end, with the task that read its deltas.
 _Item: TypeAlias = tuple[int, "ChoiceDelta | asyncio.Task[None]"]
 
 
 class Batch:
-    """At least one generation, by index of its prompt. Use either `answers` or `deltas`, once."""
+    """One or more generations, by index of the prompt. Use either `answers` or `deltas`, once."""
 
     def __init__(self, generations: Sequence[Generation]) -> None:
         self.generations = generations
 
     @property
     def usage(self) -> sampling_pb2.Usage:
-        """Token accounting of all together, so far."""
+        """Token accounting of all generations together, so far."""
         total = sampling_pb2.Usage()
         for generation in self.generations:
             for field, count in generation.usage.ListFields():
@@ -35,7 +35,7 @@ class Batch:
         return total
 
     async def answers(self) -> list[Answer]:
-        """All of them, whole. The first failure cancels the others and is raised."""
+        """Returns all answers, whole. The first failure cancels the others and is raised."""
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(generation.answer()) for generation in self.generations]
@@ -44,20 +44,20 @@ class Batch:
         return [task.result() for task in tasks]
 
     async def deltas(self) -> AsyncGenerator[tuple[int, ChoiceDelta], None]:
-        """The index of a prompt and its news, as they come; the first failure is raised.
+        """Yields the index of a prompt and its next delta, as they come; raises the first failure.
 
-        It has tasks of its own: whoever may leave it early needs `aclosing`.
+        The iteration runs tasks of its own: a caller that may leave it early must use `aclosing`.
         """
-        news: asyncio.Queue[_Item] = asyncio.Queue()
+        items: asyncio.Queue[_Item] = asyncio.Queue()
         tasks = []
         for index, generation in enumerate(self.generations):
-            task = asyncio.create_task(_pump(index, generation, news))
-            task.add_done_callback(lambda done, index=index: news.put_nowait((index, done)))  # type: ignore[misc]
+            task = asyncio.create_task(_pump(index, generation, items))
+            task.add_done_callback(lambda done, index=index: items.put_nowait((index, done)))  # type: ignore[misc]
             tasks.append(task)
         try:
             running = len(tasks)
             while running:
-                index, item = await news.get()
+                index, item = await items.get()
                 if isinstance(item, ChoiceDelta):
                     yield index, item
                 else:
@@ -69,9 +69,9 @@ class Batch:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(index: int, generation: Generation, news: asyncio.Queue[_Item]) -> None:
+async def _pump(index: int, generation: Generation, items: asyncio.Queue[_Item]) -> None:
     async for delta in generation:
-        news.put_nowait((index, delta))
+        items.put_nowait((index, delta))
 
 
 class BatchPipeline:
@@ -84,9 +84,9 @@ class BatchPipeline:
 
     @asynccontextmanager
     async def open(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> AsyncIterator[Batch]:
-        """As Pipeline.open; also raises Overloaded where they do not all fit in.
+        """As Pipeline.open; also raises Overloaded unless all requests fit in.
 
-        Each is checked before the first is submitted.
+        Every request is checked before the first is submitted.
         """
         for request in requests:
             self._pipeline.check(request)

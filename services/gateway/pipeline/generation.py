@@ -20,19 +20,19 @@ from services.gateway.workers.token_stream import Shortcut
 
 
 class Sink(Protocol):
-    """Where plain tokens can go without anybody waiting."""
+    """Takes plain tokens at once, outside of the iteration over deltas."""
 
     def writer(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
-        """What takes a choice's tokens that are content, or reasoning: given one that is whole characters,
-        and room for it, shows it and says True. None: they come as deltas, for now.
+        """Returns a function that takes one token of the choice's content, or reasoning. It shows a token of
+        whole characters and returns True if there is room; None: the tokens come as deltas, for now.
         """
 
 
 class Generation:
     """Iterate once, to the end; then `usage` is complete. Made by Pipeline.open, which also ends it.
 
-    A choice that met a stop string is over at once: what the worker still sends for it is dropped. The worker
-    is told to stop when the last choice is over.
+    A choice that met a stop string ends at once: tokens that the worker still sends for it are dropped. The
+    worker's request is cancelled when the last choice has ended.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Generation:
         )
 
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
-        """The deltas, in the order the workers sent them; raises what the request failed with.
+        """Yields deltas in the order the workers sent them; raises the request's failure.
 
-        What came while the caller was busy with the last one is one delta for each choice and kind in a row.
+        Deltas that arrive while the caller is busy are joined, each run of one choice and kind into one.
         """
         running = len(self._choices)
         while running:
@@ -102,7 +102,7 @@ class Generation:
 
     @property
     def finishes(self) -> list[sampling_pb2.FinishReason.ValueType]:
-        """How those choices ended that did."""
+        """Finish reasons of the choices that have ended."""
         return [choice.finish for choice in self._choices if choice.finished]
 
     def ended(self, choice: int) -> bool:
@@ -110,17 +110,17 @@ class Generation:
         return self._choices[choice].finished
 
     def attach(self, sink: Sink) -> None:
-        """Gives plain tokens to the sink the moment they come, while the caller waits for the next delta.
+        """Gives plain tokens to the sink as they arrive, while the caller waits for the next delta.
 
-        Everything else, and what comes at other times, is given by iterating; the order is kept. Where there
-        are stop strings, log-probabilities or reasoning that is held back, no token is plain.
+        All other tokens come by iterating; the order is kept. With stop strings, log-probabilities or
+        reasoning that is held back, no token is plain.
         """
         self._sink = sink
 
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
         self._source.close()
-        # Its encoder of events knows this generation: they would keep each other.
+        # The sink refers to this generation: without this, only the garbage collector would free both.
         self._sink = None
 
     async def answer(self) -> Answer:
@@ -129,7 +129,7 @@ class Generation:
         return Answer(choices, self.usage)
 
     def _open_shortcut(self, index: int, sink: Sink) -> None:
-        """For plain tokens of a choice until its next delta, or none."""
+        """Opens a shortcut for the choice's plain tokens until its next delta, or closes it."""
         self._source.shortcuts.pop(index, None)
         plain = self._choices[index].plain
         if plain is None:
@@ -146,11 +146,11 @@ class Generation:
     def _note(self, delta: decode_pb2.SequenceDelta, now: float) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice, now)
-        # Later ones come after a failure alone.
+        # Later stats come only after a failure.
         if (self._cached_tokens is None or self._source.failovers) and delta.HasField("stats"):
             self._ticket.record.served_by("prefill", delta.stats.prefill_address)
             if self._cached_tokens is not None:
                 return
-            # After a failure this may be what the failed attempt computed: no saving of the caller's.
+            # After a failure, cached pages may be those of the failed attempt, which save the caller nothing.
             found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
             self._cached_tokens = 0 if self._source.failovers else found

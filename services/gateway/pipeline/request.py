@@ -52,11 +52,11 @@ AnyPrompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What to continue and how.
+    """A prompt with everything that decides its continuation.
 
     `field_name` spells a sampling control as the door's caller does; `prompt_param` is the field the prompt
     came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one; `output`: the form
-    of the answer. Of a chat's answer: `separate_reasoning`: whether reasoning is told apart from content;
+    of the answer. For a chat: `separate_reasoning`: whether reasoning is separated from content;
     `stream_reasoning`: whether it streams, or comes in one piece when it ends.
     """
 

@@ -18,8 +18,8 @@ _MOST_MS = (1 << 32) - 1
 
 @dataclass(frozen=True)
 class Part:
-    """Choices of a request that one worker decodes: all of them, or one, with `outputs` to go on from.
-    `is_cut`: as its last worker's deltas said.
+    """Choices of a request that one worker decodes: all of them, or one that continues `outputs`.
+    `is_cut`: as in the deltas of its last worker.
     """
 
     choices: range
@@ -49,22 +49,21 @@ class Submission:
         parts: Sequence[Part],
         router: Router,
         vision: VisionStage,
-        news: StreamInbox,
+        inbox: StreamInbox,
         avoid: Mapping[str, int] = NOBODY,
     ) -> dict[TokenStream, Part]:
-        """Encodes and submits, if possible not to a worker that failed (`avoid`); what comes is put into
-        `news`.
+        """Encodes and submits, if possible to no worker in `avoid`; the workers' deltas go into `inbox`.
 
-        The caller closes the streams. Raises Unavailable naming the role of which no worker can serve, and
-        what VisionStage.encode raises; nothing is left running then.
+        The caller must close the streams. Raises Unavailable naming a role that no worker serves, and the
+        errors of VisionStage.encode; nothing is left running then.
         """
-        # Before the encoders are asked: where nobody could decode, they would work for nothing.
+        # Checked before encoding, which would be wasted if no worker could decode.
         router.require(images=bool(self.prompt.media))
         media = await self._encode(vision)
         streams: dict[TokenStream, Part] = {}
         try:
             for part in parts:
-                streams[self._submit(part, media, router, news, avoid)] = part
+                streams[self._submit(part, media, router, inbox, avoid)] = part
         except BaseException:
             for stream in streams:
                 stream.close()
@@ -76,7 +75,7 @@ class Submission:
         part: Part,
         media: Sequence[vision_pb2.MediaRef],
         router: Router,
-        news: StreamInbox,
+        inbox: StreamInbox,
         avoid: Mapping[str, int],
     ) -> TokenStream:
         pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)
@@ -98,10 +97,10 @@ class Submission:
             constraint=self.constraint,
         )
         submit.sampling.n = len(part.choices)
-        return worker.session.submit(submit, news)
+        return worker.session.submit(submit, inbox)
 
     async def _encode(self, vision: VisionStage) -> list[vision_pb2.MediaRef]:
-        """Where the embedding of each medium is, with its place in the prompt."""
+        """Returns the address of each medium's embedding, with its place in the prompt."""
         if not self.prompt.media:
             return []
         with self.record.stage("encode"):

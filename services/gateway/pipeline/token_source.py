@@ -24,8 +24,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class FailoverPolicy:
-    """What a request may cost after failures. Seconds: for the first token on one worker, between two tokens,
-    and to wait for a worker to go on with. `max_failovers`: in a row, without a token between them.
+    """Limits of failover. Seconds: until the first token on one worker, between two tokens, and to wait for
+    another worker. `max_failovers`: in a row, without a token between them.
     """
 
     first_token_s: float
@@ -43,16 +43,15 @@ class _Leg:
 
 
 class TokenSource:
-    """Hands on every choice's deltas in order; where a worker fails, another goes on from the last token.
+    """Yields every choice's deltas in order; if a worker fails, another one continues from the last token.
 
     The other worker gets the tokens so far and the same seed, and every draw depends on seed, choice and
-    position alone: the answer is what it would have been, nothing is repeated, nothing is lost. While a part
-    waits for its new worker, the other choices wait with it. `open` first; `close` in the end, whatever
-    happened.
+    position alone: the answer stays the same, no token is repeated or lost. While a part waits for its new
+    worker, the other choices wait with it. Call `open` first; `close` must be called in the end.
 
-    `shortcuts`, by choice: where tokens go that come while the caller of `next` waits; what one takes, it
-    adds to `outputs`, and `next` does not give. After a failure `next` gives the next news of every worker:
-    they say that things go on.
+    `shortcuts`, by choice: functions that take tokens while the caller of `next` waits. A shortcut appends
+    the tokens it takes to `outputs`; `next` does not return these. After a failure `next` returns the next
+    delta of every worker, which shows that the request goes on.
     """
 
     def __init__(
@@ -64,14 +63,14 @@ class TokenSource:
         on_failover: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: the running loop's, too."""
+        """`clock`: seconds; must be the running loop's clock."""
         self._clock = clock
         self._submission = submission
         self._router = router
         self._vision = vision
         self._policy = policy
         self._on_failover = on_failover
-        self._news: StreamInbox = Inbox()
+        self._inbox: StreamInbox = Inbox()
         self.shortcuts: dict[int, Shortcut] = {}
         self._legs: dict[TokenStream, _Leg] = {}
         self._watch: asyncio.TimerHandle | None = None
@@ -80,36 +79,36 @@ class TokenSource:
         self._cut: set[int] = set()
         self._avoid: Counter[str] = Counter()
         self.failovers = 0
-        # Of failures in a row, without a token between them, and how many tokens there were at the last.
+        # By choice: failures in a row without a token between them, and the number of tokens at the last one.
         self._failures = [(0, 0)] * len(self.outputs)
         self._stuck_since: float | None = None
         self._backoff = Backoff()
 
     async def open(self) -> None:
-        """Submits. Raises Unavailable at once where nobody can decode; later failures, and the lack of an
-        encoder, are waited out.
+        """Submits. Raises Unavailable at once if no decode worker serves; retries after later failures, or
+        while no encoder serves.
         """
         self._router.require(images=False)
         await self._send([Part(range(len(self.outputs)))])
 
     async def next(self) -> list[decode_pb2.SequenceDelta]:
-        """All deltas that have come since the last time, of any choice, at least one.
+        """Returns all deltas of any choice since the last call, at least one.
 
-        Raises what the request failed with, for good.
+        Raises the error that no failover can cure.
         """
         while True:
-            await self._news.wait()
+            await self._inbox.wait()
             deltas: list[decode_pb2.SequenceDelta] = []
-            while self._news:
-                stream, item = news = self._news.take()
+            while self._inbox:
+                stream, item = taken = self._inbox.take()
                 leg = self._legs.get(stream)
                 if leg is None:
-                    continue  # the last words of a worker that was given up
+                    continue  # from a worker that was given up
                 if not isinstance(item, PerigeeError):
                     self._take(stream, leg, item)
                     deltas.append(item)
                 elif deltas:
-                    self._news.put_back(news)
+                    self._inbox.put_back(taken)
                     break
                 else:
                     await self._go_on_elsewhere(stream, leg, item)
@@ -117,7 +116,7 @@ class TokenSource:
                 return deltas
 
     def finish(self, choice: int) -> None:
-        """No more of this choice is wanted, or there is none."""
+        """Ends a choice: its worker has finished it, or the caller wants no more of it."""
         self._unfinished.discard(choice)
         self.shortcuts.pop(choice, None)
         for stream, leg in list(self._legs.items()):
@@ -135,8 +134,8 @@ class TokenSource:
         self.shortcuts.clear()
 
     def _take(self, stream: TokenStream, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
-        """Remembers what came: it is what another worker would go on from."""
-        stream.heard_at = self._clock()
+        """Records the tokens, from which another worker would continue."""
+        stream.last_seen_at = self._clock()
         choice, token_ids = delta.choice, delta.token_ids
         if delta.is_cut:
             self._cut.add(choice)
@@ -154,7 +153,7 @@ class TokenSource:
             self.finish(choice)
 
     def _watch_silence(self) -> None:
-        """Looks at the workers again when the first of them may have been silent for too long."""
+        """Sets a timer to the time at which the first worker will have been silent for too long."""
         if self._watch is not None:
             self._watch.cancel()
         if self._legs:
@@ -164,26 +163,26 @@ class TokenSource:
 
     def _notice_silence(self) -> None:
         now = self._clock()
-        # What has come and was not fetched yet says that it is our caller who is slow.
-        behind = bool(self._news)
+        # Deltas that wait in the inbox show that the caller is slow, not the worker.
+        behind = bool(self._inbox)
         for stream, leg in self._legs.items():
             if self._due(stream, leg) > now:
                 continue
             if not behind:
                 what = "token" if leg.begun else "first token"
                 lost = f"decode worker {stream.worker} gave no {what} for {self._limit_s(leg):g} s"
-                self._news.put((stream, WorkerLost(lost)))
-            stream.heard_at = now
+                self._inbox.put((stream, WorkerLost(lost)))
+            stream.last_seen_at = now
         self._watch_silence()
 
     def _due(self, stream: TokenStream, leg: _Leg) -> float:
-        return stream.heard_at + self._limit_s(leg)
+        return stream.last_seen_at + self._limit_s(leg)
 
     def _limit_s(self, leg: _Leg) -> float:
         return self._policy.token_s if leg.begun else self._policy.first_token_s
 
     async def _go_on_elsewhere(self, failed: TokenStream, leg: _Leg, error: PerigeeError) -> None:
-        """Has another worker take the choices of a failed leg. Raises the error where that is no cure."""
+        """Sends the choices of a failed leg to another worker. Raises the error if that cannot cure it."""
         del self._legs[failed]
         failed.close()
         for stream in (failed, *self._legs):
@@ -203,7 +202,7 @@ class TokenSource:
             choices=choices, tokens=[len(self.outputs[choice]) for choice in choices],
         )  # fmt: skip
         if not leg.begun:
-            # What failed it may fail it again: the gateway is to hear of that before it chooses.
+            # The cause may fail it again: the gateway must notice a lost worker before it chooses.
             await asyncio.sleep(self._backoff.delay())
         await self._send(parts, error)
 
@@ -215,7 +214,7 @@ class TokenSource:
         if isinstance(error, Overloaded):
             if any(self.outputs):
                 return now - self._stuck_since < self._policy.worker_wait_s
-            # Nothing is lost by shedding it, unless somebody else has room.
+            # Without tokens the request can be shed at no loss, unless another worker may have room.
             return any(address not in self._avoid for address in self._router.decode_addresses())
         for choice in part.choices:
             (count, tokens), length = self._failures[choice], len(self.outputs[choice])
@@ -224,7 +223,7 @@ class TokenSource:
         return allowed and isinstance(error, Unavailable)
 
     def _remaining(self, part: Part) -> list[Part]:
-        """What is left of a part: the same where no token came, else choice by choice."""
+        """Returns the rest of a part: the part itself if it has no token yet, else one part per choice."""
         unfinished = [choice for choice in part.choices if choice in self._unfinished]
         if len(unfinished) == len(part.choices) and not any(self.outputs[choice] for choice in unfinished):
             return [part]
@@ -234,12 +233,14 @@ class TokenSource:
         ]
 
     async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
-        """Sends parts, waiting a while for workers to come (back). Raises the cause, and what is missing."""
+        """Sends parts; waits up to `worker_wait_s` for a worker. Raises the last error, after the cause."""
         give_up = self._clock() + self._policy.worker_wait_s
         backoff = Backoff()
         while True:
             try:
-                sent = await self._submission.send(parts, self._router, self._vision, self._news, self._avoid)
+                sent = await self._submission.send(
+                    parts, self._router, self._vision, self._inbox, self._avoid
+                )
                 break
             except (Unavailable, Overloaded) as error:
                 delay = backoff.delay()
@@ -248,6 +249,6 @@ class TokenSource:
                     raise error.after(cause) from cause
                 await asyncio.sleep(delay)
         for stream, part in sent.items():
-            stream.heard_at = self._clock()
+            stream.last_seen_at = self._clock()
             self._legs[stream] = _Leg(part)
         self._watch_silence()

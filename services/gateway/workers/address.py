@@ -1,4 +1,4 @@
-"""Where workers are: host:port, the host a name or an address."""
+"""Addresses of workers: host:port, the host a name or an IP address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PoolAddress:
 
     @property
     def is_ip(self) -> bool:
-        """Whether there is nothing to resolve."""
+        """True if the host is an IP address, which needs no resolving."""
         try:
             ipaddress.ip_address(self.host)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Which workers hold which cache entries."""
+"""An index of the cache entries that workers hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 class CacheIndex:
-    """Of all workers of a role: for each entry's short name a bit for every worker that holds it.
+    """For each cache entry's short name, one bit for every worker of a role that holds it.
 
     A prompt's pages are looked up once for all workers, not once for each of them.
     """
@@ -17,7 +17,7 @@ class CacheIndex:
         self._num_slots = 0
 
     def member(self) -> CachedNames:
-        """For one more worker, which holds nothing yet."""
+        """Adds a worker, which holds nothing yet."""
         if self._free:
             return CachedNames(self, self._free.pop())
         self._num_slots += 1
@@ -43,7 +43,7 @@ class CacheIndex:
         self._holders[name] = self._holders.get(name, 0) | 1 << slot
 
     def unset(self, name: int, slot: int) -> None:
-        """It does not; it has held it."""
+        """The worker of this slot, which must hold the entry, drops it."""
         left = self._holders[name] & ~(1 << slot)
         if left:
             self._holders[name] = left
@@ -51,7 +51,7 @@ class CacheIndex:
             del self._holders[name]
 
     def give_back(self, slot: int) -> None:
-        """Of a worker that holds nothing any more."""
+        """Frees the slot of a worker; it must hold nothing any more."""
         self._free.append(slot)
 
     @staticmethod
@@ -63,7 +63,7 @@ class CacheIndex:
 
 
 class CachedNames:
-    """What one worker holds. `slot`: its bit in the index."""
+    """The entries one worker holds. `slot`: its bit in the index."""
 
     def __init__(self, index: CacheIndex, slot: int) -> None:
         self.slot = slot
@@ -75,7 +75,7 @@ class CachedNames:
         return name in self._names
 
     def prefix(self, names: Sequence[int]) -> int:
-        """How many leading entries of `names` it holds."""
+        """Returns how many leading entries of `names` the worker holds."""
         for place, name in enumerate(names):
             if name not in self._names:
                 return place
@@ -95,7 +95,7 @@ class CachedNames:
                 self._index.unset(name, self.slot)
 
     def clear(self) -> None:
-        """Holds nothing."""
+        """Drops all entries."""
         for name in self._names:
             self._index.unset(name, self.slot)
         self._names.clear()

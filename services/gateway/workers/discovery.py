@@ -20,12 +20,12 @@ _FIRST_LOOK_S = 2.0
 
 
 class Discovery:
-    """Looks every name of the pools up again and again and tells `found` the workers' addresses, by role.
+    """Resolves the pools' names periodically; calls `found` with the addresses of a role's workers.
 
-    Each name has a loop of its own, so one that is slow to resolve delays no other; `resolve` has to answer
-    as many at once as there are names. A name that cannot be resolved keeps the addresses it had: a name
-    server's failure is no reason to drop workers that answer. gRPC's own resolver looks again only after a
-    failure, and cannot aim at a replica.
+    Each name has a loop of its own, so one that is slow to resolve delays no other; `resolve` must serve as
+    many calls at once as there are names. A name that cannot be resolved keeps the addresses it had: a name
+    server's failure is no reason to drop workers that answer. gRPC's own resolver resolves again only after a
+    failure, and cannot address one replica.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Discovery:
         self._all_seen = asyncio.Event()
 
     async def first_look(self) -> None:
-        """Until `run` has looked every name up once, for no longer than a moment; the rest follows."""
+        """Waits until `run` has resolved every name once, for at most two seconds; the rest follows."""
         try:
             async with asyncio.timeout(_FIRST_LOOK_S):
                 await self._all_seen.wait()
@@ -56,9 +56,9 @@ class Discovery:
             log.warning("the pools' names are slow to resolve", names=",".join(slow))
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         for role in self._pools:
-            self._tell(role)
+            self._publish(role)
         self._note_seen()
         async with asyncio.TaskGroup() as group:
             for role, entry in self._names:
@@ -74,12 +74,12 @@ class Discovery:
                 if not failing:
                     failing = True
                     log.warning("name not resolved", name=entry.host, detail=str(error))
-            self._tell(role)
+            self._publish(role)
             self._unseen.discard((role, entry))
             self._note_seen()
             await asyncio.sleep(self._interval_s)
 
-    def _tell(self, role: Role) -> None:
+    def _publish(self, role: Role) -> None:
         ips = ((entry, ip) for entry in self._pools[role] for ip in self._known.get(entry, ()))
         self._found(role, list(dict.fromkeys(entry.at(ip) for entry, ip in ips)))
 

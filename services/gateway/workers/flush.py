@@ -1,4 +1,4 @@
-"""Dropping what workers have cached and nobody holds."""
+"""Flushes the workers' caches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMEOUT_S = 10.0
 
 
 async def flush_workers(pool: WorkerPool) -> list[admin_pb2.FlushedWorker]:
-    """Flushes every worker, all at once; what each dropped, or why it dropped nothing."""
+    """Flushes all workers at once; returns what each dropped, or its error."""
     return list(await asyncio.gather(*(_flush(link) for link in pool.links)))
 
 

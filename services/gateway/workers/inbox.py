@@ -24,26 +24,26 @@ class Inbox(Generic[Item]):
 
     @property
     def idle(self) -> bool:
-        """Whether it is empty, and the reader waits."""
+        """True while the inbox is empty and its reader waits."""
         return self._reader is not None and not self._reader.done()
 
     def put(self, item: Item) -> None:
-        """At the end; wakes the reader."""
+        """Appends an item; wakes the reader."""
         self._items.append(item)
         reader, self._reader = self._reader, None
         if reader is not None and not reader.done():
             reader.set_result(None)
 
     def take(self) -> Item:
-        """The first; IndexError where there is none."""
+        """Removes and returns the first item; raises IndexError if there is none."""
         return self._items.popleft()
 
     def put_back(self, item: Item) -> None:
-        """By the reader, what it has taken."""
+        """Returns an item to the front; for the reader that has taken it."""
         self._items.appendleft(item)
 
     async def wait(self) -> None:
-        """Until there is something. For one reader at a time."""
+        """Waits until there is an item. For one reader at a time."""
         while not self._items:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader

@@ -1,4 +1,4 @@
-"""One worker as the gateway sees it: who it is and how loaded, watched for as long as the gateway lives."""
+"""The gateway's view of one worker: its identity and load, watched while the worker is listed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SILENCE_S = 10.0
 class WorkerLink:
     """The channel to one address, its last WorkerInfo and LoadReport. Used on the event loop only.
 
-    `up` is set while the worker's load is being heard. `run` keeps that so until cancelled. `discovered` is
-    the pool's: while false, nothing new is sent here. `calls` counts requests of ours that run there, but for
-    those of prefill workers, whose end is not told us.
+    `up` is set while load reports arrive; `run` watches until cancelled. The pool sets `discovered`: while it
+    is false, the worker gets no new request. `calls` counts this gateway's requests that run there, except at
+    prefill workers, which do not report the end of a request.
 
-    Plain numbers, for the router reads them of every worker: `requests` and `queued_tokens` (prompt tokens to
-    be computed) are there or on their way, `available_pages` are free or could be; 0 while unreachable.
-    `cached`: what it has told of its cache. `by_requests`, `by_queue`: the worker with the least of all is
-    the one to turn to where no cache matters. `serving`: reachable, admitting, and listed by discovery.
+    Plain attributes, because the router reads them of every worker: `requests` and `queued_tokens` (prompt
+    tokens to compute) at the worker or on their way to it, `available_pages` free or evictable; 0 while
+    unreachable. `cached`: its cache entries, as reported. `by_requests`, `by_queue`: sort keys, smallest
+    first; used when no prefix is cached. `serving`: reachable, admitting, and listed by discovery.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class WorkerLink:
 
     @property
     def info(self) -> worker_pb2.WorkerInfo | None:
-        """What it said of itself; None while unreachable."""
+        """The worker's own description; None while unreachable."""
         return self._info
 
     @property
@@ -95,7 +95,7 @@ class WorkerLink:
 
     @property
     def state(self) -> str:
-        """In a word: serving, leaving, draining or unreachable."""
+        """One of "serving", "leaving", "draining", "unreachable"."""
         if self.serving:
             return "serving"
         if self._load is None:
@@ -103,14 +103,14 @@ class WorkerLink:
         return "draining" if self.discovered else "leaving"
 
     def note_sent(self) -> None:
-        """Counts a request until `note_ended`, whatever reports say: so a burst spreads before the next one,
-        and who has just got an answer finds a worker as free as it is.
+        """Counts a request until `note_ended`, independent of reports: a burst spreads over the workers
+        before the next report, and the end of a request frees its worker at once.
         """
         self.calls += 1
         self._weigh(self.requests + 1, self.queued_tokens, self.available_pages)
 
     def note_ended(self) -> None:
-        """Of a request that was sent."""
+        """Ends the count of a request that was sent."""
         self.calls -= 1
         self._weigh(max(0, self.requests - 1), self.queued_tokens, self.available_pages)
 
@@ -140,7 +140,7 @@ class WorkerLink:
                 return
             reports = aiter(self.stub.WatchLoad(request))
             while report := await _next_report(reports):
-                self._heard(info, report)
+                self._take_report(info, report)
                 backoff.reset()
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
@@ -148,12 +148,12 @@ class WorkerLink:
             log.warning("worker fell silent", address=self.address, seconds=_SILENCE_S)
 
     def _complain(self, error: PerigeeError) -> None:
-        """Once for each time the worker is away, not at every attempt."""
+        """Logs once for each time the worker is away, not at every attempt."""
         if not self._complained:
             log.warning("worker unreachable", address=self.address, detail=error.message)
             self._complained = True
 
-    def _heard(self, info: worker_pb2.WorkerInfo, report: worker_pb2.LoadReport) -> None:
+    def _take_report(self, info: worker_pb2.WorkerInfo, report: worker_pb2.LoadReport) -> None:
         if not self.reachable:
             log.info("worker reachable", address=self.address, incarnation=info.incarnation)
         if report.HasField("cache"):

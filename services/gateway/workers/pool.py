@@ -30,7 +30,7 @@ AnyWorker = TypeVar("AnyWorker", bound=Worker)
 class RolePool(Generic[AnyWorker]):
     """The workers of one role, by address. `name`: the role's; `configured`: the setting, "" for none.
 
-    `make`: of an address and its place in `cache`, the index of what they hold.
+    `make`: builds a worker from its address and its slot in `cache`, the index of what the workers hold.
     """
 
     def __init__(self, name: str, configured: str, make: Callable[[str, CachedNames], AnyWorker]) -> None:
@@ -49,16 +49,16 @@ class RolePool(Generic[AnyWorker]):
 
     @property
     def serving(self) -> list[AnyWorker]:
-        """Those to which something new may be sent."""
+        """The workers that take new requests."""
         return [worker for worker in self.workers if worker.serving]
 
     @property
     def missing(self) -> bool:
-        """Whether the role is configured and nobody serves it."""
+        """True if the role is configured and no worker serves it."""
         return bool(self.configured) and not any(worker.serving for worker in self.workers)
 
     def holders(self, names: Sequence[int]) -> dict[AnyWorker, int]:
-        """Of `serving`, those that have the first of these entries cached, with how many leading ones."""
+        """Returns the serving workers that have the first entry cached, with the number of leading ones."""
         found: dict[AnyWorker, int] = {}
         for slot, count in self.cache.prefixes(names).items():
             worker = self._by_slot[slot]
@@ -67,7 +67,7 @@ class RolePool(Generic[AnyWorker]):
         return found
 
     def update(self, addresses: Iterable[str]) -> None:
-        """What discovery found: new workers are watched, lost ones get nothing new."""
+        """Takes the addresses from discovery: new workers are watched, lost ones get no new request."""
         found = set(addresses)
         for address in found - self._workers.keys():
             worker = self._workers[address] = self._make(address, self.cache.member())
@@ -80,7 +80,7 @@ class RolePool(Generic[AnyWorker]):
         self._sort()
 
     def take_left(self) -> list[AnyWorker]:
-        """Removes, for the caller to close, those that discovery has lost and that owe us nothing."""
+        """Removes, for the caller to close, those that discovery has lost and that have no request left."""
         left = [address for address, each in self._workers.items() if not each.link.discovered and each.idle]
         taken = [self._workers.pop(address) for address in left]
         for worker in taken:
@@ -124,7 +124,7 @@ class WorkerPool:
 
     @property
     def configured(self) -> bool:
-        """Whether there are to be workers at all: without one for decode nothing can be generated."""
+        """True if the gateway has decode workers configured; without one it cannot generate."""
         return bool(self.decode.configured)
 
     @property
@@ -142,7 +142,7 @@ class WorkerPool:
         return next((link for link in self.links if link.address == address), None)
 
     def update(self, role: worker_pb2.WorkerRole.ValueType, addresses: Sequence[str]) -> None:
-        """What discovery found of a role."""
+        """Takes the addresses of a role from discovery."""
         if role == DECODE:
             self.decode.update(addresses)
         else:
@@ -163,7 +163,7 @@ class WorkerPool:
         return min(lengths, default=None)
 
     async def run(self) -> None:
-        """Closes workers that have left and owe nothing, until cancelled."""
+        """Closes workers that have left and have no request left; runs until cancelled."""
         while True:
             await asyncio.sleep(_TIDY_S)
             self._close_left()

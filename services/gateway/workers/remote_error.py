@@ -1,4 +1,4 @@
-"""A worker's account of a failed request, as an error of ours."""
+"""Converts the failure that a worker reports to an error of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LOST = (sampling_pb2.FINISH_REASON_ERROR, sampling_pb2.FINISH_REASON_CANCELLED)
 
 
 def failure_of(delta: decode_pb2.SequenceDelta, worker: str) -> PerigeeError | None:
-    """What the delta says went wrong, naming the worker; None if nothing did."""
+    """Returns the failure that the delta reports, naming the worker; None if there is none."""
     if not delta.finish_reason:
         return None  # tokens are many, and only an end can be a failure
     if delta.HasField("error"):

@@ -1,4 +1,4 @@
-"""Which workers a request goes to. Of a request, only its length and the hashes of its content take part."""
+"""Chooses the workers of a request, by its length and the hashes of its content alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOBODY: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class PromptPages:
-    """What routing knows of a prompt: its length, and its whole pages by short name, in order."""
+    """A prompt as routing sees it: its length, and its whole pages by short name, in order."""
 
     num_tokens: int
     names: Sequence[int] = ()
@@ -47,16 +47,16 @@ class Router:
         self._pool = pool
 
     def require(self, *, images: bool) -> None:
-        """Raises Unavailable where a role that a request needs has nobody, before any work is spent.
+        """Raises Unavailable if a role that a request needs has no serving worker, before any work is spent.
 
-        Nobody needs prefill: without it decode computes prompts.
+        Prefill is optional: without it, decode workers compute prompts.
         """
         for pool in (self._pool.decode, *((self._pool.vision,) if images else ())):
             if pool.missing:
                 raise _none_left(pool)
 
     def decode_addresses(self) -> list[str]:
-        """Of all decode workers that serve."""
+        """Addresses of all decode workers that serve."""
         return [worker.link.address for worker in self._pool.decode.serving]
 
     def decode(self, prompt: PromptPages, avoid: Mapping[str, int] = NOBODY) -> DecodeWorker:
@@ -96,7 +96,7 @@ class Router:
             link, own = worker.link, holders.get(worker, 0)
             return link.queued_tokens - PAGE_TOKENS * max(at_reader, own), -own, link.requests
 
-        # As above: of those without the first page only the least busy ones are ranked.
+        # As in `decode`: among workers without the first page, only the least busy ones are ranked.
         candidates = dict.fromkeys((*heapq.nsmallest(_MOST_PREFILL, workers, key=_BY_QUEUE), *holders))
         ranked = [worker.link for worker in heapq.nsmallest(_MOST_PREFILL, candidates, key=rank)]
         if ranked:
@@ -108,8 +108,8 @@ class Router:
         """Vision workers for an image, best first. Raises Unavailable when none is left.
 
         Those that have its embedding come first, then the others by rendezvous hashing (Thaler and
-        Ravishankar 1998): a repeated image meets its encoder, and a lost worker moves only its own images.
-        Those that are far behind the others come last.
+        Ravishankar 1998): a repeated image goes to the same encoder, and a lost worker moves only its own
+        images. Workers that are far behind the others come last.
         """
         links = [worker.link for worker in self._pool.vision.serving]
         if not links:

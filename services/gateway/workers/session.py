@@ -23,9 +23,9 @@ from services.gateway.workers.token_stream import StreamInbox, TokenStream
 log = structlog.get_logger()
 
 _SLICE = 16
-"""Tokens, between which the loop does what else is waiting."""
+"""Tokens per slice; between slices the loop runs other tasks."""
 _FEW = 8
-"""Responses at once. Of more, a choice's tokens joined to one event cost less than each by the shortcut."""
+"""Responses at once. Beyond, joining a choice's tokens into one event costs less than a shortcut for each."""
 _Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
 
 
@@ -39,7 +39,7 @@ class DecodeSession:
     def __init__(
         self, link: WorkerLink, handles: Iterator[int], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Over the link's channel; it is told of every request. `handles`: numbers that no other one has."""
+        """Uses the link's channel, and counts requests there. `handles`: numbers unique in this gateway."""
         self.address = link.address
         self._name = f"decode worker {link.address}"
         self._stub = decode_pb2_grpc.DecodeServiceStub(link.channel)
@@ -51,7 +51,7 @@ class DecodeSession:
 
     @property
     def connected(self) -> bool:
-        """Whether a submit would be sent."""
+        """True while a submit can be sent."""
         return self._outbox is not None
 
     @property
@@ -59,16 +59,16 @@ class DecodeSession:
         """Requests whose tokens are awaited."""
         return len(self._streams)
 
-    def submit(self, submit: decode_pb2.Submit, news: StreamInbox) -> TokenStream:
-        """Sends a request; its `handle` is chosen here, what comes of it goes into `news`. The caller closes
-        the stream, whatever happens.
+    def submit(self, submit: decode_pb2.Submit, inbox: StreamInbox) -> TokenStream:
+        """Sends a request under a new `handle`; its deltas and its failure go into `inbox`. The caller must
+        close the stream in the end.
 
         Raises Unavailable when no session is open.
         """
         if self._outbox is None:
             raise Unavailable(f"{self._name} has no open session")
         submit.handle = next(self._handles)
-        stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), news, self._close)
+        stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), inbox, self._close)
         self._streams[submit.handle] = stream
         self._outbox.put_nowait(decode_pb2.SessionRequest(submit=submit))
         self._link.note_sent()
@@ -110,9 +110,10 @@ class DecodeSession:
             self._fail_all(WorkerLost(f"{self._name} {cause}"))
 
     async def _deliver(self, responses: Sequence[decode_pb2.SessionResponse]) -> None:
-        """Of a single one, tokens go in slices.
+        """Puts the tokens of a single response in slices.
 
-        Several came while the loop was busy: they are put all at once, and many without the shortcuts.
+        Several responses have come while the loop was busy: their tokens are put all at once; those of many
+        responses without shortcuts.
         """
         late = len(responses) > _FEW
         for response in responses:
@@ -126,7 +127,7 @@ class DecodeSession:
                 self._put_tokens(tokens[begin : begin + size], now, late=late)
 
     def _tokens(self, response: decode_pb2.SessionResponse) -> list[tuple[int, int, int]]:
-        """Handle, choice and id of each. WorkerLost where they do not belong together."""
+        """Returns handle, choice and id of each token. Raises WorkerLost if the columns differ in length."""
         columns = response.tokens
         handles, choices, token_ids = list(columns.handles), list(columns.choices), list(columns.token_ids)
         if not len(handles) == len(choices) == len(token_ids):
@@ -148,7 +149,7 @@ class DecodeSession:
         for handle in response.waiting_handles:
             stream = self._streams.get(handle)
             if stream is not None:
-                stream.heard_at = now
+                stream.last_seen_at = now
 
     def _put_tokens(self, tokens: Sequence[tuple[int, int, int]], now: float, *, late: bool) -> None:
         """`late`: without the shortcuts."""
@@ -161,7 +162,7 @@ class DecodeSession:
                     stream.put_late_token(choice, token_id)
                 else:
                     stream.put_token(choice, token_id, now)
-            # Barrier: a defect in what one request does with its tokens is not to end the session of all.
+            # Barrier: a defect in how one request handles its tokens must not end the session of all.
             except Exception:
                 log.exception("a token could not be handed on", address=self.address, handle=handle)
                 stream.fail(InternalError(f"internal error, request handle {handle}"))

@@ -1,4 +1,4 @@
-"""What the gateway keeps running for one worker."""
+"""The link and tasks that the gateway keeps for one worker."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Worker:
 
     @property
     def serving(self) -> bool:
-        """Whether something new may be sent to it."""
+        """True while the worker takes new requests."""
         return self.link.serving
 
     @property
     def idle(self) -> bool:
-        """Whether this gateway waits for nothing of it."""
+        """True while no request of this gateway runs there."""
         return self.link.calls == 0
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ def link(role, address, *, cached=(), pages=1000, **load):
     if load or cached:
         changes = worker_pb2.CacheChanges(reset=True, added=cached)
         counts = worker_pb2.PageCounts(free=pages)
-        made._heard(INFO, worker_pb2.LoadReport(pages=counts, cache=changes, **load))
+        made._take_report(INFO, worker_pb2.LoadReport(pages=counts, cache=changes, **load))
     return made
 
 
@@ -122,7 +122,7 @@ def test_requests_count_from_when_they_are_sent_until_they_end_whatever_is_repor
     for _ in range(3):
         first.note_sent()
     assert decode_choice(first, second) == "b:1"
-    first._heard(INFO, worker_pb2.LoadReport(running=1, pages=worker_pb2.PageCounts(free=1000)))
+    first._take_report(INFO, worker_pb2.LoadReport(running=1, pages=worker_pb2.PageCounts(free=1000)))
     assert first.requests == 3
     assert decode_choice(first, second) == "b:1"
     for _ in range(3):
@@ -134,7 +134,7 @@ def test_requests_count_from_when_they_are_sent_until_they_end_whatever_is_repor
 def test_of_what_a_worker_reports_others_requests_stay_when_ours_end():
     shared = link(DECODE, "a:1")
     shared.note_sent()
-    shared._heard(INFO, worker_pb2.LoadReport(running=3, waiting=1))
+    shared._take_report(INFO, worker_pb2.LoadReport(running=3, waiting=1))
     assert shared.requests == 4
     shared.note_ended()
     assert shared.requests == 3
@@ -144,7 +144,7 @@ def test_a_prompt_is_in_the_queue_until_the_next_report():
     first, second = link(PREFILL, "a:1"), link(PREFILL, "b:1", queued_tokens=200)
     first.note_queued(300)
     assert prefill_order(first, second)[0] == "b:1"
-    first._heard(INFO, worker_pb2.LoadReport(queued_tokens=100))
+    first._take_report(INFO, worker_pb2.LoadReport(queued_tokens=100))
     assert prefill_order(first, second)[0] == "a:1"
 
 

@@ -17,7 +17,7 @@ async def test_while_the_reader_waits_tokens_take_their_choices_shortcut_as_far_
     reading = asyncio.create_task(inbox.wait())
     await let_tasks_run()
     stream.put_token(0, 1, 11.0)
-    assert (len(inbox), stream.heard_at) == (0, 11.0)
+    assert (len(inbox), stream.last_seen_at) == (0, 11.0)
     for choice, token_id in ((0, 2), (0, 3), (1, 4)):
         stream.put_token(choice, token_id, 12.0)
     await asyncio.wait_for(reading, 5)

@@ -16,7 +16,7 @@ class AlignedPiece(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a token stands in the text of the message, in characters.
+    """The place of a token in the text of the message, in characters.
 
     `end`: None where the token ends inside a character or stands outside of all text.
     """
@@ -41,7 +41,7 @@ class Alignment:
         self._pieces: list[AlignedPiece] = []
 
     def feed(self, token_id: int) -> bool:
-        """As the parser's."""
+        """Does what the parser's method does."""
         before, start = self._parser.text_kind, self._parser.num_characters
         stopped = self._parser.feed(token_id)
         piece, kind = self._parser.take(), self._parser.text_kind
@@ -59,7 +59,7 @@ class Alignment:
         return stopped
 
     def end(self, *, by_model: bool) -> bool:
-        """As the parser's."""
+        """Does what the parser's method does."""
         kind = self._parser.text_kind
         stopped = self._parser.end(by_model=by_model)
         piece = self._parser.take()
@@ -69,7 +69,7 @@ class Alignment:
         return stopped
 
     def take(self) -> list[AlignedPiece]:
-        """What is new since the last time."""
+        """Returns the pieces since the last call."""
         pieces, self._pieces = self._pieces, []
         return pieces
 

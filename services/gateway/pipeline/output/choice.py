@@ -57,7 +57,7 @@ class ChoiceDecoder:
         return self._parser.reasoning_tokens
 
     def feed(self, delta: decode_pb2.SequenceDelta) -> list[ChoiceDelta]:
-        """The news in a delta, tokens after a stop string dropped; where the choice ends, the last says how.
+        """Returns what a delta adds, without tokens after a stop string; the last has the finish reason.
 
         Raises what the check of calls raises.
         """
@@ -66,28 +66,28 @@ class ChoiceDecoder:
         used, finish = self._parse(token_ids, delta.finish_reason)
         self.completion_tokens += used
         if self._alignment is None:
-            news = self._apart(self._parser.take())
+            deltas = self._apart(self._parser.take())
             if self._silent_deltas and used:
-                news = news or [ChoiceDelta(self.index)]
-                news[0].token_ids = token_ids[:used]
+                deltas = deltas or [ChoiceDelta(self.index)]
+                deltas[0].token_ids = token_ids[:used]
         else:
             self._waiting += zip_longest(token_ids[:used], delta.logprobs[:used])
-            news = self._aligned(self._alignment)
+            deltas = self._aligned(self._alignment)
         if finish:
             if finish == _STOP and self._parser.num_calls:
                 finish = _TOOL_CALLS
             self.finish = finish
             last = self._with_tokens(ChoiceDelta(self.index, finish_reason=finish), len(self._waiting))
-            news.append(last)
-        return news
+            deltas.append(last)
+        return deltas
 
     @property
     def plain(self) -> State | None:
-        """As the parser's: what whole characters would be, with nothing else to say of them."""
+        """The kind of text that a token of whole characters would be, if it needs no other handling."""
         return None if self.finished or self._alignment is not None else self._parser.plain
 
     def count_plain(self) -> None:
-        """In place of `feed`, for a token that was `plain` and went another way."""
+        """Replaces `feed` for a `plain` token that a shortcut has taken."""
         self.completion_tokens += 1
         self._parser.count_plain()
 
@@ -108,29 +108,29 @@ class ChoiceDecoder:
         return last + 1, finish
 
     def _is_end(self, token_id: int, finish: sampling_pb2.FinishReason.ValueType) -> bool:
-        """Whether a choice's last token ended it, and so is no text."""
+        """True if a choice's last token ended it, and so is no text."""
         if finish == _STOP:
             return token_id in self._ends
         # A grammar that closed in haste ends like any other; only its reason is another one.
         return finish == _LENGTH and self._is_cut and token_id == self._im_end
 
     def _apart(self, piece: Piece) -> list[ChoiceDelta]:
-        """A delta for each kind of news, in the order in which the model writes them."""
-        news = []
+        """Returns a delta for each kind of text and each call, in the order the model writes them."""
+        deltas = []
         if piece.reasoning:
-            news.append(ChoiceDelta(self.index, reasoning=piece.reasoning))
+            deltas.append(ChoiceDelta(self.index, reasoning=piece.reasoning))
         if piece.content:
-            news.append(ChoiceDelta(self.index, content=piece.content))
-        news += [ChoiceDelta(self.index, call=call) for call in piece.calls]
-        return news
+            deltas.append(ChoiceDelta(self.index, content=piece.content))
+        deltas += [ChoiceDelta(self.index, call=call) for call in piece.calls]
+        return deltas
 
     def _aligned(self, alignment: Alignment) -> list[ChoiceDelta]:
         """The same, each with its tokens; and deltas of nothing but tokens."""
-        news = []
+        deltas = []
         for piece, num_tokens in alignment.take():
             [delta] = self._apart(piece) or [ChoiceDelta(self.index)]
-            news.append(self._with_tokens(delta, num_tokens))
-        return news if self._silent_deltas else [delta for delta in news if not delta.silent]
+            deltas.append(self._with_tokens(delta, num_tokens))
+        return deltas if self._silent_deltas else [delta for delta in deltas if not delta.silent]
 
     def _with_tokens(self, delta: ChoiceDelta, count: int) -> ChoiceDelta:
         """Gives it the first of the tokens that wait."""

@@ -1,4 +1,4 @@
-"""What comes out of the pipeline, door by door the same."""
+"""The pipeline's output, the same for every door."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.families.kimi.output.calls import FinishedCall
 
 @dataclass(frozen=True)
 class Completion:
-    """What all parts of one answer share. `created`: Unix seconds; `model`: the name the caller used."""
+    """What all parts of an answer share. `created`: Unix seconds; `model`: the name the caller used."""
 
     id: str
     created: int
@@ -19,7 +19,7 @@ class Completion:
 
 @dataclass(slots=True)
 class ChoiceDelta:
-    """What is new of one choice, to be appended: reasoning, content, a call or how it ended, never two.
+    """An addition to one choice: reasoning, content, a call or how it ended, never two.
 
     So a client that reads the first it finds loses nothing. `call`: whole. `finish_reason`: unspecified (0)
     except on the choice's last delta. `logprobs`: when asked for, token texts filled in, one for each token

@@ -25,7 +25,7 @@ class PlainTokens:
         self._show = show
 
     def take(self, token_id: int, now: float) -> bool:
-        """As Shortcut."""
+        """See Shortcut."""
         if not self._show(token_id):
             return False
         self._output.append(token_id)

@@ -36,7 +36,7 @@ class VisionStage:
         self._timeout_s = timeout_s
 
     async def encode(self, media: Sequence[PromptMedium]) -> dict[bytes, vision_pb2.MediaRef]:
-        """Where each medium's embedding is, by content hash; offsets are left unset.
+        """Returns the address of each medium's embedding, by content hash; offsets are left unset.
 
         The chunks of a video are encoded by one worker, which is sent the file once.
         Raises InvalidRequest naming the medium's field, Overloaded, Unavailable, Incompatible when the worker

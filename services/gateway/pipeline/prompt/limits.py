@@ -1,4 +1,4 @@
-"""What can be checked before and after rendering, without asking any worker."""
+"""Checks before and after rendering that need no worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKERS_PER_MESSAGE = 3
 
 @dataclass(frozen=True)
 class RequestRules:
-    """What this gateway takes, whatever the model could. `max_characters`: of a prompt's text, the tools as
+    """Limits of this gateway, independent of the model's. `max_characters`: of a prompt's text, the tools as
     JSON included. `profile`: what else is insisted on in chats.
     """
 
@@ -105,7 +105,7 @@ def _check_length(request: GenerationRequest, model: ServedModel) -> None:
 
 
 def _characters(conversation: Conversation) -> int:
-    """Of the contents alone: names and past reasoning may be left out of a prompt."""
+    """Characters of the contents alone: a prompt may leave out names and past reasoning."""
     parts = (part for message in conversation.messages for part in message.content)
     return sum(len(part.text) for part in parts if isinstance(part, TextPart))
 

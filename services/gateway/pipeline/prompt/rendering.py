@@ -67,7 +67,7 @@ class Renderer:
             return Prompt(prompt.token_ids)
         loaded = LoadedMedia((), ())
         if prompt.media:
-            media = await self._remote.fetched(prompt.media)
+            media = await self._remote.fetch(prompt.media)
             loaded = await self._in_thread(load_media, media, self._remote.limits)
         rendered = await self._render_chat(loaded.placed_in(prompt.conversation))
         token_ids, runs = expand_media(rendered, [medium.num_tokens for medium in loaded.media])

@@ -1,4 +1,4 @@
-"""Lets a crowd of requests begin a few at a time."""
+"""Lets many requests that arrive together begin a few at a time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 
 WIDTH = 4
-"""In one round of the event loop. To begin one takes about as long as to hand on twenty tokens."""
+"""Requests per turn of the event loop. To begin one takes as long as to deliver about twenty tokens."""
 
 
 class Turnstile:
-    """In between, the tokens of those that run already are handed on. Event loop only."""
+    """Lets `width` requests begin per turn, so that running ones get their tokens. Event loop only."""
 
     def __init__(self, width: int = WIDTH) -> None:
         self._width = width
