@@ -13,7 +13,7 @@ from services.common.rpc.status import from_rpc_error
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """What may be chosen beside the messages; None and "" leave the choice to the server."""
+    """Options of a request beside the messages; None and "" leave the choice to the server."""
 
     model: str = ""
     thinking: bool | None = None
@@ -41,7 +41,7 @@ class Content:
 
 @dataclass(frozen=True)
 class ToolCallPart:
-    """A new or continued tool call of a choice; `arguments` is to be appended, `id` and `name` come once."""
+    """A new or continued tool call of a choice; append `arguments`; `id` and `name` come once."""
 
     index: int
     id: str

@@ -20,7 +20,7 @@ PerigeeError
 ├── Cancelled
 ├── InternalError               a defect of ours
 ├── ConfigError                 start-up: an unknown key or a bad value
-└── CheckpointError             start-up: the checkpoint is not what its configuration says
+└── CheckpointError             start-up: the checkpoint contradicts its configuration
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class UnsupportedOperation(PerigeeError):
-    """Understood, but nothing this server does, whatever the request says; the message names who does."""
+    """Understood, but no request of this kind is served here; the message names who serves it."""
 
     reason = "UNSUPPORTED_OPERATION"
 
@@ -121,7 +121,7 @@ class Unavailable(PerigeeError):
 
 
 class WorkerLost(Unavailable):
-    """The worker that had the request is gone, or says nothing: the fault is its own."""
+    """The worker that had the request is gone or silent: the fault is the worker's."""
 
     reason = "WORKER_LOST"
 
@@ -139,7 +139,7 @@ class MediaLost(Unavailable):
 
 
 class Incompatible(PerigeeError):
-    """Two workers differ in model or KV layout; the message says in what."""
+    """Two workers differ in model or KV layout; the message names the difference."""
 
     reason = "INCOMPATIBLE"
 

@@ -1,4 +1,4 @@
-"""How much work and memory one grammar may take, for whoever checks it and whoever runs it."""
+"""Limits on the work and memory of one grammar, for the gateway that checks it and decode that runs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.common.errors import InvalidRequest
 
 
 class Effort(enum.Enum):
-    """What reading a grammar may cost; the value: seconds of a core, beside the library's own count of work.
+    """The cost of reading a grammar. Value: most seconds of a core, beside the library's own count of work.
 
     QUICK is enough for most, and so little that nobody minds waiting for others'. What takes more is tried
     again with WHOLE, where it delays only its like; what takes more than that is refused.

@@ -36,13 +36,13 @@ class LossyStream:
         return len(text)
 
     def flush(self) -> None:
-        """As `write`."""
+        """Does what `write` does."""
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """True if the stream is a terminal."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False

@@ -77,7 +77,7 @@ class MetricsServer:
 def start_metrics_server(
     registry: CollectorRegistry, host: str, port: int, flag: str = "--metrics-port"
 ) -> MetricsServer:
-    """A running server; its `port` tells which one was picked for port 0.
+    """A running server; `port`: the one that was picked for port 0.
 
     Raises ConfigError naming address and `flag` when it cannot listen there.
     """

@@ -35,7 +35,7 @@ class MediaSpan:
 
 
 def chain_root(salt: str = "") -> bytes:
-    """What the hash of a first page chains to: BLAKE2b(salt)."""
+    """The parent hash of a first page: BLAKE2b(salt)."""
     return blake2b(salt.encode(), digest_size=HASH_BYTES).digest()
 
 

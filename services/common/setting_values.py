@@ -27,7 +27,7 @@ def convert(key: str, value: object, hint: Any, source: str) -> object:
 
 
 def flag_options(hint: Any) -> dict[str, Any]:
-    """What argparse needs to know beyond name and help."""
+    """Arguments of argparse beyond name and help."""
     base, _ = _base(hint)
     if base is bool:
         return {"action": argparse.BooleanOptionalAction}

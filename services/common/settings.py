@@ -108,7 +108,7 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
 
 
 def flags_of(namespace: argparse.Namespace, cls: type[Any]) -> dict[str, object]:
-    """What the command line said about the fields of `cls`."""
+    """Returns the command line's values for the fields of `cls`."""
     given = vars(namespace)
     return {key: given[key] for key in _keys(cls) if key in given}
 

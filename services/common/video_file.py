@@ -83,7 +83,7 @@ def _too_long(limits: VideoLimits) -> InvalidRequest:
 
 @contextmanager
 def open_video(data: bytes, limits: VideoLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its first video track; whatever FFmpeg says against the file becomes InvalidRequest."""
+    """The file and its first video track; FFmpeg's errors about the file become InvalidRequest."""
     options = {
         "protocol_whitelist": "none",
         "codec_whitelist": ",".join(_CODECS),
@@ -112,7 +112,7 @@ def _format(data: bytes) -> str:
 
 def _check(stream: VideoStream, limits: VideoLimits) -> None:
     context = stream.codec_context
-    # None, whatever the annotation says, for a codec that this build of FFmpeg cannot decode.
+    # None, in spite of the annotation, for a codec that this build of FFmpeg cannot decode.
     name = getattr(context, "name", None)
     if name not in _CODECS:
         raise InvalidRequest(f"the video's codec {name} is not one of {', '.join(_CODECS)}")

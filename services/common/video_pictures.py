@@ -1,4 +1,4 @@
-"""How many pictures a video shows, and for how long, told by its packets alone."""
+"""Counts the pictures of a video, and for how long it shows them, from its packets alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VP8_SHOWN = 0x10
 
 
 class PictureCount:
-    """Of one track, fed packet by packet in the file's order.
+    """Counts the pictures of one track, which is fed packet by packet in the file's order.
 
     Three kinds of packets show nothing: those the container marks as discarded; VP8's hidden references; and
     those behind the first one with an earlier time, as they stand where a film was cut at an open group of

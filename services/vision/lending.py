@@ -1,4 +1,4 @@
-"""Who reads which embedding."""
+"""Leases of embeddings."""
 
 from __future__ import annotations
 

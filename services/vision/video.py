@@ -14,12 +14,12 @@ from services.common.video_file import VideoLimits, open_video, read_header
 from services.families.kimi.video import VideoChunk, video_chunks
 from services.vision.preprocess import Patches, image_patches
 
-# What a decoder may drop, whatever the packets say; a file that lacks more pictures is damaged.
+# Pictures that a decoder may drop; a file that lacks more of its packets' pictures is damaged.
 _MAY_BE_MISSING = 16
 
 
 def read_chunks(data: bytes, limits: VideoLimits) -> tuple[VideoChunk, ...]:
-    """What the file becomes, before it is decoded. Raises InvalidRequest as `read_header` does."""
+    """Returns the chunks of the file, before it is decoded. Raises InvalidRequest as `read_header` does."""
     header = read_header(data, limits)
     return video_chunks(header.width, header.height, header.num_frames, header.fps)
 
