@@ -41,7 +41,7 @@ GRAMMAR = (
 )
 
 
-class _NoOutside:
+class _NoIO:
     """Prompts are computed here, and there are no media."""
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
@@ -69,7 +69,7 @@ class Bench:
             kv_pages,
             Sampler(config.vocab_size),
             limits,
-            _NoOutside(),
+            _NoIO(),
             lambda serving: None,
             self._masks,
             ahead=False,

@@ -25,8 +25,8 @@ from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Delta, Prompt, Request, Session
-from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
-from services.engine.host_copy import Moment
+from services.engine.batch import PAGE_TOKENS, DeviceTokens, ForwardBatch
+from services.engine.host_copy import DeviceEvent
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
@@ -50,7 +50,7 @@ class NoModel:
         self,
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
-        late: LateTokens | None = None,
+        late: DeviceTokens | None = None,
     ) -> Tensor:
         """`[rows that are wanted, vocab]`."""
         return self._logits[: len(batch.logits_rows)]
@@ -66,12 +66,12 @@ class NoModel:
     def arrived(self, pages: Sequence[int]) -> None:
         """Nobody else is to know."""
 
-    def mark(self) -> Moment:
+    def mark(self) -> DeviceEvent:
         """It is done at once."""
-        return Moment(self._logits.device)
+        return DeviceEvent(self._logits.device)
 
 
-class NoOutside:
+class NoIO:
     """There are no prefill workers and no media."""
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
@@ -112,7 +112,7 @@ class Bench:
             pages,
             Sampler(_VOCAB) if on_host else Sampler(_VOCAB, no_draw),
             limits,
-            NoOutside(),
+            NoIO(),
             lambda serving: None,
             MaskThreads(),
             ahead=not on_host,

@@ -2,7 +2,7 @@
 
 python -m benchmarks.kv_transfer [--device cpu|cuda:0] [--pages 256] [--layers 8] [--rounds 9]
 
-One process offers a pool of pages in its own memory, or in that of the GPU. In a second one the same blocks,
+One process offers a pool of pages in its own memory, or in that of the GPU. In a second one the same entries,
 in random order, are read by the transfer thread of a worker and by a NIXL agent that does nothing else; as
 many bytes are copied within that process; one after the other in every round. All bytes are compared with
 what the source holds. Exits with 1 where they differ, or where ours reaches less than 0.85 of bare NIXL. On a
@@ -112,7 +112,7 @@ def _write(transfer: Transfer, results: Path, facts: dict[str, str], rows: list[
 def _facts(found: dict[str, Any]) -> dict[str, str]:
     reads = found["reads"]
     return {
-        "moved": f"{found['megabytes']:,.0f} MB in {found['blocks']:,} blocks on {found['device']}",
+        "moved": f"{found['megabytes']:,.0f} MB in {found['entries']:,} entries on {found['device']}",
         "transport": found["transport"],
         "reads": reads if isinstance(reads, str) else f"{reads / 1e9:,.0f} GB/s",
         "median ratio of a round": f"{found['ours_to_bare']:.2f} of bare NIXL (bound {BOUND})",

@@ -19,7 +19,7 @@ from benchmarks.child import Blocked, Pipe, Wrong
 from benchmarks.transfer_plan import Plan
 from kernels.benchmarks.wheels import not_installed
 from services.common.errors import ConfigError, TransferFailed
-from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_blocks, kv_region
+from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.agent import AgentError, TransferState
 from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
 from services.engine.kv_transfer.agents.offer import Offer
@@ -165,7 +165,7 @@ def measure(plan: Plan, offer: Offer) -> dict[str, object]:
 
     Blocked where bare NIXL cannot do it, Wrong where bytes differ; what only ours cannot do is an error.
     """
-    blocks = kv_blocks(range(plan.pages), plan.layers, 0, plan.layers)
+    blocks = layer_pages(range(plan.pages), plan.layers, 0, plan.layers)
     order = np.random.default_rng(1).permutation(blocks).astype(np.int32)
     with ExitStack() as stack:
         with _blocked():

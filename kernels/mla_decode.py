@@ -23,7 +23,7 @@ MOST_PARTIAL = 1 << 28
 def split_kernel(
     query: tl.tensor,
     pages: tl.tensor,
-    block_table: tl.tensor,
+    page_table: tl.tensor,
     context_lens: tl.tensor,
     partial: tl.tensor,
     logsumexp: tl.tensor,
@@ -72,7 +72,7 @@ def split_kernel(
         total = tl.zeros((block_heads,), tl.float32)
         mixed = tl.zeros((block_heads, latent), tl.float32)
         for first in range(start, end, block_tokens):
-            page = tl.load(block_table + sequence * table_stride + first // page_tokens).to(tl.int64)
+            page = tl.load(page_table + sequence * table_stride + first // page_tokens).to(tl.int64)
             token = tl.arange(0, block_tokens)
             visible = first + token < end
             entry = pages + page * page_stride + (first % page_tokens + token)[:, None] * width
@@ -204,34 +204,34 @@ class MLADecode:
         self.fixed_split = split_tokens if deterministic else 0
         self._scale_log2 = scale * 1.4426950408889634
 
-    def __call__(self, query: Tensor, pages: Tensor, block_table: Tensor, context_lens: Tensor) -> Tensor:
+    def __call__(self, query: Tensor, pages: Tensor, page_table: Tensor, context_lens: Tensor) -> Tensor:
         """`query [B, heads, latent + rope]` -> `[B, heads, latent]` in its dtype.
 
         pages `[P, page_tokens, latent + rope]` are one layer's, usually `pool[:, layer]`. Sequence b attends
-        to the first context_lens[b] tokens of the pages block_table[b]: int32 `[B]` and `[B, max_pages]`. A
+        to the first context_lens[b] tokens of the pages page_table[b]: int32 `[B]` and `[B, max_pages]`. A
         context of 0 gives zeros. Nothing here waits for the GPU, and the grid depends on shapes only, so a
         graph can be replayed for other contexts.
         """
-        self._check(query, pages, block_table, context_lens)
+        self._check(query, pages, page_table, context_lens)
         batch, heads, _ = query.shape
         out = torch.empty(batch, heads, self.latent, dtype=query.dtype, device=query.device)
         if not batch:
             return out
-        splits = self._splits(query, pages, block_table)
+        splits = self._splits(query, pages, page_table)
         rows = min(batch, max(1, MOST_PARTIAL // (splits * heads * self.latent)))
         partial = torch.empty(rows, splits, heads, self.latent, dtype=torch.float32, device=query.device)
         logsumexp = torch.empty(rows, splits, heads, dtype=torch.float32, device=query.device)
         for start in range(0, batch, rows):
             some = slice(start, start + rows)
-            inputs = query[some], pages, block_table[some], context_lens[some]
+            inputs = query[some], pages, page_table[some], context_lens[some]
             self._attend(*inputs, partial, logsumexp, out[some])
         return out
 
-    def _splits(self, query: Tensor, pages: Tensor, block_table: Tensor) -> int:
+    def _splits(self, query: Tensor, pages: Tensor, page_table: Tensor) -> int:
         """From shapes alone."""
         batch, heads, _ = query.shape
         if self.fixed_split:
-            return min(self.max_splits, -(-block_table.shape[1] * pages.shape[1] // self.fixed_split))
+            return min(self.max_splits, -(-page_table.shape[1] * pages.shape[1] // self.fixed_split))
         chosen = DecodeTiles.choose(heads, architecture(query))
         tiles = -(-heads // chosen.block_heads)
         places = multiprocessors(query) * chosen.programs
@@ -241,7 +241,7 @@ class MLADecode:
         self,
         query: Tensor,
         pages: Tensor,
-        block_table: Tensor,
+        page_table: Tensor,
         context_lens: Tensor,
         partial: Tensor,
         logsumexp: Tensor,
@@ -255,14 +255,14 @@ class MLADecode:
         split_kernel[(triton.cdiv(heads, tiles.block_heads), batch, splits)](
             query,
             pages,
-            block_table,
+            page_table,
             context_lens,
             partial,
             logsumexp,
             self._scale_log2,
             query.stride(0),
             pages.stride(0),
-            block_table.stride(0),
+            page_table.stride(0),
             splits,
             heads=heads,
             latent=self.latent,
@@ -288,7 +288,7 @@ class MLADecode:
             num_warps=1,
         )
 
-    def _check(self, query: Tensor, pages: Tensor, block_table: Tensor, context_lens: Tensor) -> None:
+    def _check(self, query: Tensor, pages: Tensor, page_table: Tensor, context_lens: Tensor) -> None:
         batch, _, width = query.shape
         require(
             width == self.latent + self.rope,
@@ -298,15 +298,13 @@ class MLADecode:
         require(pages.shape[2] == width, f"pages {tuple(pages.shape)} do not fit a query of {width}")
         require(pages.stride(1) == width and pages.stride(2) == 1, "a page is not contiguous")
         require(pages.shape[1] % 64 == 0, f"pages of {pages.shape[1]} tokens are no multiple of 64")
-        require(
-            block_table.shape[0] == batch == len(context_lens), "table and contexts differ from the batch"
-        )
-        require(block_table.stride(1) == 1, "the rows of block_table are not contiguous")
+        require(page_table.shape[0] == batch == len(context_lens), "table and contexts differ from the batch")
+        require(page_table.stride(1) == 1, "the rows of page_table are not contiguous")
         split, page = self.fixed_split, pages.shape[1]
         require(split % page == 0, f"splits of {split} tokens are no multiple of pages of {page}")
         if split:
             most = self.max_splits * split // page
-            columns = block_table.shape[1]
+            columns = page_table.shape[1]
             require(
                 columns <= most, f"{columns} pages of a sequence are more than the {most} that splits reach"
             )

@@ -7,18 +7,18 @@ from torch import Tensor
 
 
 def mla_decode(
-    query: Tensor, pages: Tensor, block_table: Tensor, context_lens: Tensor, scale: float, latent: int
+    query: Tensor, pages: Tensor, page_table: Tensor, context_lens: Tensor, scale: float, latent: int
 ) -> Tensor:
     """`query [B, heads, latent + rope]` over `pages [P, 64, latent + rope]` -> `[B, heads, latent]`.
 
-    Sequence b attends to the first context_lens[b] tokens of the pages block_table[b]. In the precision of
+    Sequence b attends to the first context_lens[b] tokens of the pages page_table[b]. In the precision of
     query, which may be float64; a sequence without context gives zeros.
     """
     out = query.new_zeros(*query.shape[:2], latent)
     for index, length in enumerate(context_lens.tolist()):
         if length:
             needed = -(-length // pages.shape[1])
-            keys = pages[block_table[index, :needed].long()].flatten(0, 1)[:length].to(query.dtype)
+            keys = pages[page_table[index, :needed].long()].flatten(0, 1)[:length].to(query.dtype)
             weights = torch.softmax(query[index] @ keys.T * scale, dim=-1)
             out[index] = weights @ keys[:, :latent]
     return out

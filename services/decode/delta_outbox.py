@@ -11,7 +11,7 @@ from services.decode.request import Delta, Request, Session
 from services.engine.sampling.sampler import SampledToken
 
 
-class Newsroom:
+class DeltaOutbox:
     """Collects deltas, adds stats where they are due, and forgets a request with its last choice. Engine
     thread."""
 

@@ -21,15 +21,15 @@ from services.common.errors import (
 )
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
-from services.decode.delta_outbox import Newsroom
+from services.decode.delta_outbox import DeltaOutbox
 from services.decode.flight import Flight, Launch
 from services.decode.limits import DecodeLimits
-from services.decode.pages.page_manager import PageKeeper
+from services.decode.pages.page_manager import PageManager
 from services.decode.prompts.fetch import FetchResult
-from services.decode.prompts.prompt_queue import Outside, PromptQueue
+from services.decode.prompts.prompt_queue import EngineIO, PromptQueue
 from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, Request, Sequence, Session
-from services.engine.batch import LateTokens, build_batch
+from services.engine.batch import DeviceTokens, build_batch
 from services.engine.host_copy import to_device
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.runner import BatchRunner
@@ -66,7 +66,7 @@ class DecodeEngine:
         kv_pages: torch.Tensor,
         sampler: Sampler,
         limits: DecodeLimits,
-        outside: Outside,
+        io: EngineIO,
         on_serving: Callable[[bool], None],
         masks: MaskThreads,
         *,
@@ -82,11 +82,11 @@ class DecodeEngine:
         self._sampler = sampler
         self._masks = masks
         self._limits = limits
-        self._keeper = PageKeeper(kv_pages.shape[0], runner)
-        self.lending = self._keeper.lending(limits.lease_s, on_serving)
+        self._page_manager = PageManager(kv_pages.shape[0], runner)
+        self.lending = self._page_manager.lending(limits.lease_s, on_serving)
         self._clock = clock
         self._rate = PromptRate(limits.chunk_tokens)
-        self._prompts = PromptQueue(self._keeper, limits, outside, self._rate, clock)
+        self._prompts = PromptQueue(self._page_manager, limits, io, self._rate, clock)
         # In the order they began; a dict, because each step asks of every one whether it is still in it.
         self._running: dict[Sequence, None] = {}
         self._ahead = ahead
@@ -94,15 +94,15 @@ class DecodeEngine:
         self._flight: Flight | None = None
         self._landed_at = clock()
         # Whose last token is not the one that was drawn, and that the device goes on with.
-        self._astray: set[Sequence] = set()
-        self._news = Newsroom()
+        self._diverged: set[Sequence] = set()
+        self._news = DeltaOutbox()
         self._signed_at = clock()
         self._preemptions = 0
         self._transfer_bytes = 0
         self._integrity_failures = 0
         self._checked_idle = False
         self._draining = False
-        self.journal = self._keeper.journal
+        self.journal = self._page_manager.journal
         self.load = self._measure()
 
     # -- messages ------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class DecodeEngine:
 
     def pages_settled(self, pages: Several[int]) -> None:
         """No byte of an ended fetch can land in these pages any more."""
-        self._keeper.settle(pages)
+        self._page_manager.settle(pages)
 
     def media_arrived(self, prompt: Prompt, embeddings: dict[int, torch.Tensor]) -> None:
         """The media asked for: rows [num_tokens, hidden] by index."""
@@ -177,7 +177,7 @@ class DecodeEngine:
 
     def flush(self) -> int:
         """Drops cached pages nobody holds; returns how many."""
-        return self._keeper.flush()
+        return self._page_manager.flush()
 
     def drain(self) -> int:
         """Admits nothing from now on; returns how many requests remain."""
@@ -203,7 +203,7 @@ class DecodeEngine:
         self._start_sequences()
         self._grow()
         shares = share_budget(self._prompts.extending(), self._limits.chunk_tokens)
-        running = self._going_on()
+        running = self._schedulable()
         launch = self._launch(running, shares) if running or shares else None
         busy = launch is not None or self._flight is not None
         self._land()
@@ -216,7 +216,7 @@ class DecodeEngine:
         self._publish()
         return busy
 
-    def _going_on(self) -> list[Sequence]:
+    def _schedulable(self) -> list[Sequence]:
         """Those that run, but for those that end with a token that is under way."""
         return [
             sequence
@@ -231,11 +231,11 @@ class DecodeEngine:
     def _launch(self, running: list[Sequence], shares: Several[tuple[Prompt, int]]) -> Launch:
         """Gives the device a step."""
         began = self._clock()
-        self._astray.clear()
+        self._diverged.clear()
         under_way = [self._under_way(sequence) for sequence in running]
         items = [sequence.batch_item(more) for sequence, more in zip(running, under_way, strict=True)]
         items += [prompt.batch_item(chunk) for prompt, chunk in shares]
-        self._keeper.step_begins()
+        self._page_manager.step_begins()
         late = self._late_tokens(running, under_way)
         logits = self._runner.forward(build_batch(items, self._device), late=late)
         for prompt, chunk in shares:
@@ -251,7 +251,7 @@ class DecodeEngine:
         rows = [
             row
             for row in ready
-            if launch.running[row] in self._running and launch.running[row] not in self._astray
+            if launch.running[row] in self._running and launch.running[row] not in self._diverged
         ]
         running, logits = [launch.running[row] for row in rows], launch.logits
         if len(rows) < len(launch.running):
@@ -259,13 +259,13 @@ class DecodeEngine:
         drawn = self._sampler.begin(logits, [sequence.sampling for sequence in running])
         self._flight = Flight(running, launch.chunks, drawn, self._runner.mark(), launch.began)
 
-    def _late_tokens(self, running: list[Sequence], under_way: list[int]) -> LateTokens | None:
+    def _late_tokens(self, running: list[Sequence], under_way: list[int]) -> DeviceTokens | None:
         """Those that begin with what the last step gave."""
         rows, last = [row for row, more in enumerate(under_way) if more], self._flight
         if last is None or not rows:
             return None
         drawn = to_device([last.rows[running[row]] for row in rows], torch.int64, last.drawn.ids.device)
-        return LateTokens(rows, last.drawn.ids[drawn])
+        return DeviceTokens(rows, last.drawn.ids[drawn])
 
     def _land(self) -> None:
         """Hears what the step under way gave, if there is one, and moves everybody on."""
@@ -276,11 +276,11 @@ class DecodeEngine:
         flight.mark.wait()
         self._note_rate(flight)
         for prompt, start, end in flight.chunks:
-            self._keeper.remember(prompt.hashes, prompt.table, start, end)
+            self._page_manager.remember(prompt.hashes, prompt.table, start, end)
         for sequence, token in zip(flight.running, flight.drawn.outcomes(), strict=True):
             if sequence in self._running:  # else it or another choice of its request has ended meanwhile
                 self._advance(sequence, token)
-        self._keeper.step_ended()
+        self._page_manager.step_ended()
         self._masks.begin()
 
     def _note_rate(self, flight: Flight) -> None:
@@ -295,19 +295,19 @@ class DecodeEngine:
         if isinstance(token, PerigeeError):
             self._fail(request, token)
             return
-        if self._keeper.whole_pages(written) > len(sequence.hashes):
-            sequence.hashes = self._keeper.hashes(request, sequence.context, written, sequence.hashes)
-            self._keeper.remember(sequence.hashes, sequence.table, written - 1, written)
+        if self._page_manager.whole_pages(written) > len(sequence.hashes):
+            sequence.hashes = self._page_manager.hashes(request, sequence.context, written, sequence.hashes)
+            self._page_manager.remember(sequence.hashes, sequence.table, written - 1, written)
         sequence.context.append(token.token_id)
         sequence.sampling.append(token.token_id)
         finish = self._finish_reason(sequence, token.token_id)
         self._news.tell(request, sequence.choice, token, finish)
         if finish:
-            self._keeper.remember_tail(sequence, written)
+            self._page_manager.remember_tail(sequence, written)
             self._end(sequence)
             return
         if token.drawn_id is not None:
-            self._astray.add(sequence)
+            self._diverged.add(sequence)
         if sequence.constraint is not None:
             self._masks.advance(sequence.constraint, token.token_id)
 
@@ -337,7 +337,7 @@ class DecodeEngine:
                     sequence.constrain()
                 self._running |= dict.fromkeys(started)
                 continue
-            self._keeper.retire(prompt.table)
+            self._page_manager.retire(prompt.table)
             for sequence in prompt.sequences:
                 self._news.tell(prompt.request, sequence.choice, None, sampling_pb2.FINISH_REASON_LENGTH)
 
@@ -345,7 +345,7 @@ class DecodeEngine:
         """Makes room for the next token of every sequence; where pages are short, the youngest of the lowest
         priority is preempted.
         """
-        for sequence in self._going_on():
+        for sequence in self._schedulable():
             while sequence in self._running:
                 try:
                     sequence.table.ensure(len(sequence.context) + self._under_way(sequence))
@@ -368,12 +368,12 @@ class DecodeEngine:
     def _sequence(self, request: Request, choice: int) -> Sequence:
         sampling = SamplingState(request.spec, request.seed, choice, request.prompt_ids, request.output_ids)
         context = request.prompt_ids + request.output_ids
-        return Sequence(request, choice, sampling, context, self._keeper.new_table())
+        return Sequence(request, choice, sampling, context, self._page_manager.new_table())
 
     def _end(self, sequence: Sequence) -> None:
         """A sequence does not run any more."""
         del self._running[sequence]
-        self._keeper.retire(sequence.table)
+        self._page_manager.retire(sequence.table)
 
     def _withdraw(self, request: Request) -> None:
         """Takes everything of a request out of the engine, wherever it stands."""
@@ -409,7 +409,7 @@ class DecodeEngine:
         idle = not (self._running or self._flight or self._prompts.active or self._prompts.waiting)
         if idle and not self._checked_idle:
             try:
-                self._keeper.check_integrity()
+                self._page_manager.check_integrity()
             except PerigeeError as error:
                 self._integrity_failures += 1
                 log.error("page pool integrity", detail=error.message)
@@ -419,7 +419,7 @@ class DecodeEngine:
         return DecodeLoad(
             running=len(self._running) + self._prompts.active,
             waiting=self._prompts.waiting,
-            pages=self._keeper.counts(),
+            pages=self._page_manager.counts(),
             queued_tokens=self._prompts.queued_tokens,
             preemptions=self._preemptions,
             transfer_bytes=self._transfer_bytes,

@@ -12,8 +12,8 @@ from services.engine.serving.named_tasks import NamedTasks
 from services.engine.serving.text_worker import TextWorker
 
 
-class DecodeOutside:
-    """The engine's way to the event loop and back: an Outside. Made on the event loop."""
+class DecodeIO:
+    """The engine's way to the event loop and back: an EngineIO. Made on the event loop."""
 
     def __init__(self, worker: TextWorker, silence_s: float) -> None:
         self._worker = worker

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from services.decode.request import Prompt, Sequence
-from services.engine.host_copy import Moment
+from services.engine.host_copy import DeviceEvent
 from services.engine.sampling.outcome import Drawn
 
 
@@ -33,7 +33,7 @@ class Flight:
     running: list[Sequence]
     chunks: list[tuple[Prompt, int, int]]
     drawn: Drawn
-    mark: Moment
+    mark: DeviceEvent
     began: float
 
     @cached_property

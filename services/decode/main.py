@@ -13,14 +13,14 @@ from services.decode.config import DecodeConfig
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
-from services.decode.engine_io import DecodeOutside
+from services.decode.engine_io import DecodeIO
 from services.decode.limits import DecodeLimits
 from services.decode.pages.page_server import PageServicer
 from services.decode.server import DecodeServicer
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
-from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_backend import TextWorkerBackend
 from services.engine.serving.text_server import Counters, check_chunk_tokens, serve_text_worker
 from services.engine.serving.text_worker import build_text_worker, draw_on
 from services.engine.serving.worker_server import failure_future, tune_process
@@ -51,23 +51,23 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
         config.lease_seconds,
     )
     constraints, masks = ConstraintMaker(Path(config.model), worker.vocab_size), MaskThreads()
-    outside = DecodeOutside(worker, config.prefill_silence_seconds)
+    io = DecodeIO(worker, config.prefill_silence_seconds)
     device = worker.kv_pages.device
     engine = DecodeEngine(
         worker.runner,
         worker.kv_pages,
         Sampler(worker.vocab_size, draw_on(device)),
         limits,
-        outside,
+        io,
         worker.transfer.set_serving,
         masks,
         ahead=device.type != "cpu",
     )
     loop = EngineLoop("decode-engine", engine.step, fail)
     loop.post(partial(compute_on, device))
-    outside.connect(engine, loop)
-    host = TextHost(worker, engine, engine.lending, loop)
-    worker_servicer = WorkerServicer(host)
+    io.connect(engine, loop)
+    backend = TextWorkerBackend(worker, engine, engine.lending, loop)
+    worker_servicer = WorkerServicer(backend)
     servicer = DecodeServicer(
         engine, loop, constraints, worker.vocab_size, context_length, config.request_timeout_seconds
     )
@@ -83,7 +83,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     await serve_text_worker(
         config,
         "decode",
-        host,
+        backend,
         worker_servicer,
         [("perigee.v1.DecodeService", add_service), ("perigee.v1.PageService", add_pages)],
         _counters(engine),

@@ -13,7 +13,7 @@ from services.common.errors import PerigeeError
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.engine.batch import PAGE_TOKENS, BatchItem
-from services.engine.kv_cache.page_table import BlockTable
+from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
 from services.engine.sampling.sampler import SampledToken
 from services.engine.sampling.spec import SamplingSpec
@@ -113,7 +113,7 @@ class Sequence:
     choice: int
     sampling: SamplingState
     context: list[int]
-    table: BlockTable
+    table: PageTable
     hashes: list[bytes] = field(default_factory=list)
     constraint: TokenConstraint | None = None
 
@@ -165,7 +165,7 @@ class Prompt:
 
     request: Request
     sequences: list[Sequence]
-    table: BlockTable
+    table: PageTable
     candidates: list[str]
     address: str = ""
     state: PromptState = PromptState.WAITING
@@ -195,7 +195,7 @@ class Prompt:
         return self.request.rules is not None and self.request.constraint is None
 
     @property
-    def num_blocks(self) -> int:
+    def num_pages(self) -> int:
         """Pages they fill, the last perhaps in part."""
         return -(-self.num_tokens // PAGE_TOKENS)
 

@@ -80,7 +80,7 @@ class ForwardBatch:
 
 
 @dataclass(frozen=True)
-class LateTokens:
+class DeviceTokens:
     """`token_ids` int64 `[N]`, which only the device knows yet, are those of the batch's `rows`."""
 
     rows: Sequence[int]

@@ -23,14 +23,14 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def to_host(tensor: Tensor) -> Tensor:
-    """A copy that is there once a later Moment of the tensor's device has come; a CPU's tensor itself."""
+    """A copy that is complete once a DeviceEvent recorded later has come; for a CPU the tensor itself."""
     if not tensor.is_cuda:
         return tensor
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)
 
 
-class Moment:
+class DeviceEvent:
     """The end of all that was enqueued on a device so far. On a CPU it has come already."""
 
     def __init__(self, device: torch.device) -> None:

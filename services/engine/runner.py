@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from services.engine.batch import ForwardBatch, LateTokens
-from services.engine.host_copy import Moment
+from services.engine.batch import DeviceTokens, ForwardBatch
+from services.engine.host_copy import DeviceEvent
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.config.model_config import TextConfig
 
@@ -42,7 +42,7 @@ class DecodeSteps(Protocol):
 class OtherRanks(Protocol):
     """The rest of a group: `RankGroup`. All ranks do the same in the same order."""
 
-    def send(self, batch: ForwardBatch, late: LateTokens | None) -> None:
+    def send(self, batch: ForwardBatch, late: DeviceTokens | None) -> None:
         """They begin with it, and with these tokens in it."""
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
@@ -59,12 +59,12 @@ class BatchRunner(Protocol):
     def batch_device(self) -> torch.device: ...
     def copy(self, source: int, destination: int) -> None: ...
     def arrived(self, pages: Sequence[int]) -> None: ...
-    def mark(self) -> Moment: ...
+    def mark(self) -> DeviceEvent: ...
     def forward(
         self,
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
-        late: LateTokens | None = None,
+        late: DeviceTokens | None = None,
     ) -> Tensor: ...
 
 
@@ -116,16 +116,16 @@ class ModelRunner:
             self._ranks.gather(self.kv_pages, pages)
             self.mark().wait()  # a reader would not wait for what the device has still to write
 
-    def mark(self) -> Moment:
+    def mark(self) -> DeviceEvent:
         """The end of the batches given so far, of what was done with their logits, and of copies."""
-        return Moment(self.model.device)
+        return DeviceEvent(self.model.device)
 
     @torch.inference_mode()
     def forward(
         self,
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
-        late: LateTokens | None = None,
+        late: DeviceTokens | None = None,
     ) -> Tensor:
         """Computes the batch, late tokens put in; returns logits float32 `[R, vocab]`, one row per entry
         of `logits_rows`, which are valid until the next batch.
@@ -143,7 +143,7 @@ class ModelRunner:
                 return self._decode_steps.run(batch)
             return self.model.forward(batch, self.kv_pages, self._views)
         last = self.model.config.num_hidden_layers - 1
-        enqueued: list[tuple[int, int, Moment]] = []
+        enqueued: list[tuple[int, int, DeviceEvent]] = []
 
         def announce(layer: int) -> None:
             first = layer - layer % self.layers_per_group

@@ -78,11 +78,11 @@ class PrefillEngine:
         self._checked_idle = False
         if self._draining:
             self._refuse(job, prefill_pb2.PREFILL_REFUSAL_DRAINING, "the worker is draining")
-        elif job.num_blocks > self._pool.num_pages:
+        elif job.num_pages > self._pool.num_pages:
             self._refuse(
                 job,
                 prefill_pb2.PREFILL_REFUSAL_TOO_LONG,
-                f"{job.num_tokens} tokens need {job.num_blocks} pages; the pool has {self._pool.num_pages}",
+                f"{job.num_tokens} tokens need {job.num_pages} pages; the pool has {self._pool.num_pages}",
             )
         elif len(self._waiting) >= self._limits.max_waiting:
             self._refuse(job, _OVERLOADED, f"{len(self._waiting)} requests are waiting already")
@@ -224,7 +224,7 @@ class PrefillEngine:
                 spans = media_spans(job.media, job.num_tokens)
                 job.hashes = chain_hashes(job.token_ids, spans, job.cache_salt)
             cached = self._cache.match(job.hashes)
-            missing = job.num_blocks - len(cached)
+            missing = job.num_pages - len(cached)
             if missing > self._pool.available():
                 self._pool.release(cached)
                 return
@@ -250,8 +250,8 @@ class PrefillEngine:
         wanted = job.wanted_from_source()
         if wanted:
             job.state = JobState.READING
-            blocks = slice(wanted.start, wanted.stop)
-            hashes, pages = tuple(job.hashes[blocks]), tuple(job.pages[blocks])
+            indices = slice(wanted.start, wanted.stop)
+            hashes, pages = tuple(job.hashes[indices]), tuple(job.pages[indices])
             # None of them is leased to the reader, so to put others in their place is no business of its.
             self._source.start(job, SourceOrder(job.source_address, job.request_id, hashes, pages))
         else:
@@ -276,8 +276,8 @@ class PrefillEngine:
             self._renew_during_pass()
             for job, chunk in shares:
                 last = job.computed + chunk
-                blocks = job.num_blocks if last == job.num_tokens else last // PAGE_TOKENS
-                self._announce(job, job.computed // PAGE_TOKENS, blocks, first, end)
+                end_page = job.num_pages if last == job.num_tokens else last // PAGE_TOKENS
+                self._announce(job, job.computed // PAGE_TOKENS, end_page, first, end)
 
         try:
             self._runner.forward(batch, on_layers)
@@ -291,10 +291,10 @@ class PrefillEngine:
             if job.computed == job.num_tokens:
                 self._finish(job)
 
-    def _remember(self, job: Job, first_block: int, end_block: int) -> None:
-        """Makes blocks [first_block, end_block), whole and written, findable."""
-        for block in range(first_block, end_block):
-            self._cache.insert(job.hashes[block], job.pages[block])
+    def _remember(self, job: Job, first_page: int, end_page: int) -> None:
+        """Makes pages [first_page, end_page), whole and written, findable."""
+        for index in range(first_page, end_page):
+            self._cache.insert(job.hashes[index], job.pages[index])
 
     def _replace(self, job: Job, pages: Sequence[int]) -> None:
         """Puts fresh pages in the place of some of a job's. PagesExhausted: nothing changed."""
@@ -302,10 +302,10 @@ class PrefillEngine:
         job.pages = [fresh.get(page, page) for page in job.pages]
         self._pool.release(pages)
 
-    def _announce(self, job: Job, first_block: int, end_block: int, first_layer: int, end_layer: int) -> None:
-        """Tells the reader that blocks [first_block, end_block) of these layers are written."""
-        first_block = max(first_block, job.reader_cached_pages)
-        if first_block >= end_block:
+    def _announce(self, job: Job, first_page: int, end_page: int, first_layer: int, end_layer: int) -> None:
+        """Tells the reader that pages [first_page, end_page) of these layers are written."""
+        first_page = max(first_page, job.reader_cached_pages)
+        if first_page >= end_page:
             return
         self._announcements += 1
         crc32: tuple[int, ...] = ()
@@ -313,9 +313,9 @@ class PrefillEngine:
         if int(self._announcements * fraction) != int((self._announcements - 1) * fraction):
             crc32 = tuple(
                 page_crc32(self._kv_pages, page, first_layer, end_layer)
-                for page in job.pages[first_block:end_block]
+                for page in job.pages[first_page:end_page]
             )
-        job.emit(Ready(first_block, end_block - first_block, first_layer, end_layer, crc32))
+        job.emit(Ready(first_page, end_page - first_page, first_layer, end_layer, crc32))
 
     def _finish(self, job: Job) -> None:
         """Everything is written: from here on the lease alone pins the pages."""

@@ -26,10 +26,10 @@ class Admitted:
 
 @dataclass(frozen=True)
 class Ready:
-    """Blocks [first_block, first_block + block_count) of layers [first_layer, end_layer) are written."""
+    """Pages [first_page, first_page + page_count) of layers [first_layer, end_layer) are written."""
 
-    first_block: int
-    block_count: int
+    first_page: int
+    page_count: int
     first_layer: int
     end_layer: int
     crc32: tuple[int, ...]

@@ -67,12 +67,12 @@ class Job:
         return len(self.token_ids)
 
     @property
-    def num_blocks(self) -> int:
+    def num_pages(self) -> int:
         """Pages they fill, the last perhaps in part."""
         return -(-self.num_tokens // PAGE_TOKENS)
 
     def wanted_from_source(self) -> range:
-        """Blocks that the reader has, this worker lacks, and a source is named for."""
+        """Indices of the pages that the reader has and this worker lacks, if a source is named."""
         first = self.computed // PAGE_TOKENS
         return range(first, max(first, self.reader_cached_pages) if self.source_address else first)
 

@@ -10,7 +10,7 @@ import grpc
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.serving.loop import EngineLoop
-from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_backend import TextWorkerBackend
 from services.engine.serving.text_server import Counters, check_chunk_tokens, serve_text_worker
 from services.engine.serving.text_worker import build_text_worker
 from services.engine.serving.worker_server import failure_future, tune_process
@@ -51,8 +51,8 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     engine = PrefillEngine(worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source)
     loop = EngineLoop("prefill-engine", engine.step, fail)
     loop.post(partial(compute_on, worker.kv_pages.device))
-    host = TextHost(worker, engine, engine, loop)
-    worker_servicer = WorkerServicer(host)
+    backend = TextWorkerBackend(worker, engine, engine, loop)
+    worker_servicer = WorkerServicer(backend)
     context_length = worker.info.model.context_length
     servicer = PrefillServicer(
         engine, loop, worker.embeddings, worker_servicer.is_paired, worker.vocab_size, context_length
@@ -64,7 +64,7 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
     await serve_text_worker(
         config,
         "prefill",
-        host,
+        backend,
         worker_servicer,
         [("perigee.v1.PrefillService", add_service)],
         _counters(engine),

@@ -142,10 +142,10 @@ def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
                 lease=grant_to_proto(lease), pages=pages, cached_tokens=cached_tokens
             )
             return prefill_pb2.PrefillResponse(admitted=admitted)
-        case Ready(first_block, block_count, first_layer, end_layer, crc32):
+        case Ready(first_page, page_count, first_layer, end_layer, crc32):
             ready = prefill_pb2.PagesReady(
-                first_block=first_block,
-                block_count=block_count,
+                first_page=first_page,
+                page_count=page_count,
                 first_layer=first_layer,
                 end_layer=end_layer,
                 crc32=crc32,

@@ -86,7 +86,7 @@ class EmbeddingPool:
         return len(self._by_hash)
 
     def region(self) -> Region:
-        """The pool as peers see it: a block is a page."""
+        """The pool as peers see it: an entry is a page."""
         return Region(
             RegionKind.EMBEDDING,
             self._rows.data_ptr(),

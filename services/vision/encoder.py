@@ -51,7 +51,7 @@ class ImageEncoder:
     """Brings images and videos into the embedding pool. Event loop only.
 
     Callers with the same file share one run. A file nobody waits for any more is dropped: at once before
-    its turn, between two blocks of the model during it, between two frames while a video is decoded.
+    its turn, between two layers of the model during it, between two frames while a video is decoded.
     """
 
     def __init__(

@@ -24,17 +24,17 @@ from services.engine.model.config.model_config import ModelConfig
 from services.engine.serving.identity import model_identity
 from services.engine.serving.load_metrics import LoadMetrics
 from services.engine.serving.worker_server import (
-    Endings,
+    ShutdownTriggers,
     failure_future,
     serve_metrics,
     serve_worker,
     tune_process,
 )
 from services.engine.serving.worker_service import WorkerServicer
+from services.vision.backend import VisionWorkerBackend
 from services.vision.config import VisionConfig
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
-from services.vision.host import VisionHost
 from services.vision.lending import Lending
 from services.vision.model_thread import ModelThread
 from services.vision.server import VisionServicer
@@ -53,7 +53,7 @@ class VisionWorker:
     model: ModelThread
     encoder: ImageEncoder
     lending: Lending
-    host: VisionHost
+    backend: VisionWorkerBackend
 
     async def close(self) -> None:
         """Ends the model's thread, which writes into the pool, then the transfer thread, which reads it."""
@@ -87,8 +87,8 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     )
     lending = Lending(pool, transfer.set_serving)
     info = worker_info(name, directory, report)
-    host = VisionHost(info, offer_to_proto(transfer.offer()), pool, lending, encoder)
-    return VisionWorker(info, transfer, thread, encoder, lending, host)
+    backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lending, encoder)
+    return VisionWorker(info, transfer, thread, encoder, lending, backend)
 
 
 def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:
@@ -113,7 +113,7 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
     tune_process(config.threads)
     failure, fail = failure_future()
     worker = await build_vision_worker(config)
-    worker_servicer = WorkerServicer(worker.host)
+    worker_servicer = WorkerServicer(worker.backend)
     servicer = VisionServicer(
         worker.encoder, worker.lending, worker_servicer.is_paired, worker.info.incarnation, config.hold_ms
     )
@@ -123,8 +123,8 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
 
     services = [("perigee.v1.VisionService", add_vision_service)]
     max_quarantined = config.max_quarantined_pages or max(1, config.embedding_pages // 2)
-    endings = Endings(failure, max_quarantined, worker.transfer.is_alive)
-    ticking = asyncio.create_task(tick(worker.host))
+    triggers = ShutdownTriggers(failure, max_quarantined, worker.transfer.is_alive)
+    ticking = asyncio.create_task(tick(worker.backend))
 
     def ticking_ended(task: asyncio.Task[None]) -> None:
         # Only a defect ends it before it is cancelled, and without ticks no lease would ever end.
@@ -134,20 +134,20 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
     ticking.add_done_callback(ticking_ended)
     try:
         registry = new_registry("vision")
-        LoadMetrics(registry, lambda: worker.host.last_load, counters(worker))
+        LoadMetrics(registry, lambda: worker.backend.last_load, counters(worker))
         worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
         await serve_worker(
-            config, worker.host, worker_servicer, services, stop, endings, config.lease_seconds
+            config, worker.backend, worker_servicer, services, stop, triggers, config.lease_seconds
         )
     finally:
         ticking.cancel()
         await worker.close()
 
 
-async def tick(host: VisionHost) -> None:
+async def tick(backend: VisionWorkerBackend) -> None:
     """Lets time pass for the worker, until cancelled."""
     while True:
-        host.tick()
+        backend.tick()
         await asyncio.sleep(_TICK_S)
 
 
@@ -165,6 +165,6 @@ def counters(worker: VisionWorker) -> Mapping[str, tuple[str, Callable[[], int]]
         ),
         "perigee_integrity_failures": (
             "Integrity checks of the embedding pool that failed",
-            lambda: worker.host.integrity_failures,
+            lambda: worker.backend.integrity_failures,
         ),
     }

@@ -30,7 +30,7 @@ class ModelThread:
     def encode(self, patches: Patches, pages: Sequence[int], stop: threading.Event) -> Future[None]:
         """Writes the embedding of `patches` into `pages`, which nobody else uses until the future is done.
 
-        Cancelled when `stop` was set before the last block, InternalError when the model fails on this image.
+        Cancelled when `stop` was set before the last layer, InternalError when the model fails on this image.
         """
         return self._executor.submit(self._encode, patches, pages, stop)
 

@@ -105,7 +105,7 @@ def sha256(data: bytes) -> bytes:
 def granted(lease: Lease, embeddings: Sequence[Embedding]) -> vision_pb2.EmbeddingLeaseResponse:
     """The answer to start."""
     pages = [
-        vision_pb2.EmbeddingPages(blocks=embedding.pages, num_tokens=embedding.num_tokens)
+        vision_pb2.EmbeddingPages(pages=embedding.pages, num_tokens=embedding.num_tokens)
         for embedding in embeddings
     ]
     return vision_pb2.EmbeddingLeaseResponse(

@@ -34,7 +34,7 @@ from services.gateway.constraint.output_format import JsonAnswer, OutputFormat, 
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
-from services.gateway.pipeline.output.call_validator import CallJudge
+from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.prompt.rendering import Prompt
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
@@ -168,7 +168,7 @@ class Trial:
         )
         source = TokenSource(submission, router, None, POLICY, lambda: None)
         ticket = Ticket(self._metrics, RequestRecord())
-        choices = self._choices.make(request, case.prompt, CallJudge(constraint.checks, lambda: None))
+        choices = self._choices.make(request, case.prompt, CallValidator(constraint.checks, lambda: None))
         generation = Generation(None, source, choices, prompt, ticket)
         try:
             await source.open()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.decode.pages.page_manager import PageKeeper
+from services.decode.pages.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
@@ -100,19 +100,19 @@ def test_no_step_is_spent_beyond_a_limit_that_is_known():
 
 
 def test_pages_of_what_has_ended_are_not_free_while_the_device_may_write_to_them():
-    keeper = PageKeeper(4, FakeRunner(fake_pages(4)))
-    first, second = keeper.new_table(), keeper.new_table()
+    page_manager = PageManager(4, FakeRunner(fake_pages(4)))
+    first, second = page_manager.new_table(), page_manager.new_table()
     for table in (first, second):
         table.ensure(64)
-    keeper.step_begins()
-    keeper.retire(first)
-    keeper.step_begins()
-    keeper.retire(second)
-    assert keeper.counts().free == 2
-    keeper.step_ended()
-    assert keeper.counts().free == 3
-    keeper.step_ended()
-    assert keeper.counts().free == 4
+    page_manager.step_begins()
+    page_manager.retire(first)
+    page_manager.step_begins()
+    page_manager.retire(second)
+    assert page_manager.counts().free == 2
+    page_manager.step_ended()
+    assert page_manager.counts().free == 3
+    page_manager.step_ended()
+    assert page_manager.counts().free == 4
 
 
 def test_a_cancelled_prompt_keeps_its_pages_until_its_chunk_is_computed():

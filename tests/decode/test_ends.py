@@ -25,7 +25,7 @@ def test_pages_of_a_cancelled_fetch_are_kept_until_it_has_ended():
     bench.run()
     bench.engine.cancel(bench.session, 1)
     assert heard.finish() == "CANCELLED"
-    assert len(bench.outside.stopped) == 1
+    assert len(bench.io.stopped) == 1
     bench.run()
     assert bench.engine.load.pages.used == 2, "a read may still be posted into them"
     at_risk = bench.fail(Unavailable("cancelled"), at_risk=1)
@@ -54,7 +54,7 @@ def test_a_second_cancel_changes_nothing():
     bench.engine.cancel(bench.session, 1)
     bench.engine.cancel(bench.session, 99)
     assert heard.finish() == "CANCELLED"
-    assert len(bench.outside.stopped) == 1
+    assert len(bench.io.stopped) == 1
     bench.fail(Unavailable("cancelled"))
     bench.check_free()
 
@@ -66,7 +66,7 @@ def test_a_request_that_waits_for_an_embedding_can_be_cancelled():
     bench.engine.cancel(bench.session, 1)
     assert heard.finish() == "CANCELLED"
     bench.give_media()
-    bench.engine.media_failed(bench.outside.media[0][0], MediaLost("too late"))
+    bench.engine.media_failed(bench.io.media[0][0], MediaLost("too late"))
     bench.run()
     bench.check_free()
 
@@ -125,7 +125,7 @@ def test_an_embedding_lost_after_the_session_ended_is_nobodys_news():
     bench.engine.submit(bench.request(prompt_of(10), media=[medium(2, 3)], session=gone))
     bench.run()
     bench.engine.session_ended(gone)
-    bench.engine.media_failed(bench.outside.media[0][0], MediaLost("gone"))
+    bench.engine.media_failed(bench.io.media[0][0], MediaLost("gone"))
     bench.run()
     assert news == []
     bench.check_free()
@@ -142,7 +142,7 @@ def test_a_deadline_ends_a_request_wherever_it_stands():
     for heard in late:
         assert heard.finish() == "ERROR"
         assert isinstance(heard.errors[0], DeadlineExceeded)
-    assert bench.outside.orders == []
+    assert bench.io.orders == []
     fetching = bench.submit(prompt_of(100), 4, prefill=["prefill:1"])
     bench.engine.step()
     bench.session.requests[4].deadline = 0.0

@@ -24,7 +24,7 @@ def test_a_prompt_filled_by_prefill_gives_the_tokens_of_a_plain_run(length):
     bench = Bench(8)
     heard = bench.submit(prompt_of(length), 5, prefill=["prefill:1"])
     bench.run()
-    _, order = bench.outside.orders[0]
+    _, order = bench.io.orders[0]
     assert order.token_ids == tuple(prompt_of(length)[:-1]), "the last token is computed here"
     assert len(order.pages) == -(-(length - 1) // 64)
     assert heard.tokens == {}
@@ -39,7 +39,7 @@ def test_a_prompt_of_one_token_calls_no_prefill():
     bench = Bench(4, local_prefill_tokens=0)
     heard = bench.submit([5], 3, prefill=["prefill:1"])
     bench.run()
-    assert bench.outside.orders == []
+    assert bench.io.orders == []
     assert heard.tokens[0] == greedy([5], 3)
 
 
@@ -52,12 +52,12 @@ def test_an_uncached_rest_up_to_the_threshold_is_computed_here():
     assert first.finish() == "LENGTH"
     second = bench.submit([*prompt_of(128), *range(17)], 4, prefill=["prefill:1"])
     bench.run()
-    assert len(bench.outside.orders) == 1
+    assert len(bench.io.orders) == 1
     assert second.tokens[0] == greedy([*prompt_of(128), *range(17)], 4)
     assert second.stats[0].cached_tokens == 128
     bench.submit([*prompt_of(128), *range(20, 38)], 4, prefill=["prefill:1"])
     bench.run()
-    _, order = bench.outside.orders[1]
+    _, order = bench.io.orders[1]
     assert (order.cached_pages, len(order.pages)) == (2, 1), "only what is missing is asked for"
 
 
@@ -197,7 +197,7 @@ def test_a_prompt_is_fetched_with_the_priority_of_its_request():
     bench = Bench(8)
     bench.submit(prompt_of(100), 1, prefill=["prefill:1"], priority=-3)
     bench.run()
-    assert bench.outside.orders[0][1].priority == -3
+    assert bench.io.orders[0][1].priority == -3
 
 
 def test_a_preempted_sequence_is_recomputed_through_prefill():
@@ -207,8 +207,8 @@ def test_a_preempted_sequence_is_recomputed_through_prefill():
     bench.fill(0)
     bench.fill(1)
     bench.run()
-    assert len(bench.outside.orders) == 3
-    _, order = bench.outside.orders[2]
+    assert len(bench.io.orders) == 3
+    _, order = bench.io.orders[2]
     assert order.token_ids[:60] == tuple(prompt_of(60, 2))
     assert list(order.token_ids[60:]) == greedy(prompt_of(60, 2), 100)[: len(order.token_ids) - 60]
     bench.fill(2)
@@ -280,7 +280,7 @@ def test_prefill_is_asked_for_whole_pages_whatever_is_cached_of_one():
     long = [*prompt_of(10), *greedy(prompt_of(10), 100), *prompt_of(90, seed=3)]
     heard = bench.submit(long, 3, prefill=["prefill:1"])
     bench.run()
-    _, order = bench.outside.orders[-1]
+    _, order = bench.io.orders[-1]
     assert (order.cached_pages, len(order.pages)) == (1, 3)
     bench.fill()
     bench.run()
@@ -303,7 +303,7 @@ def test_a_broken_pool_is_counted_once_when_idle():
     bench = Bench(4)
     bench.submit([1], 1)
     bench.run()
-    bench.engine._keeper._pool._tally[0] += 1
+    bench.engine._page_manager._pool._tally[0] += 1
     bench.submit([2], 1)
     bench.run()
     bench.run()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from services.common.errors import MediaLost
-from services.decode.engine_io import DecodeOutside
+from services.decode.engine_io import DecodeIO
 from tests.support.waiting import until
 
 
@@ -37,18 +37,18 @@ def embeddings():
 
 
 @pytest.fixture
-async def outside(embeddings):
+async def io(embeddings):
     worker = SimpleNamespace(
         embeddings=embeddings, peers=None, transfer=None, name="decode-1",
        
         config=SimpleNamespace(text=SimpleNamespace(num_hidden_layers=2)),
         kv_pages=SimpleNamespace(is_cuda=False),
     )  # fmt: skip
-    outside = DecodeOutside(worker, 1.0)
-    outside.failed = []
-    engine = SimpleNamespace(media_failed=lambda prompt, error: outside.failed.append((prompt, error)))
-    outside.connect(engine, SimpleNamespace(post=lambda message: message()))
-    return outside
+    io = DecodeIO(worker, 1.0)
+    io.failed = []
+    engine = SimpleNamespace(media_failed=lambda prompt, error: io.failed.append((prompt, error)))
+    io.connect(engine, SimpleNamespace(post=lambda message: message()))
+    return io
 
 
 class WithMedia:
@@ -58,31 +58,31 @@ class WithMedia:
 
 
 async def test_a_read_of_media_that_is_not_wanted_any_more_is_cancelled_and_nobody_hears_of_it(
-    outside, embeddings
+    io, embeddings
 ):
     wanted, left = WithMedia(), WithMedia()
-    outside.start_media(wanted, (0,))
-    outside.start_media(left, (0,))
+    io.start_media(wanted, (0,))
+    io.start_media(left, (0,))
     await until(lambda: embeddings.running == 2)
-    outside.stop_media(left)
+    io.stop_media(left)
     await until(lambda: embeddings.running == 1)
-    outside.stop_media(left)
+    io.stop_media(left)
     await asyncio.sleep(0.02)
-    assert outside.failed == []
-    outside.stop_media(wanted)
+    assert io.failed == []
+    io.stop_media(wanted)
     await until(lambda: embeddings.running == 0)
 
 
-async def test_a_read_that_is_stopped_before_it_began_never_begins(outside, embeddings):
+async def test_a_read_that_is_stopped_before_it_began_never_begins(io, embeddings):
     left = WithMedia()
-    outside.start_media(left, (0,))
-    outside.stop_media(left)
+    io.start_media(left, (0,))
+    io.stop_media(left)
     await asyncio.sleep(0.02)
-    assert (embeddings.running, outside.failed) == (0, [])
+    assert (embeddings.running, io.failed) == (0, [])
 
 
-async def test_a_read_that_fails_is_told(outside, embeddings):
+async def test_a_read_that_fails_is_told(io, embeddings):
     embeddings.error = MediaLost("gone")
     wanted = WithMedia()
-    outside.start_media(wanted, (0,))
-    await until(lambda: outside.failed == [(wanted, embeddings.error)])
+    io.start_media(wanted, (0,))
+    await until(lambda: io.failed == [(wanted, embeddings.error)])

@@ -14,7 +14,7 @@ def test_a_failed_fetch_goes_on_to_the_next_candidate():
     bench.run()
     bench.fail(Unavailable("prefill:1 died"))
     bench.run()
-    assert [order.address for _, order in bench.outside.orders] == ["prefill:1", "prefill:2"]
+    assert [order.address for _, order in bench.io.orders] == ["prefill:1", "prefill:2"]
     bench.fill()
     bench.run()
     assert heard.tokens[0] == greedy(prompt_of(100), 3)
@@ -28,7 +28,7 @@ def test_pages_at_risk_are_not_used_by_the_next_attempt():
     bench.run()
     at_risk = bench.fail(Unavailable("prefill:1 hangs"), at_risk=2)
     bench.run()
-    _, again = bench.outside.orders[1]
+    _, again = bench.io.orders[1]
     assert not set(again.pages) & set(at_risk)
     bench.fill()
     bench.kv_pages[list(at_risk)] = -1.0  # the late bytes of the first attempt
@@ -55,11 +55,11 @@ def test_a_bad_transfer_is_tried_once_more_at_the_same_worker():
     bench.run()
     bench.fail(TransferFailed("corrupt"))
     bench.run()
-    assert [order.address for _, order in bench.outside.orders] == ["prefill:1", "prefill:1"]
+    assert [order.address for _, order in bench.io.orders] == ["prefill:1", "prefill:1"]
     bench.fail(TransferFailed("corrupt again"))
     bench.run()
     assert heard.tokens[0] == greedy(prompt_of(100), 3)
-    assert len(bench.outside.orders) == 2
+    assert len(bench.io.orders) == 2
     bench.check_free()
 
 
@@ -69,7 +69,7 @@ def test_what_a_failed_attempt_left_in_a_cache_is_not_called_cached():
     bench.run()
     bench.fail(TransferFailed("a bad read"))
     bench.run()
-    prompt, order = bench.outside.orders[1]
+    prompt, order = bench.io.orders[1]
     write_context(bench.kv_pages, order.pages, order.token_ids, order.cached_pages)
     bench.engine.fetch_ended(prompt, FetchResult(None, computed_tokens=0))
     bench.run()

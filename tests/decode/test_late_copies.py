@@ -6,7 +6,7 @@ import pytest
 
 from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Prompt
-from tests.support.decode_bench import Bench, StrawOutside, medium, prompt_of
+from tests.support.decode_bench import Bench, RecordedIO, medium, prompt_of
 from tests.support.fake_runner import greedy, write_context
 
 FIRST = prompt_of(100)
@@ -15,7 +15,7 @@ CONTEXT = FIRST + greedy(FIRST, 4)
 FAR = ["prefill:1"]
 
 
-class QuickFetches(StrawOutside):
+class QuickFetches(RecordedIO):
     """What is ordered has been read before the order is even placed in full."""
 
     bench: Bench
@@ -28,8 +28,8 @@ class QuickFetches(StrawOutside):
 @pytest.fixture(params=[False, True], ids=["in step", "ahead"])
 def bench(request):
     """Its device is late, its fetches quick; the first turn is over. Five pages: a cached one and a tail."""
-    outside = QuickFetches()
-    bench = outside.bench = Bench(5, late=True, ahead=request.param, outside=outside)
+    io = QuickFetches()
+    bench = io.bench = Bench(5, late=True, ahead=request.param, io=io)
     assert bench.submit(FIRST, 4) is not None
     bench.run()
     counts = bench.engine.load.pages
@@ -45,7 +45,7 @@ def test_what_a_fetch_has_read_is_not_overwritten_by_a_tail(bench):
     bench.run()
     assert heard.tokens[0] == greedy(turn, 4)
     assert bench.runner.copies == []
-    assert bench.outside.orders[0][1].cached_pages == 1
+    assert bench.io.orders[0][1].cached_pages == 1
     bench.check_free()
 
 
@@ -55,7 +55,7 @@ def test_a_tail_that_saves_the_fetch_is_copied(bench):
     bench.run()
     assert heard.tokens[0] == greedy(turn, 4)
     assert len(bench.runner.copies) == 1
-    assert bench.outside.orders == []
+    assert bench.io.orders == []
     bench.check_free()
 
 
@@ -65,7 +65,7 @@ def test_a_page_that_is_let_go_of_before_its_copy_is_made_is_not_read_into_befor
     request = bench.request(turn, 4, prefill=FAR, media=[medium(110, 4)])
     bench.engine.submit(request)
     bench.run()
-    assert len(bench.outside.media) == 1
+    assert len(bench.io.media) == 1
     bench.engine.cancel(bench.session, request.handle)
     other = prompt_of(310, 7)
     heard = bench.submit(other, 4, prefill=FAR)

@@ -20,7 +20,7 @@ def test_embeddings_take_the_place_of_pads_also_of_the_last_token(offset, num_to
     bench = Bench(4, local_prefill_tokens=1000, chunk_tokens=64)
     heard = bench.submit(prompt_of(100), 4, media=[medium(offset, num_tokens)], n=2)
     bench.run()
-    assert bench.outside.media[0][1] == (0,)
+    assert bench.io.media[0][1] == (0,)
     bench.give_media()
     bench.run()
     expected = greedy(with_embedding(prompt_of(100), offset, num_tokens), 4)
@@ -33,7 +33,7 @@ def test_a_last_token_that_is_a_pad_brings_its_embedding_here_after_the_fetch():
     prompt = prompt_of(100)
     heard = bench.submit(prompt, 4, prefill=["prefill:1"], media=[medium(99, 1)])
     bench.run()
-    assert bench.outside.media == []
+    assert bench.io.media == []
     bench.fill()
     bench.run()
     assert heard.tokens == {}
@@ -51,14 +51,14 @@ def test_a_request_that_leaves_while_its_media_are_read_has_the_read_stopped(end
     )
     bench.engine.submit(request)
     bench.engine._prompts.admit(0)
-    [(prompt, _)] = bench.outside.media
-    assert bench.outside.stopped_media == []
+    [(prompt, _)] = bench.io.media
+    assert bench.io.stopped_media == []
     if end == "cancel":
         bench.engine.cancel(bench.session, request.handle)
     elif end == "session":
         bench.engine.session_ended(bench.session)
     bench.engine.step()
-    assert bench.outside.stopped_media == [prompt]
+    assert bench.io.stopped_media == [prompt]
     bench.engine.media_arrived(prompt, {})
     bench.check_free()
 

@@ -74,8 +74,8 @@ def test_an_embedding_that_prefill_did_not_find_is_looked_for_here_and_not_at_th
     bench.run()
     bench.fail(MediaLost("evicted"))
     bench.run()
-    assert len(bench.outside.orders) == 1
-    prompt, _ = bench.outside.media[0]
+    assert len(bench.io.orders) == 1
+    prompt, _ = bench.io.media[0]
     bench.engine.media_failed(prompt, MediaLost("evicted here, too"))
     bench.run()
     assert [error.message for error in heard.errors] == ["evicted here, too"]
@@ -93,7 +93,7 @@ def test_a_prompt_whose_pages_with_images_are_cached_needs_no_embedding():
     bench.run()
     bench.fail(MediaLost("vision is gone"))
     bench.run()
-    assert bench.outside.media == []
+    assert bench.io.media == []
     assert first.finish() == again.finish() == "LENGTH"
     assert again.errors == []
 
@@ -105,11 +105,11 @@ def test_a_preempted_sequence_is_computed_here_when_its_prefill_worker_is_gone()
     bench.run()
     bench.fill(0)
     bench.fill(1)
-    while len(bench.outside.orders) == 2:
+    while len(bench.io.orders) == 2:
         bench.engine.step()
     assert bench.engine.load.preemptions > 0
     failed = 2
-    while failed < len(bench.outside.orders):
+    while failed < len(bench.io.orders):
         bench.fail(WorkerLost("prefill:1 died"), number=failed)
         failed += 1
         bench.run()
@@ -252,7 +252,7 @@ def test_a_preempted_sequence_is_computed_here_when_prefill_is_full():
     bench.fill(1)
     bench.run()
     answered = 2
-    while answered < len(bench.outside.orders):
+    while answered < len(bench.io.orders):
         bench.fail(Overloaded("prefill:1 is full"), number=answered)
         answered += 1
         bench.run()

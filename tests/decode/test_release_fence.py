@@ -18,7 +18,7 @@ from services.decode.request import Prompt
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.serving.loop import EngineLoop
-from tests.support.decode_bench import Bench, Heard, StrawOutside, prompt_of
+from tests.support.decode_bench import Bench, Heard, RecordedIO, prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, greedy
 from tests.support.owner import MODEL, peer_directory, transfer_thread
 from tests.support.prefill_worker import PrefillWorker
@@ -29,7 +29,7 @@ PAGES = 3
 """Pages of the prompt that decode asks for."""
 
 
-class Fetching(StrawOutside):
+class Fetching(RecordedIO):
     """Orders are carried out."""
 
     remote: RemotePrefill
@@ -48,14 +48,14 @@ class Suite:
     def __init__(self) -> None:
         self.fabric = MemoryFabric()
         self.worker = PrefillWorker("prefill-a", self.fabric, num_pages=4, checksum_fraction=0.0)
-        self.outside = Fetching()
-        self.bench = Bench(16, outside=self.outside)
+        self.io = Fetching()
+        self.bench = Bench(16, io=self.io)
         self.thread = transfer_thread("decode", self.fabric, self.bench.kv_pages, torch.zeros(2, 64, HIDDEN))
         self.peers = peer_directory("decode-1", self.thread, self.bench.kv_pages)
         engine = self.bench.engine
         self.failures: list[BaseException] = []
         self.loop = EngineLoop("decode", engine.step, self.failures.append, idle_wait_s=0.01)
-        self.outside.remote = RemotePrefill(
+        self.io.remote = RemotePrefill(
             self.peers,
             self.thread,
             "decode-1",
@@ -139,7 +139,7 @@ async def test_a_prompt_whose_lease_another_handshake_called_settled_is_fetched_
     await forger.write(worker_pb2.HandshakeRequest(settled=settled))
     await suite.use_all_pages()
     assert await suite.finish(heard) == greedy(PROMPT, 4)
-    assert len(suite.outside.orders) == 2
+    assert len(suite.io.orders) == 2
     forger.cancel()
 
 
@@ -152,5 +152,5 @@ async def test_a_prompt_whose_handshake_ended_and_began_again_is_fetched_again(s
     await until(lambda: suite.worker.owner.servicer.is_paired("decode-1"))
     await suite.use_all_pages()
     assert await suite.finish(heard) == greedy(PROMPT, 4)
-    assert len(suite.outside.orders) == 2
+    assert len(suite.io.orders) == 2
     assert (await again).alive

@@ -23,8 +23,8 @@ def second_turn(bench: Bench, **options) -> Heard:
 def test_prefill_is_told_where_the_cached_pages_can_be_read():
     bench = Bench(8)
     second_turn(bench, own_address=OWN)
-    _, first = bench.outside.orders[0]
-    _, second = bench.outside.orders[1]
+    _, first = bench.io.orders[0]
+    _, second = bench.io.orders[1]
     assert (first.cached_pages, first.source_address) == (0, ""), "nothing is cached yet"
     assert (second.cached_pages, second.source_address) == (2, OWN)
 
@@ -32,7 +32,7 @@ def test_prefill_is_told_where_the_cached_pages_can_be_read():
 def test_a_submit_without_the_workers_own_address_offers_no_source():
     bench = Bench(8)
     second_turn(bench)
-    assert bench.outside.orders[1][1].source_address == ""
+    assert bench.io.orders[1][1].source_address == ""
 
 
 @pytest.mark.parametrize(

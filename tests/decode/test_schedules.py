@@ -47,8 +47,8 @@ class Schedule:
 
     def step(self) -> None:
         self.bench.engine.step()
-        self.open += self.bench.outside.orders[self.seen :]
-        self.seen = len(self.bench.outside.orders)
+        self.open += self.bench.io.orders[self.seen :]
+        self.seen = len(self.bench.io.orders)
         for pages in self.at_risk:  # a late byte may land at any time
             self.bench.kv_pages[list(pages)] = -1.0
 
@@ -82,7 +82,7 @@ class Schedule:
         if not self.open:
             return
         prompt, order = self.open.pop(self.random.randrange(len(self.open)))
-        if prompt in self.bench.outside.stopped and self.random.random() < 0.7:
+        if prompt in self.bench.io.stopped and self.random.random() < 0.7:
             self.fail(prompt, order, Cancelled("stopped"))
         elif self.random.random() < 0.3:
             error = self.random.choice([TransferFailed, Unavailable])
@@ -118,7 +118,7 @@ def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_co
     schedule = Schedule(seed, ahead)
     for _ in range(150):
         schedule.act()
-        schedule.bench.engine._keeper.check_integrity()
+        schedule.bench.engine._page_manager.check_integrity()
     schedule.wind_down()
     for told in schedule.requests:
         heard = schedule.bench.heard[told.request.handle]

@@ -151,14 +151,14 @@ async def test_the_end_of_a_session_ends_all_it_submitted(worker, end):
     await session.write(submit(1, prompt_of(10), 400))
     await session.write(submit(2, prompt_of(300), 4, prefill_addresses=["prefill:1"]))
     await session.read()
-    await until(lambda: worker.bench.outside.orders)
+    await until(lambda: worker.bench.io.orders)
     if end == "cancel":
         session.cancel()
     elif end == "half-close":
         await session.done_writing()
     else:
         await worker.channel.close()
-    await until(lambda: worker.bench.outside.stopped)
+    await until(lambda: worker.bench.io.stopped)
     worker.loop.post(lambda: worker.bench.fail(RuntimeError("stopped")))
     await until(worker.is_free)
 
@@ -245,7 +245,7 @@ async def test_media_of_a_submit_reach_the_engine(worker):
         content_hash=b"h" * 32, token_offset=2, num_tokens=3, address="vision:1", incarnation="v"
     )
     await session.write(submit(1, prompt_of(10), 2, media=[ref]))
-    await until(lambda: worker.bench.outside.media)
+    await until(lambda: worker.bench.io.media)
     worker.loop.post(worker.bench.give_media)
     heard = await deltas(session)
     expected = [t + (3 if 2 <= i < 5 else 0) for i, t in enumerate(prompt_of(10))]

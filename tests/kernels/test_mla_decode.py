@@ -132,7 +132,7 @@ def test_a_table_that_splits_cannot_reach_is_an_error():
 SPLIT_TYPES = {
     "query": "*bf16",
     "pages": "*bf16",
-    "block_table": "*i32",
+    "page_table": "*i32",
     "context_lens": "*i32",
     "partial": "*fp32",
     "logsumexp": "*fp32",

@@ -73,12 +73,11 @@ def sglang_decode(
         o[index] = attend(q[index], k_buffer[indices[start:end], 0], scale)
 
 
-def flash_mla_decode(q, k_cache, block_table, cache_seqlens, head_dim_v, plan, splits, softmax_scale):
+def flash_mla_decode(q, k_cache, page_table, cache_seqlens, head_dim_v, plan, splits, softmax_scale):
     assert (plan, splits, head_dim_v) == ("plan", None, SIZES.latent)
     assert k_cache.shape[1:3] == (64, 1)
     rows = [
-        k_cache[table].flatten(0, 2)[:length]
-        for table, length in zip(block_table, cache_seqlens, strict=True)
+        k_cache[table].flatten(0, 2)[:length] for table, length in zip(page_table, cache_seqlens, strict=True)
     ]
     out = torch.stack([attend(each[0], keys, softmax_scale) for each, keys in zip(q, rows, strict=True)])
     return out.unsqueeze(1), None
@@ -87,7 +86,7 @@ def flash_mla_decode(q, k_cache, block_table, cache_seqlens, head_dim_v, plan, s
 def split_flash_mla_decode(
     q,
     k_cache,
-    block_table,
+    page_table,
     cache_seqlens,
     head_dim_v,
     plan,
@@ -97,7 +96,7 @@ def split_flash_mla_decode(
 ):
     """As sgl-flash-mla 1.0.0 has it."""
     assert use_legacy, "Dense MLA decoding was removed from the current kernels"
-    return flash_mla_decode(q, k_cache, block_table, cache_seqlens, head_dim_v, plan, splits, softmax_scale)
+    return flash_mla_decode(q, k_cache, page_table, cache_seqlens, head_dim_v, plan, splits, softmax_scale)
 
 
 def check_decode(run, inputs):

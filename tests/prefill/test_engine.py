@@ -30,10 +30,10 @@ def test_a_page_is_announced_when_whole_and_the_last_one_at_the_end():
     bench = PrefillBench(8, chunk_tokens=64)
     reader = bench.submit(prompt_of(150))
     bench.engine.step()
-    assert [ready.first_block for ready in reader.all(Ready)] == [0] * NUM_LAYERS
+    assert [ready.first_page for ready in reader.all(Ready)] == [0] * NUM_LAYERS
     bench.engine.step()
     bench.engine.step()
-    assert [ready.first_block for ready in reader.all(Ready)] == [0, 0, 1, 1, 2, 2]
+    assert [ready.first_page for ready in reader.all(Ready)] == [0, 0, 1, 1, 2, 2]
 
 
 def test_prompts_share_the_chunk_first_come_first_served_in_whole_pages():
@@ -71,7 +71,7 @@ def test_cached_pages_are_announced_at_once_and_not_computed_again():
     second = bench.submit(prompt_of(200))
     bench.run()
     assert second.all(Admitted)[0].cached_tokens == 192
-    assert second.all(Ready)[0].block_count == 3
+    assert second.all(Ready)[0].page_count == 3
     assert second.all(Ready)[0].end_layer == NUM_LAYERS
     assert second.context() == prompt_of(200)
     assert second.all(Done)[0].computed_tokens == 8

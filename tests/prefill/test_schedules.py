@@ -117,7 +117,7 @@ def test_every_page_comes_back_and_what_was_announced_is_right(seed):
     for reader in schedule.readers:
         reader.refusal()
         if "Done" in reader.kinds():
-            assert sorted(reader.ready) == list(range(reader.job.reader_cached_pages, reader.job.num_blocks))
+            assert sorted(reader.ready) == list(range(reader.job.reader_cached_pages, reader.job.num_pages))
         schedule.bench.engine.abandon(reader.job)
         schedule.bench.engine.settled(reader.job.reader, [reader.job.lease_key])
     while schedule.ended_reads < len(schedule.bench.source.orders):

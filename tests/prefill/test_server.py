@@ -85,8 +85,8 @@ async def test_a_prompt_is_admitted_announced_done_renewed_and_released(suite):
     assert kinds == ["admitted", *["ready"] * 4, "done"]
     admitted = heard[0].admitted
     assert (len(admitted.pages), admitted.cached_tokens, admitted.lease.duration_ms) == (2, 0, 10_000)
-    assert {(m.ready.first_block, m.ready.first_layer, m.ready.end_layer) for m in heard[1:-1]} == {
-        (block, layer, layer + 1) for block in (1, 2) for layer in (0, 1)
+    assert {(m.ready.first_page, m.ready.first_layer, m.ready.end_layer) for m in heard[1:-1]} == {
+        (index, layer, layer + 1) for index in (1, 2) for layer in (0, 1)
     }
     assert all(len(message.ready.crc32) == 1 for message in heard[1:-1])
     entries = suite.worker.kv_pages[list(admitted.pages), 0].flatten(0, 1)[: 150 - 64, 0] - 1

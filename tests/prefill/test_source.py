@@ -22,7 +22,7 @@ def reading(bench: PrefillBench, length: int = 300, cached_pages: int = 3, **opt
 
 def assert_whole(bench: PrefillBench, reader: Reader) -> None:
     """The reader heard of every page it lacked, and another one finds the whole prompt right."""
-    assert reader.ready == {block: set(range(NUM_LAYERS)) for block in (3, 4)}
+    assert reader.ready == {index: set(range(NUM_LAYERS)) for index in (3, 4)}
     other = bench.submit(prompt_of(300), reader="decode-b")
     bench.run()
     assert other.all(Admitted)[0].cached_tokens == 256

@@ -114,7 +114,7 @@ class Compose:
         return described
 
     def kill_process(self, container: str) -> None:
-        """kill -9 of the container's process from outside, as the kernel's out-of-memory killer does it."""
+        """kill -9 of the container's process from io, as the kernel's out-of-memory killer does it."""
         state = self.inspect(container)["State"]
         assert isinstance(state, dict)
         os.kill(int(state["Pid"]), signal.SIGKILL)

@@ -54,7 +54,7 @@ class Heard:
         return finishes[0] if finishes else None
 
 
-class StrawOutside:
+class RecordedIO:
     """Records what the engine asks for; tests answer."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Bench:
 
     def __init__(
         self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, late: bool = False,
-        outside: StrawOutside | None = None, clock: Callable[[], float] = monotonic, **limits: int,
+        io: RecordedIO | None = None, clock: Callable[[], float] = monotonic, **limits: int,
     ) -> None:  # fmt: skip
         """`ahead`: the next step is launched before the host knows what the last one gave. `late`, always so
         then: the device does things at the last moment it may.
@@ -90,7 +90,7 @@ class Bench:
         self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
         self.runner = (LateRunner if ahead or late else FakeRunner)(self.kv_pages)
-        self.outside = StrawOutside() if outside is None else outside
+        self.io = RecordedIO() if io is None else io
         defaults = {
             "max_running": 16,
             "max_waiting": 16,
@@ -104,7 +104,7 @@ class Bench:
             self.kv_pages,
             Sampler(VOCAB),
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
-            self.outside,
+            self.io,
             self.serving.append,
             MaskThreads(),
             ahead=ahead,
@@ -168,7 +168,7 @@ class Bench:
 
         It computed all but the first `reused_tokens`, by default all but what was cached here.
         """
-        prompt, order = self.outside.orders[number]
+        prompt, order = self.io.orders[number]
         write_context(self.kv_pages, order.pages, order.token_ids, order.cached_pages)
         reused = 64 * order.cached_pages if reused_tokens is None else reused_tokens
         computed = len(order.token_ids) - reused
@@ -177,13 +177,13 @@ class Bench:
 
     def fail(self, error: PerigeeError, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:
         """The fetch of an order fails with its first `at_risk` pages still open; returns these."""
-        prompt, order = self.outside.orders[number]
+        prompt, order = self.io.orders[number]
         self.engine.fetch_ended(prompt, FetchResult(error, pages_at_risk=order.pages[:at_risk]))
         return order.pages[:at_risk]
 
     def give_media(self, value: float = 3.0, number: int = -1) -> None:
         """The media asked for arrive, every row starting with `value`."""
-        prompt, indices = self.outside.media[number]
+        prompt, indices = self.io.media[number]
         media = prompt.request.media
         rows = {index: torch.full((media[index].num_tokens, HIDDEN), value) for index in indices}
         self.engine.media_arrived(prompt, rows)
@@ -195,7 +195,7 @@ class Bench:
         counts = self.engine.load.pages
         assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts
         assert self.engine.load.integrity_failures == 0
-        self.engine._keeper.check_integrity()
+        self.engine._page_manager.check_integrity()
         assert (self.engine.load.running, self.engine.load.waiting) == (0, 0)
 
 

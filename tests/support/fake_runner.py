@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from services.engine.batch import PAGE_TOKENS, ForwardBatch, LateTokens
-from services.engine.host_copy import Moment
+from services.engine.batch import PAGE_TOKENS, DeviceTokens, ForwardBatch
+from services.engine.host_copy import DeviceEvent
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 
 NUM_LAYERS = 2
@@ -69,13 +69,13 @@ class FakeRunner:
         self.told += pages
 
     def mark(self):
-        return Moment(self.kv_pages.device)
+        return DeviceEvent(self.kv_pages.device)
 
     def forward(
         self,
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
-        late: LateTokens | None = None,
+        late: DeviceTokens | None = None,
     ):
         if late is not None:
             late.put(batch)
@@ -128,7 +128,7 @@ class LateRunner(FakeRunner):
         self,
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
-        late: LateTokens | None = None,
+        late: DeviceTokens | None = None,
     ):
         self._catch_up(self._enqueued)
         logits = super().forward(batch, on_layers, late)

@@ -17,7 +17,7 @@ from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
 from services.gateway.workers.session import DecodeSession
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
-from tests.support.decode_bench import StrawOutside
+from tests.support.decode_bench import RecordedIO
 from tests.support.fake_runner import fake_pages
 
 CONTEXT = 512
@@ -74,7 +74,7 @@ class LoopbackWorker:
         }  # fmt: skip
         make = runner or (LateBabbler if ahead else Babbler)
         self.engine = DecodeEngine(
-            make(pages), pages, Sampler(vocab_size), DecodeLimits(**(defaults | limits)), StrawOutside(),
+            make(pages), pages, Sampler(vocab_size), DecodeLimits(**(defaults | limits)), RecordedIO(),
             lambda serving: None, self._masks, ahead=ahead, **(engine_options or {}),
         )  # fmt: skip
         self.failures: list[BaseException] = []

@@ -16,7 +16,7 @@ from services.engine.kv_transfer.agents.offer_proto import offer_to_proto
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.peers.directory import PeerDirectory
-from services.engine.serving.worker_service import WorkerHost, WorkerServicer
+from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 from tests.support.fake_runner import HIDDEN
 
 MODEL = worker_pb2.ModelIdentity(fingerprint=b"f" * 32, name="straw", hidden_size=HIDDEN, vocab_size=64)
@@ -25,7 +25,7 @@ MODEL = worker_pb2.ModelIdentity(fingerprint=b"f" * 32, name="straw", hidden_siz
 def transfer_thread(
     name: str, fabric: MemoryFabric, kv_pages: torch.Tensor, rows: torch.Tensor
 ) -> TransferThread:
-    """A started thread with a KV and an embedding region, [blocks, 64, hidden]."""
+    """A started thread with a KV and an embedding region, [pages, 64, hidden]."""
     thread = TransferThread(
         InMemoryAgent(name, fabric),
         [kv_region(kv_pages), EmbeddingReader.region(rows)],
@@ -39,7 +39,7 @@ def transfer_thread(
 
 
 class RecordingHost:
-    """A WorkerHost that lends nothing and remembers what it heard."""
+    """A WorkerBackend that lends nothing and remembers what it heard."""
 
     def __init__(self, name: str, transfer: TransferThread, kv_pages: torch.Tensor) -> None:
         self._info = worker_pb2.WorkerInfo(
@@ -94,9 +94,9 @@ class RecordingHost:
 class Owner:
     """A gRPC server on a free port with WorkerService and what else `add` adds."""
 
-    def __init__(self, host: WorkerHost) -> None:
-        self.host = host
-        self.servicer = WorkerServicer(host)
+    def __init__(self, backend: WorkerBackend) -> None:
+        self.backend = backend
+        self.servicer = WorkerServicer(backend)
         self.server: grpc.aio.Server | None = None
         self.port = 0
 

@@ -13,7 +13,7 @@ from perigee.v1 import pages_pb2_grpc
 from services.decode.pages.page_server import PageServicer
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.serving.loop import EngineLoop
-from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_backend import TextWorkerBackend
 from tests.support.decode_bench import Bench
 from tests.support.fake_runner import HIDDEN
 from tests.support.owner import Owner, RecordingHost, transfer_thread
@@ -33,7 +33,7 @@ class PageLender:
         self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
         recorded = RecordingHost(name, self.thread, self.bench.kv_pages)
         parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
-        self.owner = Owner(TextHost(cast(Any, parts), self.engine, self.engine.lending, self.loop))
+        self.owner = Owner(TextWorkerBackend(cast(Any, parts), self.engine, self.engine.lending, self.loop))
         self.servicer = PageServicer(self.engine.lending, self.loop, self.owner.servicer.is_paired)
         self.loop.start()
 
@@ -64,7 +64,7 @@ class PageLender:
 
     async def check_integrity(self) -> None:
         """Raises InternalError listing what is wrong with the pool."""
-        await self._on_engine(self.engine._keeper.check_integrity)
+        await self._on_engine(self.engine._page_manager.check_integrity)
 
     async def stop(self) -> None:
         """Ends everything; the engine must not have broken."""

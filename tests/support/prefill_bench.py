@@ -21,7 +21,7 @@ E = TypeVar("E")
 
 
 def order_start(job: Job, order: SourceOrder) -> int:
-    """The block in the prompt at which an order begins."""
+    """The index in the prompt of the page at which an order begins."""
     return job.hashes.index(order.hashes[0])
 
 
@@ -39,17 +39,17 @@ class Reader:
         self.events.append(event)
         if isinstance(event, Ready):
             pages = self.all(Admitted)[0].pages
-            for block in range(event.first_block, event.first_block + event.block_count):
-                page = pages[block - self.job.reader_cached_pages]
+            for index in range(event.first_page, event.first_page + event.page_count):
+                page = pages[index - self.job.reader_cached_pages]
                 for layer in range(event.first_layer, event.end_layer):
-                    assert layer not in self.ready.setdefault(block, set()), "announced twice"
-                    self.ready[block].add(layer)
-                    count = min(64, self.job.num_tokens - block * 64)
+                    assert layer not in self.ready.setdefault(index, set()), "announced twice"
+                    self.ready[index].add(layer)
+                    count = min(64, self.job.num_tokens - index * 64)
                     entries = self.bench.kv_pages[page, layer, :count]
-                    assert (entries[:, 1] + 0).tolist() == list(range(block * 64, block * 64 + count))
+                    assert (entries[:, 1] + 0).tolist() == list(range(index * 64, index * 64 + count))
                     assert (entries[:, 3] == layer).all()
             for index, crc in enumerate(event.crc32):
-                page = pages[event.first_block + index - self.job.reader_cached_pages]
+                page = pages[event.first_page + index - self.job.reader_cached_pages]
                 assert crc == page_crc32(self.bench.kv_pages, page, event.first_layer, event.end_layer)
 
     def all(self, kind: type[E]) -> list[E]:
@@ -70,8 +70,8 @@ class Reader:
 
     def context(self) -> list[float]:
         """What lies in the leased pages; asserts that everything was announced."""
-        blocks = range(self.job.reader_cached_pages, self.job.num_blocks)
-        assert self.ready == {block: set(range(NUM_LAYERS)) for block in blocks}
+        indices = range(self.job.reader_cached_pages, self.job.num_pages)
+        assert self.ready == {index: set(range(NUM_LAYERS)) for index in indices}
         return read_context(self.bench.kv_pages, self.all(Admitted)[0].pages, self.job.num_tokens)
 
 

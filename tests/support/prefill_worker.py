@@ -13,7 +13,7 @@ from services.common.errors import MediaLost
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.media import Medium
 from services.engine.serving.loop import EngineLoop
-from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_backend import TextWorkerBackend
 from services.prefill.engine import PrefillEngine
 from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits
@@ -62,7 +62,7 @@ class PrefillWorker:
         recorded = RecordingHost(name, self.thread, self.kv_pages)
         parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
         self.embeddings = StrawEmbeddings()
-        self.owner = Owner(TextHost(cast(Any, parts), self.engine, self.engine, self.loop))
+        self.owner = Owner(TextWorkerBackend(cast(Any, parts), self.engine, self.engine, self.loop))
         self.servicer = PrefillServicer(
             self.engine,
             self.loop,

@@ -33,12 +33,12 @@ class GatedModel(VisionModel):
         self,
         pixels: Tensor,
         grid: tuple[int, int, int],
-        before_block: Callable[[], None] = lambda: None,
+        before_layer: Callable[[], None] = lambda: None,
     ) -> Tensor:
         self.runs += 1
         self.entered.set()
         assert self.gate.wait(30)
-        return super().encode(pixels, grid, before_block)
+        return super().encode(pixels, grid, before_layer)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.leases.embedding_reader import ROWS_PER_BLOCK, EmbeddingReader
+from services.engine.leases.embedding_reader import ROWS_PER_PAGE, EmbeddingReader
 from services.engine.media import Medium
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.peers.directory import PeerDirectory
@@ -26,7 +26,7 @@ async def main(
     model: Path, address: str, owner: str, content_hash: bytes, num_tokens: int, out: Path
 ) -> None:
     config = ModelConfig.from_dir(model)
-    staging = torch.zeros(8, ROWS_PER_BLOCK, config.text.hidden_size)
+    staging = torch.zeros(8, ROWS_PER_PAGE, config.text.hidden_size)
     name = incarnation("prefill")
     transfer = TransferThread(NixlAgent(name), [EmbeddingReader.region(staging)], name)
     transfer.start()

@@ -198,8 +198,8 @@ def test_flush_drops_what_nobody_holds_or_leases(pool, clock):
 def test_the_region_covers_the_whole_pool_in_pages(pool, rows):
     region = pool.region()
     assert region.base_address == rows.data_ptr()
-    assert region.block_bytes == PAGE_ROWS * WIDTH * 4
-    assert region.block_count == 6
+    assert region.entry_bytes == PAGE_ROWS * WIDTH * 4
+    assert region.entry_count == 6
 
 
 def test_pages_are_used_while_being_filled_and_cached_while_held(pool, clock):

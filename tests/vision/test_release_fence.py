@@ -28,7 +28,7 @@ PAGES = 4
 HASH = b"a" * 32
 
 
-class LendingHost(RecordingHost):
+class LendingBackend(RecordingHost):
     """Passes on what it hears of readers."""
 
     lending: Lending
@@ -56,9 +56,9 @@ class Suite:
         self.pool = EmbeddingPool(self.rows, hold_s=60.0, lease_s=10.0)
         self.lending = Lending(self.pool, lambda serving: None)
         self.vision_thread = transfer_thread("vision", self.fabric, self.kv_pages, self.rows)
-        host = LendingHost("vision", self.vision_thread, self.kv_pages)
-        host.lending = self.lending
-        self.owner = Owner(host)
+        backend = LendingBackend("vision", self.vision_thread, self.kv_pages)
+        backend.lending = self.lending
+        self.owner = Owner(backend)
         self.servicer = VisionServicer(
             cast(Any, None), self.lending, self.owner.servicer.is_paired, "vision", 60_000
         )
@@ -96,7 +96,7 @@ class Suite:
 
     async def close(self) -> None:
         self.fabric.held.clear()
-        await until(lambda: self.reader._blocks.available() == 4)
+        await until(lambda: self.reader._line.available() == 4)
         await self.peers.close()
         await self.owner.stop()
         self.thread.close()

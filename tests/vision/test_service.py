@@ -168,7 +168,7 @@ def test_leased_embeddings_keep_the_pool_full_beyond_their_hold(vision, image_fi
     hashes = [vision.encode(image_file(448, 448, seed)).content_hash for seed in (8, 9)]
     lease = vision.lease(reader, 1, *hashes)
     granted = lease.granted()
-    assert [len(pages.blocks) for pages in granted.embeddings] == [4, 4]
+    assert [len(pages.pages) for pages in granted.embeddings] == [4, 4]
     assert granted.lease.lease_id > 0
     assert granted.lease.duration_ms == LEASE_S * 1000
     time.sleep(HOLD_S)  # of the worker's own time: the hold ends, the lease does not

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from services.engine.model.vision.block import VisionBlock
+from services.engine.model.vision.layer import VisionLayer
 from services.engine.model.vision.model import VisionModel
 from services.engine.model.vision.projector import PatchMergerProjector, merge_patches
 from services.engine.model.vision.rope import RopeTable, rope_table, rotate
@@ -53,7 +53,7 @@ class PictureEncoder:
         )
         there = torch.arange(largest, device=device) < torch.tensor(sizes, device=device).unsqueeze(1)
         for block in self._tower.encoder.blocks:
-            assert isinstance(block, VisionBlock)
+            assert isinstance(block, VisionLayer)
             x = x + _attend(block, block.norm0(x), rope, there[:, None, None])
             x = x + block.mlp(block.norm1(x))
         x = self._tower.encoder.final_layernorm(x)
@@ -81,7 +81,7 @@ def _of_like_size(pictures: Sequence[Picture]) -> Iterator[list[int]]:
     yield part
 
 
-def _attend(block: VisionBlock, x: Tensor, rope: RopeTable, there: Tensor) -> Tensor:
+def _attend(block: VisionLayer, x: Tensor, rope: RopeTable, there: Tensor) -> Tensor:
     """`[N, patches, width]` -> the same; only what is `there` is looked at."""
     query, key, value = block.wqkv(x).unflatten(-1, (3, block.heads, -1)).unbind(2)
     query, key = rotate(query, rope), rotate(key, rope)

@@ -229,7 +229,7 @@ class PrefillAdmitted(_message.Message):
 
     @_builtins.property
     def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Page ids of blocks reader_cached_pages, reader_cached_pages + 1, … of the prompt."""
+        """Where the reader keeps pages reader_cached_pages, reader_cached_pages + 1, … of the prompt: ids of its pool."""
 
     def __init__(
         self,
@@ -248,18 +248,18 @@ Global___PrefillAdmitted: _TypeAlias = PrefillAdmitted  # noqa: Y015
 
 @_typing.final
 class PagesReady(_message.Message):
-    """Blocks [first_block, first_block + block_count) of layers [first_layer, end_layer) are written."""
+    """Pages [first_page, first_page + page_count) of layers [first_layer, end_layer) are written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FIRST_BLOCK_FIELD_NUMBER: _builtins.int
-    BLOCK_COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_PAGE_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
     FIRST_LAYER_FIELD_NUMBER: _builtins.int
     END_LAYER_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
-    first_block: _builtins.int
-    """Block index in the prompt."""
-    block_count: _builtins.int
+    first_page: _builtins.int
+    """Index of a page in the prompt."""
+    page_count: _builtins.int
     """At least 1."""
     first_layer: _builtins.int
     """First layer."""
@@ -267,20 +267,20 @@ class PagesReady(_message.Message):
     """One past the last layer."""
     @_builtins.property
     def crc32(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """CRC-32 of each block's bytes over these layers. Empty: checksums are off for this announcement."""
+        """CRC-32 of each page's bytes over these layers. Empty: checksums are off for this announcement."""
 
     def __init__(
         self,
         *,
-        first_block: _builtins.int = ...,
-        block_count: _builtins.int = ...,
+        first_page: _builtins.int = ...,
+        page_count: _builtins.int = ...,
         first_layer: _builtins.int = ...,
         end_layer: _builtins.int = ...,
         crc32: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_count", b"block_count", "crc32", b"crc32", "end_layer", b"end_layer", "first_block", b"first_block", "first_layer", b"first_layer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32", b"crc32", "end_layer", b"end_layer", "first_layer", b"first_layer", "first_page", b"first_page", "page_count", b"page_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

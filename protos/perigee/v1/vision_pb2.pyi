@@ -371,23 +371,23 @@ class EmbeddingPages(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    BLOCKS_FIELD_NUMBER: _builtins.int
+    PAGES_FIELD_NUMBER: _builtins.int
     NUM_TOKENS_FIELD_NUMBER: _builtins.int
     num_tokens: _builtins.int
-    """Rows in all; the last block may be partly filled."""
+    """Rows in all; the last page may be partly filled."""
     @_builtins.property
-    def blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Block numbers."""
+    def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Page ids in the owner's pool."""
 
     def __init__(
         self,
         *,
-        blocks: _abc.Iterable[_builtins.int] | None = ...,
+        pages: _abc.Iterable[_builtins.int] | None = ...,
         num_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "num_tokens", b"num_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_tokens", b"num_tokens", "pages", b"pages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

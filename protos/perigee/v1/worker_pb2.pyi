@@ -56,9 +56,9 @@ class _RegionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RegionKind
     REGION_KIND_UNSPECIFIED: _RegionKind.ValueType  # 0
     """Never sent."""
     REGION_KIND_KV: _RegionKind.ValueType  # 1
-    """KV pages; a block is one page of one layer, numbered page * num_layers + layer."""
+    """KV; an entry is a layer page (one page of one layer), numbered page * num_layers + layer."""
     REGION_KIND_EMBEDDING: _RegionKind.ValueType  # 2
-    """Embeddings; a block is `page_tokens` rows."""
+    """Embeddings; an entry is a page of `page_tokens` rows."""
     REGION_KIND_PROBE: _RegionKind.ValueType  # 3
     """A constant pattern for testing the transport."""
 
@@ -68,9 +68,9 @@ class RegionKind(_RegionKind, metaclass=_RegionKindEnumTypeWrapper):
 REGION_KIND_UNSPECIFIED: RegionKind.ValueType  # 0
 """Never sent."""
 REGION_KIND_KV: RegionKind.ValueType  # 1
-"""KV pages; a block is one page of one layer, numbered page * num_layers + layer."""
+"""KV; an entry is a layer page (one page of one layer), numbered page * num_layers + layer."""
 REGION_KIND_EMBEDDING: RegionKind.ValueType  # 2
-"""Embeddings; a block is `page_tokens` rows."""
+"""Embeddings; an entry is a page of `page_tokens` rows."""
 REGION_KIND_PROBE: RegionKind.ValueType  # 3
 """A constant pattern for testing the transport."""
 Global___RegionKind: _TypeAlias = RegionKind  # noqa: Y015
@@ -558,24 +558,24 @@ Global___MemoryOffer: _TypeAlias = MemoryOffer  # noqa: Y015
 
 @_typing.final
 class MemoryRegion(_message.Message):
-    """Equal blocks, one after another."""
+    """Equal entries, one after another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
     BASE_ADDRESS_FIELD_NUMBER: _builtins.int
-    BLOCK_BYTES_FIELD_NUMBER: _builtins.int
-    BLOCK_COUNT_FIELD_NUMBER: _builtins.int
+    ENTRY_BYTES_FIELD_NUMBER: _builtins.int
+    ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     MEMORY_TYPE_FIELD_NUMBER: _builtins.int
     kind: Global___RegionKind.ValueType
     """What it holds."""
     base_address: _builtins.int
-    """Address of block 0 in the owner."""
-    block_bytes: _builtins.int
-    """Bytes per block."""
-    block_count: _builtins.int
-    """Number of blocks."""
+    """Address of entry 0 in the owner."""
+    entry_bytes: _builtins.int
+    """Bytes per entry."""
+    entry_count: _builtins.int
+    """Number of entries."""
     device_id: _builtins.int
     """Device ordinal; 0 for host memory."""
     memory_type: _builtins.str
@@ -585,14 +585,14 @@ class MemoryRegion(_message.Message):
         *,
         kind: Global___RegionKind.ValueType = ...,
         base_address: _builtins.int = ...,
-        block_bytes: _builtins.int = ...,
-        block_count: _builtins.int = ...,
+        entry_bytes: _builtins.int = ...,
+        entry_count: _builtins.int = ...,
         device_id: _builtins.int = ...,
         memory_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_address", b"base_address", "block_bytes", b"block_bytes", "block_count", b"block_count", "device_id", b"device_id", "kind", b"kind", "memory_type", b"memory_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_address", b"base_address", "device_id", b"device_id", "entry_bytes", b"entry_bytes", "entry_count", b"entry_count", "kind", b"kind", "memory_type", b"memory_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

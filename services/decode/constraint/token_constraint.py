@@ -201,7 +201,7 @@ class TokenConstraint:
 
     @contextlib.contextmanager
     def _metered(self, most_s: float) -> Iterator[WorkMeter]:
-        """Counts the work of a block, and has what it raises, or the whole work, fail the request."""
+        """Counts the work done inside; an error there, or work beyond the budget, fails the request."""
         meter = WorkMeter(most_s)
         try:
             yield meter

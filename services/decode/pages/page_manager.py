@@ -11,22 +11,22 @@ from services.common.page_hash import chain_hashes, chain_root
 from services.decode.pages.page_lending import PageLending
 from services.decode.request import Request, Sequence
 from services.engine.batch import PAGE_TOKENS
-from services.engine.host_copy import Moment
+from services.engine.host_copy import DeviceEvent
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
-from services.engine.kv_cache.page_table import BlockTable
+from services.engine.kv_cache.page_table import PageTable
 from services.engine.kv_cache.prefix_cache import PrefixCache, Tail
 from services.engine.media import media_spans, media_within
 
 
 class PageDevice(Protocol):
-    """What a keeper needs of a ModelRunner, and as that has it."""
+    """What a page_manager needs of a ModelRunner, and as that has it."""
 
     def copy(self, source: int, destination: int) -> None: ...
     def arrived(self, pages: Several[int]) -> None: ...
-    def mark(self) -> Moment: ...
+    def mark(self) -> DeviceEvent: ...
 
 
-class PageKeeper:
+class PageManager:
     """What the engine does with pages, in its own words. Engine thread only.
 
     The device copies pages later than it is asked to, and what is read from a peer lands whenever it comes.
@@ -39,7 +39,7 @@ class PageKeeper:
         self._pool = PagePool(num_pages)
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
-        self._retired: deque[list[BlockTable]] = deque()
+        self._retired: deque[list[PageTable]] = deque()
         # Of the copies that come behind every step under way; their sources are held.
         self._copied_from = self.new_table()
         self._copied_to: set[int] = set()
@@ -48,13 +48,13 @@ class PageKeeper:
         """What lends its cached pages; made once."""
         return PageLending(self._pool, self._cache, lease_s, on_serving)
 
-    def new_table(self) -> BlockTable:
+    def new_table(self) -> PageTable:
         """An empty table."""
-        return BlockTable(self._pool, PAGE_TOKENS)
+        return PageTable(self._pool, PAGE_TOKENS)
 
     def reserve(
         self,
-        table: BlockTable,
+        table: PageTable,
         hashes: Several[bytes],
         request: Request,
         context: Several[int],
@@ -105,7 +105,7 @@ class PageKeeper:
         tail = Tail(sequence.table.pages[full], tuple(sequence.context[start:num_tokens]))
         self._cache.insert_tail(parent, tail)
 
-    def fork(self, table: BlockTable, num_tokens: int) -> BlockTable:
+    def fork(self, table: PageTable, num_tokens: int) -> PageTable:
         """A table for another choice with the same first `num_tokens`. Raises PagesExhausted."""
         fork, copies = table.fork(num_tokens)
         for source, destination in copies:
@@ -126,7 +126,7 @@ class PageKeeper:
         for table in self._retired.popleft():
             table.free()
 
-    def retire(self, table: BlockTable) -> None:
+    def retire(self, table: PageTable) -> None:
         """Nobody needs its pages any more: they are free when the device is done with them."""
         if not self._copied_to.isdisjoint(table.pages):
             self._device.mark().wait()
@@ -144,10 +144,10 @@ class PageKeeper:
         spans = media_spans(request.media, num_tokens)
         return chain_hashes(context[:num_tokens], spans, request.cache_salt, PAGE_TOKENS, known)
 
-    def remember(self, hashes: Several[bytes], table: BlockTable, start: int, end: int) -> None:
+    def remember(self, hashes: Several[bytes], table: PageTable, start: int, end: int) -> None:
         """Makes the pages findable that became whole when tokens [start, end) were written."""
-        for block in range(self.whole_pages(start), self.whole_pages(end)):
-            self._cache.insert(hashes[block], table.pages[block])
+        for index in range(self.whole_pages(start), self.whole_pages(end)):
+            self._cache.insert(hashes[index], table.pages[index])
 
     @staticmethod
     def whole_pages(num_tokens: int) -> int:

@@ -10,10 +10,10 @@ from services.engine.media import Medium
 
 @dataclass(frozen=True)
 class FetchOrder:
-    """Have `address` fill KV for `token_ids`, and read blocks `cached_pages`, … into `pages`.
+    """Have `address` fill KV for `token_ids`, and read pages `cached_pages`, … into `pages`.
 
     The pages belong to the fetch until it reports its end. `source_address`: where `address` may read the
-    blocks before them, which are cached here; empty: nowhere.
+    pages before them, which are cached here; empty: nowhere.
     """
 
     address: str

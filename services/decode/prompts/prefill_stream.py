@@ -19,7 +19,7 @@ from services.common.errors import (
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.decode.prompts.fetch import FetchOrder, FetchResult
-from services.engine.kv_cache.kv_pages import kv_blocks
+from services.engine.kv_cache.kv_pages import layer_pages
 from services.engine.leases.lease_clock import LeaseClock
 from services.engine.peers.directory import Peer
 from services.engine.peers.read_group import ReadGroup
@@ -64,7 +64,7 @@ class PrefillStream:
         self._hearing: asyncio.Task[None] | None = None
         self._heard_at = time.monotonic()
         self._remote_pages: list[int] = []
-        # Blocks of one page and layer that are still to be announced.
+        # Layer pages that are still to be announced.
         self._unannounced = len(order.pages) * num_layers
         self._computed_tokens = 0
         self._bytes_before_done = 0
@@ -155,7 +155,9 @@ class PrefillStream:
                     self._read(message.ready)
                 case "done":
                     if self._unannounced:
-                        raise TransferFailed(f"{self._name} was done before it had announced every block")
+                        raise TransferFailed(
+                            f"{self._name} was done before it had announced every layer page"
+                        )
                     self._done_at = time.monotonic()
                     self._bytes_before_done = self.group.bytes_read
                     self._computed_tokens = message.done.computed_tokens
@@ -172,19 +174,19 @@ class PrefillStream:
         """Posts the read of what is ready."""
         if self._clock.expired:
             raise TransferFailed(f"the lease of {self._name} ran out before a read")
-        first = ready.first_block - self._order.cached_pages
-        local = self._order.pages[first : first + ready.block_count]
-        remote = self._remote_pages[first : first + ready.block_count]
+        first = ready.first_page - self._order.cached_pages
+        local = self._order.pages[first : first + ready.page_count]
+        remote = self._remote_pages[first : first + ready.page_count]
         layers = (self._num_layers, ready.first_layer, ready.end_layer)
         num_layers = len(range(self._num_layers)[ready.first_layer : ready.end_layer])
-        self._unannounced -= ready.block_count * num_layers
-        known = first >= 0 and len(local) == len(remote) == ready.block_count
+        self._unannounced -= ready.page_count * num_layers
+        known = first >= 0 and len(local) == len(remote) == ready.page_count
         if not known or num_layers != ready.end_layer - ready.first_layer or self._unannounced < 0:
-            raise TransferFailed(f"{self._name} announced blocks that were not asked for")
+            raise TransferFailed(f"{self._name} announced pages that were not asked for")
         self.group.post(
             local,
-            kv_blocks(local, *layers),
-            kv_blocks(remote, *layers),
+            layer_pages(local, *layers),
+            layer_pages(remote, *layers),
             self._clock.deadline,
             list(ready.crc32) if self._verifies and ready.crc32 else None,
             ready.end_layer - ready.first_layer,

@@ -16,14 +16,14 @@ from services.common.errors import (
     Unavailable,
 )
 from services.decode.limits import DecodeLimits
-from services.decode.pages.page_manager import PageKeeper
+from services.decode.pages.page_manager import PageManager
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, PromptState, Request, Sequence
 from services.engine.scheduler.priority_line import PriorityLine
 
 
-class Outside(Protocol):
+class EngineIO(Protocol):
     """What the engine asks of the event loop; all calls return at once, the answers come back as messages."""
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
@@ -44,16 +44,16 @@ class PromptQueue:
 
     def __init__(
         self,
-        keeper: PageKeeper,
+        page_manager: PageManager,
         limits: DecodeLimits,
-        outside: Outside,
+        io: EngineIO,
         rate: PromptRate,
         clock: Callable[[], float],
     ) -> None:
         """`clock`: of the requests' deadlines, seconds."""
-        self._keeper = keeper
+        self._page_manager = page_manager
         self._limits = limits
-        self._outside = outside
+        self._io = io
         self._rate = rate
         self._clock = clock
         self._waiting: PriorityLine[Prompt] = PriorityLine()
@@ -140,7 +140,7 @@ class PromptQueue:
         running = [first]
         for sequence in others:
             try:
-                sequence.table = self._keeper.fork(prompt.table, prompt.num_tokens)
+                sequence.table = self._page_manager.fork(prompt.table, prompt.num_tokens)
             except PagesExhausted:
                 self.append_front(sequence)
                 continue
@@ -156,24 +156,24 @@ class PromptQueue:
             self._active.remove(prompt)
         if prompt.state is PromptState.FETCHING:
             prompt.state = PromptState.STOPPING
-            self._outside.stop_fetch(prompt)
+            self._io.stop_fetch(prompt)
             return
         if prompt.state is PromptState.NEEDS_MEDIA:
-            self._outside.stop_media(prompt)
+            self._io.stop_media(prompt)
         if prompt.state is not PromptState.STOPPING:
-            self._keeper.retire(prompt.table)
+            self._page_manager.retire(prompt.table)
             prompt.state = PromptState.ENDED
 
     def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:
         """No read of the fetch will be posted any more. Returns the error that ends the request, if one
         does."""
-        self._keeper.quarantine(result.pages_at_risk)
+        self._page_manager.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
-            first = self._keeper.whole_pages(prompt.computed)
-            self._keeper.arrived(prompt.table.pages[first : prompt.num_blocks])
+            first = self._page_manager.whole_pages(prompt.computed)
+            self._page_manager.arrived(prompt.table.pages[first : prompt.num_pages])
             prompt.computed = prompt.num_tokens
-            self._keeper.remember(prompt.hashes, prompt.table, 0, prompt.computed)
+            self._page_manager.remember(prompt.hashes, prompt.table, 0, prompt.computed)
             self._proceed(prompt)
             return None
         prompt.table.free()
@@ -190,7 +190,7 @@ class PromptQueue:
             prompt.state = PromptState.EXTENDING
 
     def _prompt(self, request: Request, sequences: list[Sequence]) -> Prompt:
-        return Prompt(request, sequences, self._keeper.new_table(), list(request.prefill_addresses))
+        return Prompt(request, sequences, self._page_manager.new_table(), list(request.prefill_addresses))
 
     def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
         """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing
@@ -200,8 +200,8 @@ class PromptQueue:
         """
         request = prompt.request
         headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
-        prompt.hashes = self._keeper.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
-        cached = self._keeper.reserve(
+        prompt.hashes = self._page_manager.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
+        cached = self._page_manager.reserve(
             prompt.table,
             prompt.hashes,
             request,
@@ -220,12 +220,12 @@ class PromptQueue:
         """Decides where the uncached part of a prompt is computed, and starts that."""
         if not self._belongs_here(prompt, prompt.computed):
             prompt.state = PromptState.FETCHING
-            self._outside.start_fetch(prompt, self._order(prompt))
+            self._io.start_fetch(prompt, self._order(prompt))
             return
         missing = prompt.missing_media()
         if missing:
             prompt.state = PromptState.NEEDS_MEDIA
-            self._outside.start_media(prompt, missing)
+            self._io.start_media(prompt, missing)
         else:
             prompt.state = PromptState.EXTENDING
 
@@ -243,8 +243,10 @@ class PromptQueue:
         """
         if prompt.request.has_begun:
             return None
-        prompt.hashes = self._keeper.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
-        prompt.computed = self._keeper.cached_tokens(prompt.hashes)
+        prompt.hashes = self._page_manager.hashes(
+            prompt.request, prompt.context, prompt.num_tokens, prompt.hashes
+        )
+        prompt.computed = self._page_manager.cached_tokens(prompt.hashes)
         before, own = self._tokens_before(prompt), prompt.num_tokens - prompt.computed
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
 
@@ -265,7 +267,7 @@ class PromptQueue:
         prompt.address = prompt.candidates.pop(0)
         prompt.attempts += 1
         # Prefill begins with whole pages, and these are whole: no tail was copied for a fetch.
-        cached_pages = self._keeper.whole_pages(prompt.computed)
+        cached_pages = self._page_manager.whole_pages(prompt.computed)
         return FetchOrder(
             address=prompt.address,
             request_id=request.request_id,
@@ -274,7 +276,7 @@ class PromptQueue:
             cache_salt=request.cache_salt,
             priority=request.priority,
             cached_pages=cached_pages,
-            pages=tuple(prompt.table.pages[cached_pages : prompt.num_blocks]),
+            pages=tuple(prompt.table.pages[cached_pages : prompt.num_pages]),
             source_address=request.own_address if cached_pages else "",
         )
 

@@ -113,7 +113,7 @@ class KernelAttention:
         rotary = shared.rotary
         rotate(rope, positions, rotary.cos, rotary.sin, latent_query[..., config.kv_lora_rank :])
         pages = shared.kv_pages[:, layer]
-        mixed = self._decode(latent_query, pages, absorbed.block_table, absorbed.context_lens)
+        mixed = self._decode(latent_query, pages, absorbed.page_table, absorbed.context_lens)
         return self._expand(mixed.transpose(0, 1)).transpose(0, 1)
 
     def _attend_expanded(

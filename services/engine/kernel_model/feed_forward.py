@@ -14,7 +14,7 @@ from kernels.silu_mul import silu_mul
 from services.engine.model.config.model_config import TextConfig
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import Products
-from services.engine.model.prefixed_weights import WeightsBelow
+from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import ALONE, Rank
 
 
@@ -50,9 +50,9 @@ class KernelMixture:
         self._scale = config.routed_scaling_factor
         self._normalise = config.norm_topk_prob
         mine = rank.experts(config.n_routed_experts)
-        experts = [WeightsBelow(weights, f"experts.{index}.") for index in mine]
+        experts = [PrefixedWeights(weights, f"experts.{index}.") for index in mine]
         self._experts = RoutedExperts(*expert_matrices(experts), deterministic, mine.start)
-        self._shared = KernelMLP(WeightsBelow(weights, "shared_experts."), products)
+        self._shared = KernelMLP(PrefixedWeights(weights, "shared_experts."), products)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[T, hidden]` -> `[T, hidden]`."""

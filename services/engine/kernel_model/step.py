@@ -17,11 +17,11 @@ from services.engine.model.rank import ALONE, Rank
 @dataclass(frozen=True)
 class Absorbed:
     """Tokens that attend in the absorbed form, each on its own: `rows` int64 `[N]`, None for all;
-    `block_table` int32 `[N, pages]`, `context_lens` int32 `[N]`, the token itself included.
+    `page_table` int32 `[N, pages]`, `context_lens` int32 `[N]`, the token itself included.
     """
 
     rows: Tensor | None
-    block_table: Tensor
+    page_table: Tensor
     context_lens: Tensor
 
 

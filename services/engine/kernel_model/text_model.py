@@ -21,7 +21,7 @@ from services.engine.model.config.model_config import TextConfig
 from services.engine.model.layers.embedding import Embedding
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import PlainProducts, Products, StableProducts
-from services.engine.model.prefixed_weights import WeightsBelow
+from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.weights.names import TEXT_PREFIX
@@ -54,7 +54,7 @@ class KernelTextModel:
         local = replace(config, num_attention_heads=heads)
         self.deterministic = deterministic
         if f"{TEXT_PREFIX}model.norm.weight" in weights:
-            weights = WeightsBelow(weights, TEXT_PREFIX)
+            weights = PrefixedWeights(weights, TEXT_PREFIX)
         products = StableProducts() if deterministic else PlainProducts()
         splits = -(-config.max_position_embeddings // SPLIT_TOKENS) if deterministic else MOST_SPLITS
         scale = softmax_scale(config)
@@ -65,7 +65,7 @@ class KernelTextModel:
         self._embedding = Embedding(weights["model.embed_tokens.weight"], group)
         self._rotary = RotaryEmbedding(config, self.device)
         self._layers = [
-            _Layer(index, WeightsBelow(weights, f"model.layers.{index}."), local, products, decode, group)
+            _Layer(index, PrefixedWeights(weights, f"model.layers.{index}."), local, products, decode, group)
             for index in range(config.num_hidden_layers)
         ]
         self._norm = weights["model.norm.weight"]
@@ -154,9 +154,9 @@ class _Layer:
         self._group = group
         self._eps = config.rms_norm_eps
         self._input_norm = weights["input_layernorm.weight"]
-        self._attention = KernelAttention(WeightsBelow(weights, "self_attn."), config, products, decode)
+        self._attention = KernelAttention(PrefixedWeights(weights, "self_attn."), config, products, decode)
         self._post_norm = weights["post_attention_layernorm.weight"]
-        mlp = WeightsBelow(weights, "mlp.")
+        mlp = PrefixedWeights(weights, "mlp.")
         self._feed_forward = (
             KernelMLP(mlp, products)
             if config.is_dense(index)

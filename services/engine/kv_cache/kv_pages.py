@@ -39,7 +39,7 @@ def kv_layout(pages: torch.Tensor) -> worker_pb2.KvLayout:
 
 
 def kv_region(pages: torch.Tensor) -> Region:
-    """The pool as a region: a block is one page of one layer, numbered page * num_layers + layer."""
+    """The pool as a region: an entry is one page of one layer, numbered page * num_layers + layer."""
     num_pages, num_layers, page_tokens, width = pages.shape
     return Region(
         RegionKind.KV,
@@ -51,13 +51,13 @@ def kv_region(pages: torch.Tensor) -> Region:
     )
 
 
-def kv_blocks(
+def layer_pages(
     pages: Sequence[int], num_layers: int, first_layer: int, end_layer: int
 ) -> npt.NDArray[np.int32]:
-    """Block numbers of layers [first_layer, end_layer) of `pages`, page by page: int32 [pages * layers]."""
+    """Entry numbers of layers [first_layer, end_layer) of `pages`, page by page: int32 [pages * layers]."""
     layers = np.arange(first_layer, end_layer, dtype=np.int64)
-    blocks = np.asarray(pages, np.int64)[:, None] * num_layers + layers
-    return blocks.reshape(-1).astype(np.int32)
+    entries = np.asarray(pages, np.int64)[:, None] * num_layers + layers
+    return entries.reshape(-1).astype(np.int32)
 
 
 def page_crc32(pages: torch.Tensor, page: int, first_layer: int, end_layer: int) -> int:

@@ -8,7 +8,7 @@ from services.common.errors import InternalError
 from services.engine.kv_cache.page_pool import PagePool
 
 
-class BlockTable:
+class PageTable:
     """Holds one reference on every page of one sequence, in order, until `free`; then it is as new."""
 
     def __init__(self, pool: PagePool, page_tokens: int = 64) -> None:
@@ -41,7 +41,7 @@ class BlockTable:
         if missing > 0:
             self._pages.extend(self._pool.allocate(missing))
 
-    def fork(self, num_tokens: int) -> tuple[BlockTable, list[tuple[int, int]]]:
+    def fork(self, num_tokens: int) -> tuple[PageTable, list[tuple[int, int]]]:
         """A second table for a sequence with the same first `num_tokens`.
 
         Full pages are shared. A partly filled last page gets a page of its own, to be copied before either
@@ -53,7 +53,7 @@ class BlockTable:
         copied = self._pool.allocate(1 if rest else 0)
         shared = self._pages[:full]
         self._pool.retain(shared)
-        table = BlockTable(self._pool, self._page_tokens)
+        table = PageTable(self._pool, self._page_tokens)
         table.adopt([*shared, *copied])
         return table, [(self._pages[full], page) for page in copied]
 

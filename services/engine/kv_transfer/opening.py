@@ -28,11 +28,11 @@ class TransferOpening:
         return TransferThread(self._agent(name), regions, name, **self._demands())
 
     def shared(
-        self, regions: Sequence[Region], others: Sequence[RankReader], blocks_per_page: int
+        self, regions: Sequence[Region], others: Sequence[RankReader], entries_per_page: int
     ) -> TransferThread:
         """Rank 0's, not started, with a share for each of the others."""
         agent = self._agent(self.name)
-        return SharedTransfer(agent, regions, self.name, others, blocks_per_page, **self._demands())
+        return SharedTransfer(agent, regions, self.name, others, entries_per_page, **self._demands())
 
     def _agent(self, name: str) -> NixlAgent:
         return NixlAgent(name, self.options)

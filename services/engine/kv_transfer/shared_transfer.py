@@ -49,13 +49,13 @@ class SharedTransfer(TransferThread):
         regions: Sequence[Region],
         incarnation: str,
         others: Sequence[RankReader],
-        blocks_per_page: int,
+        entries_per_page: int,
         **options: Any,
     ) -> None:
         """`others`: ranks 1, 2, ...; `options`: those of TransferThread."""
         super().__init__(agent, regions, incarnation, **options)
         self._others = tuple(others)
-        self._blocks_per_page = blocks_per_page
+        self._entries_per_page = entries_per_page
 
     def connect(self, offer: Offer) -> Future[TransportReport]:
         """As TransferThread, on every rank; the report is rank 0's."""
@@ -69,8 +69,8 @@ class SharedTransfer(TransferThread):
 
     def read(self, request: ReadRequest) -> None:
         """As TransferThread; the callbacks run on any thread."""
-        runs, rest = divmod(len(request.local_blocks), request.crc_blocks)
-        impossible = rest or request.local_blocks.shape != request.remote_blocks.shape
+        runs, rest = divmod(len(request.local_entries), request.crc_entries)
+        impossible = rest or request.local_entries.shape != request.remote_entries.shape
         if request.kind is not RegionKind.KV or impossible or not runs:
             super().read(request)  # which says what is wrong with it
             return
@@ -90,10 +90,10 @@ class SharedTransfer(TransferThread):
     def _shares(
         self, request: ReadRequest, runs: int
     ) -> list[tuple[Callable[[ReadRequest], None], ReadRequest]]:
-        """Who reads what. A run of `crc_blocks` blocks lies in one page."""
+        """Who reads what. A run of `crc_entries` entries lies in one page."""
         readers = [super().read, *(rank.read for rank in self._others)]
-        local, remote = request.local_blocks.reshape(runs, -1), request.remote_blocks.reshape(runs, -1)
-        owners = reading_rank(local[:, 0] // self._blocks_per_page, len(readers))
+        local, remote = request.local_entries.reshape(runs, -1), request.remote_entries.reshape(runs, -1)
+        owners = reading_rank(local[:, 0] // self._entries_per_page, len(readers))
         chosen = [(rank, (owners == rank).nonzero()[0]) for rank in range(len(readers))]
         chosen = [(rank, mine) for rank, mine in chosen if len(mine)]
         parts = _Parts(request, len(chosen))
@@ -102,8 +102,8 @@ class SharedTransfer(TransferThread):
                 readers[rank],
                 replace(
                     request,
-                    local_blocks=local[mine].reshape(-1),
-                    remote_blocks=remote[mine].reshape(-1),
+                    local_entries=local[mine].reshape(-1),
+                    remote_entries=remote[mine].reshape(-1),
                     crc32=None if request.crc32 is None else [request.crc32[run] for run in mine],
                     on_complete=parts.completed,
                     on_settled=parts.settled,

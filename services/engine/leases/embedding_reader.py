@@ -23,7 +23,7 @@ from services.engine.peers.directory import Peer, PeerDirectory
 from services.engine.peers.read_group import ReadGroup
 from services.engine.scheduler.staging_line import StagingLine
 
-ROWS_PER_BLOCK = 64
+ROWS_PER_PAGE = 64
 
 log = structlog.get_logger()
 
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 class EmbeddingReader:
     """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
 
-    `staging` is [blocks, 64, hidden]; reads that need more blocks than are free have their turn in the order
-    they came, for which they wait `turn_s` at most. Blocks of a read that has not settled stay out of use
-    until it has. A vision worker has `patience_s` for each answer: whoever waits for the blocks of a fetch
+    `staging` is [pages, 64, hidden]; reads that need more pages than are free have their turn in the order
+    they came, for which they wait `turn_s` at most. Pages of a read that has not settled stay out of use
+    until it has. A vision worker has `patience_s` for each answer: whoever waits for the pages of a fetch
     waits for its worker too.
     """
 
@@ -51,14 +51,14 @@ class EmbeddingReader:
         self._reader = reader
         self._staging = staging
         self._patience_s, self._turn_s = patience_s, turn_s
-        self._blocks = StagingLine(staging.shape[0])
+        self._line = StagingLine(staging.shape[0])
         self._settling: set[asyncio.Task[None]] = set()
 
     @staticmethod
     def region(staging: torch.Tensor) -> Region:
         """The staging area as a region of the transfer thread."""
-        block_bytes = staging[0].numel() * staging.element_size()
-        return Region(RegionKind.EMBEDDING, staging.data_ptr(), block_bytes, staging.shape[0])
+        entry_bytes = staging[0].numel() * staging.element_size()
+        return Region(RegionKind.EMBEDDING, staging.data_ptr(), entry_bytes, staging.shape[0])
 
     async def fetch(self, medium: Medium) -> torch.Tensor:
         """The embedding of a medium, [num_tokens, hidden]; a copy of the caller's own.
@@ -90,41 +90,41 @@ class EmbeddingReader:
         return dict(zip(indices, rows, strict=True))
 
     async def _fetch(self, medium: Medium) -> torch.Tensor:
-        needed = -(-medium.num_tokens // ROWS_PER_BLOCK)
+        needed = -(-medium.num_tokens // ROWS_PER_PAGE)
         if needed > self._staging.shape[0]:
             raise MediaLost(
                 f"an image of {medium.num_tokens} tokens does not fit the staging area of "
-                f"{self._staging.shape[0] * ROWS_PER_BLOCK} rows"
+                f"{self._staging.shape[0] * ROWS_PER_PAGE} rows"
             )
         peer = await self._peers.get(medium.address)
         if peer.offer.incarnation != medium.incarnation:
             raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
-        blocks = await self._turn(needed)
+        staged = await self._turn(needed)
         group = ReadGroup(self._transfer, peer.agent_name, RegionKind.EMBEDDING)
         key = self._peers.next_lease_key()
         try:
-            await self._read(medium, peer, key, group, blocks)
-            embedding = self._staging[blocks].flatten(0, 1)[: medium.num_tokens]
+            await self._read(medium, peer, key, group, staged)
+            embedding = self._staging[staged].flatten(0, 1)[: medium.num_tokens]
         except BaseException:
-            task = asyncio.create_task(self._settle(peer, key, group, blocks))
+            task = asyncio.create_task(self._settle(peer, key, group, staged))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
             raise
-        self._blocks.give(blocks)
+        self._line.give(staged)
         return embedding
 
     async def _turn(self, needed: int) -> list[int]:
-        """Staging blocks; MediaLost where others hold them for too long."""
+        """Staging pages; MediaLost where others hold them for too long."""
         try:
             async with asyncio.timeout(self._turn_s):
-                return await self._blocks.take(needed)
+                return await self._line.take(needed)
         except TimeoutError as error:
             raise MediaLost(
-                f"the staging area for embeddings had no {needed} free blocks for {self._turn_s:g} s"
+                f"the staging area for embeddings had no {needed} free pages for {self._turn_s:g} s"
             ) from error
 
-    async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
-        """Leases the embedding, reads it into `blocks`, releases it.
+    async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, staged: list[int]) -> None:
+        """Leases the embedding, reads it into `staged`, releases it.
 
         Returns when the vision worker has answered that it held the lease all the while: one to which the
         connection broke takes us for gone and uses its pages again, and it may know of that before we do.
@@ -140,13 +140,13 @@ class EmbeddingReader:
             granted = (await self._answer(stream, medium, "granted")).granted
             clock.granted(granted.lease)
             pages = granted.embeddings[0]
-            if pages.num_tokens != medium.num_tokens or len(pages.blocks) != len(blocks):
+            if pages.num_tokens != medium.num_tokens or len(pages.pages) != len(staged):
                 raise MediaLost(
                     f"vision worker {medium.address} has {pages.num_tokens} rows for an image of "
                     f"{medium.num_tokens} tokens"
                 )
             group.post(
-                blocks, np.asarray(blocks, np.int32), np.asarray(pages.blocks, np.int32), clock.deadline
+                staged, np.asarray(staged, np.int32), np.asarray(pages.pages, np.int32), clock.deadline
             )
             await group.completed()
             if clock.expired:
@@ -177,8 +177,8 @@ class EmbeddingReader:
             raise Unavailable(f"vision worker {medium.address} ended a lease, {kind} was expected")
         return answer
 
-    async def _settle(self, peer: Peer, key: int, group: ReadGroup, blocks: list[int]) -> None:
-        """When no byte can land any more: the owner may reuse its pages, and we our blocks."""
+    async def _settle(self, peer: Peer, key: int, group: ReadGroup, staged: list[int]) -> None:
+        """When no byte can land any more: the owner may reuse its pages, and we the staging pages."""
         await group.settled()
         peer.settle([key])
-        self._blocks.give(blocks)
+        self._line.give(staged)

@@ -11,7 +11,7 @@ from perigee.v1 import pages_pb2, pages_pb2_grpc, vision_pb2
 from services.common.errors import PerigeeError, TransferFailed, Unavailable
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
-from services.engine.kv_cache.kv_pages import kv_blocks
+from services.engine.kv_cache.kv_pages import layer_pages
 from services.engine.leases.lease_clock import LeaseClock
 from services.engine.leases.source_order import SourceOrder
 from services.engine.peers.directory import Peer
@@ -113,7 +113,7 @@ class PageLease:
         """Reads every layer of some pages."""
         deadline = min(self._clock.deadline, time.monotonic() + self._patience_s)
         layers = (self._num_layers, 0, self._num_layers)
-        self.group.post(local, kv_blocks(local, *layers), kv_blocks(remote, *layers), deadline)
+        self.group.post(local, layer_pages(local, *layers), layer_pages(remote, *layers), deadline)
         await self.group.completed()
         if self._clock.expired:
             raise TransferFailed(f"the lease of {self._name} ran out during a read")

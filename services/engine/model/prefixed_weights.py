@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 
-class WeightsBelow(Mapping[str, Tensor]):
+class PrefixedWeights(Mapping[str, Tensor]):
     """The tensors of `weights` under a prefix, without it; each is taken from there when it is asked for, so
     that weights which are still in files are read one by one.
     """

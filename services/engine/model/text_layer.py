@@ -19,7 +19,7 @@ from services.engine.model.layers.moe import MixtureOfExperts
 from services.engine.model.layers.norm import RMSNorm
 from services.engine.model.layers.router import Router, among
 from services.engine.model.layers.row_product import Products
-from services.engine.model.prefixed_weights import WeightsBelow
+from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import ALONE, Rank
 from services.engine.model.tensor_group import TensorGroup
 
@@ -45,10 +45,10 @@ class TextLayer:
         self._group = group
         self.input_norm = RMSNorm(weights["input_layernorm.weight"], config.rms_norm_eps, rows)
         self.attention = LatentAttention(
-            WeightsBelow(weights, "self_attn."), config, products, attention, inner_eps, rows
+            PrefixedWeights(weights, "self_attn."), config, products, attention, inner_eps, rows
         )
         self.post_norm = RMSNorm(weights["post_attention_layernorm.weight"], config.rms_norm_eps, rows)
-        mlp = WeightsBelow(weights, "mlp.")
+        mlp = PrefixedWeights(weights, "mlp.")
         dense = config.is_dense(index)
         self.feed_forward = gated_mlp(mlp, products) if dense else mixture(mlp, config, products, group.rank)
 
@@ -87,8 +87,8 @@ def mixture(
     router = kind(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
     mine = rank.experts(config.n_routed_experts)
     select = router if len(mine) == config.n_routed_experts else among(router, mine)
-    experts = [WeightsBelow(weights, f"experts.{index}.") for index in mine]
-    shared = WeightsBelow(weights, "shared_experts.")
+    experts = [PrefixedWeights(weights, f"experts.{index}.") for index in mine]
+    shared = PrefixedWeights(weights, "shared_experts.")
     if isinstance(products, CompiledProducts):
         routed = products.experts(map(_mlp_weights, experts), len(experts))
         return CompiledMixture(select, routed, products.gated_mlp(*_mlp_weights(shared)))

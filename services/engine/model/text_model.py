@@ -10,13 +10,13 @@ from torch import Tensor
 
 from services.engine.batch import ForwardBatch
 from services.engine.model.attention.attention_share import AttentionShare, deal, part_of
-from services.engine.model.attention.block_attention import BlockAttention
 from services.engine.model.attention.expanded_attention import worthwhile_tokens
 from services.engine.model.attention.latent_kernel import LatentKernel
 from services.engine.model.attention.layer import AttentionContext
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
 from services.engine.model.attention.rope import RotaryEmbedding
+from services.engine.model.attention.tiled_attention import TiledAttention
 from services.engine.model.config.model_config import TextConfig
 from services.engine.model.layers.compiled_products import CompiledProducts
 from services.engine.model.layers.compiled_rows import CompiledRows
@@ -24,7 +24,7 @@ from services.engine.model.layers.embedding import Embedding
 from services.engine.model.layers.norm import RMSNorm
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import PlainProducts, Products, StableProducts
-from services.engine.model.prefixed_weights import WeightsBelow
+from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_layer import TextLayer
 
@@ -67,7 +67,7 @@ class TextModel:
         heads = group.rank.heads(config.num_attention_heads)
         self._local = replace(config, num_attention_heads=heads)
         if f"{_PREFIX}model.norm.weight" in weights:
-            weights = WeightsBelow(weights, _PREFIX)
+            weights = PrefixedWeights(weights, _PREFIX)
         self.embedding = Embedding(weights["model.embed_tokens.weight"], group)
         products = (
             products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
@@ -82,7 +82,7 @@ class TextModel:
         self.layers = [
             TextLayer(
                 index,
-                WeightsBelow(weights, f"model.layers.{index}."),
+                PrefixedWeights(weights, f"model.layers.{index}."),
                 self._local,
                 products,
                 self.attention,
@@ -111,7 +111,7 @@ class TextModel:
         if not self.deterministic:
             expand_from = worthwhile_tokens(config)
             kernel = LatentKernel.available(*sizes)
-            return PagedAttention(BlockAttention(), batch_decode=True, expand_from=expand_from, kernel=kernel)
+            return PagedAttention(TiledAttention(), batch_decode=True, expand_from=expand_from, kernel=kernel)
         return PagedAttention.stable(*sizes)
 
     def forward(

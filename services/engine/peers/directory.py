@@ -20,7 +20,7 @@ from services.engine.kv_transfer.agents.offer import Offer
 from services.engine.kv_transfer.agents.offer_proto import offer_from_proto
 from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.peers.settlement_notifier import Outgoing, SettledWord
+from services.engine.peers.settlement_notifier import Outgoing, SettlementNotifier
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ class Peer:
     address: str
     offer: Offer
     channel: grpc.aio.Channel
-    word: SettledWord
+    word: SettlementNotifier
     alive: bool = True
     link: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -51,7 +51,7 @@ class _Place:
 
     channel: grpc.aio.Channel
     pairing: asyncio.Task[Peer] | None = None
-    word: SettledWord | None = None
+    word: SettlementNotifier | None = None
     asked_at: float = 0.0
 
     @property
@@ -163,7 +163,7 @@ class PeerDirectory:
             gigabytes_per_second=round(report.gigabytes_per_second, 2),
         )  # fmt: skip
         if place.word is None or place.word.incarnation != offer.incarnation:
-            place.word = SettledWord(offer.incarnation)
+            place.word = SettlementNotifier(offer.incarnation)
         place.word.opened(outgoing)
         peer = Peer(address, offer, place.channel, place.word)
         peer.link = asyncio.create_task(self._watch(peer, stream, outgoing))

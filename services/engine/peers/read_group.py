@@ -14,7 +14,7 @@ from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.transfer_thread import TransferThread
 
-Blocks = npt.NDArray[np.int32]
+Entries = npt.NDArray[np.int32]
 
 
 class ReadGroup:
@@ -39,13 +39,13 @@ class ReadGroup:
     def post(
         self,
         pages: Sequence[int],
-        local_blocks: Blocks,
-        remote_blocks: Blocks,
+        local_entries: Entries,
+        remote_entries: Entries,
         deadline: float,
         crc32: Sequence[int] | None = None,
-        crc_blocks: int = 1,
+        crc_entries: int = 1,
     ) -> None:
-        """Starts a read into `local_blocks`, which lie in the local pages `pages`."""
+        """Starts a read into `local_entries`, which lie in the local pages `pages`."""
         read = next(self._ids)
         self._incomplete.add(read)
         self._unsettled[read] = pages
@@ -53,11 +53,11 @@ class ReadGroup:
             ReadRequest(
                 peer=self._agent_name,
                 kind=self._kind,
-                local_blocks=local_blocks,
-                remote_blocks=remote_blocks,
+                local_entries=local_entries,
+                remote_entries=remote_entries,
                 deadline=deadline,
                 crc32=crc32,
-                crc_blocks=crc_blocks,
+                crc_entries=crc_entries,
                 on_complete=lambda outcome: self._hear(self._completed, read, outcome),
                 on_settled=lambda: self._hear(self._settled, read),
             )

@@ -10,7 +10,7 @@ from perigee.v1 import worker_pb2
 Outgoing = asyncio.Queue[worker_pb2.HandshakeRequest | None]
 
 
-class SettledWord:
+class SettlementNotifier:
     """Says `settled` to one incarnation of an owner, over whichever handshake is open. Event loop only.
 
     A handshake may break while both sides live. Keys that settle without one wait for the next: the owner

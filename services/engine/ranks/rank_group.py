@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor, distributed
 
-from services.engine.batch import ForwardBatch, LateTokens
+from services.engine.batch import DeviceTokens, ForwardBatch
 from services.engine.kv_transfer.remote_reader import RemoteReader
 from services.engine.ranks.page_lists import PageListSender
 from services.engine.ranks.page_spread import PageSpread
@@ -74,7 +74,7 @@ class RankGroup:
             self.group = plan.group()
             self.kv_pages = plan.open_pages(0, memory)
 
-    def send(self, batch: ForwardBatch, late: LateTokens | None = None) -> None:
+    def send(self, batch: ForwardBatch, late: DeviceTokens | None = None) -> None:
         """Starts the batch on the other ranks, with late tokens of this device; OSError if a rank is gone."""
         packed, tails = self._page_lists.pack(batch)
         self._tell(RankWork(packed, tails, () if late is None else tuple(late.rows)))

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 import torch
 from torch import distributed
 
-from services.engine.batch import ForwardBatch, LateTokens
+from services.engine.batch import DeviceTokens, ForwardBatch
 from services.engine.kv_cache.kv_pages import kv_region
 from services.engine.kv_transfer.remote_reader import serve_reads
 from services.engine.loading.for_worker import load_for
@@ -71,9 +71,9 @@ def follow(
             message.run(kv_pages, rank)
 
 
-def _late(rows: tuple[int, ...], device: torch.device) -> LateTokens | None:
+def _late(rows: tuple[int, ...], device: torch.device) -> DeviceTokens | None:
     if not rows:
         return None
     token_ids = torch.empty(len(rows), dtype=torch.int64, device=device)
     distributed.broadcast(token_ids, 0)
-    return LateTokens(rows, token_ids)
+    return DeviceTokens(rows, token_ids)

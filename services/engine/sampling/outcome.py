@@ -30,7 +30,7 @@ Outcome: TypeAlias = SampledToken | PerigeeError
 @dataclass(frozen=True)
 class Drawn:
     """What a batch gave. `ids` int64 `[R]`, where the logits are: what was drawn, good as input of the next
-    step before the host knows it. `outcomes`: to be called when a Moment behind it came.
+    step before the host knows it. `outcomes`: to be called when a DeviceEvent behind it came.
     """
 
     ids: Tensor

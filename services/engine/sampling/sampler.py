@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InternalError, PerigeeError
-from services.engine.host_copy import Moment, to_device, to_host
+from services.engine.host_copy import DeviceEvent, to_device, to_host
 from services.engine.sampling.constraint import RowConstraint, hold, settle
 from services.engine.sampling.device_rows import choose_rows
 from services.engine.sampling.draw import draw_token
@@ -44,7 +44,7 @@ class Sampler:
     def sample(self, logits: Tensor, states: Sequence[SamplingState]) -> list[Outcome]:
         """One outcome per row of `logits`: see `begin`."""
         drawn = self.begin(logits, states)
-        Moment(logits.device).wait()
+        DeviceEvent(logits.device).wait()
         return drawn.outcomes()
 
     def begin(self, logits: Tensor, states: Sequence[SamplingState]) -> Drawn:

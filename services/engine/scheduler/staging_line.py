@@ -1,4 +1,4 @@
-"""Blocks of a staging area, handed out in the order they were asked for."""
+"""Pages of a staging area, handed out in the order they were asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.engine.kv_cache.page_pool import PagePool
 
 @dataclass(eq=False)
 class _Place:
-    """Somebody in the line: how many blocks, and where they are given."""
+    """Somebody in the line: how many pages, and where they are given."""
 
     count: int
     turn: asyncio.Future[list[int]]
@@ -20,20 +20,20 @@ class _Place:
 class StagingLine:
     """First come, first served: a newcomer does not pass whoever waits for more. Event loop only."""
 
-    def __init__(self, num_blocks: int) -> None:
-        self._pool = PagePool(num_blocks)
+    def __init__(self, num_pages: int) -> None:
+        self._pool = PagePool(num_pages)
         self._line: deque[_Place] = deque()
 
     def available(self) -> int:
-        """Blocks that nobody has."""
+        """Pages that nobody has."""
         return self._pool.available()
 
     def check_integrity(self) -> None:
-        """InternalError where blocks were lost or given out twice."""
+        """InternalError where pages were lost or given out twice."""
         self._pool.check_integrity()
 
     async def take(self, count: int) -> list[int]:
-        """That many blocks, at most all there are; the caller gives them back."""
+        """That many pages, at most all there are; the caller gives them back."""
         place = _Place(count, asyncio.get_running_loop().create_future())
         self._line.append(place)
         self._serve()
@@ -46,9 +46,9 @@ class StagingLine:
                 self.give(place.turn.result())  # its turn came in the moment it left
             raise
 
-    def give(self, blocks: list[int]) -> None:
+    def give(self, pages: list[int]) -> None:
         """Back; those who are next get theirs."""
-        self._pool.release(blocks)
+        self._pool.release(pages)
         self._serve()
 
     def _serve(self) -> None:

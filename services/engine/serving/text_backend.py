@@ -60,8 +60,8 @@ class Readers(Protocol):
         """All its leases are over."""
 
 
-class TextHost:
-    """A WorkerHost over an engine and its loop."""
+class TextWorkerBackend:
+    """A WorkerBackend over an engine and its loop."""
 
     def __init__(self, worker: TextWorker, engine: TextEngine, readers: Readers, loop: EngineLoop) -> None:
         self.worker = worker

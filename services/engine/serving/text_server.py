@@ -12,8 +12,13 @@ from services.common.errors import ConfigError
 from services.common.metrics import new_registry
 from services.engine.batch import PAGE_TOKENS
 from services.engine.serving.load_metrics import LoadMetrics
-from services.engine.serving.text_backend import TextHost
-from services.engine.serving.worker_server import Endings, ServerSettings, serve_metrics, serve_worker
+from services.engine.serving.text_backend import TextWorkerBackend
+from services.engine.serving.worker_server import (
+    ServerSettings,
+    ShutdownTriggers,
+    serve_metrics,
+    serve_worker,
+)
 from services.engine.serving.worker_service import WorkerServicer
 
 Counters = Mapping[str, tuple[str, Callable[[], int]]]
@@ -41,30 +46,30 @@ def check_chunk_tokens(chunk_tokens: int) -> None:
 async def serve_text_worker(
     config: TextServerSettings,
     role: str,
-    host: TextHost,
+    backend: TextWorkerBackend,
     worker_servicer: WorkerServicer,
     services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
     counters: Counters,
     stop: asyncio.Event,
     failure: asyncio.Future[None],
 ) -> None:
-    """Starts the host's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
+    """Starts the backend's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
 
     `counters` as in LoadMetrics, beside what every engine counts.
     """
-    worker = host.worker
+    worker = backend.worker
     max_quarantined = config.max_quarantined_pages or max(1, config.kv_pages // 2)
-    endings = Endings(failure, max_quarantined, worker.transfer.is_alive)
+    triggers = ShutdownTriggers(failure, max_quarantined, worker.transfer.is_alive)
     integrity = (
         "Integrity checks of the page pool that failed",
-        lambda: host.engine.load.integrity_failures,
+        lambda: backend.engine.load.integrity_failures,
     )
     registry = new_registry(role)
-    LoadMetrics(registry, host.load, {**counters, "perigee_integrity_failures": integrity})
+    LoadMetrics(registry, backend.load, {**counters, "perigee_integrity_failures": integrity})
     try:
         worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
-        host.loop.start()
-        await serve_worker(config, host, worker_servicer, services, stop, endings, config.lease_seconds)
+        backend.loop.start()
+        await serve_worker(config, backend, worker_servicer, services, stop, triggers, config.lease_seconds)
     finally:
-        await asyncio.to_thread(host.loop.stop)
+        await asyncio.to_thread(backend.loop.stop)
         await worker.close()

@@ -16,7 +16,7 @@ class TextWorkerConfig:
     model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
     host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
     staging_blocks: int = field(
-        default=512, metadata={"help": "blocks of 64 embedding rows being read at once"}
+        default=512, metadata={"help": "pages of 64 embedding rows being read at once"}
     )
     max_quarantined_pages: int = field(
         default=0,

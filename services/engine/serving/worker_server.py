@@ -21,7 +21,7 @@ from services.common.errors import PerigeeError, Unavailable
 from services.common.metrics import start_metrics_server
 from services.common.rpc.keepalive import Keepalive
 from services.common.rpc.server import add_health, bind, build_server
-from services.engine.serving.worker_service import WorkerHost, WorkerServicer
+from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 
 log = structlog.get_logger()
 
@@ -43,7 +43,7 @@ class ServerSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Endings:
+class ShutdownTriggers:
     """What makes a worker stop by itself.
 
     `failure` is set by a broken thread, `max_quarantined` bounds quarantine, and `can_transfer` tells whether
@@ -72,11 +72,11 @@ def tune_process(threads: int) -> None:
 
 async def serve_worker(
     config: ServerSettings,
-    host: WorkerHost,
+    backend: WorkerBackend,
     worker_servicer: WorkerServicer,
     services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
     stop: asyncio.Event,
-    endings: Endings,
+    triggers: ShutdownTriggers,
     lease_s: float = 0.0,
 ) -> None:
     """Serves until `stop` is set; then admits nothing, finishes what runs within the grace period, and
@@ -94,40 +94,42 @@ async def serve_worker(
     port = bind(server, config.host, config.port)
     await server.start()
     await health.set_serving()
-    info = host.info()
+    info = backend.info()
     log.info(
         "serving", role=worker_pb2.WorkerRole.Name(info.role), address=f"{config.host}:{port}",
         incarnation=info.incarnation, transport=info.transport.transport,
         gigabytes_per_second=round(info.transport.gigabytes_per_second, 2), metrics_port=info.metrics_port,
     )  # fmt: skip
     try:
-        reason = await _until_stopped(host, stop, endings)
+        reason = await _until_stopped(backend, stop, triggers)
         worker_servicer.stopping()
         await health.set_not_serving()
-        await _finish(host, endings, config.grace_seconds)
+        await _finish(backend, triggers, config.grace_seconds)
     finally:
         await server.stop(grace=0.5)
     if reason is not None:
         raise reason
 
 
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> int:
+def serve_metrics(registry: CollectorRegistry, bind_host: str, port: int) -> int:
     """Starts the /metrics page; returns its port. It lives as long as the process."""
-    return start_metrics_server(registry, host, port).port
+    return start_metrics_server(registry, bind_host, port).port
 
 
-async def _until_stopped(host: WorkerHost, stop: asyncio.Event, endings: Endings) -> Unavailable | None:
+async def _until_stopped(
+    backend: WorkerBackend, stop: asyncio.Event, triggers: ShutdownTriggers
+) -> Unavailable | None:
     """Until `stop` is set; or until the worker has to be restarted, which is what it returns then."""
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stopping.done():
-            waiting: set[asyncio.Future[Any]] = {stopping, endings.failure}
+            waiting: set[asyncio.Future[Any]] = {stopping, triggers.failure}
             await asyncio.wait(waiting, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
-            endings.raise_if_broken()
-            quarantined = host.load().pages.quarantined
-            if quarantined >= endings.max_quarantined:
+            triggers.raise_if_broken()
+            quarantined = backend.load().pages.quarantined
+            if quarantined >= triggers.max_quarantined:
                 return Unavailable(
-                    f"{quarantined} pages are in quarantine, the bound is {endings.max_quarantined}: only a "
+                    f"{quarantined} pages are in quarantine, the bound is {triggers.max_quarantined}: only a "
                     "new incarnation is a certain fence"
                 )
         return None
@@ -135,27 +137,27 @@ async def _until_stopped(host: WorkerHost, stop: asyncio.Event, endings: Endings
         stopping.cancel()
 
 
-async def _finish(host: WorkerHost, endings: Endings, grace_s: float) -> None:
+async def _finish(backend: WorkerBackend, triggers: ShutdownTriggers, grace_s: float) -> None:
     """Admits nothing any more; waits for requests to end and for peers to read what they lease, at most
     `grace_s`."""
     deadline = time.monotonic() + grace_s
-    draining = asyncio.create_task(host.drain())
+    draining = asyncio.create_task(backend.drain())
     try:
         while time.monotonic() < deadline:
             # A thread that is broken would leave the drain without an answer, too.
-            endings.raise_if_broken()
-            load = host.load()
+            triggers.raise_if_broken()
+            load = backend.load()
             if draining.done() and not (load.running or load.waiting or load.pages.leased):
                 draining.result()
                 return
             await asyncio.sleep(_WATCH_S)
-        log.warning("grace period over", running=host.load().running, waiting=host.load().waiting)
+        log.warning("grace period over", running=backend.load().running, waiting=backend.load().waiting)
     finally:
         draining.cancel()
 
 
 def failure_future() -> tuple[asyncio.Future[None], Callable[[BaseException], None]]:
-    """A future for `Endings`, and what a broken thread calls to fail it."""
+    """A future for `ShutdownTriggers`, and what a broken thread calls to fail it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 

@@ -23,7 +23,7 @@ _LOAD_POLL_S = 0.05
 _DEFAULT_ROUNDS, _MAX_ROUNDS = 64, 4096
 
 
-class WorkerHost(Protocol):
+class WorkerBackend(Protocol):
     """What the servicer needs of its worker. All methods are called on the event loop and must not block."""
 
     def info(self) -> worker_pb2.WorkerInfo:
@@ -65,8 +65,8 @@ class WorkerHost(Protocol):
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     """Serves identity, load and handshakes; knows which readers are paired."""
 
-    def __init__(self, host: WorkerHost) -> None:
-        self._host = host
+    def __init__(self, backend: WorkerBackend) -> None:
+        self._backend = backend
         self._links: Counter[str] = Counter()
         self._stopping = False
 
@@ -79,7 +79,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         return self._links[reader] > 0
 
     async def GetInfo(self, request: worker_pb2.GetInfoRequest, context: Context) -> worker_pb2.WorkerInfo:
-        return self._host.info()
+        return self._backend.info()
 
     async def WatchLoad(
         self, request: worker_pb2.WatchLoadRequest, context: Context
@@ -91,8 +91,8 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         cursor: int | None = None
         silent_s = 0.0
         while True:
-            report = self._host.load()
-            changes, cursor = self._host.journal().since(cursor)
+            report = self._backend.load()
+            changes, cursor = self._backend.journal().since(cursor)
             if changes or report != last or silent_s * 1000 >= interval_ms:
                 yield _with_changes(report, changes)
                 last, silent_s = report, 0.0
@@ -108,35 +108,37 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidRequest("the first message of a handshake must be hello", "hello")
         reader = first.hello.incarnation
-        mismatch = explain_mismatch(self._host.info(), first.hello)
+        mismatch = explain_mismatch(self._backend.info(), first.hello)
         if mismatch is not None:
-            raise Incompatible(f"{self._host.info().incarnation} refuses reader {reader}: {mismatch}")
+            raise Incompatible(f"{self._backend.info().incarnation} refuses reader {reader}: {mismatch}")
         self._links[reader] += 1
-        self._host.reader_joined(reader)
+        self._backend.reader_joined(reader)
         log.info("reader paired", reader=reader)
         try:
-            yield worker_pb2.HandshakeResponse(offer=self._host.offer())
+            yield worker_pb2.HandshakeResponse(offer=self._backend.offer())
             async for message in request_iterator:
-                self._host.leases_settled(reader, list(message.settled.lease_keys))
+                self._backend.leases_settled(reader, list(message.settled.lease_keys))
         finally:
             self._links[reader] -= 1
             if not self._links[reader]:
                 del self._links[reader]
                 log.info("reader gone", reader=reader)
-                self._host.reader_gone(reader)
+                self._backend.reader_gone(reader)
 
     async def Flush(self, request: worker_pb2.FlushRequest, context: Context) -> worker_pb2.FlushResponse:
-        return await self._host.flush()
+        return await self._backend.flush()
 
     async def Drain(self, request: worker_pb2.DrainRequest, context: Context) -> worker_pb2.DrainResponse:
-        return await self._host.drain()
+        return await self._backend.drain()
 
     async def Undrain(
         self, request: worker_pb2.UndrainRequest, context: Context
     ) -> worker_pb2.UndrainResponse:
         if self._stopping:
-            raise PreconditionFailed(f"{self._host.info().incarnation} is stopping; wait for its successor")
-        await self._host.undrain()
+            raise PreconditionFailed(
+                f"{self._backend.info().incarnation} is stopping; wait for its successor"
+            )
+        await self._backend.undrain()
         return worker_pb2.UndrainResponse()
 
     async def CheckTransfer(
@@ -149,7 +151,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 f"rounds is {request.rounds}; it must be 1 to {_MAX_ROUNDS}, or 0 for {_DEFAULT_ROUNDS}",
                 "rounds",
             )
-        return await self._host.check_transfer(request.address, request.rounds or _DEFAULT_ROUNDS)
+        return await self._backend.check_transfer(request.address, request.rounds or _DEFAULT_ROUNDS)
 
 
 def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:

@@ -39,7 +39,7 @@ class ConstrainedBench(Bench):
             self.kv_pages,
             Sampler(VOCAB),
             limits,
-            self.outside,
+            self.io,
             self.serving.append,
             self.masks,
             ahead=ahead,

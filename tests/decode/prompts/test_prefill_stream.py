@@ -208,26 +208,26 @@ async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, mon
 @pytest.mark.parametrize(
     "first", [Ready(0, 1, 0, 1, ()), Ready(1, 1, 0, NUM_LAYERS, ()), Done(100, 0, 0.0, 0.0)]
 )
-async def test_a_worker_that_is_done_before_it_has_announced_every_block_is_not_believed(
+async def test_a_worker_that_is_done_before_it_has_announced_every_page_is_not_believed(
     suite, monkeypatch, first
 ):
     worker = await suite.worker()
     announced = iter([first])
 
-    def announce(job, *blocks):
+    def announce(job, *pages):
         for event in announced:
             job.emit(event)
 
     monkeypatch.setattr(worker.engine, "_announce", announce)
     result = await suite.result(suite.start(worker.address, prompt_of(100)))
     assert isinstance(result.error, TransferFailed)
-    assert "every block" in result.error.message
+    assert "every layer page" in result.error.message
 
 
 async def test_layers_that_the_model_does_not_have_are_not_read_into_the_next_page(suite, monkeypatch):
     worker = await suite.worker()
     monkeypatch.setattr(
-        worker.engine, "_announce", lambda job, *blocks: job.emit(Ready(0, 1, 0, NUM_LAYERS + 1, ()))
+        worker.engine, "_announce", lambda job, *pages: job.emit(Ready(0, 1, 0, NUM_LAYERS + 1, ()))
     )
     suite.pages[:] = 7.0
     result = await suite.result(suite.start(worker.address, prompt_of(10)))

@@ -1,4 +1,4 @@
-"""What a decode step sends of its block table."""
+"""What a decode step sends of its page table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pool, prefix cache, leases and block tables against a model that only counts, in random order."""
+"""Pool, prefix cache, leases and page tables against a model that only counts, in random order."""
 
 import pytest
 from hypothesis import settings
@@ -8,7 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from services.common.errors import Cancelled, InternalError, PagesExhausted
 from services.common.page_hash import chain_hashes
 from services.engine.kv_cache.page_pool import PageCounts, PagePool
-from services.engine.kv_cache.page_table import BlockTable
+from services.engine.kv_cache.page_table import PageTable
 from services.engine.kv_cache.prefix_cache import PrefixCache
 from services.engine.leases.lease_table import Lease, LeaseTable
 
@@ -26,7 +26,7 @@ prompts = st.integers(0, len(PROMPTS) - 1)
 class Sequence:
     """A sequence of the model: the table under test, the pages it should hold, the prompt it follows."""
 
-    def __init__(self, table: BlockTable, prompt: int) -> None:
+    def __init__(self, table: PageTable, prompt: int) -> None:
         self.table, self.prompt, self.pages = table, prompt, list(table.pages)
 
 
@@ -54,7 +54,7 @@ class KvCacheMachine(RuleBasedStateMachine):
 
     @rule(target=sequences, prompt=prompts)
     def start(self, prompt):
-        table = BlockTable(self.pool, PAGE_TOKENS)
+        table = PageTable(self.pool, PAGE_TOKENS)
         table.adopt(self.cache.match(HASHES[prompt]))
         assert len(set(table.pages)) == len(table.pages)
         sequence = Sequence(table, prompt)

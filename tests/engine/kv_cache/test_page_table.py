@@ -2,7 +2,7 @@ import pytest
 
 from services.common.errors import InternalError, PagesExhausted
 from services.engine.kv_cache.page_pool import PagePool
-from services.engine.kv_cache.page_table import BlockTable
+from services.engine.kv_cache.page_table import PageTable
 
 
 @pytest.fixture
@@ -10,14 +10,14 @@ def pool() -> PagePool:
     return PagePool(8)
 
 
-def table_of(pool: PagePool, num_tokens: int) -> BlockTable:
-    table = BlockTable(pool)
+def table_of(pool: PagePool, num_tokens: int) -> PageTable:
+    table = PageTable(pool)
     table.ensure(num_tokens)
     return table
 
 
 def test_a_table_grows_by_whole_pages(pool):
-    table = BlockTable(pool)
+    table = PageTable(pool)
     sizes = []
     for num_tokens in (0, 1, 64, 65, 300):
         table.ensure(num_tokens)
@@ -41,7 +41,7 @@ def test_growing_beyond_the_pool_changes_nothing(pool):
 
 def test_adopted_pages_come_first_and_are_freed_with_the_rest(pool):
     found = pool.allocate(2)
-    table = BlockTable(pool)
+    table = PageTable(pool)
     table.adopt(found)
     table.ensure(130)
     assert list(table.pages[:2]) == found
@@ -113,6 +113,6 @@ def test_a_fork_of_more_tokens_than_fit_is_a_defect(pool):
 
 
 def test_page_size_is_a_parameter(pool):
-    table = BlockTable(pool, page_tokens=16)
+    table = PageTable(pool, page_tokens=16)
     table.ensure(17)
     assert table.capacity_tokens == 32

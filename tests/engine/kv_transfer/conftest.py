@@ -15,8 +15,8 @@ from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest
 from services.engine.kv_transfer.transfer_thread import TransferThread
 
-BLOCK_BYTES = 256
-BLOCKS = 64
+ENTRY_BYTES = 256
+ENTRIES = 64
 
 
 @dataclass
@@ -51,16 +51,16 @@ class Watched:
 
 
 class MemoryWorker:
-    """A transfer thread over an in-memory agent with a KV region of `memory` [BLOCKS, BLOCK_BYTES]."""
+    """A transfer thread over an in-memory agent with a KV region of `memory` [ENTRIES, ENTRY_BYTES]."""
 
     def __init__(self, name: str, fabric: MemoryFabric, seed: int, **options) -> None:
         random = np.random.default_rng(seed)
-        self.memory = random.integers(0, 256, (BLOCKS, BLOCK_BYTES), dtype=np.uint8)
+        self.memory = random.integers(0, 256, (ENTRIES, ENTRY_BYTES), dtype=np.uint8)
         self.agent = InMemoryAgent(name, fabric)
         self.agent.rdma = options.pop("rdma", False)
-        block_bytes = options.pop("block_bytes", BLOCK_BYTES)
+        entry_bytes = options.pop("entry_bytes", ENTRY_BYTES)
         region = Region(
-            RegionKind.KV, self.memory.ctypes.data, block_bytes, self.memory.nbytes // block_bytes
+            RegionKind.KV, self.memory.ctypes.data, entry_bytes, self.memory.nbytes // entry_bytes
         )
         defaults = {"serving_poll_s": 0.0005, "idle_poll_s": 0.001, "close_grace_s": 0.05}
         make = options.pop("make", TransferThread)
@@ -71,8 +71,8 @@ class MemoryWorker:
         request = ReadRequest(
             peer=peer,
             kind=options.pop("kind", RegionKind.KV),
-            local_blocks=np.array(local, dtype=np.int32),
-            remote_blocks=np.array(remote, dtype=np.int32),
+            local_entries=np.array(local, dtype=np.int32),
+            remote_entries=np.array(remote, dtype=np.int32),
             deadline=time.monotonic() + deadline_s,
             on_complete=options.pop("on_complete", watched.on_complete),
             on_settled=options.pop("on_settled", watched.on_settled),

@@ -34,9 +34,9 @@ class Worker:
     def __init__(self) -> None:
         self.reads: dict[int, tuple[list[ReadOutcome], threading.Event, threading.Event]] = {}
 
-    def start(self, name: str, seed: int, blocks: int, block_bytes: int, pin: bool = True, **options):
-        self.memory = pattern(seed, blocks, block_bytes)
-        region = Region(RegionKind.KV, self.memory.ctypes.data, block_bytes, blocks)
+    def start(self, name: str, seed: int, entries: int, entry_bytes: int, pin: bool = True, **options):
+        self.memory = pattern(seed, entries, entry_bytes)
+        region = Region(RegionKind.KV, self.memory.ctypes.data, entry_bytes, entries)
         self.agent = NixlAgent(name)
         self.thread = TransferThread(self.agent, [region], name, **options)
         report = self.thread.start()
@@ -82,13 +82,13 @@ class Worker:
         return self.reads[key][2].wait(timeout_s)
 
     def differing(self, seed: int, local, remote) -> int:
-        """How many local blocks differ from a source's remote ones."""
+        """How many local entries differ from a source's remote ones."""
         expected = pattern(seed, *self.memory.shape)
         return int((self.memory[local] != expected[remote]).any(axis=1).sum())
 
-    def not_zero(self, blocks) -> int:
-        """How many of the blocks something was written to."""
-        return int(self.memory[blocks].any(axis=1).sum())
+    def not_zero(self, entries) -> int:
+        """How many of the entries something was written to."""
+        return int(self.memory[entries].any(axis=1).sum())
 
     def live_handles(self) -> int:
         return self.agent.live_handles
@@ -96,17 +96,17 @@ class Worker:
     def in_flight(self) -> int:
         return self.thread.in_flight()
 
-    def storm(self, peer: str, seed: int, reads: int, most_blocks: int, deadlines: bool) -> dict[str, int]:
-        """Many reads of random blocks, each into local blocks that no unsettled read has."""
+    def storm(self, peer: str, seed: int, reads: int, most_entries: int, deadlines: bool) -> dict[str, int]:
+        """Many reads of random entries, each into local entries that no unsettled read has."""
         expected = pattern(seed, *self.memory.shape)
         random = np.random.default_rng(reads)
         free = set(range(len(self.memory)))
         changed = threading.Condition()
         tally: dict[str, int] = {"wrong": 0, "completions": 0, "settlements": 0}
         for _ in range(reads):
-            count = int(random.integers(1, most_blocks + 1))
+            count = int(random.integers(1, most_entries + 1))
             with changed:
-                assert changed.wait_for(lambda count=count: len(free) >= count, 20), "blocks never settled"
+                assert changed.wait_for(lambda count=count: len(free) >= count, 20), "entries never settled"
                 local = np.array([free.pop() for _ in range(count)], dtype=np.int32)
             remote = random.integers(0, len(expected), count).astype(np.int32)
             deadline = time.monotonic() + (random.choice([0.0, 0.0005, 0.003, 20.0]) if deadlines else 20.0)
@@ -135,11 +135,11 @@ class Worker:
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    def checksum(self, blocks) -> int:
-        return zlib.crc32(self.memory[blocks].tobytes())
+    def checksum(self, entries) -> int:
+        return zlib.crc32(self.memory[entries].tobytes())
 
-    def spoil(self, block: int) -> None:
-        self.memory[block, 0] ^= 1
+    def spoil(self, entry: int) -> None:
+        self.memory[entry, 0] ^= 1
 
     def close(self) -> float:
         began = time.monotonic()

@@ -18,7 +18,7 @@ from tests.engine.kv_transfer.pattern import pattern
 
 pytest.importorskip("nixl")
 
-BLOCKS, BLOCK_BYTES = 512, 36_864
+ENTRIES, ENTRY_BYTES = 512, 36_864
 TRANSPORTS = {"default": {}, "tcp": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}
 
 
@@ -35,7 +35,7 @@ class Process:
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
-        self.pipe.send(("start", (name, seed, BLOCKS, BLOCK_BYTES), options))
+        self.pipe.send(("start", (name, seed, ENTRIES, ENTRY_BYTES), options))
 
     def started(self):
         """(offer, report), once per process."""
@@ -113,12 +113,12 @@ def source(new_process, reader):
     return process
 
 
-def blocks(*numbers):
+def entries(*numbers):
     return np.array(numbers, dtype=np.int32)
 
 
 def shuffled(count, seed=0):
-    return np.random.default_rng(seed).permutation(BLOCKS)[:count].astype(np.int32)
+    return np.random.default_rng(seed).permutation(ENTRIES)[:count].astype(np.int32)
 
 
 def test_ucx_says_which_transport_it_chose(transport, reader, steady_source):
@@ -128,12 +128,12 @@ def test_ucx_says_which_transport_it_chose(transport, reader, steady_source):
         assert report.transport == "tcp" if transport == "tcp" else "inferred" not in report.transport
 
 
-def test_scattered_blocks_are_read_as_they_are(reader, steady_source):
+def test_scattered_entries_are_read_as_they_are(reader, steady_source):
     local, remote = shuffled(300, 1), shuffled(300, 2)
     checksums = [steady_source.checksum(remote[first : first + 3]) for first in range(0, 300, 3)]
-    reader.read(1, "steady", local, remote, 10.0, crc32=checksums, crc_blocks=3)
+    reader.read(1, "steady", local, remote, 10.0, crc32=checksums, crc_entries=3)
     outcome = reader.outcome(1)
-    assert (outcome.status.value, outcome.bytes) == ("done", 300 * BLOCK_BYTES)
+    assert (outcome.status.value, outcome.bytes) == ("done", 300 * ENTRY_BYTES)
     assert reader.settled(1)
     assert reader.differing(5, local, remote) == 0
 
@@ -167,9 +167,9 @@ def test_a_stopped_owner_is_named_by_the_check_and_may_be_checked_when_it_goes_o
             time.sleep(0.1)
 
 
-def test_a_block_that_differs_from_its_checksum_is_corrupt(reader, steady_source):
-    wrong = steady_source.checksum(blocks(1))
-    reader.read(1, "steady", blocks(0), blocks(0), 10.0, crc32=[wrong])
+def test_a_entry_that_differs_from_its_checksum_is_corrupt(reader, steady_source):
+    wrong = steady_source.checksum(entries(1))
+    reader.read(1, "steady", entries(0), entries(0), 10.0, crc32=[wrong])
     assert reader.outcome(1).status.value == "corrupt"
     assert reader.settled(1)
 
@@ -198,11 +198,11 @@ def test_a_killed_source_fails_its_reads_within_two_seconds_and_settles_them(
 ):
     if transport == "tcp":
         source.signal(signal.SIGSTOP)  # so that reads are surely in flight
-    expected = pattern(source.seed, BLOCKS, BLOCK_BYTES)
+    expected = pattern(source.seed, ENTRIES, ENTRY_BYTES)
     for key in range(100):
         remote = shuffled(64, key)
         checksum = zlib.crc32(expected[remote].tobytes())
-        reader.read(key, source.name, shuffled(64, key + 1), remote, 20.0, crc32=[checksum], crc_blocks=64)
+        reader.read(key, source.name, shuffled(64, key + 1), remote, 20.0, crc32=[checksum], crc_entries=64)
     source.signal(signal.SIGKILL)
     killed = time.monotonic()
     statuses = {reader.outcome(key).status.value for key in range(100)}
@@ -212,7 +212,7 @@ def test_a_killed_source_fails_its_reads_within_two_seconds_and_settles_them(
         assert statuses == {"failed"}
     assert all(reader.settled(key, 1.0) for key in range(100))
     source.popen.wait(10)
-    reader.read(100, source.name, blocks(0), blocks(0), 20.0)
+    reader.read(100, source.name, entries(0), entries(0), 20.0)
     assert reader.outcome(100, 2.0).status.value == "failed"
 
     successor = new_process("source", seed=7)
@@ -222,9 +222,9 @@ def test_a_killed_source_fails_its_reads_within_two_seconds_and_settles_them(
         # Once in hundreds of deaths a call of UCX's does not return. The thread says so.
         assert not reader.is_alive()
         pytest.skip("UCX hung over the dead peer, and the reader knows")
-    reader.read(101, successor.name, blocks(3), blocks(4), 10.0)
+    reader.read(101, successor.name, entries(3), entries(4), 10.0)
     assert reader.outcome(101).status.value == "done"
-    assert reader.differing(7, blocks(3), blocks(4)) == 0
+    assert reader.differing(7, entries(3), entries(4)) == 0
     assert reader.disconnect(source.name, 2.0)
 
 
@@ -233,7 +233,7 @@ def test_a_stopped_source_makes_reads_late_and_its_bytes_stay_in_quarantine(tran
     fresh.connect(source.offer)
     source.signal(signal.SIGSTOP)
     local, remote = shuffled(64, 3), shuffled(64, 4)
-    others = np.setdiff1d(np.arange(BLOCKS), local).astype(np.int32)
+    others = np.setdiff1d(np.arange(ENTRIES), local).astype(np.int32)
     fresh.read(1, source.name, local, remote, 0.3)
     if transport == "default":
         # Shared memory needs no help from the source, so a read may well succeed.
@@ -243,7 +243,7 @@ def test_a_stopped_source_makes_reads_late_and_its_bytes_stay_in_quarantine(tran
         assert not fresh.settled(1, 0.3)
         assert fresh.not_zero(local) == 0
         assert not fresh.disconnect(source.name, 0.2)
-        fresh.read(2, source.name, others[:1], blocks(0), 5.0)
+        fresh.read(2, source.name, others[:1], entries(0), 5.0)
         assert fresh.outcome(2).status.value == "failed"
     source.signal(signal.SIGCONT)
     assert fresh.settled(1, 3.0)
@@ -286,9 +286,9 @@ def test_a_killed_reader_leaves_a_source_or_its_successor_that_serves(reader, ne
         # UCX may abort a source whose reader dies; its supervisor starts a new incarnation.
         source = new_process("source", seed=8)
     reader.connect(source.offer)
-    reader.read(1, source.name, blocks(9), blocks(10), 10.0)
+    reader.read(1, source.name, entries(9), entries(10), 10.0)
     assert reader.outcome(1).status.value == "done"
-    assert reader.differing(8, blocks(9), blocks(10)) == 0
+    assert reader.differing(8, entries(9), entries(10)) == 0
 
 
 def test_a_stale_offer_fails_to_connect(reader, new_process):

@@ -23,9 +23,9 @@ def test_reads_may_follow_a_connect_at_once(reader, new_worker):
     assert future.done()
 
 
-def test_other_block_sizes_are_incompatible(reader, new_worker):
-    other = new_worker("other", block_bytes=128)
-    with pytest.raises(Incompatible, match="kv blocks of 128 bytes; this worker's have 256"):
+def test_other_entry_sizes_are_incompatible(reader, new_worker):
+    other = new_worker("other", entry_bytes=128)
+    with pytest.raises(Incompatible, match="kv entries of 128 bytes; this worker's have 256"):
         reader.thread.connect(other.thread.offer()).result(5)
     assert reader.read("other", [0], [0]).status() == "failed"
 
@@ -76,7 +76,7 @@ def test_a_dead_peer_fails_its_reads_settles_them_and_leaves_others_alone(reader
     other = new_worker("other", seed=3)
     reader.thread.connect(other.thread.offer()).result(5)
     fabric.held.add("source")
-    reads = [reader.read("source", [block], [block]) for block in range(5)]
+    reads = [reader.read("source", [entry], [entry]) for entry in range(5)]
     time.sleep(0.02)
     fabric.dead.add("source")
     for read in reads:

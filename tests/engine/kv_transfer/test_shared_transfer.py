@@ -40,12 +40,12 @@ class Puppet:
         self.alive = False
 
 
-def blocks_of(*pages):
+def entries_of(*pages):
     return [page * LAYERS + layer for page in pages for layer in range(LAYERS)]
 
 
 def sharing(new_worker, others):
-    return new_worker("reader", seed=1, make=partial(SharedTransfer, others=others, blocks_per_page=LAYERS))
+    return new_worker("reader", seed=1, make=partial(SharedTransfer, others=others, entries_per_page=LAYERS))
 
 
 @pytest.fixture
@@ -81,23 +81,23 @@ def led(new_worker, source, puppet):
 def test_each_rank_reads_the_pages_of_its_share_and_no_other(ranks, source, checked):
     before = [rank.memory.copy() for rank in ranks]
     local, remote = (4, 5, 6, 9, 11), (20, 3, 7, 30, 1)
-    taken = source.memory[blocks_of(*remote)].reshape(len(remote), -1)
+    taken = source.memory[entries_of(*remote)].reshape(len(remote), -1)
     crc32 = [zlib.crc32(page.tobytes()) for page in taken] if checked else None
-    read = ranks[0].read("source", blocks_of(*local), blocks_of(*remote), crc32=crc32, crc_blocks=LAYERS)
+    read = ranks[0].read("source", entries_of(*local), entries_of(*remote), crc32=crc32, crc_entries=LAYERS)
     assert (read.status(), read.outcome().bytes) == ("done", taken.nbytes)
     read.wait_settled()
     for number, (rank, memory) in enumerate(zip(ranks, before, strict=True)):
         for page, bytes_read in zip(local, taken, strict=True):
             if page % len(ranks) == number:
-                memory[blocks_of(page)] = bytes_read.reshape(LAYERS, -1)
+                memory[entries_of(page)] = bytes_read.reshape(LAYERS, -1)
         np.testing.assert_array_equal(rank.memory, memory)
 
 
 def test_a_read_is_done_and_settled_only_when_every_share_is(led, puppet):
-    read = led.read("source", blocks_of(2, 3), blocks_of(5, 6))
+    read = led.read("source", entries_of(2, 3), entries_of(5, 6))
     (share,) = puppet.asked
-    np.testing.assert_array_equal(share.local_blocks, blocks_of(3))
-    np.testing.assert_array_equal(share.remote_blocks, blocks_of(6))
+    np.testing.assert_array_equal(share.local_entries, entries_of(3))
+    np.testing.assert_array_equal(share.remote_entries, entries_of(6))
     assert not read.completed.wait(0.05)
     share.on_complete(ReadOutcome(ReadStatus.DONE, 512, 0.1))
     assert read.outcome().bytes == 1024
@@ -107,19 +107,21 @@ def test_a_read_is_done_and_settled_only_when_every_share_is(led, puppet):
 
 
 def test_a_share_that_fails_fails_the_read_at_once_and_it_settles_with_the_others(led, puppet):
-    read = led.read("source", blocks_of(1, 2), blocks_of(5, 6))
+    read = led.read("source", entries_of(1, 2), entries_of(5, 6))
     (share,) = puppet.asked
     share.on_complete(ReadOutcome(ReadStatus.LATE, 0, 0.1, "the deadline passed"))
     assert (read.status(), read.outcome().message) == ("late", "the deadline passed")
     assert not read.settled.wait(0.05)
     share.on_settled()
     read.wait_settled()
-    assert led.read("source", blocks_of(2), blocks_of(5)).status() == "done", "the next one is none the worse"
+    assert led.read("source", entries_of(2), entries_of(5)).status() == "done", (
+        "the next one is none the worse"
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"crc32": [1], "crc_blocks": 3}, "checksums"), ({"kind": RegionKind.EMBEDDING}, "embedding")],
+    [({"crc32": [1], "crc_entries": 3}, "checksums"), ({"kind": RegionKind.EMBEDDING}, "embedding")],
 )
 def test_what_is_impossible_or_no_page_is_left_to_the_leader(led, puppet, options, says):
     read = led.read("source", [2, 3], [0, 1], **options)

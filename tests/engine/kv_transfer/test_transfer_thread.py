@@ -17,7 +17,7 @@ def wait_until(condition, timeout_s=5.0):
         time.sleep(0.001)
 
 
-def test_scattered_blocks_arrive_where_they_belong_and_nowhere_else(reader, source):
+def test_scattered_entries_arrive_where_they_belong_and_nowhere_else(reader, source):
     before = reader.memory.copy()
     read = reader.read("source", [5, 0, 63], [9, 63, 1])
     outcome = read.outcome()
@@ -37,11 +37,11 @@ def test_a_read_of_nothing_is_done(reader, source):
 @pytest.mark.parametrize(
     ("local", "remote", "options", "says"),
     [
-        ([64], [0], {}, "local block 64 lies outside the region's 64"),
-        ([0], [-1], {}, "remote block -1"),
-        ([0, 1], [0], {}, "2 local blocks cannot take 1"),
+        ([64], [0], {}, "local entry 64 lies outside the region's 64"),
+        ([0], [-1], {}, "remote entry -1"),
+        ([0, 1], [0], {}, "2 local entries cannot take 1"),
         ([0], [0], {"kind": RegionKind.EMBEDDING}, "offers no embedding memory"),
-        ([0, 1, 2], [0, 1, 2], {"crc32": [1], "crc_blocks": 2}, "1 checksums of 2 blocks for 3"),
+        ([0, 1, 2], [0, 1, 2], {"crc32": [1], "crc_entries": 2}, "1 checksums of 2 entries for 3"),
     ],
 )
 def test_an_impossible_read_fails_with_a_reason_and_harms_nobody(
@@ -98,7 +98,7 @@ def test_bytes_that_arrive_after_the_deadline_are_not_done(reader, source, monke
 
 def test_a_matching_checksum_is_done(reader, source):
     sums = [zlib.crc32(source.memory[[4, 9]].tobytes()), zlib.crc32(source.memory[[7, 8]].tobytes())]
-    read = reader.read("source", [1, 2, 30, 4], [4, 9, 7, 8], crc32=sums, crc_blocks=2)
+    read = reader.read("source", [1, 2, 30, 4], [4, 9, 7, 8], crc32=sums, crc_entries=2)
     assert read.status() == "done"
 
 
@@ -150,7 +150,7 @@ def test_callbacks_run_on_the_transfer_thread_and_may_ask_for_more(reader, sourc
 
 def test_closing_answers_every_read_exactly_once(reader, source, fabric):
     fabric.held.add("source")
-    reads = [reader.read("source", [block], [block]) for block in range(20)]
+    reads = [reader.read("source", [entry], [entry]) for entry in range(20)]
     reader.thread.close()
     reads += [reader.read("source", [0], [0])]
     for read in reads:
@@ -260,7 +260,7 @@ def test_the_source_is_polled_fast_only_while_serving_is_pinned(new_worker):
 
 def test_a_burst_of_reads_does_not_keep_peers_waiting(reader, source):
     before = reader.agent.polls
-    reads = [reader.read("source", [block % 64], [block % 64]) for block in range(2000)]
+    reads = [reader.read("source", [entry % 64], [entry % 64]) for entry in range(2000)]
     for read in reads:
         read.wait_settled()
     assert reader.agent.polls - before >= 5

@@ -18,15 +18,15 @@ from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
 from tests.support.waiting import until
 
-STAGING_BLOCKS = 4
+STAGING_PAGES = 4
 
 
 class StrawVision(vision_pb2_grpc.VisionServiceServicer):
-    """Leases the blocks it is told; `rows` is [blocks, 64, hidden]."""
+    """Leases the pages it is told; `rows` is [pages, 64, hidden]."""
 
     def __init__(self, rows: torch.Tensor) -> None:
         self.rows = rows
-        self.blocks: dict[bytes, tuple[list[int], int]] = {}
+        self.pages: dict[bytes, tuple[list[int], int]] = {}
         self.duration_ms = 10_000
         self.error: Exception | None = None
         self.before_grant = asyncio.Event()
@@ -43,11 +43,11 @@ class StrawVision(vision_pb2_grpc.VisionServiceServicer):
             raise self.error
         try:
             await self.before_grant.wait()
-            blocks, num_tokens = self.blocks[start.content_hashes[0]]
+            pages, num_tokens = self.pages[start.content_hashes[0]]
             yield vision_pb2.EmbeddingLeaseResponse(
                 granted=vision_pb2.EmbeddingLeaseGranted(
                     lease=vision_pb2.LeaseGrant(lease_id=1, generation=4, duration_ms=self.duration_ms),
-                    embeddings=[vision_pb2.EmbeddingPages(blocks=blocks, num_tokens=num_tokens)],
+                    embeddings=[vision_pb2.EmbeddingPages(pages=pages, num_tokens=num_tokens)],
                 )
             )
             async for request in request_iterator:
@@ -67,14 +67,14 @@ class StrawVision(vision_pb2_grpc.VisionServiceServicer):
 
 
 class Suite:
-    """A reader with a staging area of 4 blocks, and a vision worker with 16 blocks of rows."""
+    """A reader with a staging area of 4 pages, and a vision worker with 16 pages of rows."""
 
     def __init__(self) -> None:
         self.fabric = MemoryFabric()
         self.rows = torch.arange(16 * 64 * HIDDEN, dtype=torch.float32).reshape(16, 64, HIDDEN)
         pages = fake_pages(2)
         self.vision_thread = transfer_thread("vision", self.fabric, pages, self.rows)
-        self.staging = torch.zeros(STAGING_BLOCKS, 64, HIDDEN)
+        self.staging = torch.zeros(STAGING_PAGES, 64, HIDDEN)
         self.thread = transfer_thread("reader", self.fabric, pages, self.staging)
         self.peers = peer_directory("reader-1", self.thread, pages)
         self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", self.staging, patience_s=2.0)
@@ -86,17 +86,17 @@ class Suite:
             lambda server: vision_pb2_grpc.add_VisionServiceServicer_to_server(self.vision, server)
         )
 
-    def medium(self, blocks: list[int], num_tokens: int, incarnation: str = "vision") -> Medium:
-        content_hash = bytes([blocks[0]]) * 32
-        self.vision.blocks[content_hash] = (blocks, num_tokens)
+    def medium(self, pages: list[int], num_tokens: int, incarnation: str = "vision") -> Medium:
+        content_hash = bytes([pages[0]]) * 32
+        self.vision.pages[content_hash] = (pages, num_tokens)
         return Medium(content_hash, 0, num_tokens, self.owner.address, incarnation)
 
     def settled(self) -> int:
-        return sum(word[0] == "settled" for word in self.owner.host.heard)
+        return sum(word[0] == "settled" for word in self.owner.backend.heard)
 
     async def all_free(self) -> None:
-        await until(lambda: self.reader._blocks.available() == STAGING_BLOCKS)
-        self.reader._blocks.check_integrity()
+        await until(lambda: self.reader._line.available() == STAGING_PAGES)
+        self.reader._line.check_integrity()
 
     async def close(self) -> None:
         self.vision.before_grant.set()
@@ -187,17 +187,17 @@ async def test_an_error_that_no_encoding_cures_stays_what_it_is(suite):
     suite.vision.error = InvalidRequest("a content hash is not 32 bytes long")
     with pytest.raises(InvalidRequest, match="32 bytes"):
         await suite.reader.fetch(suite.medium([1], 10))
-    suite.owner.host.info().model.fingerprint = b"other"
+    suite.owner.backend.info().model.fingerprint = b"other"
     await suite.owner.stop()
     await suite.start()
     with pytest.raises(Incompatible):
         await suite.reader.fetch(suite.medium([1], 10))
 
 
-@pytest.mark.parametrize(("blocks", "num_tokens"), [([1], 11), ([1, 2], 10)])
-async def test_an_embedding_of_another_size_is_refused(suite, blocks, num_tokens):
+@pytest.mark.parametrize(("pages", "num_tokens"), [([1], 11), ([1, 2], 10)])
+async def test_an_embedding_of_another_size_is_refused(suite, pages, num_tokens):
     medium = suite.medium([1], 10)
-    suite.vision.blocks[medium.content_hash] = (blocks, num_tokens)
+    suite.vision.pages[medium.content_hash] = (pages, num_tokens)
     with pytest.raises(MediaLost, match="rows for an image of 10"):
         await suite.reader.fetch(medium)
     await until(lambda: suite.settled() == 1)
@@ -213,7 +213,7 @@ async def test_a_read_that_fails_loses_the_image_and_settles_the_lease(suite):
     await suite.all_free()
 
 
-async def test_blocks_of_a_late_read_are_not_used_before_it_has_settled(suite):
+async def test_pages_of_a_late_read_are_not_used_before_it_has_settled(suite):
     await suite.peers.get(suite.owner.address)
     suite.fabric.held.add("vision")
     suite.vision.duration_ms = 100
@@ -222,7 +222,7 @@ async def test_blocks_of_a_late_read_are_not_used_before_it_has_settled(suite):
         await suite.reader.fetch(suite.medium([1, 2], 100))
     assert time.monotonic() - started < 1.0
     await asyncio.sleep(0.05)
-    assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
+    assert suite.reader._line.available() == STAGING_PAGES - 2
     assert suite.settled() == 0
     suite.fabric.held.clear()
     await until(lambda: suite.settled() == 1)
@@ -232,13 +232,13 @@ async def test_blocks_of_a_late_read_are_not_used_before_it_has_settled(suite):
 @pytest.mark.parametrize("moment", ["queued", "leasing", "reading"])
 async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
     await suite.peers.get(suite.owner.address)
-    blocker = None
+    pageer = None
     if moment == "reading":
         suite.fabric.held.add("vision")
     else:
         suite.vision.before_grant.clear()
     if moment == "queued":
-        blocker = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5, 6], 192)))
+        pageer = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5, 6], 192)))
         await asyncio.sleep(0.02)
     fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2], 100)))
     await asyncio.sleep(0.1)
@@ -247,8 +247,8 @@ async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
         await fetch
     suite.fabric.held.clear()
     suite.vision.before_grant.set()
-    if blocker is not None:
-        assert torch.equal(await blocker, suite.rows[4:7].flatten(0, 1))
+    if pageer is not None:
+        assert torch.equal(await pageer, suite.rows[4:7].flatten(0, 1))
     await suite.all_free()
 
 
@@ -272,17 +272,17 @@ async def test_a_large_image_has_its_turn_before_small_ones_that_came_later(suit
     suite.vision.before_grant.clear()
     order = []
 
-    async def fetch(name, blocks):
-        await suite.reader.fetch(suite.medium(blocks, 64 * len(blocks)))
+    async def fetch(name, pages):
+        await suite.reader.fetch(suite.medium(pages, 64 * len(pages)))
         order.append(name)
 
     names = {"first": [0], "large": [1, 2, 3, 4], "small": [5], "smaller": [6]}
     fetches = []
-    for name, blocks in names.items():
-        fetches.append(asyncio.create_task(fetch(name, blocks)))
+    for name, pages in names.items():
+        fetches.append(asyncio.create_task(fetch(name, pages)))
         await asyncio.sleep(0)
     await asyncio.sleep(0.05)
-    assert suite.reader._blocks.available() == STAGING_BLOCKS - 1, "a newcomer went ahead"
+    assert suite.reader._line.available() == STAGING_PAGES - 1, "a newcomer went ahead"
     suite.vision.before_grant.set()
     await asyncio.gather(*fetches)
     assert order[:2] == ["first", "large"]
@@ -300,26 +300,26 @@ async def test_who_leaves_the_line_lets_those_behind_go_on(suite):
     await asyncio.sleep(0.02)
     large.cancel()
     await asyncio.sleep(0.02)
-    assert suite.reader._blocks.available() == STAGING_BLOCKS - 2
+    assert suite.reader._line.available() == STAGING_PAGES - 2
     suite.vision.before_grant.set()
     await asyncio.gather(first, small)
     await suite.all_free()
 
 
-async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_the_blocks_back(suite):
+async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_the_pages_back(suite):
     suite.vision.before_grant.clear()
     first = asyncio.create_task(suite.reader.fetch(suite.medium([0, 1, 2, 3], 256)))
     await asyncio.sleep(0.05)
     second = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5], 128)))
     await asyncio.sleep(0.02)
-    blocks = suite.reader._blocks
-    give = blocks.give
+    pages = suite.reader._line
+    give = pages.give
 
     def give_and_cancel(numbers):
         give(numbers)
         second.cancel()
 
-    blocks.give = give_and_cancel
+    pages.give = give_and_cancel
     suite.vision.before_grant.set()
     await first
     with pytest.raises(asyncio.CancelledError):
@@ -332,7 +332,7 @@ async def test_a_worker_that_hangs_holds_the_images_of_others_up_for_its_patienc
     suite.vision.before_grant.clear()
     hung = [asyncio.create_task(suite.reader.fetch(suite.medium([n, n + 1], 128))) for n in (0, 2)]
     await asyncio.sleep(0.1)
-    assert suite.reader._blocks.available() == 0
+    assert suite.reader._line.available() == 0
     later = asyncio.create_task(suite.reader.fetch(suite.medium([5, 6, 7], 192)))
     for fetch in hung:
         with pytest.raises(MediaLost, match="did not answer"):
@@ -342,7 +342,7 @@ async def test_a_worker_that_hangs_holds_the_images_of_others_up_for_its_patienc
     await suite.all_free()
 
 
-async def test_blocks_that_no_read_lets_go_of_cost_those_in_line_a_bounded_time(suite):
+async def test_pages_that_no_read_lets_go_of_cost_those_in_line_a_bounded_time(suite):
     await suite.peers.get(suite.owner.address)
     suite.reader._turn_s = 0.3
     suite.vision.duration_ms = 100
@@ -364,7 +364,7 @@ async def test_the_first_error_of_several_stops_the_others(suite, monkeypatch):
     async def fail_later(medium):
         if medium is slow:
             return await fetch(medium)
-        await until(lambda: suite.reader._blocks.available() == STAGING_BLOCKS - 2)
+        await until(lambda: suite.reader._line.available() == STAGING_PAGES - 2)
         raise MediaLost("gone meanwhile")
 
     monkeypatch.setattr(suite.reader, "fetch", fail_later)
@@ -373,7 +373,7 @@ async def test_the_first_error_of_several_stops_the_others(suite, monkeypatch):
     await suite.all_free()
 
 
-async def test_a_worker_that_does_not_shake_hands_takes_no_blocks(suite, monkeypatch):
+async def test_a_worker_that_does_not_shake_hands_takes_no_pages(suite, monkeypatch):
     never = asyncio.Event()
 
     async def hang(address):
@@ -382,6 +382,6 @@ async def test_a_worker_that_does_not_shake_hands_takes_no_blocks(suite, monkeyp
     monkeypatch.setattr(suite.peers, "get", hang)
     fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1], 10)))
     await asyncio.sleep(0.02)
-    assert suite.reader._blocks.available() == STAGING_BLOCKS
+    assert suite.reader._line.available() == STAGING_PAGES
     fetch.cancel()
     await asyncio.gather(fetch, return_exceptions=True)

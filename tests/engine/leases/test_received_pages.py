@@ -10,7 +10,7 @@ import torch
 
 from services.common.errors import TransferFailed
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
-from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_blocks, kv_region, page_crc32
+from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages, page_crc32
 from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, MemoryFabric
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
@@ -96,7 +96,7 @@ def read_announced(reader: TransferThread, sent: torch.Tensor) -> ReadGroup:
     theirs, ours, layers = [3, 1, 4], [0, 2, 5], (sent.shape[1], 1, 3)
     crc32 = [page_crc32(sent, page, 1, 3) for page in theirs]
     deadline = time.monotonic() + 5
-    group.post(ours, kv_blocks(ours, *layers), kv_blocks(theirs, *layers), deadline, crc32, 2)
+    group.post(ours, layer_pages(ours, *layers), layer_pages(theirs, *layers), deadline, crc32, 2)
     return group
 
 

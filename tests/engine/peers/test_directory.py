@@ -56,14 +56,14 @@ async def test_concurrent_callers_share_one_handshake(suite):
     assert all(peer is peers[0] for peer in peers)
     assert peers[0].alive
     assert await suite.peers.get(owner.address) is peers[0]
-    assert owner.host.heard == [("joined", "reader-1")]
+    assert owner.backend.heard == [("joined", "reader-1")]
 
 
 async def test_settled_leases_are_told_to_their_owner(suite):
     owner = await suite.owner("prefill-a")
     peer = await suite.peers.get(owner.address)
     peer.settle([7, 8])
-    await until(lambda: ("settled", "reader-1", (7, 8)) in owner.host.heard)
+    await until(lambda: ("settled", "reader-1", (7, 8)) in owner.backend.heard)
 
 
 async def test_lease_keys_are_never_repeated(suite):
@@ -96,8 +96,8 @@ async def test_a_lease_that_settles_between_two_handshakes_is_told_with_the_seco
     again = await suite.peers.get(owner.address)
     assert again is not peer
     peer.settle([4])
-    await until(lambda: ("settled", "reader-1", (4,)) in owner.host.heard)
-    assert ("settled", "reader-1", (3,)) in owner.host.heard
+    await until(lambda: ("settled", "reader-1", (4,)) in owner.backend.heard)
+    assert ("settled", "reader-1", (3,)) in owner.backend.heard
 
 
 async def test_an_address_without_a_worker_is_named_and_tried_again_at_once(suite):
@@ -113,7 +113,7 @@ async def test_an_address_without_a_worker_is_named_and_tried_again_at_once(suit
 
 async def test_a_refusal_is_passed_on_with_the_owners_reason(suite):
     owner = await suite.owner("prefill-a")
-    owner.host.info().model.fingerprint = b"other"
+    owner.backend.info().model.fingerprint = b"other"
     with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
         await suite.peers.get(owner.address)
 
@@ -123,15 +123,15 @@ async def test_an_owner_whose_memory_cannot_be_read_is_named_and_told_that_the_r
     suite.fabric.dead.add("prefill-a")
     with pytest.raises(TransferFailed, match=owner.address):
         await suite.peers.get(owner.address)
-    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+    await until(lambda: ("gone", "reader-1") in owner.backend.heard)
 
 
 async def test_an_owner_that_never_offers_is_given_up(suite):
     owner = await suite.owner("prefill-a")
-    blocked = asyncio.Event()
+    entryed = asyncio.Event()
 
     async def handshake(requests, context):
-        await blocked.wait()
+        await entryed.wait()
         yield worker_pb2.HandshakeResponse()
 
     await owner.stop()
@@ -155,7 +155,7 @@ async def test_closing_tells_every_owner_that_the_reader_is_gone(suite):
     owner = await suite.owner("prefill-a")
     peer = await suite.peers.get(owner.address)
     await suite.peers.close()
-    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+    await until(lambda: ("gone", "reader-1") in owner.backend.heard)
     await until(lambda: not peer.alive)
 
 
@@ -163,14 +163,14 @@ async def test_a_check_pairs_if_need_be_and_says_whom_it_read(suite):
     owner = await suite.owner("prefill-a")
     peer, report = await suite.peers.check(owner.address, 3)
     assert (peer.offer.incarnation, report.bytes) == ("prefill-a", 3 << 20)
-    assert owner.host.heard == [("joined", "reader-1")]
+    assert owner.backend.heard == [("joined", "reader-1")]
     await suite.peers.check(owner.address, 3)
-    assert owner.host.heard == [("joined", "reader-1")], "it stays paired"
+    assert owner.backend.heard == [("joined", "reader-1")], "it stays paired"
 
 
 async def test_a_check_of_another_model_is_refused_with_the_owners_reason(suite):
     owner = await suite.owner("prefill-a")
-    owner.host.info().model.fingerprint = b"other"
+    owner.backend.info().model.fingerprint = b"other"
     with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
         await suite.peers.check(owner.address, 3)
 

@@ -33,8 +33,8 @@ def group_of(*reads: list[int]) -> tuple[ReadGroup, StrawTransfer]:
     transfer = StrawTransfer()
     group = ReadGroup(transfer, "owner", RegionKind.KV)
     for pages in reads:
-        blocks = np.array(pages, np.int32)
-        group.post(pages, blocks, blocks + 1, deadline=5.0, crc32=[1] * len(pages), crc_blocks=1)
+        entries = np.array(pages, np.int32)
+        group.post(pages, entries, entries + 1, deadline=5.0, crc32=[1] * len(pages), crc_entries=1)
     return group, transfer
 
 
@@ -42,8 +42,8 @@ async def test_a_read_is_passed_on_as_posted():
     _, transfer = group_of([4, 7])
     request = transfer.requests[0]
     assert (request.peer, request.kind, request.deadline) == ("owner", RegionKind.KV, 5.0)
-    assert (list(request.local_blocks), list(request.remote_blocks)) == ([4, 7], [5, 8])
-    assert (request.crc32, request.crc_blocks) == ([1, 1], 1)
+    assert (list(request.local_entries), list(request.remote_entries)) == ([4, 7], [5, 8])
+    assert (request.crc32, request.crc_entries) == ([1, 1], 1)
 
 
 async def test_completed_waits_for_every_read_and_counts_the_bytes():

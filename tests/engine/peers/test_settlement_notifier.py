@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.engine.peers.settlement_notifier import Outgoing, SettledWord
+from services.engine.peers.settlement_notifier import Outgoing, SettlementNotifier
 
 
 def said(outgoing: Outgoing) -> list[list[int]]:
@@ -17,7 +17,7 @@ def said(outgoing: Outgoing) -> list[list[int]]:
 
 
 def test_keys_are_said_at_once_over_an_open_handshake():
-    word, outgoing = SettledWord("owner-1"), asyncio.Queue()
+    word, outgoing = SettlementNotifier("owner-1"), asyncio.Queue()
     word.opened(outgoing)
     assert said(outgoing) == []
     word.say([3, 4])
@@ -25,7 +25,7 @@ def test_keys_are_said_at_once_over_an_open_handshake():
 
 
 def test_keys_that_settle_without_a_handshake_are_said_over_the_next_one_once():
-    word, first, second = SettledWord("owner-1"), asyncio.Queue(), asyncio.Queue()
+    word, first, second = SettlementNotifier("owner-1"), asyncio.Queue(), asyncio.Queue()
     word.opened(first)
     word.closed(first)
     word.say([5])
@@ -39,7 +39,7 @@ def test_keys_that_settle_without_a_handshake_are_said_over_the_next_one_once():
 
 
 def test_the_end_of_an_older_handshake_does_not_close_the_newer():
-    word, first, second = SettledWord("owner-1"), asyncio.Queue(), asyncio.Queue()
+    word, first, second = SettlementNotifier("owner-1"), asyncio.Queue(), asyncio.Queue()
     word.opened(first)
     word.opened(second)
     word.closed(first)

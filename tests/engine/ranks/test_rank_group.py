@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from services.common.errors import ConfigError
-from services.engine.batch import BatchItem, LateTokens, build_batch
-from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_blocks, kv_region
+from services.engine.batch import BatchItem, DeviceTokens, build_batch
+from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.reads.read_request import ReadRequest, ReadStatus
@@ -71,7 +71,7 @@ def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
     known = logits_of(runner, [8], len(PROMPT) + 1, [0, 1])
     runner.forward(build_batch([BatchItem(PROMPT, 0, [2, 3], True), BatchItem([9], 0, [4], True)]))
     late = [BatchItem([0], len(PROMPT), [2, 3], True), BatchItem([5], 1, [4], True)]
-    runner.forward(build_batch(late), late=LateTokens([0], torch.tensor([last])))
+    runner.forward(build_batch(late), late=DeviceTokens([0], torch.tensor([last])))
     found = logits_of(runner, [8], len(PROMPT) + 1, [2, 3])
     assert float((found - known).abs().max()) < EPSILON * float(known.std())
 
@@ -115,9 +115,9 @@ def written(runner, prompt):
 def read(reader, agent, local, remote, layers):
     """What became of it, once no byte can land any more."""
     outcomes, settled = [], threading.Event()
-    blocks = [kv_blocks(pages, layers, 0, layers) for pages in (local, remote)]
+    entries = [layer_pages(pages, layers, 0, layers) for pages in (local, remote)]
     deadline = time.monotonic() + 20
-    reader.read(ReadRequest(agent, RegionKind.KV, *blocks, deadline, outcomes.append, settled.set))
+    reader.read(ReadRequest(agent, RegionKind.KV, *entries, deadline, outcomes.append, settled.set))
     assert settled.wait(30)
     return outcomes[0]
 

@@ -1,4 +1,4 @@
-"""Blocks handed out in the order they were asked for, whoever leaves the line meanwhile."""
+"""Pages handed out in the order they were asked for, whoever leaves the line meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def waiting(line: StagingLine, count: int) -> asyncio.Task[list[int]]:
 
 
 @pytest.mark.parametrize("behind", [1, 4])
-async def test_blocks_that_come_back_in_the_moment_somebody_leaves_go_to_those_behind(behind):
+async def test_pages_that_come_back_in_the_moment_somebody_leaves_go_to_those_behind(behind):
     line = StagingLine(4)
     held = await line.take(4)
     leaver, other = await waiting(line, 2), await waiting(line, behind)

@@ -13,7 +13,7 @@ from services.common.errors import ConfigError
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
 from services.engine.serving.loop import EngineLoop
-from services.engine.serving.text_backend import TextHost
+from services.engine.serving.text_backend import TextWorkerBackend
 from services.engine.serving.text_server import check_chunk_tokens
 
 
@@ -62,33 +62,33 @@ def readers() -> StrawReaders:
 
 
 @pytest.fixture
-def host(readers):
+def backend(readers):
     worker = SimpleNamespace(info=worker_pb2.WorkerInfo(incarnation="decode-1"), offer="offer")
     loop = EngineLoop("test-engine", lambda: False, lambda error: None)
     loop.start()
-    yield TextHost(cast(Any, worker), cast(Any, StrawEngine()), readers, loop)
+    yield TextWorkerBackend(cast(Any, worker), cast(Any, StrawEngine()), readers, loop)
     loop.stop()
 
 
-async def test_the_engines_load_is_reported_and_draining_shows_in_it(host):
-    report = host.load()
+async def test_the_engines_load_is_reported_and_draining_shows_in_it(backend):
+    report = backend.load()
     assert (report.running, report.waiting, report.queued_tokens, report.draining) == (2, 3, 6, False)
     assert report.pages == worker_pb2.PageCounts(free=1, used=2, cached=3, leased=4, quarantined=5)
-    assert (await host.flush()).pages == 6
-    assert (await host.drain()).outstanding == 7
-    assert host.load().draining
-    assert host.engine.draining
-    await host.undrain()
-    assert not host.load().draining
-    assert not host.engine.draining
-    assert (host.info().incarnation, host.offer()) == ("decode-1", "offer")
+    assert (await backend.flush()).pages == 6
+    assert (await backend.drain()).outstanding == 7
+    assert backend.load().draining
+    assert backend.engine.draining
+    await backend.undrain()
+    assert not backend.load().draining
+    assert not backend.engine.draining
+    assert (backend.info().incarnation, backend.offer()) == ("decode-1", "offer")
 
 
-async def test_news_of_readers_reach_who_lends_them_pages_in_order_on_the_engine_thread(host, readers):
-    host.reader_joined("prefill-1")
-    host.leases_settled("prefill-1", [3, 4])
-    host.reader_gone("prefill-1")
-    await host.flush()
+async def test_news_of_readers_reach_who_lends_them_pages_in_order_on_the_engine_thread(backend, readers):
+    backend.reader_joined("prefill-1")
+    backend.leases_settled("prefill-1", [3, 4])
+    backend.reader_gone("prefill-1")
+    await backend.flush()
     assert readers.heard == [
         ("test-engine", "joined", "prefill-1"),
         ("test-engine", "settled", "prefill-1", [3, 4]),
@@ -111,8 +111,8 @@ async def test_a_transfer_check_is_told_as_the_wire_has_it():
         return SimpleNamespace(offer=SimpleNamespace(incarnation="prefill-1")), report
 
     worker = SimpleNamespace(peers=SimpleNamespace(check=check))
-    host = TextHost(cast(Any, worker), cast(Any, StrawEngine()), StrawReaders(), cast(Any, None))
-    assert await host.check_transfer("owner:1", 3) == worker_pb2.CheckTransferResponse(
+    backend = TextWorkerBackend(cast(Any, worker), cast(Any, StrawEngine()), StrawReaders(), cast(Any, None))
+    assert await backend.check_transfer("owner:1", 3) == worker_pb2.CheckTransferResponse(
         incarnation="prefill-1",
         transport=worker_pb2.TransportReport(transport="cma", gigabytes_per_second=9.5),
         bytes=128,

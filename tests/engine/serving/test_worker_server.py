@@ -14,7 +14,7 @@ from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import InternalError, Unavailable
 from services.common.rpc.channel import open_channel
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
-from services.engine.serving.worker_server import Endings, failure_future, serve_worker
+from services.engine.serving.worker_server import ShutdownTriggers, failure_future, serve_worker
 from services.engine.serving.worker_service import WorkerServicer
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import RecordingHost, transfer_thread
@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 @dataclass
 class Settings:
-    host: str
+    backend: str
     port: int
     grace_seconds: float
 
@@ -32,15 +32,15 @@ class Settings:
 class Served:
     """A worker under `serve_worker`."""
 
-    def __init__(self, host: RecordingHost, grace_s: float = 5.0, can_transfer=lambda: True) -> None:
-        self.host = host
+    def __init__(self, backend: RecordingHost, grace_s: float = 5.0, can_transfer=lambda: True) -> None:
+        self.backend = backend
         self.stop = asyncio.Event()
         self.failure, self.fail = failure_future()
         settings = Settings("127.0.0.1", free_port(), grace_s)
         self.address = f"127.0.0.1:{settings.port}"
-        endings = Endings(self.failure, 10, can_transfer)
-        servicer = WorkerServicer(host)
-        self.task = asyncio.create_task(serve_worker(settings, host, servicer, [], self.stop, endings))
+        triggers = ShutdownTriggers(self.failure, 10, can_transfer)
+        servicer = WorkerServicer(backend)
+        self.task = asyncio.create_task(serve_worker(settings, backend, servicer, [], self.stop, triggers))
 
     async def health(self) -> int:
         async with open_channel(self.address) as channel:
@@ -56,34 +56,34 @@ class Served:
 
 
 @pytest.fixture
-def host():
+def backend():
     pages = fake_pages(4)
     thread = transfer_thread("owner", MemoryFabric(), pages, torch.zeros(2, 64, HIDDEN))
     yield RecordingHost("owner-1", thread, pages)
     thread.close()
 
 
-async def test_an_idle_worker_drains_and_stops_when_told(host):
-    served = Served(host)
+async def test_an_idle_worker_drains_and_stops_when_told(backend):
+    served = Served(backend)
     await served.ready()
     async with open_channel(served.address) as channel:
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
         assert (await stub.GetInfo(worker_pb2.GetInfoRequest())).incarnation == "owner-1"
-    assert host.heard == []
+    assert backend.heard == []
     served.stop.set()
     await asyncio.wait_for(served.task, 5)
-    assert host.heard == [("drain",)]
+    assert backend.heard == [("drain",)]
     assert await served.health() == -1
 
 
 @pytest.mark.parametrize("owed", ["running", "waiting", "leased"])
-async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(host, owed):
-    served = Served(host)
+async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(backend, owed):
+    served = Served(backend)
     await served.ready()
-    target = host.report.pages if owed == "leased" else host.report
+    target = backend.report.pages if owed == "leased" else backend.report
     setattr(target, owed, 1)
     served.stop.set()
-    await until(lambda: host.heard == [("drain",)])
+    await until(lambda: backend.heard == [("drain",)])
     await asyncio.sleep(0.25)
     assert not served.task.done()
     assert await served.health() == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -91,49 +91,49 @@ async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(
     await asyncio.wait_for(served.task, 5)
 
 
-async def test_a_worker_that_stops_cannot_be_undrained(host):
-    host.report.running = 1
-    served = Served(host)
+async def test_a_worker_that_stops_cannot_be_undrained(backend):
+    backend.report.running = 1
+    served = Served(backend)
     await served.ready()
     async with open_channel(served.address) as channel:
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
         await stub.Undrain(worker_pb2.UndrainRequest())
         served.stop.set()
-        await until(lambda: host.heard == [("undrain",), ("drain",)])
+        await until(lambda: backend.heard == [("undrain",), ("drain",)])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Undrain(worker_pb2.UndrainRequest())
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert "owner-1 is stopping" in caught.value.details()
-    assert host.report.draining
-    host.report.running = 0
+    assert backend.report.draining
+    backend.report.running = 0
     await asyncio.wait_for(served.task, 5)
 
 
-async def test_the_grace_period_bounds_the_end(host):
-    host.report.running = 1
-    served = Served(host, grace_s=0.2)
+async def test_the_grace_period_bounds_the_end(backend):
+    backend.report.running = 1
+    served = Served(backend, grace_s=0.2)
     await served.ready()
     served.stop.set()
     await asyncio.wait_for(served.task, 5)
 
 
-async def test_a_broken_thread_ends_the_worker_with_its_reason(host):
-    served = Served(host)
+async def test_a_broken_thread_ends_the_worker_with_its_reason(backend):
+    served = Served(backend)
     await served.ready()
     served.fail(InternalError("the pool is inconsistent"))
     served.fail(InternalError("a second word"))
     with pytest.raises(InternalError, match="the pool is inconsistent"):
         await asyncio.wait_for(served.task, 5)
-    assert host.heard == []
+    assert backend.heard == []
 
 
-async def test_a_thread_that_breaks_while_draining_does_not_hang_the_worker(host, monkeypatch):
+async def test_a_thread_that_breaks_while_draining_does_not_hang_the_worker(backend, monkeypatch):
     async def drain() -> worker_pb2.DrainResponse:
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(host, "drain", drain)
-    served = Served(host, grace_s=60)
+    monkeypatch.setattr(backend, "drain", drain)
+    served = Served(backend, grace_s=60)
     await served.ready()
     served.stop.set()
     await asyncio.sleep(0.1)
@@ -142,9 +142,9 @@ async def test_a_thread_that_breaks_while_draining_does_not_hang_the_worker(host
         await asyncio.wait_for(served.task, 5)
 
 
-async def test_the_end_of_the_transfer_thread_ends_the_worker(host):
+async def test_the_end_of_the_transfer_thread_ends_the_worker(backend):
     alive = True
-    served = Served(host, can_transfer=lambda: alive)
+    served = Served(backend, can_transfer=lambda: alive)
     await served.ready()
     assert not served.task.done()
     alive = False
@@ -152,17 +152,17 @@ async def test_the_end_of_the_transfer_thread_ends_the_worker(host):
         await asyncio.wait_for(served.task, 5)
 
 
-async def test_too_much_quarantine_ends_the_worker_after_what_runs(host):
-    served = Served(host)
+async def test_too_much_quarantine_ends_the_worker_after_what_runs(backend):
+    served = Served(backend)
     await served.ready()
-    host.report.pages.quarantined = 9
+    backend.report.pages.quarantined = 9
     await asyncio.sleep(0.25)
     assert not served.task.done()
-    host.report.running = 1
-    host.report.pages.quarantined = 10
-    await until(lambda: host.heard == [("drain",)])
+    backend.report.running = 1
+    backend.report.pages.quarantined = 10
+    await until(lambda: backend.heard == [("drain",)])
     await asyncio.sleep(0.25)
     assert not served.task.done()
-    host.report.running = 0
+    backend.report.running = 0
     with pytest.raises(Unavailable, match="10 pages are in quarantine"):
         await asyncio.wait_for(served.task, 5)

@@ -54,13 +54,13 @@ async def test_identity_flush_and_drain_are_the_hosts(owner, stub):
     assert (await stub.Flush(worker_pb2.FlushRequest())).pages == 3
     assert (await stub.Drain(worker_pb2.DrainRequest())).outstanding == 2
     await stub.Undrain(worker_pb2.UndrainRequest())
-    assert owner.host.heard == [("drain",), ("undrain",)]
+    assert owner.backend.heard == [("drain",), ("undrain",)]
 
 
 async def test_the_load_comes_at_once_on_change_and_after_the_interval(owner, stub):
     call = stub.WatchLoad(worker_pb2.WatchLoadRequest(interval_ms=400))
     assert (await call.read()).running == 0
-    owner.host.report.running = 5
+    owner.backend.report.running = 5
     started = asyncio.get_running_loop().time()
     assert (await call.read()).running == 5
     assert asyncio.get_running_loop().time() - started < 0.3
@@ -81,10 +81,10 @@ async def test_a_reader_is_paired_for_as_long_as_its_handshake_lives(owner, stub
     assert (await call.read()).offer.agent_name == "owner"
     assert owner.servicer.is_paired("reader-1")
     await call.write(worker_pb2.HandshakeRequest(settled=worker_pb2.SettledLeases(lease_keys=[4, 5])))
-    await until(lambda: len(owner.host.heard) == 2)
+    await until(lambda: len(owner.backend.heard) == 2)
     call.cancel()
     await until(lambda: not owner.servicer.is_paired("reader-1"))
-    assert owner.host.heard == [
+    assert owner.backend.heard == [
         ("joined", "reader-1"), ("settled", "reader-1", (4, 5)), ("gone", "reader-1")
     ]  # fmt: skip
 
@@ -98,7 +98,7 @@ async def test_a_reader_is_gone_with_its_last_handshake_not_before(owner, stub):
     await asyncio.sleep(0.05)
     assert owner.servicer.is_paired("reader-1")
     await calls[1].done_writing()
-    await until(lambda: ("gone", "reader-1") in owner.host.heard)
+    await until(lambda: ("gone", "reader-1") in owner.backend.heard)
     assert not owner.servicer.is_paired("reader-1")
 
 
@@ -109,7 +109,7 @@ async def test_a_handshake_that_does_not_begin_with_hello_is_refused(owner, stub
     empty = stub.Handshake()
     await empty.done_writing()
     assert isinstance(await refusal(empty), InvalidRequest)
-    assert owner.host.heard == []
+    assert owner.backend.heard == []
 
 
 async def test_another_model_is_refused_in_words_before_anything_is_offered(owner, stub):
@@ -119,17 +119,17 @@ async def test_another_model_is_refused_in_words_before_anything_is_offered(owne
     assert isinstance(error, Incompatible)
     assert "owner-1 refuses reader reader-1: checkpoint" in error.message
     assert not owner.servicer.is_paired("reader-1")
-    assert owner.host.heard == []
+    assert owner.backend.heard == []
 
 
 async def test_every_watcher_hears_what_the_cache_holds_and_then_what_changes(owner, stub):
-    owner.host.cache.added(b"\x01" + bytes(15))
+    owner.backend.cache.added(b"\x01" + bytes(15))
     calls = [stub.WatchLoad(worker_pb2.WatchLoadRequest()) for _ in range(2)]
     for call in calls:
         first = (await call.read()).cache
         assert (first.reset, list(first.added)) == (True, [1])
-    owner.host.cache.removed(b"\x01" + bytes(15))
-    owner.host.cache.added(b"\x02" + bytes(15))
+    owner.backend.cache.removed(b"\x01" + bytes(15))
+    owner.backend.cache.added(b"\x02" + bytes(15))
     for call in calls:
         change = (await call.read()).cache
         assert (change.reset, list(change.added), list(change.removed)) == (False, [2], [1])
@@ -141,7 +141,7 @@ async def test_a_transfer_check_is_the_hosts_and_has_64_rounds_unless_told_other
     for rounds in (0, 1, 4096):
         request = worker_pb2.CheckTransferRequest(address="other:1", rounds=rounds)
         assert (await stub.CheckTransfer(request)).incarnation == "other-1"
-    assert owner.host.heard == [("check", "other:1", rounds) for rounds in (64, 1, 4096)]
+    assert owner.backend.heard == [("check", "other:1", rounds) for rounds in (64, 1, 4096)]
 
 
 @pytest.mark.parametrize(("address", "rounds", "field"), [("other:1", 4097, "rounds"), ("", 1, "address")])
@@ -154,4 +154,4 @@ async def test_a_check_without_an_address_or_with_too_many_rounds_names_the_fiel
     assert isinstance(error, InvalidRequest)
     assert error.param == field
     assert field in error.message
-    assert owner.host.heard == []
+    assert owner.backend.heard == []

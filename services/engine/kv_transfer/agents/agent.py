@@ -59,20 +59,20 @@ class Agent(Protocol):
         """Forgets a peer whose transfers are all settled and whose lists are released. Idempotent."""
 
     def prepare_local(self, region: Region) -> Handle:
-        """The blocks of an own, registered region as the target of reads."""
+        """The entries of an own, registered region as the target of reads."""
 
     def prepare_remote(self, peer: str, region: Region) -> Handle:
-        """The blocks of a peer's region (of our own, given our own name) as the source of reads."""
+        """The entries of a peer's region (of our own, given our own name) as the source of reads."""
 
-    def release_list(self, blocks: Handle) -> None:
+    def release_list(self, entries: Handle) -> None:
         """Frees a prepared list. Never called with transfers in flight over it."""
 
     def make_read(
         self,
         local: Handle,
-        local_blocks: npt.NDArray[np.int32],
+        local_entries: npt.NDArray[np.int32],
         remote: Handle,
-        remote_blocks: npt.NDArray[np.int32],
+        remote_entries: npt.NDArray[np.int32],
     ) -> Handle:
         """A transfer that is not posted yet. The lists come from prepare_local and prepare_remote."""
 

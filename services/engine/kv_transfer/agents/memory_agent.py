@@ -19,7 +19,7 @@ from services.engine.kv_transfer.agents.region import Region
 
 @dataclass(eq=False)
 class _List:
-    """Prepared blocks of an agent's region."""
+    """Prepared entries of an agent's region."""
 
     agent: str
     region: Region
@@ -112,23 +112,23 @@ class InMemoryAgent:
             raise PeerGone(f"{peer} is not known")
         return self._prepare(peer, region)
 
-    def release_list(self, blocks: Handle) -> None:
+    def release_list(self, entries: Handle) -> None:
         """See Agent."""
         self.live_lists -= 1
 
     def make_read(
         self,
         local: Handle,
-        local_blocks: npt.NDArray[np.int32],
+        local_entries: npt.NDArray[np.int32],
         remote: Handle,
-        remote_blocks: npt.NDArray[np.int32],
+        remote_entries: npt.NDArray[np.int32],
     ) -> Handle:
         """See Agent."""
         assert isinstance(local, _List)
         assert isinstance(remote, _List)
-        ours, theirs = _addresses(local.region, local_blocks), _addresses(remote.region, remote_blocks)
+        ours, theirs = _addresses(local.region, local_entries), _addresses(remote.region, remote_entries)
         self.live_transfers += 1
-        return _Read(remote.agent, local.region.block_bytes, tuple(zip(ours, theirs, strict=True)))
+        return _Read(remote.agent, local.region.entry_bytes, tuple(zip(ours, theirs, strict=True)))
 
     def post(self, transfer: Handle) -> TransferState:
         """See Agent."""
@@ -192,8 +192,8 @@ class InMemoryAgent:
             first.value ^= 1
 
 
-def _addresses(region: Region, blocks: npt.NDArray[np.int32]) -> Iterable[int]:
-    return [region.base_address + int(block) * region.block_bytes for block in blocks]
+def _addresses(region: Region, entries: npt.NDArray[np.int32]) -> Iterable[int]:
+    return [region.base_address + int(entry) * region.entry_bytes for entry in entries]
 
 
 def _read(transfer: Handle) -> _Read:

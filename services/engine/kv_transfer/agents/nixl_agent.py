@@ -119,23 +119,23 @@ class NixlAgent:
         """See Agent."""
         return self._prepare(peer, region)
 
-    def release_list(self, blocks: Handle) -> None:
+    def release_list(self, entries: Handle) -> None:
         """See Agent."""
         with self._translated("release a list"):
-            self._agent.release_dlist_handle(self._drop(blocks))
+            self._agent.release_dlist_handle(self._drop(entries))
 
     def make_read(
         self,
         local: Handle,
-        local_blocks: npt.NDArray[np.int32],
+        local_entries: npt.NDArray[np.int32],
         remote: Handle,
-        remote_blocks: npt.NDArray[np.int32],
+        remote_entries: npt.NDArray[np.int32],
     ) -> Handle:
         """See Agent."""
         with self._translated("prepare a read"):
             return self._keep(
                 self._agent.make_prepped_xfer(
-                    "READ", _inner(local), local_blocks, _inner(remote), remote_blocks
+                    "READ", _inner(local), local_entries, _inner(remote), remote_entries
                 )
             )
 
@@ -184,13 +184,13 @@ class NixlAgent:
         self._log.close()
 
     def _prepare(self, agent: str, region: Region) -> Handle:
-        # One row (address, length, device, stride, count) for all blocks; uint64, for pools go beyond 4 GiB.
+        # One row (address, length, device, stride, count) for all entries; uint64, for pools go beyond 4 GiB.
         row = (
             region.base_address,
-            region.block_bytes,
+            region.entry_bytes,
             region.device_id,
-            region.block_bytes,
-            region.block_count,
+            region.entry_bytes,
+            region.entry_count,
         )
         with self._translated("prepare a list"):
             rows = np.array([row], dtype=np.uint64)

@@ -22,8 +22,8 @@ def offer_to_proto(offer: Offer) -> worker_pb2.MemoryOffer:
         worker_pb2.MemoryRegion(
             kind=_KINDS[region.kind],
             base_address=region.base_address,
-            block_bytes=region.block_bytes,
-            block_count=region.block_count,
+            entry_bytes=region.entry_bytes,
+            entry_count=region.entry_count,
             device_id=region.device_id,
             memory_type=region.memory_type,
         )
@@ -69,8 +69,8 @@ def _region_from_proto(message: worker_pb2.MemoryRegion) -> Region:
         return Region(
             kind,
             message.base_address,
-            message.block_bytes,
-            message.block_count,
+            message.entry_bytes,
+            message.entry_count,
             message.device_id,
             message.memory_type,
         )

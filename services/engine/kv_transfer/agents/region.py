@@ -12,24 +12,24 @@ class RegionKind(enum.Enum):
     """What a region holds; a worker offers at most one region of each kind."""
 
     KV = "kv"
-    """KV pages; a block is one page of one layer, numbered page * num_layers + layer."""
+    """KV pages; an entry is one page of one layer, numbered page * num_layers + layer."""
     EMBEDDING = "embedding"
-    """Image embeddings; a block is a page of rows."""
+    """Image embeddings; an entry is a page of rows."""
     PROBE = "probe"
     """A constant pattern that tells whether a transport moves bytes as they are, and how fast."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """`block_count` equal blocks of `block_bytes` bytes, one after another from `base_address` on.
+    """`entry_count` equal entries of `entry_bytes` bytes, one after another from `base_address` on.
 
     The owner keeps the memory alive and in place for as long as a TransferThread has it.
     """
 
     kind: RegionKind
     base_address: int
-    block_bytes: int
-    block_count: int
+    entry_bytes: int
+    entry_count: int
     device_id: int = 0
     memory_type: str = "DRAM"
 
@@ -37,10 +37,10 @@ class Region:
         """Raises ValueError for a region that cannot exist."""
         if self.memory_type not in MEMORY_TYPES:
             raise ValueError(f"memory_type is {self.memory_type!r}, not one of {', '.join(MEMORY_TYPES)}")
-        if self.base_address <= 0 or self.block_bytes <= 0 or self.block_count <= 0 or self.device_id < 0:
+        if self.base_address <= 0 or self.entry_bytes <= 0 or self.entry_count <= 0 or self.device_id < 0:
             raise ValueError(f"an empty or impossible region: {self}")
 
     @property
     def total_bytes(self) -> int:
-        """Bytes from the first block to the end of the last."""
-        return self.block_bytes * self.block_count
+        """Bytes from the first entry to the end of the last."""
+        return self.entry_bytes * self.entry_count

@@ -84,17 +84,17 @@ def probe_read(
     is given.
     """
     region = offer.region(RegionKind.PROBE)
-    count = region.block_count if region is not None else 0
-    blocks = np.arange(count, dtype=np.int32)
+    count = region.entry_count if region is not None else 0
+    entries = np.arange(count, dtype=np.int32)
     request = ReadRequest(
         peer=offer.agent_name,
         kind=RegionKind.PROBE,
-        local_blocks=blocks,
-        remote_blocks=blocks,
+        local_entries=entries,
+        remote_entries=entries,
         deadline=deadline,
         on_complete=on_complete,
         on_settled=on_settled,
         crc32=None if crc32 is None else (crc32,),
-        crc_blocks=count,
+        crc_entries=count,
     )
     return ActiveRead(request)

@@ -182,10 +182,10 @@ class PeerTable:
             raise Incompatible(f"{offer.agent_name} offers no probe")
         for theirs in offer.regions:
             ours = self._own.region(theirs.kind)
-            if ours is not None and ours.block_bytes != theirs.block_bytes:
+            if ours is not None and ours.entry_bytes != theirs.entry_bytes:
                 raise Incompatible(
-                    f"{offer.agent_name} offers {theirs.kind.value} blocks of {theirs.block_bytes} bytes; "
-                    f"this worker's have {ours.block_bytes}"
+                    f"{offer.agent_name} offers {theirs.kind.value} entries of {theirs.entry_bytes} bytes; "
+                    f"this worker's have {ours.entry_bytes}"
                 )
 
     def _prepare(self, peer: Peer) -> None:
@@ -262,8 +262,8 @@ class PeerTable:
             self.connect(connect)
 
     def _release(self, peer: Peer) -> None:
-        lists = [blocks for blocks in (*peer.lists.values(), peer.landing_list) if blocks is not None]
-        steps = [partial(self._agent.release_list, blocks) for blocks in lists]
+        lists = [entries for entries in (*peer.lists.values(), peer.landing_list) if entries is not None]
+        steps = [partial(self._agent.release_list, entries) for entries in lists]
         if peer.landing_token is not None:
             steps.append(partial(self._agent.deregister, peer.landing_token))
         if peer.name != self._own.agent_name:

@@ -1,4 +1,4 @@
-"""CRC-32 of blocks in host memory."""
+"""CRC-32 of entries in host memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy.typing as npt
 from services.engine.kv_transfer.agents.region import Region
 
 
-def block_checksums(region: Region, blocks: npt.NDArray[np.int32], run: int) -> list[int]:
-    """One zlib CRC-32 per `run` consecutive entries of `blocks` (int32 [n], n a multiple of `run`), over the
-    bytes of those blocks in that order. What a source announces and a reader compares.
+def entry_checksums(region: Region, entries: npt.NDArray[np.int32], run: int) -> list[int]:
+    """One zlib CRC-32 per `run` consecutive entries of `entries` (int32 [n], n a multiple of `run`), over the
+    bytes of those entries in that order. What a source announces and a reader compares.
 
-    Raises ValueError for device memory, a block outside the region or an n that `run` does not divide.
+    Raises ValueError for device memory, an entry outside the region or an n that `run` does not divide.
     """
     if region.memory_type != "DRAM":
         raise ValueError("checksums need host memory")
-    if run <= 0 or len(blocks) % run:
-        raise ValueError(f"{len(blocks)} blocks are not runs of {run}")
-    if len(blocks) and not 0 <= int(blocks.min()) <= int(blocks.max()) < region.block_count:
-        raise ValueError(f"a block lies outside the region's {region.block_count}")
-    return [_checksum(region, blocks[first : first + run]) for first in range(0, len(blocks), run)]
+    if run <= 0 or len(entries) % run:
+        raise ValueError(f"{len(entries)} entries are not runs of {run}")
+    if len(entries) and not 0 <= int(entries.min()) <= int(entries.max()) < region.entry_count:
+        raise ValueError(f"an entry lies outside the region's {region.entry_count}")
+    return [_checksum(region, entries[first : first + run]) for first in range(0, len(entries), run)]
 
 
 def first_mismatch(found: Sequence[int], expected: Sequence[int]) -> int | None:
@@ -33,12 +33,12 @@ def first_mismatch(found: Sequence[int], expected: Sequence[int]) -> int | None:
     return next((index for index, (ours, theirs) in pairs if ours != theirs), None)
 
 
-def _checksum(region: Region, blocks: npt.NDArray[np.int32]) -> int:
+def _checksum(region: Region, entries: npt.NDArray[np.int32]) -> int:
     value = 0
-    # Adjacent blocks are one range: a single pass of zlib without the interpreter between.
-    breaks = np.flatnonzero(np.diff(blocks.astype(np.int64)) != 1) + 1
-    for stretch in np.split(blocks, breaks):
-        address = region.base_address + int(stretch[0]) * region.block_bytes
-        view = (ctypes.c_char * (len(stretch) * region.block_bytes)).from_address(address)
+    # Adjacent entries are one range: a single pass of zlib without the interpreter between.
+    breaks = np.flatnonzero(np.diff(entries.astype(np.int64)) != 1) + 1
+    for stretch in np.split(entries, breaks):
+        address = region.base_address + int(stretch[0]) * region.entry_bytes
+        view = (ctypes.c_char * (len(stretch) * region.entry_bytes)).from_address(address)
         value = zlib.crc32(view, value)
     return value

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from services.engine.kv_transfer.agents.agent import Handle
 from services.engine.kv_transfer.agents.region import Region
 from services.engine.kv_transfer.reads.active_read import ActiveRead
-from services.engine.kv_transfer.reads.checksum import block_checksums, first_mismatch
+from services.engine.kv_transfer.reads.checksum import entry_checksums, first_mismatch
 from services.engine.kv_transfer.reads.peer import Peer
 from services.engine.kv_transfer.reads.read_request import ReadRequest
 
@@ -29,44 +29,46 @@ class Flight:
     @property
     def num_bytes(self) -> int:
         """Bytes it moves."""
-        return len(self.read.request.local_blocks) * self.local.block_bytes
+        return len(self.read.request.local_entries) * self.local.entry_bytes
 
     def mismatch(self) -> str | None:
         """What is wrong with the bytes that arrived, None where nothing is or nobody asked."""
         request = self.read.request
         if request.crc32 is None:
             return None
-        blocks = np.asarray(request.local_blocks, dtype=np.int32)
-        run = first_mismatch(block_checksums(self.local, blocks, request.crc_blocks), request.crc32)
+        entries = np.asarray(request.local_entries, dtype=np.int32)
+        run = first_mismatch(entry_checksums(self.local, entries, request.crc_entries), request.crc32)
         if run is None:
             return None
-        first = run * request.crc_blocks
-        return f"the checksum of blocks {first} to {first + request.crc_blocks - 1} of the request differs"
+        first = run * request.crc_entries
+        return f"the checksum of entries {first} to {first + request.crc_entries - 1} of the request differs"
 
 
-def checked_blocks(
+def checked_entries(
     request: ReadRequest, local: Region, remote: Region
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """(local, remote) block numbers, int32 [n]. Raises ValueError for what cannot be carried out."""
-    if local.block_bytes != remote.block_bytes:
-        raise ValueError(f"blocks are {local.block_bytes} bytes here and {remote.block_bytes} there")
-    ours = _inside("local", request.local_blocks, local)
-    theirs = _inside("remote", request.remote_blocks, remote)
+    """(local, remote) entry numbers, int32 [n]. Raises ValueError for what cannot be carried out."""
+    if local.entry_bytes != remote.entry_bytes:
+        raise ValueError(f"entries are {local.entry_bytes} bytes here and {remote.entry_bytes} there")
+    ours = _inside("local", request.local_entries, local)
+    theirs = _inside("remote", request.remote_entries, remote)
     if len(ours) != len(theirs):
-        raise ValueError(f"{len(ours)} local blocks cannot take {len(theirs)} remote ones")
+        raise ValueError(f"{len(ours)} local entries cannot take {len(theirs)} remote ones")
     if request.crc32 is not None:
         if local.memory_type != "DRAM":
             raise ValueError("checksums need host memory")
-        if request.crc_blocks <= 0 or len(request.crc32) * request.crc_blocks != len(ours):
-            raise ValueError(f"{len(request.crc32)} checksums of {request.crc_blocks} blocks for {len(ours)}")
+        if request.crc_entries <= 0 or len(request.crc32) * request.crc_entries != len(ours):
+            raise ValueError(
+                f"{len(request.crc32)} checksums of {request.crc_entries} entries for {len(ours)}"
+            )
     return ours, theirs
 
 
 def _inside(side: str, numbers: npt.ArrayLike, region: Region) -> npt.NDArray[np.int32]:
-    blocks = np.asarray(numbers)
-    if blocks.ndim != 1 or (blocks.size and blocks.dtype.kind not in "iu"):
-        raise ValueError(f"the {side} blocks are no list of integers")
-    if blocks.size and not 0 <= int(blocks.min()) <= int(blocks.max()) < region.block_count:
-        outside = int(blocks.max()) if int(blocks.min()) >= 0 else int(blocks.min())
-        raise ValueError(f"{side} block {outside} lies outside the region's {region.block_count}")
-    return np.ascontiguousarray(blocks, dtype=np.int32)
+    entries = np.asarray(numbers)
+    if entries.ndim != 1 or (entries.size and entries.dtype.kind not in "iu"):
+        raise ValueError(f"the {side} entries are no list of integers")
+    if entries.size and not 0 <= int(entries.min()) <= int(entries.max()) < region.entry_count:
+        outside = int(entries.max()) if int(entries.min()) >= 0 else int(entries.min())
+        raise ValueError(f"{side} entry {outside} lies outside the region's {region.entry_count}")
+    return np.ascontiguousarray(entries, dtype=np.int32)

@@ -8,8 +8,8 @@ import numpy as np
 
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 
-PROBE_BLOCK_BYTES = 65_536
-PROBE_BLOCKS = 16
+PROBE_ENTRY_BYTES = 65_536
+PROBE_ENTRIES = 16
 
 
 class ProbeBuffer:
@@ -17,7 +17,7 @@ class ProbeBuffer:
 
     def __init__(self, pattern: str | None = None) -> None:
         """Filled from `pattern` (an incarnation, so that a stale peer's bytes never pass); None: zeros."""
-        size = PROBE_BLOCK_BYTES * PROBE_BLOCKS
+        size = PROBE_ENTRY_BYTES * PROBE_ENTRIES
         if pattern is None:
             self._bytes = np.zeros(size, dtype=np.uint8)
         else:
@@ -26,8 +26,8 @@ class ProbeBuffer:
 
     @property
     def region(self) -> Region:
-        """The buffer as blocks."""
-        return Region(RegionKind.PROBE, self._bytes.ctypes.data, PROBE_BLOCK_BYTES, PROBE_BLOCKS)
+        """The buffer as entries."""
+        return Region(RegionKind.PROBE, self._bytes.ctypes.data, PROBE_ENTRY_BYTES, PROBE_ENTRIES)
 
     def clear(self) -> None:
         """Zeros again: what an earlier read left cannot pass for the next one's bytes."""

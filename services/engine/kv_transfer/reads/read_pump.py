@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from services.engine.kv_transfer.agents.agent import Agent, AgentError, Handle, TransferState
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.reads.active_read import ActiveRead
-from services.engine.kv_transfer.reads.flight import Flight, checked_blocks
+from services.engine.kv_transfer.reads.flight import Flight, checked_entries
 from services.engine.kv_transfer.reads.peer import Peer
 from services.engine.kv_transfer.reads.read_request import ReadStatus
 
@@ -100,11 +100,11 @@ class ReadPump:
         target = self._target(request.kind, peer)
         if target is None:
             raise ValueError(f"this worker has no {request.kind.value} memory to read into")
-        local, blocks = target
-        ours, theirs = checked_blocks(request, local, remote)
+        local, entries = target
+        ours, theirs = checked_entries(request, local, remote)
         if not len(ours):
             return None
-        transfer = self._agent.make_read(blocks, ours, peer.lists[request.kind], theirs)
+        transfer = self._agent.make_read(entries, ours, peer.lists[request.kind], theirs)
         return Flight(read, peer, local, transfer)
 
     def _target(self, kind: RegionKind, peer: Peer) -> tuple[Region, Handle] | None:

@@ -13,7 +13,7 @@ from services.engine.kv_transfer.agents.region import RegionKind
 
 
 class ReadStatus(enum.Enum):
-    """How a read ended. Only DONE means that the local blocks hold the peer's bytes."""
+    """How a read ended. Only DONE means that the local entries hold the peer's bytes."""
 
     DONE = "done"
     FAILED = "failed"
@@ -43,25 +43,25 @@ class ReadOutcome:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Copy the peer's `remote_blocks` of the region `kind` into our own `local_blocks`, pairwise.
+    """Copy the peer's `remote_entries` of the region `kind` into our own `local_entries`, pairwise.
 
-    `peer` is the agent name of a connected (or connecting) offer. `local_blocks` and `remote_blocks` are
+    `peer` is the agent name of a connected (or connecting) offer. `local_entries` and `remote_entries` are
     int32 of one shape [n]. `deadline` is a time.monotonic() of this process.
 
-    `crc32`, where given, holds one CRC-32 per run of `crc_blocks` consecutive entries of `local_blocks` (n is
-    a multiple of it), each over the run's bytes in that order. Only host memory can be verified.
+    `crc32`, if given, holds one CRC-32 per run of `crc_entries` consecutive `local_entries` (it divides
+    n), each over the run's bytes in that order. Only host memory can be verified.
 
     Callbacks run on the transfer thread and must return at once. `on_complete` is called exactly once, then
     `on_settled` exactly once (in the same pass or later): from there on no byte of this read can land any
-    more. The caller keeps the local blocks out of other use until then.
+    more. The caller keeps the local entries out of other use until then.
     """
 
     peer: str
     kind: RegionKind
-    local_blocks: npt.NDArray[np.int32]
-    remote_blocks: npt.NDArray[np.int32]
+    local_entries: npt.NDArray[np.int32]
+    remote_entries: npt.NDArray[np.int32]
     deadline: float
     on_complete: Callable[[ReadOutcome], None]
     on_settled: Callable[[], None]
     crc32: Sequence[int] | None = None
-    crc_blocks: int = 1
+    crc_entries: int = 1

@@ -55,7 +55,7 @@ class DecodePlan:
 def attend_decode(query: Tensor, pages: Sequence[Sequence[PageView]], plan: DecodePlan) -> Tensor:
     """One token of each of N sequences: float32 `query [N, heads, latent + rope]` -> `[N, heads, latent]`.
 
-    The same sums in the same order as BlockAttention. Scores are taken as K Q^T: with the 64 keys as rows,
+    The same sums in the same order as TiledAttention. Scores are taken as K Q^T: with the 64 keys as rows,
     the few heads of one token need no padding.
     """
     sequences, heads, _ = query.shape

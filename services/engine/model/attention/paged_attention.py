@@ -1,4 +1,4 @@
-"""Attention of a batch over the paged cache: decode tokens together, prefill chunks block by block."""
+"""Attention of a batch over the paged cache: decode tokens together, prefill chunks tile by tile."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
-from services.engine.model.attention.block_attention import BlockAttention
 from services.engine.model.attention.decode_attention import DecodePlan, attend_decode
 from services.engine.model.attention.latent_kernel import KernelPlan, LatentKernel
 from services.engine.model.attention.page_views import PageView, PageViews
+from services.engine.model.attention.tiled_attention import TiledAttention
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class AttentionPlan:
 class PagedAttention:
     """Splits batches, and runs them in the absorbed form.
 
-    With `batch_decode` off every sequence goes through BlockAttention. Chunks of `expand_from` tokens or more
+    With `batch_decode` off every sequence goes through TiledAttention. Chunks of `expand_from` tokens or more
     are set apart for the expanded form; None: no chunk is. `kernel` takes all rows over float32 pages.
     """
 
     def __init__(
         self,
-        blocks: BlockAttention,
+        tiled: TiledAttention,
         batch_decode: bool,
         expand_from: int | None = None,
         kernel: LatentKernel | None = None,
     ) -> None:
-        self._blocks = blocks
+        self._tiled = tiled
         self.batch_decode = batch_decode
         self.expand_from = expand_from
         self.kernel = kernel
@@ -70,9 +70,9 @@ class PagedAttention:
     @classmethod
     def stable(cls, heads: int, latent_dim: int, key_dim: int, device: torch.device) -> PagedAttention:
         """Rows keep their bits in any batch; decode is batched only if that was seen to change nothing."""
-        blocks = BlockAttention.stable(latent_dim, key_dim, device)
-        batch_decode = _decode_agrees(blocks, heads, latent_dim, key_dim, device)
-        return cls(blocks, batch_decode, kernel=LatentKernel.available(heads, latent_dim, key_dim, device))
+        tiled = TiledAttention.stable(latent_dim, key_dim, device)
+        batch_decode = _decode_agrees(tiled, heads, latent_dim, key_dim, device)
+        return cls(tiled, batch_decode, kernel=LatentKernel.available(heads, latent_dim, key_dim, device))
 
     def plan(self, batch: ForwardBatch, pages_dtype: torch.dtype = torch.float32) -> AttentionPlan:
         """Cuts the batch into chunks and one-token sequences."""
@@ -117,7 +117,7 @@ class PagedAttention:
             pages = chunk.pages(views, layer)
             rows = torch.arange(chunk.start, chunk.end, device=query.device)
             chunk_query = query[chunk.start : chunk.end]
-            parts.append((rows, self._blocks.attend(chunk_query, chunk.first_position, pages)))
+            parts.append((rows, self._tiled.attend(chunk_query, chunk.first_position, pages)))
         if len(parts) == 1 and plan.decode is None:
             return parts[0][1]
         if plan.decode is not None:
@@ -146,13 +146,13 @@ def _outside(chunks: Sequence[Chunk], num_rows: int, device: torch.device) -> Te
 
 
 def _decode_agrees(
-    blocks: BlockAttention,
+    tiled: TiledAttention,
     heads: int,
     latent_dim: int,
     key_dim: int,
     device: torch.device,
 ) -> bool:
-    """Whether batched decode gives the bits of the block form, for sequences of several lengths."""
+    """Whether batched decode gives the bits of the tiled form, for sequences of several lengths."""
     generator = torch.Generator().manual_seed(2)
     lengths = (1, 2, 63, 64, 65, 200, 1000)
     count = -(-max(lengths) // PAGE_TOKENS)
@@ -165,6 +165,6 @@ def _decode_agrees(
     plan = DecodePlan.build([(length - 1, range(count)) for length in lengths], device)
     together = attend_decode(query, [[pages[i] for i in ids] for ids in plan.page_ids], plan)
     return all(
-        torch.equal(blocks.attend(query[i : i + 1], length - 1, pages)[0], together[i])
+        torch.equal(tiled.attend(query[i : i + 1], length - 1, pages)[0], together[i])
         for i, length in enumerate(lengths)
     )

@@ -32,19 +32,19 @@ class VisionModel(nn.Module):
         self,
         pixels: Tensor,
         grid: tuple[int, int, int],
-        before_block: Callable[[], None] = lambda: None,
+        before_layer: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Embeds one medium.
 
         `pixels`: [t * h * w, 3, patch, patch] in [-1, 1]; `grid`: (t, h, w) in patches.
         Returns [h * w / (kernel area), text_hidden_size] in the model's dtype. ValueError when pixels and
-        grid disagree or the grid is beyond what the model takes. `before_block` may end a run, whose largest
+        grid disagree or the grid is beyond what the model takes. `before_layer` may end a run, whose largest
         images take seconds on a CPU, by raising.
         """
         frames, rows, columns = grid
         if pixels.shape[0] != frames * rows * columns:
             raise ValueError(f"{pixels.shape[0]} patches for a grid of {frames} x {rows} x {columns}")
-        patches = self.vision_tower(pixels.to(self.dtype), frames, rows, columns, before_block)
+        patches = self.vision_tower(pixels.to(self.dtype), frames, rows, columns, before_layer)
         groups = merge_patches(patches, frames, rows, columns, self.config.merge_kernel_size)
         rows_out: Tensor = self.mm_projector(groups)
         return rows_out

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from services.engine.model.config.model_config import VisionConfig
-from services.engine.model.vision.block import NORM_EPS, VisionBlock
+from services.engine.model.vision.layer import NORM_EPS, VisionLayer
 from services.engine.model.vision.position import DividedPositionEmbedding
 from services.engine.model.vision.rope import rope_table
 
@@ -38,7 +38,7 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            VisionBlock(config.hidden_size, config.num_attention_heads, config.intermediate_size)
+            VisionLayer(config.hidden_size, config.num_attention_heads, config.intermediate_size)
             for _ in range(config.num_hidden_layers)
         )
         self.final_layernorm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
@@ -54,16 +54,16 @@ class VisionTower(nn.Module):
         self.encoder = VisionEncoder(config)
 
     def forward(
-        self, pixels: Tensor, frames: int, rows: int, columns: int, before_block: Callable[[], None]
+        self, pixels: Tensor, frames: int, rows: int, columns: int, before_layer: Callable[[], None]
     ) -> Tensor:
         """One medium. `pixels`: [frames * rows * columns, 3, patch, patch]; returns [patches, width].
 
-        `before_block` is called before every block and ends the run by raising.
+        `before_layer` is called before every block and ends the run by raising.
         """
         x: Tensor = self.patch_embed(pixels, frames, rows, columns)
         rope = rope_table(frames, rows, columns, self.head_dim, x.device)
         for block in self.encoder.blocks:
-            before_block()
+            before_layer()
             x = block(x, rope)
         normed: Tensor = self.encoder.final_layernorm(x)
         return normed

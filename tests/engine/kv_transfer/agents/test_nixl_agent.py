@@ -61,12 +61,12 @@ def test_an_unknown_backend_option_is_a_configuration_error():
         agent.open()
 
 
-def test_blocks_beyond_four_gibibytes_have_their_own_addresses(agent):
-    # Reserved address space of 6 GiB, of which only two blocks are ever touched.
-    block_bytes, count = 1 << 20, 6 * 1024
-    memory = np.zeros((count, block_bytes), dtype=np.uint8)
+def test_entries_beyond_four_gibibytes_have_their_own_addresses(agent):
+    # Reserved address space of 6 GiB, of which only two entries are ever touched.
+    entry_bytes, count = 1 << 20, 6 * 1024
+    memory = np.zeros((count, entry_bytes), dtype=np.uint8)
     memory[5000] = 7
-    region = Region(RegionKind.KV, memory.ctypes.data, block_bytes, count)
+    region = Region(RegionKind.KV, memory.ctypes.data, entry_bytes, count)
     agent.register(region)
     local, remote = agent.prepare_local(region), agent.prepare_remote(agent.name, region)
     numbers = np.array([5999], dtype=np.int32), np.array([5000], dtype=np.int32)

@@ -45,6 +45,6 @@ def test_an_unknown_kind_of_region_is_incompatible():
 
 def test_an_empty_region_is_incompatible():
     message = offer_to_proto(OFFER)
-    message.regions[0].block_count = 0
+    message.regions[0].entry_count = 0
     with pytest.raises(Incompatible, match="impossible region"):
         offer_from_proto(message)

@@ -12,14 +12,14 @@ def test_a_region_beyond_four_gibibytes_keeps_its_size():
     "changes",
     [
         {"base_address": 0},
-        {"block_bytes": 0},
-        {"block_count": -1},
+        {"entry_bytes": 0},
+        {"entry_count": -1},
         {"device_id": -1},
         {"memory_type": "DISK"},
     ],
 )
 def test_an_impossible_region_is_refused(changes):
-    values = {"kind": RegionKind.KV, "base_address": 4096, "block_bytes": 64, "block_count": 2, **changes}
+    values = {"kind": RegionKind.KV, "base_address": 4096, "entry_bytes": 64, "entry_count": 2, **changes}
     with pytest.raises(ValueError, match=r"region|memory_type"):
         Region(**values)
 

@@ -78,7 +78,7 @@ def test_checks_of_two_pairs_run_side_by_side(reader, source, new_worker):
 
 def test_reads_go_on_between_the_rounds(reader, source):
     check = reader.thread.check("source", 2000)
-    assert all(reader.read("source", [block], [block]).status() == "done" for block in range(20))
+    assert all(reader.read("source", [entry], [entry]).status() == "done" for entry in range(20))
     assert not check.done()
     assert check.result(60).bytes == 2000 * MIB
 

@@ -8,12 +8,12 @@ from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.read_request import ReadRequest, ReadStatus
 
-BLOCKS = np.zeros(1, dtype=np.int32)
+ENTRIES = np.zeros(1, dtype=np.int32)
 
 
 def make_read(events, deadline=float("inf"), on_end=None):
     request = ReadRequest(
-        "peer", RegionKind.KV, BLOCKS, BLOCKS, deadline, events.append, lambda: events.append("settled")
+        "peer", RegionKind.KV, ENTRIES, ENTRIES, deadline, events.append, lambda: events.append("settled")
     )
     return ActiveRead(request, on_end)
 
@@ -57,7 +57,7 @@ def test_a_raising_callback_is_logged_and_the_settlement_still_comes(caplog: pyt
 
     events = []
     request = ReadRequest(
-        "peer", RegionKind.KV, BLOCKS, BLOCKS, 0.0, explode, lambda: events.append("settled")
+        "peer", RegionKind.KV, ENTRIES, ENTRIES, 0.0, explode, lambda: events.append("settled")
     )
     with caplog.at_level(logging.ERROR):
         ActiveRead(request).end(ReadStatus.DONE)

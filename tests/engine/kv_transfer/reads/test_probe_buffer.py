@@ -2,7 +2,7 @@ import zlib
 
 import numpy as np
 
-from services.engine.kv_transfer.reads.checksum import block_checksums
+from services.engine.kv_transfer.reads.checksum import entry_checksums
 from services.engine.kv_transfer.reads.probe_buffer import ProbeBuffer
 
 
@@ -17,5 +17,5 @@ def test_a_landing_buffer_starts_empty():
 
 def test_the_region_covers_the_bytes_that_are_summed():
     buffer = ProbeBuffer("a")
-    blocks = np.arange(buffer.region.block_count, dtype=np.int32)
-    assert block_checksums(buffer.region, blocks, len(blocks)) == [buffer.crc32]
+    entries = np.arange(buffer.region.entry_count, dtype=np.int32)
+    assert entry_checksums(buffer.region, entries, len(entries)) == [buffer.crc32]

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
-from services.engine.model.attention.block_attention import BlockAttention
 from services.engine.model.attention.expanded_attention import (
     ExpandedAttention,
     ExpandedLimits,
@@ -14,6 +13,7 @@ from services.engine.model.attention.expanded_attention import (
 )
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
+from services.engine.model.attention.tiled_attention import TiledAttention
 from tests.engine.text_models import TINY, every_logit, make_runner, pages_for, tiny_config, tiny_model
 
 CONFIGS = {
@@ -55,12 +55,12 @@ def plain(config, query, kv_b, pages, first):
 
 
 def absorbed(config, query, kv_b, pages, first):
-    """By BlockAttention, W_UK and W_UV multiplied before and after."""
+    """By TiledAttention, W_UK and W_UV multiplied before and after."""
     ups = kv_b.view(config.num_attention_heads, -1, config.kv_lora_rank)
     key_up, value_up = ups[:, : config.qk_nope_head_dim], ups[:, config.qk_nope_head_dim :]
     nope, rope = query.split([config.qk_nope_head_dim, config.qk_rope_head_dim], dim=-1)
     latent_query = torch.cat([torch.einsum("nhd,hdc->nhc", nope, key_up), rope], dim=-1)
-    mixed = BlockAttention().attend(latent_query, first, pages)
+    mixed = TiledAttention().attend(latent_query, first, pages)
     return torch.einsum("nhc,hvc->nhv", mixed, value_up)
 
 
@@ -105,7 +105,7 @@ def test_only_fast_mode_expands_and_only_long_chunks():
         BatchItem([1], 70, pages_for(71), False),
         BatchItem([1] * 300, 64, pages_for(364), False),
     ]
-    attention = PagedAttention(BlockAttention(), batch_decode=True, expand_from=worth)
+    attention = PagedAttention(TiledAttention(), batch_decode=True, expand_from=worth)
     plan = attention.plan(build_batch(items))
     assert [(chunk.start, chunk.end, chunk.first_position) for chunk in plan.expanded] == [
         (0, worth, 0),

@@ -7,10 +7,10 @@ import platform
 import pytest
 import torch
 
-from services.engine.model.attention.block_attention import BlockAttention
 from services.engine.model.attention.latent_kernel import LatentKernel
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
+from services.engine.model.attention.tiled_attention import TiledAttention
 from services.engine.native import library as native
 from tests.engine.model.attention.test_paged_attention import ITEMS, KEY, LATENT, case
 
@@ -22,7 +22,7 @@ def attention(heads, threads=1):
     if kernel is None:
         pytest.skip("nothing can be compiled here: see the log")
     torch.set_num_threads(threads)
-    return PagedAttention(BlockAttention(), batch_decode=True, kernel=kernel)
+    return PagedAttention(TiledAttention(), batch_decode=True, kernel=kernel)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_a_mixed_batch_is_softmax_attention(heads, threads):
 def test_scores_of_any_size_are_softmax_attention(shift):
     batch, query, pages, _ = case([(200, 1), (0, 90)], heads=4)
     query[..., :8] += shift
-    compiled, plain = attention(4), PagedAttention(BlockAttention(), batch_decode=False)
+    compiled, plain = attention(4), PagedAttention(TiledAttention(), batch_decode=False)
     views = PageViews(pages, LATENT)
     found = compiled.attend(query, views, 1, compiled.plan(batch))
     torch.testing.assert_close(found, plain.attend(query, views, 1, plain.plan(batch)), rtol=1e-3, atol=1e-4)

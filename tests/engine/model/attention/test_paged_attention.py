@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
-from services.engine.model.attention.block_attention import BlockAttention
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
+from services.engine.model.attention.tiled_attention import TiledAttention
 
 LATENT, KEY = 24, 32
 
@@ -49,7 +49,7 @@ ITEMS = [(0, 1), (63, 1), (64, 1), (0, 70), (130, 65), (5, 2), (300, 1)]
 @pytest.mark.parametrize("batch_decode", [True, False])
 def test_a_mixed_batch_is_softmax_attention(heads, block_rows, batch_decode):
     batch, query, pages, expected = case(ITEMS, heads)
-    attention = PagedAttention(BlockAttention(block_rows), batch_decode)
+    attention = PagedAttention(TiledAttention(block_rows), batch_decode)
     found = attention.attend(query, PageViews(pages, LATENT), 1, attention.plan(batch))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -65,9 +65,9 @@ def test_pure_decode_and_a_single_chunk_are_softmax_attention(items):
 def test_tiles_and_large_blocks_give_the_same_bits():
     batch, query, pages, _ = case(ITEMS, heads=3)
     views = PageViews(pages, LATENT)
-    blocks = BlockAttention.stable(LATENT, KEY, torch.device("cpu"))
+    blocks = TiledAttention.stable(LATENT, KEY, torch.device("cpu"))
     stable = PagedAttention(blocks, batch_decode=False)
-    tiled = PagedAttention(BlockAttention(16), batch_decode=False)
+    tiled = PagedAttention(TiledAttention(16), batch_decode=False)
     assert torch.equal(
         stable.attend(query, views, 1, stable.plan(batch)), tiled.attend(query, views, 1, tiled.plan(batch))
     )
@@ -75,7 +75,7 @@ def test_tiles_and_large_blocks_give_the_same_bits():
 
 def test_slots_behind_a_token_do_not_matter():
     batch, query, pages, _ = case(ITEMS, heads=3)
-    attention = PagedAttention(BlockAttention(), batch_decode=True)
+    attention = PagedAttention(TiledAttention(), batch_decode=True)
     before = attention.attend(query, PageViews(pages, LATENT), 1, attention.plan(batch))
     for sequence in batch.sequences:
         used = sequence.context_len % 64
@@ -91,7 +91,7 @@ def test_slots_behind_a_token_do_not_matter():
 def test_nan_behind_a_token_does_not_reach_it(dtype, batch_decode, block_rows):
     batch, query, pages, _ = case(ITEMS, heads=3)
     pages = pages.to(dtype)
-    attention = PagedAttention(BlockAttention(block_rows), batch_decode)
+    attention = PagedAttention(TiledAttention(block_rows), batch_decode)
     before = attention.attend(query, PageViews(pages, LATENT), 1, attention.plan(batch))
     for sequence in batch.sequences:
         pages[sequence.pages[-1], :, sequence.context_len % 64 or 64 :] = float("nan")
@@ -104,7 +104,7 @@ def test_nan_behind_a_token_does_not_reach_it(dtype, batch_decode, block_rows):
 def test_narrow_pages_are_widened():
     batch, query, pages, _ = case(ITEMS, heads=3)
     narrow = pages.bfloat16()
-    attention = PagedAttention(BlockAttention(), batch_decode=True)
+    attention = PagedAttention(TiledAttention(), batch_decode=True)
     plan = attention.plan(batch)
     found = attention.attend(query, PageViews(narrow, LATENT), 1, plan)
     assert torch.equal(found, attention.attend(query, PageViews(narrow.float(), LATENT), 1, plan))

@@ -8,9 +8,9 @@ import torch
 from perigee.v1 import worker_pb2
 from services.common.errors import UnsupportedOperation
 from services.common.video_file import VideoLimits
+from services.vision.backend import VisionWorkerBackend
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
-from services.vision.host import VisionHost
 from services.vision.lending import Lending
 from services.vision.model_thread import ModelThread
 
@@ -23,45 +23,45 @@ def pool() -> EmbeddingPool:
 
 
 @pytest.fixture
-def host(pool, model) -> VisionHost:
+def backend(pool, model) -> VisionWorkerBackend:
     thread = ModelThread(model, allocate_embedding_rows(4, 24, torch.float32))
     encoder = ImageEncoder(
         pool, thread, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=2, threads=1
     )
     lending = Lending(pool, lambda _: None)
-    return VisionHost(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lending, encoder)
+    return VisionWorkerBackend(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lending, encoder)
 
 
-def test_the_load_other_threads_see_is_that_of_the_last_tick(host, pool):
+def test_the_load_other_threads_see_is_that_of_the_last_tick(backend, pool):
     pages = pool.reserve(65)
-    assert host.last_load.pages.used == 0
-    host.tick()
-    assert (host.last_load.pages.used, host.last_load.pages.free) == (2, 2)
+    assert backend.last_load.pages.used == 0
+    backend.tick()
+    assert (backend.last_load.pages.used, backend.last_load.pages.free) == (2, 2)
     pool.discard(pages)
 
 
-def test_the_pool_is_checked_once_when_the_worker_falls_idle(host, pool, monkeypatch):
+def test_the_pool_is_checked_once_when_the_worker_falls_idle(backend, pool, monkeypatch):
     checks = []
     monkeypatch.setattr(pool, "check_integrity", lambda: checks.append(1))
-    host.tick()
-    host.tick()
+    backend.tick()
+    backend.tick()
     assert checks == [1]
 
 
-def test_a_failed_integrity_check_is_counted(host, pool):
+def test_a_failed_integrity_check_is_counted(backend, pool):
     pool._pages.add_audit(lambda: ["a page is lost"])
-    host.tick()
-    assert host.integrity_failures == 1
+    backend.tick()
+    assert backend.integrity_failures == 1
 
 
-async def test_a_worker_says_whether_it_is_drained(host):
-    assert not host.load().draining
-    assert (await host.drain()).outstanding == 0
-    assert host.load().draining
-    await host.undrain()
-    assert not host.load().draining
+async def test_a_worker_says_whether_it_is_drained(backend):
+    assert not backend.load().draining
+    assert (await backend.drain()).outstanding == 0
+    assert backend.load().draining
+    await backend.undrain()
+    assert not backend.load().draining
 
 
-async def test_a_vision_worker_reads_nobody_and_says_whom_to_ask_instead(host):
+async def test_a_vision_worker_reads_nobody_and_says_whom_to_ask_instead(backend):
     with pytest.raises(UnsupportedOperation, match=r"reads nobody. Swap the two: .*decode:50053 read this"):
-        await host.check_transfer("decode:50053", 64)
+        await backend.check_transfer("decode:50053", 64)

@@ -16,7 +16,7 @@ BLOCK_ROWS = 1024
 _MINUS_INFINITY = float("-inf")
 
 
-class BlockAttention:
+class TiledAttention:
     """Softmax attention in the absorbed form: keys are latent and rope key, values are the latent.
 
     A row's result is the same bits in every block, because each page is one split: the maximum over all
@@ -28,7 +28,7 @@ class BlockAttention:
         self._block_rows = block_rows
 
     @classmethod
-    def stable(cls, latent_dim: int, key_dim: int, device: torch.device) -> BlockAttention:
+    def stable(cls, latent_dim: int, key_dim: int, device: torch.device) -> TiledAttention:
         """With large blocks if their products keep rows stable on this machine, else tiles of 16 rows."""
         generator = torch.Generator().manual_seed(1)
 

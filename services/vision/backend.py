@@ -14,8 +14,8 @@ from services.vision.lending import Lending
 log = structlog.get_logger()
 
 
-class VisionHost:
-    """A WorkerHost: identity, load, and the words of readers about their leases. Event loop only.
+class VisionWorkerBackend:
+    """A WorkerBackend: identity, load, and the words of readers about their leases. Event loop only.
 
     Other threads may read `last_load`, the load at the last tick, and `integrity_failures`.
     """

@@ -24,7 +24,7 @@ class VisionMlp(nn.Module):
         return hidden
 
 
-class VisionBlock(nn.Module):
+class VisionLayer(nn.Module):
     """Attention over all patches of one medium, then the MLP; submodules bear the published tensor names."""
 
     def __init__(self, width: int, heads: int, intermediate: int) -> None:
