@@ -38,7 +38,7 @@ def make_pool(plan: Plan) -> Tensor:
 
 
 def fill(pool: Tensor) -> None:
-    """With values that tell every block from every other."""
+    """With values that tell every entry from every other."""
     generator = torch.Generator(pool.device).manual_seed(3)
     pool.copy_(torch.randn(pool.shape, generator=generator, device=pool.device, dtype=torch.float32))
 
@@ -165,8 +165,8 @@ def measure(plan: Plan, offer: Offer) -> dict[str, object]:
 
     Blocked where bare NIXL cannot do it, Wrong where bytes differ; what only ours cannot do is an error.
     """
-    blocks = layer_pages(range(plan.pages), plan.layers, 0, plan.layers)
-    order = np.random.default_rng(1).permutation(blocks).astype(np.int32)
+    entries = layer_pages(range(plan.pages), plan.layers, 0, plan.layers)
+    order = np.random.default_rng(1).permutation(entries).astype(np.int32)
     with ExitStack() as stack:
         with _blocked():
             bare = stack.enter_context(closing(Bare(plan, offer)))
@@ -181,7 +181,7 @@ def measure(plan: Plan, offer: Offer) -> dict[str, object]:
         "device": plan.device,
         "transport": ours.transport,
         "megabytes": ours.pool.nbytes / 1e6,
-        "blocks": len(order),
+        "entries": len(order),
         "gigabytes_per_second": medians,
         "ours_to_bare": statistics.median(our / bare for our, bare in pairs),
         "ours_to_copy": medians[Ours.name] / medians[Copy.name],

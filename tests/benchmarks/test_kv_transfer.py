@@ -45,7 +45,7 @@ def test_every_way_moves_all_bytes_and_the_rates_are_written(tmp_path, capsys, m
     arguments = ["--pages", "3", "--layers", "2", "--rounds", "1", "--out", str(out)]
     assert kv_transfer.main(arguments) == 0
     found = json.loads(out.read_text())
-    assert found["blocks"] == 6
+    assert found["entries"] == 6
     assert set(found["gigabytes_per_second"]) == {"transfer thread", "bare NIXL", "copy in memory"}
     assert all(rate > 0 for rate in found["gigabytes_per_second"].values())
     assert "of bare NIXL" in capsys.readouterr().out

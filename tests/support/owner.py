@@ -38,7 +38,7 @@ def transfer_thread(
     return thread
 
 
-class RecordingHost:
+class RecordingBackend:
     """A WorkerBackend that lends nothing and remembers what it heard."""
 
     def __init__(self, name: str, transfer: TransferThread, kv_pages: torch.Tensor) -> None:

@@ -16,7 +16,7 @@ from services.engine.serving.loop import EngineLoop
 from services.engine.serving.text_backend import TextWorkerBackend
 from tests.support.decode_bench import Bench
 from tests.support.fake_runner import HIDDEN
-from tests.support.owner import Owner, RecordingHost, transfer_thread
+from tests.support.owner import Owner, RecordingBackend, transfer_thread
 
 
 class PageLender:
@@ -31,7 +31,7 @@ class PageLender:
         self.thread = transfer_thread(name, fabric, self.bench.kv_pages, torch.zeros(2, 64, HIDDEN))
         self.failures: list[BaseException] = []
         self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
-        recorded = RecordingHost(name, self.thread, self.bench.kv_pages)
+        recorded = RecordingBackend(name, self.thread, self.bench.kv_pages)
         parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
         self.owner = Owner(TextWorkerBackend(cast(Any, parts), self.engine, self.engine.lending, self.loop))
         self.servicer = PageServicer(self.engine.lending, self.loop, self.owner.servicer.is_paired)

@@ -21,7 +21,7 @@ from services.prefill.server import PrefillServicer
 from services.prefill.source import SourceResult
 from services.prefill.source_reader import SourceReader
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, VOCAB, FakeRunner, fake_pages
-from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.owner import Owner, RecordingBackend, peer_directory, transfer_thread
 
 
 class StrawEmbeddings:
@@ -59,7 +59,7 @@ class PrefillWorker:
         self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.thread.set_serving, self.source)
         self.failures: list[BaseException] = []
         self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
-        recorded = RecordingHost(name, self.thread, self.kv_pages)
+        recorded = RecordingBackend(name, self.thread, self.kv_pages)
         parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
         self.embeddings = StrawEmbeddings()
         self.owner = Owner(TextWorkerBackend(cast(Any, parts), self.engine, self.engine, self.loop))

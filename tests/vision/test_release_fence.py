@@ -21,14 +21,14 @@ from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_row
 from services.vision.lending import Lending
 from services.vision.server import VisionServicer
 from tests.support.fake_runner import HIDDEN, fake_pages
-from tests.support.owner import MODEL, Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.owner import MODEL, Owner, RecordingBackend, peer_directory, transfer_thread
 from tests.support.waiting import until
 
 PAGES = 4
 HASH = b"a" * 32
 
 
-class LendingBackend(RecordingHost):
+class LendingBackend(RecordingBackend):
     """Passes on what it hears of readers."""
 
     lending: Lending

@@ -15,7 +15,7 @@ from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.media import Medium
 from tests.support.fake_runner import HIDDEN, fake_pages
-from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.owner import Owner, RecordingBackend, peer_directory, transfer_thread
 from tests.support.waiting import until
 
 STAGING_PAGES = 4
@@ -79,7 +79,7 @@ class Suite:
         self.peers = peer_directory("reader-1", self.thread, pages)
         self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", self.staging, patience_s=2.0)
         self.vision = StrawVision(self.rows)
-        self.owner = Owner(RecordingHost("vision", self.vision_thread, pages))
+        self.owner = Owner(RecordingBackend("vision", self.vision_thread, pages))
 
     async def start(self) -> None:
         await self.owner.start(

@@ -11,7 +11,7 @@ from perigee.v1 import worker_pb2
 from services.common.errors import Incompatible, Overloaded, TransferFailed, Unavailable
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from tests.support.fake_runner import HIDDEN, fake_pages
-from tests.support.owner import Owner, RecordingHost, peer_directory, transfer_thread
+from tests.support.owner import Owner, RecordingBackend, peer_directory, transfer_thread
 from tests.support.waiting import until
 
 
@@ -29,7 +29,7 @@ class Suite:
     async def owner(self, name: str, port: int = 0) -> Owner:
         pages = fake_pages(4)
         thread = transfer_thread(name, self.fabric, pages, torch.zeros(2, 64, HIDDEN))
-        owner = Owner(RecordingHost(name, thread, pages))
+        owner = Owner(RecordingBackend(name, thread, pages))
         self.threads.append(thread)
         self.owners.append(owner)
         await owner.start(port=port)

@@ -17,14 +17,14 @@ from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.serving.worker_server import ShutdownTriggers, failure_future, serve_worker
 from services.engine.serving.worker_service import WorkerServicer
 from tests.support.fake_runner import HIDDEN, fake_pages
-from tests.support.owner import RecordingHost, transfer_thread
+from tests.support.owner import RecordingBackend, transfer_thread
 from tests.support.stack import free_port
 from tests.support.waiting import until
 
 
 @dataclass
 class Settings:
-    backend: str
+    host: str
     port: int
     grace_seconds: float
 
@@ -32,7 +32,7 @@ class Settings:
 class Served:
     """A worker under `serve_worker`."""
 
-    def __init__(self, backend: RecordingHost, grace_s: float = 5.0, can_transfer=lambda: True) -> None:
+    def __init__(self, backend: RecordingBackend, grace_s: float = 5.0, can_transfer=lambda: True) -> None:
         self.backend = backend
         self.stop = asyncio.Event()
         self.failure, self.fail = failure_future()
@@ -59,7 +59,7 @@ class Served:
 def backend():
     pages = fake_pages(4)
     thread = transfer_thread("owner", MemoryFabric(), pages, torch.zeros(2, 64, HIDDEN))
-    yield RecordingHost("owner-1", thread, pages)
+    yield RecordingBackend("owner-1", thread, pages)
     thread.close()
 
 

@@ -15,7 +15,7 @@ from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from tests.support.fake_runner import HIDDEN, fake_pages
-from tests.support.owner import MODEL, Owner, RecordingHost, transfer_thread
+from tests.support.owner import MODEL, Owner, RecordingBackend, transfer_thread
 from tests.support.waiting import until
 
 
@@ -23,7 +23,7 @@ from tests.support.waiting import until
 async def owner():
     pages = fake_pages(4)
     thread = transfer_thread("owner", MemoryFabric(), pages, torch.zeros(2, 64, HIDDEN))
-    owner = Owner(RecordingHost("owner-1", thread, pages))
+    owner = Owner(RecordingBackend("owner-1", thread, pages))
     await owner.start()
     yield owner
     await owner.stop()
