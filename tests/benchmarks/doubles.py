@@ -13,7 +13,7 @@ FOUND = {
     "device": "cuda:0",
     "transport": "cuda_ipc",
     "megabytes": 12.0,
-    "blocks": 6,
+    "entries": 6,
     "gigabytes_per_second": {"transfer thread": 90.0, "bare NIXL": 100.0, "copy in memory": 400.0},
     "ours_to_bare": 0.9,
     "reads": 1e12,
