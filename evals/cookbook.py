@@ -15,9 +15,9 @@ from evals.endpoint import Endpoint, Failed, first_model
 from evals.request import answer_of, chat_body
 from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart, ToolCall
 from training.skills.dice import Dice
+from training.skills.documents import Printer, Receipt
 from training.skills.expectation import Call, Expectation
 from training.skills.lexicon import Lexicon
-from training.skills.papers import Printer, Receipt
 from training.skills.sample import Sample, ask, user
 from training.skills.split import Split
 

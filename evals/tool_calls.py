@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.endpoint import Endpoint, Failed, at_once, first_model
-from evals.heard import Heard
+from evals.observed_answer import ObservedAnswer
 from evals.progress import ProgressBar
 from evals.tool_schemas import MARKED, tool_schemas
 
@@ -100,24 +100,24 @@ class Run:
 
     async def ask(self, case: Case) -> None:
         """One request."""
-        heard = await self._hear(case, case.body(self._model, self._max_tokens, self._biases))
-        words = list(heard.verdict(case.tool, [MARKED]))
+        observed = await self._ask(case, case.body(self._model, self._max_tokens, self._biases))
+        words = list(observed.verdict(case.tool, [MARKED]))
         counts = self.counts.setdefault(case.kind, Counter())
         counts.update(["asked", *words])
-        counts["tokens"] += heard.tokens
-        counts["calls"] += len(heard.arguments)
+        counts["tokens"] += observed.tokens
+        counts["calls"] += len(observed.arguments)
         wrong = sorted(set(words) & set(WRONG))
         if wrong:
-            self.complaints.append(f"{', '.join(wrong)}: tool {case.number}, {case.kind}: {asdict(heard)}")
+            self.complaints.append(f"{', '.join(wrong)}: tool {case.number}, {case.kind}: {asdict(observed)}")
         self._bar.add(not wrong)
 
-    async def _hear(self, case: Case, body: dict[str, Any]) -> Heard:
+    async def _ask(self, case: Case, body: dict[str, Any]) -> ObservedAnswer:
         try:
             if case.stream:
-                return Heard.of_events(await self._endpoint.events("/v1/chat/completions", body))
-            return Heard.of(await self._endpoint.post("/v1/chat/completions", body))
+                return ObservedAnswer.of_events(await self._endpoint.events("/v1/chat/completions", body))
+            return ObservedAnswer.of(await self._endpoint.post("/v1/chat/completions", body))
         except Failed as error:
-            return Heard(error=str(error))
+            return ObservedAnswer(error=str(error))
 
 
 def summary(counts: dict[str, Counter[str]]) -> dict[str, Any]:

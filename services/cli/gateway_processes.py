@@ -1,4 +1,4 @@
-"""A gateway of several processes: the kernel gives each its share of the connections to one port."""
+"""A gateway of several processes on one port; the kernel deals the connections out among them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WRONG_SETTINGS = 2
 _STOP_S = 5.0
 
 
-async def serve_crew(config: GatewayConfig, log_level: str, stop: asyncio.Event) -> None:
+async def serve_processes(config: GatewayConfig, log_level: str, stop: asyncio.Event) -> None:
     """Keeps `config.processes` of them running until `stop` is set, then lets them drain.
 
     Each is a whole gateway, with connections to the workers and limits of its own. ConfigError where a port
@@ -46,19 +46,19 @@ async def serve_crew(config: GatewayConfig, log_level: str, stop: asyncio.Event)
         alone = replace(
             config, processes=1, http_port=http_port, grpc_port=grpc_port, operator_port=operator_port
         )
-        members = [
-            _member(replace(alone, crew=str(directory / str(number))), log_level)
+        processes = [
+            _gateway_process(replace(alone, crew=str(directory / str(number))), log_level)
             for number in range(config.processes)
         ]
         log.info(
             "gateway processes",
-            count=len(members),
+            count=len(processes),
             http=http_port,
             grpc=grpc_port,
             operator=operator_port,
         )
         keeping: list[asyncio.Task[Any]] = [
-            asyncio.create_task(_keep(number, member)) for number, member in enumerate(members)
+            asyncio.create_task(_keep(number, process)) for number, process in enumerate(processes)
         ]
         stopped: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         try:
@@ -70,10 +70,10 @@ async def serve_crew(config: GatewayConfig, log_level: str, stop: asyncio.Event)
             for task in (*keeping, stopped):
                 task.cancel()
             await asyncio.gather(*keeping, stopped, return_exceptions=True)
-            await asyncio.gather(*(member.stop(config.grace_seconds + _STOP_S) for member in members))
+            await asyncio.gather(*(process.stop(config.grace_seconds + _STOP_S) for process in processes))
 
 
-def _member(config: GatewayConfig, log_level: str) -> Child:
+def _gateway_process(config: GatewayConfig, log_level: str) -> Child:
     """A process with these settings, whatever the environment and files say."""
     return Child(perigee("gateway", "--log-level", log_level, *_flags(config)), os.environ)
 
@@ -86,7 +86,9 @@ async def _keep(number: int, child: Child) -> None:
         await child.start()
         status = await child.wait()
         if status == _WRONG_SETTINGS:
-            raise ConfigError(f"process {number} of the gateway did not start; it has said why")
+            raise ConfigError(
+                f"process {number} of the gateway did not start: its own error precedes this one"
+            )
         crashes = policy.count(crashes, time.monotonic() - began)
         pause = policy.pause(crashes)
         log.error("gateway process ended", process=number, why=describe_exit(status), restart_in_s=pause)

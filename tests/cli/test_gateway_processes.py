@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.cli.admin_client import AdminClient
-from services.cli.door import connected
+from services.cli.gateway_address import connected
 from services.cli.run.ports import take_ports
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 
 
 class Started:
-    """A crew; its log is read as it comes."""
+    """A gateway of two processes; its log is read as it comes."""
 
     def __init__(self, log: Path, *arguments: str) -> None:
         command = [sys.executable, "-m", "services.cli.main", "gateway", "--processes", "2", *arguments]
@@ -52,18 +52,18 @@ def start(tmp_path):
         return started[-1]
 
     yield start
-    for crew in started:
-        crew.process.kill()
-        crew.process.wait()
+    for gateway in started:
+        gateway.process.kill()
+        gateway.process.wait()
 
 
 @pytest.fixture
-def crew(start):
+def gateway(start):
     """Two processes, ready, and their address."""
-    crew = start("--tokenizer", str(NANO), "--http-port", "0", "--grpc-port", "0", "--operator-port", "0")
-    crew.until(lambda: len(crew.lines("gateway ready")) == 2)
-    (line,) = crew.lines("gateway processes")
-    return crew, f"http://127.0.0.1:{line['http']}"
+    gateway = start("--tokenizer", str(NANO), "--http-port", "0", "--grpc-port", "0", "--operator-port", "0")
+    gateway.until(lambda: len(gateway.lines("gateway ready")) == 2)
+    (line,) = gateway.lines("gateway processes")
+    return gateway, f"http://127.0.0.1:{line['http']}"
 
 
 def tokenize(url):
@@ -76,8 +76,8 @@ def requests_by_process(url):
     return {name: int(count) for name, count in found}
 
 
-def test_both_serve_the_port_and_either_tells_the_numbers_of_both(crew):
-    _, url = crew
+def test_both_serve_the_port_and_either_tells_the_numbers_of_both(gateway):
+    _, url = gateway
     asked = 0
     for _ in range(200):  # the kernel deals the connections out by chance
         assert tokenize(url) > 0
@@ -89,34 +89,34 @@ def test_both_serve_the_port_and_either_tells_the_numbers_of_both(crew):
     assert sum(counts.values()) == asked
 
 
-def test_an_operators_command_is_answered_by_either(crew):
-    crew, _ = crew
-    (line,) = crew.lines("gateway processes")
+def test_an_operators_command_is_answered_by_either(gateway):
+    gateway, _ = gateway
+    (line,) = gateway.lines("gateway processes")
     for _ in range(8):
         with connected(f"127.0.0.1:{line['operator']}") as channel:
             assert list(AdminClient(channel).list_workers().workers) == []
 
 
-def test_a_process_that_is_killed_is_missed_by_nobody_for_long_and_comes_again(crew):
-    crew, url = crew
-    children = Path(f"/proc/{crew.process.pid}/task/{crew.process.pid}/children").read_text().split()
+def test_a_process_that_is_killed_is_missed_by_nobody_for_long_and_comes_again(gateway):
+    gateway, url = gateway
+    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    crew.until(lambda: len(crew.lines("gateway ready")) == 3)
-    (ended,) = crew.lines("gateway process ended")
+    gateway.until(lambda: len(gateway.lines("gateway ready")) == 3)
+    (ended,) = gateway.lines("gateway process ended")
     assert "SIGKILL" in ended["why"]
     assert all(tokenize(url) > 0 for _ in range(20))
 
 
-def test_a_signal_ends_all_of_them(crew):
-    crew, url = crew
-    crew.process.send_signal(signal.SIGTERM)
-    assert crew.process.wait(30) == 0
+def test_a_signal_ends_all_of_them(gateway):
+    gateway, url = gateway
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(30) == 0
     with pytest.raises(httpx.ConnectError):
         tokenize(url)
 
 
-def test_a_taken_port_is_named_with_its_flag(crew, start):
-    _, url = crew
+def test_a_taken_port_is_named_with_its_flag(gateway, start):
+    _, url = gateway
     port = url.rpartition(":")[2]
     second = start("--tokenizer", str(NANO), "--http-port", port, "--grpc-port", "0", "--operator-port", "0")
     assert second.process.wait(PATIENCE_S) == 2
@@ -125,7 +125,7 @@ def test_a_taken_port_is_named_with_its_flag(crew, start):
 
 def test_settings_that_no_process_can_serve_end_the_whole(start, tmp_path):
     (port,) = take_ports("127.0.0.1", 0, 1, "")
-    crew = start(
+    gateway = start(
         "--tokenizer",
         str(tmp_path / "nothing"),
         "--http-port",
@@ -135,5 +135,5 @@ def test_settings_that_no_process_can_serve_end_the_whole(start, tmp_path):
         "--operator-port",
         "0",
     )
-    assert crew.process.wait(PATIENCE_S) == 2
-    assert "nothing" in crew.log.read_text()
+    assert gateway.process.wait(PATIENCE_S) == 2
+    assert "nothing" in gateway.log.read_text()

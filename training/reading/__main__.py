@@ -22,9 +22,9 @@ from training.run import checkpoint
 from training.run.schedule import Schedule
 from training.run.trainer import Rates
 from training.skills.dice import Dice
+from training.skills.documents import Printer
 from training.skills.drawing import Print
 from training.skills.lexicon import Lexicon
-from training.skills.papers import Printer
 from training.skills.split import Split
 
 HELD_OUT_PAGES = 32

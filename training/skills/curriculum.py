@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from training.skills import chatter, tool_calls, tool_results
+from training.skills import small_talk, tool_calls, tool_results
 from training.skills.arithmetic import make_arithmetic
 from training.skills.compare import make_compare
 from training.skills.dice import Dice
+from training.skills.documents import Printer
 from training.skills.exchange import Exchanges
+from training.skills.image_questions import ImageQuestions
 from training.skills.lexicon import Lexicon
-from training.skills.papers import Printer
 from training.skills.sample import Sample
-from training.skills.sights import Sights
 from training.skills.split import Split
 from training.skills.stories import make_story
 from training.skills.surroundings import EARLIER_SHARE, SYSTEM_SHARE, with_earlier, with_system
@@ -102,7 +102,7 @@ class Curriculum:
 def _skills(lexicon: Lexicon) -> dict[str, Skill]:
     toolbox = Toolbox(lexicon)
     exchanges = Exchanges(toolbox, lexicon)
-    sights = Sights(Printer(lexicon), toolbox)
+    image_questions = ImageQuestions(Printer(lexicon), toolbox)
     return {
         "compare": Skill(make_compare, 18.0, 0.15),
         "arithmetic": Skill(make_arithmetic, 2.5, 0.9),
@@ -112,14 +112,14 @@ def _skills(lexicon: Lexicon) -> dict[str, Skill]:
         "no call": Skill(partial(tool_calls.make_no_call, exchanges=exchanges), 4.0, 0.25),
         "weather result": Skill(partial(tool_results.make_weather_result, exchanges=exchanges), 0.4),
         "other result": Skill(partial(tool_results.make_other_result, exchanges=exchanges), 0.4),
-        "chatter": Skill(partial(chatter.make_chatter, lexicon=lexicon), 0.4),
-        "copy": Skill(partial(chatter.make_copy, lexicon=lexicon), 1.5),
-        "count": Skill(partial(chatter.make_count, lexicon=lexicon), 3.0),
-        "sort": Skill(partial(chatter.make_sort, lexicon=lexicon), 5.0),
-        "json": Skill(partial(chatter.make_json, lexicon=lexicon), 0.8),
-        "read": Skill(sights.read, 2.0, pictures=True),
-        "describe": Skill(sights.describe, 4.0, pictures=True),
-        "total": Skill(sights.total, 2.0, pictures=True),
-        "totals": Skill(sights.totals, 0.7, pictures=True),
-        "search product": Skill(sights.search, 0.6, pictures=True),
+        "chatter": Skill(partial(small_talk.make_chatter, lexicon=lexicon), 0.4),
+        "copy": Skill(partial(small_talk.make_copy, lexicon=lexicon), 1.5),
+        "count": Skill(partial(small_talk.make_count, lexicon=lexicon), 3.0),
+        "sort": Skill(partial(small_talk.make_sort, lexicon=lexicon), 5.0),
+        "json": Skill(partial(small_talk.make_json, lexicon=lexicon), 0.8),
+        "read": Skill(image_questions.read, 2.0, pictures=True),
+        "describe": Skill(image_questions.describe, 4.0, pictures=True),
+        "total": Skill(image_questions.total, 2.0, pictures=True),
+        "totals": Skill(image_questions.totals, 0.7, pictures=True),
+        "search product": Skill(image_questions.search, 0.6, pictures=True),
     }

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from services.cli.chat_printer import ChatPrinter
-from services.cli.door import add_address_flag, connected
+from services.cli.gateway_address import add_address_flag, connected
 from services.common.client import ChatOptions, PerigeeClient, user_message
 from services.common.errors import ConfigError
 

@@ -7,7 +7,7 @@ import time
 
 from perigee.v1 import admin_pb2
 from services.cli.admin_client import AdminClient, describe
-from services.cli.door import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flag, connected
 from services.common.errors import ConfigError, DeadlineExceeded
 
 _POLL_S = 0.2

@@ -7,7 +7,7 @@ import sys
 
 from perigee.v1 import admin_pb2
 from services.cli.admin_client import AdminClient, role_name
-from services.cli.door import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flag, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from services.cli.door import DEFAULT_ADDRESS, require_listener
+from services.cli.gateway_address import DEFAULT_ADDRESS, require_listener
 from services.cli.run.readiness import why_not_serving
 from services.common.errors import Unavailable
 

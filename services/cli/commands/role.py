@@ -47,18 +47,18 @@ def execute(role: str, arguments: argparse.Namespace) -> int:
     # Imported before signals are taken over: loading takes seconds, and there is nothing to drain yet.
     serve = serve_function(role)
     if getattr(config, "processes", 1) > 1:
-        serve = functools.partial(_serve_crew, level)
+        serve = functools.partial(_serve_processes, level)
     _collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_stopped(serve, config))
     return 0
 
 
-async def _serve_crew(level: str, config: GatewayConfig, stop: asyncio.Event) -> None:
+async def _serve_processes(level: str, config: GatewayConfig, stop: asyncio.Event) -> None:
     # Only here: the other roles have no gateway installed.
-    from services.cli.gateway_processes import serve_crew
+    from services.cli.gateway_processes import serve_processes
 
-    await serve_crew(config, level, stop)
+    await serve_processes(config, level, stop)
 
 
 def _collect_seldom() -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from perigee.v1 import admin_pb2, worker_pb2
 from services.cli.admin_client import AdminClient, describe
-from services.cli.door import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flag, connected
 from services.common.errors import ConfigError, PerigeeError
 
 _MAX_ROUNDS = 4096

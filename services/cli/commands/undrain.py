@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from services.cli.admin_client import AdminClient, describe
-from services.cli.door import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flag, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import argparse
 from google.protobuf import json_format
 
 from services.cli.admin_client import AdminClient
-from services.cli.door import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flag, connected
 from services.cli.worker_table import worker_table
 
 _DESCRIPTION = """\

@@ -10,8 +10,8 @@ from services.vision.preprocess import preprocess_image
 from training.data.picture import pixels_of, read_picture
 from training.model.vision import encoder_of
 from training.skills.dice import Dice
+from training.skills.documents import Printer
 from training.skills.lexicon import Lexicon
-from training.skills.papers import Printer
 from training.skills.split import Split
 
 CONFIG = VisionConfig(14, 8, 8, 4, 2, 2, 32, 48, (2, 2), 40, 1e-5)

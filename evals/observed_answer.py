@@ -1,4 +1,4 @@
-"""What a client has heard of an answer with tool calls, and what is wrong with it."""
+"""What a client observed of an answer with tool calls, and checks of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKERS = ("<|tool_call", "<think>", "</think>", "<|im_")
 
 
 @dataclass
-class Heard:
+class ObservedAnswer:
     """One answer, whole or streamed: names and arguments by the calls' index."""
 
     reasoning: str = ""
@@ -27,25 +27,25 @@ class Heard:
     error: str = ""
 
     @classmethod
-    def of(cls, answer: dict[str, Any]) -> Heard:
+    def of(cls, answer: dict[str, Any]) -> ObservedAnswer:
         """From the body of a chat completion."""
         [choice] = answer["choices"]
-        heard = cls(finish=choice["finish_reason"], tokens=answer["usage"]["completion_tokens"])
-        heard._take(choice["message"])
-        return heard
+        observed = cls(finish=choice["finish_reason"], tokens=answer["usage"]["completion_tokens"])
+        observed._take(choice["message"])
+        return observed
 
     @classmethod
-    def of_events(cls, events: Iterable[dict[str, Any]]) -> Heard:
+    def of_events(cls, events: Iterable[dict[str, Any]]) -> ObservedAnswer:
         """From the events of a stream with usage at its end."""
-        heard = cls()
+        observed = cls()
         for event in events:
             if "error" in event:
-                heard.error = event["error"]["message"]
+                observed.error = event["error"]["message"]
             for choice in event.get("choices", ()):
-                heard._take(choice["delta"])
-                heard.finish = choice.get("finish_reason") or heard.finish
-            heard.tokens = (event.get("usage") or {}).get("completion_tokens", heard.tokens)
-        return heard
+                observed._take(choice["delta"])
+                observed.finish = choice.get("finish_reason") or observed.finish
+            observed.tokens = (event.get("usage") or {}).get("completion_tokens", observed.tokens)
+        return observed
 
     def _take(self, message: dict[str, Any]) -> None:
         """A message, or a delta to append."""

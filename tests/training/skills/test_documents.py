@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from training.skills.dice import Dice
+from training.skills.documents import Printer
 from training.skills.lexicon import Lexicon
-from training.skills.papers import Printer
 from training.skills.split import Split
 
 PRINTER = Printer(Lexicon())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart
 from training.skills.dice import Dice
+from training.skills.documents import Item, Label, Printer, Receipt
 from training.skills.expectation import Call, Expectation
-from training.skills.papers import Item, Label, Printer, Receipt
 from training.skills.sample import Sample, user
 from training.skills.split import Split
 from training.skills.toolbox import Toolbox
@@ -76,7 +76,7 @@ class Look:
     facts: tuple[str, ...]
 
 
-class Sights:
+class ImageQuestions:
     """Makes samples with pictures."""
 
     def __init__(self, printer: Printer, toolbox: Toolbox) -> None:

@@ -1,4 +1,4 @@
-"""The way to a gateway's gRPC ports."""
+"""The address of a gateway's gRPC ports: its flags, and a channel to it."""
 
 from __future__ import annotations
 
