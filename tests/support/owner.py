@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import grpc
@@ -119,9 +120,11 @@ class Owner:
             await self.server.stop(grace=None)
 
 
-def peer_directory(name: str, transfer: TransferThread, kv_pages: torch.Tensor) -> PeerDirectory:
+def peer_directory(
+    name: str, transfer: TransferThread, kv_pages: torch.Tensor, clock: Callable[[], float] = time.monotonic
+) -> PeerDirectory:
     """The reader's side."""
     hello = worker_pb2.ReaderHello(
         incarnation=name, role=worker_pb2.WORKER_ROLE_DECODE, model=MODEL, layout=kv_layout(kv_pages)
     )
-    return PeerDirectory(hello, transfer, handshake_timeout_s=2.0)
+    return PeerDirectory(hello, transfer, handshake_timeout_s=2.0, clock=clock)

@@ -1,4 +1,4 @@
-"""Waiting on the event loop."""
+"""Waiting for a condition, on the event loop and in a thread."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         await asyncio.sleep(0.005)
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """As `until`, for tests without an event loop."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.001)

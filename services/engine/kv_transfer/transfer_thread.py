@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Literal
 
@@ -63,12 +63,14 @@ class TransferThread:
         idle_check_s: float = 60.0,
         close_grace_s: float = 1.0,
         stuck_after_s: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`regions` (at most one of a kind, no PROBE) stay in place until `close` has returned.
 
         Polls are at most `serving_poll_s` apart while serving is pinned, `idle_poll_s` otherwise. A peer
         unused for `idle_check_s` is probed before its next read. `close` waits up to `close_grace_s` for
-        flights to settle. A call of NIXL's that takes longer than `stuck_after_s` never returns.
+        flights to settle. A call of NIXL's that takes longer than `stuck_after_s` never returns. Deadlines
+        of reads are times of `clock`.
         """
         kinds = [region.kind for region in regions]
         if RegionKind.PROBE in kinds or len(set(kinds)) != len(kinds):
@@ -81,6 +83,7 @@ class TransferThread:
         self._expected, self._allow_fallback = expected, allow_fallback
         self._connect_timeout_s, self._idle_check_s = connect_timeout_s, idle_check_s
         self._close_grace_s, self._stuck_after_s = close_grace_s, stuck_after_s
+        self._clock = clock
         self._inbox = Inbox()
         self._lock = threading.Lock()
         self._unsettled = 0
@@ -96,7 +99,7 @@ class TransferThread:
         Raises ConfigError where RDMA is expected, impossible and no fallback is allowed, or where NIXL
         refuses; TransferFailed where the self-test fails.
         """
-        self._turned = time.monotonic()
+        self._turned = self._clock()
         self._thread.start()
         try:
             return self._started.result(_START_TIMEOUT_S)
@@ -117,7 +120,7 @@ class TransferThread:
         in `connect_timeout_s`).
         """
         future: Future[TransportReport] = Future()
-        command = Connect(offer, time.monotonic() + self._connect_timeout_s, future)
+        command = Connect(offer, self._clock() + self._connect_timeout_s, future)
         if not self._inbox.put(command):
             reject(future, TransferFailed("the transfer thread is closed"))
         return future
@@ -141,7 +144,7 @@ class TransferThread:
         minute.
         """
         future: Future[PathReport] = Future()
-        if not self._inbox.put(CheckPath(agent_name, rounds, time.monotonic() + _CHECK_TIMEOUT_S, future)):
+        if not self._inbox.put(CheckPath(agent_name, rounds, self._clock() + _CHECK_TIMEOUT_S, future)):
             reject(future, TransferFailed("the transfer thread is closed"))
         return future
 
@@ -151,7 +154,7 @@ class TransferThread:
         """
         with self._lock:
             self._unsettled += 1
-        read = ActiveRead(request, on_end=self._on_read_end)
+        read = ActiveRead(request, on_end=self._on_read_end, clock=self._clock)
         if not self._inbox.put(read):
             read.end(ReadStatus.FAILED, "the transfer thread is closed")
 
@@ -198,7 +201,7 @@ class TransferThread:
                 logger.error("a call of NIXL's has not returned: the transfer thread is left behind")
 
     def _turns(self) -> bool:
-        return self._thread.is_alive() and time.monotonic() - self._turned < self._stuck_after_s
+        return self._thread.is_alive() and self._clock() - self._turned < self._stuck_after_s
 
     def _on_read_end(self) -> None:
         with self._lock:
@@ -234,11 +237,12 @@ class TransferThread:
             self._objection,
             idle_check_s=self._idle_check_s,
             check_timeout_s=self._connect_timeout_s,
+            clock=self._clock,
         )
         targets = {region.kind: (region, self._agent.prepare_local(region)) for region in self._regions}
-        pump = table.pump = ReadPump(self._agent, targets, table.broken)
+        pump = table.pump = ReadPump(self._agent, targets, table.broken, self._clock)
         # The self-test is a connection to ourselves: the same code, the same verdict.
-        table.connect(Connect(self._offer, time.monotonic() + self._connect_timeout_s, self._started))
+        table.connect(Connect(self._offer, self._clock() + self._connect_timeout_s, self._started))
         return pump, table
 
     def _refuse_silent_fallback(self) -> None:
@@ -257,12 +261,12 @@ class TransferThread:
     def _loop(self, pump: ReadPump, table: PeerTable) -> None:
         looked = 0.0
         while True:
-            self._turned = time.monotonic()
+            self._turned = self._clock()
             command = self._inbox.get(self._pause(pump, table))
             if isinstance(command, Stop):
                 return
             self._handle(command, table)
-            now = time.monotonic()
+            now = self._clock()
             if command is None or now - looked >= _BUSY_POLL_S:
                 self._agent.poll()
                 pump.advance(now)
@@ -270,7 +274,7 @@ class TransferThread:
                 looked = now
 
     def _pause(self, pump: ReadPump, table: PeerTable) -> float:
-        if len(pump) and time.monotonic() - pump.last_change < _BUSY_FOR_S:
+        if len(pump) and self._clock() - pump.last_change < _BUSY_FOR_S:
             return min(_BUSY_POLL_S, self._serving_poll_s)
         serving = self._pins or len(pump) or table.awaited()
         return self._serving_poll_s if serving else self._idle_poll_s
@@ -303,11 +307,11 @@ class TransferThread:
             pump_and_table[0].settle_all()
 
     def _wait_for_flights(self, pump: ReadPump) -> None:
-        give_up = time.monotonic() + self._close_grace_s
-        while len(pump) and time.monotonic() < give_up:
+        give_up = self._clock() + self._close_grace_s
+        while len(pump) and self._clock() < give_up:
             try:
                 self._agent.poll()
             except AgentError:
                 return
-            pump.advance(time.monotonic())
+            pump.advance(self._clock())
             time.sleep(_BUSY_POLL_S)

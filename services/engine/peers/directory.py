@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,11 +79,13 @@ class PeerDirectory:
         transfer: TransferThread,
         handshake_timeout_s: float = 10.0,
         forget_after_s: float = 300.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hello = hello
         self._transfer = transfer
         self._timeout_s = handshake_timeout_s
         self._forget_after_s = forget_after_s
+        self._clock = clock
         self._places: dict[str, _Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._keys = itertools.count(1)
@@ -100,7 +103,7 @@ class PeerDirectory:
         if place is None:
             self._forget_empty_places()
             place = self._places[address] = _Place(open_channel(address))
-        place.asked_at = time.monotonic()
+        place.asked_at = self._clock()
         pairing = place.pairing
         if pairing is None or place.is_empty:
             if place.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
@@ -137,7 +140,7 @@ class PeerDirectory:
         )
 
     def _forget_empty_places(self) -> None:
-        long_ago = time.monotonic() - self._forget_after_s
+        long_ago = self._clock() - self._forget_after_s
         for address, place in list(self._places.items()):
             if place.is_empty and place.asked_at < long_ago:
                 del self._places[address]

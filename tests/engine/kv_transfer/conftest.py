@@ -14,9 +14,28 @@ from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, Memor
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from tests.support.waiting import wait_until
 
 ENTRY_BYTES = 256
 ENTRIES = 64
+
+
+class SkippingClock:
+    """The monotonic clock, which tests set ahead or stop."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+        self._stopped_at: float | None = None
+
+    def __call__(self) -> float:
+        now = time.monotonic() if self._stopped_at is None else self._stopped_at
+        return now + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        self._ahead += seconds
+
+    def stop(self) -> None:
+        self._stopped_at = time.monotonic()
 
 
 @dataclass
@@ -62,9 +81,20 @@ class MemoryWorker:
         region = Region(
             RegionKind.KV, self.memory.ctypes.data, entry_bytes, self.memory.nbytes // entry_bytes
         )
-        defaults = {"serving_poll_s": 0.0005, "idle_poll_s": 0.001, "close_grace_s": 0.05}
+        self.clock = SkippingClock()
+        defaults = {
+            "clock": self.clock,
+            "serving_poll_s": 0.0005,
+            "idle_poll_s": 0.001,
+            "close_grace_s": 0.05,
+        }
         make = options.pop("make", TransferThread)
         self.thread = make(self.agent, [region], f"{name}-incarnation", **(defaults | options))
+
+    def turn(self) -> None:
+        """Returns when the transfer thread has gone once through everything."""
+        before = self.agent.polls
+        wait_until(lambda: self.agent.polls >= before + 2)
 
     def read(self, peer: str, local, remote, deadline_s: float = 5.0, **options) -> Watched:
         watched = Watched()
@@ -73,7 +103,7 @@ class MemoryWorker:
             kind=options.pop("kind", RegionKind.KV),
             local_entries=np.array(local, dtype=np.int32),
             remote_entries=np.array(remote, dtype=np.int32),
-            deadline=time.monotonic() + deadline_s,
+            deadline=self.clock() + deadline_s,
             on_complete=options.pop("on_complete", watched.on_complete),
             on_settled=options.pop("on_settled", watched.on_settled),
             **options,

@@ -1,14 +1,11 @@
 """A defect in a callback costs the pair or the read it belongs to, and nothing for long."""
 
 import threading
-import time
-from types import SimpleNamespace
 
 import pytest
 
 from services.common.errors import TransferFailed
 from services.engine.kv_transfer.agents.transport_probe import from_tables
-from services.engine.kv_transfer.reads import active_read
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadStatus
 from services.engine.kv_transfer.remote_reader import RemoteReader
 from tests.engine.kv_transfer.reads.test_active_read import make_read
@@ -23,11 +20,6 @@ def raise_once(monkeypatch, owner, name, error):
         raise error
 
     monkeypatch.setattr(owner, name, explode)
-
-
-def stop_the_clock(monkeypatch):
-    """Reads take no time by the clock."""
-    monkeypatch.setattr(active_read, "time", SimpleNamespace(monotonic=lambda: 1.0))
 
 
 def test_a_defect_behind_the_last_probe_fails_the_connect_at_once_and_the_next_one_succeeds(
@@ -45,20 +37,20 @@ def test_a_defect_behind_the_last_probe_fails_the_connect_at_once_and_the_next_o
 
 def test_a_probe_that_takes_no_time_by_the_clock_pairs(reader, new_worker, monkeypatch):
     source = new_worker("source", seed=2)
-    stop_the_clock(monkeypatch)
+    reader.clock.stop()
     assert reader.thread.connect(source.thread.offer()).result(5).transport == "in-memory"
 
 
 def test_an_idle_pair_whose_probe_takes_no_time_by_the_clock_is_read(new_worker, monkeypatch):
-    reader, source = new_worker("reader", idle_check_s=0.05), new_worker("source", seed=2)
+    reader, source = new_worker("reader", idle_check_s=60.0), new_worker("source", seed=2)
     reader.thread.connect(source.thread.offer()).result(5)
-    time.sleep(0.1)
-    stop_the_clock(monkeypatch)
+    reader.clock.skip(60.1)
+    reader.clock.stop()
     assert reader.read("source", [1], [2]).status() == "done"
 
 
 def test_a_check_whose_rounds_take_no_time_by_the_clock_is_answered(reader, source, monkeypatch):
-    stop_the_clock(monkeypatch)
+    reader.clock.stop()
     report = reader.thread.check("source", 3).result(5)
     assert report.transport.gigabytes_per_second >= 0
 

@@ -1,12 +1,13 @@
 """Connecting, checking, losing and forgetting peers."""
 
 import dataclasses
-import time
 
 import numpy as np
 import pytest
 
 from services.common.errors import Incompatible, TransferFailed
+from services.engine.kv_transfer.pairing.peer_table import RENEW_AFTER_S
+from tests.support.waiting import wait_until
 
 
 def test_connecting_twice_is_the_same_connection(reader, source):
@@ -77,7 +78,7 @@ def test_a_dead_peer_fails_its_reads_settles_them_and_leaves_others_alone(reader
     reader.thread.connect(other.thread.offer()).result(5)
     fabric.held.add("source")
     reads = [reader.read("source", [entry], [entry]) for entry in range(5)]
-    time.sleep(0.02)
+    wait_until(lambda: reader.agent.live_transfers == 5)
     fabric.dead.add("source")
     for read in reads:
         assert read.status() == "failed"
@@ -91,7 +92,7 @@ def test_a_broken_connection_is_renewed_by_a_later_read(reader, source, fabric):
     fabric.failing_posts["source"] = 1
     assert reader.read("source", [0], [0]).status() == "failed"
     assert "cannot be read" in reader.read("source", [0], [0]).outcome().message
-    time.sleep(1.05)
+    reader.clock.skip(RENEW_AFTER_S)
     assert reader.read("source", [7], [8]).status() == "done"
     np.testing.assert_array_equal(reader.memory[7], source.memory[8])
     assert reader.agent.live_transfers == 0
@@ -107,12 +108,12 @@ def test_a_broken_connection_is_renewed_at_once_by_a_connect(reader, source, fab
 def test_a_broken_connection_is_renewed_only_after_its_flights_have_settled(reader, source, fabric):
     fabric.held.add("source")
     flying = reader.read("source", [0], [0])
-    time.sleep(0.05)
+    wait_until(lambda: reader.agent.live_transfers == 1)
     fabric.failing_posts["source"] = 1
     assert reader.read("source", [1], [1]).status() == "failed"
     future = reader.thread.connect(source.thread.offer())
     lists = reader.agent.live_lists
-    time.sleep(0.05)
+    reader.turn()
     assert reader.agent.live_lists == lists
     assert not future.done()
     fabric.held.clear()
@@ -123,10 +124,10 @@ def test_a_broken_connection_is_renewed_only_after_its_flights_have_settled(read
 def test_a_peer_that_stays_dead_fails_every_read_and_is_tried_again(reader, source, fabric):
     fabric.dead.add("source")
     assert reader.read("source", [0], [0]).status() == "failed"
-    time.sleep(1.05)
+    reader.clock.skip(RENEW_AFTER_S)
     assert reader.read("source", [0], [0]).status() == "failed"
     fabric.dead.clear()
-    time.sleep(1.05)
+    reader.clock.skip(RENEW_AFTER_S)
     assert reader.read("source", [0], [0]).status() == "done"
 
 
@@ -146,7 +147,7 @@ def test_a_new_incarnation_is_read_beside_the_stale_one(reader, source, new_work
 def test_a_disconnect_waits_for_flights_and_refuses_new_reads(reader, source, fabric):
     fabric.held.add("source")
     flying = reader.read("source", [0], [0])
-    time.sleep(0.02)
+    wait_until(lambda: reader.agent.live_transfers == 1)
     gone = reader.thread.disconnect("source")
     assert reader.read("source", [1], [1]).status() == "failed"
     assert not gone.done()
@@ -161,7 +162,7 @@ def test_a_disconnect_waits_for_flights_and_refuses_new_reads(reader, source, fa
 def test_a_disconnect_is_idempotent_and_a_connect_after_it_begins_anew(reader, source, fabric):
     fabric.held.add("source")
     reader.read("source", [0], [0])
-    time.sleep(0.02)
+    wait_until(lambda: reader.agent.live_transfers == 1)
     futures = [reader.thread.disconnect("source"), reader.thread.disconnect("source")]
     again = reader.thread.connect(source.thread.offer())
     assert not again.done()
@@ -173,22 +174,22 @@ def test_a_disconnect_is_idempotent_and_a_connect_after_it_begins_anew(reader, s
 
 
 def test_a_pair_idle_for_long_is_checked_before_it_is_read(new_worker, fabric):
-    reader, source = new_worker("reader", idle_check_s=0.05), new_worker("source", seed=2)
+    reader, source = new_worker("reader", idle_check_s=60.0), new_worker("source", seed=2)
     reader.thread.connect(source.thread.offer()).result(5)
-    time.sleep(0.1)
+    reader.clock.skip(60.1)
     fabric.corrupting["source"] = 2
     read = reader.read("source", [1], [2])
     assert read.status() == "failed"
     assert "reading the probe: corrupt" in read.outcome().message
     assert reader.thread.connect(source.thread.offer()).result(5)
-    time.sleep(0.1)
+    reader.clock.skip(60.1)
     assert reader.read("source", [1], [2]).status() == "done"
 
 
 def test_reads_of_a_hung_idle_pair_are_late_at_their_own_deadlines(new_worker, fabric):
-    reader, source = new_worker("reader", idle_check_s=0.05), new_worker("source")
+    reader, source = new_worker("reader", idle_check_s=60.0), new_worker("source")
     reader.thread.connect(source.thread.offer()).result(5)
-    time.sleep(0.1)
+    reader.clock.skip(60.1)
     fabric.held.add("source")
     hasty, patient = (reader.read("source", [1], [2], deadline_s=s) for s in (0.05, 1.0))
     assert hasty.status() == "late"

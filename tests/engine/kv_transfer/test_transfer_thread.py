@@ -8,13 +8,7 @@ import pytest
 from services.common.errors import ConfigError, TransferFailed
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
-
-
-def wait_until(condition, timeout_s=5.0):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
+from tests.support.waiting import wait_until
 
 
 def test_scattered_entries_arrive_where_they_belong_and_nowhere_else(reader, source):
@@ -87,11 +81,11 @@ def test_bytes_that_arrive_after_the_deadline_are_not_done(reader, source, monke
     post = reader.agent.post
 
     def slow_post(transfer):
-        time.sleep(0.05)
+        reader.clock.skip(10.0)
         return post(transfer)
 
     monkeypatch.setattr(reader.agent, "post", slow_post)
-    read = reader.read("source", [0], [0], deadline_s=0.03)
+    read = reader.read("source", [0], [0], deadline_s=10.0)
     assert read.status() == "late"
     read.wait_settled()
 
@@ -163,13 +157,12 @@ def test_reads_sent_while_closing_are_answered(reader, source):
     reads, stop = [], threading.Event()
 
     def send():
-        while not stop.is_set():
+        while not stop.wait(0.0005):
             reads.append(reader.read("source", [0], [0]))
-            time.sleep(0.0005)
 
     sender = threading.Thread(target=send)
     sender.start()
-    time.sleep(0.02)
+    wait_until(lambda: len(reads) > 10)
     reader.thread.close()
     stop.set()
     sender.join()
@@ -238,22 +231,21 @@ def test_closing_twice_and_closing_before_the_start_are_harmless(reader, new_wor
     new_worker("unstarted", start=False).thread.close()
 
 
-def test_the_source_is_polled_fast_only_while_serving_is_pinned(new_worker):
-    worker = new_worker("worker", serving_poll_s=0.001, idle_poll_s=0.1)
-
-    def polls_in(seconds):
-        before = worker.agent.polls
-        time.sleep(seconds)
-        return worker.agent.polls - before
-
-    assert polls_in(0.3) <= 6
+def test_the_source_is_polled_fast_only_while_serving_is_pinned(new_worker, monkeypatch):
+    worker = new_worker("worker", serving_poll_s=0.001, idle_poll_s=0.003)
+    pauses = [0.0]
+    get = worker.thread._inbox.get
+    monkeypatch.setattr(worker.thread._inbox, "get", lambda pause: (pauses.append(pause), get(pause))[1])
+    wait_until(lambda: pauses[-1] == 0.003)
     worker.thread.pin_serving()
     worker.thread.pin_serving()
     worker.thread.unpin_serving()
-    assert polls_in(0.3) >= 60
+    wait_until(lambda: pauses[-1] == 0.001)
+    before = len(pauses)
+    worker.turn()
+    assert set(pauses[before:]) <= {0.001}
     worker.thread.unpin_serving()
-    time.sleep(0.02)
-    assert polls_in(0.3) <= 6
+    wait_until(lambda: pauses[-1] == 0.003)
     with pytest.raises(ValueError, match="not pinned"):
         worker.thread.unpin_serving()
 

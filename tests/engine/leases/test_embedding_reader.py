@@ -16,7 +16,7 @@ from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.media import Medium
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import Owner, RecordingBackend, peer_directory, transfer_thread
-from tests.support.waiting import until
+from tests.support.waiting import let_tasks_run, until
 
 STAGING_PAGES = 4
 
@@ -93,6 +93,9 @@ class Suite:
 
     def settled(self) -> int:
         return sum(word[0] == "settled" for word in self.owner.backend.heard)
+
+    def available(self) -> int:
+        return self.reader._line.available()
 
     async def all_free(self) -> None:
         await until(lambda: self.reader._line.available() == STAGING_PAGES)
@@ -221,8 +224,8 @@ async def test_pages_of_a_late_read_are_not_used_before_it_has_settled(suite):
     with pytest.raises(MediaLost):
         await suite.reader.fetch(suite.medium([1, 2], 100))
     assert time.monotonic() - started < 1.0
-    await asyncio.sleep(0.05)
-    assert suite.reader._line.available() == STAGING_PAGES - 2
+    await let_tasks_run()
+    assert suite.available() == STAGING_PAGES - 2
     assert suite.settled() == 0
     suite.fabric.held.clear()
     await until(lambda: suite.settled() == 1)
@@ -232,23 +235,25 @@ async def test_pages_of_a_late_read_are_not_used_before_it_has_settled(suite):
 @pytest.mark.parametrize("moment", ["queued", "leasing", "reading"])
 async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
     await suite.peers.get(suite.owner.address)
-    pageer = None
+    ahead = None
     if moment == "reading":
         suite.fabric.held.add("vision")
     else:
         suite.vision.before_grant.clear()
     if moment == "queued":
-        pageer = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5, 6], 192)))
-        await asyncio.sleep(0.02)
+        ahead = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5, 6], 192)))
+        await until(lambda: suite.available() == 1)
     fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2], 100)))
-    await asyncio.sleep(0.1)
+    if moment == "reading":
+        await until(lambda: suite.thread._agent.live_transfers == 1)
+    await let_tasks_run()
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fetch
     suite.fabric.held.clear()
     suite.vision.before_grant.set()
-    if pageer is not None:
-        assert torch.equal(await pageer, suite.rows[4:7].flatten(0, 1))
+    if ahead is not None:
+        assert torch.equal(await ahead, suite.rows[4:7].flatten(0, 1))
     await suite.all_free()
 
 
@@ -280,9 +285,9 @@ async def test_a_large_image_has_its_turn_before_small_ones_that_came_later(suit
     fetches = []
     for name, pages in names.items():
         fetches.append(asyncio.create_task(fetch(name, pages)))
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.05)
-    assert suite.reader._line.available() == STAGING_PAGES - 1, "a newcomer went ahead"
+    await until(lambda: suite.available() < STAGING_PAGES)
+    await let_tasks_run()
+    assert suite.available() == STAGING_PAGES - 1, "a newcomer went ahead"
     suite.vision.before_grant.set()
     await asyncio.gather(*fetches)
     assert order[:2] == ["first", "large"]
@@ -293,14 +298,14 @@ async def test_a_large_image_has_its_turn_before_small_ones_that_came_later(suit
 async def test_who_leaves_the_line_lets_those_behind_go_on(suite):
     suite.vision.before_grant.clear()
     first = asyncio.create_task(suite.reader.fetch(suite.medium([0], 64)))
-    await asyncio.sleep(0.02)
+    await until(lambda: suite.available() == STAGING_PAGES - 1)
     large = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2, 3, 4], 256)))
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     small = asyncio.create_task(suite.reader.fetch(suite.medium([5], 64)))
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     large.cancel()
-    await asyncio.sleep(0.02)
-    assert suite.reader._line.available() == STAGING_PAGES - 2
+    await let_tasks_run()
+    assert suite.available() == STAGING_PAGES - 2
     suite.vision.before_grant.set()
     await asyncio.gather(first, small)
     await suite.all_free()
@@ -309,9 +314,9 @@ async def test_who_leaves_the_line_lets_those_behind_go_on(suite):
 async def test_who_is_cancelled_in_the_moment_of_its_turn_gives_the_pages_back(suite):
     suite.vision.before_grant.clear()
     first = asyncio.create_task(suite.reader.fetch(suite.medium([0, 1, 2, 3], 256)))
-    await asyncio.sleep(0.05)
+    await until(lambda: suite.available() == 0)
     second = asyncio.create_task(suite.reader.fetch(suite.medium([4, 5], 128)))
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     pages = suite.reader._line
     give = pages.give
 
@@ -331,8 +336,7 @@ async def test_a_worker_that_hangs_holds_the_images_of_others_up_for_its_patienc
     suite.reader._patience_s = 0.3
     suite.vision.before_grant.clear()
     hung = [asyncio.create_task(suite.reader.fetch(suite.medium([n, n + 1], 128))) for n in (0, 2)]
-    await asyncio.sleep(0.1)
-    assert suite.reader._line.available() == 0
+    await until(lambda: suite.available() == 0)
     later = asyncio.create_task(suite.reader.fetch(suite.medium([5, 6, 7], 192)))
     for fetch in hung:
         with pytest.raises(MediaLost, match="did not answer"):
@@ -364,7 +368,7 @@ async def test_the_first_error_of_several_stops_the_others(suite, monkeypatch):
     async def fail_later(medium):
         if medium is slow:
             return await fetch(medium)
-        await until(lambda: suite.reader._line.available() == STAGING_PAGES - 2)
+        await until(lambda: suite.available() == STAGING_PAGES - 2)
         raise MediaLost("gone meanwhile")
 
     monkeypatch.setattr(suite.reader, "fetch", fail_later)
@@ -381,7 +385,7 @@ async def test_a_worker_that_does_not_shake_hands_takes_no_pages(suite, monkeypa
 
     monkeypatch.setattr(suite.peers, "get", hang)
     fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1], 10)))
-    await asyncio.sleep(0.02)
-    assert suite.reader._line.available() == STAGING_PAGES
+    await let_tasks_run()
+    assert suite.available() == STAGING_PAGES
     fetch.cancel()
     await asyncio.gather(fetch, return_exceptions=True)

@@ -11,8 +11,9 @@ from perigee.v1 import worker_pb2
 from services.common.errors import Incompatible, Overloaded, TransferFailed, Unavailable
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.manual_clock import ManualClock
 from tests.support.owner import Owner, RecordingBackend, peer_directory, transfer_thread
-from tests.support.waiting import until
+from tests.support.waiting import let_tasks_run, until
 
 
 class Suite:
@@ -22,7 +23,8 @@ class Suite:
         self.fabric = MemoryFabric()
         self.pages = fake_pages(4)
         self.reader = transfer_thread("reader", self.fabric, self.pages, torch.zeros(2, 64, HIDDEN))
-        self.peers = peer_directory("reader-1", self.reader, self.pages)
+        self.clock = ManualClock()
+        self.peers = peer_directory("reader-1", self.reader, self.pages, self.clock)
         self.owners: list[Owner] = []
         self.threads = [self.reader]
 
@@ -82,8 +84,9 @@ async def test_a_lost_peer_is_dropped_and_its_successor_paired_with(suite):
     assert (successor.agent_name, successor.alive) == ("prefill-b", True)
     assert "prefill-a" not in suite.reader._agent._peers, "the transfer thread has forgotten it"
     peer.settle([3])
-    await asyncio.sleep(0.05)
-    assert second.host.heard == [("joined", "reader-1")], "a lease of the first is none of its business"
+    successor.settle([4])
+    await until(lambda: len(second.backend.heard) > 1)
+    assert second.backend.heard == [("joined", "reader-1"), ("settled", "reader-1", (4,))]
 
 
 async def test_a_lease_that_settles_between_two_handshakes_is_told_with_the_second(suite):
@@ -128,10 +131,10 @@ async def test_an_owner_whose_memory_cannot_be_read_is_named_and_told_that_the_r
 
 async def test_an_owner_that_never_offers_is_given_up(suite):
     owner = await suite.owner("prefill-a")
-    entryed = asyncio.Event()
+    never = asyncio.Event()
 
     async def handshake(requests, context):
-        await entryed.wait()
+        await never.wait()
         yield worker_pb2.HandshakeResponse()
 
     await owner.stop()
@@ -146,7 +149,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_attempt_along(sui
     owner = await suite.owner("prefill-a")
     impatient = asyncio.create_task(suite.peers.get(owner.address))
     patient = asyncio.create_task(suite.peers.get(owner.address))
-    await asyncio.sleep(0)
+    await let_tasks_run()
     impatient.cancel()
     assert (await patient).alive
 
@@ -187,7 +190,7 @@ async def test_a_second_check_at_the_same_time_is_refused_and_names_the_owners_a
     owner = await suite.owner("prefill-a")
     await suite.peers.get(owner.address)
     first = asyncio.create_task(suite.peers.check(owner.address, 1000))
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     with pytest.raises(Overloaded, match=owner.address):
         await suite.peers.check(owner.address, 3)
     assert (await first)[1].bytes == 1000 << 20
@@ -197,20 +200,19 @@ async def test_a_caller_that_gives_up_ends_its_check(suite):
     owner = await suite.owner("prefill-a")
     await suite.peers.get(owner.address)
     task = asyncio.create_task(suite.peers.check(owner.address, 4096))
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     task.cancel()
-    await asyncio.sleep(0.05)
+    await let_tasks_run()
     assert (await suite.peers.check(owner.address, 1))[1].bytes == 1 << 20
 
 
 async def test_addresses_where_nobody_has_been_for_long_are_forgotten(suite):
-    suite.peers._forget_after_s = 0.1
     owners = [await suite.owner(f"prefill-{i}") for i in range(3)]
     peers = [await suite.peers.get(owner.address) for owner in owners]
     await owners[0].stop()
     await owners[1].stop()
     await until(lambda: not peers[0].alive and not peers[1].alive)
-    await asyncio.sleep(0.15)
+    suite.clock.now += 301.0
     late = await suite.owner("prefill-late")
     await suite.peers.get(late.address)
     assert set(suite.peers._places) == {owners[2].address, late.address}

@@ -11,6 +11,7 @@ from services.common.errors import TransferFailed
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.peers.read_group import ReadGroup
+from tests.support.waiting import let_tasks_run
 
 
 class StrawTransfer:
@@ -50,7 +51,7 @@ async def test_completed_waits_for_every_read_and_counts_the_bytes():
     group, transfer = group_of([1], [2])
     waiting = asyncio.create_task(group.completed())
     transfer.end(0)
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert not waiting.done()
     transfer.end(1)
     await asyncio.wait_for(waiting, 1)
@@ -62,7 +63,7 @@ async def test_completed_waits_while_more_reads_are_to_come():
     more = True
     waiting = asyncio.create_task(group.completed(more=lambda: more))
     transfer.end(0)
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert not waiting.done()
     more = False
     group.wake()
@@ -88,10 +89,10 @@ async def test_pages_are_at_risk_until_their_reads_have_settled_not_just_complet
     group, transfer = group_of([1, 2], [2, 3])
     transfer.end(0, ReadStatus.LATE, settled=False)
     transfer.end(1)
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert group.pages_at_risk == [1, 2]
     waiting = asyncio.create_task(group.settled())
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert not waiting.done()
     transfer.requests[0].on_settled()
     await asyncio.wait_for(waiting, 1)

@@ -30,6 +30,7 @@ class PairProbe:
         rounds: int,
         post: Callable[[ActiveRead], None],
         on_end: Callable[[float, str], None],
+        clock: Callable[[], float],
     ) -> None:
         """`on_end(gigabytes_per_second, reason)` is called at the first failure or after the last round;
         `reason` is empty when all is well. If it raises then, it is called once more, with that reason.
@@ -39,6 +40,7 @@ class PairProbe:
         self._rounds = rounds
         self._post = post
         self._on_end = on_end
+        self._clock = clock
         self._best = 0.0
         self._verified = False
 
@@ -61,7 +63,7 @@ class PairProbe:
                 self._on_end(0.0, f"reading the probe: {outcome.status.value}: {outcome.message}")
 
         crc32 = None if self._verified else self._offer.probe_crc32
-        self._post(probe_read(self._offer, self._deadline, completed, settled, crc32))
+        self._post(probe_read(self._offer, self._deadline, completed, settled, self._clock, crc32))
 
     def _next(self, outcome: ReadOutcome) -> None:
         self._best = max(self._best, outcome.gigabytes_per_second)
@@ -78,6 +80,7 @@ def probe_read(
     deadline: float,
     on_complete: Callable[[ReadOutcome], None],
     on_settled: Callable[[], None],
+    clock: Callable[[], float],
     crc32: int | None = None,
 ) -> ActiveRead:
     """A read of an offer's whole PROBE region, its clock running; verified (twice, if need be) where `crc32`
@@ -97,4 +100,4 @@ def probe_read(
         crc32=None if crc32 is None else (crc32,),
         crc_entries=count,
     )
-    return ActiveRead(request)
+    return ActiveRead(request, clock=clock)

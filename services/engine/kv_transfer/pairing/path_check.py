@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 from services.common.errors import PerigeeError, TransferFailed
 from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
@@ -21,10 +21,11 @@ class PathCheck:
     traffic goes on between them.
     """
 
-    def __init__(self, command: CheckPath, round_timeout_s: float) -> None:
+    def __init__(self, command: CheckPath, round_timeout_s: float, clock: Callable[[], float]) -> None:
         """A hung owner is given up after `round_timeout_s`."""
         self._command = command
         self._round_timeout_s = round_timeout_s
+        self._clock = clock
         self._began: float | None = None
         self._done = 0
         self._bytes = 0
@@ -64,10 +65,10 @@ class PathCheck:
 
         peer.landing.clear()
         self._flying = True
-        now = time.monotonic()
+        now = self._clock()
         self._began = self._began or now
         deadline = min(self._command.deadline, now + self._round_timeout_s)
-        return probe_read(peer.offer, deadline, completed, settled)
+        return probe_read(peer.offer, deadline, completed, settled, self._clock)
 
     def _verify(self, peer: Peer, outcome: ReadOutcome) -> None:
         found, expected = peer.landing.crc32, peer.offer.probe_crc32
@@ -79,7 +80,7 @@ class PathCheck:
         self._best = max(self._best, outcome.gigabytes_per_second)
         if self._done == self._command.rounds and peer.report is not None and self._began is not None:
             path = TransportReport(peer.report.transport, self._best, peer.report.rdma)
-            seconds = time.monotonic() - self._began
+            seconds = self._clock() - self._began
             resolve(self._command.future, PathReport(path, self._bytes, found, seconds))
 
     def _fail_round(self, peer: Peer, why: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -39,6 +38,7 @@ class PeerTable:
         *,
         idle_check_s: float,
         check_timeout_s: float,
+        clock: Callable[[], float],
     ) -> None:
         """`objection` says why a path is not good enough for this worker, "" where it is. A peer unused for
         `idle_check_s` must answer a probe within `check_timeout_s` before it is read again.
@@ -48,6 +48,7 @@ class PeerTable:
         self._objection = objection
         self._idle_check_s = idle_check_s
         self._check_timeout_s = check_timeout_s
+        self._clock = clock
         self._peers: dict[str, Peer] = {}
         self._checks: dict[str, PathCheck] = {}
 
@@ -89,7 +90,7 @@ class PeerTable:
         elif self._is_checked(peer):
             reject(command.future, Overloaded(f"a check of {peer.name} has not ended yet: ask again later"))
         else:
-            self._checks[peer.name] = PathCheck(command, self._check_timeout_s)
+            self._checks[peer.name] = PathCheck(command, self._check_timeout_s, self._clock)
             if peer.state is PeerState.BROKEN:
                 peer.state = PeerState.RENEWING
 
@@ -98,17 +99,17 @@ class PeerTable:
         peer = self._peers.get(read.request.peer)
         if peer is None:
             read.end(ReadStatus.FAILED, f"{read.request.peer} is not connected")
-        elif peer.state is PeerState.BROKEN and time.monotonic() - peer.broken_at >= RENEW_AFTER_S:
+        elif peer.state is PeerState.BROKEN and self._clock() - peer.broken_at >= RENEW_AFTER_S:
             peer.waiting.append(read)
             peer.state = PeerState.RENEWING
         elif peer.state in (PeerState.BROKEN, PeerState.REMOVING):
             read.end(ReadStatus.FAILED, f"{peer.name} cannot be read: {peer.reason}")
         elif peer.state is not PeerState.READY:
             peer.waiting.append(read)
-        elif time.monotonic() - peer.last_used > self._idle_check_s and not self._is_busy(peer):
+        elif self._clock() - peer.last_used > self._idle_check_s and not self._is_busy(peer):
             peer.state = PeerState.CHECKING
             peer.waiting.append(read)
-            self._probe(peer, time.monotonic() + self._check_timeout_s, rounds=1)
+            self._probe(peer, self._clock() + self._check_timeout_s, rounds=1)
         else:
             self.pump.post(read, peer)
 
@@ -117,7 +118,7 @@ class PeerTable:
         if peer.state in (PeerState.BROKEN, PeerState.RENEWING, PeerState.REMOVING):
             return
         peer.state = PeerState.BROKEN
-        peer.broken_at = time.monotonic()
+        peer.broken_at = self._clock()
         self._refuse_all(peer, TransferFailed(reason))
 
     def advance(self, now: float) -> None:
@@ -206,6 +207,7 @@ class PeerTable:
             rounds,
             post=lambda read: self.pump.post(read, peer),
             on_end=lambda speed, reason: self._probed(peer, speed, reason),
+            clock=self._clock,
         ).start()
 
     def _probed(self, peer: Peer, speed: float, reason: str) -> None:
@@ -223,7 +225,7 @@ class PeerTable:
                 return
         peer.state = PeerState.READY
         peer.established = True
-        peer.last_used = time.monotonic()
+        peer.last_used = self._clock()
         for command in peer.connects:
             resolve(command.future, peer.report)
         peer.connects.clear()
@@ -251,7 +253,7 @@ class PeerTable:
         self._release(peer)
         fresh = Peer(peer.offer, established=True, waiting=peer.waiting, connects=peer.connects)
         self._peers[peer.name] = fresh
-        self._open(fresh, time.monotonic() + self._check_timeout_s)
+        self._open(fresh, self._clock() + self._check_timeout_s)
 
     def _forget(self, peer: Peer) -> None:
         self._release(peer)

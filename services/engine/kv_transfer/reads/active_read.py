@@ -14,17 +14,23 @@ logger = logging.getLogger(__name__)
 class ActiveRead:
     """A request from `TransferThread.read` until it is settled. Used by one thread at a time."""
 
-    def __init__(self, request: ReadRequest, on_end: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        request: ReadRequest,
+        on_end: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`on_end` is called once, just before the caller learns that the read is settled."""
         self.request = request
         self.attempts = 0
         self.reported = False
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._settled = False
         self._on_end = on_end
 
     def is_late(self, now: float) -> bool:
-        """Whether the deadline has passed at `now` (time.monotonic)."""
+        """Whether the deadline has passed at `now`."""
         return now >= self.request.deadline
 
     def report(self, status: ReadStatus, message: str = "", num_bytes: int = 0) -> None:
@@ -32,7 +38,7 @@ class ActiveRead:
         if self.reported:
             return
         self.reported = True
-        outcome = ReadOutcome(status, num_bytes, time.monotonic() - self._started, message)
+        outcome = ReadOutcome(status, num_bytes, self._clock() - self._started, message)
         self._callback_barrier(lambda: self.request.on_complete(outcome))
 
     def settle(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -49,7 +48,7 @@ class Peer:
     report: TransportReport | None = None
     reason: str = ""
     broken_at: float = 0.0
-    last_used: float = field(default_factory=time.monotonic)
+    last_used: float = 0.0
     connects: list[Connect] = field(default_factory=list)
     """Wait for READY; those that came while REMOVING wait for a new beginning."""
     disconnects: list[Disconnect] = field(default_factory=list)

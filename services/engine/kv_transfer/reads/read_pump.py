@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 
 from services.engine.kv_transfer.agents.agent import Agent, AgentError, Handle, TransferState
@@ -27,23 +26,25 @@ class ReadPump:
         agent: Agent,
         targets: Mapping[RegionKind, tuple[Region, Handle]],
         on_broken: Callable[[Peer, str], None],
+        clock: Callable[[], float],
     ) -> None:
-        """`targets`: own regions with their prepared lists. `on_broken` hears that a peer's connection
-        failed.
+        """`targets`: own regions with their prepared lists. `on_broken` is called when a peer's
+        connection fails.
         """
         self._agent = agent
         self._targets = targets
         self._on_broken = on_broken
+        self._clock = clock
         self._flights: list[Flight] = []
         self.last_change = 0.0
-        """When a flight last began or ended (time.monotonic)."""
+        """When a flight last began or ended, by the clock."""
 
     def __len__(self) -> int:
         return len(self._flights)
 
     def post(self, read: ActiveRead, peer: Peer) -> None:
         """Starts a read from a connected peer, or ends it when that is impossible."""
-        if read.is_late(time.monotonic()):
+        if read.is_late(self._clock()):
             read.end(ReadStatus.LATE, "the deadline had passed before the read was posted")
             return
         try:
@@ -114,7 +115,7 @@ class ReadPump:
 
     def _launch(self, flight: Flight) -> None:
         flight.attempts += 1
-        self.last_change = time.monotonic()
+        self.last_change = self._clock()
         try:
             state = self._agent.post(flight.transfer)
         except AgentError as error:
@@ -125,7 +126,7 @@ class ReadPump:
 
     def _arrive(self, flight: Flight) -> None:
         read = flight.read
-        if not read.reported and read.is_late(time.monotonic()):
+        if not read.reported and read.is_late(self._clock()):
             read.report(ReadStatus.LATE, "the bytes arrived after the deadline")
         if not read.reported:
             wrong = flight.mismatch()
@@ -136,7 +137,7 @@ class ReadPump:
                 read.report(ReadStatus.CORRUPT, f"{wrong}, twice")
             else:
                 read.report(ReadStatus.DONE, num_bytes=flight.num_bytes)
-        flight.peer.last_used = time.monotonic()
+        flight.peer.last_used = self._clock()
         self._let_go(flight)
 
     def _fail(self, flight: Flight, error: AgentError) -> None:
@@ -148,7 +149,7 @@ class ReadPump:
         flight.ended = True
         if not self._agent.release(flight.transfer):
             return
-        self.last_change = time.monotonic()
+        self.last_change = self._clock()
         self._flights.remove(flight)
         flight.peer.flights -= 1
         flight.read.settle()

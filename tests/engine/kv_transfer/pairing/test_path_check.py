@@ -8,15 +8,9 @@ import pytest
 
 from services.common.errors import Overloaded, TransferFailed
 from services.engine.kv_transfer.reads.read_request import ReadStatus
+from tests.support.waiting import wait_until
 
 MIB = 1 << 20
-
-
-def wait_until(condition, timeout_s=5.0):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
 
 
 def test_a_check_reports_path_speed_bytes_and_the_checksum_the_owner_announced(reader, source):
@@ -130,7 +124,7 @@ def test_a_check_waits_for_a_pair_that_is_being_connected(reader, new_worker):
 
 
 def test_an_idle_pair_is_not_probed_beside_a_check(new_worker, fabric, monkeypatch):
-    reader, source = new_worker("reader", idle_check_s=0.05), new_worker("source", seed=2)
+    reader, source = new_worker("reader", idle_check_s=1.0), new_worker("source", seed=2)
     reader.thread.connect(source.thread.offer()).result(5)
     posts = []
     post = reader.agent.post
@@ -138,7 +132,7 @@ def test_an_idle_pair_is_not_probed_beside_a_check(new_worker, fabric, monkeypat
     fabric.held.add("source")
     check = reader.thread.check("source", 2)
     wait_until(lambda: reader.agent.live_transfers == 1)
-    time.sleep(0.1)
+    reader.clock.skip(1.1)
     read = reader.read("source", [1], [2])
     wait_until(lambda: reader.agent.live_transfers == 2)
     fabric.held.clear()
