@@ -117,6 +117,12 @@ def test_links_lead_to_a_file_and_a_heading(pages, repository):
     assert not broken
 
 
+def test_readme_is_read_in_ten_minutes(pages):
+    """An addition removes something else, or moves it to docs/."""
+    assert len(pages["README.md"].split()) <= 1100
+    assert len(pages["README.md"].splitlines()) <= 150
+
+
 def test_architecture_is_for_one_sitting(pages):
     page = pages["docs/architecture.md"]
     assert len(page.split()) <= 1500
