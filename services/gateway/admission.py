@@ -1,4 +1,4 @@
-"""Who may come in: a bound on the requests in flight, checked before any work is spent."""
+"""Admission control: bounds the requests in flight before any work is spent on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.gateway.request_record import RequestRecord
 
 
 class Ticket:
-    """One admitted request, or one prompt of a batch: when it came in, and the moments of its tokens."""
+    """One admitted request, or one prompt of a batch: its start and the times of its tokens."""
 
     def __init__(self, metrics: GatewayMetrics, record: RequestRecord) -> None:
         self.started = time.monotonic()
@@ -46,9 +46,9 @@ class Ticket:
     def spent(
         self, usage: sampling_pb2.Usage, finishes: Sequence[sampling_pb2.FinishReason.ValueType]
     ) -> None:
-        """Notes what a generation that is over, finished or not, took, and how its choices ended that did.
+        """Records the tokens of a generation that has ended, and the finish reasons of its finished choices.
 
-        Of several prompts, once for each.
+        Called once per prompt.
         """
         self.record.spent(usage, finishes)
         self._metrics.prompt_tokens.inc(usage.prompt_tokens)
@@ -56,12 +56,12 @@ class Ticket:
         self._metrics.generated_tokens.inc(usage.completion_tokens)
 
     def failed_over(self) -> None:
-        """Notes that the request goes on elsewhere after a failure."""
+        """Records that the request continues on another worker after a failure."""
         self.record.failovers += 1
         self._metrics.failovers.inc()
 
     def refused_call(self) -> None:
-        """Notes that the model's call was not valid and is not released."""
+        """Records that a tool call of the model was invalid and is withheld."""
         self._metrics.refused_calls.inc()
 
     def end(self) -> None:
@@ -133,7 +133,7 @@ class Admission:
 
 
 def _outcome(error: BaseException) -> str:
-    """The `outcome` label. What is no error of ours and not an ordinary exception is a caller gone."""
+    """The `outcome` label. A BaseException that is no Exception means that the caller left."""
     if isinstance(error, InvalidRequest | NotFound):
         return "invalid"
     if isinstance(error, Overloaded):

@@ -1,4 +1,4 @@
-"""How much memory requests may take before anything is made of them."""
+"""Bounds the memory of request bodies before they are parsed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from services.common.errors import Overloaded
 class ByteBudget:
     """Bytes of requests held at once, over all doors. Used on the event loop only.
 
-    Where there is no room for more, the longest of those that are still being read is refused, or one that is
-    at least half as long: long bodies that never end keep no short one out, however many they are.
+    When full, refuses the longest body that is still being read, or one at least half as long, so that many
+    endless long bodies cannot keep a short one out.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        # By the bits of their size, oldest first: who is long is known without looking at all of them.
+        # Buckets by bit length of the size, oldest first: finds a long one without scanning all.
         self._growing: list[dict[Hold, None]] = [{} for _ in range(limit.bit_length() + 1)]
 
     def hold(self) -> Hold:
-        """For one request."""
+        """A hold for one request."""
         return Hold(self)
 
     def grow(self, hold: Hold, count: int) -> None:
@@ -50,7 +50,7 @@ class ByteBudget:
         hold.size = 0
 
     def _longest_beside(self, hold: Hold) -> Hold:
-        """Roughly; `hold` itself if there is no other."""
+        """The longest other hold, within a factor of two; `hold` itself if there is no other."""
         for alike in reversed(self._growing):
             for each in alike:
                 if each is not hold:
@@ -58,12 +58,12 @@ class ByteBudget:
         return hold
 
     def full(self) -> Overloaded:
-        """What one is told for whom there is no room."""
+        """The error for a request that finds no room."""
         return Overloaded(f"the requests held have {self._limit} bytes, the limit; retry later", 1.0)
 
 
 class Hold:
-    """The bytes of one request, until the end of the block. `refused`: the place was needed for others."""
+    """The bytes of one request until the end of the `with` block. `refused`: others needed the room."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -80,7 +80,7 @@ class Hold:
         self._budget.drop(self)
 
     def read(self, when_refused: Callable[[], None]) -> None:
-        """It begins to be read; `when_refused` is called at most once, and not after `keep`."""
+        """Marks the start of reading; `when_refused` is called at most once, and never after `keep`."""
         self._when_refused = when_refused
 
     def grow(self, count: int) -> None:
@@ -90,7 +90,7 @@ class Hold:
         self._budget.grow(self, count)
 
     def keep(self) -> None:
-        """All of it is here, and it is not refused any more."""
+        """Marks the body as complete; it can no longer be refused."""
         self._budget.keep(self)
 
     def refuse(self) -> None:

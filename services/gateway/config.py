@@ -1,4 +1,4 @@
-"""What a gateway is told at start."""
+"""The settings of a gateway."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class GatewayConfig:
     )
     reasoning_parser: str = field(
         default=KIMI_K2,
-        metadata={"help": "kimi_k2: reasoning is told apart from content; none: it is raw content"},
+        metadata={"help": "kimi_k2: separates reasoning from content; none: all is content"},
     )
     tool_call_parser: str = field(
         default=KIMI_K2,
@@ -154,18 +154,18 @@ class GatewayConfig:
     )
     token_timeout_seconds: float = field(
         default=60.0,
-        metadata={"help": "the same between two tokens; another worker goes on, seconds"},
+        metadata={"help": "the same between two tokens; another worker continues, seconds"},
     )
     worker_wait_seconds: float = field(
         default=10.0,
-        metadata={"help": "how long a request that lost its worker waits for one to go on with, seconds"},
+        metadata={"help": "how long a request that lost its worker waits for another, seconds"},
     )
     max_failovers: int = field(
         default=5,
-        metadata={"help": "how often a request may go on elsewhere without a token in between"},
+        metadata={"help": "how often a request may move to another worker without a token in between"},
     )
     grace_seconds: float = field(
-        default=30.0, metadata={"help": "how long running requests may go on after SIGTERM, seconds"}
+        default=30.0, metadata={"help": "how long running requests may continue after SIGTERM, seconds"}
     )
 
     def __post_init__(self) -> None:

@@ -22,8 +22,8 @@ from services.gateway.http.app import App
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
-from services.gateway.http.pages.process_metrics import Siblings
-from services.gateway.http.post import Answer, PostEndpoint
+from services.gateway.http.pages.process_metrics import ProcessMetrics
+from services.gateway.http.post import BodyHandler, PostEndpoint
 from services.gateway.http.route_table import DoorParts
 from services.gateway.http.routes.chat import ChatEndpoint
 from services.gateway.http.routes.completions import CompletionEndpoint
@@ -89,7 +89,7 @@ class Gateway:
         self._discovery = Discovery(pools, self.pool.update, config.discovery_seconds, names.addresses)
         self._metrics = GatewayMetrics(new_registry("gateway"))
         self._metrics.registry.register(WorkerCounts(self.pool))
-        self._siblings = Siblings(Path(config.crew), self._metrics.registry) if config.crew else None
+        self._processes = ProcessMetrics(Path(config.crew), self._metrics.registry) if config.crew else None
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
         self._calls = Calls(self._admission)
         self._readiness = Readiness(self.pool, self._admission)
@@ -143,8 +143,8 @@ class Gateway:
         await self._grpc.start()
         await self._http.start()
         await self._operators.start()
-        if self._siblings is not None:
-            await self._siblings.start()
+        if self._processes is not None:
+            await self._processes.start()
         running = (self._follow_health(health), self.pool.run())
         self._tasks += [asyncio.create_task(work) for work in running]
         log.info(
@@ -167,8 +167,8 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.stop()
-        if self._siblings is not None:
-            await self._siblings.stop()
+        if self._processes is not None:
+            await self._processes.stop()
         await self._grpc.stop(grace=0)
         await self._operators.stop()
         await self.pool.stop()
@@ -209,7 +209,7 @@ class Gateway:
         batches = BatchPipeline(self._pipeline, self._admission, "rest")
         config = self._config
 
-        def post(answer: Answer) -> PostEndpoint:
+        def post(answer: BodyHandler) -> PostEndpoint:
             return PostEndpoint(answer, self._admission, bodies)
 
         return App(
@@ -222,7 +222,7 @@ class Gateway:
                 models=ModelPages(self._model),
                 info=InfoPages(self._model, pool, config.tokenizer or config.model),
                 health=HealthPage(pool, self._readiness),
-                metrics=MetricsPage(self._metrics, pool, self._siblings),
+                metrics=MetricsPage(self._metrics, pool, self._processes),
             )
         )
 

@@ -1,4 +1,4 @@
-"""What this gateway can serve now."""
+"""Which kinds of requests the gateway can serve now."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from services.gateway.workers.pool import AnyWorker, RolePool, WorkerPool
 
 
 class Readiness:
-    """Follows from which workers serve, and from whether the doors are closing. Looked at often enough to
-    notice when it first was ready.
+    """Derived from the serving workers and from whether the gateway is shutting down. `begun` is noticed only
+    when a property is read, so probes must read it regularly.
     """
 
     def __init__(self, pool: WorkerPool, admission: Admission) -> None:

@@ -1,4 +1,4 @@
-"""What happened to one request, for the line that the gateway logs when it has ended."""
+"""The record of one request, logged as one line when it has ended."""
 
 from __future__ import annotations
 

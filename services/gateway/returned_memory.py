@@ -1,18 +1,18 @@
-"""Memory that goes back to the system as soon as it is free."""
+"""Returns freed memory to the operating system."""
 
 from __future__ import annotations
 
 import ctypes
 
-# Of <malloc.h>.
+# Constants of <malloc.h>.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def return_large_blocks() -> None:
-    """From now on blocks of 1 MiB and more do; where the C library offers no such setting, nothing changes.
+    """Makes the C library return freed blocks of 1 MiB or more at once; does nothing where it cannot.
 
-    Left to itself glibc raises the size from which they do with every long body that is freed, and keeps what
-    is shorter: some requests of tens of megabytes, refused or not, would cost hundreds for good.
+    By default glibc raises this threshold each time a large block is freed and keeps smaller blocks: a few
+    bodies of tens of megabytes would hold hundreds for good.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""The model this gateway speaks for: its names, tokenizer and limits."""
+"""The served model: its names, tokenizer and limits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ServedModel:
 
     @classmethod
     def of_tokenizer(cls, directory: Path, names: tuple[str, ...]) -> ServedModel:
-        """Of tokenizer files alone: their vocabulary, no images; the context is not known.
+        """A model from tokenizer files alone: no images, unknown context length.
 
         Raises CheckpointError listing what is missing or wrong.
         """

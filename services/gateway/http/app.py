@@ -1,4 +1,4 @@
-"""The REST door: its routes, and what is answered outside of them."""
+"""The REST application: its routes, and answers to unknown ones."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from services.gateway.http.route_table import DoorParts, operations
 class App:
     """The ASGI application.
 
-    An Authorization header is accepted and ignored: authentication is off. Every answer has the name of its
-    request in a header.
+    An Authorization header is accepted and ignored: authentication is off. Every answer carries its
+    request's id in a header.
     """
 
     def __init__(self, parts: DoorParts) -> None:
         documents = DocumentPages()
         offered = operations(parts, documents)
         documents.publish(describe(offered))
-        # These deal with their errors themselves: what Starlette would wrap around every event is spared.
+        # POST endpoints handle their own errors and bypass Starlette, which would wrap every event.
         self._posts: dict[str, ASGIApp] = {
             operation.path: operation.endpoint
             for operation in offered
@@ -47,7 +47,7 @@ class App:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """All there are."""
+        """All routes."""
         return self._app.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

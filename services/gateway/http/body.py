@@ -1,4 +1,4 @@
-"""The request's body, bounded."""
+"""Reads request bodies, bounded in size and time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class BodyReader:
         self._timeout_s = timeout_s
 
     def hold(self) -> Hold:
-        """For a body to be read, as long as the block that it is read in."""
+        """A hold on the budget, to be used as a context manager around reading and answering a body."""
         return self._budget.hold()
 
     async def read(self, scope: Scope, receive: Receive, hold: Hold) -> bytes:
         """All of the body.
 
-        Raises BodyTooLarge as soon as the limit is known to be passed, BodyTooSlow, Overloaded where the
-        memory is needed for shorter ones, Cancelled when the client goes away.
+        Raises BodyTooLarge as soon as the limit is known to be passed, BodyTooSlow, Overloaded if shorter
+        bodies need the memory, Cancelled when the client goes away.
         """
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self._limit:

@@ -1,4 +1,4 @@
-"""What this door adds to the common error table."""
+"""Errors of the REST door, beyond the common table."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def answer_of(error: PerigeeError) -> HttpError:
 
 
 def envelope(message: str, code: str | None) -> dict[str, object]:
-    """An OpenAI error object for what is no error of ours: unknown routes and methods."""
+    """An OpenAI error object for unknown routes and methods."""
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}

@@ -1,4 +1,4 @@
-"""What the REST door offers, as data: routes and their description are made of the same list."""
+"""The REST operations as data: routes and OpenAPI description are built from the same list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every POST route does around its own work."""
+"""The steps common to every POST route."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from services.gateway.request_record import RequestRecord
 
 log = structlog.get_logger()
 
-Answer: TypeAlias = Callable[[bytes, Ticket, Reply], Coroutine[Any, Any, None]]
-"""Answers a body. What it raises becomes the error object."""
+BodyHandler: TypeAlias = Callable[[bytes, Ticket, Reply], Coroutine[Any, Any, None]]
+"""Answers a body. Its exceptions become error objects."""
 
 
 class PostEndpoint:
     """Reads a request's body, admits it, answers it while its client is there, and logs how it ended.
 
-    In this order, so that whoever sends no whole body takes no place from others.
-
-    An ASGI application, because it must hear of a disconnect in every phase, the queue included.
+    In this order, so that a client that never sends its whole body takes no slot from others. An ASGI
+    application, because it must notice a disconnect in every phase, the queue included.
     """
 
-    def __init__(self, answer: Answer, admission: Admission, bodies: BodyReader) -> None:
+    def __init__(self, answer: BodyHandler, admission: Admission, bodies: BodyReader) -> None:
         self._answer = answer
         self._admission = admission
         self._bodies = bodies

@@ -1,4 +1,4 @@
-"""The name of each request of the REST door: read, made up where there is none, and echoed."""
+"""Request ids of the REST door: read from a header or generated, and echoed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SCOPE = "perigee.request_name"
 
 
 def named(scope: Scope, send: Send) -> Send:
-    """Notes the name of an HTTP request in its scope; gives a `send` whose answers carry it."""
+    """Stores the name of an HTTP request in its scope; returns a `send` that adds it to the answer."""
     given = next((value.decode("latin-1") for key, value in scope["headers"] if key == _KEY), None)
     name = scope[_SCOPE] = request_name(given)
     field = (_KEY, name.encode())
@@ -25,6 +25,6 @@ def named(scope: Scope, send: Send) -> Send:
 
 
 def name_of(scope: Scope) -> str:
-    """What `named` noted."""
+    """The name that `named` stored."""
     name: str = scope[_SCOPE]
     return name

@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from services.gateway.http.answers import shapes as answers
+from services.gateway.http.answers.shapes.chat import ChatAnswer
+from services.gateway.http.answers.shapes.chat_chunk import ChatChunk
+from services.gateway.http.answers.shapes.completion import CompletionAnswer
+from services.gateway.http.answers.shapes.generate import GenerateAnswer
+from services.gateway.http.answers.shapes.server import (
+    HealthAnswer,
+    ModelAnswer,
+    ModelInfo,
+    ModelsAnswer,
+    ServerInfo,
+)
+from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
 from services.gateway.http.bodies.generate import GenerateBody
@@ -25,7 +36,7 @@ _TEXT, _HTML = "text/plain", "text/html"
 
 @dataclass(frozen=True)
 class DoorParts:
-    """What answers."""
+    """The endpoints of all routes."""
 
     chat: PostEndpoint
     completions: PostEndpoint
@@ -41,23 +52,23 @@ class DoorParts:
 def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, ...]:
     """Every route there is."""
     home = Operation("/", ("GET",), HomePage().show, "The workers and a chat, for people.", {_HTML: None})
-    return (home, *_generating(parts), *_tokenizing(parts), *_telling(parts, documents))
+    return (home, *_generating(parts), *_tokenizing(parts), *_describing(parts, documents))
 
 
 def _generating(parts: DoorParts) -> Iterator[Operation]:
-    chat = {JSON: answers.ChatAnswer, EVENTS: answers.ChatChunk}
+    chat = {JSON: ChatAnswer, EVENTS: ChatChunk}
     yield _post("/v1/chat/completions", parts.chat, ChatBody, chat, "Continue a conversation.")
-    completion = {JSON: answers.CompletionAnswer, EVENTS: answers.CompletionAnswer}
+    completion = {JSON: CompletionAnswer, EVENTS: CompletionAnswer}
     yield _post(
         "/v1/completions", parts.completions, CompletionBody, completion, "Continue prompts as they are."
     )
-    one_or_more: Any = answers.GenerateAnswer | list[answers.GenerateAnswer]
+    one_or_more: Any = GenerateAnswer | list[GenerateAnswer]
     yield Operation(
         "/generate",
         ("POST", "PUT"),
         parts.generate,
         "Continue prompts as they are, in SGLang's spelling; a stream's events are cumulative.",
-        {JSON: one_or_more, EVENTS: answers.GenerateAnswer},
+        {JSON: one_or_more, EVENTS: GenerateAnswer},
         GenerateBody,
     )
 
@@ -68,39 +79,39 @@ def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
             f"{prefix}/tokenize",
             parts.tokenize,
             TokenizeBody,
-            {JSON: answers.TokenizeAnswer},
+            {JSON: TokenizeAnswer},
             "Token ids of a text, or of a chat body as a whole, which is then the rest of this body.",
         )
         yield _post(
             f"{prefix}/detokenize",
             parts.detokenize,
             DetokenizeBody,
-            {JSON: answers.DetokenizeAnswer},
+            {JSON: DetokenizeAnswer},
             "The text of token ids.",
         )
 
 
-def _telling(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
-    yield _get("/v1/models", parts.models.index, answers.ModelsAnswer, "What is served.")
+def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
+    yield _get("/v1/models", parts.models.index, ModelsAnswer, "What is served.")
     yield Operation(
         "/v1/models/{name}",
         ("GET",),
         parts.models.show,
         "One served name, slashes included.",
-        {JSON: answers.ModelAnswer},
+        {JSON: ModelAnswer},
         route="/v1/models/{name:path}",
     )
     for path in ("/model_info", "/get_model_info"):
-        yield _get(path, parts.info.model, answers.ModelInfo, "The model, in SGLang's spelling.")
+        yield _get(path, parts.info.model, ModelInfo, "The model, in SGLang's spelling.")
     for path in ("/server_info", "/get_server_info"):
-        yield _get(path, parts.info.server, answers.ServerInfo, "The model and the workers.")
+        yield _get(path, parts.info.server, ServerInfo, "The model and the workers.")
     yield _get(
         "/health",
         parts.health.live,
-        answers.HealthAnswer,
+        HealthAnswer,
         "503 until text can be served for the first time and while stopping, else 200.",
     )
-    yield _get("/ready", parts.health.ready, answers.HealthAnswer, "200 while text can be served, else 503.")
+    yield _get("/ready", parts.health.ready, HealthAnswer, "200 while text can be served, else 503.")
     yield Operation("/metrics", ("GET",), parts.metrics.show, "Prometheus' text format.", {_TEXT: None})
     yield Operation("/openapi.json", ("GET",), documents.json, "This description.", {JSON: dict[str, Any]})
     yield Operation("/docs", ("GET",), documents.html, "This description, for people.", {_HTML: None})

@@ -1,4 +1,4 @@
-"""uvicorn beside other servers of one event loop."""
+"""Runs uvicorn next to other servers on one event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BACKLOG = 2048
 
 
 class _Uvicorn(uvicorn.Server):
-    """Says when it listens; and leaves signals to the process, whose other servers need them too."""
+    """Signals when it listens; leaves signal handling to the process, which runs other servers too."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""AdminService: what an operator asks, answered over the workers' own WorkerService."""
+"""AdminService: carries out operator commands through each worker's WorkerService."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grpc
 from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
 from services.common.errors import NotFound, PreconditionFailed
 from services.common.rpc.status import from_rpc_error
-from services.gateway.rpc.context import Context
+from services.gateway.rpc.calls import Context
 from services.gateway.workers.flush import flush_workers
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
@@ -107,7 +107,7 @@ async def _reported(arrived: Callable[[], bool]) -> None:
 
 def _status(link: WorkerLink) -> admin_pb2.WorkerStatus:
     if link.info is None:
-        # Of an unreachable worker only the configured role is known.
+        # Only the configured role of an unreachable worker is known.
         unknown = worker_pb2.WorkerInfo(role=link.role)
         return admin_pb2.WorkerStatus(address=link.address, discovered=link.discovered, info=unknown)
     return admin_pb2.WorkerStatus(

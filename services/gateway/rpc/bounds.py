@@ -1,4 +1,4 @@
-"""What the gRPC door takes, by the gateway's settings."""
+"""Limits of the gRPC door, from the gateway's settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.gateway.waiting import Waiting
 
 
 def request_reader(config: GatewayConfig, budget: ByteBudget, calls: Calls) -> RequestReader:
-    """Of the messages of calls."""
+    """The reader of call messages, with its limits."""
     counts = WireCounts(
         {
             "perigee.v1.ChatRequest.messages": config.max_messages,
@@ -26,7 +26,7 @@ def request_reader(config: GatewayConfig, budget: ByteBudget, calls: Calls) -> R
 
 
 def connection_options(config: GatewayConfig) -> list[tuple[str, int]]:
-    """Of the server: for peers that take long over what comes before a call, or send much of it."""
+    """Server options that bound the size and time of handshake, settings and metadata."""
     milliseconds = int(1000 * config.header_timeout_seconds)
     return [
         ("grpc.max_metadata_size", config.max_header_bytes),

@@ -1,23 +1,26 @@
-"""What every rpc that does work does around it."""
+"""Admission and logging, common to every rpc that does work."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
 
+import grpc
 import structlog
 
 from services.common.errors import PerigeeError
 from services.common.rpc.status import code_of
 from services.gateway.admission import Admission, Ticket
 from services.gateway.request_record import HEADER, RequestRecord, request_name
-from services.gateway.rpc.context import Context
 
 log = structlog.get_logger()
 
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
 
 class Calls:
-    """Names calls and says so in their initial metadata, admits them, and logs how each ended."""
+    """Names calls (in their initial metadata), admits them, and logs how each ended."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -36,7 +39,7 @@ class Calls:
 
     @asynccontextmanager
     async def reading(self, context: Context, method: str) -> AsyncIterator[None]:
-        """In the block a call's message is read; a failure ends the call before it is admitted."""
+        """Reads a call's message within the block; a failure ends the call before it is admitted."""
         record = _record(context, method)
         try:
             with self._admission.failing("grpc"), _noting(record):

@@ -9,8 +9,7 @@ from services.families.kimi.output.calls import FinishedCall
 from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.pipeline import Pipeline
-from services.gateway.rpc.calls import Calls
-from services.gateway.rpc.context import Context
+from services.gateway.rpc.calls import Calls, Context
 from services.gateway.rpc.translate import request_from_chat, translated
 
 

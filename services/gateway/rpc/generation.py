@@ -10,8 +10,7 @@ from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.pipeline.request import TextPrompt
-from services.gateway.rpc.calls import Calls
-from services.gateway.rpc.context import Context
+from services.gateway.rpc.calls import Calls, Context
 from services.gateway.rpc.translate import request_from_generate, translated
 
 

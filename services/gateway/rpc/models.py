@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perigee.v1 import models_pb2, models_pb2_grpc
-from services.gateway.rpc.context import Context
+from services.gateway.rpc.calls import Context
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
 

@@ -13,8 +13,7 @@ from google.protobuf.message import DecodeError
 from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.interceptors import Interceptor, written
 from services.gateway.byte_budget import ByteBudget, Hold
-from services.gateway.rpc.calls import Calls
-from services.gateway.rpc.context import Context
+from services.gateway.rpc.calls import Calls, Context
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES, WireCounts
 from services.gateway.waiting import Waiting
 

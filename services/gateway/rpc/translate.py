@@ -38,7 +38,7 @@ _THREAD_BYTES = 1 << 17
 async def translated(
     function: Callable[[Given, float | None], GenerationRequest], request: Given, timeout_s: float | None
 ) -> GenerationRequest:
-    """What `function`, one of those below, makes of a request; in a thread where that may take long."""
+    """Translates a request with `function`, one of those below; in a thread if the request is long."""
     if request.ByteSize() < _THREAD_BYTES:
         return function(request, timeout_s)
     return await asyncio.to_thread(function, request, timeout_s)

@@ -18,13 +18,13 @@ from services.gateway.pipeline.prompt.json_counts import MOST_ITEMS
 MOST_FIELDS = 1 << 16
 
 UNCOUNTED_BYTES = 1 << 14
-"""What shorter messages can hold is built in milliseconds; to count that of longer ones may take many."""
+"""Shorter messages are built in milliseconds and need no count; counting longer ones may take longer."""
 
 _VARINT, _LENGTH = 0, 2
 # Wire types of numbers of a fixed size, and the size.
 _FIXED = MappingProxyType({1: 8, 5: 4})
 _UNPACKED = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE)
-# Of a varint's bytes all but the last.
+# All bytes of a varint except its last.
 _UNFINISHED = bytes(range(128, 256))
 
 
@@ -44,7 +44,7 @@ class WireCounts:
 
 
 class _Walk:
-    """Through the fields of a message, those of the messages in it included; texts are passed over."""
+    """Walks the fields of a message and of the messages in it; skips texts."""
 
     def __init__(self, data: bytes, bounds: Mapping[str, int]) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""Events that differ in one text alone: all around it is encoded once."""
+"""Encodes stream events; for events that differ only in their text, the rest is encoded once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.usage_options import Counted, UsageOptions
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 
-# In JSON it looks like nothing that is behind the text in a chunk.
+# Its JSON form never occurs after the text of a chunk.
 _MARK = "\0"
 
 
@@ -23,7 +23,7 @@ class ChunkEncoder:
 
     def role(self, index: int) -> bytes:
         """A choice's first chunk."""
-        return orjson.dumps(self._usage.dressed(shape.role_chunk(self._head, index), self._generation))
+        return orjson.dumps(self._usage.with_usage(shape.role_chunk(self._head, index), self._generation))
 
     def delta(self, delta: ChoiceDelta) -> bytes:
         """The chunk of one delta."""
@@ -34,11 +34,11 @@ class ChunkEncoder:
 
     @property
     def alike(self) -> bool:
-        """Whether the chunks of two texts differ in these alone."""
+        """Whether chunks of two texts differ only in the text."""
         return not self._usage.continuous
 
     def around(self, index: int, *, is_content: bool) -> tuple[bytes, bytes]:
-        """What is before and behind the text, a JSON string, where chunks are alike."""
+        """The bytes before and after the text (a JSON string); valid only if `alike`."""
         kind = (index, is_content)
         template = self._templates.get(kind)
         if template is None:
@@ -46,14 +46,14 @@ class ChunkEncoder:
         return template
 
     def _is_text(self, delta: ChoiceDelta) -> bool:
-        """Whether it is nothing but a piece of content or of reasoning."""
+        """Whether the delta holds only a piece of content or reasoning."""
         return self.alike and not delta.logprobs and bool(delta.content or delta.reasoning)
 
     def _template(self, index: int, is_content: bool) -> tuple[bytes, bytes]:
-        """What is before and behind the text."""
+        """The bytes before and after the text."""
         like = ChoiceDelta(index, content=_MARK) if is_content else ChoiceDelta(index, reasoning=_MARK)
         before, _, after = self._whole(like).rpartition(orjson.dumps(_MARK))
         return before, after
 
     def _whole(self, delta: ChoiceDelta) -> bytes:
-        return orjson.dumps(self._usage.dressed(shape.delta_chunk(self._head, delta), self._generation))
+        return orjson.dumps(self._usage.with_usage(shape.delta_chunk(self._head, delta), self._generation))

@@ -10,15 +10,15 @@ from services.families.kimi.tokenizer import Tokenizer
 from services.families.text.detokenizer import Detokenizer
 
 
-class CompletionLogprobs:
-    """Of one choice: four lists that belong together, and where in the choice's text each token begins."""
+class CompletionLogprobsBuilder:
+    """Builds one choice's log-probabilities: four parallel lists, with each token's offset in the text."""
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special: bool) -> None:
         self._detokenizer = Detokenizer(tokenizer, tokenizer.flagged_ids if skip_special else ())
         self._offset = 0
 
     def of(self, positions: Sequence[sampling_pb2.PositionLogprobs]) -> dict[str, Any] | None:
-        """Of the next tokens; None where there are none."""
+        """The lists for the next tokens; None if there are none."""
         if not positions:
             return None
         return {
@@ -38,7 +38,7 @@ class CompletionLogprobs:
 
 
 def _spelt(token: sampling_pb2.TokenLogprob) -> str:
-    """The text; of bytes that are none, their values, so that no two tokens are spelt alike."""
+    """The token's text; for bytes that are not UTF-8, their values, so that no two tokens look the same."""
     try:
         return token.token_bytes.decode()
     except UnicodeDecodeError:

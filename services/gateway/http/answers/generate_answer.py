@@ -1,4 +1,4 @@
-"""What /generate tells of one choice: cumulative, in SGLang's shape."""
+"""The /generate answer of one choice: cumulative, in SGLang's shape."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from services.gateway.sampling import SamplingOptions
 _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
 
 
-class GenerateAnswer:
-    """Fed with the deltas of one choice; `document` is all there is so far.
+class GenerateAnswerBuilder:
+    """Accumulates the deltas of one choice; `document` is the answer so far.
 
     `named`: whether tokens of log-probabilities have their text beside them.
     """
@@ -74,7 +74,7 @@ class GenerateAnswer:
         return [token.logprob, token.token_id, token.token if self._named else None]
 
     def _reason(self, finish: sampling_pb2.FinishReason.ValueType) -> dict[str, Any]:
-        """What ended it: the length, a token's id, or the stop string that follows the text."""
+        """The finish reason: the length, a token's id, or the stop string that follows the text."""
         if finish == _LENGTH:
             return {"type": "length", "length": len(self._ids)}
         ends = set(self._options.stop_token_ids)

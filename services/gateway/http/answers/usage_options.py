@@ -1,4 +1,4 @@
-"""When a stream tells of its usage."""
+"""Which stream events carry token usage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.gateway.http.bodies.chat import StreamOptionsBody
 
 
 class Counted(Protocol):
-    """What has a usage so far."""
+    """Anything that counts tokens."""
 
     @property
     def usage(self) -> sampling_pb2.Usage: ...
@@ -19,7 +19,7 @@ class Counted(Protocol):
 
 @dataclass(frozen=True)
 class UsageOptions:
-    """`include`: in a last chunk without choices. `continuous`: what there is so far, in every chunk."""
+    """`include`: usage in a last chunk without choices. `continuous`: usage so far in every chunk."""
 
     include: bool
     continuous: bool
@@ -31,8 +31,8 @@ class UsageOptions:
             return cls(False, False)
         return cls(bool(options.include_usage), bool(options.continuous_usage_stats))
 
-    def dressed(self, chunk: dict[str, Any], generation: Counted) -> dict[str, Any]:
-        """A chunk with choices; where usage comes later, OpenAI says null in each."""
+    def with_usage(self, chunk: dict[str, Any], generation: Counted) -> dict[str, Any]:
+        """Adds usage to a chunk with choices: null if usage comes only in the last chunk, as OpenAI does."""
         if self.continuous:
             return {**chunk, "usage": usage(generation.usage)}
         return {**chunk, "usage": None} if self.include else chunk

@@ -1,4 +1,4 @@
-"""Bytes to a typed body; what is wrong with them is named as the caller spelt it."""
+"""Decodes JSON bodies; errors name the field as the caller spelt it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BodyDecoder(Generic[Body]):
 
 
 async def in_thread_if_long(function: Callable[[bytes], Result], body: bytes) -> Result:
-    """What `function` makes of a body, in a thread where that may take longer than the hop there and back."""
+    """Applies `function` to a body, in a thread if the body is so long that a thread hop costs less."""
     if len(body) < _THREAD_BYTES:
         return function(body)
     return await asyncio.to_thread(function, body)

@@ -15,8 +15,8 @@ from msgspec.structs import fields
 from services.common.errors import UnsupportedValue
 
 
-class Labels(Struct, kw_only=True):
-    """What names a request for its sender: accepted, and no answer depends on it."""
+class CallerMetadata(Struct, kw_only=True):
+    """Caller-side identifiers: accepted and ignored."""
 
     user: str | None = None
     metadata: Any = None
@@ -28,14 +28,14 @@ class Labels(Struct, kw_only=True):
     session_id: str | None = None
 
 
-class Queued(Labels, kw_only=True):
-    """How a request is queued: see the pipeline's limits."""
+class QueuedFields(CallerMetadata, kw_only=True):
+    """Scheduling fields, checked by the pipeline's limits."""
 
     priority: int | None = None
 
 
-class KnownFields(Queued, kw_only=True):
-    """Known, and not offered: see `refuse_known`."""
+class KnownFields(QueuedFields, kw_only=True):
+    """Fields that are known but not supported; see `refuse_known`."""
 
     extra_key: str | list[str] | None = None
     service_tier: str | None = None
@@ -84,8 +84,8 @@ class KnownFields(Queued, kw_only=True):
     return_weight_versions: bool | None = None
 
 
-# What means "as usual" beside null, false, zero and what is empty. This tokenizer adds no special tokens and
-# the detokenizer no spaces; vLLM's prompt_logprobs of 0 asks for some.
+# Values that mean "as usual", besides null, false, zero and empty ones. This tokenizer adds no special
+# tokens and the detokenizer no spaces; vLLM's prompt_logprobs of 0 asks for some.
 _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "service_tier": ("auto", "default"),
@@ -98,12 +98,12 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     }
 )
 _NOT_EVEN_ZERO = frozenset({"prompt_logprobs"})
-_OFFERED = frozenset(field.name for field in fields(Queued))
+_OFFERED = frozenset(field.name for field in fields(QueuedFields))
 _REFUSED = tuple(field.name for field in fields(KnownFields) if field.name not in _OFFERED)
 
 
 def refuse_known(body: KnownFields) -> None:
-    """Raises UnsupportedValue naming the first of KnownFields whose value is not offered."""
+    """Raises UnsupportedValue naming the first known field whose value is not supported."""
     for name in _REFUSED:
         value = getattr(body, name)
         if value is None or value in _USUAL.get(name, ()):

@@ -10,7 +10,7 @@ from services.gateway.sampling import SamplingOptions
 
 
 class SamplingFields(KnownFields, kw_only=True):
-    """What they mean and their ranges: protos/perigee/v1/sampling.proto. Null means absent everywhere."""
+    """Sampling fields; protos/perigee/v1/sampling.proto defines meaning and ranges. Null means absent."""
 
     temperature: float | None = None
     top_p: float | None = None

@@ -49,7 +49,7 @@ def request_from_body(body: ChatBody) -> GenerationRequest:
 
 
 def prompt_from_body(body: ChatBody) -> ChatPrompt:
-    """What of a body the template writes. Raises InvalidRequest or UnsupportedValue naming the field."""
+    """The fields that the template renders. Raises InvalidRequest or UnsupportedValue naming the field."""
     media: list[MediaSource] = []
     messages = tuple(
         _message(message, f"messages[{index}]", media) for index, message in enumerate(body.messages)

@@ -15,7 +15,7 @@ from services.gateway.http.errors import envelope
 from services.gateway.waiting import Waiting
 
 _MALFORMED = "this is not an HTTP/1.1 request that can be read"
-# What stands behind others on one connection. Few clients pipeline at all.
+# Most pipelined requests of one connection. Few clients pipeline at all.
 _MAX_BEHIND = 16
 # For what is still on its way when a request is answered or refused before it is read.
 _LINGER_S = 5.0
@@ -23,7 +23,7 @@ _LINGER_S = 5.0
 
 @dataclass(frozen=True)
 class Patience:
-    """What a connection may take for the headers of a request, and how long it may be idle between two."""
+    """Limits on a request's headers and on the idle time between two requests."""
 
     header_bytes: int
     header_s: float
@@ -47,7 +47,7 @@ class RequestProtocol(HttpToolsProtocol):
 
     _unanswered: tuple[RequestResponseCycle, ...] = ()
     _deaf = False
-    # Of the headers or trailers that are being read.
+    # Bytes of the headers or trailers being read.
     _in_head = True
     _head_begun = False
     _head_bytes = 0

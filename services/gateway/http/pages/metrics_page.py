@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from perigee.v1 import worker_pb2
 from services.gateway.http.pages.fetch import fetch_text
-from services.gateway.http.pages.process_metrics import Siblings
+from services.gateway.http.pages.process_metrics import ProcessMetrics
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
@@ -30,10 +30,12 @@ _TIMEOUT_S = 1.0
 class MetricsPage:
     """Gathers all pages at once, each within a second; one that cannot be read is left out and counted."""
 
-    def __init__(self, metrics: GatewayMetrics, pool: WorkerPool, siblings: Siblings | None = None) -> None:
+    def __init__(
+        self, metrics: GatewayMetrics, pool: WorkerPool, process_metrics: ProcessMetrics | None = None
+    ) -> None:
         self._metrics = metrics
         self._pool = pool
-        self._siblings = siblings
+        self._processes = process_metrics
         self._unreachable: set[str] = set()
 
     async def show(self, request: Request) -> Response:
@@ -43,12 +45,12 @@ class MetricsPage:
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     async def _own(self) -> list[Metric]:
-        """Of this process and of those beside it."""
+        """The metrics of this process and of the other gateway processes."""
         own = list(self._metrics.registry.collect())
-        if self._siblings is None:
+        if self._processes is None:
             return own
-        found = [_labelled(family, "process", self._siblings.name) for family in own]
-        for name, page in (await self._siblings.pages()).items():
+        found = [_labelled(family, "process", self._processes.name) for family in own]
+        for name, page in (await self._processes.pages()).items():
             found += [_labelled(family, "process", name) for family in text_string_to_metric_families(page)]
         return found
 

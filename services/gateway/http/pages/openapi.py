@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.gateway.http.answers.shapes import ErrorAnswer
+from services.gateway.http.answers.shapes.errors import ErrorAnswer
 from services.gateway.http.operations import EVENTS, Operation
 
 _INTRODUCTION = (

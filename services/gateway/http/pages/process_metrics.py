@@ -1,4 +1,4 @@
-"""Gateway processes that serve one port together, as they tell each other their numbers."""
+"""Shares metrics between the gateway processes that serve one port."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from services.gateway.http.pages.fetch import read_all
 _TIMEOUT_S = 1.0
 
 
-class Siblings:
-    """This process and the others, each with a Unix socket in one directory. Event loop only.
+class ProcessMetrics:
+    """Serves this process's metrics and reads the others', over one Unix socket each in a common directory.
 
-    Whoever connects is given the process's metrics page: its length in bytes, a line end, and the page.
+    Event loop only. A client that connects receives the metrics page: its length in bytes, a line
+    end, and the page.
     """
 
     def __init__(self, own: Path, registry: CollectorRegistry) -> None:
@@ -44,7 +45,7 @@ class Siblings:
             self._server = None
 
     async def pages(self) -> dict[str, str]:
-        """The pages of the others by their numbers; of those that give one whole within a second."""
+        """The pages of the other processes by number; omits any not received whole within a second."""
         others = sorted(path for path in self._own.parent.iterdir() if path != self._own)
         found = await asyncio.gather(*map(_read, others))
         return {path.name: page for path, page in zip(others, found, strict=True) if page}
@@ -65,7 +66,7 @@ async def _read(path: Path) -> str:
                 length, _, page = (await read_all(reader)).partition(b"\n")
             finally:
                 writer.close()
-        # One that ends while it writes leaves a page that reads well and lacks what comes later.
+        # A process that ends while it writes leaves a page that parses but is cut short.
         return page.decode() if length == b"%d" % len(page) else ""
     except (OSError, TimeoutError, UnicodeDecodeError):
         return ""

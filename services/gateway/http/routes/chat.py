@@ -22,7 +22,7 @@ from services.gateway.pipeline.request import GenerationRequest
 
 @dataclass(frozen=True)
 class _Call:
-    """What the body asked for."""
+    """A parsed request."""
 
     request: GenerationRequest
     stream: bool

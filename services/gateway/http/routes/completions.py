@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
-from services.gateway.http.answers.completion_logprobs import CompletionLogprobs
+from services.gateway.http.answers.completion_logprobs import CompletionLogprobsBuilder
 from services.gateway.http.answers.openai import FINISH, usage
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.answers.usage_options import UsageOptions
@@ -32,7 +32,7 @@ _Logprobs: TypeAlias = dict[str, Any] | None
 
 @dataclass(frozen=True)
 class _Call:
-    """What the body asked for. `prompts`: those of `requests`; `echo`: they come before their texts."""
+    """A parsed request. `prompts`: those of `requests`; `echo`: they come before their texts."""
 
     requests: list[GenerationRequest]
     prompts: list[RawPrompt]
@@ -90,7 +90,7 @@ class CompletionEndpoint:
         )
 
     def _echoes(self, call: _Call) -> list[str]:
-        """What comes before the texts of each prompt."""
+        """The text echoed before each prompt's completion."""
         if not call.echo:
             return [""] * len(call.prompts)
         return [
@@ -128,13 +128,13 @@ class CompletionEndpoint:
                 for choice in _pieces(index, text, shown, finish):
                     if not reply.started:
                         await reply.start_events()
-                    await reply.event(call.usage.dressed({**head, "choices": [choice]}, batch))
+                    await reply.event(call.usage.with_usage({**head, "choices": [choice]}, batch))
         if call.usage.include:
             await reply.event({**head, "choices": [], "usage": usage(batch.usage)})
         await reply.end_events()
 
-    def _logprobs(self, call: _Call) -> CompletionLogprobs:
-        return CompletionLogprobs(self._tokenizer, skip_special=call.sampling.skip_special_tokens)
+    def _logprobs(self, call: _Call) -> CompletionLogprobsBuilder:
+        return CompletionLogprobsBuilder(self._tokenizer, skip_special=call.sampling.skip_special_tokens)
 
 
 def _head(batch: Batch) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from itertools import accumulate
 from services.common.errors import InvalidRequest
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
-from services.gateway.http.answers.generate_answer import GenerateAnswer
+from services.gateway.http.answers.generate_answer import GenerateAnswerBuilder
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.generate import (
@@ -30,7 +30,7 @@ _SPELT = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "seed"
 
 @dataclass(frozen=True)
 class _Call:
-    """What the body asked for. `single`: the answer is one object, not a list; `names`: one per prompt, empty
+    """A parsed request. `single`: the answer is one object, not a list; `names`: one per prompt, empty
     where the caller gave none.
     """
 
@@ -70,11 +70,11 @@ class GenerateEndpoint:
         documents = [answer.document() for answer in answers]
         await reply.json(documents[0] if call.single else documents)
 
-    def _answers(self, call: _Call, batch: Batch) -> list[GenerateAnswer]:
+    def _answers(self, call: _Call, batch: Batch) -> list[GenerateAnswerBuilder]:
         """One per choice, prompt by prompt."""
         asked = zip(batch.generations, call.requests, call.names, strict=True)
         return [
-            GenerateAnswer(
+            GenerateAnswerBuilder(
                 self._tokenizer, generation, request.sampling, name or generation.head.id, named=call.named
             )
             for generation, request, name in asked

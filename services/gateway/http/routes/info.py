@@ -22,11 +22,11 @@ class InfoPages:
         self._directory = directory
 
     async def model(self, request: Request) -> Response:
-        """What is served."""
+        """The served model."""
         return JSONResponse(self._model_info())
 
     async def server(self, request: Request) -> Response:
-        """What is served, by whom. `internal_states` has what SGLang's scripts look for: nothing here."""
+        """The served model and its workers. `internal_states` exists for SGLang's scripts and is empty."""
         workers = [_worker(link) for link in self._pool.links]
         return JSONResponse(
             {**self._model_info(), "version": version("perigee"), "internal_states": [{}], "workers": workers}

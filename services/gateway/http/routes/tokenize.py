@@ -116,7 +116,7 @@ class TokenizeEndpoint:
 
 
 def _refuse_unsupported(body: TokenizeBody, chat: bool) -> None:
-    """What is known but not offered; see http/unsupported.py for the rule."""
+    """Fields that are known but not supported; bodies/unsupported.py has the rule."""
     if chat and body.parse_special:
         raise UnsupportedValue("parse_special: text in messages is never parsed", "parse_special")
     for field in ("return_token_strs", "truncate_prompt_tokens", "mm_processor_kwargs"):

@@ -39,9 +39,9 @@ def test_every_chunk_is_the_one_that_is_encoded_whole(fields, usage):
     assert encoder.alike is not usage.continuous
     for index in (0, 1, 0):
         delta = ChoiceDelta(index, **fields)
-        whole = usage.dressed(shape.delta_chunk(HEAD, delta), Counted())
+        whole = usage.with_usage(shape.delta_chunk(HEAD, delta), Counted())
         assert encoder.delta(delta) == orjson.dumps(whole)
-    assert encoder.role(1) == orjson.dumps(usage.dressed(shape.role_chunk(HEAD, 1), Counted()))
+    assert encoder.role(1) == orjson.dumps(usage.with_usage(shape.role_chunk(HEAD, 1), Counted()))
 
 
 def test_the_texts_of_tokens_are_json_if_they_are_whole_characters(nano_dir):

@@ -5,7 +5,19 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
-from services.gateway.http.answers import shapes as answers
+from services.gateway.http.answers.shapes.chat import ChatAnswer
+from services.gateway.http.answers.shapes.chat_chunk import ChatChunk
+from services.gateway.http.answers.shapes.completion import CompletionAnswer
+from services.gateway.http.answers.shapes.errors import ErrorAnswer
+from services.gateway.http.answers.shapes.generate import GenerateAnswer
+from services.gateway.http.answers.shapes.server import (
+    HealthAnswer,
+    ModelAnswer,
+    ModelInfo,
+    ModelsAnswer,
+    ServerInfo,
+)
+from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from tests.gateway.suite import parse_events
 
 
@@ -60,32 +72,32 @@ ASKED = {"logprobs": True, "top_logprobs": 1, "stream": False}
 
 async def test_every_answer_has_exactly_the_fields_described(suite):
     http = suite.http
-    exactly((await suite.chat(**ASKED)).json(), answers.ChatAnswer)
+    exactly((await suite.chat(**ASKED)).json(), ChatAnswer)
     for chunk in await suite.stream(logprobs=True, stream_options={"include_usage": True}):
-        exactly(chunk, answers.ChatChunk)
+        exactly(chunk, ChatChunk)
     posted = {
-        "/v1/completions": ({"prompt": "x", "logprobs": 1}, answers.CompletionAnswer),
-        "/generate": ({"text": "x", "return_logprob": True, "top_logprobs_num": 1}, answers.GenerateAnswer),
-        "/tokenize": ({"prompt": "x"}, answers.TokenizeAnswer),
-        "/detokenize": ({"tokens": [1]}, answers.DetokenizeAnswer),
+        "/v1/completions": ({"prompt": "x", "logprobs": 1}, CompletionAnswer),
+        "/generate": ({"text": "x", "return_logprob": True, "top_logprobs_num": 1}, GenerateAnswer),
+        "/tokenize": ({"prompt": "x"}, TokenizeAnswer),
+        "/detokenize": ({"tokens": [1]}, DetokenizeAnswer),
     }
     for path, (body, kind) in posted.items():
         exactly((await http.post(path, json=body)).json(), kind)
     for path, kind in {
-        "/v1/models": answers.ModelsAnswer,
-        "/v1/models/kimi": answers.ModelAnswer,
-        "/model_info": answers.ModelInfo,
-        "/server_info": answers.ServerInfo,
-        "/health": answers.HealthAnswer,
-        "/ready": answers.HealthAnswer,
-        "/v1/models/nobody": answers.ErrorAnswer,
-        "/nowhere": answers.ErrorAnswer,
-        "/generate": answers.ErrorAnswer,
+        "/v1/models": ModelsAnswer,
+        "/v1/models/kimi": ModelAnswer,
+        "/model_info": ModelInfo,
+        "/server_info": ServerInfo,
+        "/health": HealthAnswer,
+        "/ready": HealthAnswer,
+        "/v1/models/nobody": ErrorAnswer,
+        "/nowhere": ErrorAnswer,
+        "/generate": ErrorAnswer,
     }.items():
         exactly((await http.get(path)).json(), kind)
     for path in ("/v1/completions", "/generate"):
         body = {"prompt": "x", "text": "x", "stream": True}
-        kind = answers.GenerateAnswer if path == "/generate" else answers.CompletionAnswer
+        kind = GenerateAnswer if path == "/generate" else CompletionAnswer
         for event in parse_events((await http.post(path, json=body)).text):
             exactly(event, kind)
 

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.gateway.http.pages.process_metrics import Siblings
+from services.gateway.http.pages.process_metrics import ProcessMetrics
 
 
 @pytest.fixture
@@ -20,15 +20,15 @@ def registry():
 
 @pytest.fixture
 async def other(tmp_path, registry):
-    siblings = Siblings(tmp_path / "1", registry)
-    await siblings.start()
-    yield siblings
-    await siblings.stop()
+    process_metrics = ProcessMetrics(tmp_path / "1", registry)
+    await process_metrics.start()
+    yield process_metrics
+    await process_metrics.stop()
 
 
 @pytest.fixture
 def mine(tmp_path, other):
-    return Siblings(tmp_path / "0", CollectorRegistry())
+    return ProcessMetrics(tmp_path / "0", CollectorRegistry())
 
 
 async def read(path):

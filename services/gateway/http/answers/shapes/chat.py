@@ -1,0 +1,77 @@
+"""Schemas of a whole chat completion."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from services.gateway.http.answers.shapes.base import AnswerShape
+from services.gateway.http.answers.shapes.usage import UsageAnswer
+
+
+class TokenEntry(AnswerShape):
+    """A token and its log-probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class PositionEntry(TokenEntry):
+    """The sampled token, and the likeliest."""
+
+    top_logprobs: list[TokenEntry]
+
+
+class ChatLogprobs(AnswerShape):
+    """One entry per token."""
+
+    content: list[PositionEntry]
+    refusal: None = None
+
+
+class FunctionAnswer(AnswerShape):
+    """`arguments`: JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallAnswer(AnswerShape):
+    """A call the model made."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionAnswer
+
+
+class MessageAnswer(AnswerShape):
+    """The assistant's turn."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCallAnswer] | None = None
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class ChatChoice(AnswerShape):
+    """One answer of n."""
+
+    index: int
+    message: MessageAnswer
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatAnswer(AnswerShape):
+    """A whole chat completion."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageAnswer

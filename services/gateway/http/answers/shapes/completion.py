@@ -1,0 +1,37 @@
+"""Schemas of /v1/completions, whole and streamed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from services.gateway.http.answers.shapes.base import AnswerShape
+from services.gateway.http.answers.shapes.usage import UsageAnswer
+
+
+class CompletionLogprobs(AnswerShape):
+    """Lists that belong together, one entry per token; `text_offset`: where in the text it begins."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(AnswerShape):
+    """One text; in a stream, what is new of it."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class CompletionAnswer(AnswerShape):
+    """A whole completion, or an event of its stream: only there is usage null, absent, or all there is."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: UsageAnswer | None = None

@@ -1,0 +1,69 @@
+"""Schemas of the routes that describe models, workers and health."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from services.gateway.http.answers.shapes.base import AnswerShape
+
+
+class ModelAnswer(AnswerShape):
+    """A served name."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    max_model_len: int | None
+
+
+class ModelsAnswer(AnswerShape):
+    """All served names."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class ModelInfo(AnswerShape):
+    """The served model. `model_path`: the directory, as configured."""
+
+    model_path: str
+    tokenizer_path: str
+    served_model_name: str
+    is_generation: bool
+    has_image_understanding: bool
+    max_model_len: int | None
+    vocab_size: int
+
+
+class WorkerEntry(AnswerShape):
+    """A worker, and its load if it is reachable."""
+
+    role: str
+    address: str
+    state: str
+    running: int | None = None
+    waiting: int | None = None
+    free_pages: int | None = None
+
+
+class ServerInfo(ModelInfo):
+    """The served model and its workers."""
+
+    version: str
+    internal_states: list[dict[str, Any]]
+    workers: list[WorkerEntry]
+
+
+class HealthAnswer(AnswerShape):
+    """`status`: ok while text can be served; `text`, `images` (and videos): what can be served now;
+    `missing`: configured roles that nobody serves; `workers`: address to state.
+    """
+
+    status: Literal["ok", "unavailable", "stopping"]
+    text: bool
+    images: bool
+    missing: list[str]
+    tokenizer_only: bool
+    workers: dict[str, str]
