@@ -50,7 +50,7 @@ CHUNK = 512
 CHECKED = 8
 OURS = "ours"
 TOLERANCE = 1e-3
-"""Of the standard deviation of the logits."""
+"""In standard deviations of the logits."""
 
 
 class Engine(Protocol):

@@ -43,7 +43,7 @@ class Fleet:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes, in the order they were started."""
+        """Process ids, in the order they were started."""
         return [process.pid for process in self._processes]
 
     def worker(

@@ -63,7 +63,7 @@ class NoModel:
     def copy(self, source: int, destination: int) -> None:
         """There are no pages."""
 
-    def arrived(self, pages: Sequence[int]) -> None:
+    def share_pages(self, pages: Sequence[int]) -> None:
         """Nobody else is to know."""
 
     def mark(self) -> DeviceEvent:

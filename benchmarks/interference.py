@@ -45,7 +45,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Result:
-    """Of one way to run the workers. Milliseconds, and per second."""
+    """The figures of one way to run the workers, in milliseconds and per second."""
 
     name: str
     p50_ms: float

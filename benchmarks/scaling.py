@@ -57,7 +57,7 @@ class Streams:
         return sum(counts) / seconds
 
     def median_rate(self) -> float:
-        """Of some rounds, the prompts being cached."""
+        """The median rate of some rounds, the prompts being cached."""
         asyncio.run(self.rate())
         return statistics.median(asyncio.run(self.rate()) for _ in range(ROUNDS))
 

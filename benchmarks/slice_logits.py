@@ -49,7 +49,7 @@ class SliceLogits:
             yield from self._mode(deterministic, wanted)
 
     def _wanted(self) -> list[Tensor]:
-        """Of every step, from plain PyTorch in float32."""
+        """The logits of every step, from plain PyTorch in float32."""
         plain = TextModel(self._config, Dequantised(self._weights), deterministic=False)
         pages = self._pages().float()
         views = PageViews(pages, self._config.kv_lora_rank)

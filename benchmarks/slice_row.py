@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 TOLERANCE = 3e-2
-"""Of the norm of the logits: bfloat16 in four layers, against float32."""
+"""As a share of the norm of the logits: bfloat16 in four layers, against float32."""
 
 
 @dataclass

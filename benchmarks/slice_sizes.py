@@ -86,7 +86,7 @@ class Limits:
         self._ceilings = ceilings
 
     def decode(self, batch: int, context: int) -> float:
-        """Of bytes: all weights but the experts that nobody chose, with uniform routing, and the latents."""
+        """Bytes: all weights, except experts that no token chose under uniform routing, and the latents."""
         config = self._config
         moe = config.num_hidden_layers - config.first_k_dense_replace
         missed = (1 - config.num_experts_per_tok / config.n_routed_experts) ** batch
@@ -100,7 +100,7 @@ class Limits:
         return self._ceilings.limit_seconds(int(num_bytes), scores + products)
 
     def prefill(self, prompt: int) -> float:
-        """Of operations: products of every token, and the scores of the expanded form."""
+        """Operations: products of every token, and the scores of the expanded form."""
         config = self._config
         moe = config.num_hidden_layers - config.first_k_dense_replace
         expert = 3 * config.hidden_size * config.moe_intermediate_size

@@ -21,7 +21,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Of the REST door."""
+        """The URL of the REST door."""
         return f"http://127.0.0.1:{self.http_port}"
 
 

@@ -34,7 +34,7 @@ from services.common.rpc.channel import open_sync_channel
 BOUND = 1.2
 TOKENS, CHUNK = 2_048, 512
 SHARE = 0.5
-"""Of the time that computing takes: the serial transfer's."""
+"""The serial transfer's time, as a share of the time that computing takes."""
 _SPACES = {"perigee-prefill": "10.77.77.1", "perigee-decode": "10.77.77.2"}
 _PREFILL, _DECODE = _SPACES
 _LINK = "kv0"
@@ -42,7 +42,7 @@ _LINK = "kv0"
 
 @dataclass(frozen=True)
 class Seen:
-    """Of one prompt: seconds to its token, from prefill's end to the last byte, and what moved."""
+    """The figures of one prompt: seconds to its token, from prefill's end to the last byte, bytes moved."""
 
     first_token_s: float
     tail_s: float

@@ -87,7 +87,7 @@ def _weather() -> Iterator[Sample]:
 
 
 def _receipt_of_two(printer: Printer, dice: Dice) -> Receipt:
-    """Of a shop whose name is of words: an invented one may begin with an I, which is printed like an l."""
+    """A receipt of a shop named in words: an invented name may begin with an I, printed like an l."""
     while True:
         receipt = printer.receipt(dice, Split.HELD_OUT)
         if len(receipt.items) == 2 and " " in receipt.shop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 Z = 1.959964
-"""Of a two-sided interval of 95 %."""
+"""The quantile of a two-sided interval of 95 %."""
 
 
 def wilson(right: int, cases: int) -> tuple[float, float]:

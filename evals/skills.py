@@ -24,7 +24,7 @@ SEED = 6
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one case. `error`: why there was no answer, which counts as wrong."""
+    """The verdict on one case. `error`: why there was no answer, which counts as wrong."""
 
     right: bool
     error: str = ""

@@ -45,12 +45,12 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """Of its row in the table."""
+        """The name of its row in the table."""
         streamed = "stream" if self.stream else "whole"
         return f"{streamed:7} {'thinking' if self.thinking else 'instant':9} {self.choice}"
 
     def body(self, model: str, max_tokens: int, biases: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Of the chat completion; `biases` by marker."""
+        """The body of the chat completion; `biases` by marker."""
         named = {"type": "function", "function": {"name": self.tool["function"]["name"]}}
         bias: dict[str, float] = {}
         if self.choice == "auto":

@@ -14,7 +14,7 @@ from kernels.launch import architecture, interpreted, multiprocessors, require
 
 _TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 MOST_SPLITS = 64
-"""Of one context that is not cut into fixed splits: what combines them takes one after the other."""
+"""The most splits of a context without fixed splits: the combining kernel takes them one by one."""
 MOST_PARTIAL = 1 << 28
 """Values of the splits' results that are held at a time: 1 GiB."""
 

@@ -50,7 +50,7 @@ _COUNT_STREAMS = 32
 
 @dataclass(frozen=True)
 class Lag:
-    """Of the tokens of so many streams. `finish_s`: until the last of them had ended."""
+    """How late the tokens of so many streams come. `finish_s`: until the last of them had ended."""
 
     p50_ms: float
     p99_ms: float
@@ -183,7 +183,7 @@ def _answers(port: int) -> bool:
 
 
 def _rss_mib(pid: int) -> float:
-    """Of a process, its children left out."""
+    """Resident memory of a process without its children."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 

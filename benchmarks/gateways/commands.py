@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 Command: TypeAlias = Callable[[Path, str, int], list[str]]
-"""Of an environment's `bin`, the engine's URL and the port to serve."""
+"""Builds a command line from an environment's `bin`, the engine's URL and the port to serve."""
 
 
 def _sglang(binaries: Path, engine: str, port: int) -> list[str]:

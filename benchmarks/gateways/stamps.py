@@ -24,5 +24,5 @@ class Stamps:
         self._times[stream * MAX_TOKENS + token] = time
 
     def get(self, stream: int, token: int) -> float:
-        """Of a token that has arrived."""
+        """The time stamp of a token that has arrived."""
         return self._times[stream * MAX_TOKENS + token]

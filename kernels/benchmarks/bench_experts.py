@@ -31,7 +31,7 @@ Expected: TypeAlias = Callable[[], tuple[torch.Tensor, ...]]
 
 @dataclass(frozen=True)
 class _Cost:
-    """Of one expert: reading it, and computing a token with it."""
+    """The cost of one expert: reading it, and computing a token with it."""
 
     num_bytes: int
     flops: int
@@ -133,7 +133,7 @@ def _case(
 def _same_bits(
     kernel: str, run: RoutedExperts, width: int, cost: _Cost, sizes: Sizes, device: torch.device
 ) -> Case:
-    """Of the first token of a batch in deterministic mode, against its run alone."""
+    """Compares the first token of a batch in deterministic mode with its run alone."""
     tokens = sizes.batches[-1]
     x = normal(tokens, sizes.hidden, device=device)
     experts = choose_experts(tokens, sizes, device)

@@ -78,7 +78,7 @@ def _ours(inputs: DecodeInputs, sizes: Sizes, splits: int, deterministic: bool) 
 
 
 def _same_bits(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -> Case:
-    """Of the first sequence of a batch in deterministic mode, against its run alone."""
+    """Compares the first sequence of a batch in deterministic mode with its run alone."""
     batch, columns = len(lengths), -(-max(lengths) // 64)
     pages = normal(batch * columns, 64, sizes.width, device=device)
     table = torch.randperm(len(pages), device=device).to(torch.int32).view(batch, columns)

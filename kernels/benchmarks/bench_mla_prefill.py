@@ -77,7 +77,7 @@ def _case(sequences: list[tuple[int, int]], heads: int, sizes: Sizes, device: to
 
 
 def _same_bits(chunk: int, heads: int, sizes: Sizes, device: torch.device) -> Case:
-    """Of a prompt's last chunk, which begins inside a tile, against the prompt as a whole."""
+    """Compares a prompt's last chunk, which begins inside a tile, with the prompt as a whole."""
     query = normal(sizes.prompt, heads, _NOPE + sizes.rope, device=device)
     expanded = normal(sizes.prompt, heads, _NOPE + _VALUE, device=device)
     key_rope = normal(sizes.prompt, sizes.rope, device=device)

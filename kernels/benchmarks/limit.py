@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LIMIT_S = 465.0
-"""Of a process: 8 minutes, less what starting it takes."""
+"""The time of a process: 8 minutes, less its start."""
 LAST_ROW_S = 60.0
 """What a row may take that was begun when no time for new ones was left."""
 

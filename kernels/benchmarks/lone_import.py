@@ -48,7 +48,7 @@ def _taken_out(root: str) -> dict[str, ModuleType]:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Of the packages around a module, bare ones; of its siblings, real ones; of all others, stand-ins."""
+    """Finds bare packages around a module, its real siblings, and stand-ins for all other modules."""
 
     def __init__(self, root: str, place: Path, wanted: str) -> None:
         self._root = root

@@ -21,7 +21,7 @@ CHECKS = {"sglang": sglang_kernels.check, "flash_mla": flash_mla_kernel.check}
 
 @functools.cache
 def missing() -> dict[str, str]:
-    """Of each that cannot be compared with, the reason."""
+    """Why a package cannot be compared with, by package; only those that cannot."""
     found = {}
     for package, check in CHECKS.items():
         try:

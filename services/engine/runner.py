@@ -58,7 +58,7 @@ class BatchRunner(Protocol):
     @property
     def batch_device(self) -> torch.device: ...
     def copy(self, source: int, destination: int) -> None: ...
-    def arrived(self, pages: Sequence[int]) -> None: ...
+    def share_pages(self, pages: Sequence[int]) -> None: ...
     def mark(self) -> DeviceEvent: ...
     def forward(
         self,
@@ -110,8 +110,8 @@ class ModelRunner:
         if self._ranks is not None:
             self._ranks.spread(self.kv_pages, [destination])
 
-    def arrived(self, pages: Sequence[int]) -> None:
-        """These pages were read from a peer. When this returns, they can be lent to others."""
+    def share_pages(self, pages: Sequence[int]) -> None:
+        """Gives pages that were read from a peer to the other ranks; they can be lent when this returns."""
         if self._ranks is not None and pages:
             self._ranks.gather(self.kv_pages, pages)
             self.mark().wait()  # a reader would not wait for what the device has still to write

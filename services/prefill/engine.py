@@ -100,7 +100,7 @@ class PrefillEngine:
         first = job.computed // PAGE_TOKENS
         job.source_tokens = result.arrived * PAGE_TOKENS
         job.computed += job.source_tokens
-        self._runner.arrived(job.pages[first : first + result.arrived])
+        self._runner.share_pages(job.pages[first : first + result.arrived])
         self._remember(job, first, first + result.arrived)
         try:
             self._replace(job, result.pages_at_risk)

@@ -77,8 +77,8 @@ def test_pages_that_came_in_shares_are_whole_before_anybody_can_be_lent_them(mon
     seen = []
     runner._ranks = SimpleNamespace(gather=lambda kv_pages, pages: seen.append(("gather", pages)))
     monkeypatch.setattr(runner, "mark", lambda: SimpleNamespace(wait=lambda: seen.append("waited")))
-    runner.arrived([])
-    runner.arrived([2, 1])
+    runner.share_pages([])
+    runner.share_pages([2, 1])
     assert seen == [("gather", [2, 1]), "waited"]
 
 

@@ -216,7 +216,7 @@ def test_inputs_that_cannot_be_made_fail_their_kernel_alone():
 
 def test_what_no_time_is_left_for_is_said_to_be_not_run():
     def slow(_):
-        time.sleep(0.02)
+        time.sleep(0.02)  # longer than all the time there is
         return twice(_)
 
     check = run_cases(make_case(slow), make_case(twice, "other"), seconds=0.01)

@@ -138,6 +138,7 @@ def test_what_does_not_fit_is_not_run_and_no_failure():
 
 
 def test_what_no_time_is_left_for_is_said_to_be_not_run():
+    # The case must take longer than all the time there is.
     check, _ = run_cases(("slow", lambda row: time.sleep(0.02)), ("other", right), seconds=0.01)
     assert [(row.what, row.note) for row in check.rows] == [
         ("slow", ""),

@@ -65,7 +65,7 @@ class FakeRunner:
         self.copies.append((source, destination))
         self.kv_pages[destination] = self.kv_pages[source]
 
-    def arrived(self, pages):
+    def share_pages(self, pages):
         self.told += pages
 
     def mark(self):

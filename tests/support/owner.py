@@ -19,6 +19,7 @@ from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.peers.directory import PeerDirectory
 from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 from tests.support.fake_runner import HIDDEN
+from tests.support.waiting import until
 
 MODEL = worker_pb2.ModelIdentity(fingerprint=b"f" * 32, name="straw", hidden_size=HIDDEN, vocab_size=64)
 
@@ -51,6 +52,7 @@ class RecordingBackend:
         self.cache = CacheJournal()
         self.heard: list[tuple[object, ...]] = []
         self.failure: Exception | None = None
+        self.loads = 0
 
     def info(self) -> worker_pb2.WorkerInfo:
         return self._info
@@ -59,9 +61,15 @@ class RecordingBackend:
         return self._offer
 
     def load(self) -> worker_pb2.LoadReport:
+        self.loads += 1
         report = worker_pb2.LoadReport()
         report.CopyFrom(self.report)
         return report
+
+    async def looks(self, count: int) -> None:
+        """Returns when the server has asked for the load so many times more."""
+        before = self.loads
+        await until(lambda: self.loads >= before + count)
 
     def journal(self) -> CacheJournal:
         return self.cache

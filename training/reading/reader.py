@@ -18,7 +18,7 @@ from training.run.trainer import Optimisers, Rates
 
 @dataclass(frozen=True)
 class Page:
-    """Of each token of a picture: `letters [tokens, SLOTS]` and `starts [tokens, STARTS + 1]`, as
+    """Targets of the tokens of a picture: `letters [tokens, SLOTS]` and `starts [tokens, STARTS + 1]`, as
     cells.py has them.
     """
 
@@ -75,8 +75,8 @@ class Reader(nn.Module):
         self._encode = model.encode
 
     def forward(self, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor]:
-        """Of the tokens of all pictures the rows `[tokens, hidden]` that the text model gets, and the logits
-        of the letters `[tokens, SLOTS, NUM_CLASSES]`.
+        """The rows `[tokens, hidden]` that the text model gets for all pictures, and the logits of the
+        letters `[tokens, SLOTS, NUM_CLASSES]`.
         """
         rows: Tensor = self._encode(pictures, self.head.weight.device)
         return rows, self.head(rows).unflatten(-1, (SLOTS, NUM_CLASSES))

@@ -43,7 +43,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Of those that have one on some rank: not every rank has pictures in each batch."""
+        """Adds up gradients that exist on some rank: not every rank has pictures in each batch."""
         parameters = list(parameters)
         if self.size == 1:
             return

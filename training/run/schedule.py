@@ -17,7 +17,7 @@ class Schedule:
     first: int = 0
 
     def factor(self, step: int) -> float:
-        """Of the peak rate, at a step counted from 0."""
+        """The share of the peak rate at a step, counted from 0."""
         rising = min(1.0, (step + 1 - self.first) / self.warmup) if self.warmup else 1.0
         falling = min(1.0, (self.total - step) / (self.decay + 1)) if self.decay else 1.0
         return rising * falling

@@ -47,7 +47,7 @@ class RunSettings:
 
 
 def read_settings(arguments: list[str] | None = None) -> RunSettings:
-    """Of the command line."""
+    """Reads the settings from the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.run", description=DESCRIPTION)
     add = parser.add_argument
     add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="the run's files")

@@ -39,7 +39,7 @@ def work(a: int, operator: str, b: int) -> str:
 
 
 def value(a: int, operator: str, b: int) -> int:
-    """Of one operation; a division has no rest."""
+    """The value of one operation; a division must have no remainder."""
     return {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[operator]
 
 

@@ -41,7 +41,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Label:
-    """Of a product in a shop."""
+    """The label of a product in a shop."""
 
     maker: str
     product: Item

@@ -34,7 +34,7 @@ class Print:
 
     @property
     def letters(self) -> tuple[Letter, ...]:
-        """Of all words."""
+        """The letters of all words."""
         return tuple(letter for word in self.words for letter in word)
 
 

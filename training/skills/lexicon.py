@@ -73,7 +73,7 @@ def invented(dice: Dice) -> str:
 
 
 def plural(noun: str) -> str:
-    """Of a regular English noun."""
+    """The plural of a regular English noun."""
     if noun.endswith(("s", "x", "ch", "sh")):
         return f"{noun}es"
     if noun.endswith("y") and noun[-2] not in "aeiou":

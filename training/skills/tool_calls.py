@@ -14,7 +14,7 @@ from training.skills.toolbox import Tool
 
 
 def make_tool_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
-    """Of one to five declared tools the one that the request is about, once."""
+    """One call of the tool that the request is about, out of one to five declared tools."""
     toolbox = exchanges.toolbox
     tools = toolbox.tools(dice.pick((1, 2, 2, 3, 3, 4, 5)), dice, split)
     tool = dice.pick(tools)

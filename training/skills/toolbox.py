@@ -74,7 +74,7 @@ class Toolbox:
         self.weather = self._domains[0]
 
     def tools(self, count: int, dice: Dice, split: Split) -> list[Tool]:
-        """Of different topics and names."""
+        """Makes `count` tools of different topics and names."""
         found: list[Tool] = []
         while len(found) < count:
             domain = self._generic(dice) if dice.chance(_GENERIC_SHARE) else dice.pick(self._domains)

@@ -22,7 +22,7 @@ class PageDevice(Protocol):
     """What a page_manager needs of a ModelRunner, and as that has it."""
 
     def copy(self, source: int, destination: int) -> None: ...
-    def arrived(self, pages: Several[int]) -> None: ...
+    def share_pages(self, pages: Several[int]) -> None: ...
     def mark(self) -> DeviceEvent: ...
 
 
@@ -35,7 +35,7 @@ class PageManager:
 
     def __init__(self, num_pages: int, device: PageDevice) -> None:
         self._device = device
-        self.arrived = device.arrived
+        self.share_pages = device.share_pages
         self._pool = PagePool(num_pages)
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
@@ -94,8 +94,8 @@ class PageManager:
         return len(self._cache.find(hashes)) * PAGE_TOKENS
 
     def remember_tail(self, sequence: Sequence, num_tokens: int) -> None:
-        """Of one that ends with `num_tokens` written: its last page, where that is not whole, can be copied
-        by those that go on from it.
+        """Keeps the partial last page of a sequence that ends with `num_tokens` written: sequences that
+        continue it can copy that page.
         """
         full = self.whole_pages(num_tokens)
         start = full * PAGE_TOKENS

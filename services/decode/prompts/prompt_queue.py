@@ -171,7 +171,7 @@ class PromptQueue:
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
             first = self._page_manager.whole_pages(prompt.computed)
-            self._page_manager.arrived(prompt.table.pages[first : prompt.num_pages])
+            self._page_manager.share_pages(prompt.table.pages[first : prompt.num_pages])
             prompt.computed = prompt.num_tokens
             self._page_manager.remember(prompt.hashes, prompt.table, 0, prompt.computed)
             self._proceed(prompt)

@@ -34,7 +34,7 @@ class Pass:
 
 
 class KernelAttention:
-    """Of one layer, with `weights` as below ``self_attn.``; LatentAttention describes the two forms."""
+    """Attention of one layer; `weights` are those below ``self_attn.``. For the forms see LatentAttention."""
 
     def __init__(
         self, weights: Mapping[str, Tensor], config: TextConfig, products: Products, decode: MLADecode

@@ -27,7 +27,7 @@ from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.weights.names import TEXT_PREFIX
 
 SPLIT_TOKENS = 512
-"""Of a fixed split."""
+"""Tokens of a fixed split."""
 
 
 class KernelTextModel:
@@ -78,7 +78,7 @@ class KernelTextModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and hidden states."""
+        """The dtype of weights and hidden states."""
         return self._embedding.weight.dtype
 
     @property

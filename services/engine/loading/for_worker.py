@@ -25,9 +25,9 @@ def load_for(
     decodes: bool,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> tuple[TextForward, DecodeSteps | None]:
-    """Of the dtype of the pages, and where they are. `kernels`: Triton's, or else plain PyTorch. Where the
-    worker `decodes`, steps too that are recorded on a GPU or compiled for a CPU, if these can be had. All
-    ranks of a group call it together.
+    """Loads the model in the dtype and on the device of the pages. `kernels`: Triton's, or else plain
+    PyTorch. For a worker that `decodes`, also decode steps recorded on a GPU or compiled for a CPU, if
+    these can be had. All ranks of a group must call it together.
     """
     dtype, device = kv_pages.dtype, kv_pages.device
     compute_on(device)

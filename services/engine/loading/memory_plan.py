@@ -14,7 +14,7 @@ from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 10
-"""Of a GPU's memory, for activations, communication and the allocator."""
+"""The part of a GPU's memory for activations, communication and the allocator."""
 _KV_VALUE_BYTES = 2
 
 
@@ -31,7 +31,7 @@ class MemoryPlan:
 
     @property
     def weights(self) -> int:
-        """Of the text model."""
+        """Bytes of the weights of the text model."""
         return self.split + self.replicated
 
     @property

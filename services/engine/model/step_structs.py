@@ -51,7 +51,7 @@ class BatchStruct(ctypes.Structure):
 
 
 def describe(model: TextModel) -> ModelStruct:
-    """Of a model all of whose parts are compiled, and which must outlive it."""
+    """The struct of a model whose parts are all compiled; the model must outlive it."""
     config = model.config
     attention = model.layers[0].attention
     parts = [layer.feed_forward for layer in model.layers]

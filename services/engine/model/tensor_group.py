@@ -32,7 +32,7 @@ class TensorGroup(Protocol):
 
 
 class NoGroup:
-    """Of a model that is not split."""
+    """The group of a model that is not split."""
 
     rank = ALONE
 

@@ -102,7 +102,7 @@ class TextModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and hidden states."""
+        """The dtype of weights and hidden states."""
         return self.embedding.weight.dtype
 
     def _paged_attention(self) -> PagedAttention:

@@ -53,7 +53,7 @@ def prebuilt() -> Path:
 
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
-    """Of its first value, as the loops take it."""
+    """The address of the first value, as the loops take it."""
     return ctypes.c_void_p(tensor.data_ptr())
 
 

@@ -33,7 +33,7 @@ class Peer:
     address: str
     offer: Offer
     channel: grpc.aio.Channel
-    word: SettlementNotifier
+    settlements: SettlementNotifier
     alive: bool = True
     link: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -43,21 +43,21 @@ class Peer:
 
     def settle(self, lease_keys: list[int]) -> None:
         """Tells the owner that no read of these leases is in flight and none will come."""
-        self.word.say(lease_keys)
+        self.settlements.notify(lease_keys)
 
 
 @dataclass
 class _Place:
-    """What is known of an address: its channel, the pairing with whoever is there, what to tell them."""
+    """What is known of an address: its channel, the pairing with whoever is there, what they must be told."""
 
     channel: grpc.aio.Channel
     pairing: asyncio.Task[Peer] | None = None
-    word: SettlementNotifier | None = None
+    settlements: SettlementNotifier | None = None
     asked_at: float = 0.0
 
     @property
     def is_empty(self) -> bool:
-        """Nobody is there, nor awaited."""
+        """Whether no peer is paired and none is being paired."""
         task = self.pairing
         if task is None or not task.done():
             return task is None
@@ -165,10 +165,10 @@ class PeerDirectory:
             "paired", address=address, agent=offer.agent_name, transport=report.transport,
             gigabytes_per_second=round(report.gigabytes_per_second, 2),
         )  # fmt: skip
-        if place.word is None or place.word.incarnation != offer.incarnation:
-            place.word = SettlementNotifier(offer.incarnation)
-        place.word.opened(outgoing)
-        peer = Peer(address, offer, place.channel, place.word)
+        if place.settlements is None or place.settlements.incarnation != offer.incarnation:
+            place.settlements = SettlementNotifier(offer.incarnation)
+        place.settlements.opened(outgoing)
+        peer = Peer(address, offer, place.channel, place.settlements)
         peer.link = asyncio.create_task(self._watch(peer, stream, outgoing))
         return peer
 
@@ -204,7 +204,7 @@ class PeerDirectory:
         finally:
             peer.alive = False
             stream.cancel()
-            peer.word.closed(outgoing)
+            peer.settlements.closed(outgoing)
             outgoing.put_nowait(None)
             self._transfer.disconnect(peer.agent_name)
 

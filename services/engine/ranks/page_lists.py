@@ -11,7 +11,7 @@ from services.engine.batch import ForwardBatch
 
 @dataclass(frozen=True)
 class PageTail:
-    """Of the list with this number: what is new of it."""
+    """The new pages of the page list with this number."""
 
     number: int
     pages: tuple[int, ...]

@@ -140,7 +140,7 @@ def _masks(
 
 
 class RowLogprobs:
-    """Of the tokens of rows whose specs ask for them, begun at once and told later: see `token_logprobs`."""
+    """Logprobs of rows whose specs ask for them: computing starts at once, `token_logprobs` returns them."""
 
     def __init__(self, logits: Tensor, states: Sequence[SamplingState], ids: Tensor) -> None:
         """Raw `logits` [R, V], and the tokens drawn, int64 [R]."""

@@ -26,7 +26,7 @@ __all__ = ["SampledToken", "Sampler", "SamplingSpec", "SamplingState"]
 
 
 Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState]], Tensor]
-"""Of float32 `[R, V]` and states: the next output of each, int64 `[R]`, where the logits are."""
+"""Draws the next token of each row from float32 `[R, V]`: int64 `[R]`, on the device of the logits."""
 
 
 class Sampler:

@@ -39,5 +39,5 @@ class Checkpoint:
     def reader(
         self, dtype: torch.dtype, device: torch.device | str = "cpu", rank: Rank = ALONE
     ) -> TensorReader:
-        """Of the rank's share of every tensor; ConfigError where the model cannot be split so."""
+        """Reads the rank's share of every tensor; ConfigError where the model cannot be split so."""
         return TensorReader(self.directory, self.headers, dtype, device, shares_of(self.tensors, rank))

@@ -19,7 +19,7 @@ _MAX_HEADER_BYTES = 100_000_000
 
 
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType({"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "I64": 8})
-"""Of one value, for the dtypes that checkpoints of this architecture have."""
+"""Bytes of one value, for the dtypes that checkpoints of this architecture have."""
 MAX_LISTED = 100
 """Findings of one kind that a message spells out."""
 

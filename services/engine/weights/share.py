@@ -52,7 +52,7 @@ class Share:
 
 
 def shares_of(tensors: Mapping[str, StoredTensor], rank: Rank) -> dict[str, Share]:
-    """Of every tensor that a group splits, the rank's part; of all others every rank has the whole.
+    """The rank's share of every tensor that a group splits; every rank has the others whole.
 
     ConfigError names the first tensor that has no equal parts of whole heads or whole int4 groups.
     """

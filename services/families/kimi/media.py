@@ -33,12 +33,12 @@ class ImageGrid:
 
 
 def image_grid(width: int, height: int) -> ImageGrid:
-    """Of a still image, in pixels. Raises InvalidRequest for a side below 1."""
+    """The grid of a still image of so many pixels. Raises InvalidRequest for a side below 1."""
     return _grid(width, height, IMAGE_PATCHES)
 
 
 def video_frame_grid(width: int, height: int) -> ImageGrid:
-    """Of one frame of a video; `grid_t` is 1. Raises InvalidRequest for a side below 1."""
+    """The grid of one frame of a video; `grid_t` is 1. Raises InvalidRequest for a side below 1."""
     return _grid(width, height, VIDEO_FRAME_PATCHES)
 
 

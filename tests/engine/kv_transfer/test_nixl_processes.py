@@ -164,7 +164,7 @@ def test_a_stopped_owner_is_named_by_the_check_and_may_be_checked_when_it_goes_o
             return
         except AssertionError:  # its stale read has not settled yet
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.1)  # between two tries of a check that takes long
 
 
 def test_a_entry_that_differs_from_its_checksum_is_corrupt(reader, steady_source):
@@ -270,7 +270,7 @@ def test_closing_under_a_hung_source_ends_and_settles(new_process, source):
     assert fresh.settled(1, 0.0)
     before = fresh.checksum(slice(None))
     source.signal(signal.SIGCONT)
-    time.sleep(0.3)
+    time.sleep(0.3)  # a late write would come from the other process's network stack, which tells no one
     assert fresh.checksum(slice(None)) == before
 
 
@@ -281,7 +281,7 @@ def test_a_killed_reader_leaves_a_source_or_its_successor_that_serves(reader, ne
     for key in range(50):
         victim.read(key, source.name, shuffled(256, key), shuffled(256, key + 1), 20.0)
     victim.signal(signal.SIGKILL)
-    time.sleep(0.3)
+    time.sleep(0.3)  # UCX aborts some time after the reader's death, or never
     if source.popen.poll() is not None:
         # UCX may abort a source whose reader dies; its supervisor starts a new incarnation.
         source = new_process("source", seed=8)

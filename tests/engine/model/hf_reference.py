@@ -42,7 +42,7 @@ def reference_model(
 def text_reference(
     text: TextConfig, weights: Mapping[str, Tensor], inner_norm_eps: float | None = None
 ) -> Kimi_K25ForConditionalGeneration:
-    """Of the text model's tensors alone: the tower is as small as can be, and zero."""
+    """The reference from the text model's tensors alone: the tower is as small as can be, and zero."""
     vision = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), text.hidden_size, 1e-5)
     config = ModelConfig(text, vision, media_placeholder_token_id=96, quantization=None)
     tower = {name: torch.zeros(shape) for name, shape in vision_tensors(vision).items()}

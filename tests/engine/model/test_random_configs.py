@@ -17,7 +17,7 @@ from tests.engine.model.random_configs import draw_config
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights, tiny_config
 
 BOUND = 1e-4
-"""Of the standard deviation of the reference's logits."""
+"""In standard deviations of the reference's logits."""
 
 
 def tokens(rng, count):
@@ -30,7 +30,7 @@ def error_of(ours, expected):
 
 
 def chunked_logits(rng, model, prompt, most):
-    """Of every token, computed in chunks, and again with half of them cached: each `[T, vocab]`.
+    """Logits of every token, computed in chunks, and again with half of them cached: each `[T, vocab]`.
 
     Pages are scattered, and another prompt's tokens are in every batch.
     """

@@ -19,7 +19,7 @@ from tests.engine.text_models import generate, make_runner
 
 PROMPT = np.random.default_rng(4).integers(0, 2000, 150)
 EPSILON = 1e-4
-"""Of the standard deviation of a row of logits: sums over ranks are added up in another order."""
+"""In standard deviations of a row of logits: sums over ranks are added up in another order."""
 
 
 @pytest.fixture(scope="module")

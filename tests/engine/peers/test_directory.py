@@ -109,7 +109,7 @@ async def test_an_address_without_a_worker_is_named_and_tried_again_at_once(suit
     for _ in range(20):
         with pytest.raises(Unavailable, match=owner.address):
             await suite.peers.get(owner.address)
-        await asyncio.sleep(0.05)  # so long that gRPC itself would wait between two tries
+        await asyncio.sleep(0.05)  # gRPC's own backoff is real time
     await owner.start(port=owner.port)
     assert (await suite.peers.get(owner.address)).alive
 

@@ -8,7 +8,7 @@ from services.engine.ranks.page_lists import PageListReceiver, PageListSender
 
 
 def batch_of(sequences):
-    """Of (pages, context length), one token each."""
+    """A batch from (pages, context length), one token each."""
     return build_batch([BatchItem([1], length - 1, pages, True) for pages, length in sequences])
 
 

@@ -22,7 +22,7 @@ from services.engine.runner import ModelRunner
 PAGES = 8
 PROMPT = [(17 * place + 5) % 1200 for place in range(100)]
 EPSILON = 1e-4
-"""Of the standard deviation of a row of logits: sums over ranks are added up in another order."""
+"""In standard deviations of a row of logits: sums over ranks are added up in another order."""
 
 
 def plan_of(nano_dir, **options):
@@ -95,7 +95,7 @@ def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):
         # The pages are of both ranks' shares, and so are these of a source that is not there.
         assert read(reader, "source", [4, 5], [2, 7], layers).status is ReadStatus.DONE
         assert not bool(group.kv_pages[5].any()), "the other rank has read this one"
-        runner.arrived([4, 5])
+        runner.share_pages([4, 5])
         assert torch.equal(group.kv_pages[[4, 5]], lent[[2, 7]])
         assert torch.equal(logits_of(runner, [7], len(PROMPT), [4, 5]), following)
         assert read(reader, "nobody", [4, 5], [2, 7], layers).status is ReadStatus.FAILED

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from services.engine.serving.named_tasks import NamedTasks
+from tests.support.waiting import let_tasks_run
 
 
 class Bench:
@@ -25,22 +26,17 @@ class Bench:
         self.ends.append(f"{name} {order}")
 
 
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("before", [0, 1, 2, 3])
 async def test_a_stopped_task_ends_once_even_if_it_has_not_begun(before):
     bench = Bench()
     bench.tasks.start("a", "done")
-    await turns(before)
+    await let_tasks_run(before)
     bench.tasks.stop("a")
     bench.tasks.stop("a")
-    await turns(5)
+    await let_tasks_run(5)
     assert bench.ends in (["a"], ["a stopped"])
     bench.tasks.stop("a")
-    await turns(5)
+    await let_tasks_run(5)
     assert len(bench.ends) == 1
 
 
@@ -48,11 +44,11 @@ async def test_orders_of_another_thread_are_carried_out():
     bench = Bench()
     await asyncio.to_thread(bench.tasks.start, "a", "done")
     await asyncio.to_thread(bench.tasks.start, "b", "done")
-    await turns(3)
+    await let_tasks_run(3)
     await asyncio.to_thread(bench.tasks.stop, "b")
-    await turns(3)
+    await let_tasks_run(3)
     bench.go_on.set()
-    await turns(3)
+    await let_tasks_run(3)
     assert bench.ends == ["b stopped", "a done"]
 
 
@@ -65,13 +61,13 @@ async def test_a_name_may_be_started_again_as_soon_as_its_end_is_heard():
         if order == "first":
             bench.go_on.clear()
             bench.tasks.start(name, "second")
-            await asyncio.sleep(0)  # the next one starts before this one's end is noticed
+            await let_tasks_run(1)  # the next one starts before this one's end is noticed
 
     bench.tasks = NamedTasks(run, bench.ends.append)
     bench.tasks.start("a", "first")
-    await turns(8)
+    await let_tasks_run(8)
     bench.tasks.stop("a")
-    await turns(5)
+    await let_tasks_run(5)
     assert bench.ends == ["a first", "a stopped"]
 
 
@@ -80,9 +76,9 @@ async def test_what_is_closed_later_runs_to_its_end():
     closed: list[str] = []
 
     async def close() -> None:
-        await asyncio.sleep(0)
+        await let_tasks_run(1)
         closed.append("closed")
 
     bench.tasks.close_later(close())
-    await turns(4)
+    await let_tasks_run(4)
     assert closed == ["closed"]

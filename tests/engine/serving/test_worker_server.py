@@ -51,8 +51,13 @@ class Served:
         return answer.status
 
     async def ready(self) -> None:
-        while await self.health() != health_pb2.HealthCheckResponse.SERVING:
-            await asyncio.sleep(0.01)
+        async with open_channel(self.address) as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(), wait_for_ready=True
+            )
+            async for answer in watch:
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
 
 
 @pytest.fixture
@@ -84,7 +89,7 @@ async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(
     setattr(target, owed, 1)
     served.stop.set()
     await until(lambda: backend.heard == [("drain",)])
-    await asyncio.sleep(0.25)
+    await backend.looks(3)
     assert not served.task.done()
     assert await served.health() == health_pb2.HealthCheckResponse.NOT_SERVING
     setattr(target, owed, 0)
@@ -128,7 +133,10 @@ async def test_a_broken_thread_ends_the_worker_with_its_reason(backend):
 
 
 async def test_a_thread_that_breaks_while_draining_does_not_hang_the_worker(backend, monkeypatch):
+    draining = asyncio.Event()
+
     async def drain() -> worker_pb2.DrainResponse:
+        draining.set()
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -136,7 +144,7 @@ async def test_a_thread_that_breaks_while_draining_does_not_hang_the_worker(back
     served = Served(backend, grace_s=60)
     await served.ready()
     served.stop.set()
-    await asyncio.sleep(0.1)
+    await draining.wait()
     served.fail(ValueError("broken state"))
     with pytest.raises(Unavailable, match="broken state"):
         await asyncio.wait_for(served.task, 5)
@@ -156,12 +164,12 @@ async def test_too_much_quarantine_ends_the_worker_after_what_runs(backend):
     served = Served(backend)
     await served.ready()
     backend.report.pages.quarantined = 9
-    await asyncio.sleep(0.25)
+    await backend.looks(3)
     assert not served.task.done()
     backend.report.running = 1
     backend.report.pages.quarantined = 10
     await until(lambda: backend.heard == [("drain",)])
-    await asyncio.sleep(0.25)
+    await backend.looks(3)
     assert not served.task.done()
     backend.report.running = 0
     with pytest.raises(Unavailable, match="10 pages are in quarantine"):

@@ -95,7 +95,7 @@ async def test_a_reader_is_gone_with_its_last_handshake_not_before(owner, stub):
         await call.write(hello())
         await call.read()
     calls[0].cancel()
-    await asyncio.sleep(0.05)
+    await until(lambda: owner.servicer._links["reader-1"] == 1)
     assert owner.servicer.is_paired("reader-1")
     await calls[1].done_writing()
     await until(lambda: ("gone", "reader-1") in owner.backend.heard)

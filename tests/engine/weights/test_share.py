@@ -57,7 +57,7 @@ def stored_tensors(directory):
 
 @pytest.fixture(scope="module")
 def checkpoints(small, tmp_path_factory):
-    """Of the same shapes, by how they are stored."""
+    """Tensors of the same shapes, by how they are stored."""
     root = tmp_path_factory.mktemp("shares")
     write_random_checkpoint(root / "int4", with_int4(small), seed=1)
     write_random_checkpoint(root / "bf16", with_bf16(small), seed=2)

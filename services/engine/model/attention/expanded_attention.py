@@ -35,8 +35,8 @@ def worthwhile_tokens(config: TextConfig) -> int | None:
 
 
 class ExpandedAttention:
-    """Of one layer, by its `kv_b_proj [heads * (nope + v), latent]`. The results are those of the absorbed
-    form but for rounding; a token's bits depend on the chunk it came in.
+    """The expanded form of one layer, from its `kv_b_proj [heads * (nope + v), latent]`. The results are
+    those of the absorbed form except for rounding; a token's bits depend on its chunk.
     """
 
     def __init__(self, kv_up: Tensor, config: TextConfig, limits: ExpandedLimits | None = None) -> None:
@@ -73,7 +73,7 @@ class ExpandedAttention:
         return keys, expanded[..., self._nope :].float()
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Of the last n of L keys, `query [h, n, nope + rope]` -> `[h, n, v]`, by blocks of rows."""
+        """Attends with `query [h, n, nope + rope]`, the last n of L tokens, by row groups: `[h, n, v]`."""
         heads, tokens, _ = query.shape
         length = keys.shape[1]
         rows = max(1, min(self._limits.rows, self._limits.scores // (heads * length)))
@@ -88,7 +88,7 @@ class ExpandedAttention:
 
 
 def _hide_later(scores: Tensor) -> None:
-    """Of `scores [heads, n, L]`, whose rows are the last n tokens: each sees keys up to its own."""
+    """Masks `scores [heads, n, L]`, whose rows are the last n tokens: each sees keys up to its own."""
     count = scores.shape[1]
     later = torch.ones(count, count, dtype=torch.bool, device=scores.device).triu_(1)
     scores[..., -count:].masked_fill_(later, float("-inf"))

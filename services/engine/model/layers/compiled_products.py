@@ -50,7 +50,7 @@ class CompiledProducts:
         return CompiledMLP(self._loops, gate, up, down)
 
     def experts(self, weights: Iterable[tuple[Tensor, Tensor, Tensor]], count: int) -> CompiledExperts:
-        """Of `count` experts' (gate, up, down), which are taken one after the other."""
+        """Compiles `count` experts from their (gate, up, down), which are taken one after the other."""
         return CompiledExperts(self._loops, weights, count)
 
     def _keeps_rows(self) -> bool:

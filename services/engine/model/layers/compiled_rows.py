@@ -35,8 +35,8 @@ class CompiledRows:
         return out
 
     def turn_queries(self, query: Tensor, cos: Tensor, sin: Tensor, nope: int, scale: float) -> None:
-        """Of `query [T, heads, nope + rope]`, contiguous, in place: scaled, and the last `rope` values turned
-        by the angles `[T, rope / 2]`.
+        """Scales `query [T, heads, nope + rope]`, contiguous, in place, and turns its last `rope` values by
+        the angles `[T, rope / 2]`.
         """
         tokens, heads, width = query.shape
         angles = address(cos), address(sin)

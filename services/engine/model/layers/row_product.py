@@ -89,9 +89,9 @@ CANDIDATES: tuple[RowProduct, ...] = (
 PROBE_ROWS = (1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100, 128, 257, 512, 1000)
 PROBE_BATCH = 1040
 MOST_ROWS = 1024
-"""Of one product in deterministic mode: of more none was tried."""
+"""Rows of one product in deterministic mode: the most that was tried."""
 ALIGNMENT_BYTES = 64
-"""Of what torch allocates on a CPU."""
+"""Alignment of memory that torch allocates on a CPU."""
 
 
 def rows_are_stable(product: Callable[[Tensor], Tensor], rows: Tensor) -> bool:

@@ -51,5 +51,5 @@ class VisionModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and output."""
+        """The dtype of weights and output."""
         return self.mm_projector.pre_norm.weight.dtype

@@ -99,7 +99,7 @@ class OutputParser:
 
     @property
     def num_characters(self) -> int:
-        """Of the text of all tokens so far, reasoning and content, certain or not."""
+        """Characters of the text of all tokens so far: reasoning and content, certain or not."""
         own = self._content.num_characters
         return own if self._reasoning is self._content else own + self._reasoning.num_characters
 
