@@ -83,7 +83,7 @@ class DecodeEngine:
         self._masks = masks
         self._limits = limits
         self._page_manager = PageManager(kv_pages.shape[0], runner)
-        self.lending = self._page_manager.lending(limits.lease_s, on_serving)
+        self.lending = self._page_manager.lending(limits.lease_s, on_serving, clock)
         self._clock = clock
         self._rate = PromptRate(limits.chunk_tokens)
         self._prompts = PromptQueue(self._page_manager, limits, io, self._rate, clock)

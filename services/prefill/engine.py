@@ -48,6 +48,8 @@ class PrefillEngine:
         limits: PrefillLimits,
         on_serving: Callable[[bool], None],
         source: PageSource,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_serving` hears when the first page is pinned for a peer, and when the last is let go; `source`
         reads the pages that a job's reader has and this worker lacks."""
@@ -58,7 +60,8 @@ class PrefillEngine:
         self._limits = limits
         self._pool = PagePool(kv_pages.shape[0])
         self._cache = PrefixCache(self._pool)
-        self._leases = LeaseTable(self._pool, limits.lease_s, time.monotonic)
+        self._leases = LeaseTable(self._pool, limits.lease_s, clock)
+        self._clock = clock
         self._waiting: PriorityLine[Job] = PriorityLine()
         self._renewals: deque[Job] = deque()
         self._active: PriorityLine[Job] = PriorityLine()
@@ -195,7 +198,7 @@ class PrefillEngine:
         """Admits, computes one chunk, announces. Returns whether there is more to do at once."""
         while self._renewals:
             self.renew(self._renewals.popleft())
-        expired = self._leases.expire(time.monotonic())
+        expired = self._leases.expire(self._clock())
         if expired:
             log.warning("leases expired", count=len(expired))
         self._admit()
@@ -244,7 +247,7 @@ class PrefillEngine:
             self._refuse(job, _FAILED, error.message)
             return
         job.lease_id = lease.id
-        job.admitted_at = time.monotonic()
+        job.admitted_at = self._clock()
         job.emit(Admitted(lease, tuple(leased), job.cached_tokens))
         self._announce(job, 0, job.cached_tokens // PAGE_TOKENS, 0, self._kv_pages.shape[1])
         wanted = job.wanted_from_source()
@@ -268,6 +271,8 @@ class PrefillEngine:
 
     def _compute(self, shares: Sequence[tuple[Job, int]]) -> None:
         """One forward pass; layers are announced as soon as they are written."""
+        for job, _ in shares:
+            job.started_at = job.started_at or self._clock()
         batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._runner.batch_device)
 
         def on_layers(first: int, end: int) -> None:
@@ -319,7 +324,7 @@ class PrefillEngine:
 
     def _finish(self, job: Job) -> None:
         """Everything is written: from here on the lease alone pins the pages."""
-        now = time.monotonic()
+        now = self._clock()
         started = job.started_at or now
         computed = job.num_tokens - job.cached_tokens - job.source_tokens
         job.emit(Done(computed, job.source_tokens, started - job.admitted_at, now - started))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -91,8 +90,6 @@ class Job:
 
     def batch_item(self, chunk: int) -> BatchItem:
         """The next `chunk` tokens as an item of a forward pass."""
-        if not self.started_at:
-            self.started_at = time.monotonic()
         start, end = self.computed, self.computed + chunk
         return BatchItem(
             token_ids=self.token_ids[start:end],

@@ -9,7 +9,7 @@ import pytest
 
 from services.common.errors import MediaLost
 from services.decode.engine_io import DecodeIO
-from tests.support.waiting import until
+from tests.support.waiting import let_tasks_run, until
 
 
 class HungEmbeddings:
@@ -67,7 +67,7 @@ async def test_a_read_of_media_that_is_not_wanted_any_more_is_cancelled_and_nobo
     io.stop_media(left)
     await until(lambda: embeddings.running == 1)
     io.stop_media(left)
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     assert io.failed == []
     io.stop_media(wanted)
     await until(lambda: embeddings.running == 0)
@@ -77,7 +77,7 @@ async def test_a_read_that_is_stopped_before_it_began_never_begins(io, embedding
     left = WithMedia()
     io.start_media(left, (0,))
     io.stop_media(left)
-    await asyncio.sleep(0.02)
+    await let_tasks_run()
     assert (embeddings.running, io.failed) == (0, [])
 
 

@@ -19,6 +19,7 @@ from tests.support.decode_bench import Bench, medium, prompt_of
 from tests.support.fake_runner import VOCAB, FakeRunner, greedy
 from tests.support.loopback import LoopbackRouter, LoopbackWorker
 from tests.support.manual_clock import ManualClock
+from tests.support.waiting import let_tasks_run
 
 
 @pytest.fixture
@@ -112,8 +113,7 @@ class Suite:
         """Passes; the engine makes a step, and everybody else does what there is to do."""
         self.clock.now += 1.0
         await self.worker.step()
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await let_tasks_run(50)
 
     async def until(self, condition) -> None:
         for _ in range(1000):

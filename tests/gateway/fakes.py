@@ -97,6 +97,8 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     step_s: float = 0.0
     tokens_per_delta: int = 1
     cached_tokens: int = 0
+    cached_tokens_resumed: int | None = None
+    """What a submit that continues another worker's output reports instead."""
     prefill_address: str = ""
     refuse: decode_pb2.RequestError | None = None
     refusals: int = 1_000_000
@@ -179,9 +181,9 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             deltas.append(delta)
         deltas[-1].finish_reason = STOP if stopped else LENGTH
         if choice == submit.first_choice:
-            stats = decode_pb2.RequestStats(
-                cached_tokens=self.cached_tokens, prefill_address=self.prefill_address
-            )
+            resumed = self.cached_tokens_resumed if done else None
+            cached = self.cached_tokens if resumed is None else resumed
+            stats = decode_pb2.RequestStats(cached_tokens=cached, prefill_address=self.prefill_address)
             deltas[0].stats.CopyFrom(stats)
         return deltas
 

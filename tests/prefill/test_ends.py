@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from services.engine.leases.lease_table import Lease
@@ -70,7 +68,7 @@ def test_a_release_of_a_lease_that_ended_before_is_refused(end):
     elif end == "abandon":
         bench.engine.abandon(reader.job)
     else:
-        time.sleep(0.02)  # and the engine has not looked yet
+        bench.clock.now += 0.02  # and the engine has not looked yet
     bench.engine.answer_release(reader.job, lease.id, lease.generation)
     assert reader.refusal() == "LEASE_EXPIRED"
     bench.engine.release(reader.job)
@@ -179,7 +177,7 @@ def test_embeddings_that_come_after_the_end_change_nothing():
 def test_an_expired_lease_leaves_its_pages_in_quarantine_and_a_renewal_hears_it():
     bench = PrefillBench(4, lease_s=0.01)
     reader = in_state(bench, "done")
-    time.sleep(0.02)
+    bench.clock.now += 0.02
     bench.engine.step()
     counts = bench.engine.load.pages
     assert (counts.leased, counts.quarantined) == (0, 3)
@@ -192,7 +190,7 @@ def test_an_expired_lease_leaves_its_pages_in_quarantine_and_a_renewal_hears_it(
 def test_a_lease_that_expires_while_it_is_computed_ends_in_a_refusal_and_frees_its_pages():
     bench = PrefillBench(4, chunk_tokens=64, lease_s=0.01)
     reader = in_state(bench, "computing")
-    time.sleep(0.02)
+    bench.clock.now += 0.02
     bench.engine.renew(reader.job)
     assert reader.refusal() == "LEASE_EXPIRED"
     bench.run()
@@ -206,7 +204,7 @@ def test_a_renewed_lease_lives_on():
     bench = PrefillBench(4, lease_s=0.15)
     reader = in_state(bench, "done")
     for _ in range(4):
-        time.sleep(0.05)
+        bench.clock.now += 0.05
         bench.engine.renew(reader.job)
         bench.engine.step()
     assert reader.kinds()[-4:] == ["Renewed"] * 4
@@ -257,7 +255,7 @@ def test_a_renewal_that_comes_during_a_long_pass_is_applied_before_the_pass_ends
 
     def slow_forward(batch, on_layers):
         def on_slow_layers(first, end):
-            time.sleep(0.15)
+            bench.clock.now += 0.15
             bench.engine.request_renewal(reader.job)
             on_layers(first, end)
             heard.append(reader.kinds())
@@ -278,7 +276,7 @@ def test_a_renewal_too_late_is_refused_after_the_pass_that_was_under_way():
     forward = bench.runner.forward
 
     def slow_forward(batch, on_layers):
-        time.sleep(0.1)
+        bench.clock.now += 0.1
         bench.engine.request_renewal(reader.job)
         return forward(batch, on_layers)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ ACTIONS = (
     "settle",
     "media",
     "renew",
-    "sleep",
+    "wait",
     "gone",
     "read",
     "land",
@@ -48,8 +47,8 @@ class Schedule:
             engine.step()
         elif action == "submit":
             self.submit()
-        elif action == "sleep":
-            time.sleep(0.01)
+        elif action == "wait":
+            self.bench.clock.now += 0.01
         elif action == "gone":
             name = self.random.choice(READERS)
             engine.reader_gone(name)

@@ -17,6 +17,7 @@ from services.engine.serving.text_backend import TextWorkerBackend
 from tests.support.decode_bench import Bench
 from tests.support.fake_runner import HIDDEN
 from tests.support.owner import Owner, RecordingBackend, transfer_thread
+from tests.support.waiting import until
 
 
 class PageLender:
@@ -50,8 +51,7 @@ class PageLender:
     async def remember(self, tokens: Sequence[int]) -> None:
         """Computes a prompt: its whole pages are cached from here on."""
         heard = await self._on_engine(lambda: self.bench.submit([*tokens, 1], 0))
-        while not heard.finish():
-            await asyncio.sleep(0.005)
+        await until(heard.finish)
 
     async def flush(self) -> int:
         """Drops what nobody holds."""

@@ -16,6 +16,7 @@ from services.prefill.job import Job
 from services.prefill.limits import PrefillLimits
 from services.prefill.source import SourceResult
 from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context, write_context
+from tests.support.manual_clock import ManualClock
 
 E = TypeVar("E")
 
@@ -96,12 +97,15 @@ class PrefillBench:
         self, num_pages: int, *, chunk_tokens: int = 128, max_waiting: int = 16, lease_s: float = 60.0,
         checksums: float = 1.0,
     ) -> None:  # fmt: skip
+        self.clock = ManualClock()
         self.kv_pages = fake_pages(num_pages)
         self.runner = FakeRunner(self.kv_pages)
         self.serving: list[bool] = []
         limits = PrefillLimits(chunk_tokens, max_waiting, lease_s, checksums)
         self.source = StrawSource()
-        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.serving.append, self.source)
+        self.engine = PrefillEngine(
+            self.runner, self.kv_pages, limits, self.serving.append, self.source, clock=self.clock
+        )
         self.keys = 0
 
     def submit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from services.common.errors import NotFound
@@ -21,10 +20,15 @@ class PageLending(Lessor):
     """
 
     def __init__(
-        self, pool: PagePool, cache: PrefixCache, lease_s: float, on_serving: Callable[[bool], None]
+        self,
+        pool: PagePool,
+        cache: PrefixCache,
+        lease_s: float,
+        on_serving: Callable[[bool], None],
+        clock: Callable[[], float],
     ) -> None:
-        """`on_serving` as in Lessor."""
-        super().__init__(LeaseTable(pool, lease_s, time.monotonic), on_serving)
+        """`on_serving` as in Lessor; `clock` in seconds."""
+        super().__init__(LeaseTable(pool, lease_s, clock), on_serving)
         self._cache = cache
 
     def lease(self, reader: str, key: int, hashes: Sequence[bytes]) -> Lease:

@@ -44,9 +44,11 @@ class PageManager:
         self._copied_from = self.new_table()
         self._copied_to: set[int] = set()
 
-    def lending(self, lease_s: float, on_serving: Callable[[bool], None]) -> PageLending:
-        """What lends its cached pages; made once."""
-        return PageLending(self._pool, self._cache, lease_s, on_serving)
+    def lending(
+        self, lease_s: float, on_serving: Callable[[bool], None], clock: Callable[[], float]
+    ) -> PageLending:
+        """Creates the lender of the cached pages; call once."""
+        return PageLending(self._pool, self._cache, lease_s, on_serving, clock)
 
     def new_table(self) -> PageTable:
         """An empty table."""

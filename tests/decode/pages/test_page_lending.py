@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from services.common.errors import Cancelled, InternalError, NotFound, Unavailable
 from services.common.page_hash import chain_hashes
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import greedy, read_context
+from tests.support.manual_clock import ManualClock
 
 
 def bench_with(length: int, num_pages: int = 8, **options) -> Bench:
@@ -92,9 +91,10 @@ def test_pages_of_a_request_that_runs_can_be_lent():
 
 
 def test_an_expired_lease_keeps_its_pages_out_of_use_until_its_reader_settles():
-    bench = bench_with(128, lease_s=0.01)
+    clock = ManualClock()
+    bench = bench_with(128, lease_s=10.0, clock=clock)
     bench.engine.lending.lease("prefill-a", 1, hashes_of(128))
-    time.sleep(0.02)
+    clock.now += 10.0
     bench.engine.step()
     counts = bench.engine.load.pages
     assert (counts.leased, counts.quarantined) == (0, 2)

@@ -118,7 +118,7 @@ async def test_pages_are_not_trusted_before_the_worker_has_confirmed_the_end_of_
     worker = await suite.worker()
 
     async def deaf(job, requests):
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(worker.servicer, "_hear", deaf)
     result = await suite.result(suite.start(worker.address, prompt_of(300)))

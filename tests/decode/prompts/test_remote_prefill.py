@@ -10,6 +10,7 @@ import pytest
 from services.common.errors import Cancelled
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.remote_prefill import RemotePrefill
+from tests.support.waiting import let_tasks_run
 
 ORDER = FetchOrder("nowhere:1", "request", (1, 2, 3), (), "", 0, (7,))
 
@@ -34,11 +35,10 @@ async def test_a_stopped_fetch_ends_as_cancelled_even_if_it_has_not_begun(turns_
     )
     prompt: Any = object()
     remote.start(prompt, ORDER)
-    for _ in range(turns_of_the_loop):
-        await asyncio.sleep(0)
+    await let_tasks_run(turns_of_the_loop)
     remote.stop(prompt)
-    await asyncio.sleep(0.05)
+    await let_tasks_run()
     assert [type(result.error) for result in ends] == [Cancelled]
     remote.stop(prompt)
-    await asyncio.sleep(0.05)
+    await let_tasks_run()
     assert len(ends) == 1

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from services.engine.scheduler.staging_line import StagingLine
+from tests.support.waiting import let_tasks_run
 
 
 async def waiting(line: StagingLine, count: int) -> asyncio.Task[list[int]]:
     """Somebody who stands in the line."""
     task = asyncio.create_task(line.take(count))
-    await asyncio.sleep(0)
+    await let_tasks_run(1)
     assert not task.done()
     return task
 
