@@ -25,7 +25,7 @@ from services.gateway.constraint.output_format import (
     OutputFormat,
     RegexAnswer,
 )
-from services.gateway.constraint.schema_cache import ReadySchema, SchemaShelf
+from services.gateway.constraint.schema_cache import ReadySchema, SchemaCache
 from services.gateway.constraint.text_grammar import TextGrammars
 
 MAX_WAITING = 64
@@ -44,12 +44,12 @@ class Constraint:
 
 class ConstraintBuilder:
     """Reads schemas in threads of its own, two for those that are read with QUICK effort, one for others, so
-    that a slow one delays only its like; see also SchemaShelf.
+    that a slow one delays only its like; see also SchemaCache.
     """
 
     def __init__(self, special: SpecialTokens) -> None:
         self._special = special
-        self._shelf = SchemaShelf()
+        self._schemas = SchemaCache()
         self._texts = TextGrammars()
         self._quick = ThreadPoolExecutor(2, "schemas")
         self._large = ThreadPoolExecutor(1, "schemas-large")
@@ -142,14 +142,14 @@ class ConstraintBuilder:
         self, function: dict[str, Json], param: str, strict: bool, meter: WorkMeter
     ) -> ReadySchema:
         schema = as_arguments(function.get("parameters"), param)
-        ready = self._shelf.ready(schema, param, meter, declared_order=True)
+        ready = self._schemas.ready(schema, param, meter, declared_order=True)
         if strict:
             _require_enforceable(ready, param)
         return ready
 
     def _answer(self, answer: Answer, meter: WorkMeter) -> str:
         if isinstance(answer, JsonAnswer):
-            ready = self._shelf.ready(answer.schema, answer.param, meter, declared_order=False)
+            ready = self._schemas.ready(answer.schema, answer.param, meter, declared_order=False)
             _require_enforceable(ready, answer.param)
             return json_grammar(ready.schema)
         if isinstance(answer, RegexAnswer):

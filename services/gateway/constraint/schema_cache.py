@@ -50,7 +50,7 @@ class ReadySchema:
     validator: Any
 
 
-class SchemaShelf:
+class SchemaCache:
     """Reads schemas and keeps the ones used last, by content. Any thread; reading may take a second."""
 
     def __init__(self) -> None:

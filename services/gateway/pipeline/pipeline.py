@@ -12,7 +12,7 @@ from services.common.ids import completion_id
 from services.gateway.admission import Ticket
 from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.pipeline.generation import Generation
-from services.gateway.pipeline.output.call_validator import CallJudge
+from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.output.events import Completion
 from services.gateway.pipeline.prompt.encoding import VisionStage
@@ -113,7 +113,7 @@ class Pipeline:
                     head=head,
                     source=source,
                     choices=self._choices.make(
-                        request, prompt.token_ids, CallJudge(constraint.checks, ticket.refused_call)
+                        request, prompt.token_ids, CallValidator(constraint.checks, ticket.refused_call)
                     ),
                     prompt=prompt,
                     ticket=ticket,

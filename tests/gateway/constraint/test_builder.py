@@ -19,7 +19,7 @@ from services.gateway.constraint.output_format import (
     OutputFormat,
     RegexAnswer,
 )
-from services.gateway.constraint.schema_cache import SchemaShelf
+from services.gateway.constraint.schema_cache import SchemaCache
 
 
 def tool(name: str = "f", parameters=None, **fields) -> dict:
@@ -157,19 +157,19 @@ async def test_a_name_of_any_script_is_taken_as_it_is(build, name):
 
 async def test_large_schemas_delay_no_others(tokenizer, monkeypatch):
     """Those that take more than QUICK effort wait for each other, everybody else for none of them."""
-    builder, opened, read = ConstraintBuilder(tokenizer.special), threading.Event(), SchemaShelf.ready
+    builder, opened, read = ConstraintBuilder(tokenizer.special), threading.Event(), SchemaCache.ready
 
-    def slow(shelf, schema, param, meter, **options):
+    def slow(cache, schema, param, meter, **options):
         if "large" in schema.get("title", ""):
             if meter.effort is Effort.QUICK:
                 raise InvalidRequest("it is large", param)
             assert opened.wait(30)
-        return read(shelf, schema, param, meter, **options)
+        return read(cache, schema, param, meter, **options)
 
     def ask(title):
         return builder.build(OutputFormat(answer=JsonAnswer({"title": title, "type": "object"}, "p")), None)
 
-    monkeypatch.setattr(SchemaShelf, "ready", slow)
+    monkeypatch.setattr(SchemaCache, "ready", slow)
     large = [asyncio.ensure_future(ask(f"large {number}")) for number in range(8)]
     for number in range(4):
         assert (await ask(f"small {number}")).proto

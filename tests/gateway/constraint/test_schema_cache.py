@@ -11,28 +11,28 @@ from services.common.errors import InvalidRequest
 from services.common.grammar_limits import Effort, WorkMeter
 from services.gateway.constraint import schema_cache as module
 from services.gateway.constraint.call_checks import CallChecks
-from services.gateway.constraint.schema_cache import SchemaShelf
+from services.gateway.constraint.schema_cache import SchemaCache
 
 
-def ready(schema, shelf=None):
-    return (shelf or SchemaShelf()).ready(schema, "p", WorkMeter(60.0), declared_order=True)
+def ready(schema, cache=None):
+    return (cache or SchemaCache()).ready(schema, "p", WorkMeter(60.0), declared_order=True)
 
 
 def test_a_schema_seen_lately_is_not_read_again():
-    shelf = SchemaShelf()
-    assert ready({"type": "object"}, shelf) is ready({"type": "object"}, shelf)
-    assert ready({"type": "object"}, shelf) is not ready({"type": "object", "title": "t"}, shelf)
+    cache = SchemaCache()
+    assert ready({"type": "object"}, cache) is ready({"type": "object"}, cache)
+    assert ready({"type": "object"}, cache) is not ready({"type": "object", "title": "t"}, cache)
 
 
 def test_what_was_not_used_for_longest_is_let_go(monkeypatch):
     monkeypatch.setattr(module, "MAX_CACHED", 2)
-    shelf = SchemaShelf()
-    first = ready({"const": 1}, shelf)
-    second = ready({"const": 2}, shelf)
-    assert ready({"const": 1}, shelf) is first
-    ready({"const": 3}, shelf)
-    assert ready({"const": 1}, shelf) is first
-    assert ready({"const": 2}, shelf) is not second
+    cache = SchemaCache()
+    first = ready({"const": 1}, cache)
+    second = ready({"const": 2}, cache)
+    assert ready({"const": 1}, cache) is first
+    ready({"const": 3}, cache)
+    assert ready({"const": 1}, cache) is first
+    assert ready({"const": 2}, cache) is not second
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_patterns_that_compile_to_much_are_refused_before_they_are_compiled():
 def test_a_schema_that_takes_too_much_work_is_refused_by_its_field():
     patterns = {f"p{i}": {"type": "string", "pattern": f"^a{i}"} for i in range(20)}
     with pytest.raises(InvalidRequest, match="of work") as refusal:
-        SchemaShelf().ready({"properties": patterns}, "p", WorkMeter(0.0), declared_order=True)
+        SchemaCache().ready({"properties": patterns}, "p", WorkMeter(0.0), declared_order=True)
     assert refusal.value.param == "p"
 
 
@@ -139,17 +139,17 @@ def test_what_quick_effort_cannot_tell_is_no_finding():
     long = "".join(f"[a-{letter}]{letter}" for letter in "bcdefghijklmnopqrst" * 5)
     heavy = {"properties": {f"p{i}": {"type": "string", "pattern": f"^{i}{long}$"} for i in range(400)}}
     with pytest.raises(InvalidRequest):
-        SchemaShelf().ready(heavy, "p", WorkMeter(60.0, Effort.QUICK), declared_order=True)
+        SchemaCache().ready(heavy, "p", WorkMeter(60.0, Effort.QUICK), declared_order=True)
     assert ready(heavy).findings == ()
 
 
 def test_the_shelf_counts_what_a_schema_takes_and_not_its_text_alone(monkeypatch):
     monkeypatch.setattr(module, "MAX_CACHED_BYTES", 3_000)
-    shelf = SchemaShelf()
-    first = ready({"const": "x" * 40}, shelf)
-    assert ready({"const": "x" * 40}, shelf) is first
-    ready({"const": "y" * 40}, shelf)
-    assert ready({"const": "x" * 40}, shelf) is not first
+    cache = SchemaCache()
+    first = ready({"const": "x" * 40}, cache)
+    assert ready({"const": "x" * 40}, cache) is first
+    ready({"const": "y" * 40}, cache)
+    assert ready({"const": "x" * 40}, cache) is not first
 
 
 def test_a_pattern_that_backtracks_for_ever_is_given_up():

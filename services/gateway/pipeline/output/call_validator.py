@@ -8,7 +8,7 @@ from services.common.errors import InvalidToolCall
 from services.gateway.constraint.call_checks import CallChecks
 
 
-class CallJudge:
+class CallValidator:
     """The CallCheck of one request: of calls whose schema says more than the grammar could enforce."""
 
     def __init__(self, checks: CallChecks, on_refused: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 import random
 
 from services.common.page_hash import short_name
-from services.decode.pages.page_manager import PageKeeper
+from services.decode.pages.page_manager import PageManager
 from services.gateway.media.images import PromptImage
 from services.gateway.pipeline.prompt.prompt_pages import prompt_pages
 from services.gateway.pipeline.prompt.rendering import Prompt
@@ -13,10 +13,10 @@ from tests.support.fake_runner import FakeRunner, fake_pages
 
 def worker_names(token_ids, media=(), salt=""):
     """What a decode worker's journal says once the prompt's pages are whole."""
-    keeper = PageKeeper(8, FakeRunner(fake_pages(8)))
+    manager = PageManager(8, FakeRunner(fake_pages(8)))
     request = Bench(4).request(token_ids, media=media)
     request.cache_salt = salt
-    hashes = keeper.hashes(request, list(token_ids), len(token_ids) - 1, [])
+    hashes = manager.hashes(request, list(token_ids), len(token_ids) - 1, [])
     return tuple(map(short_name, hashes))
 
 
