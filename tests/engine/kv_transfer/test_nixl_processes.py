@@ -167,7 +167,7 @@ def test_a_stopped_owner_is_named_by_the_check_and_may_be_checked_when_it_goes_o
             time.sleep(0.1)  # between two tries of a check that takes long
 
 
-def test_a_entry_that_differs_from_its_checksum_is_corrupt(reader, steady_source):
+def test_an_entry_that_differs_from_its_checksum_is_corrupt(reader, steady_source):
     wrong = steady_source.checksum(entries(1))
     reader.read(1, "steady", entries(0), entries(0), 10.0, crc32=[wrong])
     assert reader.outcome(1).status.value == "corrupt"
