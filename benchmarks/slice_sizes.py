@@ -86,7 +86,9 @@ class Limits:
         self._ceilings = ceilings
 
     def decode(self, batch: int, context: int) -> float:
-        """Bytes: all weights, except experts that no token chose under uniform routing, and the latents."""
+        """Least seconds of a step. Reads all weights except experts that no token chose under uniform
+        routing, and the latents.
+        """
         config = self._config
         moe = config.num_hidden_layers - config.first_k_dense_replace
         missed = (1 - config.num_experts_per_tok / config.n_routed_experts) ** batch
@@ -100,7 +102,7 @@ class Limits:
         return self._ceilings.limit_seconds(int(num_bytes), scores + products)
 
     def prefill(self, prompt: int) -> float:
-        """Operations: products of every token, and the scores of the expanded form."""
+        """Least seconds of a prompt, from its operations: products of every token, and expanded scores."""
         config = self._config
         moe = config.num_hidden_layers - config.first_k_dense_replace
         expert = 3 * config.hidden_size * config.moe_intermediate_size

@@ -48,7 +48,7 @@ class Replayed:
 
 
 def item_of(parts) -> BatchItem:
-    """A batch of token_ids, start, pages and perhaps embeddings, with logits."""
+    """An item of token_ids, start, pages and perhaps embeddings, with logits."""
     token_ids, start, pages, *embeds = parts
     return BatchItem(token_ids, start, pages, True, *embeds)
 

@@ -15,7 +15,7 @@ from tests.engine.text_models import TINY, make_runner, random_weights, tiny_con
 
 LENGTHS = (1, 63, 64, 65, 200, 5, 130)
 PAGES = 4
-"""The length of each sequence."""
+"""Pages of each sequence."""
 
 CONFIGS = {
     "odd widths": TINY,
