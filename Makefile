@@ -54,7 +54,7 @@ gpu-check-nixl: ## two processes move pages from one GPU memory to the other; wi
 gpu-check: ## all that is checked on a GPU, one after another (with another interpreter: GPU_PYTHON=python3)
 	$(MAKE) --keep-going --jobs=1 gpu-check-kernels gpu-check-slice gpu-check-nixl
 
-check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
+check: $(STAMP) ## format, lint, types, import layers, protos, pages; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -62,6 +62,7 @@ check: $(STAMP) ## format, lint, types, import layers, protos; changes nothing
 	$(BIN)/buf lint protos
 	scripts/protos --check
 	$(BIN)/python -m docs.pictures --check
+	$(BIN)/pytest --quiet tests/test_docs.py tests/test_readme.py
 
 fix: $(STAMP) ## format, and fix what the linter can
 	$(BIN)/ruff format .

@@ -47,9 +47,7 @@ def run_block(block: str, nano: Stack) -> str:
 @pytest.mark.parametrize(
     ("mark", "printed"),
     [
-        ("perigee chat", ["9.9 is bigger."]),
-        ("examples/grpc_chat.py", ["9.9 is bigger."]),
-        ('"content": "Which one', ['"content":"9.9 is bigger."']),
+        ("perigee chat", ["9.9 is bigger.\n", "9.9 is bigger.\n", '"content":"9.9 is bigger."']),
         ('"tools"', ['"name":"get_weather"', '\\"city\\": \\"Paris\\"']),
         ("checkpoint verify", ["every tensor of the configuration is there"]),
     ],
@@ -57,11 +55,13 @@ def run_block(block: str, nano: Stack) -> str:
 def test_a_command_prints_what_readme_says(nano, mark, printed):
     [block] = [block for block in BLOCKS if mark in block]
     output = run_block(block, nano)
-    assert all(part in output for part in printed), output
+    for part in printed:
+        assert part in output
+        output = output.partition(part)[2]
 
 
 def test_every_command_is_run():
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 3
 
 
 def test_the_python_program_prints_the_answer(nano):
