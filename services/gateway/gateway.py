@@ -234,7 +234,7 @@ class Gateway:
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
 
     async def _follow_health(self, health: Health) -> None:
-        """Keeps grpc.health.v1 saying what GET /ready says, and of each ability what its body says."""
+        """Keeps grpc.health.v1 equal to GET /ready, with one service per ability in its body."""
         said: tuple[bool, ...] = ()
         while True:
             now = self._readiness.ready, self._readiness.text, self._readiness.images

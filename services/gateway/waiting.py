@@ -1,4 +1,4 @@
-"""Who keeps the gateway waiting for their request."""
+"""Bounds the clients whose request has not arrived yet."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable
 
 
 class Waiting:
-    """At most so many; for one more, the one who has waited longest is sent away.
+    """Holds at most `most` clients; for one more, sends away the one that has waited longest.
 
-    So whoever sends nothing, however many they are, keeps nobody out. Used on the event loop only.
+    So clients that send nothing cannot keep others out. Used on the event loop only.
     """
 
     def __init__(self, most: int) -> None:
@@ -16,11 +16,11 @@ class Waiting:
         self._by_age: dict[Hashable, Callable[[], None]] = {}
 
     def enter(self, who: Hashable, send_away: Callable[[], None]) -> None:
-        """From now on `who` waits; `send_away` is called where the place is needed, and not after `leave`."""
+        """Adds `who`; `send_away` is called if the place is needed, and never after `leave`."""
         self._by_age[who] = send_away
         if len(self._by_age) > self._most:
             self._by_age.pop(next(iter(self._by_age)))()
 
     def leave(self, who: Hashable) -> None:
-        """The request is there, or nobody who would send it. Idempotent."""
+        """Removes `who`: its request has arrived, or its connection is closed. Idempotent."""
         self._by_age.pop(who, None)

@@ -57,7 +57,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
                 last = worker_pb2.LoadReport()
                 last.CopyFrom(self.load)
                 yield last
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # how often a worker looks at its load
 
     async def Flush(self, request, context):
         self.flushed += 1
@@ -163,7 +163,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             deltas = [play[step] for play in plays if step < len(play)]
             outbox.put_nowait(response_of(deltas))
             self.sent += 1
-            await asyncio.sleep(self.step_s)
+            await asyncio.sleep(self.step_s)  # the pace of an engine
 
     def _deltas(self, submit: decode_pb2.Submit, choice: int) -> list[decode_pb2.SequenceDelta]:
         script = list(self.script(submit, choice))
@@ -216,7 +216,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         try:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # so long that calls at once overlap
             await self.release.wait()
         except asyncio.CancelledError:
             self.cancelled.set()

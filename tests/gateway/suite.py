@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -21,6 +20,7 @@ from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeVision, FakeWorker
+from tests.support.waiting import until
 
 NANO = Path(__file__).resolve().parents[1] / "data" / "kimi-nano"
 CONTEXT_LENGTH = 8192
@@ -82,10 +82,8 @@ def joined(chunks: Sequence[dict[str, Any]], key: str, index: int = 0) -> str:
 
 
 async def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
-    """Returns when `condition()` holds; fails after `timeout_s`."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
+    """As `until`, with the patience that a whole suite needs."""
+    await until(condition, timeout_s)
 
 
 def checkpoint(directory: Path, tokenizer: Tokenizer) -> Path:

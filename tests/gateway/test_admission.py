@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from services.gateway.admission import Admission
 from services.gateway.metrics import GatewayMetrics
+from tests.support.waiting import let_tasks_run
 
 
 @pytest.fixture
@@ -72,6 +73,6 @@ async def test_once_closed_nothing_enters_and_idle_waits_for_the_last_one_out(me
         with pytest.raises(Unavailable), admission.enter("rest"):
             pass
         idle = asyncio.create_task(admission.idle())
-        await asyncio.sleep(0)
+        await let_tasks_run()
         assert not idle.done()
     await asyncio.wait_for(idle, 1)

@@ -4,12 +4,14 @@ import asyncio
 import socket
 
 import pytest
+import structlog
 
 from services.common.errors import CheckpointError, ConfigError
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.main import serve
 from tests.gateway.suite import NANO, checkpoint
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -25,13 +27,13 @@ def taken():
 
 async def test_it_serves_until_told_to_stop_even_without_workers(model):
     stop = asyncio.Event()
-    serving = asyncio.create_task(
-        serve(GatewayConfig(model=model, http_port=0, grpc_port=0, operator_port=0), stop)
-    )
-    await asyncio.sleep(0.3)
-    assert not serving.done()
-    stop.set()
-    await asyncio.wait_for(serving, 5)
+    config = GatewayConfig(model=model, http_port=0, grpc_port=0, operator_port=0)
+    with structlog.testing.capture_logs() as lines:
+        serving = asyncio.create_task(serve(config, stop))
+        await until(lambda: any(line["event"] == "gateway ready" for line in lines), 30)
+        assert not serving.done()
+        stop.set()
+        await asyncio.wait_for(serving, 30)
 
 
 @pytest.mark.parametrize("door", ["http", "grpc", "operator"])

@@ -218,7 +218,7 @@ async def test_a_call_refused_before_it_is_a_request_has_its_line_too(lines):
             return line["status"], line["reason"]
 
         async def never():
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
             yield b""
 
         assert await refused([b"\x12\x00" * 10_000], "many") == ("INVALID_ARGUMENT", "INVALID_REQUEST")

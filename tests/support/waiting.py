@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable
 
@@ -14,9 +15,12 @@ async def let_tasks_run(turns: int = 20) -> None:
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """Returns when `condition` holds; fails when it does not in time."""
+    """Returns when `condition`, a function or coroutine function, holds; fails if it does not in time."""
     end = time.monotonic() + timeout_s
-    while not condition():
+    while True:
+        held = condition()
+        if await held if inspect.isawaitable(held) else held:
+            return
         assert time.monotonic() < end, "it did not happen"
         await asyncio.sleep(0.005)
 

@@ -27,7 +27,8 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
                 yield chat_pb2.ChatChunk(id=str(number))
             if self.error:
                 raise self.error
-            await asyncio.sleep(60 if request.model == "endless" else 0)
+            if request.model == "endless":
+                await asyncio.Event().wait()
             while request.model == "flood":
                 yield chat_pb2.ChatChunk(id="x" * 100_000)
         finally:

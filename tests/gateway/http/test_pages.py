@@ -48,9 +48,10 @@ async def health_of(suite, service):
 
 
 async def until_health(suite, service, expected):
-    async with asyncio.timeout(10):
-        while await health_of(suite, service) != expected:
-            await asyncio.sleep(0.01)
+    async def is_expected():
+        return await health_of(suite, service) == expected
+
+    await wait_until(is_expected)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ async def drip(client, data, pause_s):
     with contextlib.suppress(OSError):
         for byte in data:
             client.send(bytes([byte]))
+            # The pace of a slow client: sockets know no other clock.
             await asyncio.sleep(pause_s)
 
 
@@ -65,7 +66,10 @@ async def test_a_connection_that_is_idle_is_closed_and_one_that_is_answered_is_n
             assert [(await client.answer())[0] for client in (idle, busy)] == [200, 200]
             busy.send(b'POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 14\r\n\r\n{"prompt":"x"}')
             assert await idle.rest() == b""
-            await asyncio.sleep(1)
+            # This one stays idle for longer than any timer that `busy` could have.
+            async with clients(suite, 1, post(TOKENIZE)) as (later,):
+                assert (await later.answer())[0] == 200
+                assert await later.rest() == b""
             suite.decode.admit.set()
             assert (await busy.answer())[0] == 200
 
@@ -87,6 +91,7 @@ async def test_headers_over_the_limit_are_refused_however_they_come():
                 whole.send(data)
                 for start in range(0, len(data), 500):
                     cut.send(data[start : start + 500])
+                    # Makes each a segment. A refused connection reads no more, so there is nothing to count.
                     await asyncio.sleep(0.002)
                 if data.startswith(chunks):
                     whole.send(b"x" * 3000)
@@ -114,11 +119,11 @@ async def test_the_connection_that_waits_longest_makes_room():
         assert len(await streaming) > 50
 
 
-async def test_bytes_held_are_bounded_and_the_longest_unfinished_body_makes_room():
+async def test_bytes_held_are_bounded_and_the_longest_unfinished_body_makes_room(received):
     long = b"POST /tokenize HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n" + b" " * 50_000
     async with open_suite(max_held_bytes=100_000, max_body_bytes=100_000) as suite:
         async with clients(suite, 2, long):
-            await asyncio.sleep(0.2)
+            await wait_until(lambda: received.count == 2 * len(long))
             async with clients(suite, 1, post(b" " * 10_000 + TOKENIZE)) as (short,):
                 assert (await short.answer())[0] == 200
             async with clients(suite, 1, post(b" " * 70_000 + TOKENIZE)) as (longer,):

@@ -17,7 +17,7 @@ from services.gateway.byte_budget import ByteBudget
 from services.gateway.rpc.request_reader import RequestReader
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES
 from services.gateway.waiting import Waiting
-from tests.gateway.suite import open_suite
+from tests.gateway.suite import open_suite, wait_until
 
 HI = chat_pb2.ChatRequest(
     messages=[chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hi")])]
@@ -118,12 +118,15 @@ async def test_a_call_whose_message_does_not_come_is_ended_in_time():
         assert (await suite.chat()).status_code == 200
 
 
-async def test_of_too_many_calls_without_a_message_the_oldest_is_ended():
+async def test_of_too_many_calls_without_a_message_the_oldest_is_ended(monkeypatch):
+    entered = []
+    enter = Waiting.enter
+    monkeypatch.setattr(Waiting, "enter", lambda waiting, *who: entered.append(who) or enter(waiting, *who))
     async with open_suite(max_waiting_connections=4, max_concurrent_requests=2) as suite:
-        held = []
+        held, before = [], len(entered)
         for _ in range(8):
             held.append(suite.channel.stream_unary(f"/perigee.v1.{COMPLETE}", None, None)())
-            await asyncio.sleep(0.05)
+            await wait_until(lambda: len(entered) - before == len(held))
         async with asyncio.timeout(10):
             for call in held[:4]:
                 assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -140,8 +143,7 @@ async def test_messages_that_are_being_answered_count_against_the_bytes_held():
         suite.decode.admit.clear()
         call = suite.channel.unary_unary(f"/perigee.v1.{COMPLETE}", None, None)
         first = asyncio.ensure_future(_code(call(HI)))
-        while not suite.decode.submits:
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: suite.decode.submits)
         salts = [field(6, b"x" * size) for size in (19_000, 19_996)]
         codes = [await _code(call(salt)) for salt in salts]
         assert codes == [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED]

@@ -40,9 +40,11 @@ async def admin_pair():
 
 async def until(ask, wanted):
     """Asks again until the answer is `wanted`."""
-    async with asyncio.timeout(10):
-        while await ask() != wanted:
-            await asyncio.sleep(0.02)
+
+    async def is_wanted():
+        return await ask() == wanted
+
+    await wait_until(is_wanted)
 
 
 async def test_models_are_listed_by_every_served_name(suite, models):

@@ -17,7 +17,7 @@ from services.gateway.waiting import Waiting
 _MALFORMED = "this is not an HTTP/1.1 request that can be read"
 # Most pipelined requests of one connection. Few clients pipeline at all.
 _MAX_BEHIND = 16
-# For what is still on its way when a request is answered or refused before it is read.
+# Time to read what is still in flight when a request is answered or refused before it was read whole.
 _LINGER_S = 5.0
 
 
@@ -31,7 +31,7 @@ class Patience:
 
 
 class Refusal(Exception):
-    """Why a connection is read no further."""
+    """The error that ends reading from a connection."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -41,19 +41,19 @@ class Refusal(Exception):
 class RequestProtocol(HttpToolsProtocol):
     """Reads requests by their framing alone; offers to speak another protocol are ignored (RFC 9110, 7.8).
 
-    After a request that cannot be read, nothing more of its connection is: those before it are answered, then
-    the connection is closed.
+    After a malformed request it reads nothing more: requests before it are answered, then the connection is
+    closed.
     """
 
     _unanswered: tuple[RequestResponseCycle, ...] = ()
-    _deaf = False
+    _refused = False
     # Bytes of the headers or trailers being read.
     _in_head = True
     _head_begun = False
     _head_bytes = 0
-    # Since the parser last told of anything: what it keeps to itself.
-    _untold_bytes = 0
-    _patience_ends: asyncio.TimerHandle | None = None
+    # Bytes fed since the last callback of the parser, which buffers them.
+    _buffered_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
 
     def __init__(self, patience: Patience, waiting: Waiting, **given: Any) -> None:
         """`waiting`: all connections without a whole request. `given`: uvicorn's."""
@@ -70,17 +70,17 @@ class RequestProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """asyncio's."""
         self._unset_keepalive_if_required()
-        self._untold_bytes += len(data)
+        self._buffered_bytes += len(data)
         self._read(memoryview(data))
-        if self._deaf:
+        if self._refused:
             return
-        if self._untold_bytes > self._patience.header_bytes:
+        if self._buffered_bytes > self._patience.header_bytes:
             self.refuse(self._headers_too_large())
-        elif self._in_head and self._patience_ends is None and (self._head_begun or not self._answering):
+        elif self._in_head and self._deadline is None and (self._head_begun or not self._answering):
             self._close_in(self._patience.header_s)
 
     def _read(self, rest: memoryview) -> None:
-        while rest and not self._deaf:
+        while rest and not self._refused:
             try:
                 self.parser.feed_data(rest)
                 return
@@ -110,7 +110,7 @@ class RequestProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """httptools'."""
-        self._untold_bytes = 0
+        self._buffered_bytes = 0
         if self.parser.should_upgrade():
             return  # not begun: it is read again
         before = (*self._unanswered, self.cycle) if self.cycle is not None else ()
@@ -121,25 +121,25 @@ class RequestProtocol(HttpToolsProtocol):
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 raise Refusal(501, f"transfer-encoding: {value.decode('latin-1')} is not known here")
         self._in_head = False
-        self._be_patient()
+        self._cancel_deadline()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """httptools'."""
-        self._untold_bytes = 0
+        self._buffered_bytes = 0
         super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """httptools'."""
-        self._untold_bytes = 0
+        self._buffered_bytes = 0
 
     def on_message_complete(self) -> None:
         """httptools'."""
-        self._untold_bytes = 0
+        self._buffered_bytes = 0
         if self.parser.should_upgrade():
             return
         self._in_head, self._head_begun = True, False
-        self._be_patient()
+        self._cancel_deadline()
         super().on_message_complete()
         if self._answering:
             self._waiting.leave(self)
@@ -160,22 +160,22 @@ class RequestProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's."""
         self._waiting.leave(self)
-        self._be_patient()
+        self._cancel_deadline()
         super().connection_lost(exc)
-        # uvicorn tells the last request alone; of those that it was sent behind, nobody would hear.
+        # uvicorn marks only the last request as disconnected, not the unanswered ones before it.
         for cycle in self._unanswered:
-            _tell_gone(cycle)
+            _mark_disconnected(cycle)
 
     def refuse(self, refusal: Refusal) -> None:
         """Reads nothing more, and closes the connection once what was read whole is answered.
 
         The refusal itself is sent only where the client waits for no other answer.
         """
-        self._deaf = True
+        self._refused = True
         broken = self.cycle if self.cycle is not None and self.cycle.more_body else None
         ahead = [cycle for cycle in self._read_whole() if not cycle.response_complete]
         if broken is not None:
-            _tell_gone(broken)
+            _mark_disconnected(broken)
         if ahead:
             self.pipeline = type(self.pipeline)(pair for pair in self.pipeline if pair[0] is not broken)
             ahead[-1].keep_alive = False
@@ -202,24 +202,24 @@ class RequestProtocol(HttpToolsProtocol):
         return Refusal(431, f"the headers are larger than {self._patience.header_bytes} bytes")
 
     def _close_in(self, seconds: float) -> None:
-        self._be_patient()
-        self._patience_ends = self.loop.call_later(seconds, self._give_up)
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(seconds, self._give_up)
 
-    def _be_patient(self) -> None:
-        if self._patience_ends is not None:
-            self._patience_ends.cancel()
-            self._patience_ends = None
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _give_up(self) -> None:
-        self._patience_ends = None
-        if self._head_begun and self._in_head and not self._deaf:
+        self._deadline = None
+        if self._head_begun and self._in_head and not self._refused:
             self.refuse(Refusal(408, f"the headers did not arrive within {self._patience.header_s:g} s"))
         else:
             self.transport.close()
 
     def _make_room(self) -> None:
-        """Others need the place of this connection."""
-        if self._head_begun and not self._deaf:
+        """Gives up this connection, because others need its place."""
+        if self._head_begun and not self._refused:
             self.refuse(Refusal(503, "too many connections wait for their request to arrive; retry later"))
         self.transport.close()
 
@@ -250,6 +250,6 @@ class RequestProtocol(HttpToolsProtocol):
         self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
 
 
-def _tell_gone(cycle: RequestResponseCycle) -> None:
+def _mark_disconnected(cycle: RequestResponseCycle) -> None:
     cycle.disconnected = True
     cycle.message_event.set()

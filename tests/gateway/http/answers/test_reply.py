@@ -3,6 +3,7 @@
 import asyncio
 
 from services.gateway.http.answers.reply import Reply
+from tests.support.waiting import let_tasks_run
 
 
 class Chunks:
@@ -37,7 +38,7 @@ async def test_events_go_out_at_once_while_the_client_has_room_and_wait_for_it_o
     chunks.open = False
     assert not events.write(1)
     waiting = asyncio.create_task(reply.event(b"3"))
-    await asyncio.sleep(0.01)
+    await let_tasks_run()
     assert not waiting.done()
     room.set()
     await asyncio.wait_for(waiting, 5)

@@ -70,10 +70,10 @@ async def test_a_request_that_offers_an_upgrade_is_answered_as_if_it_did_not(cli
 
 
 @pytest.mark.parametrize("offer", OFFERS)
-async def test_a_body_that_comes_after_an_offer_is_no_second_request(client, offer):
+async def test_a_body_that_comes_after_an_offer_is_no_second_request(client, received, offer):
     whole = post(SMUGGLED, offer)
     client.send(whole[: -len(SMUGGLED)])
-    await asyncio.sleep(0.2)
+    await wait_until(lambda: received.count == len(whole) - len(SMUGGLED))
     client.send(SMUGGLED)
     status, answer = await client.answer()
     assert status == 400
@@ -96,11 +96,12 @@ async def test_offers_in_one_segment_are_answered_in_turn(client):
         assert (await client.answer())[0] == 200
 
 
-async def test_an_offer_cut_anywhere_is_read_alike(client):
+async def test_an_offer_cut_anywhere_is_read_alike(client, received):
     whole = post(TOKENIZE, OFFERS[0])
     for cut in range(1, len(whole), 7):
+        received.count = 0
         client.send(whole[:cut])
-        await asyncio.sleep(0.001)
+        await wait_until(lambda cut=cut: received.count == cut)
         client.send(whole[cut:])
         assert (await client.answer())[0] == 200
 

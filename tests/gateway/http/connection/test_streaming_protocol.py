@@ -96,14 +96,15 @@ async def test_a_client_of_http_1_0_gets_the_same_without_chunks(suite):
     assert body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_a_client_that_sends_two_requests_and_goes_away_has_the_first_cancelled(suite):
+async def test_a_client_that_sends_two_requests_and_goes_away_has_the_first_cancelled(suite, received):
     suite.say("word " * 3000)
     suite.decode.step_s = 0.01
     reader, writer = await post(suite, keep=True)
     await reader.read(100)
-    writer.write(request("1.1", "keep-alive"))
-    await writer.drain()
-    await asyncio.sleep(0.1)
+    second = request("1.1", "keep-alive")
+    received.count = 0
+    writer.write(second)
+    await wait_until(lambda: received.count == len(second))
     writer.close()
     await asyncio.wait_for(suite.decode.cancelled.wait(), 5)
     await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 5)
