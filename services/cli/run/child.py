@@ -27,7 +27,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs or ran last; None before the first start."""
+        """The process id, also of a process that has ended; None before the first start."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:

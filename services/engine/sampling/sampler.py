@@ -59,7 +59,7 @@ class Sampler:
             raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
         if not states:
             return Drawn(torch.empty(0, dtype=torch.int64, device=logits.device), list)
-        # Of several largest values torch.max names the first: the lowest id. A NaN anywhere is the largest.
+        # torch.max names the first of several largest values: the lowest id. A NaN anywhere is the largest.
         best = torch.max(logits, dim=-1)
         drawn: list[int] = []
         others: list[int] = []

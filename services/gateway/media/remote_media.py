@@ -47,7 +47,7 @@ class RemoteMedia:
         )
 
     async def _fetch(self, url: str, uses: Sequence[MediaSource], allowance: Allowance) -> bytes:
-        """Of as many bytes as any of its uses may have: each holds the file to its own bound later."""
+        """Downloads at most the bytes that any use may have; each use checks its own bound later."""
         limit = max(map(self._most_bytes, uses))
         try:
             return await self._downloader.fetch(url, limit, allowance)
