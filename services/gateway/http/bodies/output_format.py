@@ -48,7 +48,7 @@ def raw_output_format(
     ebnf: str | None,
     where: str = "",
 ) -> OutputFormat:
-    """The output format of a prompt without tools. `json_schema` may be its text; `where` precedes field names.
+    """The output format of a prompt without tools. `json_schema` may be text; `where` precedes field names.
 
     Raises InvalidRequest or UnsupportedValue naming the field.
     """
