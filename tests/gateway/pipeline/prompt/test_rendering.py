@@ -53,12 +53,21 @@ async def test_only_a_short_conversation_is_rendered_in_place(nano_dir, messages
     assert {thread is threading.main_thread() for thread in tokenizer.threads} == {in_place}
 
 
-async def test_while_huge_texts_are_encoded_other_requests_are_answered(suite):
+async def test_while_huge_texts_are_encoded_other_requests_are_answered(suite, monkeypatch):
+    begun, answered, encode = threading.Semaphore(0), threading.Event(), Tokenizer.encode
+
+    def hold(self, text, parse_special=False):
+        if len(text) > 100_000:
+            begun.release()
+            assert answered.wait(60)
+        return encode(self, text, parse_special)
+
+    monkeypatch.setattr(Tokenizer, "encode", hold)
     stub = generation_pb2_grpc.GenerationServiceStub(suite.channel)
-    request = generation_pb2.TokenizeRequest(text="Déjà vu 你好! " * 150_000)
+    request = generation_pb2.TokenizeRequest(text="Déjà vu 你好! " * 20_000)
     huge = [stub.Tokenize(request) for _ in range(3)]
-    await asyncio.sleep(0.05)  # nothing shows when the server's threads have begun to encode
+    assert await asyncio.to_thread(begun.acquire, timeout=30)
     assert (await suite.chat()).status_code == 200
-    assert not all(call.done() for call in huge)
+    answered.set()
     for call in huge:
-        assert len((await call).token_ids) > 150_000
+        assert len((await call).token_ids) > 20_000
