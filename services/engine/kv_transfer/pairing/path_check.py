@@ -66,7 +66,8 @@ class PathCheck:
         peer.landing.clear()
         self._flying = True
         now = self._clock()
-        self._began = self._began or now
+        if self._began is None:
+            self._began = now
         deadline = min(self._command.deadline, now + self._round_timeout_s)
         return probe_read(peer.offer, deadline, completed, settled, self._clock)
 
