@@ -86,7 +86,7 @@ def product_kernel(
         rows = x + (pair // pairs_per_row).to(tl.int64) * x_stride
         lane = tl.arange(0, group)
         parts: tl.constexpr = 2 if gated else 1
-        # Of one matrix: two values a byte, and a scale for each group.
+        # One matrix: two values a byte, and a scale for each group.
         size: tl.constexpr = outputs * inputs // 2 if quantised else outputs * inputs
         own_values = values + expert * (parts * size) + column * (size // outputs)
         own_scales = scales + expert * (parts * outputs * inputs // group) + column * (inputs // group)

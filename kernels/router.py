@@ -39,7 +39,7 @@ def select_experts_kernel(
     weight = tl.zeros((block_k,), tl.float32)
     total = 0.0
     for rank in tl.static_range(top_k):
-        # Of equal values the lowest index.
+        # The lowest index among equal values.
         best = tl.argmax(choice, axis=0)
         value = tl.sum(tl.where(lane == best, score, 0.0), axis=0)
         total += value

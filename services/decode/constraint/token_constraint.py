@@ -19,7 +19,7 @@ from services.decode.constraint.closing import MAX_WAY
 from services.decode.constraint.compiler import CompiledGrammar, GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 
-# Of what a request may generate, reasoning leaves so many tokens, or half, to what it is bound to give.
+# Reasoning leaves this many tokens, or half of what may be generated, for the constrained answer.
 ANSWER_RESERVE = 1024
 _LOOK_EVERY = 16
 # Tokens to spare, beyond the way out, from which on those that open something are checked, and all are.

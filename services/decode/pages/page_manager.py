@@ -40,7 +40,7 @@ class PageManager:
         self._cache = PrefixCache(self._pool)
         self.journal = self._cache.journal
         self._retired: deque[list[PageTable]] = deque()
-        # Of the copies that come behind every step under way; their sources are held.
+        # Sources and targets of copies queued behind the steps under way; the sources are held.
         self._copied_from = self.new_table()
         self._copied_to: set[int] = set()
 

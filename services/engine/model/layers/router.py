@@ -27,7 +27,7 @@ class Router:
         self.top_k = config.num_experts_per_tok
         self.normalise = config.norm_topk_prob
         self.scale = config.routed_scaling_factor
-        # Of equal scores the lower index is to come first.
+        # The lower index comes first among equal scores.
         self._among_equals = torch.arange(len(bias) - 1, -1, -1, device=bias.device)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:

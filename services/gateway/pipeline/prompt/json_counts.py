@@ -24,7 +24,7 @@ _OTHERS = bytes(set(range(256)) - set(b'{[",'))
 _OUTSIDE = re.compile(rb'["{}\[\]]')
 _INSIDE = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _IS_KEY = re.compile(rb"\s*+:")
-# Of one match, which other threads wait for: below 10 ms.
+# Bytes that one match may read: other threads wait for it, less than 10 ms.
 _STRIDE = 1 << 20
 _MOST_NAME = 100
 
