@@ -26,7 +26,9 @@ from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Prompt, Request, Session
+from services.decode.token_stepper import SingleTokenStepper
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.loading.text import load_text_model
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
@@ -64,16 +66,9 @@ class Bench:
         runner = ModelRunner(model, kv_pages, config.num_hidden_layers)
         limits = DecodeLimits(batch, batch, 256, 10_000, 0, num_pages * 64, 60.0)
         self._masks = MaskThreads()
-        self.engine = DecodeEngine(
-            runner,
-            kv_pages,
-            Sampler(config.vocab_size),
-            limits,
-            _NoIO(),
-            lambda serving: None,
-            self._masks,
-            ahead=False,
-        )
+        stepper = SingleTokenStepper(runner, Sampler(config.vocab_size), self._masks, overlaps=False)
+        pages = PageManager(num_pages, runner)
+        self.engine = DecodeEngine(stepper, pages, self._masks, limits, _NoIO(), lambda serving: None)
         self._maker = ConstraintMaker(directory, config.vocab_size)
         tokenizer = Tokenizer.from_dir(directory)
         quotes = (token for token in range(tokenizer.num_ranks) if b'"' in tokenizer.token_bytes(token))

@@ -25,9 +25,11 @@ from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Delta, Prompt, Request, Session
+from services.decode.token_stepper import SingleTokenStepper
 from services.engine.batch import PAGE_TOKENS, DeviceTokens, ForwardBatch
 from services.engine.host_copy import DeviceEvent
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
@@ -107,15 +109,15 @@ class Bench:
             context_length=each * PAGE_TOKENS,
             lease_s=60.0,
         )
+        model, masks = NoModel(), MaskThreads()
+        sampler = Sampler(_VOCAB) if on_host else Sampler(_VOCAB, no_draw)
         self._engine = DecodeEngine(
-            NoModel(),
-            pages,
-            Sampler(_VOCAB) if on_host else Sampler(_VOCAB, no_draw),
+            SingleTokenStepper(model, sampler, masks, overlaps=not on_host),
+            PageManager(len(pages), model),
+            masks,
             limits,
             NoIO(),
             lambda serving: None,
-            MaskThreads(),
-            ahead=not on_host,
         )
         session = Session(self._take)
         for handle in range(1, batch + 1):

@@ -1,4 +1,4 @@
-"""What the sessions are to hear: one batch per session and engine step."""
+"""What the engine sends to the sessions: one batch per session and engine step."""
 
 from __future__ import annotations
 
@@ -12,49 +12,51 @@ from services.engine.sampling.sampler import SampledToken
 
 
 class DeltaOutbox:
-    """Collects deltas, adds stats where they are due, and forgets a request with its last choice. Engine
-    thread."""
+    """Collects each session's deltas, adds stats to the first of a request, and drops a request with the end
+    of its last choice. Engine thread.
+    """
 
     def __init__(self) -> None:
         self._sessions: set[Session] = set()
         self._deltas: dict[Session, list[Delta]] = {}
 
-    def joined(self, request: Request) -> bool:
-        """A request came; all its choices are unfinished. False: its handle is another live request's."""
+    def add_request(self, request: Request) -> bool:
+        """Adds a request, all of whose choices are unfinished. Returns False if another live request has its
+        handle.
+        """
         request.unfinished = set(request.choices)
         self._sessions.add(request.session)
         return request.session.requests.setdefault(request.handle, request) is request
 
-    def left(self, session: Session) -> None:
-        """The gateway is gone: nothing is told any more."""
+    def drop_session(self, session: Session) -> None:
+        """Forgets a session whose gateway is gone; nothing is sent to it any more."""
         self._sessions.discard(session)
         self._deltas.pop(session, None)
 
     def requests(self) -> list[Request]:
-        """All live requests."""
+        """Returns all live requests."""
         return [request for session in self._sessions for request in session.requests.values()]
 
-    def tell(
+    def put(
         self,
         request: Request,
         choice: int,
-        token: SampledToken | None,
+        tokens: tuple[SampledToken, ...],
         finish: sampling_pb2.FinishReason.ValueType,
     ) -> None:
-        """A new token of a choice, its end, or both."""
-        tokens = (token,) if token is not None else ()
+        """Adds new tokens of a choice, its end, or both."""
         self._add(request, Delta(request.handle, choice, tokens, finish))
 
-    def tell_error(self, request: Request, error: PerigeeError) -> None:
-        """Every unfinished choice ends; error and stats go with the first."""
+    def put_error(self, request: Request, error: PerigeeError) -> None:
+        """Ends every unfinished choice; error and stats go with the first."""
         finish = sampling_pb2.FINISH_REASON_ERROR
         first, *others = sorted(request.unfinished)
         self._add(request, Delta(request.handle, first, (), finish, error, request.stats))
         for choice in others:
             self._add(request, Delta(request.handle, choice, (), finish))
 
-    def tell_waiting(self, requests: Iterable[Request]) -> None:
-        """No token of these is due, but they are not forgotten."""
+    def put_waiting(self, requests: Iterable[Request]) -> None:
+        """Adds a sign of life of requests that get no token for now."""
         for request in requests:
             sign = Delta(request.handle, request.choices.start, waits=True)
             self._deltas.setdefault(request.session, []).append(sign)

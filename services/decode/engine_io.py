@@ -1,4 +1,4 @@
-"""What the engine asks of the event loop, done."""
+"""The engine's I/O on the event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from services.engine.serving.text_worker import TextWorker
 
 
 class DecodeIO:
-    """The engine's way to the event loop and back: an EngineIO. Made on the event loop."""
+    """Runs the engine's I/O, page fetches and embedding reads, on the event loop; an EngineIO. Construct it
+    there.
+    """
 
     def __init__(self, worker: TextWorker, silence_s: float) -> None:
         self._worker = worker
@@ -21,7 +23,7 @@ class DecodeIO:
         self._media: NamedTasks[Prompt, tuple[int, ...]] = NamedTasks(self._fetch_media, lambda prompt: None)
 
     def connect(self, engine: DecodeEngine, loop: EngineLoop) -> None:
-        """Names the engine that is to hear the answers; once, before its loop starts."""
+        """Sets the engine that gets the results. Call once, before its loop starts."""
         self._engine = engine
         self._loop = loop
 

@@ -1,8 +1,10 @@
-"""Bounds of a decode engine."""
+"""Bounds of a decode engine, and how near it is to them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from services.engine.kv_cache.page_pool import PageCounts
 
 
 @dataclass(frozen=True)
@@ -16,3 +18,16 @@ class DecodeLimits:
     headroom_pages: int
     context_length: int
     lease_s: float
+
+
+@dataclass(frozen=True)
+class DecodeLoad:
+    """The engine's state after its last step; the last three count since the start."""
+
+    running: int
+    waiting: int
+    pages: PageCounts
+    queued_tokens: int
+    preemptions: int
+    transfer_bytes: int
+    integrity_failures: int

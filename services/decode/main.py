@@ -15,8 +15,10 @@ from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.engine_io import DecodeIO
 from services.decode.limits import DecodeLimits
-from services.decode.pages.page_server import PageServicer
+from services.decode.page_server import PageServicer
 from services.decode.server import DecodeServicer
+from services.decode.token_stepper import SingleTokenStepper
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
@@ -53,16 +55,10 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
     constraints, masks = ConstraintMaker(Path(config.model), worker.vocab_size), MaskThreads()
     io = DecodeIO(worker, config.prefill_silence_seconds)
     device = worker.kv_pages.device
-    engine = DecodeEngine(
-        worker.runner,
-        worker.kv_pages,
-        Sampler(worker.vocab_size, draw_on(device)),
-        limits,
-        io,
-        worker.transfer.set_serving,
-        masks,
-        ahead=device.type != "cpu",
-    )
+    sampler = Sampler(worker.vocab_size, draw_on(device))
+    stepper = SingleTokenStepper(worker.runner, sampler, masks, overlaps=device.type != "cpu")
+    page_manager = PageManager(worker.kv_pages.shape[0], worker.runner)
+    engine = DecodeEngine(stepper, page_manager, masks, limits, io, worker.transfer.set_serving)
     loop = EngineLoop("decode-engine", engine.step, fail)
     loop.post(partial(compute_on, device))
     io.connect(engine, loop)

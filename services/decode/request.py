@@ -107,12 +107,13 @@ class Session:
 @dataclass(eq=False)
 class Sequence:
     """One choice of a request. `context` is prompt plus output; all but its last token have KV once it
-    runs."""
+    runs. It ends with `max_length` tokens at the latest."""
 
     request: Request
     choice: int
     sampling: SamplingState
     context: list[int]
+    max_length: int
     table: PageTable
     hashes: list[bytes] = field(default_factory=list)
     constraint: TokenConstraint | None = None
@@ -127,11 +128,11 @@ class Sequence:
         if self.constraint is None and self.request.constraint is not None:
             self.constraint = self.sampling.constraint = self.request.constraint.fork()
 
-    def batch_item(self, under_way: int = 0) -> BatchItem:
-        """The last token, whose logits give the next one. Where one more is `under_way`, that one: what it is
-        only the device knows.
+    def batch_item(self, in_flight: int = 0) -> BatchItem:
+        """Returns the last token, whose logits give the next one, as an item of a forward pass. With one more
+        token `in_flight`, its place: which token it is only the device knows.
         """
-        position = len(self.context) - 1 + under_way
+        position = len(self.context) - 1 + in_flight
         return BatchItem(
             token_ids=self.context[-1:],
             start=position,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.decode.pages.page_manager import PageManager
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState

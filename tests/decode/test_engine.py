@@ -104,9 +104,9 @@ def test_a_choice_resumed_alone_keeps_its_index_and_place_in_the_sampling_key():
     whole = greedy(prompt_of(10), 8)
     request = bench.request(prompt_of(10), 8, outputs=whole[:5], first_choice=3)
     bench.engine.submit(request)
-    while not bench.engine._running:
+    while not bench.engine._running.members:
         bench.engine.step()
-    assert [sequence.sampling.choice for sequence in bench.engine._running] == [3]
+    assert [sequence.sampling.choice for sequence in bench.engine._running.members] == [3]
     bench.run()
     heard = bench.heard[request.handle]
     assert heard.tokens == {3: whole[5:]}
@@ -303,7 +303,7 @@ def test_a_broken_pool_is_counted_once_when_idle():
     bench = Bench(4)
     bench.submit([1], 1)
     bench.run()
-    bench.engine._page_manager._pool._tally[0] += 1
+    bench.engine._pages.pool._tally[0] += 1
     bench.submit([2], 1)
     bench.run()
     bench.run()

@@ -212,8 +212,8 @@ def test_a_request_that_has_begun_to_answer_is_not_refused():
     bench.fill()
     bench.engine.step()
     bench.engine.step()
-    (sequence,) = bench.engine._running
-    bench.engine._preempt(sequence)
+    (sequence,) = bench.engine._running.members
+    bench.engine._running.preempt(sequence)
     bench.engine._prompts.admit(0)
     bench.submit(prompt_of(1025, 2), 1, timeout_s=600)
     bench.engine._rate.note(128, 60.0)

@@ -118,7 +118,7 @@ def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_co
     schedule = Schedule(seed, ahead)
     for _ in range(150):
         schedule.act()
-        schedule.bench.engine._page_manager.check_integrity()
+        schedule.bench.engine._pages.check_integrity()
     schedule.wind_down()
     for told in schedule.requests:
         heard = schedule.bench.heard[told.request.handle]

@@ -242,7 +242,7 @@ def test_a_worker_whose_engine_stands_still_is_given_up_after_the_time_there_is(
         for _ in range(50):
             await suite.second()
         assert suite.failovers == 0
-        suite.worker.engine._give_signs = lambda: None
+        suite.worker.engine._send_signs_of_life = lambda: None
         for _ in range(65):
             await suite.second()
         assert suite.failovers == 1

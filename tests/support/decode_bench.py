@@ -15,6 +15,9 @@ from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.request import Delta, Prompt, Request, RequestStats, Session
+from services.decode.stepper import Stepper
+from services.decode.token_stepper import SingleTokenStepper
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.media import Medium
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
@@ -81,15 +84,18 @@ class Bench:
 
     def __init__(
         self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, late: bool = False,
-        io: RecordedIO | None = None, clock: Callable[[], float] = monotonic, **limits: int,
+        io: RecordedIO | None = None, clock: Callable[[], float] = monotonic,
+        runner: type[FakeRunner] | None = None, vocab_size: int = VOCAB,
+        stepper: Callable[[Bench], Stepper] | None = None, **limits: int,
     ) -> None:  # fmt: skip
         """`ahead`: the next step is launched before the host knows what the last one gave. `late`, always so
-        then: the device does things at the last moment it may.
+        then: the device does things at the last moment it may. `stepper`: makes another one, of a bench that
+        has its `runner`, `sampler` and `masks`.
         """
         self.clock = clock
         self.serving: list[bool] = []
         self.kv_pages = fake_pages(num_pages)
-        self.runner = (LateRunner if ahead or late else FakeRunner)(self.kv_pages)
+        self.runner = (runner or (LateRunner if ahead or late else FakeRunner))(self.kv_pages)
         self.io = RecordedIO() if io is None else io
         defaults = {
             "max_running": 16,
@@ -99,15 +105,16 @@ class Bench:
             "headroom_pages": 0,
             "context_length": num_pages * 64,
         }
+        self.masks = MaskThreads()
+        self.sampler = Sampler(vocab_size)
+        single = SingleTokenStepper(self.runner, self.sampler, self.masks, overlaps=ahead)
         self.engine = DecodeEngine(
-            self.runner,
-            self.kv_pages,
-            Sampler(VOCAB),
+            stepper(self) if stepper else single,
+            PageManager(num_pages, self.runner),
+            self.masks,
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
             self.io,
             self.serving.append,
-            MaskThreads(),
-            ahead=ahead,
             clock=clock,
         )
         self.heard: dict[int, Heard] = {}
@@ -195,7 +202,7 @@ class Bench:
         counts = self.engine.load.pages
         assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts
         assert self.engine.load.integrity_failures == 0
-        self.engine._page_manager.check_integrity()
+        self.engine._pages.check_integrity()
         assert (self.engine.load.running, self.engine.load.waiting) == (0, 0)
 
 

@@ -13,6 +13,8 @@ from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.server import DecodeServicer
+from services.decode.token_stepper import SingleTokenStepper
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
 from services.gateway.workers.session import DecodeSession
@@ -73,9 +75,11 @@ class LoopbackWorker:
             "headroom_pages": 0, "context_length": CONTEXT, "lease_s": 60.0,
         }  # fmt: skip
         make = runner or (LateBabbler if ahead else Babbler)
+        model = make(pages)
         self.engine = DecodeEngine(
-            make(pages), pages, Sampler(vocab_size), DecodeLimits(**(defaults | limits)), RecordedIO(),
-            lambda serving: None, self._masks, ahead=ahead, **(engine_options or {}),
+            SingleTokenStepper(model, Sampler(vocab_size), self._masks, overlaps=ahead),
+            PageManager(num_pages, model), self._masks, DecodeLimits(**(defaults | limits)), RecordedIO(),
+            lambda serving: None, **(engine_options or {}),
         )  # fmt: skip
         self.failures: list[BaseException] = []
         step = (lambda: False) if by_hand else self.engine.step

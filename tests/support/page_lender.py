@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 
 from perigee.v1 import pages_pb2_grpc
-from services.decode.pages.page_server import PageServicer
+from services.decode.page_server import PageServicer
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.serving.loop import EngineLoop
 from services.engine.serving.text_backend import TextWorkerBackend
@@ -64,7 +64,7 @@ class PageLender:
 
     async def check_integrity(self) -> None:
         """Raises InternalError listing what is wrong with the pool."""
-        await self._on_engine(self.engine._page_manager.check_integrity)
+        await self._on_engine(self.engine._pages.check_integrity)
 
     async def stop(self) -> None:
         """Ends everything; the engine must not have broken."""

@@ -16,10 +16,10 @@ from services.common.errors import (
     Unavailable,
 )
 from services.decode.limits import DecodeLimits
-from services.decode.pages.page_manager import PageManager
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, PromptState, Request, Sequence
+from services.engine.kv_cache.page_manager import PageManager
 from services.engine.scheduler.priority_line import PriorityLine
 
 
@@ -44,14 +44,14 @@ class PromptQueue:
 
     def __init__(
         self,
-        page_manager: PageManager,
+        pages: PageManager,
         limits: DecodeLimits,
         io: EngineIO,
         rate: PromptRate,
         clock: Callable[[], float],
     ) -> None:
         """`clock`: of the requests' deadlines, seconds."""
-        self._page_manager = page_manager
+        self._pages = pages
         self._limits = limits
         self._io = io
         self._rate = rate
@@ -140,7 +140,7 @@ class PromptQueue:
         running = [first]
         for sequence in others:
             try:
-                sequence.table = self._page_manager.fork(prompt.table, prompt.num_tokens)
+                sequence.table = self._pages.fork(prompt.table, prompt.num_tokens)
             except PagesExhausted:
                 self.append_front(sequence)
                 continue
@@ -161,19 +161,19 @@ class PromptQueue:
         if prompt.state is PromptState.NEEDS_MEDIA:
             self._io.stop_media(prompt)
         if prompt.state is not PromptState.STOPPING:
-            self._page_manager.retire(prompt.table)
+            self._pages.retire(prompt.table)
             prompt.state = PromptState.ENDED
 
     def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:
         """No read of the fetch will be posted any more. Returns the error that ends the request, if one
         does."""
-        self._page_manager.quarantine(result.pages_at_risk)
+        self._pages.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
-            first = self._page_manager.whole_pages(prompt.computed)
-            self._page_manager.share_pages(prompt.table.pages[first : prompt.num_pages])
+            first = self._pages.whole_pages(prompt.computed)
+            self._pages.share_pages(prompt.table.pages[first : prompt.num_pages])
             prompt.computed = prompt.num_tokens
-            self._page_manager.remember(prompt.hashes, prompt.table, 0, prompt.computed)
+            self._pages.remember(prompt.hashes, prompt.table, 0, prompt.computed)
             self._proceed(prompt)
             return None
         prompt.table.free()
@@ -190,7 +190,7 @@ class PromptQueue:
             prompt.state = PromptState.EXTENDING
 
     def _prompt(self, request: Request, sequences: list[Sequence]) -> Prompt:
-        return Prompt(request, sequences, self._page_manager.new_table(), list(request.prefill_addresses))
+        return Prompt(request, sequences, self._pages.new_table(), list(request.prefill_addresses))
 
     def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
         """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing
@@ -200,8 +200,8 @@ class PromptQueue:
         """
         request = prompt.request
         headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
-        prompt.hashes = self._page_manager.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
-        cached = self._page_manager.reserve(
+        prompt.hashes = self._pages.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
+        cached = self._pages.reserve_with_tail(
             prompt.table,
             prompt.hashes,
             request,
@@ -243,10 +243,8 @@ class PromptQueue:
         """
         if prompt.request.has_begun:
             return None
-        prompt.hashes = self._page_manager.hashes(
-            prompt.request, prompt.context, prompt.num_tokens, prompt.hashes
-        )
-        prompt.computed = self._page_manager.cached_tokens(prompt.hashes)
+        prompt.hashes = self._pages.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
+        prompt.computed = self._pages.cached_tokens(prompt.hashes)
         before, own = self._tokens_before(prompt), prompt.num_tokens - prompt.computed
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
 
@@ -267,7 +265,7 @@ class PromptQueue:
         prompt.address = prompt.candidates.pop(0)
         prompt.attempts += 1
         # Prefill begins with whole pages, and these are whole: no tail was copied for a fetch.
-        cached_pages = self._page_manager.whole_pages(prompt.computed)
+        cached_pages = self._pages.whole_pages(prompt.computed)
         return FetchOrder(
             address=prompt.address,
             request_id=request.request_id,

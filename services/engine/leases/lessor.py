@@ -1,4 +1,4 @@
-"""Leases as their owner grants and ends them, and whether a peer may be reading now."""
+"""What the owner of pages does with their leases."""
 
 from __future__ import annotations
 
@@ -13,19 +13,32 @@ log = structlog.get_logger()
 
 
 class Lessor:
-    """A lease table, watched. Used on the thread that owns the pool.
+    """Grants and ends the leases of one table, and reports whether a peer may be reading now.
 
-    The messages of a reader may come in any order, late or twice.
+    Used on the thread that owns the pool, except `holds`. The messages of a reader may come in any order,
+    late or twice.
     """
 
     def __init__(self, leases: LeaseTable, on_serving: Callable[[bool], None]) -> None:
-        """`on_serving` hears when the first page is lent to a reader, and when the last has come back."""
+        """`on_serving` is called with True when the first lease is granted, and with False when the last one
+        is over and settled.
+        """
         self._leases = leases
         self._on_serving = on_serving
         self._serving = False
 
+    def grant(self, pages: Sequence[int], reader: str, key: int) -> Lease:
+        """Leases pages, none of them free, to a reader. Errors as in LeaseTable.grant."""
+        lease = self._leases.grant(pages, reader, key)
+        self._update_serving()
+        return lease
+
+    def holds(self, lease_id: int, generation: int) -> bool:
+        """Returns whether this lease is in force at this moment. Any thread."""
+        return self._leases.holds(lease_id, generation)
+
     def renew(self, lease_id: int) -> None:
-        """Another full duration. NotFound: the lease ran out."""
+        """Extends a lease by its full duration. NotFound: the lease ran out."""
         if not self._leases.renew(lease_id):
             raise NotFound("the lease ran out before it was renewed")
 

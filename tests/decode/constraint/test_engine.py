@@ -10,12 +10,8 @@ import pytest
 
 from services.common.errors import InternalError, InvalidRequest
 from services.decode.constraint.maker import ConstraintMaker
-from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
-from services.decode.engine import DecodeEngine
-from services.decode.limits import DecodeLimits
-from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
 from tests.support.decode_bench import Bench
@@ -30,20 +26,8 @@ PROMPT = list(range(70))
 
 class ConstrainedBench(Bench):
     def __init__(self, num_pages: int = 64, ahead: bool = False) -> None:
-        super().__init__(num_pages)
-        self.runner = (LateBabbler if ahead else Babbler)(self.kv_pages)
-        limits = DecodeLimits(16, 16, 128, 1000, 0, num_pages * 64, 60.0)
-        self.masks = MaskThreads()
-        self.engine = DecodeEngine(
-            self.runner,
-            self.kv_pages,
-            Sampler(VOCAB),
-            limits,
-            self.io,
-            self.serving.append,
-            self.masks,
-            ahead=ahead,
-        )
+        runner = LateBabbler if ahead else Babbler
+        super().__init__(num_pages, ahead=ahead, runner=runner, vocab_size=VOCAB, local_prefill_tokens=1000)
 
     def ask(self, compiler, grammar: str | None = OBJECT, made=None, max_tokens: int = 200, **options):
         """Submits a request at temperature 1, its constraint there at once; `made`: in its place."""
@@ -201,7 +185,7 @@ def test_a_grammar_that_fails_on_the_way_fails_its_request_alone(bench, compiler
     _, other = bench.ask(compiler)
     bench.engine.step()
     bench.engine.step()
-    running = next(one for one in bench.engine._running if one.request is request)
+    running = next(one for one in bench.engine._running.members if one.request is request)
 
     def fail(token_id, meter):
         raise ValueError("out of order")
@@ -219,7 +203,7 @@ def test_a_mask_that_takes_long_does_not_hold_the_others(bench, compiler, monkey
     _, quick = bench.ask(compiler)
     bench.engine.step()
     bench.engine.step()
-    running = next(one for one in bench.engine._running if one.request is request)
+    running = next(one for one in bench.engine._running.members if one.request is request)
     take = running.constraint._take
 
     def dawdle(token_id, meter):

@@ -3,7 +3,7 @@
 import random
 
 from services.common.page_hash import short_name
-from services.decode.pages.page_manager import PageManager
+from services.engine.kv_cache.page_manager import PageManager
 from services.gateway.media.images import PromptImage
 from services.gateway.pipeline.prompt.prompt_pages import prompt_pages
 from services.gateway.pipeline.prompt.rendering import Prompt

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from perigee.v1 import pages_pb2, pages_pb2_grpc
 from services.common.errors import InvalidRequest
 from services.common.page_hash import HASH_BYTES
-from services.decode.pages.page_lending import PageLending
 from services.engine.leases.lease_stream import check_start, grant_to_proto, until_released
+from services.engine.leases.page_lending import PageLending
 from services.engine.serving.loop import EngineLoop
 
 if TYPE_CHECKING:

@@ -56,9 +56,9 @@ def test_where_the_first_page_is_not_cached_nothing_is_lent():
 
 def test_a_lookup_for_a_peer_counts_as_no_request():
     bench = bench_with(150)
-    before = vars(bench.engine._page_manager._cache.stats).copy()
+    before = vars(bench.engine._pages.cache.stats).copy()
     bench.engine.lending.lease("prefill-a", 1, hashes_of(150))
-    assert vars(bench.engine._page_manager._cache.stats) == before
+    assert vars(bench.engine._pages.cache.stats) == before
 
 
 def test_leased_pages_are_neither_flushed_nor_evicted_and_are_found_by_requests():
