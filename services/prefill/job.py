@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from services.engine.batch import PAGE_TOKENS, BatchItem
+from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
 from services.prefill.events import Event
 
@@ -50,7 +51,8 @@ class Job:
     priority: int = 0
     abandoned: bool = False
     state: JobState = JobState.WAITING
-    pages: list[int] = field(default_factory=list)
+    table: PageTable = field(init=False)
+    """Set by the engine."""
     hashes: list[bytes] = field(default_factory=list)
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
     computed: int = 0
@@ -59,6 +61,11 @@ class Job:
     lease_id: int = 0
     admitted_at: float = 0.0
     started_at: float = 0.0
+
+    @property
+    def pages(self) -> Sequence[int]:
+        """Ids of its pages, in order; none while it waits."""
+        return self.table.pages
 
     @property
     def num_tokens(self) -> int:

@@ -19,7 +19,7 @@ class PrefillLimits:
 
 @dataclass(frozen=True)
 class PrefillLoad:
-    """What the engine looked like after its last step; the last three count since the start."""
+    """The engine's state after its last step; the last three count since the start."""
 
     running: int
     waiting: int
@@ -28,8 +28,3 @@ class PrefillLoad:
     integrity_failures: int
     transfer_bytes: int
     computed_tokens: int
-
-    @property
-    def serving(self) -> bool:
-        """Whether a peer may be reading pages now; true as well while own reads have not settled."""
-        return self.pages.leased > 0 or self.pages.quarantined > 0

@@ -114,10 +114,10 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         try:
             async for request in requests:
                 if request.WhichOneof("message") == "renew":
-                    self._engine.request_renewal(job)
+                    self._engine.leases.request_renewal(job)
                 elif request.WhichOneof("message") == "release":
                     release = request.release
-                    self._engine.answer_release(job, release.lease_id, release.generation)
+                    self._engine.leases.answer_release(job, release.lease_id, release.generation)
                     self._loop.post(lambda: self._engine.release(job))
                     return
         except InvalidRequest as error:

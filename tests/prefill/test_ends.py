@@ -48,10 +48,10 @@ def test_a_release_is_confirmed_only_where_its_lease_is_held(state):
     bench = PrefillBench(4, chunk_tokens=64)
     reader = in_state(bench, state)
     lease = reader.all(Admitted)[0].lease if state != "waiting" else Lease(0, 0, (), "", 0, 0.0, 0.0)
-    bench.engine.answer_release(reader.job, lease.id + 1, lease.generation + 1)
+    bench.engine.leases.answer_release(reader.job, lease.id + 1, lease.generation + 1)
     assert reader.refusal() == "LEASE_EXPIRED"
     heard = len(reader.events)
-    bench.engine.answer_release(reader.job, lease.id, lease.generation)
+    bench.engine.leases.answer_release(reader.job, lease.id, lease.generation)
     assert reader.kinds()[heard:] == ["Refused" if state == "waiting" else "Released"]
 
 
@@ -69,7 +69,7 @@ def test_a_release_of_a_lease_that_ended_before_is_refused(end):
         bench.engine.abandon(reader.job)
     else:
         bench.clock.now += 0.02  # and the engine has not looked yet
-    bench.engine.answer_release(reader.job, lease.id, lease.generation)
+    bench.engine.leases.answer_release(reader.job, lease.id, lease.generation)
     assert reader.refusal() == "LEASE_EXPIRED"
     bench.engine.release(reader.job)
     bench.check_free()
@@ -256,7 +256,7 @@ def test_a_renewal_that_comes_during_a_long_pass_is_applied_before_the_pass_ends
     def slow_forward(batch, on_layers):
         def on_slow_layers(first, end):
             bench.clock.now += 0.15
-            bench.engine.request_renewal(reader.job)
+            bench.engine.leases.request_renewal(reader.job)
             on_layers(first, end)
             heard.append(reader.kinds())
 
@@ -277,7 +277,7 @@ def test_a_renewal_too_late_is_refused_after_the_pass_that_was_under_way():
 
     def slow_forward(batch, on_layers):
         bench.clock.now += 0.1
-        bench.engine.request_renewal(reader.job)
+        bench.engine.leases.request_renewal(reader.job)
         return forward(batch, on_layers)
 
     bench.runner.forward = slow_forward

@@ -188,7 +188,7 @@ def test_a_broken_pool_is_counted_when_idle():
     bench = PrefillBench(4)
     bench.submit([1])
     bench.run()
-    bench.engine._pool._tally[0] += 1
+    bench.engine._pages.pool._tally[0] += 1
     bench.submit([2])
     bench.run()
     bench.run()

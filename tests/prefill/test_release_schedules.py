@@ -41,7 +41,7 @@ class Schedule:
         self.dice = random.Random(seed)
         self.clock = clock
         self.bench = PrefillBench(8, chunk_tokens=64, lease_s=LEASE_S)
-        self.witness = Witness(self.bench.engine._pool)
+        self.witness = Witness(self.bench.engine._pages.pool)
         self.readers: list[Reader] = []
         self.granted: dict[int, Counter[int]] = {}
         self.answers: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class Schedule:
         reader, engine = self.dice.choice(self.readers), self.bench.engine
         lease_id = self.dice.choice([reader.job.lease_id] * 4 + [self.dice.choice(self.readers).job.lease_id])
         before = len(reader.all(Released))
-        engine.answer_release(reader.job, lease_id, lease_id)
+        engine.leases.answer_release(reader.job, lease_id, lease_id)
         confirmed = len(reader.all(Released)) > before
         self.answers["released" if confirmed else "refused"] += 1
         if confirmed:
@@ -120,7 +120,7 @@ def test_a_confirmed_release_means_that_the_pages_were_nobody_elses(seed, clock)
     schedule = Schedule(seed, clock)
     for _ in range(300):
         schedule.act()
-    schedule.bench.engine._pool.check_integrity()
+    schedule.bench.engine._pages.pool.check_integrity()
 
 
 def test_the_schedules_confirm_refuse_and_forge(clock):

@@ -88,7 +88,7 @@ class Schedule:
         if not self.at_risk:
             return
         pages = self.at_risk.pop(self.random.randrange(len(self.at_risk)))
-        pool = self.bench.engine._pool
+        pool = self.bench.engine._pages.pool
         assert not any(pool.references(page) or pool.leases(page) or pool.is_hashed(page) for page in pages)
         self.bench.kv_pages[list(pages)] = -1.0
         self.bench.engine.pages_settled(pages)
@@ -112,7 +112,7 @@ def test_every_page_comes_back_and_what_was_announced_is_right(seed):
     schedule = Schedule(seed)
     for _ in range(200):
         schedule.act()
-        schedule.bench.engine._pool.check_integrity()
+        schedule.bench.engine._pages.pool.check_integrity()
     for reader in schedule.readers:
         reader.refusal()
         if "Done" in reader.kinds():

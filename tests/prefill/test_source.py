@@ -139,7 +139,7 @@ def test_embeddings_are_asked_for_after_the_read_and_only_those_of_the_rest():
 def test_renewals_are_answered_while_pages_are_read():
     bench = PrefillBench(8)
     reader = reading(bench)
-    bench.engine.request_renewal(reader.job)
+    bench.engine.leases.request_renewal(reader.job)
     bench.run()
     assert reader.kinds()[-1] == "Renewed"
 

@@ -77,7 +77,7 @@ class Suite:
         """Every whole page of the prompt is cached at the worker and holds what it should."""
         hashes = chain_hashes(PROMPT, [], "")
         pages = await asyncio.wrap_future(
-            self.worker.loop.call(lambda: self.worker.engine._cache.find(hashes))
+            self.worker.loop.call(lambda: self.worker.engine._pages.cache.find(hashes))
         )
         assert len(pages) == CACHED
         assert read_context(self.worker.kv_pages, pages, CACHED * 64) == PROMPT[: CACHED * 64]

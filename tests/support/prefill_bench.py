@@ -155,7 +155,7 @@ class PrefillBench:
         self.engine.step()
         counts = self.engine.load.pages
         assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts
-        self.engine._pool.check_integrity()
+        self.engine._pages.pool.check_integrity()
         assert (self.engine.load.running, self.engine.load.waiting) == (0, 0)
         assert self.engine.load.integrity_failures == 0
-        assert not self.engine.load.serving
+        assert not self.serving or not self.serving[-1]

@@ -98,7 +98,7 @@ class PrefillWorker:
 
     async def check_integrity(self) -> None:
         """Raises InternalError listing what is wrong with the pool."""
-        await asyncio.wrap_future(self.loop.call(self.engine._pool.check_integrity))
+        await asyncio.wrap_future(self.loop.call(self.engine._pages.pool.check_integrity))
 
     async def stop(self) -> None:
         """Ends everything; the engine must not have broken."""

@@ -22,7 +22,7 @@ class PageTable:
     @property
     def pages(self) -> Sequence[int]:
         """Page ids; the page of token t is pages[t // page_tokens]. A view: it grows with the table, until
-        `free` puts another one in its place.
+        `replace` or `free` puts another one in its place.
         """
         return self._pages
 
@@ -57,7 +57,13 @@ class PageTable:
         table.adopt([*shared, *copied])
         return table, [(self._pages[full], page) for page in copied]
 
+    def replace(self, pages: Sequence[int]) -> None:
+        """Puts fresh pages in the places of some, and frees these. PagesExhausted: nothing changed."""
+        fresh = dict(zip(pages, self._pool.allocate(len(pages)), strict=True))
+        self._pages = [fresh.get(page, page) for page in self._pages]
+        self._pool.release(pages)
+
     def free(self) -> None:
-        """Lets go of all pages. Idempotent."""
+        """Gives up all pages. Idempotent."""
         pages, self._pages = self._pages, []
         self._pool.release(pages)

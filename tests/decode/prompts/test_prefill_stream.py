@@ -141,7 +141,7 @@ async def test_a_stream_that_just_ends_or_releases_another_lease_confirms_nothin
             return prefill_pb2.PrefillResponse()
         return to_proto(event, renewals)
 
-    monkeypatch.setattr(worker.engine, "answer_release", answer_otherwise)
+    monkeypatch.setattr(worker.engine.leases, "answer_release", answer_otherwise)
     monkeypatch.setattr("services.prefill.server.to_proto", otherwise_to_proto)
     result = await suite.result(suite.start(worker.address, prompt_of(300)))
     assert isinstance(result.error, TransferFailed)
@@ -218,7 +218,7 @@ async def test_a_worker_that_is_done_before_it_has_announced_every_page_is_not_b
         for event in announced:
             job.emit(event)
 
-    monkeypatch.setattr(worker.engine, "_announce", announce)
+    monkeypatch.setattr(worker.engine._announcer, "announce", announce)
     result = await suite.result(suite.start(worker.address, prompt_of(100)))
     assert isinstance(result.error, TransferFailed)
     assert "every layer page" in result.error.message
@@ -227,7 +227,7 @@ async def test_a_worker_that_is_done_before_it_has_announced_every_page_is_not_b
 async def test_layers_that_the_model_does_not_have_are_not_read_into_the_next_page(suite, monkeypatch):
     worker = await suite.worker()
     monkeypatch.setattr(
-        worker.engine, "_announce", lambda job, *pages: job.emit(Ready(0, 1, 0, NUM_LAYERS + 1, ()))
+        worker.engine._announcer, "announce", lambda job, *pages: job.emit(Ready(0, 1, 0, NUM_LAYERS + 1, ()))
     )
     suite.pages[:] = 7.0
     result = await suite.result(suite.start(worker.address, prompt_of(10)))
