@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.fidelity import FidelityReport
+from tests.support.virtual_time import VirtualTimeLoop
 
 # Read when torch is loaded: two threads per operation are slower than one where anything else computes, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,6 +49,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     report.write(Path(path))
     terminal.write_line(f"\nwrote {path}")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests marked `virtual_time` run on a loop whose clock jumps."""
+    return {"loop": VirtualTimeLoop if item.get_closest_marker("virtual_time") else asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")

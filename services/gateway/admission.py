@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from perigee.v1 import sampling_pb2
@@ -24,15 +24,17 @@ from services.gateway.request_record import RequestRecord
 class Ticket:
     """One admitted request, or one prompt of a batch: its start and the times of its tokens."""
 
-    def __init__(self, metrics: GatewayMetrics, record: RequestRecord) -> None:
-        self.started = time.monotonic()
+    def __init__(
+        self, metrics: GatewayMetrics, record: RequestRecord, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.started = clock()
         self.record = record
         self._metrics = metrics
         self._last: dict[int, float] = {}
         metrics.waiting.inc()
 
     def tokens(self, choice: int, now: float) -> None:
-        """Notes that tokens of a choice have arrived, at that time.monotonic()."""
+        """Notes that tokens of a choice have arrived, at that time of the clock."""
         last = self._last.get(choice)
         if last is not None:
             self._metrics.between_tokens.observe(now - last)
@@ -72,9 +74,12 @@ class Ticket:
 class Admission:
     """Counts requests of every door. Used on the event loop only."""
 
-    def __init__(self, limit: int, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, limit: int, metrics: GatewayMetrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = limit
         self._metrics = metrics
+        self._clock = clock
         self._inside = 0
         self._closed = False
         self._idle = asyncio.Event()
@@ -89,7 +94,7 @@ class Admission:
         """
         with self.failing(door):
             self._check()
-            ticket = Ticket(self._metrics, record or RequestRecord())
+            ticket = Ticket(self._metrics, record or RequestRecord(), self._clock)
             self._inside += 1
             self._idle.clear()
             try:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ import pytest
 from services.cli.admin_client import AdminClient
 from services.cli.gateway_address import connected
 from services.cli.run.ports import take_ports
+from tests.support.waiting import wait_until
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
 PATIENCE_S = 60.0
@@ -36,11 +36,13 @@ class Started:
         return [line for line in found if line["event"] == event]
 
     def until(self, condition) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
+        """Returns when the condition holds; a gateway that ends before fails the test."""
+
+        def holds() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < end, self.log.read_text()
-            time.sleep(0.05)
+            return condition()
+
+        wait_until(holds, PATIENCE_S)
 
 
 @pytest.fixture

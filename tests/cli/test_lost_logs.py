@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from services.common.rpc.channel import open_sync_channel
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
 from tests.gateway.suite import NANO
 from tests.support.stack import free_port
+from tests.support.waiting import until
 
 PATIENCE_S = 60.0
 
@@ -52,14 +54,12 @@ async def state_of(operator: int, wanted: str) -> None:
             (worker,) = AdminClient(channel).list_workers().workers
         return "reachable" if worker.reachable else "unreachable"
 
-    async with asyncio.timeout(PATIENCE_S):
-        found = ""
-        while found != wanted:
-            try:
-                found = await asyncio.to_thread(listed)
-            except PerigeeError as error:
-                found = str(error)
-            await asyncio.sleep(0.05)
+    async def is_listed() -> bool:
+        with contextlib.suppress(PerigeeError):
+            return await asyncio.to_thread(listed) == wanted
+        return False
+
+    await until(is_listed, PATIENCE_S)
 
 
 async def test_a_gateway_without_a_log_finds_its_worker_again_and_ends_well(loss):

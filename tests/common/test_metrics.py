@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from services.common.errors import ConfigError
 from services.common.metrics import new_registry, start_metrics_server
+from tests.support.waiting import scaled
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_a_port_that_is_taken_is_named_with_the_flag_that_changes_it(server):
 def test_a_client_that_says_nothing_does_not_keep_others_waiting_for_long(server):
     with socket.create_connection(("127.0.0.1", server.port)):
         began = time.monotonic()
-        assert httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=10).status_code == 200
-        assert time.monotonic() - began < 5
+        assert httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=60).status_code == 200
+        assert time.monotonic() - began < scaled(5)
 
 
 def test_closing_frees_the_port(registry):

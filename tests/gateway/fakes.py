@@ -28,6 +28,7 @@ from services.common.video_file import VideoLimits, read_header
 from services.families.kimi.media import image_grid
 from services.families.kimi.video import chunk_hash, video_chunks
 from tests.support.responses import response_of
+from tests.support.waiting import until
 
 STOP = sampling_pb2.FINISH_REASON_STOP
 LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -109,6 +110,9 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     cancels: list[int] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     sent: int = 0
+    yielded: int = 0
+    read: Callable[[], int] | None = None
+    """How many responses the gateway has read. A death waits for all of them: gRPC may drop others."""
     _sessions: list[asyncio.Queue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,6 +124,7 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
         reader = asyncio.create_task(self._read(request_iterator, outbox))
         try:
             while (response := await outbox.get()) is not None:
+                self.yielded += 1
                 yield response
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker died")
         finally:
@@ -158,12 +163,17 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
         for step in range(max(len(play) for play in plays)):
             if self.fail_after is not None and self.sent >= self.fail_after and self.deaths:
                 self.deaths -= 1
+                await self._all_read(outbox)
                 self.die()
                 return
             deltas = [play[step] for play in plays if step < len(play)]
             outbox.put_nowait(response_of(deltas))
             self.sent += 1
             await asyncio.sleep(self.step_s)  # the pace of an engine
+
+    async def _all_read(self, outbox: asyncio.Queue) -> None:
+        if self.read is not None:
+            await until(lambda: outbox.empty() and self.read() >= self.yielded)
 
     def _deltas(self, submit: decode_pb2.Submit, choice: int) -> list[decode_pb2.SequenceDelta]:
         script = list(self.script(submit, choice))
@@ -206,7 +216,6 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
     extra_rows: int = 0
     failures: int = 0
     running: int = 0
-    most_running: int = 0
 
     def __post_init__(self) -> None:
         self.release.set()
@@ -214,9 +223,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
     async def Encode(self, request, context):
         self.started.set()
         self.running += 1
-        self.most_running = max(self.running, self.most_running)
         try:
-            await asyncio.sleep(0.01)  # so long that calls at once overlap
             await self.release.wait()
         except asyncio.CancelledError:
             self.cancelled.set()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import httpcore
 import httpx
 
-from perigee.v1 import worker_pb2
+from perigee.v1 import decode_pb2, worker_pb2
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
+from services.gateway.workers.session import DecodeSession
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeVision, FakeWorker
 from tests.support.waiting import until
 
@@ -98,6 +102,20 @@ def checkpoint(directory: Path, tokenizer: Tokenizer) -> Path:
 
 
 @contextlib.asynccontextmanager
+async def counted_reads() -> AsyncIterator[Counter[str]]:
+    """How many responses the gateway has read of each decode worker's address."""
+    counts: Counter[str] = Counter()
+    deliver = DecodeSession._deliver
+
+    async def count(session: DecodeSession, responses: Sequence[decode_pb2.SessionResponse]) -> None:
+        counts[session.address] += len(responses)
+        await deliver(session, responses)
+
+    with mock.patch.object(DecodeSession, "_deliver", count):
+        yield counts
+
+
+@contextlib.asynccontextmanager
 async def open_suite(
     *,
     decodes: int = 1,
@@ -144,7 +162,10 @@ async def open_suite(
     operator = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.operator_port}")
     base = f"http://127.0.0.1:{gateway.http_port}"
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=base, timeout=30.0, limits=limits, trust_env=False) as http:
+    client = httpx.AsyncClient(base_url=base, timeout=30.0, limits=limits, trust_env=False)
+    async with counted_reads() as reads, client as http:
+        for index, fake in enumerate(fakes):
+            fake.read = functools.partial(reads.__getitem__, workers[f"decode{index}"].address)
         suite = Suite(gateway, tokenizer, fakes, encoder, workers, http, channel, operator)
         suite.say("Thinking.</think>Hello!")
         try:

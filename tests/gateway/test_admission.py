@@ -1,7 +1,6 @@
 """The bound on requests in flight."""
 
 import asyncio
-import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -9,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from services.gateway.admission import Admission
 from services.gateway.metrics import GatewayMetrics
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import let_tasks_run
 
 
@@ -54,16 +54,19 @@ async def test_a_request_is_counted_by_how_it_ended(metrics, error, outcome):
 
 
 async def test_a_request_waits_until_its_first_token_and_then_runs(metrics):
-    admission = Admission(1, metrics)
+    clock = ManualClock()
+    admission = Admission(1, metrics, clock)
     with admission.enter("rest") as ticket:
         assert count(metrics, "perigee_requests_waiting") == 1
-        ticket.tokens(0, time.monotonic())
-        ticket.tokens(0, time.monotonic())
+        ticket.tokens(0, clock.now + 0.5)
+        ticket.tokens(0, clock.now + 0.75)
         assert count(metrics, "perigee_requests_waiting") == 0
         assert count(metrics, "perigee_requests_running") == 1
     assert count(metrics, "perigee_requests_running") == 0
     assert count(metrics, "perigee_time_to_first_token_seconds_count") == 1
+    assert count(metrics, "perigee_time_to_first_token_seconds_sum") == 0.5
     assert count(metrics, "perigee_inter_token_latency_seconds_count") == 1
+    assert count(metrics, "perigee_inter_token_latency_seconds_sum") == 0.25
 
 
 async def test_once_closed_nothing_enters_and_idle_waits_for_the_last_one_out(metrics):
@@ -75,4 +78,4 @@ async def test_once_closed_nothing_enters_and_idle_waits_for_the_last_one_out(me
         idle = asyncio.create_task(admission.idle())
         await let_tasks_run()
         assert not idle.done()
-    await asyncio.wait_for(idle, 1)
+    await asyncio.wait_for(idle, 30)

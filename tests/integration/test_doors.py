@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from services.vision.video import read_chunks
 from tests.integration.test_same_tokens import picture
 from tests.support.stack import Stack
 from tests.support.videos import ODD_FILMS, film
+from tests.support.waiting import wait_until
 
 LIMITS = VideoLimits(pixels=1_000_000, frames=1_000, seconds=60.0)
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -271,17 +273,43 @@ def test_two_hundred_streams_at_once_all_finish_and_leave_nothing_behind(suite, 
         assert suite.counter(role, "perigee_integrity_failures_total") == 0
 
 
-@pytest.mark.parametrize("delay_s", [0.02, 0.3, 1.0, 2.0], ids=["at once", "early", "middle", "late"])
-def test_a_client_that_disconnects_frees_everything_within_a_second(suite, delay_s):
-    prompt = [(7 * index) % 2000 for index in range(3000 + int(delay_s * 100))]
+REACHED: dict[str, Callable[[Stack], bool]] = {
+    "at once": lambda suite: True,
+    "early": lambda suite: busy(suite.metrics("decode")),
+    "middle": lambda suite: suite.pages("prefill")["leased"] > 0,
+    "late": lambda suite: False,  # with the first token
+}
+
+
+def busy(metrics: Mapping[tuple[str, tuple[tuple[str, str], ...]], float]) -> bool:
+    return any(metrics[f"perigee_requests_{state}", ()] > 0 for state in ("waiting", "running"))
+
+
+@pytest.mark.parametrize("moment", REACHED)
+def test_a_client_that_disconnects_frees_everything_within_a_second(suite, moment):
+    prompt = [(7 * index) % 2000 for index in range(3000 + len(moment))]
     sampling = sampling_pb2.SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)
     request = generation_pb2.GenerateRequest(token_ids=generation_pb2.TokenIds(ids=prompt), sampling=sampling)
+    begun = threading.Event()
+
+    def cancel_then(stream: grpc.Call) -> None:
+        wait_until(lambda: begun.is_set() or REACHED[moment](suite), 60)
+        stream.cancel()
+
+    def read(stream: Iterator[generation_pb2.GenerateChunk]) -> None:
+        for _ in stream:
+            begun.set()
+
     with suite.channel() as channel:
         stream = generation_pb2_grpc.GenerationServiceStub(channel).StreamGenerate(request)
-        threading.Timer(delay_s, stream.cancel).start()
-        with pytest.raises(grpc.RpcError):
-            list(stream)
-    print(f"cancelled after {delay_s} s: all pages free {suite.wait_until_free(1.0):.2f} s later")
+        cancelling = threading.Thread(target=cancel_then, args=(stream,))
+        cancelling.start()
+        with pytest.raises(grpc.RpcError) as ended:
+            read(stream)
+        cancelling.join()
+    assert ended.value.code() is grpc.StatusCode.CANCELLED
+    print(f"cancelled {moment}: all pages free {suite.wait_until_free(1.0):.2f} s later")
+    wait_until(lambda: not busy(suite.metrics("decode")), 60)
 
 
 def test_the_gateways_metrics_gather_those_of_its_workers(suite):

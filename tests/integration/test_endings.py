@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 
 from perigee.v1 import sampling_pb2
+from tests.support.decode_client import DecodeClient, Outcome
 from tests.support.prompts import random_prompt
 from tests.support.reference_loop import ReferenceLoop
 from tests.support.stack import Stack
+from tests.support.waiting import wait_until
 
 # Decode can hold two long prompts at a time, and prefill one.
 FLAGS = {
     "prefill": {"kv_pages": 60, "chunk_tokens": 256, "layers_per_group": 1},
     "decode": {"kv_pages": 120},
 }
+ATTEMPTS = 5
 LONG = 3000
 SHORT = 300
 
@@ -48,17 +50,7 @@ PHASES = {
 @pytest.mark.parametrize("ending", ["cancelled", "broken"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_ended_request_frees_everything_within_a_second(workers, decode_client, phase, ending):
-    count, length, reached = PHASES[phase]
-    prompt = random_prompt(length, "ending")
-    salts = [f"{phase} {ending} {index}" for index in range(count)]
-    submitted = [
-        decode_client.submit(prompt, 2000, [workers.address("prefill")], salt=salt) for salt in salts
-    ]
-    if reached is None:
-        assert submitted[0][1].first_token.wait(30)
-    else:
-        wait_for(lambda: reached(workers))
-        assert not any(outcome.tokens for _, outcome in submitted)
+    submitted = submit_until_in(phase, ending, workers, decode_client)
     if ending == "cancelled":
         for handle, _ in submitted:
             decode_client.cancel(handle)
@@ -68,18 +60,36 @@ def test_an_ended_request_frees_everything_within_a_second(workers, decode_clien
     print(f"{phase}, {ending}: all pages free {freed:.3f} s later")
     if ending == "cancelled":
         for _, outcome in submitted:
-            assert outcome.done.wait(1)
+            assert outcome.done.wait(30)
             assert outcome.finish[0] == sampling_pb2.FINISH_REASON_CANCELLED
     for role in ("prefill", "decode"):
         assert gauge(workers, role, "perigee_requests_running") == 0
         assert gauge(workers, role, "perigee_requests_waiting") == 0
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(0.005)
+def submit_until_in(
+    phase: str, ending: str, workers: Stack, client: DecodeClient
+) -> list[tuple[int, Outcome]]:
+    """Submits requests and returns when they are in the phase.
+
+    On a busy machine a phase may pass unseen: then they are cancelled and others are submitted.
+    """
+    count, length, reached = PHASES[phase]
+    prompt = random_prompt(length, "ending")
+    for attempt in range(ATTEMPTS):
+        salts = [f"{phase} {ending} {attempt} {index}" for index in range(count)]
+        submitted = [client.submit(prompt, 2000, [workers.address("prefill")], salt=salt) for salt in salts]
+        first = submitted[0][1].first_token
+        if reached is None:
+            assert first.wait(60)
+            return submitted
+        wait_until(lambda first=first: reached(workers) or first.is_set(), 60)
+        if not any(outcome.tokens for _, outcome in submitted):
+            return submitted
+        for handle, _ in submitted:
+            client.cancel(handle)
+        workers.wait_until_free(60.0, ("prefill", "decode"))
+    raise AssertionError(f"{phase} passed unseen {ATTEMPTS} times")
 
 
 def test_two_hundred_streams_at_once_finish_and_leave_nothing_behind(

@@ -26,6 +26,7 @@ from perigee.v1 import (
 from services.common.rpc.channel import open_sync_channel
 from tests.gateway.pictures import picture
 from tests.support.stack import TRANSPORTS, Stack
+from tests.support.waiting import scaled
 
 
 def perigee(*words: str) -> subprocess.CompletedProcess[str]:
@@ -183,7 +184,7 @@ def test_a_worker_is_drained_checked_and_seen_to_be_gone(nano_dir: Path, tmp_pat
         assert hung.stdout.count(f"worker {stack.address('decode')}: ") >= 1
         assert time.monotonic() - began < 60
         stack.signal("decode", signal.SIGKILL)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + scaled(15)
         while (listed := operate(stack, "workers")).returncode == 0:
             assert time.monotonic() < deadline
         last = listed.stdout.splitlines()[-1].split()

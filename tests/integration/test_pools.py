@@ -15,6 +15,7 @@ import pytest
 from perigee.v1 import admin_pb2, admin_pb2_grpc
 from tests.support.stack import Stack
 from tests.support.traffic import Answer, Traffic, mixture
+from tests.support.waiting import until, wait_until
 
 REPLICAS = {"vision": 2, "prefill": 2, "decode": 2}
 SMALL = {"kv_pages": 400}
@@ -38,11 +39,13 @@ def workers_known(fleet: Stack) -> int:
         return sum(worker.reachable for worker in answer.workers)
 
 
-def wait_until_whole(fleet: Stack, timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while workers_known(fleet) < 6:
-        assert time.monotonic() < deadline, "a worker is not reachable"
-        time.sleep(0.05)
+def wait_until_whole(fleet: Stack, timeout_s: float = 60.0) -> None:
+    wait_until(lambda: workers_known(fleet) == 6, timeout_s)
+
+
+def is_busy(fleet: Stack, name: str) -> bool:
+    """Whether the worker is at a request that has its first token."""
+    return fleet.metrics(name)["perigee_requests_running", ()] > 0
 
 
 def work_done(fleet: Stack, name: str) -> float:
@@ -100,7 +103,7 @@ def test_a_drained_worker_gets_nothing_new_and_finishes_what_it_has(fleet):
     async def go() -> list[Answer]:
         async with Traffic(fleet.base_url) as traffic:
             asking = [asyncio.create_task(traffic.ask(body)) for body in bodies]
-            await asyncio.sleep(0.5)
+            await until(lambda: asyncio.to_thread(is_busy, fleet, name), 60)
             fleet.signal(name, signal.SIGTERM)
             asking += [asyncio.create_task(traffic.ask(body)) for body in bodies]
             return await asyncio.gather(*asking)
@@ -108,6 +111,6 @@ def test_a_drained_worker_gets_nothing_new_and_finishes_what_it_has(fleet):
     answers = asyncio.run(go())
     assert [answer.error for answer in answers] == [None] * (2 * STREAMS)
     assert [a.text for a in answers[:STREAMS]] == [a.text for a in answers[STREAMS:]]
-    assert fleet.processes[name].wait(30) == 0
+    assert fleet.processes[name].wait(60) == 0
     fleet.start(name)
     wait_until_whole(fleet)

@@ -82,7 +82,7 @@ def throw(port: int, data: bytes, *, reset: bool) -> None:
         try:
             peer.sendall(data)
             if reset:
-                time.sleep(0.05)
+                time.sleep(0.05)  # the reset comes while the request is being answered, mostly
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 while peer.recv(65536):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 async def let_tasks_run(turns: int = 20) -> None:
@@ -31,3 +33,12 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.001)
+
+
+def scaled(seconds: float) -> float:
+    """Seconds that something may take now that takes `seconds` on an idle machine: more where other programs
+    want the cores, too.
+    """
+    load, _, _, tasks, _ = Path("/proc/loadavg").read_text().split()
+    wanted = max(float(load), int(tasks.partition("/")[0]))
+    return seconds * max(1.0, wanted / (os.cpu_count() or 1))

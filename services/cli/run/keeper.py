@@ -45,6 +45,7 @@ class Keeper:
         progress: Progress,
         start_timeout_s: float,
         policy: RestartPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.role = role
         self.child = child
@@ -53,23 +54,24 @@ class Keeper:
         self._progress = progress
         self._start_timeout_s = start_timeout_s
         self._policy = policy or RestartPolicy()
+        self._clock = clock
 
     async def run(self) -> None:
         """Until cancelled. Raises Unavailable, with the end of its log, when the very first start fails."""
         crashes = 0
         while True:
-            began = time.monotonic()
+            began = self._clock()
             self._progress.update(self.role, "loading…")
             await self.child.start()
             failure = await self._until_ready(began)
             if failure is None:
-                self._progress.update(self.role, f"ready in {time.monotonic() - began:.1f} s")
+                self._progress.update(self.role, f"ready in {self._clock() - began:.1f} s")
                 self.ready.set()
                 failure = describe_exit(await self.child.wait())
             elif not self.ready.is_set():
                 self._progress.update(self.role, f"failed: {failure}")
                 raise Unavailable(self._account(failure))
-            crashes = self._policy.count(crashes, time.monotonic() - began)
+            crashes = self._policy.count(crashes, self._clock() - began)
             pause = self._policy.pause(crashes)
             self._progress.update(self.role, f"ended ({failure}); restarting in {pause:.1f} s")
             await asyncio.sleep(pause)
@@ -79,7 +81,7 @@ class Keeper:
         healthy = asyncio.ensure_future(self._is_healthy())
         ended = asyncio.ensure_future(self.child.wait())
         try:
-            while (elapsed := time.monotonic() - began) < self._start_timeout_s:
+            while (elapsed := self._clock() - began) < self._start_timeout_s:
                 self._progress.glimpse(self.role, f"loading… {elapsed:.0f} s")
                 await asyncio.wait({healthy, ended}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():

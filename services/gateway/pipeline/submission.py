@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
@@ -31,7 +31,7 @@ class Part:
 class Submission:
     """One request, ready to be sent, and sent again in parts if a worker fails: same id, same seed.
 
-    `deadline`: time.monotonic() after which no worker may go on; `record`: where workers and times are noted.
+    `deadline`: seconds of `clock` after which no worker may go on; `record`: where workers and times go.
     """
 
     request_id: str
@@ -43,6 +43,7 @@ class Submission:
     deadline: float
     constraint: decode_pb2.Constraint | None = None
     record: RequestRecord = field(default_factory=RequestRecord)
+    clock: Callable[[], float] = time.monotonic
 
     async def send(
         self,
@@ -116,4 +117,4 @@ class Submission:
         return placed
 
     def _timeout_ms(self) -> int:
-        return max(1, min(_MOST_MS, int((self.deadline - time.monotonic()) * 1000)))
+        return max(1, min(_MOST_MS, int((self.deadline - self.clock()) * 1000)))

@@ -50,7 +50,7 @@ def test_a_signal_lets_the_service_finish(start, number):
 
 
 def test_a_second_signal_does_not_wait(start):
-    process = start("print('draining', flush=True); import asyncio; await asyncio.sleep(60)")
+    process = start("print('draining', flush=True); import asyncio; await asyncio.Event().wait()")
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "draining\n"

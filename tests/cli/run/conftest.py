@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import sys
@@ -13,12 +12,14 @@ from services.cli.run.child import Child
 from services.cli.run.progress import Progress
 
 STUBBORN = """
-import signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import signal
+signal.signal(signal.SIGTERM, lambda *_: print('asked to stop', flush=True))
 print('up', flush=True)
-time.sleep(60)
+while True:
+    signal.pause()
 """
-OBEDIENT = "import time; print('up', flush=True); time.sleep(60)"
+OBEDIENT = "import signal; print('up', flush=True); signal.pause()"
+SILENT = "import signal; signal.pause()"
 
 
 @pytest.fixture
@@ -45,18 +46,6 @@ def progress(screen):
     return Progress(screen, ["vision", "decode"])
 
 
-async def until(condition, timeout_s=10.0):
-    """Polls; the programs say 'up' in their logs."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture(name="until")
-def until_fixture():
-    return until
-
-
 def is_running(pid):
     try:
         os.kill(pid, 0)
@@ -77,4 +66,11 @@ def obedient():
 
 @pytest.fixture
 def stubborn():
+    """Writes that it was asked to stop, and goes on."""
     return STUBBORN
+
+
+@pytest.fixture
+def silent():
+    """Never says that it is up."""
+    return SILENT

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 from services.cli.run.child import describe_exit
+from tests.support.waiting import until
 
 
 async def test_output_and_errors_are_in_the_log(make_child):
@@ -27,18 +28,18 @@ async def test_a_restart_adds_to_the_log(make_child):
     assert child.tail() == ["once", "once"]
 
 
-async def test_a_child_that_obeys_stops_by_itself(make_child, until, obedient, is_running):
+async def test_a_child_that_obeys_stops_by_itself(make_child, obedient, is_running):
     child = make_child(obedient)
     await child.start()
-    await until(child.tail)
-    assert await child.stop(5)
+    await until(child.tail, 30)
+    assert await child.stop(60)
     assert not is_running(child.pid)
 
 
-async def test_a_child_that_ignores_the_request_is_killed(make_child, until, stubborn, is_running):
+async def test_a_child_that_ignores_the_request_is_killed(make_child, stubborn, is_running):
     child = make_child(stubborn)
     await child.start()
-    await until(child.tail)
+    await until(child.tail, 30)
     assert not await child.stop(0.2)
     assert not is_running(child.pid)
 
@@ -51,12 +52,12 @@ async def test_stopping_what_does_not_run_is_no_error(make_child):
     assert await child.stop(1)
 
 
-async def test_the_terminals_interrupt_does_not_reach_a_child(make_child, until, obedient):
+async def test_the_terminals_interrupt_does_not_reach_a_child(make_child, obedient):
     child = make_child(obedient)
     await child.start()
-    await until(child.tail)
+    await until(child.tail, 30)
     assert os.getpgid(child.pid) != os.getpgid(0)
-    await child.stop(5)
+    await child.stop(60)
 
 
 def test_an_exit_status_is_told_in_words():

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import pytest
 
 from tests.support.listening import descendants, is_loopback, listening
+from tests.support.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "services.cli.main"]
 ANY_PORTS = [
@@ -38,15 +39,18 @@ class Suite:
 
     def until(self, pattern, timeout_s=120.0):
         """The first match of `pattern` in a line printed so far or soon."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            for line in list(self.lines):
-                if match := re.search(pattern, line):
-                    return match
-            if self.process.poll() is not None and not self._reader.is_alive():
-                break
-            time.sleep(0.05)
-        raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines))
+        found = []
+
+        def is_settled():
+            # Asked first: a process that has ended prints nothing after its lines were searched.
+            ended = self.process.poll() is not None and not self._reader.is_alive()
+            found[:] = filter(None, (re.search(pattern, line) for line in list(self.lines)))
+            return found or ended
+
+        with contextlib.suppress(AssertionError):
+            wait_until(is_settled, timeout_s)
+        assert found, f"no {pattern!r} in:\n" + "\n".join(self.lines)
+        return found[0]
 
     def children(self):
         """Process id by role."""
@@ -61,7 +65,7 @@ class Suite:
     def end(self, number):
         """Sends a signal; the exit status."""
         self.process.send_signal(number)
-        status = self.process.wait(timeout=60)
+        status = self.process.wait(timeout=120)
         self._reader.join(5)
         return status
 
@@ -74,13 +78,8 @@ def suite(nano_dir, tmp_path):
     suite.process.wait()
 
 
-def until_gone(pids, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    left = list(pids)
-    while left and time.monotonic() < deadline:
-        left = [pid for pid in left if os.path.exists(f"/proc/{pid}") and state(pid) != "Z"]
-        time.sleep(0.05)
-    return not left
+def until_gone(pids):
+    wait_until(lambda: all(state(pid) == "Z" for pid in pids), 60)
 
 
 def state(pid):
@@ -96,7 +95,7 @@ def refused_beside(suite, model):
     sizes = {path: path.stat().st_size for path in suite.run_dir.glob("*.log")}
     second = Suite(suite.run_dir, "--model", str(model))
     try:
-        assert second.process.wait(timeout=60) == 2
+        assert second.process.wait(timeout=120) == 2
     finally:
         second.process.kill()
     second.until(rf"process {suite.process.pid}\) is running with its logs in .*--run-dir", 5)
@@ -108,7 +107,7 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, nano_dir):
     suite.until("Perigee is ready")
     url = suite.until(r"REST +(\S+)").group(1)
     address = suite.until(r"gRPC +(\S+)").group(1)
-    with urllib.request.urlopen(f"{url}/models", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/models", timeout=60) as answer:
         assert b"kimi-nano" in answer.read()
     asked = subprocess.run(
         [*COMMAND, "chat", "Hello", "--address", address, "--max-tokens", "16", "--seed", "1"],
@@ -132,14 +131,11 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, nano_dir):
     assert sorted(before) == ["decode", "gateway", "prefill", "vision"]
     os.kill(before["prefill"], signal.SIGKILL)
     suite.until(r"prefill +ended \(killed by SIGKILL\); restarting")
-    deadline = time.monotonic() + 60
-    while sum("prefill" in line and "ready in" in line for line in suite.lines) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: sum("prefill" in line and "ready in" in line for line in suite.lines) == 2, 120)
     after = suite.children()
     assert after["prefill"] != before["prefill"]
     assert suite.end(signal.SIGINT) == 0
-    assert until_gone(after.values())
+    until_gone(after.values())
     assert (suite.run_dir / "prefill.log").is_file()
 
 
@@ -147,15 +143,12 @@ def test_no_service_outlives_a_supervisor_that_is_killed(suite):
     suite.until("gateway +loading")
     # What a service logs first comes after it has asked the kernel to share the supervisor's fate.
     logs = [suite.run_dir / f"{role}.log" for role in ("vision", "prefill", "decode", "gateway")]
-    deadline = time.monotonic() + 30
-    while not all("configuration" in log.read_text() for log in logs):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: all("configuration" in log.read_text() for log in logs), 120)
     children = suite.children()
     assert len(children) == 4
     suite.process.kill()
     suite.process.wait()
-    assert until_gone(children.values())
+    until_gone(children.values())
 
 
 def test_a_service_that_cannot_start_ends_the_run_with_its_own_words(nano_dir, tmp_path):
@@ -163,6 +156,6 @@ def test_a_service_that_cannot_start_ends_the_run_with_its_own_words(nano_dir, t
     broken.mkdir()
     (broken / "config.json").write_text("{}")
     suite = Suite(tmp_path / "run", "--model", str(broken))
-    assert suite.process.wait(timeout=60) != 0
+    assert suite.process.wait(timeout=120) != 0
     suite.until(r"did not start \(exit status 2\)", 5)
     suite.until(r"perigee (vision|prefill|decode|gateway): ", 5)

@@ -2,17 +2,35 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.cli.run.readiness import until_healthy
-from services.common.rpc.server import add_health, bind, build_server
+from services.common.rpc.server import bind, build_server
+
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """Gives the answers in `left`, one per check; the last one to all checks after it."""
+
+    def __init__(self) -> None:
+        self.left = [SERVING]
+
+    async def Check(self, request, context):
+        answer = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        if isinstance(answer, grpc.StatusCode):
+            await context.abort(answer, "not now")
+        return health_pb2.HealthCheckResponse(status=answer)
 
 
 @pytest.fixture
 async def server():
-    """A bound, started server and its health."""
-    server = build_server()
-    health = await add_health(server, [])
+    """The address and the health of a started server."""
+    server, health = build_server(), Health()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     port = bind(server, "127.0.0.1", 0)
     await server.start()
     yield f"127.0.0.1:{port}", health
@@ -21,36 +39,32 @@ async def server():
 
 @pytest.fixture
 async def web():
-    """An HTTP door that answers /ready with the status in its list."""
-    status = [b"503 Service Unavailable"]
+    """The address of an HTTP door, and what it answers to GET /ready, one after another."""
+    left = [b"503 Service Unavailable", b"503 Service Unavailable", b"200 OK"]
 
     async def answer(reader, writer):
         line = await reader.readline()
-        found = status[0] if line.startswith(b"GET /ready ") else b"404 Not Found"
+        found = left.pop(0) if line.startswith(b"GET /ready ") else b"404 Not Found"
         writer.write(b"HTTP/1.1 " + found + b"\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", status
+    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", left
     server.close()
 
 
-async def test_a_server_is_waited_for_until_it_says_it_serves(server):
+async def test_a_server_is_asked_until_it_says_it_serves(server):
     address, health = server
-    waiting = asyncio.ensure_future(until_healthy(address))
-    await asyncio.sleep(0.3)
-    assert not waiting.done()
-    await health.set_serving()
-    await asyncio.wait_for(waiting, 5)
+    health.left = [NOT_SERVING, grpc.StatusCode.UNAVAILABLE, NOT_SERVING, SERVING]
+    async with asyncio.timeout(60):
+        await until_healthy(address)
+    assert health.left == [SERVING]
 
 
 async def test_the_http_door_has_to_answer_too(server, web):
-    address, health = server
-    http_address, status = web
-    await health.set_serving()
-    waiting = asyncio.ensure_future(until_healthy(address, http_address))
-    await asyncio.sleep(0.4)
-    assert not waiting.done()
-    status[0] = b"200 OK"
-    await asyncio.wait_for(waiting, 5)
+    address, _ = server
+    http_address, left = web
+    async with asyncio.timeout(60):
+        await until_healthy(address, http_address)
+    assert left == []

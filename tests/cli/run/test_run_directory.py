@@ -10,12 +10,12 @@ from services.cli.run.run_directory import held
 from services.common.errors import ConfigError
 
 HOLDER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from services.cli.run.run_directory import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 

@@ -119,7 +119,7 @@ async def test_a_client_that_leaves_ends_the_handler_at_once(serving, model):
         call = chat_pb2_grpc.ChatServiceStub(channel).Stream(chat_pb2.ChatRequest(model=model))
         await call.read()
         call.cancel()
-        await asyncio.wait_for(chat.ended.wait(), 1)
+        await asyncio.wait_for(chat.ended.wait(), 30)
 
 
 async def test_an_unknown_method_is_unimplemented(serving):

@@ -28,11 +28,11 @@ def nested(depth: int) -> dict:
     ],
 )
 def test_what_is_too_large_is_refused_by_the_bound_it_breaks(schema, bound):
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(InvalidRequest, match=bound) as refusal:
         checked_text(schema, "tools[0]")
     assert refusal.value.param == "tools[0]"
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_what_is_within_the_bounds_becomes_text():

@@ -167,9 +167,9 @@ def test_what_may_end_may_contain_itself(schema):
 
 def test_a_long_chain_of_references_is_read_in_time():
     links = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}]} for i in range(900)}
-    started = time.monotonic()
+    started = time.thread_time()
     read({"$defs": links | {"d900": {"type": "string"}}, "$ref": "#/$defs/d0"})
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_a_format_beside_a_pattern_counts_with_it():

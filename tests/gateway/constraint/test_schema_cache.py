@@ -12,6 +12,7 @@ from services.common.grammar_limits import Effort, WorkMeter
 from services.gateway.constraint import schema_cache as module
 from services.gateway.constraint.call_checks import CallChecks
 from services.gateway.constraint.schema_cache import SchemaCache
+from tests.support.waiting import scaled
 
 
 def ready(schema, cache=None):
@@ -157,7 +158,7 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up():
     checks = CallChecks({"f": ready(schema).validator})
     started = time.monotonic()
     assert checks.complaint("f", '{"a": "' + "a" * 60 + '!"}')
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < scaled(1)
 
 
 def test_hostile_schemas_are_read_or_refused_in_time():

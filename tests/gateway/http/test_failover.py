@@ -8,6 +8,7 @@ import pytest
 from perigee.v1 import decode_pb2
 from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import joined, open_suite, wait_until
+from tests.support.waiting import scaled
 
 TEXT = "Some long thought.</think>" + "".join(f"word {i} " for i in range(60))
 REASONING, CONTENT = TEXT.split("</think>")
@@ -151,12 +152,12 @@ async def test_a_fresh_request_without_workers_is_refused_at_once():
     async with open_suite(worker_wait_seconds=60.0) as suite:
         await suite.workers["decode0"].stop()
         await wait_until(lambda: suite.gateway.pool.missing_roles())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             assert (await suite.chat()).status_code == 503
 
 
 async def test_a_worker_that_gives_no_first_token_in_time_loses_the_request():
-    async with open_suite(decodes=2, first_token_timeout_seconds=1.0) as suite:
+    async with open_suite(decodes=2, first_token_timeout_seconds=scaled(1.0)) as suite:
         suite.say(TEXT)
         suite.decodes[0].admit.clear()
         answers = await asyncio.gather(*(suite.chat() for _ in range(4)))
@@ -165,10 +166,10 @@ async def test_a_worker_that_gives_no_first_token_in_time_loses_the_request():
 
 
 async def test_a_worker_that_falls_silent_between_tokens_loses_the_request():
-    async with open_suite(decodes=2, token_timeout_seconds=0.3) as suite:
+    async with open_suite(decodes=2, token_timeout_seconds=scaled(0.3)) as suite:
         suite.say(TEXT)
         slow, quick = suite.decodes
-        slow.step_s = 5.0
+        slow.step_s = 600.0
         chunks = await asyncio.gather(*(suite.stream() for _ in range(4)))
         assert {joined(each, "content") for each in chunks} == {CONTENT}
         assert any(len(submit.output_token_ids) == 1 for submit in quick.submits)
@@ -185,9 +186,8 @@ async def test_images_are_encoded_again_for_the_worker_that_goes_on(pair):
 
 
 async def test_cached_tokens_are_those_of_the_first_worker(pair):
-    # A dying stream may lose what its client has not read yet, so the worker that starts afresh is the first.
     for decode in pair.decodes:
         decode.cached_tokens, decode.cached_tokens_resumed, decode.fail_after = 3, 0, 10
-        decode.step_s = 0.005
     usage = (await pair.chat()).json()["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] == 3
+    assert any(submit.output_token_ids for submit in both(pair))

@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 from tests.gateway.pictures import data_url, picture
 from tests.gateway.suite import joined, wait_until
+from tests.support.waiting import scaled
 
 
 def text(value):
@@ -147,8 +148,8 @@ async def test_cancelling_the_call_stops_the_worker(suite, chat, phase):
     await wait_until(lambda: suite.decode.submits and (phase == "queue" or suite.decode.sent > 2))
     call.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
-    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 1)
+    await wait_until(suite.decode.cancelled.is_set)
+    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0)
 
 
 async def test_cancelling_while_an_image_is_encoded_stops_the_encoder(suite, chat):
@@ -156,17 +157,18 @@ async def test_cancelling_while_an_image_is_encoded_stops_the_encoder(suite, cha
     part = chat_pb2.ContentPart(image=chat_pb2.Image(data=picture()))
     call = chat.Complete(request(messages=[chat_pb2.Message(role="user", content=[part])]))
     waiting = asyncio.ensure_future(call)
-    await asyncio.wait_for(suite.vision.started.wait(), 5)
+    await wait_until(suite.vision.started.is_set)
     call.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    await asyncio.wait_for(suite.vision.cancelled.wait(), 1)
+    await wait_until(suite.vision.cancelled.is_set)
     assert not suite.decode.submits
 
 
 async def test_the_caller_s_deadline_reaches_the_worker(suite, chat):
     suite.decode.admit.clear()
+    timeout_s = scaled(0.5)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await chat.Complete(request(), timeout=0.5)
+        await chat.Complete(request(), timeout=timeout_s)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert 0 < suite.decode.submits[0].timeout_ms <= 500
-    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+    assert 0 < suite.decode.submits[0].timeout_ms <= 1000 * timeout_s
+    await wait_until(suite.decode.cancelled.is_set)

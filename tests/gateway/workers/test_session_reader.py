@@ -62,7 +62,7 @@ async def test_nothing_is_given_at_the_end_and_everything_before_it():
 async def test_a_worker_that_never_stops_sending_does_not_keep_the_streams_waiting():
     class Endless:
         async def read(self):
-            await asyncio.sleep(0)
+            await let_tasks_run(1)
             return 1
 
     reader = SessionReader(Endless())

@@ -17,7 +17,7 @@ async def hang_up_when(suite, ready, *, stream, **body):
 
 
 async def nothing_is_left(suite):
-    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0, 1)
+    await wait_until(lambda: suite.gateway.pool.decode.workers[0].session.active == 0)
     counts = {
         "perigee_requests_running 0.0",
         "perigee_requests_waiting 0.0",
@@ -35,7 +35,7 @@ async def test_while_tokens_come_the_worker_is_told_to_stop(suite, stream):
     suite.say("word " * 2000)
     suite.decode.step_s = 0.01
     await hang_up_when(suite, lambda: suite.decode.sent > 3, stream=stream)
-    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+    await wait_until(suite.decode.cancelled.is_set)
     assert suite.decode.cancels == [suite.decode.submits[0].handle]
     await nothing_is_left(suite)
 
@@ -44,7 +44,7 @@ async def test_while_tokens_come_the_worker_is_told_to_stop(suite, stream):
 async def test_while_queued_the_worker_is_told_to_stop(suite, stream):
     suite.decode.admit.clear()
     await hang_up_when(suite, lambda: suite.decode.submits, stream=stream)
-    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+    await wait_until(suite.decode.cancelled.is_set)
     await nothing_is_left(suite)
 
 
@@ -53,7 +53,7 @@ async def test_while_an_image_is_encoded_the_encoder_is_told_to_stop(suite, stre
     suite.vision.release.clear()
     messages = [{"role": "user", "content": [image_part(picture())]}]
     await hang_up_when(suite, suite.vision.started.is_set, stream=stream, messages=messages)
-    await asyncio.wait_for(suite.vision.cancelled.wait(), 1)
+    await wait_until(suite.vision.cancelled.is_set)
     assert not suite.decode.submits
     await nothing_is_left(suite)
 

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions: what comes back."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -8,7 +9,7 @@ from perigee.v1 import sampling_pb2
 from services.families.kimi.media import image_grid
 from services.families.kimi.video import chunk_hash
 from tests.gateway.pictures import image_part, picture, video_part
-from tests.gateway.suite import joined, open_suite
+from tests.gateway.suite import joined, open_suite, wait_until
 from tests.support.videos import film
 
 
@@ -135,9 +136,7 @@ async def test_a_stop_string_across_token_borders_is_trimmed_and_ends_the_reques
 
 
 async def suite_cancelled(suite):
-    import asyncio
-
-    await asyncio.wait_for(suite.decode.cancelled.wait(), 1)
+    await wait_until(suite.decode.cancelled.is_set)
 
 
 async def test_a_stopped_choice_leaves_the_others_running(suite):
@@ -191,7 +190,11 @@ async def test_no_field_of_a_body_reaches_the_routing(suite):
 async def test_images_are_encoded_at_once_and_expanded_in_place(suite):
     first, second = picture(448, 448), picture(100, 60, "JPEG")
     content = [image_part(first), {"type": "text", "text": "and"}, image_part(second), image_part(first)]
-    answer = await suite.chat(messages=[{"role": "user", "content": content}])
+    suite.vision.release.clear()
+    asking = asyncio.create_task(suite.chat(messages=[{"role": "user", "content": content}]))
+    await wait_until(lambda: suite.vision.running == 2)
+    suite.vision.release.set()
+    answer = await asking
     assert answer.status_code == 200, answer.text
     submit = suite.decode.submits[0]
     pad = suite.tokenizer.special.media_pad
@@ -207,7 +210,6 @@ async def test_images_are_encoded_at_once_and_expanded_in_place(suite):
         assert media.incarnation == "fake-vision"
     assert ids.count(pad) == sum(sizes)
     assert len(suite.vision.encoded) == 2
-    assert suite.vision.most_running == 2
     assert answer.json()["usage"]["prompt_tokens"] == len(ids)
 
 
