@@ -36,7 +36,7 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
-from services.gateway.pipeline.prompt.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
@@ -155,7 +155,7 @@ class Trial:
         request = case.request
         chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
         constraint = await self._formats.build(request.output, chat)
-        prompt = Prompt(case.prompt)
+        prompt = TokenizedPrompt(case.prompt)
         submission = Submission(
             request_id="req-trial",
             prompt=prompt,

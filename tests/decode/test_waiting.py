@@ -10,7 +10,7 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.decode.constraint.rules import ConstraintRules
-from services.gateway.pipeline.prompt.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.workers.inbox import Inbox
@@ -126,7 +126,7 @@ class Suite:
         """Priority 0; 60 seconds for each token, the first one as well."""
         submission = Submission(
             request_id="req-test",
-            prompt=Prompt(tuple(prompt)),
+            prompt=TokenizedPrompt(tuple(prompt)),
             pages=PromptPages(len(prompt)),
             sampling=sampling_pb2.SamplingParams(temperature=0, seed=1, n=1, max_tokens=max_tokens),
             cache_salt="",

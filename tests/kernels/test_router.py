@@ -7,7 +7,7 @@ import torch
 
 from kernels import router
 from kernels.reference import router as reference
-from services.engine.model.layers.router import Router
+from services.engine.model.layers.router import ExpertRouter
 from services.engine.model.layers.row_product import PlainProducts
 from tests.engine.text_models import tiny_config
 from tests.kernels.cubin import compile_kernel
@@ -35,7 +35,7 @@ def test_of_equal_scores_the_lower_index_goes_first_as_in_the_engine(interpreter
     logits = torch.tensor([-2.0, 0.0, -0.0, 2.0])[torch.randint(4, (3, 100), generator=generator)]
     bias = torch.tensor([-0.5, 0.0, 0.25])[torch.randint(3, (100,), generator=generator)]
     config = tiny_config(num_experts_per_tok=6, routed_scaling_factor=2.0, norm_topk_prob=normalise)
-    wanted, wanted_weights = Router(torch.eye(100), bias, config, PlainProducts()).select(logits)
+    wanted, wanted_weights = ExpertRouter(torch.eye(100), bias, config, PlainProducts()).select(logits)
     experts, weights = interpreter(router.select_experts, logits, bias, 6, 2.0, normalise)
     assert torch.equal(experts.long(), wanted)
     torch.testing.assert_close(weights, wanted_weights, rtol=1e-6, atol=1e-7)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from services.engine.model.config.model_config import VisionConfig
+from services.engine.model.config.model_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
 
 WIDTH = 24
@@ -22,7 +22,7 @@ WIDTH = 24
 class GatedModel(VisionModel):
     """Counts its runs, and waits in each for `gate` to be open."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionModelConfig) -> None:
         super().__init__(config)
         self.runs = 0
         self.entered = threading.Event()
@@ -45,7 +45,7 @@ class GatedModel(VisionModel):
 def model() -> GatedModel:
     torch.manual_seed(11)
     model = GatedModel(
-        VisionConfig(
+        VisionModelConfig(
             patch_size=14,
             pos_emb_height=8,
             pos_emb_width=8,

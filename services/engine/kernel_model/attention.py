@@ -14,7 +14,7 @@ from kernels.mla_prefill import mla_prefill
 from kernels.page_copy import gather_pages
 from kernels.rms_norm import rms_norm
 from kernels.rope import rotate
-from services.engine.kernel_model.step import Absorbed, Chunk, Step
+from services.engine.kernel_model.step import Absorbed, ExpandedChunk, Step
 from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
 from services.engine.model.config.model_config import TextConfig
 from services.engine.model.layers.projection import Projection
@@ -117,7 +117,7 @@ class KernelAttention:
         return self._expand(mixed.transpose(0, 1)).transpose(0, 1)
 
     def _attend_expanded(
-        self, query: Tensor, chunk: Chunk, layer: int, kv_pages: Tensor, values: Tensor
+        self, query: Tensor, chunk: ExpandedChunk, layer: int, kv_pages: Tensor, values: Tensor
     ) -> None:
         """Writes `values [T, heads, v]` of the chunk's rows; `query` is rotated."""
         config = self._config

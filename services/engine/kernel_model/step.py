@@ -26,7 +26,7 @@ class Absorbed:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ExpandedChunk:
     """Rows [start, end), the last of a sequence's `context_len` tokens, for the expanded form.
 
     `page_ids` int32, those of the context; `query_starts`, `key_starts`, `context_lens` as `mla_prefill`
@@ -52,7 +52,7 @@ class Attended:
     rows: Tensor | None
     positions: Tensor
     absorbed: Absorbed | None
-    chunks: tuple[Chunk, ...] = ()
+    chunks: tuple[ExpandedChunk, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def plan_step(batch: ForwardBatch, expand_from: int | None, rank: Rank = ALONE) 
 
 def _attended(batch: ForwardBatch, batch_rows: Tensor | None, expand_from: int | None) -> Attended:
     device = batch.positions.device
-    chunks: list[Chunk] = []
+    chunks: list[ExpandedChunk] = []
     rows: list[int] = []
     tables: list[Sequence[int]] = []
     contexts: list[int] = []
@@ -103,9 +103,9 @@ def _attended(batch: ForwardBatch, batch_rows: Tensor | None, expand_from: int |
     return Attended(batch_rows, batch.positions, absorbed, tuple(chunks))
 
 
-def _chunk(sequence: SequenceSlice, row: int, device: torch.device) -> Chunk:
+def _chunk(sequence: SequenceSlice, row: int, device: torch.device) -> ExpandedChunk:
     pages = sequence.pages[: sequence.num_pages]
-    return Chunk(
+    return ExpandedChunk(
         row,
         row + sequence.num_tokens,
         sequence.context_len,

@@ -19,9 +19,9 @@ from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.inbox import (
     CheckPath,
     Command,
+    CommandInbox,
     Connect,
     Disconnect,
-    Inbox,
     Stop,
     Wake,
     reject,
@@ -84,7 +84,7 @@ class TransferThread:
         self._connect_timeout_s, self._idle_check_s = connect_timeout_s, idle_check_s
         self._close_grace_s, self._stuck_after_s = close_grace_s, stuck_after_s
         self._clock = clock
-        self._inbox = Inbox()
+        self._inbox = CommandInbox()
         self._lock = threading.Lock()
         self._unsettled = 0
         self._pins = 0

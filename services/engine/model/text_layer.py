@@ -17,7 +17,7 @@ from services.engine.model.layers.compiled_rows import CompiledRows
 from services.engine.model.layers.mlp import GatedMLP
 from services.engine.model.layers.moe import MixtureOfExperts
 from services.engine.model.layers.norm import RMSNorm
-from services.engine.model.layers.router import Router, among
+from services.engine.model.layers.router import ExpertRouter, among
 from services.engine.model.layers.row_product import Products
 from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import ALONE, Rank
@@ -83,7 +83,7 @@ def mixture(
     weights: Mapping[str, Tensor], config: TextConfig, products: Products, rank: Rank = ALONE
 ) -> FeedForward:
     """From the gate, the rank's experts and the shared expert."""
-    kind = CompiledRouter if isinstance(products, CompiledProducts) else Router
+    kind = CompiledRouter if isinstance(products, CompiledProducts) else ExpertRouter
     router = kind(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
     mine = rank.experts(config.n_routed_experts)
     select = router if len(mine) == config.n_routed_experts else among(router, mine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.engine.model.config.model_config import TextConfig, VisionConfig
+from services.engine.model.config.model_config import TextConfig, VisionModelConfig
 
 Shape = tuple[int, ...]
 
@@ -27,7 +27,7 @@ def text_tensors(config: TextConfig) -> dict[str, Shape]:
     return _named(TEXT_PREFIX, shapes)
 
 
-def vision_tensors(config: VisionConfig) -> dict[str, Shape]:
+def vision_tensors(config: VisionModelConfig) -> dict[str, Shape]:
     """The vision tower's and the projector's tensors."""
     width, patch = config.hidden_size, config.patch_size
     shapes: dict[str, Shape] = {

@@ -14,7 +14,7 @@ from services.gateway.pipeline.output.answer import Answer, fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.output.plain_tokens import PlainTokens
-from services.gateway.pipeline.prompt.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.workers.token_stream import Shortcut
 
@@ -40,7 +40,7 @@ class Generation:
         head: Completion,
         source: TokenSource,
         choices: list[ChoiceDecoder],
-        prompt: Prompt,
+        prompt: TokenizedPrompt,
         ticket: Ticket,
     ) -> None:
         self.head = head

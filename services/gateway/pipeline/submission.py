@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
 from services.gateway.pipeline.prompt.encoding import VisionStage
-from services.gateway.pipeline.prompt.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.request_record import RequestRecord
 from services.gateway.workers.router import NOBODY, PromptPages, Router
 from services.gateway.workers.token_stream import StreamInbox, TokenStream
@@ -35,7 +35,7 @@ class Submission:
     """
 
     request_id: str
-    prompt: Prompt
+    prompt: TokenizedPrompt
     pages: PromptPages
     sampling: sampling_pb2.SamplingParams
     cache_salt: str

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration
 
-from services.engine.model.config.model_config import ModelConfig, TextConfig, VisionConfig
+from services.engine.model.config.model_config import ModelConfig, TextConfig, VisionModelConfig
 from services.engine.weights.names import vision_tensors
 
 
@@ -43,7 +43,7 @@ def text_reference(
     text: TextConfig, weights: Mapping[str, Tensor], inner_norm_eps: float | None = None
 ) -> Kimi_K25ForConditionalGeneration:
     """The reference from the text model's tensors alone: the tower is as small as can be, and zero."""
-    vision = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), text.hidden_size, 1e-5)
+    vision = VisionModelConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), text.hidden_size, 1e-5)
     config = ModelConfig(text, vision, media_placeholder_token_id=96, quantization=None)
     tower = {name: torch.zeros(shape) for name, shape in vision_tensors(vision).items()}
     return reference_model(config, {**weights, **tower}, inner_norm_eps)
@@ -106,7 +106,7 @@ def _text_config(text: TextConfig) -> dict[str, Any]:
     }
 
 
-def _vision_config(vision: VisionConfig) -> dict[str, Any]:
+def _vision_config(vision: VisionModelConfig) -> dict[str, Any]:
     other = ("text_hidden_size", "projector_ln_eps")
     return {name: value for name, value in vars(vision).items() if name not in other}
 

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from services.engine.model.config.model_config import ModelConfig, VisionConfig
+from services.engine.model.config.model_config import ModelConfig, VisionModelConfig
 from services.engine.model.text_model import TextModel
 from services.engine.weights.expected import expected_tensors
 from tests.engine.text_models import every_logit, make_runner, pages_for, tiny_config
@@ -16,7 +16,7 @@ from training.data.example import Example
 from training.model.mixture import Experts
 from training.model.model import TrainedModel, published_weights
 
-VISION = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 40, 1e-5)
+VISION = VisionModelConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 40, 1e-5)
 CONFIG = ModelConfig(tiny_config(), VISION, 96, None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from services.engine.model.config.model_config import VisionConfig
+from services.engine.model.config.model_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
 from services.vision.preprocess import preprocess_image
 from training.data.picture import pixels_of, read_picture
@@ -14,7 +14,7 @@ from training.skills.documents import Printer
 from training.skills.lexicon import Lexicon
 from training.skills.split import Split
 
-CONFIG = VisionConfig(14, 8, 8, 4, 2, 2, 32, 48, (2, 2), 40, 1e-5)
+CONFIG = VisionModelConfig(14, 8, 8, 4, 2, 2, 32, 48, (2, 2), 40, 1e-5)
 
 
 def pictures(count):

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from services.engine.model.config.model_config import ModelConfig, VisionConfig
+from services.engine.model.config.model_config import ModelConfig, VisionModelConfig
 from services.families.kimi.tokenizer import Tokenizer
 from tests.engine.text_models import tiny_config
 from training.data.stream import Stream, StreamPlan
@@ -18,7 +18,7 @@ from training.run.checkpoint import Progress
 from training.run.schedule import Schedule
 from training.run.trainer import Rates, Trainer
 
-VISION = VisionConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 32, 1e-5)
+VISION = VisionModelConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 32, 1e-5)
 PLAN = StreamPlan(seed=1, batch_tokens=400, row_lengths=(256,), micro_tokens=1024)
 
 

@@ -9,7 +9,7 @@ from services.engine.kv_transfer.agents.transport_report import PathReport, Tran
 from services.engine.kv_transfer.pairing.pair_probe import probe_read
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.inbox import CheckPath, reject, resolve
-from services.engine.kv_transfer.reads.peer import Peer, PeerState
+from services.engine.kv_transfer.reads.peer import PeerState, TransferPeer
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadStatus
 
 
@@ -41,7 +41,7 @@ class PathCheck:
         """Answers; a round in flight still has to settle."""
         reject(self._command.future, error)
 
-    def next_round(self, peer: Peer, now: float) -> ActiveRead | None:
+    def next_round(self, peer: TransferPeer, now: float) -> ActiveRead | None:
         """A read to post at once, if the peer is ready and the last round has settled."""
         if self._flying or self._command.future.done():
             return None
@@ -50,7 +50,7 @@ class PathCheck:
             return None
         return self._new_round(peer) if peer.state is PeerState.READY else None
 
-    def _new_round(self, peer: Peer) -> ActiveRead:
+    def _new_round(self, peer: TransferPeer) -> ActiveRead:
         outcomes: list[ReadOutcome] = []
 
         def completed(outcome: ReadOutcome) -> None:
@@ -71,7 +71,7 @@ class PathCheck:
         deadline = min(self._command.deadline, now + self._round_timeout_s)
         return probe_read(peer.offer, deadline, completed, settled, self._clock)
 
-    def _verify(self, peer: Peer, outcome: ReadOutcome) -> None:
+    def _verify(self, peer: TransferPeer, outcome: ReadOutcome) -> None:
         found, expected = peer.landing.crc32, peer.offer.probe_crc32
         if found != expected:
             self._fail_round(peer, f"the CRC-32 is {found:08x}, its owner announced {expected:08x}")
@@ -84,11 +84,11 @@ class PathCheck:
             seconds = self._clock() - self._began
             resolve(self._command.future, PathReport(path, self._bytes, found, seconds))
 
-    def _fail_round(self, peer: Peer, why: str) -> None:
+    def _fail_round(self, peer: TransferPeer, why: str) -> None:
         place = f"round {self._done + 1} of {self._command.rounds}"
         self.fail(TransferFailed(f"{peer.name} cannot be read: {place}: {why}"))
 
-    def _out_of_time(self, peer: Peer) -> str:
+    def _out_of_time(self, peer: TransferPeer) -> str:
         if self._began is None:
             return f"{peer.name} was not ready in time: {peer.state.value}"
         return f"{peer.name}: only {self._done} of {self._command.rounds} rounds in the time there is"

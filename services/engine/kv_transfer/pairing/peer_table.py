@@ -15,7 +15,7 @@ from services.engine.kv_transfer.pairing.pair_probe import CONNECT_ROUNDS, PairP
 from services.engine.kv_transfer.pairing.path_check import PathCheck
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.inbox import CheckPath, Connect, Disconnect, reject, resolve
-from services.engine.kv_transfer.reads.peer import Peer, PeerState
+from services.engine.kv_transfer.reads.peer import PeerState, TransferPeer
 from services.engine.kv_transfer.reads.read_pump import ReadPump
 from services.engine.kv_transfer.reads.read_request import ReadStatus
 
@@ -49,7 +49,7 @@ class PeerTable:
         self._idle_check_s = idle_check_s
         self._check_timeout_s = check_timeout_s
         self._clock = clock
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, TransferPeer] = {}
         self._checks: dict[str, PathCheck] = {}
 
     def awaited(self) -> bool:
@@ -60,7 +60,7 @@ class PeerTable:
         """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""
         peer = self._peers.get(command.offer.agent_name)
         if peer is None:
-            peer = Peer(command.offer, connects=[command])
+            peer = TransferPeer(command.offer, connects=[command])
             self._peers[peer.name] = peer
             self._open(peer, command.deadline)
         elif peer.state is PeerState.READY and peer.report is not None:
@@ -113,7 +113,7 @@ class PeerTable:
         else:
             self.pump.post(read, peer)
 
-    def broken(self, peer: Peer, reason: str) -> None:
+    def broken(self, peer: TransferPeer, reason: str) -> None:
         """A connection failed: nothing more is posted to it. Flights that are left settle alone."""
         if peer.state in (PeerState.BROKEN, PeerState.RENEWING, PeerState.REMOVING):
             return
@@ -157,15 +157,15 @@ class PeerTable:
                 resolve(command.future, None)
             peer.disconnects.clear()
 
-    def _is_busy(self, peer: Peer) -> bool:
+    def _is_busy(self, peer: TransferPeer) -> bool:
         """Whether something is read from the peer, so that a probe would only be in the way."""
         return bool(peer.flights) or self._is_checked(peer)
 
-    def _is_checked(self, peer: Peer) -> bool:
+    def _is_checked(self, peer: TransferPeer) -> bool:
         check = self._checks.get(peer.name)
         return check is not None and not check.over
 
-    def _open(self, peer: Peer, deadline: float) -> None:
+    def _open(self, peer: TransferPeer, deadline: float) -> None:
         try:
             self._check_layout(peer.offer)
             self._prepare(peer)
@@ -189,7 +189,7 @@ class PeerTable:
                     f"this worker's have {ours.entry_bytes}"
                 )
 
-    def _prepare(self, peer: Peer) -> None:
+    def _prepare(self, peer: TransferPeer) -> None:
         if peer.name != self._own.agent_name:
             name = self._agent.add_peer(peer.offer.agent_metadata)
             if name != peer.name:
@@ -200,7 +200,7 @@ class PeerTable:
         peer.landing_token = self._agent.register(peer.landing.region)
         peer.landing_list = self._agent.prepare_local(peer.landing.region)
 
-    def _probe(self, peer: Peer, deadline: float, rounds: int) -> None:
+    def _probe(self, peer: TransferPeer, deadline: float, rounds: int) -> None:
         PairProbe(
             peer.offer,
             deadline,
@@ -210,7 +210,7 @@ class PeerTable:
             clock=self._clock,
         ).start()
 
-    def _probed(self, peer: Peer, speed: float, reason: str) -> None:
+    def _probed(self, peer: TransferPeer, speed: float, reason: str) -> None:
         if peer.state not in (PeerState.CONNECTING, PeerState.CHECKING):
             return
         if reason:
@@ -232,14 +232,14 @@ class PeerTable:
         while peer.waiting and peer.state is PeerState.READY:
             self.pump.post(peer.waiting.popleft(), peer)
 
-    def _give_up(self, peer: Peer, error: PerigeeError) -> None:
+    def _give_up(self, peer: TransferPeer, error: PerigeeError) -> None:
         if peer.established:
             self.broken(peer, error.message)
             return
         peer.state = PeerState.REMOVING
         self._refuse_all(peer, error)
 
-    def _refuse_all(self, peer: Peer, error: PerigeeError) -> None:
+    def _refuse_all(self, peer: TransferPeer, error: PerigeeError) -> None:
         peer.reason = error.message
         while peer.waiting:
             peer.waiting.popleft().end(ReadStatus.FAILED, error.message)
@@ -249,13 +249,13 @@ class PeerTable:
         if peer.name in self._checks:
             self._checks[peer.name].fail(error)
 
-    def _renew(self, peer: Peer) -> None:
+    def _renew(self, peer: TransferPeer) -> None:
         self._release(peer)
-        fresh = Peer(peer.offer, established=True, waiting=peer.waiting, connects=peer.connects)
+        fresh = TransferPeer(peer.offer, established=True, waiting=peer.waiting, connects=peer.connects)
         self._peers[peer.name] = fresh
         self._open(fresh, self._clock() + self._check_timeout_s)
 
-    def _forget(self, peer: Peer) -> None:
+    def _forget(self, peer: TransferPeer) -> None:
         self._release(peer)
         del self._peers[peer.name]
         for command in peer.disconnects:
@@ -263,7 +263,7 @@ class PeerTable:
         for connect in peer.connects:
             self.connect(connect)
 
-    def _release(self, peer: Peer) -> None:
+    def _release(self, peer: TransferPeer) -> None:
         lists = [entries for entries in (*peer.lists.values(), peer.landing_list) if entries is not None]
         steps = [partial(self._agent.release_list, entries) for entries in lists]
         if peer.landing_token is not None:

@@ -11,16 +11,16 @@ from services.engine.kv_transfer.agents.agent import Handle
 from services.engine.kv_transfer.agents.region import Region
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.checksum import entry_checksums, first_mismatch
-from services.engine.kv_transfer.reads.peer import Peer
+from services.engine.kv_transfer.reads.peer import TransferPeer
 from services.engine.kv_transfer.reads.read_request import ReadRequest
 
 
 @dataclass(eq=False)
-class Flight:
+class ReadFlight:
     """`ended`: NIXL said DONE or failed; what is left is to free the handle and to settle the read."""
 
     read: ActiveRead
-    peer: Peer
+    peer: TransferPeer
     local: Region
     transfer: Handle
     attempts: int = 0

@@ -55,7 +55,7 @@ class Stop:
 Command = ActiveRead | Connect | Disconnect | CheckPath | Wake | Stop
 
 
-class Inbox:
+class CommandInbox:
     """A queue that can be closed without losing what is put at the same moment."""
 
     def __init__(self) -> None:

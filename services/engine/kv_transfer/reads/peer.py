@@ -32,7 +32,7 @@ class PeerState(enum.Enum):
 
 
 @dataclass(eq=False)
-class Peer:
+class TransferPeer:
     """`lists` are its regions prepared as sources; `landing` is where its probe is read to."""
 
     offer: Offer

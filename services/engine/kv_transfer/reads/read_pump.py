@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from services.engine.kv_transfer.agents.agent import Agent, AgentError, Handle, TransferState
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.reads.active_read import ActiveRead
-from services.engine.kv_transfer.reads.flight import Flight, checked_entries
-from services.engine.kv_transfer.reads.peer import Peer
+from services.engine.kv_transfer.reads.flight import ReadFlight, checked_entries
+from services.engine.kv_transfer.reads.peer import TransferPeer
 from services.engine.kv_transfer.reads.read_request import ReadStatus
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class ReadPump:
         self,
         agent: Agent,
         targets: Mapping[RegionKind, tuple[Region, Handle]],
-        on_broken: Callable[[Peer, str], None],
+        on_broken: Callable[[TransferPeer, str], None],
         clock: Callable[[], float],
     ) -> None:
         """`targets`: own regions with their prepared lists. `on_broken` is called when a peer's
@@ -35,14 +35,14 @@ class ReadPump:
         self._targets = targets
         self._on_broken = on_broken
         self._clock = clock
-        self._flights: list[Flight] = []
+        self._flights: list[ReadFlight] = []
         self.last_change = 0.0
         """When a flight last began or ended, by the clock."""
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def post(self, read: ActiveRead, peer: Peer) -> None:
+    def post(self, read: ActiveRead, peer: TransferPeer) -> None:
         """Starts a read from a connected peer, or ends it when that is impossible."""
         if read.is_late(self._clock()):
             read.end(ReadStatus.LATE, "the deadline had passed before the read was posted")
@@ -92,7 +92,7 @@ class ReadPump:
             flight.read.settle()
         self._flights.clear()
 
-    def _prepare(self, read: ActiveRead, peer: Peer) -> Flight | None:
+    def _prepare(self, read: ActiveRead, peer: TransferPeer) -> ReadFlight | None:
         """None: there is nothing to move."""
         request = read.request
         remote = peer.offer.region(request.kind)
@@ -106,14 +106,14 @@ class ReadPump:
         if not len(ours):
             return None
         transfer = self._agent.make_read(entries, ours, peer.lists[request.kind], theirs)
-        return Flight(read, peer, local, transfer)
+        return ReadFlight(read, peer, local, transfer)
 
-    def _target(self, kind: RegionKind, peer: Peer) -> tuple[Region, Handle] | None:
+    def _target(self, kind: RegionKind, peer: TransferPeer) -> tuple[Region, Handle] | None:
         if kind is not RegionKind.PROBE:
             return self._targets.get(kind)
         return None if peer.landing_list is None else (peer.landing.region, peer.landing_list)
 
-    def _launch(self, flight: Flight) -> None:
+    def _launch(self, flight: ReadFlight) -> None:
         flight.attempts += 1
         self.last_change = self._clock()
         try:
@@ -124,7 +124,7 @@ class ReadPump:
             if state is TransferState.DONE:
                 self._arrive(flight)
 
-    def _arrive(self, flight: Flight) -> None:
+    def _arrive(self, flight: ReadFlight) -> None:
         read = flight.read
         if not read.reported and read.is_late(self._clock()):
             read.report(ReadStatus.LATE, "the bytes arrived after the deadline")
@@ -140,12 +140,12 @@ class ReadPump:
         flight.peer.last_used = self._clock()
         self._let_go(flight)
 
-    def _fail(self, flight: Flight, error: AgentError) -> None:
+    def _fail(self, flight: ReadFlight, error: AgentError) -> None:
         flight.read.report(ReadStatus.FAILED, str(error))
         self._let_go(flight)
         self._on_broken(flight.peer, str(error))
 
-    def _let_go(self, flight: Flight) -> None:
+    def _let_go(self, flight: ReadFlight) -> None:
         flight.ended = True
         if not self._agent.release(flight.transfer):
             return

@@ -57,7 +57,7 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
-class VisionConfig:
+class VisionModelConfig:
     """MoonViT-3D and the projector; the file spells the tower's sizes with a ``vt_`` prefix, or without.
 
     `pos_emb_height`, `pos_emb_width` are of the learned table, `pos_emb_time` is the most frames of a medium.
@@ -81,7 +81,7 @@ class ModelConfig:
     """A whole checkpoint. `quantization` is ``compressed-tensors`` where the routed experts are int4."""
 
     text: TextConfig
-    vision: VisionConfig
+    vision: VisionModelConfig
     media_placeholder_token_id: int
     quantization: str | None
 
@@ -179,7 +179,7 @@ def _text_config(section: ConfigSection) -> TextConfig:
     return text
 
 
-def _vision_config(section: ConfigSection, text_hidden_size: int) -> VisionConfig:
+def _vision_config(section: ConfigSection, text_hidden_size: int) -> VisionModelConfig:
     def tower(name: str, default: int) -> int:
         return section.integer(f"vt_{name}" if section.has(f"vt_{name}") else name, default)
 
@@ -197,7 +197,7 @@ def _vision_config(section: ConfigSection, text_hidden_size: int) -> VisionConfi
     if rope is not None:
         rope.expect("rope_type", ["axial"], "axial")
         rope.expect("rope_theta", [_TOWER_ROPE_THETA], _TOWER_ROPE_THETA)
-    vision = VisionConfig(
+    vision = VisionModelConfig(
         patch_size=section.integer("patch_size", 14),
         pos_emb_height=table("height", 64),
         pos_emb_width=table("width", 64),

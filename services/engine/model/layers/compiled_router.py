@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from services.engine.model.config.model_config import TextConfig
-from services.engine.model.layers.router import Router
+from services.engine.model.layers.router import ExpertRouter
 from services.engine.model.layers.row_product import Products
 from services.engine.native.library import address, library
 
 
-class CompiledRouter(Router):
+class CompiledRouter(ExpertRouter):
     """For float32 on a CPU, where loops were compiled."""
 
     def __init__(self, weight: Tensor, bias: Tensor, config: TextConfig, products: Products) -> None:
@@ -24,7 +24,7 @@ class CompiledRouter(Router):
         self._choose.restype = None
 
     def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """As Router's, with experts int32."""
+        """As ExpertRouter's, with experts int32."""
         rows, experts = logits.shape
         chosen = torch.empty(rows, self.top_k, dtype=torch.int32)
         weights, scores = torch.empty(rows, self.top_k), torch.empty(2, experts)

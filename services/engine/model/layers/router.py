@@ -18,7 +18,7 @@ Select: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """`[T, hidden]` -> experts int64 `[T, k]` (-1: another rank has it) and their weights float32 `[T, k]`."""
 
 
-class Router:
+class ExpertRouter:
     """Top-k experts and their weights; `weight [experts, hidden]`, `bias [experts]`, computed in float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor, config: TextConfig, products: Products) -> None:
@@ -59,7 +59,7 @@ class Router:
         return ordered.long() * scores.shape[-1] + self._among_equals
 
 
-def among(router: Router, mine: range) -> Select:
+def among(router: ExpertRouter, mine: range) -> Select:
     """The same choices, counted among the experts `mine`, all others -1."""
 
     def select(x: Tensor) -> tuple[Tensor, Tensor]:

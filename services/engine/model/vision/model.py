@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from services.engine.model.config.model_config import VisionConfig
+from services.engine.model.config.model_config import VisionModelConfig
 from services.engine.model.vision.projector import PatchMergerProjector, merge_patches
 from services.engine.model.vision.tower import VisionTower
 
@@ -18,7 +18,7 @@ class VisionModel(nn.Module):
     A medium is always processed on its own, so its embedding never depends on what else is being encoded.
     """
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionModelConfig) -> None:
         super().__init__()
         self.config = config
         self.vision_tower = VisionTower(config)

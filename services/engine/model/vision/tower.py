@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from services.engine.model.config.model_config import VisionConfig
+from services.engine.model.config.model_config import VisionModelConfig
 from services.engine.model.vision.layer import NORM_EPS, VisionLayer
 from services.engine.model.vision.position import DividedPositionEmbedding
 from services.engine.model.vision.rope import rope_table
@@ -15,7 +15,7 @@ from services.engine.model.vision.rope import rope_table
 class PatchEmbedding(nn.Module):
     """One linear map per patch, stored as a convolution whose kernel is the patch, plus its position."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionModelConfig) -> None:
         super().__init__()
         patch = config.patch_size
         self.proj = nn.Conv2d(3, config.hidden_size, kernel_size=patch, stride=patch)
@@ -35,7 +35,7 @@ class PatchEmbedding(nn.Module):
 class VisionEncoder(nn.Module):
     """The blocks and the norm after the last."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionModelConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             VisionLayer(config.hidden_size, config.num_attention_heads, config.intermediate_size)
@@ -47,7 +47,7 @@ class VisionEncoder(nn.Module):
 class VisionTower(nn.Module):
     """The tower; submodules bear the published tensor names below ``vision_tower.``."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: VisionModelConfig) -> None:
         super().__init__()
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.patch_embed = PatchEmbedding(config)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from services.common.page_hash import MediaSpan, chain_hashes, short_name
-from services.gateway.pipeline.prompt.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.workers.router import PromptPages
 
 # Below this, hashing takes less than the hop to a thread and back is worth, about 1 ms.
 _THREAD_TOKENS = 16_384
 
 
-async def prompt_pages(prompt: Prompt, cache_salt: str) -> PromptPages:
+async def prompt_pages(prompt: TokenizedPrompt, cache_salt: str) -> PromptPages:
     """Length and pages of a prompt; its last token is decode's, so it is in no page that could be cached."""
     if len(prompt.token_ids) < _THREAD_TOKENS:
         return _prompt_pages(prompt, cache_salt)
     return await asyncio.to_thread(_prompt_pages, prompt, cache_salt)
 
 
-def _prompt_pages(prompt: Prompt, cache_salt: str) -> PromptPages:
+def _prompt_pages(prompt: TokenizedPrompt, cache_salt: str) -> PromptPages:
     token_ids = prompt.token_ids[:-1]
     media = [
         MediaSpan(medium.content_hash, offset, min(medium.num_tokens, len(token_ids) - offset))

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Prompt:
+class TokenizedPrompt:
     """A rendered prompt. `media` in order of appearance; `media_offsets`: index of each one's first pad.
 
     `text`: what was encoded, one media pad per medium however many tokens it takes; empty for given ids.
@@ -59,19 +59,19 @@ class Renderer:
         self._remote = remote
         self._executor = executor
 
-    async def render(self, prompt: AnyPrompt) -> Prompt:
+    async def render(self, prompt: AnyPrompt) -> TokenizedPrompt:
         """Raises InvalidRequest or UnsupportedValue, for a medium naming its field."""
         if isinstance(prompt, TextPrompt):
-            return Prompt(tuple(await self._encode(prompt)), text=prompt.text)
+            return TokenizedPrompt(tuple(await self._encode(prompt)), text=prompt.text)
         if not isinstance(prompt, ChatPrompt):
-            return Prompt(prompt.token_ids)
+            return TokenizedPrompt(prompt.token_ids)
         loaded = LoadedMedia((), ())
         if prompt.media:
             media = await self._remote.fetch(prompt.media)
             loaded = await self._in_thread(load_media, media, self._remote.limits)
         rendered = await self._render_chat(loaded.placed_in(prompt.conversation))
         token_ids, runs = expand_media(rendered, [medium.num_tokens for medium in loaded.media])
-        return Prompt(token_ids, loaded.media, tuple(run.offset for run in runs), rendered.text)
+        return TokenizedPrompt(token_ids, loaded.media, tuple(run.offset for run in runs), rendered.text)
 
     async def _encode(self, prompt: TextPrompt) -> list[int]:
         if len(prompt.text) < _THREAD_CHARACTERS:

@@ -10,7 +10,7 @@ import torch
 from services.engine.model.layers.compiled_products import CompiledMixture, CompiledProducts
 from services.engine.model.layers.mlp import GatedMLP
 from services.engine.model.layers.moe import MixtureOfExperts
-from services.engine.model.layers.router import Router
+from services.engine.model.layers.router import ExpertRouter
 from services.engine.model.layers.row_product import PlainProducts, rows_are_stable
 from tests.engine.text_models import tiny_config
 
@@ -76,7 +76,7 @@ def weights(seed, width=WIDTH):
 def router(products):
     config = dataclasses.replace(tiny_config(), n_routed_experts=EXPERTS)
     weight = torch.randn(EXPERTS, HIDDEN, generator=torch.Generator().manual_seed(9))
-    return Router(weight, torch.zeros(EXPERTS), config, products)
+    return ExpertRouter(weight, torch.zeros(EXPERTS), config, products)
 
 
 def mixture(products):

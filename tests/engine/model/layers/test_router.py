@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from services.engine.model.layers.compiled_router import CompiledRouter
-from services.engine.model.layers.router import Router
+from services.engine.model.layers.router import ExpertRouter
 from services.engine.model.layers.row_product import PlainProducts
 from services.engine.native.library import library
 from tests.engine.text_models import tiny_config
 
 
-@pytest.fixture(params=[Router, CompiledRouter])
+@pytest.fixture(params=[ExpertRouter, CompiledRouter])
 def make_router(request):
     if request.param is CompiledRouter and library() is None:
         pytest.skip("nothing can be compiled here: see the log")

@@ -12,14 +12,14 @@ from transformers.models.kimi_k25.modeling_kimi_k25 import (
 )
 
 from services.common.errors import Cancelled
-from services.engine.model.config.model_config import VisionConfig
+from services.engine.model.config.model_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
 
 TEXT_WIDTH = 40
 
 
-def tiny_config(width: int, heads: int, layers: int, table: tuple[int, int]) -> VisionConfig:
-    return VisionConfig(
+def tiny_config(width: int, heads: int, layers: int, table: tuple[int, int]) -> VisionModelConfig:
+    return VisionModelConfig(
         patch_size=14,
         pos_emb_height=table[0],
         pos_emb_width=table[1],
@@ -34,7 +34,7 @@ def tiny_config(width: int, heads: int, layers: int, table: tuple[int, int]) -> 
     )
 
 
-def random_model(config: VisionConfig, seed: int) -> VisionModel:
+def random_model(config: VisionModelConfig, seed: int) -> VisionModel:
     torch.manual_seed(seed)
     model = VisionModel(config)
     for name, parameter in model.named_parameters():
