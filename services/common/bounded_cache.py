@@ -1,4 +1,4 @@
-"""Values kept by key, the ones used last, within bounds of number and bytes."""
+"""An LRU cache bounded by number of entries and bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Key, Value]):
-    """Lets go of what was not used for longest. Any thread."""
+    """Evicts the least recently used entries. Any thread."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
@@ -22,7 +22,7 @@ class BoundedCache(Generic[Key, Value]):
         self._lock = Lock()
 
     def get(self, key: Key) -> Value | None:
-        """The value, used now; None: it is not kept."""
+        """Returns the value and marks it as used; None if it is not cached."""
         with self._lock:
             if key not in self._kept:
                 return None
@@ -30,7 +30,7 @@ class BoundedCache(Generic[Key, Value]):
             return self._kept[key][0]
 
     def keep(self, key: Key, value: Value, num_bytes: int) -> None:
-        """Keeps a value that counts `num_bytes`, unless there is one of this key already."""
+        """Adds a value that counts `num_bytes`; does nothing if the key is cached already."""
         with self._lock:
             if key in self._kept:
                 return
@@ -41,7 +41,7 @@ class BoundedCache(Generic[Key, Value]):
                 self._num_bytes -= freed
 
     def drop(self, key: Key) -> None:
-        """Lets go of a value, if it is kept."""
+        """Removes a value, if it is cached."""
         with self._lock:
             if key in self._kept:
                 _, freed = self._kept.pop(key)

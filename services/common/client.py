@@ -1,4 +1,4 @@
-"""A small synchronous client of the chat door."""
+"""A small synchronous client of ChatService."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.common.rpc.status import from_rpc_error
 
 @dataclass(frozen=True)
 class ChatOptions:
-    """Options of a request beside the messages; None and "" leave the choice to the server."""
+    """Options of a request; None and "" select the server's default."""
 
     model: str = ""
     thinking: bool | None = None
@@ -25,7 +25,7 @@ class ChatOptions:
 
 @dataclass(frozen=True)
 class Reasoning:
-    """New thinking of a choice, to be appended."""
+    """New reasoning of a choice, to be appended."""
 
     text: str
     choice: int = 0
@@ -41,7 +41,7 @@ class Content:
 
 @dataclass(frozen=True)
 class ToolCallPart:
-    """A new or continued tool call of a choice; append `arguments`; `id` and `name` come once."""
+    """A part of a tool call of a choice. `arguments` are to be appended; `id` and `name` come once."""
 
     index: int
     id: str
@@ -52,7 +52,7 @@ class ToolCallPart:
 
 @dataclass(frozen=True)
 class Finished:
-    """A choice ended; `reason` is "stop", "length", "cancelled" or "error"."""
+    """The end of a choice. `reason`: "stop", "length", "tool_calls", "cancelled" or "error"."""
 
     reason: str
     choice: int = 0
@@ -78,7 +78,7 @@ def user_message(text: str, images: Sequence[bytes] = ()) -> chat_pb2.Message:
 
 
 class PerigeeClient:
-    """Talks to ChatService over a channel that stays the caller's. Failures are PerigeeErrors."""
+    """Calls ChatService over the caller's channel, which it does not close. Failures raise PerigeeError."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = chat_pb2_grpc.ChatServiceStub(channel)
@@ -86,7 +86,7 @@ class PerigeeClient:
     def chat(
         self, messages: Sequence[chat_pb2.Message], options: ChatOptions | None = None
     ) -> Iterator[Piece]:
-        """The answer piece by piece. Closing the iterator early cancels the generation."""
+        """Yields the answer piece by piece. Closing the iterator early cancels the generation."""
         options = options or ChatOptions()
         call = self._stub.Stream(_request(messages, options), timeout=options.timeout_s)
         try:
@@ -100,7 +100,7 @@ class PerigeeClient:
     def complete(
         self, messages: Sequence[chat_pb2.Message], options: ChatOptions | None = None
     ) -> chat_pb2.ChatResponse:
-        """The whole answer at once."""
+        """Returns the complete answer."""
         options = options or ChatOptions()
         try:
             response: chat_pb2.ChatResponse = self._stub.Complete(

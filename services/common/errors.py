@@ -1,24 +1,24 @@
-"""Everything that can go wrong, as one tree; mapped to gRPC and HTTP at the edge only.
+"""The tree of all errors; only the edge maps them to gRPC and HTTP statuses.
 
 PerigeeError
 ├── InvalidRequest              the caller's mistake: names the field
 │   ├── UnsupportedValue        understood, but not offered
 │   └── ContextLengthExceeded   prompt (plus completion) does not fit
-├── UnsupportedOperation        this server never does that: another one may
+├── UnsupportedOperation        this server never does that; another one may
 ├── NotFound
 │   └── ModelNotFound
-├── Overloaded                  shed before any work was spent: retry later
-│   └── PagesExhausted          no KV page is free or evictable
+├── Overloaded                  refused before any work was done: retry later
+│   └── PagesExhausted          too few KV pages are free or evictable
 ├── Unavailable                 no worker of a role, or one died
 │   ├── WorkerLost              the worker that had the request died or fell silent
-│   ├── TransferFailed          bytes of the KV cache or an embedding did not arrive whole
+│   ├── TransferFailed          KV pages or an embedding did not arrive complete and in time
 │   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
-├── PreconditionFailed          the state of the server forbids it; the message says what allows it
-├── InvalidToolCall             the model's call is not valid under its schema: asking again may help
+├── PreconditionFailed          the server's state forbids it; the message says what would allow it
+├── InvalidToolCall             the model's call violates its schema; asking again may help
 ├── DeadlineExceeded
 ├── Cancelled
-├── InternalError               a defect of ours
+├── InternalError               a bug in Perigee
 ├── ConfigError                 start-up: an unknown key or a bad value
 └── CheckpointError             start-up: the checkpoint contradicts its configuration
 """
@@ -40,15 +40,15 @@ class PerigeeError(Exception):
         super().__init__(message)
         self.message = message
 
-    def about(self, who: str) -> Self:
-        """This error, its message beginning with whom it is about."""
-        return self._saying(f"{who}: {self.message}")
+    def about(self, subject: str) -> Self:
+        """Prefixes the message with what the error is about, and returns the error."""
+        return self._with_message(f"{subject}: {self.message}")
 
     def after(self, cause: PerigeeError | None) -> Self:
-        """This error, its message beginning with what came before it."""
-        return self if cause is None else self._saying(f"{cause.message}; then {self.message}")
+        """Prefixes the message with that of an earlier error, if any, and returns the error."""
+        return self if cause is None else self._with_message(f"{cause.message}; then {self.message}")
 
-    def _saying(self, message: str) -> Self:
+    def _with_message(self, message: str) -> Self:
         self.message = message
         self.args = (message,)
         return self
@@ -77,7 +77,7 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class UnsupportedOperation(PerigeeError):
-    """Understood, but no request of this kind is served here; the message names who serves it."""
+    """This server does not serve this kind of request; the message names one that does."""
 
     reason = "UNSUPPORTED_OPERATION"
 
@@ -99,7 +99,7 @@ class ModelNotFound(NotFound):
 
 
 class Overloaded(PerigeeError):
-    """Shed before any work was spent; the caller may retry after `retry_after_s` seconds."""
+    """Refused before any work was done; the caller may retry after `retry_after_s` seconds."""
 
     reason = "OVERLOADED"
 
@@ -109,31 +109,31 @@ class Overloaded(PerigeeError):
 
 
 class PagesExhausted(Overloaded):
-    """Fewer KV pages are free or evictable than asked for."""
+    """Fewer KV pages are free or evictable than requested."""
 
     reason = "PAGES_EXHAUSTED"
 
 
 class Unavailable(PerigeeError):
-    """No worker of a role can serve, or the one that did went away; the message names it."""
+    """No worker of a role can serve, or the worker that served died; the message names it."""
 
     reason = "UNAVAILABLE"
 
 
 class WorkerLost(Unavailable):
-    """The worker that had the request is gone or silent: the fault is the worker's."""
+    """The worker that had the request has died or is silent."""
 
     reason = "WORKER_LOST"
 
 
 class TransferFailed(Unavailable):
-    """Pages or embeddings did not arrive whole and in time."""
+    """Pages or embeddings did not arrive complete and in time."""
 
     reason = "TRANSFER_FAILED"
 
 
 class MediaLost(Unavailable):
-    """An embedding is no longer in the vision worker's pool; encoding the image again cures it."""
+    """An embedding is no longer in the vision worker's pool; encode the image again."""
 
     reason = "MEDIA_LOST"
 
@@ -145,13 +145,13 @@ class Incompatible(PerigeeError):
 
 
 class PreconditionFailed(PerigeeError):
-    """Nothing is wrong with the request, but the state of the server forbids it now."""
+    """The request is valid, but the server's present state forbids it."""
 
     reason = "PRECONDITION_FAILED"
 
 
 class InvalidToolCall(PerigeeError):
-    """The model finished a call that is not valid under its tool's schema; no grammar could prevent it."""
+    """The model's tool call violates the tool's schema, which no grammar could enforce."""
 
     reason = "INVALID_TOOL_CALL"
 
@@ -163,13 +163,13 @@ class DeadlineExceeded(PerigeeError):
 
 
 class Cancelled(PerigeeError):
-    """The caller went away or cancelled."""
+    """The caller cancelled or disconnected."""
 
     reason = "CANCELLED"
 
 
 class InternalError(PerigeeError):
-    """A defect of ours; the message is safe to show."""
+    """A bug in Perigee; the message is safe to show to clients."""
 
     reason = "INTERNAL"
 
@@ -181,6 +181,6 @@ class ConfigError(PerigeeError):
 
 
 class CheckpointError(PerigeeError):
-    """The checkpoint directory does not hold what its configuration promises; all findings are listed."""
+    """The checkpoint contradicts its configuration; the message lists all findings."""
 
     reason = "CHECKPOINT"

@@ -1,4 +1,4 @@
-"""Limits on the work and memory of one grammar, for the gateway that checks it and decode that runs it."""
+"""Limits a grammar's work and memory, for the gateway, which checks it, and decode, which runs it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from services.common.errors import InvalidRequest
 
 
 class Effort(enum.Enum):
-    """The cost of reading a grammar. Value: most seconds of a core, beside the library's own count of work.
+    """A limit on the work of compiling a grammar: core seconds, besides the library's own limits.
 
-    QUICK is enough for most, and so little that nobody minds waiting for others'. What takes more is tried
-    again with WHOLE, where it delays only its like; what takes more than that is refused.
+    QUICK suffices for most grammars and is short enough to wait for. A grammar that needs more is compiled
+    again with WHOLE, on a thread where it delays only other such grammars; one that needs still more is
+    refused.
     """
 
     QUICK = 0.25
@@ -23,31 +24,31 @@ class Effort(enum.Enum):
 
 
 class WorkMeter:
-    """The work of the thread that made it, from then on, in time of a core: a busy machine counts no more."""
+    """Measures the CPU time of the thread that creates it; other load on the machine does not count."""
 
     def __init__(self, most_s: float, effort: Effort = Effort.WHOLE) -> None:
-        """`effort`: for the library's own limits."""
+        """`most_s`: core seconds. `effort`: selects the library's own limits."""
         self.effort = effort
         self._most_s = most_s
         self._since = time.thread_time()
 
     @property
     def spent_s(self) -> float:
-        """Seconds of a core."""
+        """Core seconds since creation."""
         return time.thread_time() - self._since
 
     def check(self, what: str, param: str) -> None:
-        """Raises InvalidRequest, its message beginning with `what`, where it was too much."""
+        """Raises InvalidRequest about `what` if the limit is exceeded."""
         if self.spent_s > self._most_s:
             raise InvalidRequest(f"{what} takes more than {self._most_s:g} s of work", param)
 
 
 def grammar_limits(effort: Effort = Effort.WHOLE, *, of_caller: bool = False) -> LLParserLimits:
-    """Compiling ends within some hundredths of a second, or a few seconds, a mask within some milliseconds,
-    the lexer's states within about 30 MB; beyond that the grammar is in error.
+    """Returns the library's limits; a grammar that exceeds them is in error.
 
-    `of_caller`: a text that a caller wrote. It gets less: ten thousand words are well below that, and
-    doubling rules cost far more than the library counts.
+    They allow some hundredths of a second (QUICK) or a few seconds (WHOLE) for compiling, some milliseconds
+    per mask, and about 30 MB of lexer states. `of_caller`: the text was written by a caller and gets less
+    fuel: ten thousand words stay well below it, and rules that double cost far more than the library counts.
     """
     quick = effort is Effort.QUICK
     fuel = (50_000 if quick else 200_000) if of_caller else (300_000 if quick else 2_000_000)
@@ -55,7 +56,7 @@ def grammar_limits(effort: Effort = Effort.WHOLE, *, of_caller: bool = False) ->
         initial_lexer_fuel=fuel,
         step_lexer_fuel=200_000,
         step_max_items=50_000,
-        # A choice among all the properties that a schema may have is two to three items for each.
+        # A choice among all properties a schema may have takes two to three items per property.
         max_items_in_row=5_000,
         max_lexer_states=20_000,
         max_grammar_size=50_000 if quick else 500_000,
@@ -66,11 +67,12 @@ def grammar_limits(effort: Effort = Effort.WHOLE, *, of_caller: bool = False) ->
 def limited_matcher(
     tokenizer: LLTokenizer, grammar: str, marks: tuple[int, int], limits: LLParserLimits
 ) -> LLMatcher:
-    """A matcher at the beginning of a grammar, Lark or a list of grammars, of which the first counts.
+    """Returns a matcher in the start state of a grammar: Lark text, or a JSON list, main grammar first.
 
-    The library holds a lexer to its limits from the first choice of tokens on, and walks without any along
-    bytes that leave no choice: a million of them cost seconds and hundreds of MB. So a choice comes first:
-    between two special tokens (`marks`), one of which is taken. In error where the grammar does not compile.
+    The matcher is in error if the grammar does not compile. The library enforces lexer limits only from the
+    first choice of tokens on; it walks forced bytes without limits, and a million of them cost seconds and
+    hundreds of MB. So the grammar is prefixed with a choice between two special tokens (`marks`), and one is
+    taken.
     """
     grammars = _grammars(grammar)
     name = grammars[0].setdefault("name", "whole")
@@ -85,9 +87,10 @@ def limited_matcher(
 
 
 def first_error(matcher: LLMatcher) -> str:
-    """Why no token can be chosen at a matcher's state, in one line; empty: one can. The matcher stays as it
-    is, but its lexer, which copies share, meets new states: ask twice, and it is known whether these are too
-    many.
+    """Returns why no token is possible in the matcher's state, in one line; empty if one is.
+
+    The matcher is not changed, but the call may add states to its lexer, which copies share: call again to
+    learn whether these are too many.
     """
     probe = matcher.deep_copy()
     probe.compute_bitmask()
@@ -95,7 +98,7 @@ def first_error(matcher: LLMatcher) -> str:
 
 
 def refusal(matcher: LLMatcher) -> str:
-    """Why a matcher is in error, in one line for its author."""
+    """Returns why a matcher is in error, in one line for the grammar's author."""
     error: str = matcher.get_error().partition("\n")[0]
     if error.startswith("NoExtension"):
         return "nothing that it allows can follow"
@@ -108,7 +111,9 @@ def _grammars(text: str) -> list[dict[str, str]]:
     try:
         grammars: list[dict[str, str]] = json.loads(text)["grammars"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidRequest(f"the grammar is no list of grammars: {error}", "constraint.grammar") from error
+        raise InvalidRequest(
+            f"the grammar is not a list of grammars: {error}", "constraint.grammar"
+        ) from error
     if not grammars or not all(isinstance(each, dict) for each in grammars):
-        raise InvalidRequest("the grammar is no list of grammars", "constraint.grammar")
+        raise InvalidRequest("the grammar is not a list of grammars", "constraint.grammar")
     return grammars

@@ -1,4 +1,4 @@
-"""The HTTP side of the error table: status and OpenAI error object of every exception."""
+"""Maps errors to HTTP: the status and OpenAI error object of every exception."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Row:
     code: str | None
 
 
-# The nearest row up the class tree counts; what has none is a 500 whose cause stays ours.
+# The nearest base class in the table applies; other exceptions are a 500 without their cause.
 _ROWS: Mapping[type[BaseException], _Row] = MappingProxyType(
     {
         InvalidRequest: _Row(400, "invalid_request_error", None),
@@ -57,7 +57,7 @@ _UNKNOWN = _Row(500, "server_error", "internal")
 
 @dataclass(frozen=True)
 class HttpError:
-    """An HTTP answer: `body` is the JSON object to send, `headers` go beside it."""
+    """An HTTP response: `body` is the JSON object to send, with `headers`."""
 
     status: int
     body: Mapping[str, object]
@@ -65,7 +65,7 @@ class HttpError:
 
 
 def to_http(error: BaseException, request_id: str = "") -> HttpError:
-    """The answer for `error`. Of an exception outside our tree nothing is shown but `request_id`."""
+    """Returns the response for `error`. For an exception outside the tree it shows only `request_id`."""
     row = next((_ROWS[cls] for cls in type(error).__mro__ if cls in _ROWS), None)
     if row is None or not isinstance(error, PerigeeError):
         row, message = _UNKNOWN, "internal error" + (f", request id {request_id}" if request_id else "")

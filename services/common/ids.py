@@ -1,4 +1,4 @@
-"""Names for things that must not be confused: requests, completions, process incarnations."""
+"""Unique ids of requests, completions and process incarnations."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from uuid import uuid4
 
 
 def request_id() -> str:
-    """A new id of one request that has none, `req-` and 32 hexadecimal digits."""
+    """Returns a new request id: `req-` and 32 hexadecimal digits."""
     return f"req-{uuid4().hex}"
 
 
 def completion_id(*, chat: bool = True) -> str:
-    """A new id of one completion, as OpenAI spells them: `chatcmpl-` or `cmpl-` and 32 hexadecimal digits.
+    """Returns a new completion id in OpenAI's form: `chatcmpl-` or `cmpl-` and 32 hexadecimal digits.
 
     Workers log it too.
     """
@@ -19,5 +19,5 @@ def completion_id(*, chat: bool = True) -> str:
 
 
 def incarnation(role: str) -> str:
-    """A name for this start of a process of `role`: two starts never share one."""
+    """Returns a new incarnation name for a process of `role`; every start gets its own."""
     return f"{role}-{uuid4().hex}"

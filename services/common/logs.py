@@ -1,4 +1,4 @@
-"""Logs on stderr: key-value lines for people, JSON for machines."""
+"""Sets up logs on stderr: key-value lines on a terminal, JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SHARED: tuple[Any, ...] = (
 
 
 class LossyStream:
-    """A text stream to write to that never raises: what cannot be written is lost.
+    """A writable text stream that never raises: text that cannot be written is lost.
 
-    A log goes to a file on a disk that is full, to a pipe whose reader has gone, or nowhere at all (None): no
-    reason to stop whatever was being logged.
+    The disk may be full, a pipe's reader may have gone, or there is no stream (None). None of these may stop
+    the code that logs.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes all of it, or loses it."""
+        """Writes the text or loses it; returns its length."""
         # ValueError: the stream is closed, or cannot encode the text.
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
@@ -36,13 +36,13 @@ class LossyStream:
         return len(text)
 
     def flush(self) -> None:
-        """Does what `write` does."""
+        """Flushes the stream; ignores errors, as `write` does."""
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """True if the stream is a terminal."""
+        """Whether the stream is a terminal."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
@@ -54,11 +54,11 @@ def standard_error() -> TextIO:
 
 
 def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: str) -> None:
-    """Sets up structlog and the standard library's logging alike; call once, at the start of a process.
+    """Configures structlog and the standard library's logging. Call once, at the start of a process.
 
-    `level` is a name such as INFO. Lines are JSON unless `stream` (stderr by default) is a terminal; one that
-    cannot be written is lost. `bound` stands on every line, e.g. role="prefill". Raises ValueError for an
-    unknown level.
+    `level` is a name such as INFO. Lines are JSON unless `stream` (stderr by default) is a terminal; lines
+    that cannot be written are lost. `bound` is added to every line, e.g. role="prefill". Raises ValueError
+    for an unknown level.
     """
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
@@ -73,7 +73,7 @@ def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: s
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries speak up from WARNING on: their INFO is about their own insides.
+    # Libraries log from WARNING on: their INFO lines concern only their internals.
     root.setLevel(max(number, logging.WARNING))
     structlog.configure(
         processors=[*_SHARED, *_renderers(out.isatty())],
@@ -86,7 +86,7 @@ def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: s
 
 
 def _open_standard_descriptors() -> None:
-    """Opens those that are closed on /dev/null, so that no socket takes a number that libraries print to."""
+    """Opens closed standard descriptors on /dev/null: no socket may get a number that libraries print to."""
     for number in range(3):
         try:
             os.fstat(number)

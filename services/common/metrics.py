@@ -1,4 +1,4 @@
-"""Prometheus numbers of one process, and the small HTTP server that shows a worker's."""
+"""Prometheus metrics of one process, and the small HTTP server of a worker's metrics."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from services.common.errors import ConfigError
 
 log = structlog.get_logger()
 
-# One scraper at a time is served; a stalled one must not keep the next waiting for long.
+# The server handles one scraper at a time; a stalled one must not delay the next for long.
 _REQUEST_TIMEOUT_S = 2.0
 
 
 def new_registry(role: str) -> CollectorRegistry:
-    """A registry that already knows the process (CPU, memory, files) and the build; one per process."""
+    """Returns a registry with metrics of the process (CPU, memory, files) and the build; one per process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     build = Gauge(
-        "perigee_build_info", "Constant 1; the labels say what runs", ["version", "role"], registry=registry
+        "perigee_build_info",
+        "Constant 1; the labels give version and role",
+        ["version", "role"],
+        registry=registry,
     )
     build.labels(version=importlib.metadata.version("perigee"), role=role).set(1)
     return registry
 
 
 def render(registry: CollectorRegistry) -> tuple[bytes, str]:
-    """The registry as a /metrics body and its content type."""
+    """Returns the registry as a /metrics body, and its content type."""
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 class _Server(HTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone is no event; all else is a defect."""
+        """Ignores clients that disconnect; logs all other errors, which are bugs."""
         if not isinstance(sys.exception(), OSError):
-            log.exception("a request for metrics broke")
+            log.exception("metrics request failed unexpectedly")
 
 
 class MetricsServer:
-    """Serves GET /metrics from a thread of its own, one request at a time, each for at most two seconds."""
+    """Serves GET /metrics on its own thread, one request at a time, each for at most two seconds."""
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -60,7 +63,7 @@ class MetricsServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
-                """A scrape every few seconds is no event."""
+                """Logs nothing: scrapes arrive every few seconds."""
 
         self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
@@ -77,9 +80,9 @@ class MetricsServer:
 def start_metrics_server(
     registry: CollectorRegistry, host: str, port: int, flag: str = "--metrics-port"
 ) -> MetricsServer:
-    """A running server; `port`: the one that was picked for port 0.
+    """Starts a metrics server. Its `port` is the actual one if `port` is 0.
 
-    Raises ConfigError naming address and `flag` when it cannot listen there.
+    Raises ConfigError naming address and `flag` if it cannot listen there.
     """
     try:
         return MetricsServer(registry, host, port)

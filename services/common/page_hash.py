@@ -1,4 +1,7 @@
-"""Names for pages of KV: what a page holds depends on all tokens before it, so its hash chains theirs."""
+"""Hashes of KV pages.
+
+A page's KV depends on all tokens before it, so each hash includes its predecessor's.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ _NAME_BYTES = 8
 class MediaSpan:
     """A run of media pads in a token sequence.
 
-    content_hash: names the medium. offset: index of its first pad in the sequence. num_tokens: its pads.
+    content_hash: identifies the medium. offset: index of its first pad in the sequence. num_tokens: number of
+    pads.
     """
 
     content_hash: bytes
@@ -30,12 +34,12 @@ class MediaSpan:
 
     @property
     def end(self) -> int:
-        """Index behind its last pad."""
+        """Index after its last pad."""
         return self.offset + self.num_tokens
 
 
 def chain_root(salt: str = "") -> bytes:
-    """The parent hash of a first page: BLAKE2b(salt)."""
+    """Returns the parent hash of the first page: BLAKE2b(salt)."""
     return blake2b(salt.encode(), digest_size=HASH_BYTES).digest()
 
 
@@ -46,13 +50,13 @@ def chain_hashes(
     page_tokens: int = PAGE_TOKENS,
     known: Sequence[bytes] = (),
 ) -> list[bytes]:
-    """One 16-byte hash per whole page of `token_ids`, in order.
+    """Returns one 16-byte hash per whole page of `token_ids`, in order.
 
     Hash i = BLAKE2b(hash i-1 | the page's ids as little-endian u32 | its media records); hash -1 is
-    `chain_root(salt)`. A pad contributes its medium's content hash and its place in the medium, never the
-    pad's id: equal prompts with different images differ. `known`: the hashes of the leading pages, when a
-    prefix of the same sequence was hashed before; they are trusted, and the work is that of the others.
-    InternalError when media overlap or leave the sequence, or more pages are known than there are.
+    `chain_root(salt)`. A pad contributes its medium's content hash and its offset in the medium, never the
+    pad's id, so that equal prompts with different images differ. `known`: hashes of the leading pages, if a
+    prefix of the sequence was hashed before; they are trusted and not computed again. Raises InternalError
+    if media overlap or exceed the sequence, or if there are more known hashes than pages.
     """
     spans = _ordered(media, len(token_ids))
     hashes = list(known)
@@ -60,7 +64,7 @@ def chain_hashes(
     first = len(hashes) * page_tokens
     end = len(token_ids) // page_tokens * page_tokens
     if first > end:
-        raise InternalError(f"{len(hashes)} page hashes are known of a sequence of {len(token_ids)} tokens")
+        raise InternalError(f"{len(hashes)} known page hashes exceed a sequence of {len(token_ids)} tokens")
     ids = _little_endian(token_ids[first:end])
     for span in spans:
         _blank(ids, span.offset - first, span.end - first)
@@ -77,12 +81,12 @@ def chain_hashes(
 
 
 def short_name(full_hash: bytes) -> int:
-    """The first 8 bytes of a page's or medium's hash as a number, by which load reports call it."""
+    """Returns the first 8 bytes of a hash as a number: the name of a page or medium in load reports."""
     return int.from_bytes(full_hash[:_NAME_BYTES], "little")
 
 
 def _little_endian(token_ids: Sequence[int]) -> bytearray:
-    """4 bytes an id."""
+    """Packs token ids, 4 bytes each."""
     ids = array("I", token_ids)
     if sys.byteorder == "big":
         ids.byteswap()
@@ -90,7 +94,7 @@ def _little_endian(token_ids: Sequence[int]) -> bytearray:
 
 
 def _blank(ids: bytearray, start: int, end: int) -> None:
-    """Zeroes the ids at [start, end), as far as they are there."""
+    """Zeroes the ids in [start, end), clipped to the array."""
     first, last = max(start, 0) * _ID_BYTES, min(max(end, 0) * _ID_BYTES, len(ids))
     if first < last:
         ids[first:last] = bytes(last - first)
@@ -101,13 +105,15 @@ def _ordered(media: Sequence[MediaSpan], num_tokens: int) -> list[MediaSpan]:
     position = 0
     for span in spans:
         if span.offset < position or span.num_tokens < 1 or span.end > num_tokens:
-            raise InternalError(f"media {span.offset} .. {span.end} overlap or leave {num_tokens} tokens")
+            raise InternalError(
+                f"media at tokens {span.offset} to {span.end} overlap others or exceed {num_tokens} tokens"
+            )
         position = span.end
     return spans
 
 
 def _media_records(spans: Sequence[MediaSpan], start: int, end: int) -> bytes:
-    """For each medium in tokens [start, end): place in the page, pads, place in the medium, its hash."""
+    """Packs, per medium in tokens [start, end): offset in the page, pads, offset in the medium, hash."""
     records = bytearray()
     for span in spans:
         if span.offset >= end:

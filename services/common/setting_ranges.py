@@ -1,18 +1,18 @@
-"""Bounds of settings that every role checks alike."""
+"""Range checks of settings, shared by all roles."""
 
 from __future__ import annotations
 
 from services.common.errors import ConfigError
 
-# A week: longer than anything here should wait, and in milliseconds still a number that gRPC takes.
+# A week: longer than any wait here, and in milliseconds still within gRPC's range.
 MOST_SECONDS = 604_800.0
 _LEAST_SECONDS = 0.001
 
 
 def check_seconds(config: object, *keys: str, or_zero: bool = False) -> None:
-    """Raises ConfigError for a setting in `keys` that is no time from a millisecond to a week.
+    """Raises ConfigError for a setting in `keys` that is not between a millisecond and a week.
 
-    `or_zero`: no time at all is one too.
+    `or_zero`: 0 is allowed too.
     """
     for key in keys:
         value: float = getattr(config, key)
@@ -22,7 +22,7 @@ def check_seconds(config: object, *keys: str, or_zero: bool = False) -> None:
 
 
 def check_counts(config: object, *keys: str, least: int = 1) -> None:
-    """Raises ConfigError for a setting in `keys` that is below `least`; None is the role's own choice."""
+    """Raises ConfigError for a setting in `keys` below `least`; None (the role chooses) is allowed."""
     for key in keys:
         value: int | None = getattr(config, key)
         if value is not None and value < least:
@@ -30,7 +30,7 @@ def check_counts(config: object, *keys: str, least: int = 1) -> None:
 
 
 def check_ports(config: object, *keys: str) -> None:
-    """Raises ConfigError for a setting in `keys` that is no port; 0, any free one, is one."""
+    """Raises ConfigError for a setting in `keys` that is not a port; 0 (any free port) is allowed."""
     for key in keys:
         value: int = getattr(config, key)
         if not 0 <= value < 65536:

@@ -1,4 +1,4 @@
-"""Texts and TOML values as values of a field's type."""
+"""Converts texts and TOML values to a field's type."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def convert(key: str, value: object, hint: Any, source: str) -> object:
-    """`value` as the type `hint`: str, int, float, bool, Path, a Literal of texts, tuple[str, ...], or one of
-    these or None (an empty text is None). Raises ConfigError naming `key` and `source`.
+    """Converts `value` to the type `hint`. Raises ConfigError naming `key` and `source`.
+
+    `hint`: str, int, float, bool, Path, a Literal of texts, tuple[str, ...], or a union of one of these and
+    None (an empty text becomes None).
     """
     base, optional = _base(hint)
     if optional and (value is None or value == ""):
@@ -27,7 +29,7 @@ def convert(key: str, value: object, hint: Any, source: str) -> object:
 
 
 def flag_options(hint: Any) -> dict[str, Any]:
-    """Arguments of argparse beyond name and help."""
+    """Returns argparse's arguments for a flag of this type, except name and help."""
     base, _ = _base(hint)
     if base is bool:
         return {"action": argparse.BooleanOptionalAction}
@@ -38,7 +40,7 @@ def flag_options(hint: Any) -> dict[str, Any]:
 
 
 def _base(hint: Any) -> tuple[Any, bool]:
-    """The type without `None`, and whether `None` was among its members."""
+    """Returns the type without `None`, and whether `None` was a member."""
     if get_origin(hint) in (Union, UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
         if len(members) == 1:
@@ -47,7 +49,7 @@ def _base(hint: Any) -> tuple[Any, bool]:
 
 
 def _converted(value: object, base: Any) -> object:
-    """Raises ValueError whose text completes "is not …"."""
+    """Converts a value. Raises ValueError with a text that completes "is not …"."""
     if base is bool:
         return _boolean(value)
     if base is int:

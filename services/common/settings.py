@@ -1,4 +1,4 @@
-"""Configuration: one frozen dataclass per process. Flags > PERIGEE_* environment > file > default."""
+"""Resolves settings to one frozen dataclass per process. Flags > PERIGEE_* environment > file > default."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Config = TypeVar("Config")
 
 
 def env_name(key: str) -> str:
-    """The environment variable of a field, e.g. PERIGEE_HTTP_PORT."""
+    """Returns the environment variable of a field, e.g. PERIGEE_HTTP_PORT."""
     return ENV_PREFIX + key.upper()
 
 
 def flag_name(key: str) -> str:
-    """The flag of a field, e.g. --http-port."""
+    """Returns the flag of a field, e.g. --http-port."""
     return "--" + key.replace("_", "-")
 
 
@@ -34,10 +34,10 @@ def resolve(
     env: Mapping[str, str],
     file: Mapping[str, object] | None = None,
 ) -> Config:
-    """An instance of the dataclass `cls`; a field named by no source keeps its default.
+    """Returns an instance of the dataclass `cls`; a field set by no source keeps its default.
 
     `flags` and `file` are keyed by field name; texts are converted to the field's type. `env` is a whole
-    environment: variables without a field are left to the other processes they may be meant for (see
+    environment: variables without a field are ignored, because they may be meant for other processes (see
     `check_environment`). Raises ConfigError naming the key and its source.
     """
     hints = get_type_hints(cls)
@@ -63,7 +63,7 @@ def resolve(
 def check_environment(classes: Iterable[type[Any]], env: Mapping[str, str], also: Iterable[str] = ()) -> None:
     """Raises ConfigError for a PERIGEE_* variable that no class in `classes` has a field for.
 
-    `also` lists whole names that mean something elsewhere.
+    `also`: names of further variables that are allowed.
     """
     known = {env_name(key) for cls in classes for key in _keys(cls)} | set(also)
     for name in sorted(env):
@@ -72,9 +72,9 @@ def check_environment(classes: Iterable[type[Any]], env: Mapping[str, str], also
 
 
 def read_file(path: Path, table: str, tables: Iterable[str]) -> Mapping[str, object]:
-    """The table of one role in a TOML file that has one per role; empty when the file does not name the role.
+    """Returns the table of one role from a TOML file with a table per role; empty if the role has none.
 
-    Raises ConfigError when the file cannot be read, is no TOML, or holds anything beside `tables`.
+    Raises ConfigError if the file cannot be read, is not TOML, or holds anything except `tables`.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def read_file(path: Path, table: str, tables: Iterable[str]) -> Mapping[str, obj
 
 
 def add_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
-    """One flag per field of the dataclass `cls`; one not given is absent from the namespace."""
+    """Adds one flag per field of the dataclass `cls`; a flag not given is absent from the namespace."""
     hints = get_type_hints(cls)
     group = parser.add_argument_group(
         "settings (each is also a variable PERIGEE_… and a key of the settings file)"

@@ -1,7 +1,7 @@
-"""Video files by PyAV: what gateway and vision worker alike know of one before anything is decoded.
+"""Opens video files with PyAV and reads their headers without decoding, for gateway and vision workers.
 
-The demuxer is chosen here, by the file's first bytes, and may open nothing else: FFmpeg's own guess could
-be a playlist, which names other files and hosts.
+The file's first bytes select the demuxer, which may open nothing else: FFmpeg's own detection could select a
+playlist, which names other files and hosts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg")
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """Most pixels (width x height) of a frame, frames in the file, and seconds."""
+    """Upper limits: pixels (width x height) per frame, frames in the file, and seconds."""
 
     pixels: int
     frames: int
@@ -33,9 +33,9 @@ class VideoLimits:
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """Pixels of a frame, frames the file shows (not only those looked at), and frames a second on average.
+    """Frame size in pixels, frames in the file (not only sampled ones), average frames per second.
 
-    A rotation that players apply is left alone, as it is for images.
+    Rotation tags are ignored, as for images.
     """
 
     width: int
@@ -45,9 +45,9 @@ class VideoHeader:
 
 
 def read_header(data: bytes, limits: VideoLimits) -> VideoHeader:
-    """Walks over the packets of the first video track without decoding them; headers may lie about frames.
+    """Counts frames from the packets of the first video track, without decoding: headers may be wrong.
 
-    Raises InvalidRequest for what is no video of a supported format, or beyond `limits`.
+    Raises InvalidRequest if the file is not a video of a supported format or exceeds `limits`.
     """
     with open_video(data, limits) as (container, stream):
         context = stream.codec_context
@@ -66,24 +66,24 @@ def read_header(data: bytes, limits: VideoLimits) -> VideoHeader:
 
 
 def _frame_rate(stream: VideoStream, num_frames: int, seconds: float) -> float:
-    """As the file says, unless its frames would then last longer or shorter than they do, by over a frame."""
-    said = float(stream.average_rate or stream.guessed_rate or 0)
-    if seconds and not (said > 0 and abs(num_frames - seconds * said) <= 1):
+    """Returns the file's stated rate, or the measured one if they differ by more than a frame in total."""
+    stated = float(stream.average_rate or stream.guessed_rate or 0)
+    if seconds and not (stated > 0 and abs(num_frames - seconds * stated) <= 1):
         return num_frames / seconds
-    if said <= 0:
+    if stated <= 0:
         raise InvalidRequest("the video has no frame rate")
-    return said
+    return stated
 
 
 def _too_long(limits: VideoLimits) -> InvalidRequest:
     return InvalidRequest(
-        f"the video is too long: at most {limits.seconds:g} seconds and {limits.frames} frames are taken"
+        f"the video is too long: the limits are {limits.seconds:g} seconds and {limits.frames} frames"
     )
 
 
 @contextmanager
 def open_video(data: bytes, limits: VideoLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its first video track; FFmpeg's errors about the file become InvalidRequest."""
+    """Opens the file and its first video track. FFmpeg's errors about the file become InvalidRequest."""
     options = {
         "protocol_whitelist": "none",
         "codec_whitelist": ",".join(_CODECS),
@@ -97,7 +97,7 @@ def open_video(data: bytes, limits: VideoLimits) -> Iterator[tuple[InputContaine
             _check(stream, limits)
             yield container, stream
     except (av.FFmpegError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"the video is broken or of no supported format: {error}") from error
+        raise InvalidRequest(f"the video is broken or has an unsupported format: {error}") from error
 
 
 def _format(data: bytes) -> str:
@@ -112,7 +112,7 @@ def _format(data: bytes) -> str:
 
 def _check(stream: VideoStream, limits: VideoLimits) -> None:
     context = stream.codec_context
-    # None, in spite of the annotation, for a codec that this build of FFmpeg cannot decode.
+    # Despite the annotation, None for a codec that this build of FFmpeg cannot decode.
     name = getattr(context, "name", None)
     if name not in _CODECS:
         raise InvalidRequest(f"the video's codec {name} is not one of {', '.join(_CODECS)}")
@@ -120,8 +120,8 @@ def _check(stream: VideoStream, limits: VideoLimits) -> None:
         raise InvalidRequest("the video has no pixels")
     if context.width * context.height > limits.pixels:
         raise InvalidRequest(
-            f"the video has {context.width} x {context.height} pixels; at most {limits.pixels} are taken"
+            f"the video has {context.width} x {context.height} pixels; the limit is {limits.pixels}"
         )
-    # More would decode the same frames sooner, but on cores that the model and other requests use.
+    # More threads would decode faster, but on cores that the model and other requests use.
     context.thread_count = 1
     context.options = {"max_pixels": str(limits.pixels)}

@@ -1,4 +1,4 @@
-"""Counts the pictures of a video, and for how long it shows them, from its packets alone."""
+"""Counts a video's pictures and their duration from its packets, without decoding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _VP8_SHOWN = 0x10
 
 
 class PictureCount:
-    """Counts the pictures of one track, which is fed packet by packet in the file's order.
+    """Counts the pictures of one track from its packets, added in file order.
 
-    Three kinds of packets show nothing: those the container marks as discarded; VP8's hidden references; and
-    those behind the first one with an earlier time, as they stand where a film was cut at an open group of
-    pictures: what they refer to is missing. A decoder that shows some of the last kind after all shows more
-    pictures than were counted.
+    Three kinds of packets show no picture: those that the container marks as discarded; VP8's hidden
+    reference frames; and packets after the first one with an earlier time. The last kind appears where a film
+    was cut at an open group of pictures, so that their reference frames are missing. A decoder that shows
+    some of them anyway shows more pictures than counted.
     """
 
     def __init__(self, codec: str, time_base: Fraction) -> None:
@@ -29,13 +29,13 @@ class PictureCount:
 
     @property
     def num_pictures(self) -> int:
-        """So far."""
+        """Number of pictures so far."""
         return len(self._times) + self._untimed
 
     @property
     def seconds(self) -> float:
-        """How long the pictures last, the last one as long as the others on average; 0.0 where the packets do
-        not tell.
+        """Duration of the pictures, in which the last lasts as long as the others on average; 0.0 if the
+        packets have no times.
         """
         count = len(self._times)
         if count < 2:
@@ -43,7 +43,7 @@ class PictureCount:
         return float((max(self._times) - min(self._times)) * self._tick_s * count / (count - 1))
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """One more; an empty one, as a demuxer ends with, counts nothing."""
+        """Adds a packet. Empty packets, with which a demuxer ends, are ignored."""
         if packet.size == 0:
             return
         time = packet.pts if packet.pts is not None else packet.dts

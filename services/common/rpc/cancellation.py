@@ -1,4 +1,4 @@
-"""Cancellation that a failing call has taken for itself."""
+"""Restores cancellations that a failing gRPC call has swallowed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 
 def raise_if_cancelled() -> None:
-    """CancelledError, if the current task was cancelled.
+    """Raises CancelledError if the current task was cancelled.
 
-    Where a call of grpc.aio fails in the moment in which the task that awaits it is cancelled, its failure
-    is raised and the cancellation forgotten: a loop that goes on after failures would never end.
+    If a grpc.aio call fails at the moment its awaiting task is cancelled, only the failure is raised and the
+    cancellation is lost: a loop that retries after failures would never end.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

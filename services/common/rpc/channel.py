@@ -1,4 +1,4 @@
-"""Channels to Perigee's servers."""
+"""Opens channels to Perigee's servers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from services.common.rpc.keepalive import Keepalive
 
 MAX_MESSAGE_BYTES = 64 << 20
 
-# A restarted worker is back within seconds; gRPC's own backoff grows to two minutes.
+# A restarted worker is back within seconds; gRPC's default backoff grows to two minutes.
 _RECONNECT_MIN_MS = 200
 _RECONNECT_MAX_MS = 2000
 
 
 def channel_options(keepalive: Keepalive, max_message_bytes: int) -> list[tuple[str, int]]:
-    """Arguments of a channel inside the cluster: no proxy, quick reconnection, bounded messages.
+    """Returns the options of a channel inside the cluster: no proxy, fast reconnection, bounded messages.
 
-    A channel has its connection to itself: a new one tries at once, however often another has failed.
+    Channels do not share connections: a new channel connects at once, however often another has failed.
     """
     return [
         *keepalive.channel_options(),
@@ -33,12 +33,12 @@ def channel_options(keepalive: Keepalive, max_message_bytes: int) -> list[tuple[
 def open_channel(
     address: str, *, keepalive: Keepalive | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
 ) -> grpc.aio.Channel:
-    """A channel to `host:port` for asyncio; connects on first use. The caller closes it."""
+    """Opens an asyncio channel to `host:port`, which connects on first use. The caller closes it."""
     return grpc.aio.insecure_channel(address, channel_options(keepalive or Keepalive(), max_message_bytes))
 
 
 def open_sync_channel(
     address: str, *, keepalive: Keepalive | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
 ) -> grpc.Channel:
-    """A channel to `host:port` for threads; connects on first use. The caller closes it."""
+    """Opens a synchronous channel to `host:port`, which connects on first use. The caller closes it."""
     return grpc.insecure_channel(address, channel_options(keepalive or Keepalive(), max_message_bytes))

@@ -1,4 +1,4 @@
-"""Where exceptions of a servicer become statuses."""
+"""Converts exceptions of servicers to gRPC statuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.common.rpc.status import from_rpc_error, to_status
 
 log = structlog.get_logger()
 
-# Generic in the stubs only, not at run time.
+# Generic only in the stubs, not at run time.
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
@@ -26,11 +26,11 @@ else:
 
 
 class ErrorInterceptor(Interceptor):
-    """Maps what async servicers raise, on unary and streaming methods alike.
+    """Maps exceptions of async servicers, in unary and streaming methods, to statuses.
 
-    PerigeeError and failed calls to other servers go by the table of `status.py`; all else is logged with its
-    traceback and answered as INTERNAL with nothing but a request id. A message that cannot be decoded is
-    INVALID_ARGUMENT. Synchronous handlers are left alone.
+    PerigeeErrors and failed calls to other servers follow the table in `status.py`. Other exceptions are
+    logged with their traceback and answered as INTERNAL with only a request id. A message that cannot be
+    decoded is INVALID_ARGUMENT. Synchronous handlers are not wrapped.
     """
 
     async def intercept_service(
@@ -59,15 +59,17 @@ class ErrorInterceptor(Interceptor):
 
 
 def _shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[..., Any]]:
-    """The attribute that holds the handler's behaviour, and the function that makes such a handler."""
+    """Returns the name of the handler's behaviour attribute, and the function that builds a handler."""
     word = {False: "unary", True: "stream"}
     name = f"{word[handler.request_streaming]}_{word[handler.response_streaming]}"
     return name, getattr(grpc, f"{name}_rpc_method_handler")
 
 
 def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any] | None:
-    """The handler's, but its error is InvalidRequest: raised where the handler reads a stream; returned for a
-    lone request, because gRPC answers UNKNOWN where that one's deserializer raises.
+    """Returns the handler's deserializer with InvalidRequest as its error.
+
+    It raises the error for a stream of requests, and returns it for a single request, because gRPC answers
+    UNKNOWN if that deserializer raises.
     """
     deserialize, streaming = handler.request_deserializer, handler.request_streaming
     if deserialize is None:
@@ -88,10 +90,10 @@ def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes],
 def written(
     behaviour: Callable[[Any, Context], AsyncIterator[Any]],
 ) -> Callable[[Any, Context], Awaitable[None]]:
-    """A generator of responses as a coroutine that writes them.
+    """Converts a generator of responses to a coroutine that writes them.
 
-    gRPC drops a cancelled call's generator without closing it. Here its `finally` runs as the call ends,
-    whenever the generator may be collected: it frees what a client that left still holds.
+    gRPC drops a cancelled call's generator without closing it. The coroutine closes it, so that its `finally`
+    runs when the call ends, not when it is collected, and frees the resources of a client that disconnected.
     """
 
     async def write_all(request: Any, context: Context) -> None:
@@ -116,7 +118,7 @@ def _guard(
             raise
         except grpc.aio.AioRpcError as error:
             await _abort(context, from_rpc_error(error))
-        # The server's edge: whatever else happened, the caller gets an answer and the log the cause.
+        # The server's edge: for any other exception the caller gets a status and the log gets the cause.
         except Exception:
             request_id = ids.request_id()
             log.exception("unexpected error", method=method, request_id=request_id)

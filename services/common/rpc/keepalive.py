@@ -1,4 +1,4 @@
-"""How gRPC notices a peer that stopped without closing."""
+"""Keepalive settings, by which gRPC detects a peer that stopped without closing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Keepalive:
-    """Ping times, milliseconds; both ends take the same.
+    """Ping times in milliseconds, the same on both ends.
 
-    A stopped peer is noticed within `time_ms` plus `timeout_ms`. The ping timeout has to be set beside the
-    keepalive timeout: its default of a minute would win.
+    A stopped peer is detected within `time_ms` plus `timeout_ms`. HTTP/2's ping timeout must be set besides
+    the keepalive timeout: otherwise its default of a minute applies.
     """
 
     time_ms: int = 2000
@@ -18,15 +18,15 @@ class Keepalive:
 
     @classmethod
     def of_lessor(cls, lease_s: float) -> Keepalive:
-        """For a server that leases memory for `lease_s` at a time.
+        """Returns the settings of a server that leases memory for `lease_s` seconds at a time.
 
-        A reader that was merely stopped trusts its lease when it goes on: it must not be taken for dead,
-        and its pages for free, before that lease is over.
+        A reader that was only paused trusts its lease when it resumes. It must not be regarded as dead, and
+        its pages as free, before that lease has expired.
         """
         return cls(timeout_ms=max(cls.timeout_ms, int(lease_s * 1000)))
 
     def channel_options(self) -> list[tuple[str, int]]:
-        """Arguments of a channel."""
+        """Returns options of a channel."""
         return [
             ("grpc.keepalive_time_ms", self.time_ms),
             ("grpc.keepalive_timeout_ms", self.timeout_ms),
@@ -36,7 +36,7 @@ class Keepalive:
         ]
 
     def server_options(self) -> list[tuple[str, int]]:
-        """Arguments of a server: the same, and leave for clients to ping as often as they do."""
+        """Returns options of a server: those of a channel, and permission for clients to ping that often."""
         return [
             *self.channel_options(),
             ("grpc.http2.max_ping_strikes", 0),

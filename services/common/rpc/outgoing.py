@@ -1,4 +1,4 @@
-"""What a stream's caller sends, as a queue."""
+"""The outgoing side of a stream, fed by a queue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ T = TypeVar("T")
 
 
 async def until_none(queue: asyncio.Queue[T | None]) -> AsyncIterator[T]:
-    """What the queue gives, up to the first None."""
+    """Yields items of the queue until the first None."""
     while (message := await queue.get()) is not None:
         yield message

@@ -1,4 +1,4 @@
-"""The gRPC side of the error table: errors as rich statuses, and back."""
+"""Maps errors to rich gRPC statuses and back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DOMAIN = "perigee"
 
 Detail = TypeVar("Detail", bound=Message)
 
-# Message and details share the 8 KiB a peer accepts as headers, the message percent-encoded.
+# Message (percent-encoded) and details share the 8 KiB of headers that a peer accepts.
 _MAX_MESSAGE_BYTES = 1500
 
 _CODES: Mapping[type[PerigeeError], grpc.StatusCode] = MappingProxyType(
@@ -69,7 +69,7 @@ _CODES: Mapping[type[PerigeeError], grpc.StatusCode] = MappingProxyType(
     }
 )
 _BY_REASON: Mapping[str, type[PerigeeError]] = MappingProxyType({cls.reason: cls for cls in _CODES})
-# For statuses of others: the first, most general class of each code.
+# For statuses of other servers: the first, most general class of each code.
 _BY_CODE: Mapping[int, type[PerigeeError]] = MappingProxyType(
     {code.value[0]: cls for cls, code in reversed(list(_CODES.items()))}
     | {
@@ -81,15 +81,15 @@ _BY_CODE: Mapping[int, type[PerigeeError]] = MappingProxyType(
 
 
 def code_of(error: PerigeeError) -> grpc.StatusCode:
-    """The code of the error's nearest class in the table."""
+    """Returns the code of the error's nearest base class in the table."""
     return next((_CODES[cls] for cls in type(error).__mro__ if cls in _CODES), grpc.StatusCode.INTERNAL)
 
 
 def to_status(error: PerigeeError, request_id: str = "") -> grpc.Status:
-    """A status to abort a call with: code, message, ErrorInfo (domain "perigee", the error's reason), and
-    BadRequest or RetryInfo where the error has a parameter or a delay.
+    """Returns the status to abort a call with.
 
-    A message beyond 1,500 bytes is cut: longer ones do not fit a peer's header limit.
+    It has code, message, ErrorInfo (domain "perigee", the error's reason), and BadRequest or RetryInfo if the
+    error has a parameter or a delay. A message over 1,500 bytes is cut to fit a peer's header limit.
     """
     message = _clipped(error.message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
@@ -108,7 +108,7 @@ def to_status(error: PerigeeError, request_id: str = "") -> grpc.Status:
 
 
 def from_rpc_error(error: grpc.RpcError) -> PerigeeError:
-    """The error a failed call (sync or aio) stands for: by ErrorInfo if the peer is ours, else by code."""
+    """Converts a failed call (sync or aio) to an error: by ErrorInfo from a Perigee server, else by code."""
     code: grpc.StatusCode = error.code()
     message: str = error.details() or f"the call ended with {code.name}"
     details = list(_details(error))
@@ -125,7 +125,7 @@ def from_rpc_error(error: grpc.RpcError) -> PerigeeError:
 def make_error(
     code: int, reason: str, message: str, *, param: str | None = None, retry_after_s: float = 1.0
 ) -> PerigeeError:
-    """The error of a numeric status code and a reason, as messages carry them; reason "" goes by code."""
+    """Returns the error for a reason, or for a numeric status code if the reason is "" or unknown."""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, InternalError)
     if issubclass(kind, InvalidRequest | NotFound):
         return kind(message, param)

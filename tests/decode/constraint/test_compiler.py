@@ -112,7 +112,7 @@ def test_a_grammar_whose_lexer_is_full_is_compiled_anew(compiler, tokenizer):
 
 def test_a_list_of_grammars_that_is_none_is_the_callers_mistake(compiler):
     for text in ("{", "{}", '{"grammars": []}', '{"grammars": [1]}', '{"grammars": ' + "[" * 10_000):
-        with pytest.raises(InvalidRequest, match="no list of grammars"):
+        with pytest.raises(InvalidRequest, match="not a list of grammars"):
             compiler.compile(text)
 
 
