@@ -19,33 +19,34 @@ class DecodeConfig(TextWorkerConfig):
     max_waiting: int = field(
         default=512,
         metadata={
-            "help": "requests queued before new ones are refused; of those begun elsewhere, twice as many"
+            "help": "most queued requests; more new ones are refused, resumed ones only beyond twice as many"
         },
     )
     aggregated: bool = field(
         default=False,
-        metadata={"help": "there is no prefill worker, prompts are always computed here; see chunk_tokens"},
+        metadata={"help": "run without prefill workers: prompts are always computed here; see chunk_tokens"},
     )
     chunk_tokens: int | None = field(
         default=None,
         metadata={
-            "help": "tokens of prompts computed here per step, a multiple of 64: more of them delay running"
-            " sequences, fewer of them prompts; by default 256, aggregated 128 on a CPU and 2048 on a GPU"
+            "help": "prompt tokens computed here per step, a multiple of 64; more of them delay running"
+            " sequences, fewer delay prompts; by default 256, aggregated 128 on a CPU and 2048 on a GPU"
         },
     )
     local_prefill_tokens: int = field(
-        default=128, metadata={"help": "uncached prompts up to this long are computed here, not by prefill"}
+        default=128,
+        metadata={"help": "prompts with at most this many uncached tokens are computed here, not by prefill"},
     )
     headroom_pages: int = field(
         default=2, metadata={"help": "pages kept free per admitted choice for its output"}
     )
     prefill_silence_seconds: float = field(
-        default=10.0, metadata={"help": "how long a prefill worker may say nothing before another is tried"}
+        default=10.0, metadata={"help": "how long a prefill worker may be silent before another is tried"}
     )
-    request_timeout_seconds: float = field(default=3600.0, metadata={"help": "longest life of a request"})
+    request_timeout_seconds: float = field(default=3600.0, metadata={"help": "longest duration of a request"})
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming the first setting that makes no sense."""
+        """Raises ConfigError naming the first invalid setting."""
         super().__post_init__()
         check_ports(self, "port", "metrics_port")
         check_counts(self, "kv_pages", "max_running", "max_waiting", "chunk_tokens")

@@ -1,4 +1,4 @@
-"""A decode worker, put together."""
+"""Builds and serves a decode worker."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from services.engine.serving.worker_service import WorkerServicer
 
 _CHUNK_TOKENS = 256
 _AGGREGATED_CHUNK_TOKENS = {"cpu": 128, "cuda": 2048}
-"""By default. Prompts are among the running sequences all the time then. On a CPU longer chunks are hardly
-computed faster, and delay these in proportion; a GPU would be idle with so few tokens.
+"""Defaults of an aggregated worker, which computes prompts beside running sequences all the time. On a CPU,
+longer chunks are hardly faster per token and delay these sequences in proportion; a GPU would idle with 128.
 """
 
 
 async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
-    """Runs a decode worker until `stop` is set and what it owes is done."""
+    """Runs a decode worker until `stop` is set, then drains it."""
     chunk_tokens = _chunk_tokens(config, parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
@@ -100,7 +100,7 @@ def _counters(engine: DecodeEngine) -> Counters:
     return {
         "perigee_kv_transfer_bytes": ("Bytes of KV read from peers", lambda: engine.load.transfer_bytes),
         "perigee_preemptions": (
-            "Sequences that let go of their pages and were recomputed",
+            "Sequences that gave up their pages and were recomputed later",
             lambda: engine.load.preemptions,
         ),
     }

@@ -1,4 +1,4 @@
-"""PageService: the engine's page lending over gRPC."""
+"""PageService: leases of cached pages over gRPC."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class PageServicer(pages_pb2_grpc.PageServiceServicer):
         start = first.start
         reader, key, hashes = start.reader_incarnation, start.lease_key, list(start.page_hashes)
         check_start(start, "page_hashes", hashes, HASH_BYTES, self._is_paired)
-        # A call that is cancelled here may leave a lease nobody knows the id of. Its reader ends it by its
-        # key, which it calls settled as after every stream that broke.
+        # A call cancelled here may leave a lease whose id nobody knows. Its reader ends it by its key: it
+        # reports the key as settled after every stream that broke.
         lease = await asyncio.wrap_future(self._loop.call(lambda: self._lending.lease(reader, key, hashes)))
 
         async def renew() -> None:

@@ -1,4 +1,4 @@
-"""A request, its choices, and the prompts that lead to them."""
+"""Requests, their sequences (choices), and the prompts computed for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from services.engine.sampling.state import SamplingState
 
 @dataclass(frozen=True)
 class Delta:
-    """News of one choice, for its session. `waits`: there are none, for the request waits or is computed."""
+    """Changes of one choice, for its session.
+
+    `waits`: no change; its request waits or its prompt is computed.
+    """
 
     handle: int
     choice: int
@@ -34,14 +37,14 @@ class Delta:
 
     @property
     def is_token(self) -> bool:
-        """Whether it is one token and nothing else."""
+        """Whether the delta is one plain token and nothing else."""
         if self.finish or self.error is not None or self.stats is not None or len(self.tokens) != 1:
             return False
         return self.tokens[0].logprob is None and not self.is_cut
 
     @property
     def is_cut(self) -> bool:
-        """Whether the constraint put a token in the place of the one that was drawn."""
+        """Whether the constraint replaced a drawn token."""
         return any(token.drawn_id is not None for token in self.tokens)
 
 
@@ -59,10 +62,10 @@ class RequestStats:
 
 @dataclass(eq=False)
 class Request:
-    """As submitted. `choices`: indices, as they take part in the sampling key.
+    """A request as submitted. `choices`: their indices, which are part of the sampling key.
 
-    `constraint`: what `rules` were compiled to, at the place where every choice starts; None: not yet.
-    `output_is_cut`: whether it put one of `output_ids` in the place of another, where they were generated.
+    `constraint`: compiled from `rules`, in the state where every choice starts; None until compiled.
+    `output_is_cut`: whether a constraint replaced one of `output_ids` on the worker that generated them.
     """
 
     session: Session
@@ -91,14 +94,16 @@ class Request:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its caller has heard something of it, from here or from the worker it was on before."""
+        """Whether the caller has got a delta of it, from this worker or an earlier one."""
         return self.stats_sent or bool(self.output_ids)
 
 
 @dataclass(eq=False)
 class Session:
-    """A gateway's stream: where deltas go, and the live requests by handle. Engine thread only, but for
-    `emit`."""
+    """A gateway's stream: its live requests by handle, and `emit`, which sends deltas to it.
+
+    Engine thread only, except `emit`.
+    """
 
     emit: Callable[[list[Delta]], object]
     requests: dict[int, Request] = field(default_factory=dict)
@@ -106,8 +111,10 @@ class Session:
 
 @dataclass(eq=False)
 class Sequence:
-    """One choice of a request. `context` is prompt plus output; all but its last token have KV once it
-    runs. It ends with `max_length` tokens at the latest."""
+    """One choice of a request, which has at most `max_length` tokens.
+
+    `context`: prompt plus output; once it runs, all tokens but the last have KV.
+    """
 
     request: Request
     choice: int
@@ -120,17 +127,19 @@ class Sequence:
 
     @property
     def priority(self) -> int:
-        """The request's; larger goes first."""
+        """The request's priority; larger goes first."""
         return self.request.priority
 
     def constrain(self) -> None:
-        """Before it first runs: takes the request's constraint for its own."""
+        """Copies the request's constraint, if it has one. Call before the sequence first runs."""
         if self.constraint is None and self.request.constraint is not None:
             self.constraint = self.sampling.constraint = self.request.constraint.fork()
 
     def batch_item(self, in_flight: int = 0) -> BatchItem:
-        """Returns the last token, whose logits give the next one, as an item of a forward pass. With one more
-        token `in_flight`, its place: which token it is only the device knows.
+        """Returns the last token as an item of a forward pass, whose logits give the next one.
+
+        `in_flight`: 1 if a newer token is in flight; the item is then for that one, whose id only the device
+        knows.
         """
         position = len(self.context) - 1 + in_flight
         return BatchItem(
@@ -143,16 +152,16 @@ class Sequence:
 
 
 class PromptState(enum.Enum):
-    """Where a prompt stands."""
+    """The state of a prompt."""
 
     WAITING = "waiting"
     """In the queue: no pages yet."""
     FETCHING = "fetching"
-    """A prefill worker fills its pages; they are not touched here until the fetch has ended."""
+    """A prefill worker computes its pages; this engine leaves them alone until the fetch has ended."""
     STOPPING = "stopping"
-    """The request ended while fetching: pages are let go of when the fetch has ended."""
+    """The request ended while fetching: its pages are freed when the fetch has ended."""
     NEEDS_MEDIA = "needs media"
-    """Embeddings are on their way."""
+    """Embeddings are being read."""
     EXTENDING = "extending"
     """Computed here, chunk by chunk."""
     ENDED = "ended"
@@ -161,8 +170,12 @@ class PromptState(enum.Enum):
 
 @dataclass(eq=False)
 class Prompt:
-    """The way to KV for all but the last token of a context: of a fresh request, all its choices share it;
-    of a preempted or resumed one, it has a single choice with output."""
+    """A context whose KV, for all tokens but the last, is being obtained.
+
+    All choices of a fresh request share one prompt. A preempted or resumed choice, which has output, has a
+    prompt of its own. `computed`: leading tokens that have KV. `retried`: whether a failed transfer was
+    repeated. `attempts`: fetches started.
+    """
 
     request: Request
     sequences: list[Sequence]
@@ -177,17 +190,17 @@ class Prompt:
 
     @property
     def priority(self) -> int:
-        """The request's; larger goes first."""
+        """The request's priority; larger goes first."""
         return self.request.priority
 
     @property
     def context(self) -> list[int]:
-        """Prompt plus output so far, the same for all its sequences."""
+        """Prompt plus output so far; the same for all its sequences."""
         return self.sequences[0].context
 
     @property
     def num_tokens(self) -> int:
-        """Tokens whose KV is wanted."""
+        """Number of tokens that need KV."""
         return len(self.context) - 1
 
     @property
@@ -197,11 +210,14 @@ class Prompt:
 
     @property
     def num_pages(self) -> int:
-        """Pages they fill, the last perhaps in part."""
+        """Number of pages for these tokens; the last may be partly filled."""
         return -(-self.num_tokens // PAGE_TOKENS)
 
     def missing_media(self) -> tuple[int, ...]:
-        """Indices of media with pads among the tokens to be computed here, the last one included."""
+        """Returns the indices of media without embeddings that have pads among the tokens computed here.
+
+        These include the last token.
+        """
         media = self.request.media
         wanted = media_within(media, self.computed, len(self.context))
         return tuple(
@@ -211,11 +227,11 @@ class Prompt:
         )
 
     def next_chunk(self, budget: int) -> int:
-        """How many tokens the next pass takes of at most `budget`."""
+        """Number of tokens the next pass computes, at most `budget`."""
         return min(budget, self.num_tokens - self.computed)
 
     def batch_item(self, chunk: int) -> BatchItem:
-        """The next `chunk` tokens as an item of a forward pass."""
+        """Returns the next `chunk` tokens as an item of a forward pass."""
         start, end = self.computed, self.computed + chunk
         return BatchItem(
             token_ids=self.context[start:end],

@@ -1,1 +1,1 @@
-"""Holds the output of a request to a grammar; see token_constraint.py."""
+"""Constrains the output of a request to a grammar; see token_constraint.py."""

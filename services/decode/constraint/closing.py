@@ -1,4 +1,4 @@
-"""The shortest way out of a grammar, nearly."""
+"""Finds a nearly shortest way out of a grammar: tokens that complete it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_WAY = 512
 
 
 class ClosingPlanner:
-    """Finds tokens that lead a matcher to where its grammar may end. Stateless; any thread.
+    """Finds tokens that lead a matcher to a state where its grammar may end. Stateless; any thread.
 
-    It follows what is forced, and elsewhere closes what is open: strings, objects, arrays, the call, the
-    section. That is not always the shortest way, and where a pattern or a number cannot be closed it tries
-    characters in a fixed, changing order; so a way may not be found although there is one.
+    It takes forced tokens; at a choice it closes what is open: strings, objects, arrays, the call, the
+    section. The result is not always the shortest. Where a pattern or a number cannot be closed, it tries
+    characters in an order that is fixed for each step; so it may miss a way out that exists.
     """
 
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
@@ -27,13 +27,13 @@ class ClosingPlanner:
         self._quote = ids[ord('"')]
         self._closers = (ids[ord("}")], ids[ord("]")])
         self._separators = (ids[ord(",")], ids[ord(":")])
-        # A character that is free text and nothing else in JSON: allowed only inside of a string.
+        # In JSON this character is allowed only inside a string.
         self._letter = ids[ord("x")]
         self._digits = tuple(ids[byte] for byte in b"0123456789")
         self._letters = tuple(ids[byte] for byte in range(128) if chr(byte).isalpha())
         self._punctuation = tuple(ids[byte] for byte in b"!#$%&'()*+-./;<=>?@^_`|~")
         known = {*self._digits, *self._letters, *self._punctuation}
-        # Blanks and the like come last: they lead nowhere.
+        # Whitespace and control characters come last: they make no progress.
         others = sorted(range(256), key=lambda byte: (byte <= 32, byte))
         self._others = tuple(ids[byte] for byte in others if ids[byte] not in known)
         self._openers = (
@@ -45,17 +45,18 @@ class ClosingPlanner:
     def way_out(
         self, matcher: LLMatcher, limit: int = MAX_WAY, meter: WorkMeter | None = None
     ) -> list[int] | None:
-        """Tokens from the matcher's state to one where it may end; empty: here. None: no way was found.
+        """Returns tokens from the matcher's state to an accepting one: [] if it accepts already, None if no
+        way out was found.
 
-        At most `limit` tokens; the one that ends the turn is not among them. The matcher stays as it is.
-        Raises what `meter` raises.
+        Returns at most `limit` tokens, without the token that ends the turn. The matcher is not changed.
+        Raises InvalidRequest when `meter` is exceeded.
         """
         probe = matcher.deep_copy()
         way: list[int] = []
         while not probe.is_accepting():
             if meter is not None:
                 meter.check("the way to the end of the grammar", "constraint.grammar")
-            # The mask first: it walks along what is forced without the interpreter's lock.
+            # Compute the mask first: this walks along forced bytes with the interpreter's lock released.
             mask = probe.compute_bitmask()
             tokens = probe.compute_ff_tokens() or self._choose(mask, len(way))
             if not tokens or len(way) + len(tokens) > limit or not probe.consume_tokens(tokens):
@@ -64,12 +65,12 @@ class ClosingPlanner:
         return way
 
     def leads_out(self, matcher: LLMatcher, way: list[int]) -> bool:
-        """Whether `way` still leads from the matcher's state to an end. The matcher stays as it is."""
-        # The end of the turn is taken where the grammar may end, and asking costs a tenth of going there.
+        """Whether `way` leads from the matcher's present state to an end. The matcher is not changed."""
+        # im_end is valid exactly where the grammar may end; validating costs a tenth of consuming.
         return bool(matcher.validate_tokens([*way, self._end]) == len(way) + 1)
 
     def _choose(self, mask: bytes, step: int) -> list[int]:
-        """The best of the allowed tokens that close, or are one byte long; empty: none is."""
+        """Returns the first allowed token in `_order`, as a list; [] if none is allowed."""
         allowed = (token for token in self._order(mask, step) if mask[token >> 3] >> (token & 7) & 1)
         return [token for token, _ in zip(allowed, range(1), strict=False)]
 
@@ -81,8 +82,8 @@ class ClosingPlanner:
         yield from self._closers
         yield self._quote
         yield from self._separators
-        # Always the same character might never satisfy a pattern, or a multipleOf; and what a pattern asks
-        # for, say an @, comes behind letters that it allows as well.
+        # The order rotates with each step: repeating one character might never satisfy a pattern or a
+        # multipleOf, and a character that the pattern requires, say @, may follow letters it also allows.
         groups = [self._digits, self._letters, self._punctuation]
         for characters in groups if step % 2 else reversed(groups):
             first = step * 7 % len(characters)

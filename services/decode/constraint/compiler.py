@@ -1,4 +1,4 @@
-"""From a grammar's text to a matcher at its beginning."""
+"""Compiles a grammar's text to a matcher in its start state."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from services.decode.constraint.vocabulary import GrammarVocabulary
 
 MAX_CACHED = 64
 MAX_CACHED_BYTES = 128 << 20
-# Memory of a compiled grammar, as measured, rounded up: what every one has, and for each byte of its text;
-# of one that is compiled with QUICK effort, and of any other.
+# Measured memory of a compiled grammar, rounded up: (constant part, bytes per byte of text), for grammars
+# compiled with QUICK and with WHOLE effort.
 _QUICK_BYTES = (2 << 20, 100)
 _WHOLE_BYTES = (10 << 20, 25)
-# A lexer keeps every state that it has met, for all who use the grammar: a new one is compiled after so many
-# seconds of work, or so many times the work of compiling.
+# A lexer keeps every state it has met, and all users of a grammar share it. So the grammar is compiled again
+# after this many seconds of work or this multiple of the work of compiling, whichever is more.
 _WORN_S = 1.0
 _WORN_COMPILATIONS = 10
 
 
 @dataclass
 class Wear:
-    """Seconds of work of all matchers of one compiled grammar."""
+    """Seconds of work that all matchers of one compiled grammar have spent."""
 
     spent_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class CompiledGrammar:
-    """`matcher` is shared: copy it before it takes a token; all copies share its lexer's states, and `wear`.
+    """A compiled grammar. `matcher` is shared: copy it before it takes a token.
 
-    `way_out`: from its beginning; None: unknown. `lasts_s`: work after which another one is compiled.
+    All copies share its lexer's states and `wear`. `way_out`: tokens from the start state to an end, None if
+    unknown. `lasts_s`: seconds of work after which the grammar is compiled again.
     """
 
     matcher: LLMatcher
@@ -52,7 +53,7 @@ class CompiledGrammar:
 
 
 class GrammarCompiler:
-    """Compiles within bounds of work and memory, and keeps what was used last, by content. Any thread."""
+    """Compiles grammars within bounds of work and memory; caches the last used ones by text. Any thread."""
 
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self.vocabulary = vocabulary
@@ -62,7 +63,7 @@ class GrammarCompiler:
         self._cache: BoundedCache[str, CompiledGrammar] = BoundedCache(MAX_CACHED, MAX_CACHED_BYTES)
 
     def cached(self, grammar: str) -> CompiledGrammar | None:
-        """One that was seen lately and is good as new; in microseconds."""
+        """Returns a cached grammar that is not worn out, or None. Takes microseconds."""
         kept = self._cache.get(grammar)
         if kept is None or kept.wear.spent_s <= kept.lasts_s:
             return kept
@@ -70,7 +71,10 @@ class GrammarCompiler:
         return None
 
     def compile(self, grammar: str, effort: Effort = Effort.WHOLE) -> CompiledGrammar:
-        """Raises InvalidRequest where it is no grammar, allows nothing, or takes more than the effort."""
+        """Returns the cached or newly compiled grammar.
+
+        Raises InvalidRequest if the text is not a grammar, allows nothing, or needs more than `effort`.
+        """
         if (kept := self.cached(grammar)) is not None:
             return kept
         meter = WorkMeter(effort.value)
@@ -80,7 +84,7 @@ class GrammarCompiler:
             raise InvalidRequest(f"the grammar does not compile: {refusal(matcher)}", "constraint.grammar")
         _check(matcher)
         way = self.planner.way_out(matcher, meter=meter)
-        _check(matcher)  # the way may have filled the lexer
+        _check(matcher)  # finding the way out may have filled the lexer
         lasts_s = max(_WORN_S, _WORN_COMPILATIONS * meter.spent_s)
         compiled = CompiledGrammar(matcher, None if way is None else tuple(way), lasts_s)
         least, each = _QUICK_BYTES if effort is Effort.QUICK else _WHOLE_BYTES
@@ -88,7 +92,7 @@ class GrammarCompiler:
         return compiled
 
     def renew(self, grammar: str) -> CompiledGrammar:
-        """Compiles a grammar whose lexer is full anew. Raises as `compile`."""
+        """Compiles a grammar again if its cached lexer is full. Raises as `compile` does."""
         kept = self._cache.get(grammar)
         if kept is not None and first_error(kept.matcher):
             self._cache.drop(grammar)

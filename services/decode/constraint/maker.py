@@ -1,4 +1,4 @@
-"""Compiles the grammars of requests, off every thread that others wait for."""
+"""Compiles the grammars of requests on threads that no other work waits for."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ MAX_LARGE = 32
 
 
 class ConstraintMaker:
-    """Lanes of threads, so that a slow grammar delays only its like: one for what is compiled already, one
-    for what is compiled with QUICK effort, after it built the vocabulary, and one for what takes more.
+    """Makes constraints on three thread pools, so that a slow grammar delays only other slow ones.
+
+    `grammar-ready` serves compiled grammars, `grammar` compiles with QUICK effort (and builds the vocabulary
+    first), `grammar-large` compiles what needs WHOLE effort.
     """
 
     def __init__(self, directory: Path, vocab_size: int) -> None:
-        """Begins to read the tokenizer files; what is wrong with them fails every constrained request."""
+        """Starts reading the tokenizer files; an error in them fails every constrained request."""
         self._ready = ThreadPoolExecutor(1, "grammar-ready")
         self._quick = ThreadPoolExecutor(2, "grammar")
         self._large = ThreadPoolExecutor(1, "grammar-large")
@@ -49,10 +51,10 @@ class ConstraintMaker:
         is_wanted: Callable[[], bool],
         deliver: Deliver,
     ) -> None:
-        """Has `deliver` called on another thread with a constraint that is ready, or with what went wrong.
+        """Calls `deliver` on another thread, with a prepared constraint or with the error.
 
-        `name`: of the request; `outputs`: tokens generated elsewhere; `is_wanted`: asked when its turn has
-        come: nothing is compiled or delivered for a request that has ended.
+        `name`: the request's, for errors and logs. `outputs`: tokens generated elsewhere. `is_wanted` is
+        called when the request's turn comes: if it is false, nothing is compiled or delivered.
         """
 
         def quick() -> None:
@@ -77,7 +79,7 @@ class ConstraintMaker:
         (self._ready if seen else self._quick).submit(quick)
 
     def close(self) -> None:
-        """What waits is dropped; what is being compiled is waited for by nobody."""
+        """Drops queued requests; does not wait for grammars being compiled."""
         for lane in (self._ready, self._quick, self._large):
             lane.shutdown(wait=False, cancel_futures=True)
 

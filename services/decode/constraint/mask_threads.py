@@ -1,4 +1,4 @@
-"""Computes masks beside the engine."""
+"""Computes token masks on threads beside the engine's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from services.decode.constraint.token_constraint import TokenConstraint
 
 _MOST_WAIT_S = 0.005
-# Seconds of work of a mask, from which on the next of the same choice is made where it delays only its like.
+# If a mask took more seconds of work than this, the same choice's next one goes to the slow thread.
 _SLOW_S = 0.005
 
 
 class MaskThreads:
-    """Prepare the next token's masks while the model computes its logits. Engine thread only.
+    """Prepares the next token's masks while the model computes the logits. Engine thread only.
 
-    One thread takes all of a step, so that the engine wakes one only, those that took longest the last time
-    at the end; others are there for the next step, should one mask take long. Choices whose masks are slow,
-    or whose grammar has to be compiled anew, share a thread of their own, each in its turn.
+    One thread takes all masks of a step, so that the engine wakes only one; those that took longest the last
+    time come last. The other threads take the next step if one mask takes long. Choices whose masks are slow,
+    or whose grammar must be compiled again, share one slow thread and take turns on it.
     """
 
     def __init__(self, num_threads: int = 2) -> None:
@@ -28,12 +28,12 @@ class MaskThreads:
         self._late: set[Future[None]] = set()
 
     def advance(self, constraint: TokenConstraint, token_id: int) -> None:
-        """A constrained choice goes on with this token; `begin` has the work done."""
+        """Advances a constrained choice by this token; `begin` starts the work on its next mask."""
         if constraint.advance(token_id):
             self._moved.append(constraint)
 
     def begin(self) -> None:
-        """Begins to prepare all that was advanced since."""
+        """Starts preparing the masks of all choices advanced since the last call."""
         moved, self._moved = self._moved, []
         self._late = {future for future in self._late if not future.done()}
         self._late |= {
@@ -47,10 +47,10 @@ class MaskThreads:
             self._preparing = self._quick.submit(self._prepare, quick)
 
     def ready(self, constraints: Sequence[TokenConstraint | None]) -> list[int]:
-        """Indices of those whose next token may be chosen; None is free, and always is.
+        """Returns the indices of constraints whose mask is ready; None (no constraint) is always ready.
 
-        Waits a few milliseconds for all of them together: a mask that takes longer must not hold the others.
-        For slow ones it waits where there is nobody else.
+        Waits at most a few milliseconds for all of them together, so that a slow mask does not delay the
+        other choices. Waits for the slow thread only if nothing else is ready.
         """
         if self._preparing is not None:
             wait([self._preparing], _MOST_WAIT_S)
@@ -62,7 +62,7 @@ class MaskThreads:
         return ready
 
     def close(self) -> None:
-        """Idempotent."""
+        """Stops the threads without waiting for them. Idempotent."""
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._slow.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,4 @@
-"""Where the grammar of a request begins, and what is free before."""
+"""A request's grammar, and the rules for where in the output it begins."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ConstraintRules:
 
 
 def rules_from_proto(message: decode_pb2.Constraint) -> ConstraintRules:
-    """Raises InvalidRequest for a grammar that is absent, too long, or could never begin."""
+    """Raises InvalidRequest if the grammar is absent, too long, or could never begin."""
     size = len(message.grammar.encode())
     if not 0 < size <= MAX_GRAMMAR_BYTES:
         raise InvalidRequest(
-            f"the grammar has {size} bytes; 1 to {MAX_GRAMMAR_BYTES} are taken", "constraint.grammar"
+            f"the grammar has {size} bytes; must have 1 to {MAX_GRAMMAR_BYTES}", "constraint.grammar"
         )
     if message.waits_for_section and not message.has_section:
         raise InvalidRequest("a grammar without a section cannot wait for one", "constraint.has_section")

@@ -1,4 +1,4 @@
-"""The state of one choice between free text and its grammar."""
+"""The grammar state of one choice: free text first, then the grammar."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from services.decode.constraint.closing import MAX_WAY
 from services.decode.constraint.compiler import CompiledGrammar, GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 
-# Reasoning leaves this many tokens, or half of what may be generated, for the constrained answer.
+# Reasoning leaves this many tokens, or half of `max_tokens` if that is less, for the constrained answer.
 ANSWER_RESERVE = 1024
 _LOOK_EVERY = 16
-# Tokens to spare, beyond the way out, from which on those that open something are checked, and all are.
+# With this many spare tokens beyond the way out or fewer, tokens that open something are checked (_WIDE),
+# and all tokens are (_NARROW).
 _WIDE = 160
 _NARROW = 16
-# Seconds of work on a core that one choice may take: before its first token, for each token, in one step, and
-# in one step of the engine itself, for which all others wait.
+# Core seconds that one choice may spend: before its first token, per token, in one step of a mask thread, and
+# in one step on the engine thread, where all other choices wait.
 _WORK_S = 5.0
 _TOKEN_WORK_S = 0.02
 _MOST_STEP_S = 2.0
-_MOST_SETTLING_S = 0.5
+_MOST_ENGINE_STEP_S = 0.5
 _FADING = 0.8
-# Tokens taken without letting other threads run.
+# Tokens consumed in one call, which holds the interpreter's lock.
 _AT_ONCE = 64
 
 
@@ -43,7 +44,10 @@ class _Phase(enum.Enum):
 
 @dataclass
 class _WayOut:
-    """Tokens that lead to the grammar's end, the last one not included. `certain`: from the present state."""
+    """Tokens that lead to the grammar's end, without the one that ends the turn.
+
+    `certain`: they lead there from the present state. `age`: tokens taken since they were last validated.
+    """
 
     tokens: list[int]
     certain: bool
@@ -51,25 +55,25 @@ class _WayOut:
 
     @property
     def cost(self) -> int:
-        """Tokens, the one that ends the turn included."""
+        """Number of tokens, including the one that ends the turn."""
         return len(self.tokens) + 1
 
 
 class TokenConstraint:
     """A RowConstraint. For each token the engine thread calls `allowed`, `settle`, `is_end` and `advance`,
-    in this order; between `advance` and `is_prepared` the state belongs to the thread that calls `prepare`.
+    in this order. From `advance` until `is_prepared`, the thread that calls `prepare` owns the state.
 
         FREE  --(</think>, unless it waits for a section)--> BOUND
-        FREE  --(begin of a section, where the grammar has one)--> BOUND --(<|im_end|>)--> the end
+        FREE  --(begin of a section, if the grammar has one)--> BOUND --(<|im_end|>)--> the end
 
-    Reasoning is free. So is text, where the grammar waits for a section. Not free there: markers of calls
-    outside of a section, and `<|im_end|>` and `[EOS]` where the grammar is bound to begin. Then reasoning
-    ends, by force, while ANSWER_RESERVE tokens, or half of `max_tokens` if that is less, are left.
+    Reasoning is free, and so is text while the grammar waits for a section. Two kinds of tokens are masked
+    even there: markers of calls outside a section, and, if the grammar must begin, `<|im_end|>` and `[EOS]`.
+    In that case `</think>` is forced while ANSWER_RESERVE tokens, or half of `max_tokens` if that is less,
+    are left.
 
-    Where the tokens that are left just suffice to end the grammar, what would need more is not taken but the
-    next token on the way out: the output is whole, but not what the model would have said. `is_cut` says so.
-    All else depends on the tokens so far and on `max_tokens` alone: a choice resumed elsewhere goes on alike,
-    if it is told of `is_cut`.
+    When the remaining budget only covers the way out, a token that needs more is replaced by the way out's
+    next token: valid output, cut short (`is_cut`). Everything else depends only on the tokens so far and on
+    `max_tokens`, so a choice resumed on another worker continues identically if `is_cut` is passed along.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class TokenConstraint:
         compiler: GrammarCompiler,
         max_tokens: int,
     ) -> None:
-        """`name`: of the request, for errors; `grammar`: the compiler's of the rules."""
+        """`name`: the request's, for errors. `grammar`: compiled by `compiler` from the rules."""
         vocabulary, way_out = compiler.vocabulary, grammar.way_out
         self.is_cut = False
         self._name = name
@@ -101,18 +105,18 @@ class TokenConstraint:
         self._end_of_reasoning = _bits(self._vocab_size, (vocabulary.special.end_think,))
         self._mask: npt.NDArray[np.uint8] | None = None
         self._taken = 0
-        self._said: list[int] = []
+        self._consumed: list[int] = []
         self._failure: PerigeeError | None = None
         self._spent_s = 0.0
         self.is_prepared = True
         self.took_s = self.work_s = 0.0
 
     def fork(self) -> TokenConstraint:
-        """Another choice at the same place; only of one that is ready."""
+        """Returns a copy for another choice. Call only while this one is prepared."""
         other = object.__new__(TokenConstraint)
         other.__dict__.update(self.__dict__)
         other._matcher = self._matcher.deep_copy()
-        other._said = list(self._said)
+        other._consumed = list(self._consumed)
         if self._way is not None:
             other._way = _WayOut(list(self._way.tokens), self._way.certain, self._way.age)
         return other
@@ -137,7 +141,7 @@ class TokenConstraint:
             return token_id
         if token_id == self._special.im_end or way.tokens[:1] == [token_id]:
             return token_id
-        with self._metered(_MOST_SETTLING_S) as meter:
+        with self._metered(_MOST_ENGINE_STEP_S) as meter:
             if self._fits(token_id, way, meter):
                 return token_id
         if spare < 0 or self._failure is not None:
@@ -148,11 +152,11 @@ class TokenConstraint:
     # -- for the engine ------------------------------------------------------------------------------------
 
     def is_end(self, token_id: int) -> bool:
-        """Whether this token, just chosen, is the grammar's end."""
+        """Whether `token_id`, just chosen, ends the grammar."""
         return self._phase is _Phase.BOUND and token_id == self._special.im_end
 
     def advance(self, token_id: int) -> bool:
-        """Takes a token that goes on. True: `prepare` has to be called before the next one can be chosen."""
+        """Records a token that does not end the choice. Returns whether `prepare` must run for the next."""
         if self._phase is _Phase.FREE and not self._begins(token_id):
             self._left -= 1
             return False
@@ -160,10 +164,10 @@ class TokenConstraint:
         return True
 
     def prepare(self) -> bool:
-        """Computes the next mask, on whatever thread, while the model runs.
+        """Computes the next mask while the model runs. Any thread.
 
-        `took_s`: how long it took; `work_s`: on a core, lately. False: `renew` has to be called instead,
-        because the lexer, which all who use the grammar fill, is full.
+        Sets `took_s` (wall-clock seconds) and `work_s` (core seconds, a decaying maximum). Returns False if
+        the lexer, which all choices with this grammar share, is full: then call `renew`.
         """
         started = time.monotonic()
         with self._metered(_MOST_STEP_S) as meter:
@@ -176,19 +180,21 @@ class TokenConstraint:
         return True
 
     def renew(self) -> None:
-        """After `prepare` was False: compiles the grammar anew, and goes to where this choice is; seconds."""
+        """Compiles the grammar again and replays this choice's tokens. Takes seconds; call after `prepare`
+        returned False.
+        """
         with self._metered(_MOST_STEP_S):
             self._grammar = self._compiler.renew(self._rules.grammar)
             self._matcher = self._grammar.matcher.deep_copy()
-            for start in range(0, len(self._said), _AT_ONCE):
-                self._matcher.consume_tokens(self._said[start : start + _AT_ONCE])
+            for start in range(0, len(self._consumed), _AT_ONCE):
+                self._matcher.consume_tokens(self._consumed[start : start + _AT_ONCE])
             if self._way is not None:
                 self._way.certain = False
             self._compute_mask()
         self.is_prepared = True
 
     def start(self, outputs: list[int]) -> None:
-        """Replays what was generated elsewhere, and computes the first mask. Any thread, once."""
+        """Replays tokens generated elsewhere and computes the first mask. Any thread; call once."""
         with self._metered(_WORK_S + _TOKEN_WORK_S * len(outputs)) as meter:
             for token_id in outputs:
                 if self._phase is _Phase.FREE and not self._begins(token_id):
@@ -201,16 +207,16 @@ class TokenConstraint:
 
     @contextlib.contextmanager
     def _metered(self, most_s: float) -> Iterator[WorkMeter]:
-        """Counts the work done inside; an error there, or work beyond the budget, fails the request."""
+        """Meters the work of the block; an error in it, or work beyond the budget, fails the request."""
         meter = WorkMeter(most_s)
         try:
             yield meter
         except PerigeeError as error:
             self._failure = self._refused(error.message)
-        except Exception as error:  # noqa: BLE001 - barrier: the request, not the engine, is to fail of it
+        except Exception as error:  # noqa: BLE001 - barrier: fails the request, not the engine
             failed = f"the grammar of request {self._name} failed: {type(error).__name__}: {error}"
             self._failure = InternalError(failed)
-        # What was slow lately counts as slow: ways out are looked for every few tokens only.
+        # A decaying maximum, because ways out are searched only every few tokens.
         self.work_s = max(meter.spent_s, _FADING * self.work_s)
         self._spent_s += meter.spent_s
         self._grammar.wear.spent_s += meter.spent_s
@@ -245,7 +251,7 @@ class TokenConstraint:
         return self._left <= reserve + 1
 
     def _begins(self, token_id: int) -> bool:
-        """Whether a free token is where the grammar begins."""
+        """Whether the grammar begins at this free token."""
         if token_id == self._special.tool_calls_section_begin:
             return self._rules.has_section
         return token_id == self._special.end_think and not self._rules.waits_for_section
@@ -254,9 +260,9 @@ class TokenConstraint:
         self._left -= 1
         begins = self._phase is _Phase.FREE
         self._phase = _Phase.BOUND
-        # `</think>` is the end of reasoning; a section's begin is also the grammar's first token.
+        # `</think>` only ends reasoning; the begin of a section is also the grammar's first token.
         if not begins or token_id == self._special.tool_calls_section_begin:
-            self._said.append(token_id)
+            self._consumed.append(token_id)
             if self._matcher.consume_token(token_id):
                 self._look_ahead(token_id, meter)
 
@@ -265,7 +271,7 @@ class TokenConstraint:
             self._mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
 
     def _look_ahead(self, token_id: int, meter: WorkMeter) -> None:
-        """Keeps the way out: certain whenever it may matter, else looked at now and then."""
+        """Updates the way out: makes it certain when tokens run short, else validates it now and then."""
         way = self._way
         if way is not None and way.certain and way.tokens[:1] == [token_id]:
             del way.tokens[0]
@@ -284,7 +290,7 @@ class TokenConstraint:
         self._way = None if tokens is None else _WayOut(tokens, certain=True)
 
     def _fits(self, token_id: int, way: _WayOut, meter: WorkMeter) -> bool:
-        """Whether the grammar can still be ended in time after this token."""
+        """Whether the grammar can still end within the remaining tokens after this one."""
         probe = self._matcher.deep_copy()
         if not probe.consume_token(token_id):
             return False
@@ -295,8 +301,8 @@ class TokenConstraint:
 
 @functools.lru_cache(maxsize=16)
 def _bits(size: int, token_ids: tuple[int, ...], others: bool = False) -> npt.NDArray[np.uint8]:
-    """[ceil(size / 8)], as `RowConstraint.allowed` has them, with these set, or all `others`. Shared by
-    requests.
+    """Returns a mask as of `RowConstraint.allowed`, uint8 [ceil(size / 8)], that allows these tokens only, or
+    with `others` all but these. Cached: requests share it.
     """
     chosen = np.full(size, others)
     chosen[list(token_ids)] = not others

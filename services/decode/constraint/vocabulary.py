@@ -1,4 +1,4 @@
-"""The checkpoint's tokens as the grammar library needs them."""
+"""The checkpoint's vocabulary in the form the grammar library needs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from services.families.kimi.special import SpecialTokens
 
 
 class GrammarVocabulary:
-    """One per process: with the published files it takes about a second to build and 200 MB.
+    """The vocabulary; one per process, because the published one takes a second to build and 200 MB.
 
-    `special`: ids of the markers; `byte_ids`: the token of each single byte, [256]; `size`: of a mask. The
-    only token that ends a grammar is `<|im_end|>`. Special tokens match no text, only their own id.
-    `openers`: tokens after which much may have to follow, a part of JSON or another call.
+    `special`: ids of the markers. `byte_ids`: the token of each single byte, [256]. `size`: tokens a mask
+    covers. `openers`: tokens that may require many more, because they open a part of JSON or another call.
+    Only `<|im_end|>` ends a grammar. Special tokens match no text, only their own id.
     """
 
     def __init__(self, directory: Path, vocab_size: int) -> None:
-        """Reads the tokenizer files. Raises CheckpointError listing what is wrong with them."""
+        """Reads the tokenizer files. Raises CheckpointError listing every error in them."""
         ranks = read_ranks(directory / "tiktoken.model")
         added = read_added_tokens(directory / "tokenizer_config.json", len(ranks))
         self.special = SpecialTokens.from_names(added.ids)

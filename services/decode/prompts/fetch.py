@@ -1,4 +1,4 @@
-"""What a decode engine asks of a prefill worker, and what comes of it."""
+"""A fetch of a prompt's pages from a prefill worker: the order and the result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from services.engine.media import Medium
 
 @dataclass(frozen=True)
 class FetchOrder:
-    """Have `address` fill KV for `token_ids`, and read pages `cached_pages`, … into `pages`.
+    """Orders the worker at `address` to compute KV for `token_ids`; page `cached_pages` and later ones are
+    read into `pages`.
 
-    The pages belong to the fetch until it reports its end. `source_address`: where `address` may read the
-    pages before them, which are cached here; empty: nowhere.
+    The fetch owns the pages until it reports its end. `source_address`: where the worker may read the first
+    `cached_pages` pages, which are cached on this decode worker; empty: nowhere.
     """
 
     address: str
@@ -29,13 +30,13 @@ class FetchOrder:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """How a fetch ended. No read will be posted any more.
+    """How a fetch ended. No read is posted after this.
 
-    error: None where every page holds its KV. pages_at_risk: pages a byte may still land in;
-    `pages_settled` follows.
-    computed_tokens: those the worker computed: it neither had them nor read them from this one.
-    bytes_read counts KV bytes; bytes_before_done those read when prefill said done; tail_s is the time
-    from then to the last byte.
+    error: None if every page holds its KV.
+    pages_at_risk: pages in which bytes may still land; `pages_settled` follows.
+    computed_tokens: tokens the worker computed, neither cached there nor read from this worker.
+    bytes_read: KV bytes read. bytes_before_done: those read before prefill's `done` message.
+    tail_s: seconds from `done` to the last byte.
     """
 
     error: PerigeeError | None

@@ -1,4 +1,4 @@
-"""One Prefill call: what it announces is read at once."""
+"""One Prefill call, and the reads of the pages it announces."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _REFUSALS: dict[int, type[PerigeeError]] = {
 
 
 class PrefillStream:
-    """A Prefill call and the reads of what it announces. Event loop only.
+    """A Prefill call that reads pages as they are announced. Event loop only.
 
-    Three tasks run side by side: one hears messages and posts reads, one renews the lease and watches for
-    silence, one waits for the last byte; the first to end or fail decides.
+    Three concurrent tasks: one receives messages and posts reads, one renews the lease and watches for
+    silence, one waits for the last byte. The first that ends or fails determines the outcome.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class PrefillStream:
         self._clock = LeaseClock()
         self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
         self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(until_none(self._outgoing))
-        self._hearing: asyncio.Task[None] | None = None
-        self._heard_at = time.monotonic()
+        self._receiving: asyncio.Task[None] | None = None
+        self._received_at = time.monotonic()
         self._remote_pages: list[int] = []
-        # Layer pages that are still to be announced.
+        # Layer pages not announced yet.
         self._unannounced = len(order.pages) * num_layers
         self._computed_tokens = 0
         self._bytes_before_done = 0
@@ -72,15 +72,15 @@ class PrefillStream:
         self._released = False
 
     async def run(self, reader: str, silence_s: float) -> FetchResult:
-        """Until every page is here; raises a PerigeeError that names the worker otherwise."""
+        """Reads and releases every page. Raises a PerigeeError that names the worker."""
         self._outgoing.put_nowait(prefill_pb2.PrefillRequest(start=self._start(reader)))
-        self._hearing = asyncio.create_task(self._hear_all())
+        self._receiving = asyncio.create_task(self._receive_all())
         keeping = asyncio.create_task(self._keep(silence_s))
         reading = asyncio.create_task(self.group.completed(more=lambda: not self._done_at))
         try:
-            await asyncio.wait({self._hearing, keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done() or self._hearing.done():
-                await (keeping if keeping.done() else self._hearing)
+            await asyncio.wait({self._receiving, keeping, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() or self._receiving.done():
+                await (keeping if keeping.done() else self._receiving)
                 raise Unavailable(f"{self._name} ended the stream before its pages were read")
             await reading
         except grpc.aio.AioRpcError as error:
@@ -92,7 +92,7 @@ class PrefillStream:
         if self._clock.expired:
             raise TransferFailed(f"the lease of {self._name} ran out during a read")
         tail_s = time.monotonic() - self._done_at
-        await self._release(self._hearing)
+        await self._release(self._receiving)
         return FetchResult(
             error=None,
             computed_tokens=self._computed_tokens,
@@ -101,19 +101,19 @@ class PrefillStream:
             tail_s=tail_s,
         )
 
-    async def _release(self, hearing: asyncio.Task[None]) -> None:
-        """Ends the lease, all reads being done. Raises TransferFailed unless the worker says it held it.
+    async def _release(self, receiving: asyncio.Task[None]) -> None:
+        """Releases the lease after all reads. Raises TransferFailed unless the worker confirms it was held.
 
-        Before that the pages cannot be trusted: a worker to which the connection broke takes us for gone and
-        uses its pages again, and it may know of that before we do. So does one that was told in our name that
-        the lease is settled.
+        Without that confirmation the pages cannot be trusted. If the connection breaks, the worker regards
+        this reader as gone and reuses its pages, perhaps before this reader notices. It also reuses them
+        after a message in this reader's name that the lease is settled.
         """
         self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=self._clock.release()))
         self._outgoing.put_nowait(None)
         failure: Exception | None = None
         try:
             async with asyncio.timeout(_RELEASE_TIMEOUT_S):
-                await hearing
+                await receiving
         except (TimeoutError, PerigeeError, grpc.aio.AioRpcError) as error:
             failure = error
         if not self._released:
@@ -121,8 +121,8 @@ class PrefillStream:
 
     def cancel(self) -> None:
         """Breaks the stream. Idempotent."""
-        if self._hearing is not None:
-            self._hearing.cancel()
+        if self._receiving is not None:
+            self._receiving.cancel()
         self._stream.cancel()
         self._outgoing.put_nowait(None)
 
@@ -143,10 +143,10 @@ class PrefillStream:
             source_address=self._order.source_address,
         )
 
-    async def _hear_all(self) -> None:
-        """Handles every message up to the end of the stream."""
+    async def _receive_all(self) -> None:
+        """Handles every message until the stream ends."""
         async for message in self._stream:
-            self._heard_at = time.monotonic()
+            self._received_at = time.monotonic()
             match message.WhichOneof("message"):
                 case "admitted":
                     self._clock.granted(message.admitted.lease)
@@ -156,7 +156,7 @@ class PrefillStream:
                 case "done":
                     if self._unannounced:
                         raise TransferFailed(
-                            f"{self._name} was done before it had announced every layer page"
+                            f"{self._name} sent done before it had announced every layer page"
                         )
                     self._done_at = time.monotonic()
                     self._bytes_before_done = self.group.bytes_read
@@ -171,7 +171,7 @@ class PrefillStream:
                     raise error(f"{self._name} refused: {message.refused.message}")
 
     def _read(self, ready: prefill_pb2.PagesReady) -> None:
-        """Posts the read of what is ready."""
+        """Posts the read of the announced layer pages."""
         if self._clock.expired:
             raise TransferFailed(f"the lease of {self._name} ran out before a read")
         first = ready.first_page - self._order.cached_pages
@@ -193,11 +193,11 @@ class PrefillStream:
         )
 
     async def _keep(self, silence_s: float) -> None:
-        """Renews the lease when due; raises when the worker says nothing for too long."""
+        """Renews the lease when due. Raises Unavailable when the worker is silent for `silence_s`."""
         while True:
             await asyncio.sleep(min(_TICK_S, silence_s / 4))
             if self._clock.renewal_due(silence_s / 3):
                 self._clock.renewal_sent()
                 self._outgoing.put_nowait(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
-            if time.monotonic() > self._heard_at + silence_s and not self._done_at:
+            if time.monotonic() > self._received_at + silence_s and not self._done_at:
                 raise Unavailable(f"{self._name} has been silent for {silence_s:g} s")

@@ -1,4 +1,4 @@
-"""Prompts on their way to KV: the queue, the reservation of pages, and who computes what."""
+"""Prompts without complete KV: the queue, page reservation, and the choice of who computes them."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from services.engine.scheduler.priority_line import PriorityLine
 
 
 class EngineIO(Protocol):
-    """What the engine asks of the event loop; all calls return at once, the answers come back as messages."""
+    """The engine's I/O on the event loop. All calls return at once; results come back as messages."""
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
-        """Answered by `fetch_ended`, and by `pages_settled` where pages were left at risk."""
+        """Starts a fetch. `fetch_ended` follows, and `pages_settled` if pages were left at risk."""
 
     def stop_fetch(self, prompt: Prompt) -> None:
-        """The fetch shall end soon."""
+        """Stops a fetch; `fetch_ended` still follows."""
 
     def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
-        """Answered by `media_arrived` or `media_failed`."""
+        """Starts reading embeddings. `media_arrived` or `media_failed` follows."""
 
     def stop_media(self, prompt: Prompt) -> None:
-        """They are not wanted any more; an answer may come all the same."""
+        """Stops reading embeddings; a result may still follow."""
 
 
 class PromptQueue:
-    """Waiting and active prompts, by priority, among equals first come, first served. Engine thread only."""
+    """Waiting and active prompts, ordered by priority, then by arrival. Engine thread only."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class PromptQueue:
         rate: PromptRate,
         clock: Callable[[], float],
     ) -> None:
-        """`clock`: of the requests' deadlines, seconds."""
+        """`clock`: seconds; the requests' deadlines are in its time."""
         self._pages = pages
         self._limits = limits
         self._io = io
@@ -71,12 +71,13 @@ class PromptQueue:
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens of prompts, the waiting ones among them, that this worker is to compute itself."""
+        """Tokens of waiting and active prompts that this worker will compute itself."""
         return sum(self._left_here(prompt) for prompt in (*self._waiting, *self._active))
 
     def append(self, request: Request, sequences: list[Sequence]) -> Overloaded | None:
-        """Queues the prompt of a request, or returns why it is refused. One that goes on from another worker
-        has been waited for already: it goes before newcomers of its priority.
+        """Queues the prompt of a request, or returns why it is refused.
+
+        A request resumed from another worker has waited already: it precedes new ones of its priority.
         """
         prompt = self._prompt(request, sequences)
         refusal = None if prompt.candidates else self._refusal(prompt)
@@ -85,24 +86,26 @@ class PromptQueue:
         return refusal
 
     def append_front(self, sequence: Sequence) -> None:
-        """Queues a sequence that has lost its pages, or never got them, before others of its priority."""
+        """Queues a sequence that lost or never got its pages, before others of its priority."""
         self._waiting.append_front(self._prompt(sequence.request, [sequence]))
 
     def of(self, request: Request) -> list[Prompt]:
-        """The prompts of a request."""
+        """Returns the prompts of a request."""
         return [prompt for prompt in (*self._waiting, *self._active) if prompt.request is request]
 
     def requests(self) -> Iterable[Request]:
-        """Those that have prompts here."""
+        """Returns the requests that have prompts here."""
         return dict.fromkeys(prompt.request for prompt in (*self._waiting, *self._active))
 
     def extending(self) -> Iterator[Prompt]:
-        """Those with tokens to be computed here now, higher priority first."""
+        """Yields the prompts that are computed here now, highest priority first."""
         return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
 
     def admit(self, running: int) -> None:
-        """Reserves all pages of waiting prompts plus headroom, while there are enough; `running` sequences
-        run."""
+        """Admits waiting prompts while there are enough pages for all of theirs plus headroom.
+
+        `running`: the number of running sequences.
+        """
         while self._waiting:
             prompt = self._waiting.first()
             occupied = running + sum(len(other.sequences) for other in self._active)
@@ -115,9 +118,9 @@ class PromptQueue:
             self._proceed(prompt)
 
     def take_complete(self) -> list[Prompt]:
-        """Prompts that can run; they are not the queue's any more, their tables the caller's.
+        """Removes and returns the prompts that can run; the caller takes over their page tables.
 
-        Their KV is complete, and so is their grammar, if they have one.
+        Their KV is complete, and their grammar, if any, is compiled.
         """
         complete = [
             prompt
@@ -130,10 +133,9 @@ class PromptQueue:
         return complete
 
     def fork(self, prompt: Prompt) -> list[Sequence]:
-        """Gives every choice its table: full pages shared, the partial last page copied.
+        """Gives every choice a page table: whole pages are shared, the partial last page is copied.
 
-        Returns the sequences that can run; choices for which pages are short queue up as prompts of their
-        own.
+        Returns the sequences that can run. Choices that get no pages are queued as prompts of their own.
         """
         first, *others = prompt.sequences
         first.table, first.hashes = prompt.table, prompt.hashes
@@ -149,7 +151,7 @@ class PromptQueue:
         return running
 
     def leave(self, prompt: Prompt) -> None:
-        """A prompt that nobody needs any more lets go of its pages, or will when its fetch has ended."""
+        """Removes a prompt and frees its pages; if it is being fetched, frees them when the fetch ends."""
         if prompt in self._waiting:
             self._waiting.remove(prompt)
         elif prompt in self._active:
@@ -165,8 +167,9 @@ class PromptQueue:
             prompt.state = PromptState.ENDED
 
     def fetch_ended(self, prompt: Prompt, result: FetchResult) -> PerigeeError | None:
-        """No read of the fetch will be posted any more. Returns the error that ends the request, if one
-        does."""
+        """Handles the end of a fetch, which posts no read any more. Returns the error that ends the request,
+        or None.
+        """
         self._pages.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
@@ -184,7 +187,7 @@ class PromptQueue:
         return self._try_elsewhere(prompt, result.error)
 
     def media_arrived(self, prompt: Prompt, embeddings: dict[int, torch.Tensor]) -> None:
-        """The media asked for: rows [num_tokens, hidden] by index."""
+        """Takes the requested embeddings: rows [num_tokens, hidden] by media index."""
         if prompt.state is PromptState.NEEDS_MEDIA:
             prompt.request.embeddings.update(embeddings)
             prompt.state = PromptState.EXTENDING
@@ -193,10 +196,10 @@ class PromptQueue:
         return Prompt(request, sequences, self._pages.new_table(), list(request.prefill_addresses))
 
     def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
-        """Takes cached pages and allocates the rest, the next token's slot included; False, with nothing
-        held, where pages are short.
+        """Takes cached pages and allocates the rest, including the next token's slot. Returns False, and
+        holds nothing, if too few pages are available.
 
-        Headroom is asked for only beside others: alone, a prompt that just fits must not wait for ever.
+        A prompt that would be `alone` needs no headroom: one that just fits would wait forever for it.
         """
         request = prompt.request
         headroom = 0 if alone else self._limits.headroom_pages * len(prompt.sequences)
@@ -217,7 +220,7 @@ class PromptQueue:
         return True
 
     def _proceed(self, prompt: Prompt) -> None:
-        """Decides where the uncached part of a prompt is computed, and starts that."""
+        """Decides where the uncached part of a prompt is computed, and starts it."""
         if not self._belongs_here(prompt, prompt.computed):
             prompt.state = PromptState.FETCHING
             self._io.start_fetch(prompt, self._order(prompt))
@@ -230,16 +233,16 @@ class PromptQueue:
             prompt.state = PromptState.EXTENDING
 
     def _belongs_here(self, prompt: Prompt, computed: int) -> bool:
-        """Whether what is missing behind the first `computed` tokens is computed here: it is short, or there
-        is nobody else.
+        """Whether the tokens after the first `computed` ones are computed here: they are few, or no prefill
+        worker is left to try.
         """
         uncached = prompt.num_tokens - computed
         return uncached <= self._limits.local_prefill_tokens or not prompt.candidates
 
     def _refusal(self, prompt: Prompt) -> Overloaded | None:
-        """Why a prompt is not to be computed here: behind those before it, it would not be done in its time.
+        """Returns why a prompt is not computed here: after the prompts before it, it would miss its deadline.
 
-        A request that has begun to answer goes on: an estimate is no reason to end it.
+        A request that has begun to answer is never refused: an estimate is no reason to end it.
         """
         if prompt.request.has_begun:
             return None
@@ -249,22 +252,22 @@ class PromptQueue:
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
 
     def _tokens_before(self, prompt: Prompt) -> int:
-        """What this worker computes of prompts that go before another one."""
+        """Number of tokens that this worker computes before those of `prompt`."""
         others = (*self._waiting, *self._active)
         return sum(self._left_here(other) for other in others if other.priority >= prompt.priority)
 
     def _left_here(self, prompt: Prompt) -> int:
-        """How many of its tokens are still to be computed here."""
+        """Number of the prompt's tokens that this worker has yet to compute."""
         fetched = prompt.state in (PromptState.FETCHING, PromptState.STOPPING)
         here = not fetched and self._belongs_here(prompt, prompt.computed)
         return prompt.num_tokens - prompt.computed if here else 0
 
     def _order(self, prompt: Prompt) -> FetchOrder:
-        """Takes the next candidate."""
+        """Returns the order for the next candidate."""
         request = prompt.request
         prompt.address = prompt.candidates.pop(0)
         prompt.attempts += 1
-        # Prefill begins with whole pages, and these are whole: no tail was copied for a fetch.
+        # Prefill starts at a page boundary, and so do these: no tail is copied for a fetch.
         cached_pages = self._pages.whole_pages(prompt.computed)
         return FetchOrder(
             address=prompt.address,
@@ -279,11 +282,11 @@ class PromptQueue:
         )
 
     def _note(self, prompt: Prompt, result: FetchResult) -> None:
-        """Puts a good fetch into the request's stats, unless they have been told."""
+        """Records a successful fetch in the request's stats, unless they are sent already."""
         request = prompt.request
         if not request.stats_sent:
             request.stats.prefill_address = prompt.address
-            # What an earlier attempt of this prompt has left in a cache is no saving.
+            # Pages that an earlier attempt of this prompt left in a cache do not count as cached.
             reused = 0 if prompt.attempts > 1 else max(0, prompt.num_tokens - result.computed_tokens)
             request.stats.cached_tokens = min(prompt.computed, reused)
             request.stats.prefill_cached_tokens = reused - request.stats.cached_tokens
@@ -292,13 +295,17 @@ class PromptQueue:
             request.stats.transfer_tail_s = result.tail_s
 
     def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
-        """After a failed fetch: the next candidate, the same one once more after a bad transfer, this worker
-        itself where those are gone, or full while the request has begun to answer, or the end."""
+        """Queues a prompt again after a failed fetch, or returns the error that ends its request.
+
+        The next candidate computes it; after a failed transfer, the same one gets a second try. Once none is
+        left, this worker computes it, if the last was unavailable, or full while the request has begun to
+        answer.
+        """
         if isinstance(error, TransferFailed) and not prompt.retried:
             prompt.retried = True
             prompt.candidates.append(prompt.address)
         if isinstance(error, MediaLost):
-            prompt.candidates.clear()  # the others would not find it either; here it may not be missing
+            prompt.candidates.clear()  # no other would find it either; this worker may not need it
         if not prompt.candidates:
             sheds = isinstance(error, Overloaded) and not prompt.request.has_begun
             if isinstance(error, Unavailable | Overloaded) and not sheds:

@@ -1,26 +1,27 @@
-"""How fast this worker computes prompts, and whether that is fast enough for one more."""
+"""Estimates how fast this worker computes prompts, to refuse those that would miss their deadline."""
 
 from __future__ import annotations
 
 from services.common.errors import Overloaded
 
 _NEWEST = 0.2
-"""What the last step counts for beside all before it."""
+"""Weight of the newest step in the moving average."""
 
 
 class PromptRate:
-    """A moving average over the steps that were full of prompt tokens, running sequences in them included.
+    """A moving average of seconds per prompt token, over steps with the full number of prompt tokens.
 
-    Steps with fewer say little: much of what they take they would take without any.
+    Their running sequences are included. Steps with fewer prompt tokens are ignored: most of their time does
+    not depend on them.
     """
 
     def __init__(self, full_step: int) -> None:
-        """`full_step`: the most prompt tokens that a step has."""
+        """`full_step`: the most prompt tokens in a step."""
         self._full_step = full_step
         self._seconds_per_token = 0.0
 
     def note(self, tokens: int, seconds: float) -> None:
-        """A step with so many prompt tokens has taken so long."""
+        """Records a step with `tokens` prompt tokens."""
         if tokens < self._full_step:
             return
         measured = seconds / tokens
@@ -28,14 +29,14 @@ class PromptRate:
         self._seconds_per_token = known + _NEWEST * (measured - known) if known else measured
 
     def seconds(self, tokens: int) -> float:
-        """How long so many tokens take; 0 as long as that is not known."""
+        """Returns the estimated time for `tokens`; 0 while no full step was measured."""
         return tokens * self._seconds_per_token
 
     def refusal(self, before: int, own: int, left_s: float) -> Overloaded | None:
-        """Why a prompt of `own` tokens is not to be computed behind `before` others; None: it is.
+        """Returns why a prompt of `own` tokens is refused behind `before` others, or None if it is accepted.
 
-        One that nothing is before is always taken, so that the rate is measured again after a bad moment;
-        one whose time is over ends by that.
+        A prompt with none before it is always accepted, so that the rate is measured again after a slow
+        moment. So is one whose time is over (`left_s` <= 0): its deadline ends it.
         """
         needed_s = self.seconds(before + own)
         if not before or left_s <= 0 or needed_s <= left_s:

@@ -1,4 +1,4 @@
-"""Prompts filled by prefill workers and read over, page by page, while they are computed."""
+"""Fetches prompts' pages from prefill workers while these compute them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = structlog.get_logger()
 
 
 class RemotePrefill:
-    """Runs fetches as tasks of the event loop.
+    """Runs fetches as tasks of the event loop, one per prompt.
 
-    `start` and `stop` may be called from any thread; the prompt a fetch is for names it.
-    `on_end(prompt, result)` is called once per fetch, on the event loop; for a result with pages at risk,
-    `on_settled(pages)` follows when no byte can land in them any more. `verifies`: whether announced
-    checksums are compared; bytes on a GPU are not at hand.
+    `start` and `stop` may be called from any thread. `on_end(prompt, result)` is called once per fetch, on
+    the event loop; for a result with pages at risk, `on_settled(pages)` follows when no byte can land in
+    them any more. `verifies`: whether announced checksums are compared; false on a GPU, whose memory the CPU
+    cannot read.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class RemotePrefill:
         self._tasks = NamedTasks(self._run, self._end_unbegun)
 
     def start(self, prompt: Prompt, order: FetchOrder) -> None:
-        """Begins a fetch."""
+        """Starts a fetch."""
         self._tasks.start(prompt, order)
 
     def stop(self, prompt: Prompt) -> None:
-        """Cancels a fetch; it ends with an error soon. Fetches that have ended are ignored."""
+        """Cancels a fetch, which soon ends with an error. Does nothing if it has ended."""
         self._tasks.stop(prompt)
 
     def _end_unbegun(self, prompt: Prompt) -> None:
         self._on_end(prompt, FetchResult(Cancelled("the request was cancelled")))
 
     async def _run(self, prompt: Prompt, order: FetchOrder) -> None:
-        """One fetch from beginning to end; reports its result whatever happens."""
+        """Runs one fetch and always reports its result."""
         fetch: PrefillStream | None = None
         try:
             peer = await self._peers.get(order.address)
@@ -79,9 +79,9 @@ class RemotePrefill:
                 "prefill failed", request=order.request_id, worker=order.address, detail=error.message
             )
             result = FetchResult(error)
-        except Exception as error:  # barrier: the engine waits for exactly one end per fetch
-            log.exception("a fetch broke", request=order.request_id, worker=order.address)
-            result = FetchResult(InternalError(f"the fetch from {order.address} broke: {error}"))
+        except Exception as error:  # barrier: the engine expects exactly one end per fetch
+            log.exception("fetch failed unexpectedly", request=order.request_id, worker=order.address)
+            result = FetchResult(InternalError(f"the fetch from {order.address} failed: {error}"))
         if fetch is not None and result.error is not None:
             fetch.cancel()  # from here on no read is posted, so the pages at risk are known
             at_risk = tuple(fetch.group.pages_at_risk)
@@ -90,7 +90,7 @@ class RemotePrefill:
         self._on_end(prompt, result)
 
     async def _close(self, fetch: PrefillStream, result: FetchResult) -> None:
-        """Lets go of the lease of a failed fetch, once no read can touch its pages."""
+        """Reports the lease of a failed fetch as settled once no read can touch its pages."""
         await fetch.group.settled()
         fetch.peer.settle([fetch.lease_key])
         if result.pages_at_risk:
