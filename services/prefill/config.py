@@ -19,22 +19,22 @@ class PrefillConfig(TextWorkerConfig):
     chunk_tokens: int | None = field(
         default=None,
         metadata={
-            "help": "tokens per forward pass, a multiple of 64; by default 512 on a CPU and 8192 on a GPU"
+            "help": "tokens per forward pass, a multiple of 64; by default 512 on a CPU, 8192 on a GPU"
         },
     )
     layers_per_group: int = field(
-        default=0, metadata={"help": "layers announced together; 0: a quarter of the model's"}
+        default=0, metadata={"help": "layers per announcement; 0: a quarter of the model's layers"}
     )
     max_waiting: int = field(default=256, metadata={"help": "requests queued before new ones are refused"})
     checksum_fraction: float = field(
         default=0.05,
         metadata={
-            "help": "share of announcements that carry checksums, 0 to 1; none where pages are on a GPU"
+            "help": "fraction of announcements with checksums, 0 to 1; on a GPU no announcement has any"
         },
     )
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming the first setting that makes no sense."""
+        """Raises ConfigError naming the first invalid setting."""
         super().__post_init__()
         check_ports(self, "port", "metrics_port")
         check_counts(self, "kv_pages", "chunk_tokens", "max_waiting")

@@ -1,4 +1,4 @@
-"""What a prefill engine tells a request's reader."""
+"""Events that a prefill engine emits for a job, most of them to its reader."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from services.engine.leases.lease_table import Lease
 
 @dataclass(frozen=True)
 class NeedsMedia:
-    """Not for the reader: the engine waits for these media (indices into the request's)."""
+    """The engine waits for these media, as indices into the request's. Not sent to the reader."""
 
     indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """`pages` are reserved and leased; `cached_tokens` need no computing."""
+    """`pages` are reserved and leased; `cached_tokens` leading tokens are cached."""
 
     lease: Lease
     pages: tuple[int, ...]
@@ -37,7 +37,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """The last page is written. `source_tokens` were read from a source, `computed_tokens` computed here."""
+    """The last page is written: `source_tokens` were read from a source, `computed_tokens` computed here."""
 
     computed_tokens: int
     source_tokens: int
@@ -47,7 +47,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Refused:
-    """Not taken, or given up; the last event."""
+    """The job is refused or has failed; the last event."""
 
     reason: prefill_pb2.PrefillRefusal.ValueType
     message: str
@@ -55,12 +55,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Renewed:
-    """A renewal was applied."""
+    """The lease was renewed."""
 
 
 @dataclass(frozen=True)
 class Released:
-    """The reader has let go of a lease that was held until then; the last event."""
+    """The reader has released a lease that was still held; the last event."""
 
     generation: int
 

@@ -1,4 +1,4 @@
-"""One prompt on its way through a prefill engine."""
+"""A job: one prompt in a prefill engine."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from services.prefill.events import Event
 
 
 class JobState(enum.Enum):
-    """Where a job stands; a job with a lease keeps it in every state but WAITING and ENDED."""
+    """The state of a job. It holds a lease in every state except WAITING and ENDED."""
 
     WAITING = "waiting"
     """In the queue: no pages yet."""
     READING = "reading"
-    """Pages are reserved; leading ones are being read from a source and not touched here until that ended."""
+    """Pages are reserved; the first ones are being read from a source and must not be touched yet."""
     NEEDS_MEDIA = "needs media"
-    """Pages are reserved; embeddings are on their way."""
+    """Pages are reserved; embeddings are being read."""
     COMPUTING = "computing"
     """Takes part in forward passes."""
     DONE = "done"
-    """Everything is written; pinned by its lease alone."""
+    """All pages are written; only the lease pins them."""
     ENDED = "ended"
-    """Refused, released or abandoned. Its pages are kept while a read may still be posted into them."""
+    """Refused, released or abandoned. Its pages are kept while reads into them may still be posted."""
 
 
 @dataclass(eq=False)
 class Job:
-    """Made on the event loop; from `PrefillEngine.submit` on, touched by the engine thread only.
+    """A prompt to fill. Created on the event loop; only the engine thread uses it after `submit`.
 
-    `emit` may be called, and `abandoned` set, on any thread.
+    Any thread may call `emit` and set `abandoned`. `computed`: leading tokens that have KV.
     """
 
     request_id: str
@@ -69,26 +69,26 @@ class Job:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens whose KV is wanted."""
+        """Number of tokens that need KV."""
         return len(self.token_ids)
 
     @property
     def num_pages(self) -> int:
-        """Pages they fill, the last perhaps in part."""
+        """Number of pages for these tokens; the last may be partly filled."""
         return -(-self.num_tokens // PAGE_TOKENS)
 
     def wanted_from_source(self) -> range:
-        """Indices of the pages that the reader has and this worker lacks, if a source is named."""
+        """Returns the page indices that the source has and this worker lacks; empty without a source."""
         first = self.computed // PAGE_TOKENS
         return range(first, max(first, self.reader_cached_pages) if self.source_address else first)
 
     def missing_media(self) -> tuple[int, ...]:
-        """Indices of media with pads among the tokens still to be computed."""
+        """Returns the indices of media with pads among the tokens not computed yet."""
         wanted = media_within(self.media, self.computed, self.num_tokens)
         return tuple(index for index, medium in enumerate(self.media) if medium in wanted)
 
     def next_chunk(self, budget: int) -> int:
-        """How many tokens the next pass takes of at most `budget`: whole pages, unless the prompt ends."""
+        """Number of tokens the next pass computes, at most `budget`: whole pages, except at the end."""
         left = self.num_tokens - self.computed
         if left <= budget:
             return left
@@ -96,7 +96,7 @@ class Job:
         return max(0, end - self.computed)
 
     def batch_item(self, chunk: int) -> BatchItem:
-        """The next `chunk` tokens as an item of a forward pass."""
+        """Returns the next `chunk` tokens as an item of a forward pass."""
         start, end = self.computed, self.computed + chunk
         return BatchItem(
             token_ids=self.token_ids[start:end],

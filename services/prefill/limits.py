@@ -1,4 +1,4 @@
-"""Bounds of a prefill engine, and how near it is to them."""
+"""Limits of a prefill engine, and its load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.engine.kv_cache.page_pool import PageCounts
 
 @dataclass(frozen=True)
 class PrefillLimits:
-    """See PrefillConfig for the meaning of each."""
+    """See PrefillConfig for each field."""
 
     chunk_tokens: int
     max_waiting: int
@@ -19,7 +19,7 @@ class PrefillLimits:
 
 @dataclass(frozen=True)
 class PrefillLoad:
-    """The engine's state after its last step; the last three count since the start."""
+    """The engine's load after its last step. The last three fields count since the start."""
 
     running: int
     waiting: int

@@ -1,4 +1,4 @@
-"""A prefill worker, put together."""
+"""Builds and serves a prefill worker."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from services.prefill.source import SourceResult
 from services.prefill.source_reader import SourceReader
 
 _CHUNK_TOKENS = {"cpu": 512, "cuda": 8192}
-"""By default: what keeps the device busy, and others waiting no longer than that takes."""
+"""Defaults: large enough to keep the device busy; larger ones would only delay other prompts."""
 
 
 async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
-    """Runs a prefill worker until `stop` is set and what it owes is done."""
+    """Runs a prefill worker until `stop` is set, then drains it."""
     chunk_tokens = config.chunk_tokens
     if chunk_tokens is None:
         chunk_tokens = _CHUNK_TOKENS[parse_device(config.device).type]

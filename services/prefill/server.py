@@ -1,4 +1,4 @@
-"""PrefillService: protos to jobs and events to protos."""
+"""PrefillService: converts requests to jobs, and events to responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
-    """One bidirectional stream per request; the engine does the work on its own thread."""
+    """Serves one bidirectional stream per request; the engine computes on its own thread."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         call_soon = asyncio.get_running_loop().call_soon_threadsafe
         job = self._job(first.start, lambda event: call_soon(events.put_nowait, event))
         self._loop.post(lambda: self._engine.submit(job))
-        requests = asyncio.create_task(self._hear(job, request_iterator))
+        requests = asyncio.create_task(self._receive(job, request_iterator))
         fetches: set[asyncio.Task[None]] = set()
         renewals = 0
         try:
@@ -72,7 +72,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             self._loop.post(lambda: self._engine.abandon(job))
 
     def _job(self, start: prefill_pb2.PrefillStart, emit: Callable[[Event], object]) -> Job:
-        """A checked start as a job."""
+        """Validates `start` and returns its job. Raises InvalidRequest or Unavailable."""
         if not self._is_paired(start.reader_incarnation):
             raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
         if start.lease_key == 0:
@@ -84,15 +84,17 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             raise InvalidRequest("token_ids is empty; a prompt of one token needs no prefill", "token_ids")
         if len(token_ids) >= self._context_length:
             raise InvalidRequest(
-                f"{len(token_ids)} tokens; this worker takes {self._context_length - 1} at most", "token_ids"
+                f"{len(token_ids)} tokens; must be at most {self._context_length - 1}", "token_ids"
             )
         if start.reader_cached_pages * PAGE_TOKENS >= len(token_ids):
             raise InvalidRequest(
-                f"the reader has {start.reader_cached_pages} pages: {len(token_ids)} tokens need no more",
+                f"{start.reader_cached_pages} cached pages already cover all {len(token_ids)} tokens",
                 "reader_cached_pages",
             )
         if max(token_ids) >= self._vocab_size:
-            raise InvalidRequest(f"a token id is not below {self._vocab_size}", "token_ids")
+            raise InvalidRequest(
+                f"token id {max(token_ids)} is outside the vocabulary of {self._vocab_size}", "token_ids"
+            )
         return Job(
             request_id=start.request_id,
             reader=start.reader_incarnation,
@@ -106,10 +108,10 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             emit=emit,
         )
 
-    async def _hear(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
-        """Passes renewals and the release on. The end of the requests alone says nothing: so ends a crash.
+    async def _receive(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
+        """Passes renewals and the release to the engine. A message that cannot be decoded ends the job.
 
-        A message that cannot be decoded ends the job.
+        The end of the requests alone does not release the lease: a crashed reader's stream ends likewise.
         """
         try:
             async for request in requests:
@@ -124,7 +126,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             job.emit(Refused(prefill_pb2.PREFILL_REFUSAL_FAILED, error.message))
 
     async def _fetch(self, job: Job, indices: tuple[int, ...]) -> None:
-        """Reads the media the engine waits for."""
+        """Reads the embeddings that the engine waits for."""
         try:
             embeddings = await self._embeddings.fetch_all(job.media, indices)
         except PerigeeError as error:
@@ -135,7 +137,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
 
 
 def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
-    """The wire form of what the reader is to hear."""
+    """Converts an event to its response. `renewals`: renewals answered on this stream so far."""
     match event:
         case Admitted(lease, pages, cached_tokens):
             admitted = prefill_pb2.PrefillAdmitted(

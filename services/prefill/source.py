@@ -1,4 +1,4 @@
-"""What a prefill engine asks of a worker that has pages it lacks, and what comes of it."""
+"""The interface to a page source: a worker that has cached pages this one lacks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from services.prefill.job import Job
 
 @dataclass(frozen=True)
 class SourceResult:
-    """How a read ended. Nothing will be posted any more.
+    """How reading from a source ended. No read is posted after this.
 
-    arrived: how many leading pages of the order hold their KV. pages_at_risk: others of them, in which a
-    byte may still land; `pages_settled` follows.
+    arrived: number of leading pages of the order that hold their KV. pages_at_risk: other pages of it, in
+    which bytes may still land; `pages_settled` follows.
     """
 
     arrived: int = 0
@@ -23,11 +23,10 @@ class SourceResult:
 
 
 class PageSource(Protocol):
-    """What the engine asks of the event loop; both calls return at once, the answers come back as
-    messages."""
+    """Reads cached pages on the event loop. Both calls return at once; results come back as messages."""
 
     def start(self, job: Job, order: SourceOrder) -> None:
-        """Answered by `source_ended`, and by `pages_settled` where pages were left at risk."""
+        """Starts a read. `source_ended` follows, and `pages_settled` if pages were left at risk."""
 
     def stop(self, job: Job) -> None:
-        """The read shall end soon; one that has ended is ignored."""
+        """Stops a read, which soon ends. Does nothing if it has ended."""

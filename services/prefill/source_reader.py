@@ -1,4 +1,4 @@
-"""Pages that another worker has cached, read instead of computed again."""
+"""Reads pages that another worker has cached, so that they need not be computed again."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = structlog.get_logger()
 
 
 class SourceReader:
-    """A PageSource: runs reads as tasks of the event loop, on which it is made.
+    """A PageSource: runs reads as tasks of the event loop, where it is created.
 
     `on_end(job, result)` is called once per read, on the event loop; for a result with pages at risk,
-    `on_settled(pages)` follows when no byte can land in them any more. No failure is fatal: what did not
-    arrive can be computed. `patience_s` bounds each wait for a source.
+    `on_settled(pages)` follows when no byte can land in them any more. No failure is fatal: pages that did
+    not arrive are computed. `patience_s` is the timeout of each wait for a source.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SourceReader:
         self._tasks.stop(job)
 
     async def _run(self, job: Job, order: SourceOrder) -> None:
-        """One read from beginning to end; reports its result whatever happens."""
+        """Runs one read and always reports its result."""
         lease: PageLease | None = None
         complete = False
         try:
@@ -67,18 +67,20 @@ class SourceReader:
             await lease.read(self._reader)
             complete = True
         except asyncio.CancelledError:
-            log.debug("a read of cached pages was stopped", request=order.request_id, source=order.address)
+            log.debug("read of cached pages stopped", request=order.request_id, source=order.address)
         except PerigeeError as error:
             log.warning(
-                "cached pages are computed again", request=order.request_id, source=order.address,
+                "cached pages not read, computed again", request=order.request_id, source=order.address,
                 detail=error.message,
             )  # fmt: skip
-        except Exception:  # barrier: the engine waits for exactly one end per read
-            log.exception("a read of cached pages broke", request=order.request_id, source=order.address)
+        except Exception:  # barrier: the engine expects exactly one end per read
+            log.exception(
+                "read of cached pages failed unexpectedly", request=order.request_id, source=order.address
+            )
         result = SourceResult()
         if lease is not None:
             lease.cancel()  # from here on no read is posted, so the pages at risk are known
-            # What has arrived is final, even where NIXL has not let go of its read yet.
+            # Arrived pages are final, even if NIXL has not finished the read that brought them.
             at_risk = set(order.pages[lease.arrived :]).intersection(lease.group.pages_at_risk)
             result = SourceResult(lease.arrived, tuple(sorted(at_risk)), lease.group.bytes_read)
             if not complete:
@@ -86,7 +88,7 @@ class SourceReader:
         self._on_end(job, result)
 
     async def _peer(self, address: str) -> Peer:
-        """The source, paired; the attempt goes on for others where this one's patience ends."""
+        """Returns the paired source. Raises after `patience_s`; pairing continues for other callers."""
         try:
             async with asyncio.timeout(self._patience_s):
                 return await self._peers.get(address)
@@ -94,7 +96,7 @@ class SourceReader:
             raise Unavailable(f"page source {address} did not pair in {self._patience_s:g} s") from error
 
     async def _close(self, lease: PageLease, result: SourceResult) -> None:
-        """Lets go of a lease that was not released, once no read can touch its pages."""
+        """Reports an unreleased lease as settled once no read can touch its pages."""
         await lease.group.settled()
         lease.peer.settle([lease.lease_key])
         if result.pages_at_risk:

@@ -120,7 +120,7 @@ async def test_pages_are_not_trusted_before_the_worker_has_confirmed_the_end_of_
     async def deaf(job, requests):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(worker.servicer, "_hear", deaf)
+    monkeypatch.setattr(worker.servicer, "_receive", deaf)
     result = await suite.result(suite.start(worker.address, prompt_of(300)))
     assert isinstance(result.error, TransferFailed)
     assert "did not confirm" in result.error.message
