@@ -1,4 +1,4 @@
-"""The vision worker behind WorkerService."""
+"""The vision worker's backend of WorkerService."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import structlog
 from perigee.v1 import worker_pb2
 from services.common.errors import InternalError, UnsupportedOperation
 from services.engine.kv_cache.cache_journal import CacheJournal
+from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool
 from services.vision.encoder import ImageEncoder
-from services.vision.lending import Lending
 
 log = structlog.get_logger()
 
 
 class VisionWorkerBackend:
-    """A WorkerBackend: identity, load, and the words of readers about their leases. Event loop only.
+    """A WorkerBackend: identity, load, and readers' messages about leases. Event loop only.
 
-    Other threads may read `last_load`, the load at the last tick, and `integrity_failures`.
+    Other threads may read `last_load` (the load at the last tick) and `integrity_failures`.
     """
 
     def __init__(
@@ -25,13 +25,13 @@ class VisionWorkerBackend:
         info: worker_pb2.WorkerInfo,
         offer: worker_pb2.MemoryOffer,
         pool: EmbeddingPool,
-        lending: Lending,
+        lessor: EmbeddingLessor,
         encoder: ImageEncoder,
     ) -> None:
         self._info = info
         self._offer = offer
         self._pool = pool
-        self._lending = lending
+        self._lessor = lessor
         self._encoder = encoder
         self._checked_idle = False
         self.integrity_failures = 0
@@ -44,7 +44,7 @@ class VisionWorkerBackend:
         return self._offer
 
     def load(self) -> worker_pb2.LoadReport:
-        """`waiting` counts images from their arrival on, also those still being decoded."""
+        """Returns the load; `waiting` includes images that are still being decoded."""
         return worker_pb2.LoadReport(
             running=self._encoder.running,
             waiting=self._encoder.waiting,
@@ -56,13 +56,13 @@ class VisionWorkerBackend:
         return self._pool.journal
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
-        self._lending.settled(reader, lease_keys)
+        self._lessor.settled(reader, lease_keys)
 
     def reader_joined(self, reader: str) -> None:
-        self._lending.reader_joined(reader)
+        self._lessor.reader_joined(reader)
 
     def reader_gone(self, reader: str) -> None:
-        self._lending.reader_gone(reader)
+        self._lessor.reader_gone(reader)
 
     async def flush(self) -> worker_pb2.FlushResponse:
         pages, embeddings = self._pool.flush()
@@ -76,13 +76,13 @@ class VisionWorkerBackend:
 
     async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         raise UnsupportedOperation(
-            f"{self._info.incarnation} is a vision worker: it is read and reads nobody. Swap the two: have "
-            f"the worker at {address} read this one"
+            f"{self._info.incarnation} is a vision worker, which never reads from peers. Swap the two: "
+            f"let the worker at {address} read from this one"
         )
 
     def tick(self) -> None:
-        """Ends what has run out, refreshes `last_load`, checks the pool whenever the worker falls idle."""
-        self._lending.tick()
+        """Ends expired holds and leases, refreshes `last_load`, checks the pool when it falls idle."""
+        self._lessor.tick()
         self.last_load = self.load()
         idle = not self.last_load.running and not self.last_load.waiting
         if idle and not self._checked_idle:

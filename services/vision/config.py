@@ -10,32 +10,30 @@ from services.common.setting_ranges import check_counts, check_ports, check_seco
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """All settings; every field is a flag, an environment variable PERIGEE_… and a key of the file."""
+    """Every field is a flag, an environment variable PERIGEE_… and a key of the settings file."""
 
     model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
     host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
     port: int = field(default=50051, metadata={"help": "gRPC port; 0 picks a free one"})
     metrics_port: int = field(default=9151, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
     embedding_pages: int = field(default=512, metadata={"help": "pages of 64 rows in the embedding pool"})
-    max_image_pixels: int = field(
-        default=64 * 1024 * 1024, metadata={"help": "pixels of an image file beyond which it is refused"}
-    )
+    max_image_pixels: int = field(default=64 * 1024 * 1024, metadata={"help": "most pixels of an image file"})
     max_video_pixels: int = field(
-        default=16 * 1024 * 1024, metadata={"help": "pixels of a frame beyond which a video is refused"}
+        default=16 * 1024 * 1024, metadata={"help": "most pixels per frame of a video"}
     )
-    max_video_frames: int = field(
-        default=36_000, metadata={"help": "frames of a file beyond which a video is refused"}
-    )
+    max_video_frames: int = field(default=36_000, metadata={"help": "most frames in a video file"})
     max_video_seconds: float = field(default=600.0, metadata={"help": "longest video, seconds"})
     max_waiting: int = field(
-        default=64, metadata={"help": "images and videos taken in before new ones are refused"}
+        default=64, metadata={"help": "most images and videos in progress or queued; more are refused"}
     )
-    preprocess_threads: int = field(default=1, metadata={"help": "threads that decode and resize"})
+    preprocess_threads: int = field(
+        default=1, metadata={"help": "threads that decode and resize images and videos"}
+    )
     hold_ms: int = field(
-        default=30_000, metadata={"help": "how long an embedding is kept at least after Encode, milliseconds"}
+        default=30_000, metadata={"help": "minimum time an embedding is kept after Encode, milliseconds"}
     )
     lease_seconds: float = field(
-        default=10.0, metadata={"help": "how long embeddings stay pinned without a renewal"}
+        default=10.0, metadata={"help": "how long embeddings stay pinned for a reader without a renewal"}
     )
     max_quarantined_pages: int = field(
         default=0,
@@ -45,10 +43,12 @@ class VisionConfig:
         default="any", metadata={"help": "'rdma' refuses to start without remote DMA"}
     )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
-    grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})
+    grace_seconds: float = field(
+        default=20.0, metadata={"help": "time to finish running requests after SIGTERM"}
+    )
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming the first setting that makes no sense."""
+        """Raises ConfigError naming the first invalid setting."""
         check_ports(self, "port", "metrics_port")
         check_counts(
             self, "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames",

@@ -1,4 +1,4 @@
-"""The bounded, registered memory that embeddings live in, and who may read them."""
+"""The pool of registered memory that holds embeddings, and their leases."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PAGE_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
-    """One medium's rows: `num_tokens` of them in `pages`, 64 a page.
+class StoredEmbedding:
+    """One medium's embedding: `num_tokens` rows in `pages`, 64 per page.
 
     `grid`: frames, rows and columns of patches.
     """
@@ -33,14 +33,14 @@ class Embedding:
 
 
 def allocate_embedding_rows(num_pages: int, width: int, dtype: torch.dtype) -> Tensor:
-    """[num_pages, 64, width], one plain allocation."""
+    """Returns zeros [num_pages, 64, width] in one allocation."""
     return torch.zeros(num_pages, PAGE_ROWS, width, dtype=dtype)
 
 
 def write_embedding(rows: Tensor, pages: Sequence[int], values: Tensor) -> None:
     """Writes `values` [num_tokens, width] into reserved pages of `rows`, in order.
 
-    The rest of the last page is zeroed: it must not show what was there before.
+    Zeroes the rest of the last page, so that no reader sees older contents.
     """
     filled = rows.new_zeros(len(pages) * PAGE_ROWS, rows.shape[2])
     filled[: values.shape[0]] = values
@@ -48,18 +48,18 @@ def write_embedding(rows: Tensor, pages: Sequence[int], values: Tensor) -> None:
 
 
 def pages_of(num_tokens: int) -> int:
-    """Pages that hold `num_tokens` rows."""
+    """Number of pages for `num_tokens` rows."""
     return -(-num_tokens // PAGE_ROWS)
 
 
 class EmbeddingPool:
-    """Embeddings by content hash, in pages of 64 rows. Event loop only: no operation waits.
+    """Stores embeddings by content hash in pages of 64 rows. Event loop only; no method blocks.
 
     An embedding is *held* (referenced) for `hold_s` after it was stored or last found, so that a reader has
-    time to lease it; afterwards it is merely cached: the least recently found goes when room is needed. Where
-    room is short, a hold ends as soon as everybody who stored or found the embedding has leased it.
-    Leased and quarantined ones never go. The bytes of reserved pages belong to whoever reserved them until
-    they are stored. `leases` may be used directly to renew and end leases.
+    time to lease it. Afterwards it is only cached, and evicted in LRU order when pages are needed. If pages
+    are short, a hold ends early once every caller that stored or found the embedding has leased it. Leased
+    and quarantined embeddings are never evicted. The caller that reserved pages owns their bytes until they
+    are stored. `leases` may be used directly to renew and end leases.
     """
 
     def __init__(
@@ -74,19 +74,19 @@ class EmbeddingPool:
         self._pages.add_audit(self._findings)
         self.leases = LeaseTable(self._pages, lease_s, clock)
         self.journal = CacheJournal()
-        self._by_hash: dict[bytes, Embedding] = {}
-        self._by_page: dict[int, Embedding] = {}
-        # One hold for all, so the order of insertion is the order of the deadlines.
-        self._held: OrderedDict[Embedding, float] = OrderedDict()
-        # How many leases those who stored or found it have still to take.
-        self._awaited: dict[Embedding, int] = {}
+        self._by_hash: dict[bytes, StoredEmbedding] = {}
+        self._by_page: dict[int, StoredEmbedding] = {}
+        # All holds last equally long, so insertion order is the order of deadlines.
+        self._held: OrderedDict[StoredEmbedding, float] = OrderedDict()
+        # Leases that callers who stored or found the embedding have yet to take.
+        self._awaited: dict[StoredEmbedding, int] = {}
 
     def __len__(self) -> int:
-        """Embeddings that can be found."""
+        """Number of embeddings that can be found."""
         return len(self._by_hash)
 
     def region(self) -> Region:
-        """The pool as peers see it: an entry is a page."""
+        """Returns the pool as a memory region for peers; an entry is a page."""
         return Region(
             RegionKind.EMBEDDING,
             self._rows.data_ptr(),
@@ -96,8 +96,8 @@ class EmbeddingPool:
             memory_type="VRAM" if self._rows.is_cuda else "DRAM",
         )
 
-    def find(self, content_hash: bytes) -> Embedding | None:
-        """The embedding of a file, held anew; None when it is not here."""
+    def find(self, content_hash: bytes) -> StoredEmbedding | None:
+        """Returns the embedding of a file and restarts its hold; None if it is absent."""
         embedding = self._by_hash.get(content_hash)
         if embedding is not None:
             self._hold(embedding)
@@ -105,15 +105,15 @@ class EmbeddingPool:
         return embedding
 
     def reserve(self, num_tokens: int) -> list[int]:
-        """Takes the pages of an embedding to come; the caller stores into them or discards them.
+        """Reserves pages for a new embedding; the caller stores or discards them.
 
-        PagesExhausted when everything is held or leased; InvalidRequest when no waiting will help.
+        Raises PagesExhausted if too many pages are held or leased, InvalidRequest if the pool is too small.
         """
         count = pages_of(num_tokens)
         if count > self._pages.num_pages:
             raise InvalidRequest(
-                f"a medium of {num_tokens} tokens needs {count} pages of a pool of {self._pages.num_pages}: "
-                "it does not fit"
+                f"a medium of {num_tokens} tokens needs {count} embedding pages; "
+                f"the pool has {self._pages.num_pages}"
             )
         self.tick()
         try:
@@ -124,31 +124,33 @@ class EmbeddingPool:
             return self._pages.allocate(count)
 
     def discard(self, pages: Sequence[int]) -> None:
-        """Gives back reserved pages."""
+        """Returns reserved pages to the pool."""
         self._pages.release(pages)
 
     def store(
         self, content_hash: bytes, grid: tuple[int, int, int], num_tokens: int, pages: Sequence[int]
-    ) -> Embedding:
-        """Makes reserved pages, written by now, findable and held."""
-        embedding = Embedding(content_hash, grid, num_tokens, tuple(pages))
+    ) -> StoredEmbedding:
+        """Stores an embedding whose bytes are written to reserved pages; it is held from now on."""
+        embedding = StoredEmbedding(content_hash, grid, num_tokens, tuple(pages))
         self._by_hash[content_hash] = embedding
         self.journal.added(content_hash)
         for page in pages:
             self._pages.mark_hashed(page)
             self._by_page[page] = embedding
-        # The reservation's reference is the hold's from here on.
+        # The hold takes over the reservation's reference.
         self._held[embedding] = self._clock() + self._hold_s
         self._awaited[embedding] = 1
         return embedding
 
     def lease(
         self, content_hashes: Sequence[bytes], reader: str, key: int
-    ) -> tuple[Lease, tuple[Embedding, ...]]:
-        """Pins embeddings for a reader, in the order asked. NotFound: one is not here, nothing is pinned."""
+    ) -> tuple[Lease, tuple[StoredEmbedding, ...]]:
+        """Pins embeddings for a reader, in this order. Raises NotFound, pinning none, if one is absent."""
         missing = [content_hash.hex() for content_hash in content_hashes if content_hash not in self._by_hash]
         if missing:
-            raise NotFound(f"no embedding of {', '.join(missing)} is here any more", "content_hashes")
+            raise NotFound(
+                f"the embeddings of {', '.join(missing)} are not in the pool any more", "content_hashes"
+            )
         embeddings = tuple(self._by_hash[content_hash] for content_hash in content_hashes)
         pages = [page for embedding in embeddings for page in embedding.pages]
         lease = self.leases.grant(pages, reader, key)
@@ -158,20 +160,23 @@ class EmbeddingPool:
         return lease, embeddings
 
     def tick(self) -> list[Lease]:
-        """Ends holds and leases whose time has come; returns the leases."""
+        """Ends expired holds and leases; returns those leases."""
         now = self._clock()
         while self._held and next(iter(self._held.values())) <= now:
             self._end_hold(next(iter(self._held)))
         return self.leases.expire(now)
 
     def flush(self) -> tuple[int, int]:
-        """Drops what nobody holds or leases; returns how many pages and embeddings."""
+        """Drops embeddings that are neither held nor leased; returns how many pages and embeddings."""
         before = len(self._by_hash)
         pages = self._pages.drop_cached()
         return pages, before - len(self._by_hash)
 
     def counts(self) -> PageCounts:
-        """Pages by state: `used` are being filled; held ones are `cached`, for no request waits on them."""
+        """Pages by state.
+
+        `used` pages are being filled; held pages count as `cached`, because no request waits for them.
+        """
         counts = self._pages.counts()
         held = sum(
             len(embedding.pages)
@@ -181,22 +186,22 @@ class EmbeddingPool:
         return replace(counts, used=counts.used - held, cached=counts.cached + held)
 
     def check_integrity(self) -> None:
-        """InternalError that lists all that is wrong."""
+        """Raises InternalError listing every violated invariant of the pool."""
         self._pages.check_integrity()
 
-    def _hold(self, embedding: Embedding) -> None:
+    def _hold(self, embedding: StoredEmbedding) -> None:
         if embedding not in self._held:
             self._pages.retain(embedding.pages)
             self._awaited[embedding] = 0
         self._held[embedding] = self._clock() + self._hold_s
         self._held.move_to_end(embedding)
 
-    def _end_hold(self, embedding: Embedding) -> None:
+    def _end_hold(self, embedding: StoredEmbedding) -> None:
         del self._held[embedding], self._awaited[embedding]
         self._pages.release(embedding.pages)
 
     def _evicted(self, page: int) -> None:
-        # The first page to go makes the whole embedding unfindable; its others are the next to go.
+        # The first evicted page removes the whole embedding from the index; its other pages are evicted next.
         embedding = self._by_page.pop(page)
         if self._by_hash.get(embedding.content_hash) is embedding:
             del self._by_hash[embedding.content_hash]
@@ -204,15 +209,17 @@ class EmbeddingPool:
 
     def _findings(self) -> list[str]:
         findings = [
-            f"embedding {embedding.content_hash.hex()[:12]} lost a page but can be found"
+            f"embedding {embedding.content_hash.hex()[:12]} has lost a page but is still indexed"
             for embedding in self._by_hash.values()
             if any(self._by_page.get(page) is not embedding for page in embedding.pages)
         ]
         findings += [
-            f"page {page} is not marked" for page in self._by_page if not self._pages.is_hashed(page)
+            f"page {page} of an embedding is not marked as hashed"
+            for page in self._by_page
+            if not self._pages.is_hashed(page)
         ]
         findings += [
-            f"held embedding {embedding.content_hash.hex()[:12]} cannot be found"
+            f"held embedding {embedding.content_hash.hex()[:12]} is not indexed"
             for embedding in self._held
             if self._by_hash.get(embedding.content_hash) is not embedding
         ]

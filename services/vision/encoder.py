@@ -1,4 +1,4 @@
-"""Encode: find, decode off the event loop, run each image and video once."""
+"""Encodes images and videos: looks them up, decodes them on threads, runs the model once per file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.common.errors import Cancelled, Overloaded, PerigeeError, Unavaila
 from services.common.video_file import VideoLimits
 from services.families.kimi.media import ImageGrid
 from services.families.kimi.video import VideoChunk, chunk_hash
-from services.vision.embedding_pool import PAGE_ROWS, Embedding, EmbeddingPool, pages_of
+from services.vision.embedding_pool import PAGE_ROWS, EmbeddingPool, StoredEmbedding, pages_of
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import Patches, preprocess_image
 from services.vision.video import preprocess_video, read_chunks
@@ -22,36 +22,36 @@ from services.vision.video import preprocess_video, read_chunks
 
 @dataclass(frozen=True)
 class Encoded:
-    """An answer: the embedding, and whether it was there before anybody asked."""
+    """A result: the embedding, and whether it was in the pool already."""
 
-    embedding: Embedding
+    embedding: StoredEmbedding
     cached: bool
 
 
 @dataclass
 class _Flight:
-    """An image or a video on its way, and how many callers wait for it."""
+    """An image or video being encoded, and the number of callers that wait for it."""
 
-    task: asyncio.Task[tuple[Embedding, ...]]
+    task: asyncio.Task[tuple[StoredEmbedding, ...]]
     waiters: int = 0
 
 
 @dataclass
 class EncodeCounts:
-    """Since the start. `hits`: answers that needed no run of the model of their own; `misses`: the others."""
+    """Counts since the start. `hits`: answers that needed no model run of their own; `misses`: the others."""
 
     hits: int = 0
     misses: int = 0
 
 
-Run: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[Embedding, ...]]]
+Run: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
 
 
 class ImageEncoder:
-    """Brings images and videos into the embedding pool. Event loop only.
+    """Encodes images and videos into the embedding pool. Event loop only.
 
-    Callers with the same file share one run. A file nobody waits for any more is dropped: at once before
-    its turn, between two layers of the model during it, between two frames while a video is decoded.
+    Callers with the same file share one run. When the last of them leaves, the run is cancelled: at once
+    while it is queued, between two layers while the model runs, between two frames while a video is decoded.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class ImageEncoder:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
         self._turn = asyncio.Lock()
         self._flights: dict[bytes, _Flight] = {}
-        self._tasks: set[asyncio.Task[tuple[Embedding, ...]]] = set()
+        self._tasks: set[asyncio.Task[tuple[StoredEmbedding, ...]]] = set()
         self._draining = False
         self.counts = EncodeCounts()
 
     @property
     def running(self) -> int:
-        """Images, or chunks of video, that the model works on: 0 or 1."""
+        """Number of images or video chunks in the model: 0 or 1."""
         return int(self._turn.locked())
 
     @property
     def waiting(self) -> int:
-        """Images and videos being decoded or waiting for their turn."""
+        """Number of images and videos being decoded or queued for the model."""
         return max(0, len(self._tasks) - self.running)
 
     @property
@@ -91,19 +91,19 @@ class ImageEncoder:
         return self._draining
 
     def drain(self) -> int:
-        """Takes in no more files; returns how many are on their way."""
+        """Refuses new files; returns how many are being encoded."""
         self._draining = True
         return len(self._tasks)
 
     def undrain(self) -> None:
-        """Takes in files again."""
+        """Accepts files again."""
         self._draining = False
 
     async def encode(self, content_hash: bytes, image: bytes) -> Encoded:
-        """The embedding of an image file whose SHA-256 is `content_hash`.
+        """Returns the embedding of an image file whose SHA-256 is `content_hash`.
 
-        Overloaded when the queue or the pool is full, InvalidRequest when the file is no image the model
-        takes, Unavailable while draining.
+        Raises Overloaded if the queue or the pool is full, InvalidRequest if the file is not a supported
+        image, Unavailable while draining.
         """
         self._check_open()
         found = self._pool.find(content_hash)
@@ -114,21 +114,21 @@ class ImageEncoder:
         return Encoded(embeddings[0], cached=False)
 
     async def encode_video(self, content_hash: bytes, video: bytes) -> list[Encoded]:
-        """The embeddings of a video file's chunks, in order of time. Errors as of `encode`."""
+        """Returns the embeddings of a video file's chunks in time order. Raises as `encode` does."""
         self._check_open()
         embeddings = await self._shared(content_hash, lambda: self._run_video(content_hash, video))
         return [Encoded(embedding, cached=False) for embedding in embeddings]
 
     def close(self) -> None:
-        """Ends the decoding threads."""
+        """Stops the decoding threads without waiting for them."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def _check_open(self) -> None:
         if self._draining:
             raise Unavailable("the vision worker is draining")
 
-    async def _shared(self, content_hash: bytes, run: Run) -> tuple[Embedding, ...]:
-        """The end of the run on its way for a file, or of a new one; the last caller to leave cancels it."""
+    async def _shared(self, content_hash: bytes, run: Run) -> tuple[StoredEmbedding, ...]:
+        """Awaits the file's run, starting one if there is none; the last caller that leaves cancels it."""
         flight = self._flights.get(content_hash)
         if flight is None:
             flight = self._start(content_hash, run)
@@ -145,7 +145,7 @@ class ImageEncoder:
 
     def _start(self, content_hash: bytes, run: Run) -> _Flight:
         if len(self._tasks) >= self._max_waiting:
-            raise Overloaded(f"{len(self._tasks)} images and videos are being encoded or waiting already")
+            raise Overloaded(f"{len(self._tasks)} images and videos are already being encoded or queued")
         flight = _Flight(asyncio.create_task(run()))
         self._flights[content_hash] = flight
         self._tasks.add(flight.task)
@@ -154,11 +154,11 @@ class ImageEncoder:
         return flight
 
     def _forget(self, content_hash: bytes, flight: _Flight) -> None:
-        """Takes a flight off the list, at its end or once nobody waits; the next caller starts anew."""
+        """Removes a flight when it ends or its last caller leaves; the next caller starts a new one."""
         if self._flights.get(content_hash) is flight:
             del self._flights[content_hash]
 
-    async def _run(self, content_hash: bytes, image: bytes) -> tuple[Embedding, ...]:
+    async def _run(self, content_hash: bytes, image: bytes) -> tuple[StoredEmbedding, ...]:
         self.counts.misses += 1
         running = asyncio.get_running_loop()
         patches = await running.run_in_executor(self._decoders, preprocess_image, image, self._max_pixels)
@@ -168,8 +168,8 @@ class ImageEncoder:
 
     async def _compute(
         self, content_hash: bytes, patches: Patches, stop: threading.Event
-    ) -> tuple[Embedding, ...]:
-        """Reserves pages, runs the model, stores. Without room the model is not run."""
+    ) -> tuple[StoredEmbedding, ...]:
+        """Reserves pages, runs the model, stores the embedding. Does not run the model if pages are short."""
         stored = self._pool.find(content_hash)
         if stored is not None:
             return (stored,)
@@ -181,7 +181,7 @@ class ImageEncoder:
             raise
         return (self._store(content_hash, patches.grid, pages),)
 
-    async def _run_video(self, content_hash: bytes, video: bytes) -> tuple[Embedding, ...]:
+    async def _run_video(self, content_hash: bytes, video: bytes) -> tuple[StoredEmbedding, ...]:
         running = asyncio.get_running_loop()
         chunks = await running.run_in_executor(self._decoders, read_chunks, video, self._video_limits)
         hashes = [chunk_hash(content_hash, index) for index in range(len(chunks))]
@@ -196,10 +196,10 @@ class ImageEncoder:
 
     async def _compute_video(
         self, hashes: Sequence[bytes], video: bytes, chunks: Sequence[VideoChunk], stop: threading.Event
-    ) -> tuple[Embedding, ...]:
-        """Reserves pages for all chunks, encodes each in a turn of its own, stores all at the end.
+    ) -> tuple[StoredEmbedding, ...]:
+        """Reserves pages for all chunks, encodes each in its own turn, and stores all at the end.
 
-        So no chunk is evicted for another one of the same video.
+        So no chunk evicts another of the same video.
         """
         per_chunk = pages_of(chunks[0].grid.num_tokens)
         pages = self._pool.reserve(per_chunk * PAGE_ROWS * len(chunks))
@@ -226,11 +226,11 @@ class ImageEncoder:
         chunks: Sequence[VideoChunk],
         stop: threading.Event,
     ) -> None:
-        """Writes the embedding of each chunk into its share of the pages."""
+        """Encodes each chunk into its share of the pages."""
 
         def check() -> None:
             if stop.is_set():
-                raise Cancelled("nobody waits for the video any more")
+                raise Cancelled("every caller waiting for the video has left")
 
         running = asyncio.get_running_loop()
         cut: Iterator[Patches] = preprocess_video(video, chunks, self._video_limits, check)
@@ -239,15 +239,15 @@ class ImageEncoder:
             async with self._turn:
                 await asyncio.wrap_future(self._model.encode(patches, share, stop))
 
-    def _store(self, content_hash: bytes, grid: ImageGrid, pages: Sequence[int]) -> Embedding:
+    def _store(self, content_hash: bytes, grid: ImageGrid, pages: Sequence[int]) -> StoredEmbedding:
         thw = (grid.grid_t, grid.grid_h, grid.grid_w)
         return self._pool.store(content_hash, thw, grid.num_tokens, pages)
 
 
 async def _ended_first(
-    computing: Coroutine[Any, Any, tuple[Embedding, ...]], stop: threading.Event
-) -> tuple[Embedding, ...]:
-    """Awaits it. Cancelled, it sets `stop` and ends only when the model no longer writes into the pages."""
+    computing: Coroutine[Any, Any, tuple[StoredEmbedding, ...]], stop: threading.Event
+) -> tuple[StoredEmbedding, ...]:
+    """Awaits `computing`. If cancelled, sets `stop` and returns only after the model stops writing pages."""
     task = asyncio.create_task(computing)
     try:
         return await asyncio.shield(task)

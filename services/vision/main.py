@@ -1,4 +1,4 @@
-"""A vision worker, put together."""
+"""Builds and serves a vision worker."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from services.engine.serving.worker_server import (
 from services.engine.serving.worker_service import WorkerServicer
 from services.vision.backend import VisionWorkerBackend
 from services.vision.config import VisionConfig
+from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
-from services.vision.lending import Lending
 from services.vision.model_thread import ModelThread
 from services.vision.server import VisionServicer
 
@@ -46,24 +46,24 @@ _TICK_S = 0.05
 
 @dataclass(frozen=True)
 class VisionWorker:
-    """The parts, ready to use; `info` lacks nothing but the metrics port."""
+    """The parts of a worker, ready to serve. `info` is complete except for the metrics port."""
 
     info: worker_pb2.WorkerInfo
     transfer: TransferThread
     model: ModelThread
     encoder: ImageEncoder
-    lending: Lending
+    lessor: EmbeddingLessor
     backend: VisionWorkerBackend
 
     async def close(self) -> None:
-        """Ends the model's thread, which writes into the pool, then the transfer thread, which reads it."""
+        """Stops the model thread, which writes to the pool, then the transfer thread, which serves it."""
         self.encoder.close()
         await asyncio.to_thread(self.model.close)
         await asyncio.to_thread(self.transfer.close)
 
 
 async def build_vision_worker(config: VisionConfig) -> VisionWorker:
-    """Loads the model, allocates and registers the pool, tests the transport.
+    """Loads the model, allocates and registers the pool, and tests the transport.
 
     Raises CheckpointError, ConfigError, TransferFailed.
     """
@@ -85,14 +85,14 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
         config.max_waiting,
         config.preprocess_threads,
     )
-    lending = Lending(pool, transfer.set_serving)
+    lessor = EmbeddingLessor(pool, transfer.set_serving)
     info = worker_info(name, directory, report)
-    backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lending, encoder)
-    return VisionWorker(info, transfer, thread, encoder, lending, backend)
+    backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lessor, encoder)
+    return VisionWorker(info, transfer, thread, encoder, lessor, backend)
 
 
 def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:
-    """Who this worker is."""
+    """Returns the worker's identity."""
     config = ModelConfig.from_dir(directory)
     return worker_pb2.WorkerInfo(
         role=worker_pb2.WORKER_ROLE_VISION,
@@ -100,13 +100,13 @@ def worker_info(name: str, directory: Path, report: TransportReport) -> worker_p
         version=importlib.metadata.version("perigee"),
         model=model_identity(directory, config, config.text.max_position_embeddings),
         transport=report_to_proto(report),
-        # Every medium is computed on its own, in an order that its grid alone decides.
+        # Each medium is computed alone, in an order that depends only on its grid.
         deterministic=True,
     )
 
 
 async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
-    """Runs a vision worker until `stop` is set and what it owes is done.
+    """Runs a vision worker until `stop` is set, then drains it.
 
     Raises CheckpointError, ConfigError, TransferFailed at start; Unavailable when it must be restarted.
     """
@@ -115,7 +115,7 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
     worker = await build_vision_worker(config)
     worker_servicer = WorkerServicer(worker.backend)
     servicer = VisionServicer(
-        worker.encoder, worker.lending, worker_servicer.is_paired, worker.info.incarnation, config.hold_ms
+        worker.encoder, worker.lessor, worker_servicer.is_paired, worker.info.incarnation, config.hold_ms
     )
 
     def add_vision_service(server: grpc.aio.Server) -> None:
@@ -127,7 +127,7 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
     ticking = asyncio.create_task(tick(worker.backend))
 
     def ticking_ended(task: asyncio.Task[None]) -> None:
-        # Only a defect ends it before it is cancelled, and without ticks no lease would ever end.
+        # Only a bug ends this task before it is cancelled, and without ticks no lease would expire.
         if not task.cancelled() and (error := task.exception()) is not None:
             fail(error)
 
@@ -145,22 +145,22 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
 
 
 async def tick(backend: VisionWorkerBackend) -> None:
-    """Lets time pass for the worker, until cancelled."""
+    """Calls `backend.tick()` every 50 ms until cancelled."""
     while True:
         backend.tick()
         await asyncio.sleep(_TICK_S)
 
 
 def counters(worker: VisionWorker) -> Mapping[str, tuple[str, Callable[[], int]]]:
-    """Counter families by name."""
+    """Returns help text and value of each counter, by metric name."""
     return {
-        "perigee_kv_transfer_bytes": ("Bytes read from peers; a vision worker is only read", lambda: 0),
+        "perigee_kv_transfer_bytes": ("Bytes read from peers; a vision worker reads none", lambda: 0),
         "perigee_vision_cache_hits": (
-            "Encode answers that needed no run of the model of their own",
+            "Encode answers that needed no model run of their own",
             lambda: worker.encoder.counts.hits,
         ),
         "perigee_vision_cache_misses": (
-            "Encode requests that found nothing, or not all of a video, in the pool",
+            "Encode requests whose image or complete video was not in the pool",
             lambda: worker.encoder.counts.misses,
         ),
         "perigee_integrity_failures": (

@@ -1,4 +1,4 @@
-"""The one thread that runs the vision model."""
+"""The thread that runs the vision model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class ModelThread:
-    """Owns the device: one image at a time, written straight into pages of the pool."""
+    """Encodes one image at a time, directly into pages of the pool. Its thread alone uses the device."""
 
     def __init__(self, model: VisionModel, rows: Tensor) -> None:
         """`rows`: the pool's memory, [pages, 64, width]."""
@@ -28,20 +28,21 @@ class ModelThread:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="vision-model")
 
     def encode(self, patches: Patches, pages: Sequence[int], stop: threading.Event) -> Future[None]:
-        """Writes the embedding of `patches` into `pages`, which nobody else uses until the future is done.
+        """Writes the embedding of `patches` into `pages`.
 
-        Cancelled when `stop` was set before the last layer, InternalError when the model fails on this image.
+        Nothing else may use `pages` until the future is done. It raises Cancelled if `stop` is set before the
+        last layer, InternalError if the model fails on this image.
         """
         return self._executor.submit(self._encode, patches, pages, stop)
 
     def close(self) -> None:
-        """Waits for the image that runs."""
+        """Stops the thread after the image it is encoding."""
         self._executor.shutdown(cancel_futures=True)
 
     def _encode(self, patches: Patches, pages: Sequence[int], stop: threading.Event) -> None:
         def check() -> None:
             if stop.is_set():
-                raise Cancelled("nobody waits for the image any more")
+                raise Cancelled("every caller waiting for the image has left")
 
         grid = patches.grid
         try:
@@ -50,7 +51,7 @@ class ModelThread:
             )
             write_embedding(self._rows, pages, values)
         except (RuntimeError, ValueError) as error:
-            # What torch raises for want of memory or a shape it cannot take concerns this image alone.
+            # torch raises these when memory runs out or a shape is unsupported: only this image fails.
             log.exception("encoding failed", rows=grid.grid_h, columns=grid.grid_w)
             raise InternalError(
                 f"an image of {grid.grid_h} x {grid.grid_w} patches could not be encoded"

@@ -1,7 +1,7 @@
-"""An image file to the patches the vision tower takes.
+"""Converts an image file to the patches that the vision tower takes.
 
-The sizes are those of `services.families.kimi.media`; the pixels are what the published preprocessing makes
-with Pillow: RGB without alpha, bicubic, black padding at the right and bottom, scaled to [-1, 1].
+Sizes follow `services.families.kimi.media`. Pixels equal those of the published preprocessing with Pillow:
+RGB without alpha, bicubic resizing, black padding at the right and bottom, scaled to [-1, 1].
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_SIDE = 65_535
 
 @dataclass(frozen=True)
 class Patches:
-    """One medium, cut up.
+    """One medium, cut into patches.
 
     `pixels`: float32 [grid_h * grid_w, 3, 14, 14], row-major over the grid, values in [-1, 1].
     """
@@ -33,10 +33,10 @@ class Patches:
 
 
 def preprocess_image(data: bytes, max_pixels: int) -> Patches:
-    """Decodes an image file and cuts it into patches; of an animation the first frame counts.
+    """Decodes an image file (the first frame of an animation) and cuts it into patches.
 
-    Orientation tags are left alone, as the published preprocessing leaves them.
-    Raises InvalidRequest where `data` is not a whole image of a supported format or exceeds `max_pixels`.
+    Orientation tags are ignored, as in the published preprocessing.
+    Raises InvalidRequest if `data` is not a complete image of a supported format or exceeds `max_pixels`.
     """
     image = decode_image(data, max_pixels)
     grid = image_grid(image.width, image.height)
@@ -44,11 +44,11 @@ def preprocess_image(data: bytes, max_pixels: int) -> Patches:
 
 
 def decode_image(data: bytes, max_pixels: int) -> Image.Image:
-    """The file's first frame in mode RGB, alpha dropped. Errors as in `preprocess_image`."""
+    """Returns the file's first frame in mode RGB, without alpha. Raises as `preprocess_image` does."""
     if not data:
         raise InvalidRequest("the image is empty", "image")
     try:
-        # Only the listed decoders: Pillow's others reach for external programs or are rarely fuzzed.
+        # Only the listed decoders: Pillow's others start external programs or are rarely fuzzed.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(image.width, image.height, max_pixels)
             return image.convert("RGB")
@@ -59,19 +59,19 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise InvalidRequest(f"not an image of a supported format ({', '.join(FORMATS)})", "image") from error
     except Exception as error:
-        # Barrier: a decoder fed with hostile bytes raises OSError, SyntaxError, ValueError, struct.error,
-        # zlib.error and others; whatever it is, the file is at fault.
+        # Barrier: given hostile bytes, decoders raise OSError, SyntaxError, ValueError, struct.error,
+        # zlib.error and others; each means that the file is broken.
         raise InvalidRequest(f"the image is broken: {error}", "image") from error
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuses, before anything is decoded, an image whose pixels would not fit. Raises InvalidRequest."""
+    """Checks an image's size before it is decoded. Raises InvalidRequest if it is empty or too large."""
     if width < 1 or height < 1:
         raise InvalidRequest("the image has no pixels", "image")
     if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise InvalidRequest(
-            f"the image is too large: {width} x {height} pixels, the limit is {max_pixels} in all "
-            f"and {MAX_SIDE} a side",
+            f"the image is too large: {width} x {height} pixels; the limit is {max_pixels} in total "
+            f"and {MAX_SIDE} per side",
             "image",
         )
 
@@ -88,7 +88,7 @@ def image_patches(image: Image.Image, grid: ImageGrid) -> NDArray[np.float32]:
 
 
 def normalised_levels() -> NDArray[np.float32]:
-    """float32 [256]: what each 8-bit level becomes, (x / 255 - 0.5) / 0.5, rounded after every operation."""
+    """Returns float32 [256]: (x / 255 - 0.5) / 0.5 of each 8-bit level x, rounded after every operation."""
     half = np.float32(0.5)
     levels = np.arange(256, dtype=np.float32)
     return (levels / np.float32(255) - half) / half

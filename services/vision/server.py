@@ -1,4 +1,4 @@
-"""VisionService: protos to the encoder and the lending desk, and back."""
+"""VisionService: serves Encode, EncodeVideo and Lease from the encoder and the embedding leases."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest
 from services.engine.leases.lease_stream import check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
-from services.vision.embedding_pool import Embedding
+from services.vision.embedding_lessor import EmbeddingLessor
+from services.vision.embedding_pool import StoredEmbedding
 from services.vision.encoder import Encoded, ImageEncoder
-from services.vision.lending import Lending
 
 HASH_BYTES = 32
 
 
 class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
-    """Encode by the encoder; one bidirectional stream per lease."""
+    """Serves Encode through the encoder, and one bidirectional stream per lease."""
 
     def __init__(
         self,
         encoder: ImageEncoder,
-        lending: Lending,
+        lessor: EmbeddingLessor,
         is_paired: Callable[[str], bool],
         incarnation: str,
         hold_ms: int,
     ) -> None:
         self._encoder = encoder
-        self._lending = lending
+        self._lessor = lessor
         self._is_paired = is_paired
         self._incarnation = incarnation
         self._hold_ms = hold_ms
@@ -41,7 +41,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeResponse:
         content_hash = await asyncio.to_thread(sha256, request.image)
-        # A wrong hash would put one image's embedding under another's name, here and in prefix caches.
+        # A wrong hash would file one image's embedding under another's name, here and in prefix caches.
         if request.content_hash and request.content_hash != content_hash:
             raise InvalidRequest("content_hash is not the SHA-256 of image", "content_hash")
         return self._answer(await self._encoder.encode(content_hash, request.image))
@@ -79,13 +79,13 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         start = first.start
         hashes = list(start.content_hashes)
         check_start(start, "content_hashes", hashes, HASH_BYTES, self._is_paired)
-        lease, embeddings = self._lending.lease(start.reader_incarnation, start.lease_key, hashes)
+        lease, embeddings = self._lessor.lease(start.reader_incarnation, start.lease_key, hashes)
 
         async def renew() -> None:
-            self._lending.renew(lease.id)
+            self._lessor.renew(lease.id)
 
         async def release() -> None:
-            self._lending.release(lease.id)
+            self._lessor.release(lease.id)
 
         try:
             yield granted(lease, embeddings)
@@ -94,16 +94,16 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             ):
                 yield answer
         finally:
-            self._lending.abandon(lease.id)
+            self._lessor.abandon(lease.id)
 
 
 def sha256(data: bytes) -> bytes:
-    """32 bytes; some milliseconds for a large image, so not for the event loop."""
+    """Returns the 32-byte digest. Takes milliseconds for a large image: call it off the event loop."""
     return hashlib.sha256(data).digest()
 
 
-def granted(lease: Lease, embeddings: Sequence[Embedding]) -> vision_pb2.EmbeddingLeaseResponse:
-    """The answer to start."""
+def granted(lease: Lease, embeddings: Sequence[StoredEmbedding]) -> vision_pb2.EmbeddingLeaseResponse:
+    """Builds the response to `start`."""
     pages = [
         vision_pb2.EmbeddingPages(pages=embedding.pages, num_tokens=embedding.num_tokens)
         for embedding in embeddings

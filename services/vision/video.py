@@ -1,4 +1,4 @@
-"""A video file to the patches of its chunks."""
+"""Converts a video file to the patches of its chunks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from services.common.video_file import VideoLimits, open_video, read_header
 from services.families.kimi.video import VideoChunk, video_chunks
 from services.vision.preprocess import Patches, image_patches
 
-# Pictures that a decoder may drop; a file that lacks more of its packets' pictures is damaged.
+# A decoder may drop this many pictures; a file in which more are missing is damaged.
 _MAY_BE_MISSING = 16
 
 
 def read_chunks(data: bytes, limits: VideoLimits) -> tuple[VideoChunk, ...]:
-    """Returns the chunks of the file, before it is decoded. Raises InvalidRequest as `read_header` does."""
+    """Returns the chunks of the file without decoding it. Raises InvalidRequest as `read_header` does."""
     header = read_header(data, limits)
     return video_chunks(header.width, header.height, header.num_frames, header.fps)
 
@@ -27,12 +27,12 @@ def read_chunks(data: bytes, limits: VideoLimits) -> tuple[VideoChunk, ...]:
 def preprocess_video(
     data: bytes, chunks: Sequence[VideoChunk], limits: VideoLimits, before_frame: Callable[[], None]
 ) -> Iterator[Patches]:
-    """Decodes the file once from its beginning and cuts up chunk after chunk, as each is asked for.
+    """Decodes the file once and lazily yields the patches of each chunk.
 
     `pixels` of a chunk: float32 [grid_t * grid_h * grid_w, 3, 14, 14], frame-major. `before_frame` is called
-    before every frame, sampled or not, and may end the work by raising. Frames are counted without decoding
-    them: where the file shows a few less, the last one stands for those. InvalidRequest where many are
-    missing.
+    before every frame, sampled or not, and may stop the work by raising. The chunks come from a count of
+    frames without decoding: if decoding gives a few frames less, the last one is repeated. Raises
+    InvalidRequest if many are missing.
     """
     wanted = [index for chunk in chunks for index in chunk.frames]
     frames = _decode(data, wanted, limits, before_frame)
@@ -44,7 +44,7 @@ def preprocess_video(
 def _decode(
     data: bytes, wanted: Sequence[int], limits: VideoLimits, before_frame: Callable[[], None]
 ) -> Iterator[Image.Image]:
-    """The wanted frames in mode RGB, as many as asked for; indices ascend and none comes twice."""
+    """Yields one RGB image per index in `wanted`, which must be strictly ascending."""
     left = deque(wanted)
     shown, last = 0, None
     with open_video(data, limits) as (container, stream):

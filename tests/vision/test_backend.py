@@ -9,9 +9,9 @@ from perigee.v1 import worker_pb2
 from services.common.errors import UnsupportedOperation
 from services.common.video_file import VideoLimits
 from services.vision.backend import VisionWorkerBackend
+from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
-from services.vision.lending import Lending
 from services.vision.model_thread import ModelThread
 
 VIDEO_LIMITS = VideoLimits(1_000_000, 1_000, 60.0)
@@ -28,8 +28,8 @@ def backend(pool, model) -> VisionWorkerBackend:
     encoder = ImageEncoder(
         pool, thread, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=2, threads=1
     )
-    lending = Lending(pool, lambda _: None)
-    return VisionWorkerBackend(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lending, encoder)
+    lessor = EmbeddingLessor(pool, lambda _: None)
+    return VisionWorkerBackend(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lessor, encoder)
 
 
 def test_the_load_other_threads_see_is_that_of_the_last_tick(backend, pool):
@@ -63,5 +63,7 @@ async def test_a_worker_says_whether_it_is_drained(backend):
 
 
 async def test_a_vision_worker_reads_nobody_and_says_whom_to_ask_instead(backend):
-    with pytest.raises(UnsupportedOperation, match=r"reads nobody. Swap the two: .*decode:50053 read this"):
+    with pytest.raises(
+        UnsupportedOperation, match=r"never reads from peers. Swap the two: .*decode:50053 read from this"
+    ):
         await backend.check_transfer("decode:50053", 64)

@@ -8,8 +8,8 @@ import torch
 from services.common.errors import Cancelled, InvalidRequest, NotFound, PagesExhausted
 from services.vision.embedding_pool import (
     PAGE_ROWS,
-    Embedding,
     EmbeddingPool,
+    StoredEmbedding,
     allocate_embedding_rows,
     write_embedding,
 )
@@ -37,7 +37,7 @@ def pool(rows, clock):
     pool.check_integrity()
 
 
-def put(pool: EmbeddingPool, name: str, num_tokens: int) -> Embedding:
+def put(pool: EmbeddingPool, name: str, num_tokens: int) -> StoredEmbedding:
     return pool.store(name.encode(), (1, 2, 2 * num_tokens), num_tokens, pool.reserve(num_tokens))
 
 
@@ -178,7 +178,7 @@ def test_a_lease_settled_before_it_was_asked_for_is_refused(pool):
 
 
 def test_an_embedding_larger_than_the_pool_is_the_callers_mistake(pool):
-    with pytest.raises(InvalidRequest, match="does not fit"):
+    with pytest.raises(InvalidRequest, match="embedding pages; the pool has"):
         pool.reserve(6 * PAGE_ROWS + 1)
 
 

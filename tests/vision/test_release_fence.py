@@ -17,8 +17,8 @@ from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.media import Medium
+from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows, write_embedding
-from services.vision.lending import Lending
 from services.vision.server import VisionServicer
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import MODEL, Owner, RecordingBackend, peer_directory, transfer_thread
@@ -31,19 +31,19 @@ HASH = b"a" * 32
 class LendingBackend(RecordingBackend):
     """Passes on what it hears of readers."""
 
-    lending: Lending
+    lessor: EmbeddingLessor
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
         super().leases_settled(reader, lease_keys)
-        self.lending.settled(reader, lease_keys)
+        self.lessor.settled(reader, lease_keys)
 
     def reader_joined(self, reader: str) -> None:
         super().reader_joined(reader)
-        self.lending.reader_joined(reader)
+        self.lessor.reader_joined(reader)
 
     def reader_gone(self, reader: str) -> None:
         super().reader_gone(reader)
-        self.lending.reader_gone(reader)
+        self.lessor.reader_gone(reader)
 
 
 class Suite:
@@ -54,13 +54,13 @@ class Suite:
         self.kv_pages = fake_pages(2)
         self.rows = allocate_embedding_rows(PAGES, HIDDEN, torch.float32)
         self.pool = EmbeddingPool(self.rows, hold_s=60.0, lease_s=10.0)
-        self.lending = Lending(self.pool, lambda serving: None)
+        self.lessor = EmbeddingLessor(self.pool, lambda serving: None)
         self.vision_thread = transfer_thread("vision", self.fabric, self.kv_pages, self.rows)
         backend = LendingBackend("vision", self.vision_thread, self.kv_pages)
-        backend.lending = self.lending
+        backend.lessor = self.lessor
         self.owner = Owner(backend)
         self.servicer = VisionServicer(
-            cast(Any, None), self.lending, self.owner.servicer.is_paired, "vision", 60_000
+            cast(Any, None), self.lessor, self.owner.servicer.is_paired, "vision", 60_000
         )
         staging = torch.zeros(4, 64, HIDDEN)
         self.thread = transfer_thread("reader", self.fabric, self.kv_pages, staging)

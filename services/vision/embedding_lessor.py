@@ -1,4 +1,4 @@
-"""Leases of embeddings."""
+"""Leases embeddings to readers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Callable, Sequence
 
 from services.engine.leases.lease_table import Lease
 from services.engine.leases.lessor import Lessor
-from services.vision.embedding_pool import Embedding, EmbeddingPool
+from services.vision.embedding_pool import EmbeddingPool, StoredEmbedding
 
 
-class Lending(Lessor):
-    """Leases of embeddings. Event loop only."""
+class EmbeddingLessor(Lessor):
+    """A Lessor of embeddings. Event loop only."""
 
     def __init__(self, pool: EmbeddingPool, on_serving: Callable[[bool], None]) -> None:
-        """`on_serving` as in Lessor."""
+        """`on_serving`: as in Lessor."""
         super().__init__(pool.leases, on_serving)
         self._pool = pool
 
     def lease(
         self, reader: str, key: int, content_hashes: Sequence[bytes]
-    ) -> tuple[Lease, tuple[Embedding, ...]]:
-        """Pins embeddings for a reader whose handshake is open. Errors as in EmbeddingPool.lease."""
+    ) -> tuple[Lease, tuple[StoredEmbedding, ...]]:
+        """Pins embeddings for a reader whose handshake is open. Raises as EmbeddingPool.lease does."""
         lease, embeddings = self._pool.lease(content_hashes, reader, key)
         self._update_serving()
         return lease, embeddings
 
     def tick(self) -> None:
-        """Ends holds and leases whose time has come; call it many times a second."""
+        """Ends expired holds and leases. Call many times a second."""
         self._log_expired(self._pool.tick())

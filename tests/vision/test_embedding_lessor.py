@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from services.common.errors import NotFound
+from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
-from services.vision.lending import Lending
 from tests.support.manual_clock import ManualClock
 
 HOLD_S = 60.0
@@ -34,29 +34,29 @@ def serving() -> list[bool]:
 
 
 @pytest.fixture
-def lending(pool, serving) -> Lending:
-    return Lending(pool, serving.append)
+def lessor(pool, serving) -> EmbeddingLessor:
+    return EmbeddingLessor(pool, serving.append)
 
 
-def test_a_lent_embedding_is_pinned_until_the_reader_has_finished(lending, pool, serving):
-    lease, (embedding,) = lending.lease("reader", 1, [b"a"])
+def test_a_lent_embedding_is_pinned_until_the_reader_has_finished(lessor, pool, serving):
+    lease, (embedding,) = lessor.lease("reader", 1, [b"a"])
     assert lease.pages == embedding.pages
     assert (pool.counts().leased, serving) == (1, [True])
-    lending.release(lease.id)
+    lessor.release(lease.id)
     assert (pool.counts().leased, serving) == (0, [True, False])
 
 
-def test_an_embedding_that_is_not_there_is_not_lent(lending, serving):
+def test_an_embedding_that_is_not_there_is_not_lent(lessor, serving):
     with pytest.raises(NotFound):
-        lending.lease("reader", 1, [b"a", b"b"])
+        lessor.lease("reader", 1, [b"a", b"b"])
     assert serving == []
 
 
-def test_a_tick_ends_holds_and_leases_whose_time_has_come(lending, pool, clock, serving):
-    lending.lease("reader", 1, [b"a"])
+def test_a_tick_ends_holds_and_leases_whose_time_has_come(lessor, pool, clock, serving):
+    lessor.lease("reader", 1, [b"a"])
     clock.now += HOLD_S
-    lending.tick()
+    lessor.tick()
     assert pool.counts().quarantined == 1
     assert serving == [True]
-    lending.settled("reader", [1])
+    lessor.settled("reader", [1])
     assert (pool.counts().cached, pool.counts().used, serving) == (1, 0, [True, False])
