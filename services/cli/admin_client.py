@@ -1,4 +1,4 @@
-"""A small synchronous client of AdminService, which finds workers by what an operator calls them."""
+"""A small synchronous client of AdminService."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from services.common.errors import NotFound, Unavailable
 from services.common.rpc.status import from_rpc_error
 
 _CALL_TIMEOUT_S = 15.0
-# The gateway gives up sooner.
+# Longer than the gateway's own timeout.
 _CHECK_TIMEOUT_S = 100.0
-# What gRPC says of a service that is not there; our own errors of this code have other words.
+# gRPC's message for an unknown service; Perigee's own UNIMPLEMENTED errors have other messages.
 _NO_SUCH_SERVICE = "Method not found!"
 
 
 class AdminClient:
-    """Talks to a gateway over a channel that stays the caller's. Failures are PerigeeErrors."""
+    """Calls a gateway over the caller's channel, which it does not close. Failures raise PerigeeError."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = admin_pb2_grpc.AdminServiceStub(channel)
 
     def list_workers(self) -> admin_pb2.ListWorkersResponse:
-        """Every worker the gateway knows."""
+        """Lists every worker the gateway knows."""
         answer: admin_pb2.ListWorkersResponse = _call(self._stub.ListWorkers, admin_pb2.ListWorkersRequest())
         return answer
 
     def find(self, name: str) -> admin_pb2.WorkerStatus:
-        """The worker at the address `name`, or the only one whose incarnation begins with it.
+        """Returns the worker at address `name`, or the only one whose incarnation starts with it.
 
-        Raises NotFound, listing the workers there are.
+        Raises NotFound listing the known workers.
         """
         workers = self.list_workers().workers
         at_address = [worker for worker in workers if worker.address == name]
@@ -40,24 +40,25 @@ class AdminClient:
         found = at_address or by_prefix
         if len(found) != 1:
             known = ", ".join(describe(worker) for worker in found or workers) or "none"
-            what = f"{name!r} is the beginning of several" if found else f"no worker is {name!r}"
-            raise NotFound(f"{what}; give an address or the beginning of an incarnation: {known}")
+            what = f"{name!r} matches several workers" if found else f"{name!r} matches no worker"
+            raise NotFound(f"{what}; give an address or the start of an incarnation: {known}")
         return found[0]
 
     def check_transfer(self, reader: str, owner: str, rounds: int) -> worker_pb2.CheckTransferResponse:
-        """Has the worker at `reader` read the probe of the one at `owner`."""
+        """Makes the worker at `reader` read the probe buffer of the one at `owner`."""
         request = admin_pb2.CheckWorkersRequest(reader=reader, owner=owner, rounds=rounds)
         answer: worker_pb2.CheckTransferResponse = _call(self._stub.CheckTransfer, request, _CHECK_TIMEOUT_S)
         return answer
 
     def flush(self) -> Sequence[admin_pb2.FlushedWorker]:
-        """Has every worker drop what it has cached and nobody holds."""
+        """Makes every worker drop cached pages and embeddings that nothing holds."""
         answer: admin_pb2.FlushWorkersResponse = _call(self._stub.Flush, admin_pb2.FlushWorkersRequest())
         return answer.workers
 
     def drain(self, address: str, *, force: bool = False) -> int:
-        """Takes the worker out of rotation, the last one of its role only by `force`; how many requests it
-        still has.
+        """Takes the worker out of rotation; returns the number of requests it still has.
+
+        The last serving worker of a role needs `force`.
         """
         request = admin_pb2.DrainWorkerRequest(address=address, force=force)
         answer: admin_pb2.DrainWorkerResponse = _call(self._stub.DrainWorker, request)
@@ -69,12 +70,12 @@ class AdminClient:
 
 
 def role_name(role: worker_pb2.WorkerRole.ValueType) -> str:
-    """ "vision", "prefill" or "decode"."""
+    """Returns "vision", "prefill" or "decode"."""
     return worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower()
 
 
 def describe(worker: admin_pb2.WorkerStatus) -> str:
-    """Role and address, e.g. "prefill 127.0.0.1:50052"."""
+    """Returns role and address, e.g. "prefill 127.0.0.1:50052"."""
     return f"{role_name(worker.info.role)} {worker.address}"
 
 
@@ -84,6 +85,6 @@ def _call(method: Any, request: Any, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED and error.details() == _NO_SUCH_SERVICE:
             raise Unavailable(
-                "the server there takes no operator's commands: name a gateway's operator port with --address"
+                "the server at this address has no AdminService: give a gateway's operator port by --address"
             ) from error
         raise from_rpc_error(error) from error

@@ -1,4 +1,4 @@
-"""An answer on the screen, the reasoning apart from it."""
+"""Prints an answer, with reasoning set apart from content."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from services.common.client import Content, Finished, Piece, Reasoning, ToolCall
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _QUOTE = "> "
-# What the model writes must not steer the terminal: every control character but newline and tab is replaced.
+# The model's text must not control the terminal: control characters except newline and tab are replaced.
 _HARMLESS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class ChatPrinter:
-    """Shows pieces as they come: reasoning dim on a terminal, as lines that begin with "> " elsewhere."""
+    """Prints pieces as they arrive: reasoning is dim on a terminal, and prefixed with "> " elsewhere."""
 
     def __init__(self, out: TextIO, notes: TextIO) -> None:
         self._out = out
@@ -23,7 +23,7 @@ class ChatPrinter:
         self._at_line_start = True
 
     def show(self, piece: Piece) -> None:
-        """Prints one piece at once."""
+        """Prints one piece and flushes it."""
         match piece:
             case Reasoning(text):
                 self._enter(reasoning=True)
@@ -44,7 +44,7 @@ class ChatPrinter:
                 )
 
     def close(self) -> None:
-        """Ends what is open: colour and line."""
+        """Resets the colour and ends the line."""
         self._end_reasoning()
         self._end_line()
         self._out.flush()

@@ -1,4 +1,4 @@
-"""The address of a gateway's gRPC ports: its flags, and a channel to it."""
+"""Flags for the address of a gateway's gRPC ports, and channels to it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CONNECT_TIMEOUT_S = 3.0
 
 
 def add_address_flag(parser: argparse.ArgumentParser) -> None:
-    """--address of the gRPC port for clients, for `connected`."""
-    _add_address(parser, "the gateway's gRPC door", DEFAULT_ADDRESS)
+    """Adds --address of the gRPC port for clients, for `connected`."""
+    _add_address(parser, "the gateway's gRPC port", DEFAULT_ADDRESS)
 
 
 def add_operator_flag(parser: argparse.ArgumentParser) -> None:
-    """--address of the operator port, for `connected`."""
+    """Adds --address of the operator port, for `connected`."""
     _add_address(parser, "the gateway's operator port", _OPERATOR_ADDRESS)
 
 
@@ -35,16 +35,16 @@ def _add_address(parser: argparse.ArgumentParser, what: str, default: str) -> No
 
 @contextmanager
 def connected(address: str) -> Iterator[grpc.Channel]:
-    """A channel to a door that somebody listens at. Raises as `require_listener`."""
+    """Opens a channel to an address where a server listens. Raises as `require_listener` does."""
     require_listener(address, "--address")
     with open_sync_channel(address) as channel:
         yield channel
 
 
 def require_listener(address: str, flag: str) -> None:
-    """gRPC cannot tell a server that is missing from one that is busy; a bare connection can.
+    """Checks by a TCP connection that a server listens: gRPC cannot tell a missing server from a busy one.
 
-    Raises ConfigError for what is no host:port and Unavailable where nothing listens; both name `flag`.
+    Raises ConfigError if `address` is not host:port, Unavailable if nothing listens; both name `flag`.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
@@ -54,5 +54,5 @@ def require_listener(address: str, flag: str) -> None:
     except OSError as error:
         raise Unavailable(
             f"nothing answers at {address} ({error.strerror or error}): start the suite with `make run` or "
-            f"`perigee run`, or name another place with {flag}"
+            f"`perigee run`, or give another address with {flag}"
         ) from error

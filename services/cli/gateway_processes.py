@@ -1,4 +1,4 @@
-"""A gateway of several processes on one port; the kernel deals the connections out among them."""
+"""Runs several gateway processes on one port; the kernel distributes the connections among them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _STOP_S = 5.0
 
 
 async def serve_processes(config: GatewayConfig, log_level: str, stop: asyncio.Event) -> None:
-    """Keeps `config.processes` of them running until `stop` is set, then lets them drain.
+    """Keeps `config.processes` gateway processes running until `stop` is set, then drains them.
 
-    Each is a whole gateway, with connections to the workers and limits of its own. ConfigError where a port
-    is taken and where they refuse their settings.
+    Each is a complete gateway with its own connections to workers and its own limits. Raises ConfigError if a
+    port is taken or the processes refuse their settings.
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perigee-gateway-")))
@@ -74,21 +74,19 @@ async def serve_processes(config: GatewayConfig, log_level: str, stop: asyncio.E
 
 
 def _gateway_process(config: GatewayConfig, log_level: str) -> Child:
-    """A process with these settings, whatever the environment and files say."""
+    """Returns a process with exactly these settings, whatever the environment and settings file contain."""
     return Child(perigee("gateway", "--log-level", log_level, *_flags(config)), os.environ)
 
 
 async def _keep(number: int, child: Child) -> None:
-    """Starts a process again whenever it ends, until cancelled."""
+    """Runs a process and restarts it whenever it ends, until cancelled."""
     policy, crashes = RestartPolicy(), 0
     while True:
         began = time.monotonic()
         await child.start()
         status = await child.wait()
         if status == _WRONG_SETTINGS:
-            raise ConfigError(
-                f"process {number} of the gateway did not start: its own error precedes this one"
-            )
+            raise ConfigError(f"gateway process {number} did not start; see its own error above")
         crashes = policy.count(crashes, time.monotonic() - began)
         pause = policy.pause(crashes)
         log.error("gateway process ended", process=number, why=describe_exit(status), restart_in_s=pause)

@@ -12,44 +12,48 @@ from types import MappingProxyType
 from services.cli.roles import ROLES
 from services.common.errors import CheckpointError, ConfigError, PerigeeError
 
-# Name: the module with its `add_arguments`, and what it does. A module is imported only if it is its turn: a
-# health check that runs every few seconds must not load what the others need.
+# Name: the module with `add_arguments`, and the help text. Only the chosen command's module is imported: a
+# health check that runs every few seconds must not load the others' dependencies.
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "run": (
             "services.cli.run.command",
-            "start gateway, vision, prefill and decode here, and keep them running",
+            "run gateway, vision, prefill and decode on this machine",
         ),
         "serve": (
             "services.cli.commands.serve",
-            "the same as run, with the flags of SGLang's command lines for this model",
+            "like run, with the flags of SGLang's command lines for this model",
         ),
         "chat": (
             "services.cli.commands.chat",
             "ask a running suite a question; the answer streams over gRPC",
         ),
-        "workers": ("services.cli.commands.workers", "list the workers a gateway knows, and how they are"),
+        "workers": ("services.cli.commands.workers", "list the workers a gateway knows, and their states"),
         "transfer-check": (
             "services.cli.commands.transfer_check",
-            "have two workers read each other's memory: which transport, how fast, are the bytes right",
+            "check transport, speed and checksums of reads between two workers",
         ),
         "drain": ("services.cli.commands.drain", "take a worker out of rotation"),
         "undrain": ("services.cli.commands.undrain", "put a drained worker back into rotation"),
-        "flush": ("services.cli.commands.flush", "have the workers forget what they cached"),
+        "flush": ("services.cli.commands.flush", "drop the workers' cached pages and embeddings"),
         "checkpoint": (
             "services.cli.commands.checkpoint",
             "check a checkpoint without loading it, or write a random one",
         ),
-        "health": ("services.cli.commands.health", "ask a server whether it is serving"),
+        "health": ("services.cli.commands.health", "check whether a server is serving"),
         **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
-        "version": ("services.cli.commands.version", "versions of Perigee and of what it stands on"),
+        "version": (
+            "services.cli.commands.version",
+            "print the versions of Perigee and its main dependencies",
+        ),
     }
 )
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """All subcommands, of which `chosen` has its arguments and sets `execute`, a function from the parsed
-    arguments to an exit status.
+    """Returns a parser with all subcommands; only `chosen` gets its arguments.
+
+    It sets `execute`, a function from the parsed arguments to an exit status.
     """
     parser = argparse.ArgumentParser(prog="perigee", description="Kimi-K2.5 as a suite of gRPC services.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -61,8 +65,9 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status: 0 done, 1 failed, 2 wrong settings or arguments, 130 interrupted,
-    141 nobody reads the output any more.
+    """Runs the command and returns its exit status.
+
+    0: done; 1: failed; 2: wrong settings or arguments; 130: interrupted; 141: the reader of the output left.
     """
     words = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in words if not word.startswith("-")), None)
@@ -75,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # What is still buffered must not fail again when the interpreter flushes it.
+        # The interpreter's flush of buffered output at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status

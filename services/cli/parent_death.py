@@ -1,4 +1,4 @@
-"""No orphans: a child asks the kernel to be killed when its parent is gone."""
+"""Prevents orphans: a child asks the kernel to kill it when its parent ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Kills this process when process `parent`, which started it, ends in whatever way. Linux only.
+    """Makes the kernel kill this process when its parent process `parent` ends for any reason. Linux only.
 
-    The child asks for itself: asking between fork and exec would run Python in a copy of a threaded process.
+    The child calls this itself: a call between fork and exec would run Python in a fork of a threaded
+    process.
     """
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    # The parent may have died before the request was made.
+    # The parent may have died before prctl took effect.
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)

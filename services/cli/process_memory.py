@@ -1,4 +1,4 @@
-"""A process's resident memory, as the kernel counts it: with the pages of mapped files."""
+"""A process's resident memory as the kernel counts it, including pages of mapped files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def resident_bytes(process: int | str = "self") -> int:
-    """Now."""
+    """Returns the present resident memory in bytes."""
     return _status("VmRSS", process)
 
 
 def peak_resident_bytes() -> int:
-    """The most it ever was."""
+    """Returns this process's highest resident memory so far in bytes."""
     return _status("VmHWM", "self")
 
 

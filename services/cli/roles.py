@@ -1,4 +1,4 @@
-"""The four services the command can run, known by name until one is needed."""
+"""The four roles the command can run; their modules are imported on demand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Serve = Callable[[Any, asyncio.Event], Awaitable[None]]
 
 
 def config_class(role: str) -> type[Any]:
-    """The configuration class of a role; imports no more than that."""
+    """Returns the configuration class of a role; imports only its config module."""
     module = importlib.import_module(f"services.{role}.config")
     found: type[Any] = getattr(module, f"{role.capitalize()}Config")
     return found
 
 
 def serve_function(role: str) -> Serve:
-    """What runs the role until an event is set; imports everything the role needs."""
+    """Returns the function that runs a role until an event is set; imports everything the role needs."""
     found: Serve = importlib.import_module(f"services.{role}.main").serve
     return found

@@ -1,4 +1,4 @@
-"""What `perigee run` is told."""
+"""Settings of `perigee run`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.common.errors import ConfigError
 from services.common.setting_ranges import check_seconds
 from services.gateway.config import PARSERS
 
-# How many in a row each setting takes.
+# Number of consecutive ports that each setting uses.
 _PORTS = (
     ("http_port", 1),
     ("grpc_port", 1),
@@ -29,7 +29,7 @@ class RunConfig:
     )
     served_model_name: str = field(
         default="",
-        metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
+        metadata={"help": "names of the model in requests, primary first; empty: the directory's name"},
     )
     reasoning_parser: str = field(
         default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
@@ -37,10 +37,12 @@ class RunConfig:
     tool_call_parser: str = field(
         default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
     )
-    host: str = field(default="127.0.0.1", metadata={"help": "address of the public doors"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address on which REST and gRPC listen"})
     http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
-    operator_host: str = field(default="127.0.0.1", metadata={"help": "address of the operator port"})
+    operator_host: str = field(
+        default="127.0.0.1", metadata={"help": "address on which the operator port listens"}
+    )
     operator_port: int = field(
         default=50049, metadata={"help": "gRPC port of perigee workers, drain, flush…; 0: any free one"}
     )
@@ -51,11 +53,12 @@ class RunConfig:
         default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
     )
     aggregated: bool = field(
-        default=False, metadata={"help": "no prefill worker: decode computes prompts itself"}
+        default=False, metadata={"help": "run without prefill workers: decode computes prompts itself"}
     )
     tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
     run_dir: Path = field(
-        default=Path(".run"), metadata={"help": "where the logs of the services go; one suite at a time"}
+        default=Path(".run"),
+        metadata={"help": "directory of the services' logs; one suite at a time uses it"},
     )
     start_timeout_s: float = field(
         default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
@@ -68,10 +71,10 @@ class RunConfig:
         for key, count in _PORTS:
             value = getattr(self, key)
             if not 0 <= value <= 65536 - count:
-                raise ConfigError(f"{key}: {value} is not a port, or leaves no room for {count}")
+                raise ConfigError(f"{key}: {value} is not a port, or not the first of {count}")
         for key in ("reasoning_parser", "tool_call_parser"):
             if getattr(self, key) not in ("", *PARSERS):
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         if self.tp < 1:
-            raise ConfigError(f"tp: at least 1 process has the model, not {self.tp}")
+            raise ConfigError(f"tp: must be at least 1, is {self.tp}")
         check_seconds(self, "start_timeout_s", "stop_timeout_s")

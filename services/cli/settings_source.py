@@ -1,4 +1,4 @@
-"""From a command line, the environment and a settings file to one role's configuration."""
+"""Resolves one role's configuration from the command line, environment and settings file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
 from services.common.settings import add_flags, check_environment, flags_of, read_file, resolve
 
-# Variables that are no field of a configuration: two of this command, one of the tests.
+# Variables without a configuration field: two of this command, one of the tests.
 _ALSO = ("PERIGEE_CONFIG", "PERIGEE_LOG_LEVEL", "PERIGEE_SHARED")
 TABLES = ("run", *ROLES)
 
@@ -19,7 +19,7 @@ Config = TypeVar("Config")
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, cls: type[object]) -> None:
-    """The flags of `cls`, and --config."""
+    """Adds the flags of `cls`, and --config."""
     parser.add_argument(
         "--config", metavar="FILE", help="TOML file with one table per service (or PERIGEE_CONFIG)"
     )
@@ -27,7 +27,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, cls: type[object]) -> Non
 
 
 def settings_file(arguments: argparse.Namespace, env: Mapping[str, str]) -> str | None:
-    """The file named by flag or environment."""
+    """Returns the settings file given by flag or environment, if any."""
     named: str | None = arguments.config
     return named or env.get("PERIGEE_CONFIG") or None
 
@@ -35,7 +35,7 @@ def settings_file(arguments: argparse.Namespace, env: Mapping[str, str]) -> str 
 def resolve_settings(
     cls: type[Config], table: str, arguments: argparse.Namespace, env: Mapping[str, str]
 ) -> Config:
-    """The configuration of one role (or of `run`). Raises ConfigError naming what is wrong where."""
+    """Returns the configuration of one role (or of `run`). Raises ConfigError naming key and source."""
     check_environment([RunConfig, *(config_class(role) for role in ROLES)], env, also=_ALSO)
     path = settings_file(arguments, env)
     file = read_file(Path(path), table, TABLES) if path else None

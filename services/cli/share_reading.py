@@ -1,4 +1,4 @@
-"""Reading what a rank of a tensor-parallel group would load: whether it can be read, and how fast."""
+"""Reads the weights that a rank of a tensor-parallel group would load, and measures the speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.engine.weights.stream import READERS
 
 @dataclass(frozen=True)
 class ShareReading:
-    """`nbytes` of the shards were read in `seconds`; the process grew by at most `growth` bytes."""
+    """The result: `nbytes` of the shards read in `seconds`; memory grew by at most `growth` bytes."""
 
     rank: Rank
     nbytes: int
@@ -25,7 +25,7 @@ class ShareReading:
     growth: int
 
     def line(self) -> str:
-        """For people."""
+        """Returns the result as one line of text."""
         return (
             f"rank {self.rank.index} of {self.rank.count} read its share: {self.nbytes:,} bytes in"
             f" {self.seconds:.1f} s, {self.nbytes / self.seconds / 1e9:.2f} GB/s;"
@@ -34,9 +34,9 @@ class ShareReading:
 
 
 def read_share(directory: Path, rank: Rank) -> ShareReading:
-    """Reads every tensor of the rank's share of the text model, as a worker does, and keeps none.
+    """Reads every tensor of the rank's share of the text model as a worker does, and keeps none.
 
-    CheckpointError where one cannot be read, ConfigError where the model cannot be split so.
+    Raises CheckpointError if a tensor cannot be read, ConfigError if the model cannot be split this way.
     """
     checkpoint = Checkpoint.checked(directory)
     before, started = resident_bytes(), time.monotonic()

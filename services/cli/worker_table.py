@@ -1,4 +1,4 @@
-"""Workers as lines of text, for people."""
+"""Formats workers as a table of text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from services.cli.admin_client import role_name
 
 _NUMBERS = ("RUNNING", "WAITING", "QUEUED", "PAGES")
 _HEAD = ("ROLE", "ADDRESS", "STATE", "INCARNATION", "VERSION", "TRANSPORT", *_NUMBERS)
-# An incarnation is its role and 32 digits; eight of them tell workers apart, and the commands take them.
+# An incarnation is a role and 32 digits. Eight identify a worker, and the commands accept them.
 _SHOWN_DIGITS = 8
 _UNKNOWN = "-"
 
 
 def worker_table(workers: Sequence[admin_pb2.WorkerStatus]) -> list[str]:
-    """A head and one line per worker, aligned; numbers to the right."""
+    """Returns a header and one line per worker; columns are aligned, numbers to the right."""
     rows = [_HEAD, *(_row(worker) for worker in workers)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     return ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
 
 
 def state_of(worker: admin_pb2.WorkerStatus) -> str:
-    """In one word: "unreachable", "leaving" (discovery finds it no more), "draining" or "serving"."""
+    """Returns "unreachable", "leaving" (not found by discovery any more), "draining" or "serving"."""
     if not worker.reachable:
         return "unreachable"
     if not worker.discovered:

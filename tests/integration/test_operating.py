@@ -74,7 +74,7 @@ def test_a_vision_worker_is_only_read(suite, reader):
     done = operate(suite, "transfer-check", "vision", reader, "--rounds", "8")
     assert done.returncode == 0, done.stdout + done.stderr
     (head,) = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
-    assert head == f"{reader} {suite.address(reader)} reads vision {suite.address('vision')}"
+    assert head == f"{reader} {suite.address(reader)} reads from vision {suite.address('vision')}"
 
 
 def test_a_vision_worker_asked_to_read_refuses_and_says_to_swap_the_two(suite):
@@ -168,7 +168,7 @@ def test_a_worker_is_drained_checked_and_seen_to_be_gone(nano_dir: Path, tmp_pat
         assert (last.returncode, "is the last decode worker" in last.stderr) == (1, True)
         drained = operate(stack, "drain", "decode", "--force", "--wait", "20")
         assert drained.returncode == 0, drained.stderr
-        assert "admits nothing new; 0 requests outstanding\n" in drained.stdout
+        assert "admits no new requests; 0 requests outstanding\n" in drained.stdout
         assert "\nnothing left" in drained.stdout
         assert "draining" in operate(stack, "workers").stdout
         unhealthy = perigee("health", stack.address("gateway"))

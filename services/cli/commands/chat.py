@@ -13,19 +13,21 @@ from services.common.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("text", help="what to say")
+    """Adds the command's arguments."""
+    parser.add_argument("text", help="the message to send")
     parser.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="a picture to show; may be repeated"
+        "--image", action="append", default=[], metavar="FILE", help="an image to attach; may be repeated"
     )
-    parser.add_argument("--no-thinking", action="store_true", help="answer without thinking first")
+    parser.add_argument("--no-thinking", action="store_true", help="answer without reasoning first")
     add_address_flag(parser)
     parser.add_argument("--model", default="", help="served model name (default: the only one)")
     parser.add_argument(
-        "--max-tokens", type=int, default=1024, metavar="N", help="most tokens (default: 1024)"
+        "--max-tokens", type=int, default=1024, metavar="N", help="most tokens to generate (default: 1024)"
     )
-    parser.add_argument("--temperature", type=float, metavar="T", help="0 is greedy")
-    parser.add_argument("--seed", type=int, metavar="N", help="repeats a sampled answer")
+    parser.add_argument("--temperature", type=float, metavar="T", help="sampling temperature; 0 is greedy")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the sampling; the same seed repeats an answer"
+    )
     parser.set_defaults(execute=execute)
 
 
@@ -34,7 +36,7 @@ def execute(arguments: argparse.Namespace) -> int:
     for flag, value, bits in (("--max-tokens", arguments.max_tokens, 32), ("--seed", arguments.seed, 64)):
         if value is not None and not 0 <= value < 1 << bits:
             raise ConfigError(f"{flag} must be from 0 to 2^{bits} - 1")
-    # Bytes of the command line that are no UTF-8 arrive as surrogates, which no message can hold.
+    # Command-line bytes that are not UTF-8 arrive as surrogates, which no message can hold.
     text = arguments.text.encode(errors="surrogateescape").decode(errors="replace")
     message = user_message(text, [_read(path) for path in arguments.image])
     options = ChatOptions(

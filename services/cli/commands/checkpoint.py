@@ -13,58 +13,71 @@ from services.engine.model.rank import Rank
 from services.engine.weights.verify import verify
 
 _VERIFY = """\
-Checks config.json, and that every tensor of that model is there with its shape and dtype, and no other. Reads
-the index and the headers of the shards, no weights but with --read-rank. Exit status 0: all is well; 1: it is
-not.
+Checks config.json, and that exactly the tensors of that model exist, with their shapes and dtypes. Reads the
+index and the headers of the shards; weights only with --read-rank. Exit status 0: no findings; 1: at least
+one.
 """
 
 _RANDOM = """\
 Writes a checkpoint of the given configuration: config.json, generation_config.json, shards and index in the
-published layout. It has no tokenizer. No more than one tensor is in memory at a time.
+published layout, without a tokenizer. At most one tensor is in memory at a time.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser(
         "verify", allow_abbrev=False, help="check a checkpoint by its headers", description=_VERIFY
     )
     check.add_argument("directory", type=Path, metavar="DIR", help="the checkpoint")
-    check.add_argument("--tp", type=int, metavar="N", help="for N GPUs that share the model:")
+    check.add_argument(
+        "--tp", type=int, metavar="N", help="number of GPUs that share the model, for the next two options"
+    )
     check.add_argument(
         "--gpu-memory",
         type=float,
         metavar="GB",
-        help="print the memory plan of one with GB x 10^9 bytes",
+        help="print the memory plan of one GPU with GB x 10^9 bytes",
     )
     check.add_argument(
         "--read-rank",
         type=int,
         metavar="R",
-        help="read what the R-th of them, from 0, would load, and print how fast",
+        help="read the share that GPU R (from 0) would load, and print the speed",
     )
     check.set_defaults(execute=_verify)
     write = actions.add_parser(
         "random", allow_abbrev=False, help="write a checkpoint of random weights", description=_RANDOM
     )
-    write.add_argument("directory", type=Path, metavar="DIR", help="new or empty")
+    write.add_argument("directory", type=Path, metavar="DIR", help="a new or empty directory")
     write.add_argument("--config", type=Path, required=True, metavar="FILE", help="a config.json")
     kind = write.add_mutually_exclusive_group()
-    kind.add_argument("--int4", action="store_true", help="routed experts in int4, whatever the file says")
-    kind.add_argument("--bf16", action="store_true", help="everything in bf16, whatever the file says")
+    kind.add_argument("--int4", action="store_true", help="write routed experts in int4, whatever FILE says")
+    kind.add_argument("--bf16", action="store_true", help="write everything in bf16, whatever FILE says")
     write.add_argument(
-        "--shards", type=int, metavar="N", help="of equal size (default: one per layer and three more)"
+        "--shards",
+        type=int,
+        metavar="N",
+        help="number of shards, of equal size (default: one per layer and three more)",
     )
-    write.add_argument("--seed", type=int, default=0, metavar="N", help="the same one, the same bytes")
     write.add_argument(
-        "--header-only", action="store_true", help="no weights: sparse files with headers, for dry runs"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the weights; the same seed gives the same bytes",
+    )
+    write.add_argument(
+        "--header-only",
+        action="store_true",
+        help="write sparse files with headers and no weights, for dry runs",
     )
     write.set_defaults(execute=_random)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    """1 where the checkpoint is not what its configuration says."""
+    """Returns 1 if the checkpoint contradicts its configuration."""
     purposes = arguments.gpu_memory, arguments.read_rank
     if (arguments.tp is None) != (purposes == (None, None)):
         raise ConfigError("--tp goes together with --gpu-memory, --read-rank or both")
@@ -84,11 +97,11 @@ def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
     if arguments.gpu_memory is not None:
         print("\n".join(plan_memory(verdict.config, arguments.tp, int(arguments.gpu_memory * 1e9)).lines()))
     if verdict.problems:
-        print(f"NOT as its configuration says: {len(verdict.problems):,} findings")
+        print(f"CONTRADICTS its configuration: {len(verdict.problems):,} findings")
         return 1
-    print("every tensor of the configuration is there, and no other")
+    print("every tensor of the configuration exists, and no other")
     if rank is not None:
-        # Needs torch, which a check of headers should not wait for.
+        # Imported here, because it loads torch, for which a check of headers should not wait.
         from services.cli.share_reading import read_share
 
         print(read_share(arguments.directory, rank).line())
@@ -96,8 +109,8 @@ def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
 
 
 def _random(arguments: argparse.Namespace) -> int:
-    """Writes it, and says how much."""
-    # Needs torch, which a check of headers should not wait for.
+    """Writes the checkpoint and prints its size."""
+    # Imported here, because it loads torch, for which a check of headers should not wait.
     from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
 
     if arguments.seed < 0:

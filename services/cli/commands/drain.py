@@ -15,27 +15,30 @@ _LONGEST_WAIT_S = 86_400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.description = (
-        "Takes a worker out of rotation: it admits nothing new, finishes what it has and keeps serving reads "
-        "of its memory. `perigee undrain` and a restart bring it back. Exit status 0: accepted, and with "
-        "--wait nothing runs there any more; 1: not so."
+        "Takes a worker out of rotation: it admits no new requests, finishes those it has and keeps serving "
+        "reads of its memory. `perigee undrain` or a restart brings it back. Exit status 0: accepted and, "
+        "with --wait, all requests finished; 1: otherwise."
     )
-    parser.add_argument("worker", metavar="WORKER", help="address or beginning of the incarnation")
+    parser.add_argument("worker", metavar="WORKER", help="address or start of the incarnation")
     parser.add_argument(
-        "--wait", type=float, metavar="SECONDS", help="stay until it has nothing left, at most this long"
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="wait until all its requests have finished, at most this long",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="also if no other worker of its role serves: requests that need the role are refused then",
+        help="drain it even if no other worker of its role serves; requests for the role are refused then",
     )
     add_operator_flag(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Raises DeadlineExceeded when requests are left after the wait."""
+    """Drains the worker. Raises DeadlineExceeded if requests are left after the wait."""
     wait_s = arguments.wait
     if wait_s is not None and not 0 <= wait_s <= _LONGEST_WAIT_S:
         raise ConfigError(f"--wait must be from 0 to {_LONGEST_WAIT_S} seconds, is {wait_s:g}")
@@ -43,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
         client = AdminClient(channel)
         worker = client.find(arguments.worker)
         outstanding = client.drain(worker.address, force=arguments.force)
-        print(f"{describe(worker)} admits nothing new; {_requests(outstanding)} outstanding")
+        print(f"{describe(worker)} admits no new requests; {_requests(outstanding)} outstanding")
         print(f"`perigee undrain {worker.address}` puts it back into rotation", flush=True)
         if wait_s is not None:
             print(_until_idle(client, worker, wait_s))
@@ -51,16 +54,16 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _until_idle(client: AdminClient, worker: admin_pb2.WorkerStatus, wait_s: float) -> str:
-    """How it ended, in words."""
+    """Polls until the worker is idle or gone; returns the outcome as text."""
     began = time.monotonic()
     while True:
         now = next((each for each in client.list_workers().workers if each.address == worker.address), None)
         elapsed = time.monotonic() - began
         if now is None or not now.reachable or now.info.incarnation != worker.info.incarnation:
             return f"gone after {elapsed:.1f} s"
-        # A report from before the drain may not know yet what had just been sent there.
+        # A report from before the drain may not include requests sent just before it.
         if now.load.draining and not now.load.running and not now.load.waiting:
-            return f"nothing left after {elapsed:.1f} s"
+            return f"all requests finished after {elapsed:.1f} s"
         if elapsed >= wait_s:
             left = now.load.running + now.load.waiting
             raise DeadlineExceeded(f"{describe(worker)}: {_requests(left)} left after {wait_s:g} s")

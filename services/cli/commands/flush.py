@@ -1,4 +1,4 @@
-"""`perigee flush`: have the workers forget what they cached."""
+"""`perigee flush`: drop the workers' cached pages and embeddings."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from services.cli.gateway_address import add_operator_flag, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.description = (
-        "Has every worker drop the pages and embeddings it has cached; what running requests hold stays. "
-        "Exit status 0: every worker did; 1: one did not, or there is none."
+        "Makes every worker drop its cached pages and embeddings, except those that running requests hold. "
+        "Exit status 0: every worker was flushed; 1: one was not, or there is none."
     )
     add_operator_flag(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """1 where a worker was not flushed or there is none."""
+    """Returns 1 if a worker was not flushed or there is none."""
     with connected(arguments.address) as channel:
         workers = AdminClient(channel).flush()
     for worker in workers:
         failed = bool(worker.error)
         print(
-            f"{role_name(worker.role)} {worker.address} {_told(worker)}", file=sys.stderr if failed else None
+            f"{role_name(worker.role)} {worker.address} {_outcome(worker)}",
+            file=sys.stderr if failed else None,
         )
     if not workers:
         print("the gateway knows no worker", file=sys.stderr)
     return 0 if workers and not any(worker.error for worker in workers) else 1
 
 
-def _told(worker: admin_pb2.FlushedWorker) -> str:
+def _outcome(worker: admin_pb2.FlushedWorker) -> str:
     if worker.error:
         return f"FAILED: {worker.error}"
     embeddings = f" of {worker.embeddings} embeddings" if worker.embeddings else ""

@@ -1,4 +1,4 @@
-"""`perigee health`: is a server serving? For container health checks, so it loads little."""
+"""`perigee health`: checks whether a server is serving. Imports little, for container health checks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from services.common.errors import Unavailable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.description = (
-        "Asks grpc.health.v1 of a gateway or a worker. Exit status 0: it answers SERVING; 1: it does not "
-        "within a few seconds, and one line says why."
+        "Queries grpc.health.v1 of a gateway or a worker. Exit status 0: it answers SERVING; 1: it does not "
+        "within a few seconds, for the reason printed."
     )
     parser.add_argument(
         "server",
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Raises Unavailable saying what is wrong."""
+    """Raises Unavailable with the reason if the server is not serving."""
     require_listener(arguments.server, "ADDRESS")
     why = asyncio.run(why_not_serving(arguments.server))
     if why is not None:

@@ -1,4 +1,4 @@
-"""`perigee gateway|vision|prefill|decode`: one service in this process."""
+"""`perigee gateway|vision|prefill|decode`: runs one service in this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes; its name, the last word of `prog`, is the role."""
+    """Adds the command's arguments. The last word of `prog` is the role."""
     role = parser.prog.split()[-1]
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (or PERIGEE_LOG_LEVEL)")
     parser.add_argument("--die-with", type=int, metavar="PID", help=argparse.SUPPRESS)
@@ -44,7 +44,7 @@ def execute(role: str, arguments: argparse.Namespace) -> int:
         raise ConfigError(f"log_level: {error}") from error
     config = resolve_settings(config_class(role), role, arguments, os.environ)
     structlog.get_logger().info("configuration", **dataclasses.asdict(config))
-    # Imported before signals are taken over: loading takes seconds, and there is nothing to drain yet.
+    # Import before handling signals: it takes seconds, and there is nothing to drain yet.
     serve = serve_function(role)
     if getattr(config, "processes", 1) > 1:
         serve = functools.partial(_serve_processes, level)
@@ -55,15 +55,16 @@ def execute(role: str, arguments: argparse.Namespace) -> int:
 
 
 async def _serve_processes(level: str, config: GatewayConfig, stop: asyncio.Event) -> None:
-    # Only here: the other roles have no gateway installed.
+    # Imported here: images of the other roles lack the gateway's dependencies.
     from services.cli.gateway_processes import serve_processes
 
     await serve_processes(config, level, stop)
 
 
 def _collect_seldom() -> None:
-    """What is imported stays for good, and little of what a request makes is a cycle: looking for garbage
-    every few hundred objects took a fifth of the time of a token.
+    """Makes garbage collection rare: imported objects live forever, and requests create few cycles.
+
+    With the default thresholds, collection took a fifth of the time of a token.
     """
     gc.collect()
     gc.freeze()

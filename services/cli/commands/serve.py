@@ -1,4 +1,4 @@
-"""`perigee serve`: the whole suite, started with the flags of SGLang's command lines for this model."""
+"""`perigee serve`: runs the whole suite, with the flags of SGLang's command lines for this model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ABSENT = argparse.SUPPRESS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes. Names in `dest` are RunConfig's; what is not given keeps its default there."""
+    """Adds the command's arguments. `dest` names are RunConfig's; absent flags keep RunConfig's defaults."""
     parser.add_argument("--config", metavar="FILE", help="settings file of all services, as for run")
     cookbook = parser.add_argument_group("as in the cookbook")
     cookbook.add_argument(
@@ -29,22 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tensor-parallel-size",
         type=int,
         default=_ABSENT,
-        help="processes that share the model, with a GPU each where there are some",
+        help="processes that share the model; on GPUs, one each",
     )
     for kind, meaning in (("reasoning", "reasoning_content"), ("tool-call", "tool_calls")):
         cookbook.add_argument(
             f"--{kind}-parser",
             default=_ABSENT,
             metavar=_PARSER,
-            help=f"{meaning} apart from content; not given: raw content",
+            help=f"return {meaning} apart from content (default: raw content)",
         )
-    cookbook.add_argument("--chat-template", metavar=_PARSER, help="the model's own, which is always used")
     cookbook.add_argument(
-        "--trust-remote-code", action="store_true", help="no effect: no code of a checkpoint is ever run"
+        "--chat-template", metavar=_PARSER, help=f"no effect: {_PARSER}, the model's own, is always used"
     )
-    cookbook.add_argument("--served-model-name", default=_ABSENT, help="name the model answers to")
-    cookbook.add_argument("--host", default=_ABSENT, help="address of the doors")
-    cookbook.add_argument("--port", dest="http_port", type=int, default=_ABSENT, help="of the REST door")
+    cookbook.add_argument(
+        "--trust-remote-code", action="store_true", help="no effect: a checkpoint's code is never run"
+    )
+    cookbook.add_argument("--served-model-name", default=_ABSENT, help="name of the model in requests")
+    cookbook.add_argument("--host", default=_ABSENT, help="address on which REST and gRPC listen")
+    cookbook.add_argument("--port", dest="http_port", type=int, default=_ABSENT, help="REST port")
     ours = parser.add_argument_group("as for run")
     for key in ("grpc_port", "operator_port", "port_base", "metrics_port_base"):
         ours.add_argument(f"--{key.replace('_', '-')}", type=int, default=_ABSENT)
@@ -52,29 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--aggregated",
         action=argparse.BooleanOptionalAction,
         default=_ABSENT,
-        help="no prefill worker: decode computes prompts itself",
+        help="run without prefill workers: decode computes prompts itself",
     )
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """As `perigee run`."""
+    """Runs the suite as `perigee run` does."""
     return run_suite(run_config(arguments), settings_file(arguments, os.environ))
 
 
 def run_config(arguments: argparse.Namespace) -> RunConfig:
-    """What the flags mean. Raises ConfigError for a value that cannot be served, naming its flag."""
+    """Returns the suite's settings. Raises ConfigError naming the flag of an unsupported value."""
     if arguments.chat_template not in (None, _PARSER):
         raise ConfigError(
-            f"--chat-template {arguments.chat_template}: only the model's own, {_PARSER}, is used"
+            f"--chat-template {arguments.chat_template}: only {_PARSER}, the model's own, is supported"
         )
     for key in ("reasoning_parser", "tool_call_parser"):
         given = getattr(arguments, key, None)
         if given not in (None, _PARSER):
-            raise ConfigError(f"--{key.replace('_', '-')} {given}: only {_PARSER} is offered")
+            raise ConfigError(f"--{key.replace('_', '-')} {given}: only {_PARSER} is supported")
     config = resolve_settings(RunConfig, "run", arguments, os.environ)
-    # As in the cookbook, unless a variable or the settings file says otherwise.
+    # The cookbook's default is raw content; variables and the settings file override it.
     return replace(
         config,
         reasoning_parser=config.reasoning_parser or "none",

@@ -1,4 +1,4 @@
-"""`perigee transfer-check`: can two workers read each other's memory, by which path, and is it whole?"""
+"""`perigee transfer-check`: checks that two workers can read each other's memory, and by which path."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _VISION = worker_pb2.WORKER_ROLE_VISION
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.description = (
-        "Has each of two workers read the other's test buffer of 1 MiB again and again, beside the traffic "
-        "there is; a vision worker is only read. Every round is verified by its checksum. Exit status 0: "
-        "every direction works; 1: one does not."
+        "Makes each of two workers read the other's 1 MiB test buffer repeatedly, beside normal traffic. "
+        "Vision workers are only read from. Every round's checksum is verified. Exit status 0: every "
+        "direction works; 1: one does not."
     )
     for name in ("a", "b"):
         parser.add_argument(
-            name, metavar=name.upper(), help="a worker: its address or the beginning of its incarnation"
+            name, metavar=name.upper(), help="a worker: its address or the start of its incarnation"
         )
     parser.add_argument(
         "--rounds",
@@ -36,17 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """1 where a direction fails."""
+    """Returns 1 if a direction fails."""
     if not 1 <= arguments.rounds <= _MAX_ROUNDS:
         raise ConfigError(f"--rounds must be from 1 to {_MAX_ROUNDS}, is {arguments.rounds}")
     with connected(arguments.address) as channel:
         client = AdminClient(channel)
         one, other = client.find(arguments.a), client.find(arguments.b)
         if one.address == other.address:
-            raise ConfigError(f"both are {describe(one)}: name two workers")
+            raise ConfigError(f"both names match {describe(one)}: name two workers")
         pairs = [pair for pair in ((one, other), (other, one)) if pair[0].info.role != _VISION]
         if not pairs:
-            raise ConfigError("both are vision workers, which are only read: name another reader")
+            raise ConfigError("both are vision workers, which never read: name another reader")
         works = [_check(client, reader, owner, arguments.rounds) for reader, owner in pairs]
     return 0 if all(works) else 1
 
@@ -54,8 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _check(
     client: AdminClient, reader: admin_pb2.WorkerStatus, owner: admin_pb2.WorkerStatus, rounds: int
 ) -> bool:
-    """Prints how one direction went; whether it works."""
-    print(f"{describe(reader)} reads {describe(owner)}", flush=True)
+    """Checks one direction and prints the result; returns whether it works."""
+    print(f"{describe(reader)} reads from {describe(owner)}", flush=True)
     try:
         answer = client.check_transfer(reader.address, owner.address, rounds)
     except PerigeeError as error:
@@ -64,7 +64,7 @@ def _check(
     path = answer.transport
     print(f"  transport  {path.transport}")
     print(f"  RDMA       {_rdma(path)}")
-    print(f"  speed      {path.gigabytes_per_second:.2f} GB/s in the best of {rounds} rounds")
+    print(f"  speed      {path.gigabytes_per_second:.2f} GB/s, best of {rounds} rounds")
     print(f"  read       {answer.bytes:,} bytes in {answer.seconds:.2f} s, checksums included")
     print(f"  checksum   ok in every round: {answer.crc32:08x}", flush=True)
     return True
@@ -73,4 +73,4 @@ def _check(
 def _rdma(path: worker_pb2.TransportReport) -> str:
     if path.rdma:
         return "yes: a remote-DMA device moves every byte"
-    return f"no: this path is not RDMA, the processors move the bytes ({path.transport})"
+    return f"no: the CPUs move the bytes ({path.transport})"

@@ -1,4 +1,4 @@
-"""`perigee undrain`: put a drained worker back into rotation."""
+"""`perigee undrain`: puts a drained worker back into rotation."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from services.cli.gateway_address import add_operator_flag, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.description = (
-        "Puts a worker that was drained back into rotation. One that serves is left as it is; one that is "
-        "stopping cannot come back. Exit status 0: it takes requests; 1: not so."
+        "Puts a drained worker back into rotation. A worker that serves already is not changed; one that is "
+        "stopping cannot be put back. Exit status 0: it admits requests; 1: it does not."
     )
-    parser.add_argument("worker", metavar="WORKER", help="address or beginning of the incarnation")
+    parser.add_argument("worker", metavar="WORKER", help="address or start of the incarnation")
     add_operator_flag(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Failures are PerigeeErrors."""
+    """Undrains the worker. Failures raise PerigeeError."""
     with connected(arguments.address) as channel:
         client = AdminClient(channel)
         worker = client.find(arguments.worker)
         client.undrain(worker.address)
-        print(f"{describe(worker)} takes requests")
+        print(f"{describe(worker)} admits requests")
     return 0

@@ -1,4 +1,4 @@
-"""`perigee version`."""
+"""`perigee version`: prints the versions of Perigee and its main dependencies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHOWN = ("torch", "nixl", "grpcio", "protobuf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes: nothing."""
+    """Sets the command's function; it has no arguments."""
     parser.set_defaults(execute=execute)
 
 

@@ -1,4 +1,4 @@
-"""`perigee workers`: who is there, and how they are."""
+"""`perigee workers`: lists the workers and their states."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from services.cli.gateway_address import add_operator_flag, connected
 from services.cli.worker_table import worker_table
 
 _DESCRIPTION = """\
-Lists the workers a gateway knows. TRANSPORT is the path of reads as each worker tested it on itself at start;
-PAGES are those free or cached, of all; QUEUED are prompt tokens still to be computed.
-STATE: serving, draining (admits nothing new), leaving (discovery does not find it any more), unreachable.
+Lists the workers a gateway knows. TRANSPORT: the path of reads that each worker measured on itself at start.
+PAGES: free or cached pages, of all pages. QUEUED: prompt tokens not computed yet.
+STATE: serving, draining (admits no new requests), leaving (not found by discovery any more), unreachable.
 Exit status 0: every worker is reachable; 1: one is not, or there is none.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     parser.description = _DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """1 where a worker is unreachable or there is none."""
+    """Returns 1 if a worker is unreachable or there is none."""
     with connected(arguments.address) as channel:
         answer = AdminClient(channel).list_workers()
     if arguments.json:

@@ -1,4 +1,4 @@
-"""One process of the suite."""
+"""A child process of the suite."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _TAIL_LINES = 20
 
 
 class Child:
-    """Starts a command as often as asked, each time in a session of its own; its output goes to `log`, or
-    where this process's goes.
+    """A command that can be started repeatedly, each time in a new session.
+
+    Its output is appended to `log`, or goes where this process's output goes.
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path | None = None) -> None:
@@ -27,11 +28,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id, also of a process that has ended; None before the first start."""
+        """The process id, even after the process has ended; None before the first start."""
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Starts the command. A session of its own keeps the terminal's Ctrl-C for the supervisor."""
+        """Starts the command in a new session, so that only the supervisor gets the terminal's Ctrl-C."""
         with contextlib.ExitStack() as stack:
             output = None if self.log is None else stack.enter_context(self.log.open("ab"))
             self._process = await asyncio.create_subprocess_exec(
@@ -44,12 +45,12 @@ class Child:
             )
 
     async def wait(self) -> int:
-        """Its exit status, negative for a signal."""
+        """Waits for the end; returns the exit status, negative for a signal."""
         assert self._process is not None
         return await self._process.wait()
 
     async def stop(self, timeout_s: float) -> bool:
-        """SIGTERM, and SIGKILL after `timeout_s`. Whether it ended by itself; true when it does not run."""
+        """Sends SIGTERM, and SIGKILL after `timeout_s`. Returns False if SIGKILL was needed."""
         if self._process is None or self._process.returncode is not None:
             return True
         self._signal(signal.SIGTERM)
@@ -63,12 +64,12 @@ class Child:
         return True
 
     def kill(self) -> None:
-        """SIGKILL, if it runs."""
+        """Sends SIGKILL if the process runs."""
         if self._process is not None and self._process.returncode is None:
             self._signal(signal.SIGKILL)
 
     def tail(self) -> list[str]:
-        """The last lines of its log, if it has one."""
+        """Returns the last 20 lines of the log; empty without a log."""
         if self.log is None:
             return []
         with self.log.open(encoding="utf-8", errors="replace") as lines:
@@ -76,18 +77,18 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        # It may end between the check and the signal.
+        # The process may end between the check and the signal.
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
 
 def perigee(*words: str) -> list[str]:
-    """What starts a command of ours with this interpreter; the child dies with this process."""
+    """Returns a `perigee` command line for this interpreter; the child is killed when this process ends."""
     return [sys.executable, "-m", "services.cli.main", *words, "--die-with", str(os.getpid())]
 
 
 def describe_exit(status: int) -> str:
-    """An exit status in words."""
+    """Describes an exit status."""
     if status >= 0:
         return f"exit status {status}"
     try:

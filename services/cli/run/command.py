@@ -1,4 +1,4 @@
-"""`perigee run`: the whole suite on this machine."""
+"""`perigee run`: runs the whole suite on this machine."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from services.common.logs import LossyStream
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Adds the command's arguments."""
     add_setting_flags(parser, RunConfig)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Runs the suite as the settings say."""
+    """Resolves the settings and runs the suite."""
     config = resolve_settings(RunConfig, "run", arguments, os.environ)
     return run_suite(config, settings_file(arguments, os.environ))
 
 
 def run_suite(config: RunConfig, file: str | None) -> int:
-    """Runs the suite until Ctrl-C or SIGTERM; a second one kills what has not stopped yet.
+    """Runs the suite until Ctrl-C or SIGTERM; a second one kills processes that have not stopped yet.
 
-    `file`: the settings file of all services. Raises ConfigError, also while another suite has `run_dir`.
+    `file`: the settings file of all services. Raises ConfigError, also if another suite uses `run_dir`.
     """
     with held(config.run_dir):
         plan = with_role_settings(make_plan(config, file), config, file, os.environ)
@@ -58,9 +58,9 @@ async def _run(config: RunConfig, plan: SuitePlan) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signalled)
-    progress.say(f"starting {plan.model_name} …")
+    progress.print(f"starting {plan.model_name} …")
     supervisor = Supervisor(keepers, progress, config.stop_timeout_s)
-    await supervisor.run(stop, hurry, lambda: progress.say(greeting(plan, config.run_dir)))
+    await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
 
 
 def _keeper(config: RunConfig, plan: ChildPlan, progress: Progress) -> Keeper:

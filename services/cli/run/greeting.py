@@ -1,4 +1,4 @@
-"""What a newcomer sees when the suite is ready."""
+"""The text printed when the suite is ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DEFAULT_DOOR = "127.0.0.1:50050"
 
 
 def greeting(plan: SuitePlan, run_dir: Path) -> str:
-    """Addresses and three lines to copy."""
+    """Returns the addresses and three commands to copy."""
     url = f"http://{plan.rest_address}/v1"
     python = _shown(sys.executable)
     perigee = _shown(os.path.join(os.path.dirname(sys.executable), "perigee"))
@@ -47,6 +47,6 @@ def _program(url: str, model: str, messages: str) -> str:
 
 
 def _shown(program: str) -> str:
-    """Relative to the working directory where that is shorter to type."""
+    """Returns the path relative to the working directory if the program lies below it."""
     relative = os.path.relpath(program)
     return program if relative.startswith("..") else relative

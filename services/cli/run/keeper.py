@@ -1,4 +1,4 @@
-"""Keeps one service running."""
+"""Keeps one service of the suite running."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _TICK_S = 0.5
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """Seconds: first pause before a restart, longest pause, and a life that makes up for past crashes."""
+    """Seconds: first and longest pause before a restart; uptime after which past crashes no longer count."""
 
     first_s: float = 0.5
     longest_s: float = 30.0
     forgive_s: float = 60.0
 
     def count(self, crashes: int, lived_s: float) -> int:
-        """Crashes in a row, when another one ends a life of so many seconds."""
+        """Returns the crashes in a row after one more crash, which followed `lived_s` seconds of uptime."""
         return 1 if lived_s > self.forgive_s else crashes + 1
 
     def pause(self, crashes: int) -> float:
-        """Before the restart after so many crashes in a row, from 1."""
+        """Returns the pause before a restart after `crashes` (at least 1) crashes in a row."""
         return min(self.longest_s, self.first_s * 2.0 ** (crashes - 1))
 
 
 class Keeper:
     """Starts a child, waits until it is healthy, restarts it whenever it ends.
 
-    `ready` is set by the first success, once and for all.
+    `ready` is set when the child is healthy for the first time, and stays set.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Keeper:
         self._clock = clock
 
     async def run(self) -> None:
-        """Until cancelled. Raises Unavailable, with the end of its log, when the very first start fails."""
+        """Runs until cancelled. Raises Unavailable with the end of the log if the first start fails."""
         crashes = 0
         while True:
             began = self._clock()
@@ -77,12 +77,12 @@ class Keeper:
             await asyncio.sleep(pause)
 
     async def _until_ready(self, began: float) -> str | None:
-        """None once the child is healthy, else what went wrong; a child too slow is killed."""
+        """Waits until the child is healthy; returns None, or the failure. Kills a child that is too slow."""
         healthy = asyncio.ensure_future(self._is_healthy())
         ended = asyncio.ensure_future(self.child.wait())
         try:
             while (elapsed := self._clock() - began) < self._start_timeout_s:
-                self._progress.glimpse(self.role, f"loading… {elapsed:.0f} s")
+                self._progress.update_in_place(self.role, f"loading… {elapsed:.0f} s")
                 await asyncio.wait({healthy, ended}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
                     return describe_exit(ended.result())

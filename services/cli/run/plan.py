@@ -1,4 +1,4 @@
-"""Which processes make the suite, and where each will be found."""
+"""Plans the suite: its processes, their arguments and addresses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from services.common.settings import flag_name
 WORKERS = ("vision", "prefill", "decode")
 _LOOPBACK = "127.0.0.1"
 _ANY = {"0.0.0.0": _LOOPBACK, "::": "::1"}
-# Several processes share the cores: OpenMP threads that spin while they wait would starve the others.
+# The processes share the cores: OpenMP threads that spin while waiting would starve the others.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
 
 
 @dataclass(frozen=True)
 class ChildPlan:
-    """One process: its role, its arguments after `perigee`, and the addresses to ask for its health."""
+    """One process: its role, its arguments after `perigee`, and the addresses of its health checks."""
 
     role: str
     arguments: tuple[str, ...]
@@ -30,7 +30,7 @@ class ChildPlan:
     http_address: str | None = None
 
     def command(self) -> list[str]:
-        """What to execute."""
+        """Returns the command line."""
         return perigee(*self.arguments)
 
 
@@ -46,12 +46,12 @@ class SuitePlan:
 
 
 def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
-    """Chooses ports and arguments. Raises ConfigError when the checkpoint is absent or a port is taken."""
+    """Chooses ports and arguments. Raises ConfigError if the checkpoint is absent or a port is taken."""
     if not (Path(config.model) / "config.json").is_file():
         raise ConfigError(
-            f"model: {config.model} is no checkpoint directory (it has no config.json); see --model"
+            f"model: {config.model} is not a checkpoint directory (it has no config.json); see --model"
         )
-    # Held until all are chosen: the kernel may give a free port twice.
+    # All ports are held until the last is chosen: the kernel may return the same free port twice.
     with ExitStack() as held:
         http_port, grpc_port, operator_port = (
             take_ports(host, getattr(config, key), 1, flag_name(key), held)[0]
@@ -93,19 +93,19 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every child: this one's, with defaults that suit several processes on few cores."""
-    # UCX listens on every interface, though all workers of the suite are found on loopback.
+    """Returns the children's environment: this one plus defaults for several processes on few cores."""
+    # By default UCX listens on every interface, but all workers of the suite are on loopback.
     chosen = {"UCX_NET_DEVICES", "UCX_TLS"} & env.keys()
     return _ENVIRONMENT | ({} if chosen else {"UCX_NET_DEVICES": "lo"}) | dict(env)
 
 
 def _role_ports(roles: Sequence[str], base: int, flag: str, held: ExitStack) -> list[int]:
-    """A port for each role, as far behind `base` as the role is in WORKERS; any where `base` is 0."""
+    """Returns a port per role: `base` plus the role's index in WORKERS, or any free port if `base` is 0."""
     wanted = [base and base + WORKERS.index(role) for role in roles]
     return [take_ports(_LOOPBACK, port, 1, flag, held)[0] for port in wanted]
 
 
 def _reachable(host: str, port: int) -> str:
-    """Where a client on this machine finds a server bound to `host`."""
+    """Returns the address at which clients on this machine reach a server bound to `host`."""
     name = _ANY.get(host, host)
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

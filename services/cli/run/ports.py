@@ -1,4 +1,4 @@
-"""Which ports the suite will listen on."""
+"""Finds and holds ports for the suite."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from services.common.errors import ConfigError
 
 
 def take_ports(host: str, first: int, count: int, flag: str, held: ExitStack | None = None) -> list[int]:
-    """`count` free ports of `host`: those from `first` on, or any where `first` is 0.
+    """Returns `count` free ports of `host`: those from `first` on, or any if `first` is 0.
 
-    They are free at the time of the call; until `held` is closed nobody else is given them. Raises
-    ConfigError naming the port and `flag` when one is taken.
+    The ports are free at the time of the call and are reserved until `held` is closed. Raises ConfigError
+    naming the port and `flag` if one is taken.
     """
     wanted: Sequence[int] = [0] * count if first == 0 else range(first, first + count)
     with ExitStack() if held is None else nullcontext(held) as stack:
@@ -23,8 +23,9 @@ def take_ports(host: str, first: int, count: int, flag: str, held: ExitStack | N
 
 
 def hold_shared_port(host: str, wanted: int, flag: str, held: ExitStack) -> int:
-    """A port for several processes to listen on together, kept until `held` is closed: a socket that does not
-    listen gets no connections. Errors as in `take_ports`.
+    """Reserves a port that several processes can share, until `held` is closed.
+
+    The reserving socket does not listen and so gets no connections. Raises as `take_ports` does.
     """
     (port,) = take_ports(host, wanted, 1, flag)
     holder = held.enter_context(socket.socket(_family(host), socket.SOCK_STREAM))

@@ -1,4 +1,4 @@
-"""What each service is doing, on the screen."""
+"""Shows the state of each service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UP_AND_CLEAR = "\x1b[{count}A\x1b[J"
 
 
 class Progress:
-    """One line per role: redrawn in place on a terminal, printed anew elsewhere."""
+    """One line per role: redrawn in place on a terminal, printed again elsewhere."""
 
     def __init__(self, out: TextIO, roles: Iterable[str]) -> None:
         self._out = out
@@ -19,31 +19,31 @@ class Progress:
         self._drawn = 0
 
     def update(self, role: str, text: str) -> None:
-        """The new state of a role."""
+        """Shows the new state of a role."""
         self._lines[role] = text
         if self._terminal and self._drawn:
             self._draw()
         elif not self._terminal:
-            self._print(self._line(role))
+            self._write(self._line(role))
 
-    def glimpse(self, role: str, text: str) -> None:
-        """As `update`, but not worth a line of its own."""
+    def update_in_place(self, role: str, text: str) -> None:
+        """Shows the new state of a role on a terminal only, where it takes no new line."""
         self._lines[role] = text
         if self._terminal and self._drawn:
             self._draw()
 
     def begin(self) -> None:
-        """From now on the block is redrawn in place."""
+        """Starts redrawing the lines in place."""
         self._draw()
 
     def end(self) -> None:
-        """The block stays as it is; later updates are lines of their own."""
+        """Stops redrawing the lines; later updates are printed as new lines."""
         self._drawn = 0
         self._terminal = False
 
-    def say(self, text: str) -> None:
-        """A line, or several, for people."""
-        self._print(text)
+    def print(self, text: str) -> None:
+        """Prints one or more lines above the redrawn ones."""
+        self._write(text)
         if self._terminal and self._drawn:
             self._drawn = 0
             self._draw()
@@ -54,11 +54,11 @@ class Progress:
         if self._drawn:
             self._out.write(_UP_AND_CLEAR.format(count=self._drawn))
         self._drawn = len(self._lines)
-        self._print("\n".join(self._line(role) for role in self._lines))
+        self._write("\n".join(self._line(role) for role in self._lines))
 
     def _line(self, role: str) -> str:
         return f"  {role:<{self._width}}{self._lines[role]}"
 
-    def _print(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self._out.write(text + "\n")
         self._out.flush()

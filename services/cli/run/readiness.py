@@ -1,4 +1,4 @@
-"""Whether a service is healthy."""
+"""Checks the health of services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CALL_TIMEOUT_S = 2.0
 
 
 async def until_healthy(grpc_address: str, http_address: str | None = None) -> None:
-    """Returns when gRPC health says SERVING and GET /ready of `http_address`, if given, answers 200."""
+    """Waits until gRPC health answers SERVING and GET /ready of `http_address`, if given, answers 200."""
     while await why_not_serving(grpc_address) is not None:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
     while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
@@ -22,8 +22,8 @@ async def until_healthy(grpc_address: str, http_address: str | None = None) -> N
 
 
 async def why_not_serving(address: str) -> str | None:
-    """What gRPC health of the server at `address` says instead of SERVING; None where it says that."""
-    # A channel that once failed to connect would pause before it tries again.
+    """Returns what gRPC health at `address` answers instead of SERVING; None if it answers SERVING."""
+    # A new channel each time: one that failed to connect would pause before its next attempt.
     async with open_channel(address) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -32,8 +32,8 @@ async def why_not_serving(address: str) -> str | None:
             return f"{error.code().name}: {error.details()}"
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return None
-    said: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    return said
+    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return status
 
 
 async def _is_ok(address: str) -> bool:

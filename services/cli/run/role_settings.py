@@ -1,4 +1,4 @@
-"""What the services' own settings say, before any of them is started with what `perigee run` decides."""
+"""Resolves and checks the services' own settings before `perigee run` starts them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _OWN = {field.name for field in fields(RunConfig)}
 def with_role_settings(
     plan: SuitePlan, config: RunConfig, file: str | None, env: Mapping[str, str]
 ) -> SuitePlan:
-    """The plan, with the name that the gateway's own settings give the model. Raises as `resolved_role`."""
+    """Returns the plan with the model name of the gateway's settings. Raises as `resolved_role` does."""
     roles = {child.role: resolved_role(child, config, file, env) for child in plan.children}
     names: tuple[str, ...] = roles["gateway"].served_names
     return replace(plan, model_name=names[0]) if names else plan
 
 
 def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Mapping[str, str]) -> Any:
-    """The configuration with which this service will start.
+    """Returns the configuration with which this service will start.
 
-    Raises ConfigError for what the service would refuse, for a setting in `file` or `env` that the plan
-    overwrites with another value, and for a grace that `stop_timeout_s` would cut short.
+    Raises ConfigError for a setting that the service would refuse, for one in `file` or `env` that the plan
+    overrides with another value, and if `stop_timeout_s` does not exceed `grace_seconds`.
     """
     flags = _flags(child)
     table = read_file(Path(file), child.role, TABLES) if file else {}
@@ -43,14 +43,14 @@ def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Ma
     found = resolve(config_class(child.role), flags, env, table)
     if found.grace_seconds >= config.stop_timeout_s:
         raise ConfigError(
-            f"stop_timeout_s: {config.stop_timeout_s:g} s is no more than the grace_seconds of {child.role},"
-            f" {found.grace_seconds:g}: it would be killed before they are over"
+            f"stop_timeout_s: must exceed the grace_seconds of {child.role}, {found.grace_seconds:g}, is"
+            f" {config.stop_timeout_s:g}: the service would be killed within its grace period"
         )
     return found
 
 
 def _flags(child: ChildPlan) -> dict[str, object]:
-    """What the plan decides, by the names of the settings."""
+    """Returns the settings that the plan sets, by name."""
     words = child.arguments[1:]
     found: dict[str, object] = {
         flag.removeprefix("--").replace("-", "_"): True if value.startswith("--") else value
@@ -62,13 +62,12 @@ def _flags(child: ChildPlan) -> dict[str, object]:
 
 
 def _check_same(what: str, key: str, given: object, decided: object) -> None:
-    """Port 0, any port, agrees with all."""
+    """Raises ConfigError if a given value differs from the plan's. Port 0 (any) equals every port."""
     same = str(given) in ("0", str(decided)) if key.endswith("port") else str(given) == str(decided)
     if same or (key == "model" and Path(str(given)).resolve() == Path(str(decided)).resolve()):
         return
     instead = _INSTEAD.get(key, key)
     advice = f"set [run] {instead} or {flag_name(instead)}" if instead in _OWN else "leave it out"
     raise ConfigError(
-        f"{what} = {given}: would have no effect, because perigee run decides {key} itself ({decided});"
-        f" {advice}"
+        f"{what} = {given}: would have no effect, because perigee run sets {key} itself ({decided}); {advice}"
     )

@@ -1,4 +1,4 @@
-"""The directory of a suite's logs, which one suite at a time has."""
+"""The directory of a suite's logs, locked by one suite at a time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOCK = "lock"
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Makes the directory and has it to itself for the length of the block.
+    """Creates the directory and locks it for the duration of the block.
 
-    Raises ConfigError where another process has it, naming that one, and where it cannot be made. The kernel
-    frees it with the process that has it, however that ends.
+    Raises ConfigError if it cannot be created, or if another process has locked it, naming that process. The
+    kernel releases the lock when the process ends for any reason.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

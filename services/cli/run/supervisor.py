@@ -1,4 +1,4 @@
-"""Starts the suite, keeps it running, stops it."""
+"""Starts, supervises and stops the suite."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Supervisor:
         self._stop_timeout_s = stop_timeout_s
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, on_ready: Callable[[], None]) -> None:
-        """Until `stop` is set; calls `on_ready` once all are healthy for the first time.
+        """Runs the suite until `stop` is set; calls `on_ready` when all are healthy for the first time.
 
-        Raises Unavailable when a first start fails. No child is left running in any case; `hurry`, set while
-        they stop, kills what is left.
+        Raises Unavailable if a first start fails. No child is left running in any case. Setting `hurry` while
+        the children stop kills those that are left.
         """
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(keeper.run()) for keeper in self._keepers]
         stopped = asyncio.create_task(stop.wait())
@@ -48,7 +48,7 @@ class Supervisor:
             await keeper.ready.wait()
 
     async def _stop_all(self, hurry: asyncio.Event) -> None:
-        self._progress.say("stopping…")
+        self._progress.print("stopping…")
         stopping = asyncio.gather(*(self._stop(keeper) for keeper in self._keepers))
         hurried = asyncio.create_task(hurry.wait())
         waiting: set[asyncio.Future[Any]] = {stopping, hurried}
@@ -61,6 +61,6 @@ class Supervisor:
 
     async def _stop(self, keeper: Keeper) -> None:
         if not await keeper.child.stop(self._stop_timeout_s):
-            self._progress.say(
+            self._progress.print(
                 f"{keeper.role} did not stop within {self._stop_timeout_s:.0f} s and was killed"
             )

@@ -11,7 +11,7 @@ def test_a_drain_says_what_is_outstanding_and_does_not_wait(door, capsys):
     assert main(["drain", "prefill", "--address", door.address]) == 0
     assert door.drained == [PREFILL_AT]
     assert capsys.readouterr().out.splitlines() == [
-        f"prefill {PREFILL_AT} admits nothing new; 2 requests outstanding",
+        f"prefill {PREFILL_AT} admits no new requests; 2 requests outstanding",
         f"`perigee undrain {PREFILL_AT}` puts it back into rotation",
     ]
 
@@ -24,7 +24,7 @@ def test_force_is_passed_on(door):
 def test_an_undrained_worker_is_named(door, capsys):
     assert main(["undrain", "prefill", "--address", door.address]) == 0
     assert door.undrained == [PREFILL_AT]
-    assert capsys.readouterr().out == f"prefill {PREFILL_AT} takes requests\n"
+    assert capsys.readouterr().out == f"prefill {PREFILL_AT} admits requests\n"
 
 
 def test_waiting_ends_when_the_drained_worker_has_nothing_left(door, capsys):
@@ -37,7 +37,7 @@ def test_waiting_ends_when_the_drained_worker_has_nothing_left(door, capsys):
     door.on_list = later
     assert main(["drain", PREFILL_AT, "--wait", "10", "--address", door.address]) == 0
     assert door.lists == 4
-    assert "nothing left after" in capsys.readouterr().out
+    assert "all requests finished after" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_wait_that_was_too_short_fails_and_counts_what_is_left(door, capsys):
 
 def test_an_unknown_worker_is_not_drained(door, capsys):
     assert main(["drain", "10.0.0.7:1", "--address", door.address]) == 1
-    assert "no worker is '10.0.0.7:1'" in capsys.readouterr().err
+    assert "'10.0.0.7:1' matches no worker" in capsys.readouterr().err
     assert door.drained == []
 
 

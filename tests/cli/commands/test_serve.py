@@ -84,7 +84,7 @@ def test_what_cannot_be_served_is_refused_by_its_flag(flags, named):
 
 def test_a_name_of_a_hub_is_no_directory(capsys):
     assert main(["serve", "--model-path", "moonshotai/Kimi-K2.5", "--tp", "1"]) == 2
-    assert "moonshotai/Kimi-K2.5 is no checkpoint directory" in capsys.readouterr().err
+    assert "moonshotai/Kimi-K2.5 is not a checkpoint directory" in capsys.readouterr().err
 
 
 def test_a_flag_that_is_not_offered_is_named(capsys):

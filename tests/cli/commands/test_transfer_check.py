@@ -19,16 +19,16 @@ def test_both_directions_are_checked_and_told(door, capsys):
     assert (
         capsys.readouterr().out
         == """\
-prefill 10.0.0.2:50052 reads decode 10.0.0.3:50053
+prefill 10.0.0.2:50052 reads from decode 10.0.0.3:50053
   transport  cma
-  RDMA       no: this path is not RDMA, the processors move the bytes (cma)
-  speed      9.54 GB/s in the best of 5 rounds
+  RDMA       no: the CPUs move the bytes (cma)
+  speed      9.54 GB/s, best of 5 rounds
   read       5,242,880 bytes in 0.25 s, checksums included
   checksum   ok in every round: 0000abcd
-decode 10.0.0.3:50053 reads prefill 10.0.0.2:50052
+decode 10.0.0.3:50053 reads from prefill 10.0.0.2:50052
   transport  cma
-  RDMA       no: this path is not RDMA, the processors move the bytes (cma)
-  speed      9.54 GB/s in the best of 5 rounds
+  RDMA       no: the CPUs move the bytes (cma)
+  speed      9.54 GB/s, best of 5 rounds
   read       5,242,880 bytes in 0.25 s, checksums included
   checksum   ok in every round: 0000abcd
 """
@@ -65,7 +65,7 @@ def test_workers_may_be_named_by_the_beginning_of_their_incarnation(door):
 def test_a_name_that_fits_nobody_lists_who_is_there(door, capsys):
     assert main(["transfer-check", "nobody", DECODE_AT, "--address", door.address]) == 1
     error = capsys.readouterr().err
-    assert "no worker is 'nobody'" in error
+    assert "'nobody' matches no worker" in error
     assert f"vision {VISION_AT}, prefill {PREFILL_AT}, decode {DECODE_AT}" in error
 
 
@@ -73,7 +73,7 @@ def test_a_name_that_fits_several_lists_them(door, capsys):
     door.workers.append(worker(VISION, "10.0.0.9:1", "a1a1ffff"))
     assert main(["transfer-check", "vision-a1a1", DECODE_AT, "--address", door.address]) == 1
     error = capsys.readouterr().err
-    assert "'vision-a1a1' is the beginning of several" in error
+    assert "'vision-a1a1' matches several workers" in error
     assert "10.0.0.9:1" in error
     assert DECODE_AT not in error
 

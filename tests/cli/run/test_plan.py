@@ -111,7 +111,7 @@ def test_a_settings_file_is_handed_to_every_child(checkpoint):
 
 
 def test_a_directory_without_a_checkpoint_is_refused_before_anything_starts(tmp_path):
-    with pytest.raises(ConfigError, match="is no checkpoint directory"):
+    with pytest.raises(ConfigError, match="is not a checkpoint directory"):
         make_plan(config(tmp_path))
 
 

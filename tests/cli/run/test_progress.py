@@ -19,7 +19,7 @@ def test_elsewhere_every_change_is_a_line(progress, screen):
 
 def test_a_ticking_clock_is_not_worth_lines(progress, screen):
     progress.begin()
-    progress.glimpse("vision", "loading… 1 s")
+    progress.update_in_place("vision", "loading… 1 s")
     assert screen.getvalue() == ""
 
 
@@ -27,7 +27,7 @@ def test_a_terminal_redraws_the_block_in_place():
     screen = Terminal()
     progress = Progress(screen, ["vision", "decode"])
     progress.begin()
-    progress.glimpse("vision", "loading… 1 s")
+    progress.update_in_place("vision", "loading… 1 s")
     assert screen.getvalue().count("\x1b[2A\x1b[J") == 1
     assert screen.getvalue().endswith("  vision   loading… 1 s\n  decode   \n")
 
@@ -46,5 +46,5 @@ def test_a_remark_leaves_the_block_whole():
     screen = Terminal()
     progress = Progress(screen, ["vision"])
     progress.begin()
-    progress.say("remark")
+    progress.print("remark")
     assert screen.getvalue() == "  vision   \nremark\n  vision   \n"

@@ -93,7 +93,7 @@ def test_what_a_service_would_refuse_is_refused_before_any_starts(roles):
 
 def test_a_service_is_not_killed_before_its_grace_is_over(roles):
     assert roles("[gateway]\ngrace_seconds = 120", stop_timeout_s=125.0)["gateway"].grace_seconds == 120
-    with pytest.raises(ConfigError, match=r"stop_timeout_s: 35 s .* grace_seconds of gateway, 120"):
+    with pytest.raises(ConfigError, match=r"stop_timeout_s: must exceed the grace_seconds of gateway, 120"):
         roles("[gateway]\ngrace_seconds = 120")
 
 
