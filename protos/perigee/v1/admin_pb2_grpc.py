@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Operator's commands. Served by the gateway on its operator port, never where clients connect.
+    """Operator commands. The gateway serves them on its operator port, never on the ports for clients.
     """
 
     def __init__(self, channel):
@@ -64,11 +64,11 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Operator's commands. Served by the gateway on its operator port, never where clients connect.
+    """Operator commands. The gateway serves them on its operator port, never on the ports for clients.
     """
 
     def ListWorkers(self, request, context):
-        """Every worker the gateway knows, reachable or not. Idempotent.
+        """Lists every worker the gateway knows, reachable or not. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,15 +76,15 @@ class AdminServiceServicer:
 
     def Flush(self, request, context):
         """Drops unreferenced cached pages and embeddings on every worker. Running requests keep theirs. Idempotent.
-        OK also when a worker fails: its entry says why, and the others have been flushed.
+        The status is OK even if a worker fails: its entry has the error, and the others are flushed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainWorker(self, request, context):
-        """Takes a worker out of rotation: it admits nothing new, finishes what runs and keeps serving reads of leased
-        pages, until UndrainWorker or its end. Idempotent. NOT_FOUND for an unknown address. FAILED_PRECONDITION: no
+        """Takes a worker out of rotation until UndrainWorker or its end: it admits no new requests, finishes running ones
+        and keeps serving reads of leased pages. Idempotent. NOT_FOUND for an unknown address. FAILED_PRECONDITION: no
         other worker of its role is serving, and `force` is false. UNAVAILABLE: it cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -100,8 +100,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckTransfer(self, request, context):
-        """Has one worker read another's test buffer. Harmless beside traffic. Idempotent. NOT_FOUND for an unknown
-        address; else as WorkerService.CheckTransfer.
+        """Makes one worker read another's test buffer. Does not disturb traffic. Idempotent. NOT_FOUND for an unknown
+        address; other errors as in WorkerService.CheckTransfer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Operator's commands. Served by the gateway on its operator port, never where clients connect.
+    """Operator commands. The gateway serves them on its operator port, never on the ports for clients.
     """
 
     @staticmethod

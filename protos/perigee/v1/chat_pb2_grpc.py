@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ChatServiceStub:
-    """Chat completions over the model's published template. Public; served by the gateway.
+    """Chat completions with the model's published template. Public; served by the gateway.
     Failures: INVALID_ARGUMENT (details name the field), NOT_FOUND (unknown model), RESOURCE_EXHAUSTED (overload:
     retry later), UNAVAILABLE (no worker of a role), DEADLINE_EXCEEDED, CANCELLED. Every status carries
     google.rpc.ErrorInfo with domain "perigee" and a stable reason.
@@ -51,22 +51,22 @@ class ChatServiceStub:
 
 
 class ChatServiceServicer:
-    """Chat completions over the model's published template. Public; served by the gateway.
+    """Chat completions with the model's published template. Public; served by the gateway.
     Failures: INVALID_ARGUMENT (details name the field), NOT_FOUND (unknown model), RESOURCE_EXHAUSTED (overload:
     retry later), UNAVAILABLE (no worker of a role), DEADLINE_EXCEEDED, CANCELLED. Every status carries
     google.rpc.ErrorInfo with domain "perigee" and a stable reason.
     """
 
     def Complete(self, request, context):
-        """One answer, whole. Not idempotent unless a seed is given; with a seed and deterministic workers a repeat
-        gives the same text.
+        """Returns one complete answer. Idempotent only with a seed: with a seed and deterministic workers, a repeat
+        returns the same text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request, context):
-        """The same answer as it is generated: the concatenated deltas equal what Complete returns. Cancelling the
+        """Streams the answer as it is generated: the concatenated deltas equal the answer of Complete. Cancelling the
         call stops the generation on every worker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -95,7 +95,7 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService:
-    """Chat completions over the model's published template. Public; served by the gateway.
+    """Chat completions with the model's published template. Public; served by the gateway.
     Failures: INVALID_ARGUMENT (details name the field), NOT_FOUND (unknown model), RESOURCE_EXHAUSTED (overload:
     retry later), UNAVAILABLE (no worker of a role), DEADLINE_EXCEEDED, CANCELLED. Every status carries
     google.rpc.ErrorInfo with domain "perigee" and a stable reason.

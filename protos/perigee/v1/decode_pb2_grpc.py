@@ -47,9 +47,9 @@ class DecodeServiceServicer:
     """
 
     def Session(self, request_iterator, context):
-        """One stream per gateway and worker. Up: `submit` and `cancel`. Down: one batch per engine step, with every
-        sequence's new tokens. Every submit is answered by exactly one finish per choice, unless the stream breaks,
-        which cancels everything submitted on it.
+        """One stream per gateway and worker. The gateway sends `submit` and `cancel`; the worker sends one batch per engine
+        step, with every sequence's new tokens. Every submit gets exactly one finish per choice, unless the stream breaks,
+        which cancels all its requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,28 +62,28 @@ class GenerationServiceServicer:
     """
 
     def Generate(self, request, context):
-        """One continuation, whole.
+        """Returns one complete continuation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamGenerate(self, request, context):
-        """The same as it is generated; concatenated chunks equal Generate's answer.
+        """Streams the continuation as it is generated; the concatenated chunks equal Generate's answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Text to token ids; no worker takes part. Pure, idempotent. INVALID_ARGUMENT above 4 MiB.
+        """Converts text to token ids, without a worker. Pure, idempotent. INVALID_ARGUMENT above 4 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Detokenize(self, request, context):
-        """Token ids to text; no worker takes part. Pure, idempotent. INVALID_ARGUMENT for an id outside the vocabulary,
+        """Converts token ids to text, without a worker. Pure, idempotent. INVALID_ARGUMENT for an id outside the vocabulary,
         and above 4 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """The models of this gateway. Public, idempotent.
+    """Lists the models of this gateway. Public, idempotent.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,18 @@ class ModelServiceStub:
 
 
 class ModelServiceServicer:
-    """The models of this gateway. Public, idempotent.
+    """Lists the models of this gateway. Public, idempotent.
     """
 
     def ListModels(self, request, context):
-        """All served names.
+        """Lists all served names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One model by served name or alias; NOT_FOUND otherwise.
+        """Returns one model by served name or alias. NOT_FOUND for other names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +87,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """The models of this gateway. Public, idempotent.
+    """Lists the models of this gateway. Public, idempotent.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PageServiceStub:
-    """Lends pages of the prefix cache. Internal: served by decode, called by prefill.
+    """Leases pages of the prefix cache. Internal: served by decode, called by prefill.
     """
 
     def __init__(self, channel):
@@ -43,16 +43,17 @@ class PageServiceStub:
 
 
 class PageServiceServicer:
-    """Lends pages of the prefix cache. Internal: served by decode, called by prefill.
+    """Leases pages of the prefix cache. Internal: served by decode, called by prefill.
     """
 
     def Lease(self, request_iterator, context):
-        """Pins cached pages for a reader for as long as it needs. First message up: `start`; then `renew` as often as
-        liked, `release` when done. Down: `granted` once, `renewed` per renewal, `released` last. What was read counts
-        only once the lease was renewed after it, or `released`: the end of the stream alone, OK included, says nothing.
-        NOT_FOUND: the first page is no longer cached, or the lease was over before it was renewed or released.
+        """Pins cached pages for a reader as long as it needs them. The reader sends `start` first, then any number of
+        `renew`, and `release` when done. The owner sends `granted` once, `renewed` per renewal, and `released` last. Bytes
+        read are valid only after a later `renewed` or `released`: the end of the stream alone, even with OK, confirms
+        nothing.
+        NOT_FOUND: the first page is no longer cached, or the lease ended before it was renewed or released.
         UNAVAILABLE: no handshake of this reader incarnation. INVALID_ARGUMENT: `release` names another lease.
-        A broken stream keeps the pages out of use until the reader's handshake is gone or says settled.
+        If the stream breaks, the pages stay out of use until the reader's handshake ends or reports the lease as settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +76,7 @@ def add_PageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PageService:
-    """Lends pages of the prefix cache. Internal: served by decode, called by prefill.
+    """Leases pages of the prefix cache. Internal: served by decode, called by prefill.
     """
 
     @staticmethod

@@ -47,13 +47,13 @@ class PrefillServiceServicer:
     """
 
     def Prefill(self, request_iterator, context):
-        """Fills the KV pages of one prompt and keeps them pinned until the reader has them. First message up: `start`.
-        Down: `admitted` or `refused`; `ready` as pages are written, per chunk and group of layers; `done`.
-        Up, any time: `renew` (answered even before admission); at the end `release` and half-close, answered at once by
-        `released`, or by `refused` where the lease was over before. Pages count only after `released`: the end of the
-        stream alone, OK included, says nothing. Cancelling the call abandons the request: the
-        computation stops at the next chunk. A broken stream does the same, and the pages stay pinned until the
-        reader's handshake says settled or ends.
+        """Computes the KV pages of one prompt and keeps them pinned until the reader has read them.
+        The reader sends `start` first, `renew` at any time (answered even before admission), and at the end `release` and
+        half-close. The worker sends `admitted` or `refused`; `ready` as pages are written, per chunk and group of layers;
+        `done`; and at once after `release` either `released` or, if the lease had ended before, `refused`.
+        Pages are valid only after `released`: the end of the stream alone, even with OK, confirms nothing.
+        Cancelling the call abandons the request: the computation stops at the next chunk. So does a broken stream; the
+        pages then stay pinned until the reader's handshake reports the lease as settled or ends.
         Not idempotent, but repeatable: a second call computes or finds the same pages.
         UNAVAILABLE: no handshake of this reader incarnation.
         """

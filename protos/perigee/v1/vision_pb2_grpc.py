@@ -59,27 +59,27 @@ class VisionServiceServicer:
     def Encode(self, request, context):
         """Encodes an image into the embedding pool, or finds it there by content hash. Idempotent.
         INVALID_ARGUMENT: not an image, or too large. RESOURCE_EXHAUSTED: the pool or the queue is full; retry later.
-        The entry stays at least `hold_ms` from the answer, for a reader to lease it.
+        The entry is kept for at least `hold_ms` after the answer, so that a reader can lease it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EncodeVideo(self, request, context):
-        """Encodes a video, chunk by chunk of up to four sampled frames, each an embedding of its own. The file is decoded
-        once; all embeddings appear together. Idempotent; errors and hold as of Encode.
+        """Encodes a video in chunks of up to four sampled frames, one embedding per chunk. The file is decoded once; all
+        embeddings become available together. Idempotent; errors and hold as in Encode.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Lease(self, request_iterator, context):
-        """Pins embeddings for a reader for as long as it needs. First message up: `start`; then `renew` as often as
-        liked, `release` when done. Down: `granted` once, `renewed` per renewal, `released` last. What was read counts
-        only after `released`: the end of the stream alone, OK included, says nothing.
-        NOT_FOUND: no longer in the pool, or the lease was over before it was renewed or released (encode again).
-        INVALID_ARGUMENT: `release` names another lease. A broken stream keeps the pages out of use until the reader's
-        handshake is gone or says settled.
+        """Pins embeddings for a reader as long as it needs them. The reader sends `start` first, then any number of `renew`,
+        and `release` when done. The owner sends `granted` once, `renewed` per renewal, and `released` last. Bytes read are
+        valid only after `released`: the end of the stream alone, even with OK, confirms nothing.
+        NOT_FOUND: no longer in the pool, or the lease ended before it was renewed or released (encode again).
+        INVALID_ARGUMENT: `release` names another lease. If the stream breaks, the pages stay out of use until the reader's
+        handshake ends or reports the lease as settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

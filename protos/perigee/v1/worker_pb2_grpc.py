@@ -77,53 +77,53 @@ class WorkerServiceServicer:
     """
 
     def GetInfo(self, request, context):
-        """Identity and layout. Idempotent.
+        """Returns identity and layout. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchLoad(self, request, context):
-        """Load, pushed at once, on change and at least every `interval_ms`. Ends when the worker stops.
+        """Streams the load: at once, on every change, and at least every `interval_ms`. Ends when the worker stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Handshake(self, request_iterator, context):
-        """Pairs a reader with this worker's memory for as long as the stream lives. The first message up is `hello`,
-        the first down `offer`; afterwards the reader sends `settled` for leases whose stream broke, once none of its
-        reads can still touch their pages. The end of the stream means that the reader is gone.
-        FAILED_PRECONDITION with a readable reason when layouts or models differ; nothing was registered then.
+        """Pairs a reader with this worker's memory while the stream is open. The reader sends `hello` first, and the worker
+        answers with `offer`. Afterwards the reader sends `settled` for leases whose stream broke, once none of its reads
+        can touch their pages any more. The end of the stream means that the reader is gone.
+        FAILED_PRECONDITION with a readable reason if layouts or models differ; nothing is registered then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Flush(self, request, context):
-        """Drops cached pages and embeddings nobody holds. Idempotent.
+        """Drops cached pages and embeddings that nothing references. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Stop admitting; finish what runs. Idempotent.
+        """Makes the worker admit no new requests and finish running ones. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Undrain(self, request, context):
-        """Admit again, after Drain. Idempotent. FAILED_PRECONDITION: the worker is stopping.
+        """Makes the worker admit requests again after Drain. Idempotent. FAILED_PRECONDITION: it is stopping.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckTransfer(self, request, context):
-        """Reads another worker's test buffer and says how that went. Harmless beside traffic. Idempotent.
-        UNIMPLEMENTED: this worker reads nobody (vision). UNAVAILABLE: the owner cannot be reached or read.
+        """Reads another worker's test buffer and reports the result. Does not disturb traffic. Idempotent.
+        UNIMPLEMENTED: this worker never reads from peers (vision). UNAVAILABLE: the owner cannot be reached or read.
         FAILED_PRECONDITION: its model or layout differs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
