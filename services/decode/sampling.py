@@ -1,4 +1,4 @@
-"""Converts sampling controls from their proto message."""
+"""Sampling controls off the wire."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MAX_CHOICES = 16
 
 
 def sampling_spec(params: sampling_pb2.SamplingParams, vocab_size: int) -> SamplingSpec:
-    """Returns the controls, absent ones as defaults. Raises InvalidRequest naming a field out of range."""
+    """The controls with defaults in place of what is absent; InvalidRequest names a field out of range."""
     if params.n > MAX_CHOICES:
-        raise InvalidRequest(f"n is {params.n}; must be at most {MAX_CHOICES}", "n")
+        raise InvalidRequest(f"n is {params.n}; at most {MAX_CHOICES} choices are offered", "n")
     spec = SamplingSpec(
         temperature=params.temperature if params.HasField("temperature") else 1.0,
         top_p=params.top_p if params.HasField("top_p") else 0.95,

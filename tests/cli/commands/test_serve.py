@@ -69,8 +69,8 @@ def test_what_is_not_given_has_the_defaults_of_run():
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        ("--tp 0", "tp: at least 1"),
-        ("--tensor-parallel-size -1", "tp: at least 1"),
+        ("--tp 0", "tp: must be at least 1"),
+        ("--tensor-parallel-size -1", "tp: must be at least 1"),
         ("--reasoning-parser qwen3", "--reasoning-parser qwen3"),
         ("--tool-call-parser hermes", "--tool-call-parser hermes"),
         ("--chat-template other.jinja", "--chat-template other.jinja"),
