@@ -1,4 +1,4 @@
-"""Bounds of a decode engine, and how near it is to them."""
+"""Limits of a decode engine, and its load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.engine.kv_cache.page_pool import PageCounts
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """See DecodeConfig for the meaning of each; `context_length` is the longest sequence, tokens."""
+    """See DecodeConfig for each field. `context_length`: the longest sequence, tokens."""
 
     max_running: int
     max_waiting: int
