@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from perigee.v1 import sampling_pb2
-from services.gateway.pipeline.prompt.rendering import Prompt
+from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import PromptPages
@@ -42,7 +42,7 @@ def worker():
 def submission(clock, seconds):
     return Submission(
         request_id="req-test",
-        prompt=Prompt((1, 2, 3)),
+        prompt=TokenizedPrompt((1, 2, 3)),
         pages=PromptPages(3),
         sampling=sampling_pb2.SamplingParams(n=1),
         cache_salt="",
