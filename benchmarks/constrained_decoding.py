@@ -27,6 +27,7 @@ from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder
 from services.decode.request import Prompt, Request, Session
 from services.decode.token_stepper import SingleTokenStepper
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.loading.text import load_text_model
@@ -62,7 +63,7 @@ class Bench:
     def __init__(self, directory: Path, model: TextModel, batch: int, tokens: int) -> None:
         config = model.config
         num_pages = batch * (-(-(tokens + 64) // 64) + 1)
-        kv_pages = allocate_kv_pages(num_pages, config.num_hidden_layers, config.kv_width, torch.float32)
+        kv_pages = allocate_kv_pages(num_pages, config.num_hidden_layers, config.kv_width, FLOAT32)
         runner = ModelRunner(model, kv_pages, config.num_hidden_layers)
         limits = DecodeLimits(batch, batch, 256, 10_000, 0, num_pages * 64, 60.0)
         self._masks = MaskThreads()

@@ -33,6 +33,7 @@ from benchmarks.cpu_peers.peer import PEER_SCRIPTS, Peer
 from benchmarks.peers import ROOT, binaries
 from benchmarks.result import write_result
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
 from services.engine.model.compiled_step import CompiledStep
@@ -74,9 +75,9 @@ class Perigee:
         config = model.config
         self._each = -(-(max(*PREFILLS, CONTEXT) + 64) // PAGE_TOKENS)
         pages = max(BATCHES) * (-(-(CONTEXT + 64) // PAGE_TOKENS)) + self._each
-        pool = allocate_kv_pages(pages, config.num_hidden_layers, config.kv_width, torch.float32)
+        pool = allocate_kv_pages(pages, config.num_hidden_layers, config.kv_width, FLOAT32)
         self._runner = ModelRunner(
-            model, pool, config.num_hidden_layers, decode_steps=CompiledStep.available(model, pool)
+            model, pool, config.num_hidden_layers, decode_steps=CompiledStep.available(model, pool, FLOAT32)
         )
         self._tables: list[list[int]] = []
         self._length = 0

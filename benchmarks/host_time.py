@@ -28,6 +28,7 @@ from services.decode.request import Delta, Prompt, Request, Session
 from services.decode.token_stepper import SingleTokenStepper
 from services.engine.batch import PAGE_TOKENS, DeviceTokens, ForwardBatch
 from services.engine.host_copy import DeviceEvent
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
@@ -99,7 +100,7 @@ class Bench:
     def __init__(self, batch: int, context: int, on_host: bool = True) -> None:
         self.tokens = 0
         each = context // PAGE_TOKENS + 8
-        pages = allocate_kv_pages(batch * each, 1, 1, torch.float32)
+        pages = allocate_kv_pages(batch * each, 1, 1, FLOAT32)
         limits = DecodeLimits(
             max_running=batch,
             max_waiting=batch,

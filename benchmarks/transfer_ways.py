@@ -19,6 +19,7 @@ from benchmarks.child import Blocked, Pipe, Wrong
 from benchmarks.transfer_plan import Plan
 from kernels.benchmarks.wheels import not_installed
 from services.common.errors import ConfigError, TransferFailed
+from services.engine.kv_cache.kv_format import BFLOAT16
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.agent import AgentError, TransferState
 from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
@@ -28,13 +29,12 @@ from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequ
 from services.engine.kv_transfer.transfer_thread import TransferThread
 
 WIDTH = 576
-DTYPE = torch.bfloat16
 PATIENCE_S = 60.0
 
 
 def make_pool(plan: Plan) -> Tensor:
     """Zeros, or with `fill` what the source has."""
-    return allocate_kv_pages(plan.pages, plan.layers, WIDTH, DTYPE, plan.device)
+    return allocate_kv_pages(plan.pages, plan.layers, WIDTH, BFLOAT16, plan.device)
 
 
 def fill(pool: Tensor) -> None:

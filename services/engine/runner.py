@@ -10,6 +10,7 @@ from torch import Tensor
 
 from services.engine.batch import DeviceTokens, ForwardBatch
 from services.engine.host_copy import DeviceEvent
+from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.config.model_config import TextConfig
 
@@ -71,7 +72,8 @@ class BatchRunner(Protocol):
 class ModelRunner:
     """The only caller of the model. Used by the engine-loop thread alone.
 
-    `kv_pages` is `[num_pages, num_layers, 64, latent + rope]`; `layers_per_group` is how many layers are
+    `kv_pages` is `[num_pages, num_layers, 64, row width]` of `kv_format`, or of the float format of its dtype
+    where that is None; `layers_per_group` is how many layers are
     announced together. `ranks`: the others of a group, who are given each batch before it is computed here.
     `decode_steps` computes the batches that it takes.
     """
@@ -83,6 +85,7 @@ class ModelRunner:
         layers_per_group: int,
         ranks: OtherRanks | None = None,
         decode_steps: DecodeSteps | None = None,
+        kv_format: KvFormat | None = None,
     ) -> None:
         if layers_per_group < 1:
             raise ValueError(f"layers_per_group must be at least 1, not {layers_per_group}")
@@ -91,7 +94,7 @@ class ModelRunner:
         self.layers_per_group = layers_per_group
         self._ranks = ranks
         self._decode_steps = decode_steps
-        self._views = PageViews(kv_pages, model.config.kv_lora_rank)
+        self._views = PageViews(kv_pages, model.config.kv_lora_rank, kv_format)
         self._runs_ahead = kv_pages.is_cuda
 
     @property

@@ -9,6 +9,7 @@ import torch
 
 from services.engine.batch import PAGE_TOKENS, DeviceTokens, ForwardBatch
 from services.engine.host_copy import DeviceEvent
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 
 NUM_LAYERS = 2
@@ -19,7 +20,7 @@ HIDDEN = 8
 
 def fake_pages(num_pages: int) -> torch.Tensor:
     """[num_pages, 2, 64, 4]: token + 1, position, first value of an embedding, layer."""
-    return allocate_kv_pages(num_pages, NUM_LAYERS, WIDTH, torch.float32)
+    return allocate_kv_pages(num_pages, NUM_LAYERS, WIDTH, FLOAT32)
 
 
 def next_token(tokens: Sequence[float]) -> int:

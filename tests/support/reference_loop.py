@@ -8,15 +8,19 @@ from pathlib import Path
 import torch
 
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_cache.kv_format import FLOAT32, KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
 from services.engine.runner import ModelRunner
 
 
 class ReferenceLoop:
-    """What the suite's greedy tokens must equal: one prompt at a time, whole, then token by token."""
+    """What the suite's greedy tokens must equal: one prompt at a time, whole, then token by token, over pages
+    of the format.
+    """
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, kv_format: KvFormat = FLOAT32) -> None:
+        self._kv_format = kv_format
         torch.set_num_threads(1)
         self.model = load_text_model(model_dir, deterministic=True)
 
@@ -33,8 +37,8 @@ class ReferenceLoop:
         num_pages = -(-(len(prompt) + num_tokens) // PAGE_TOKENS)
         config = self.model.config
         width = config.kv_lora_rank + config.qk_rope_head_dim
-        kv_pages = allocate_kv_pages(num_pages, config.num_hidden_layers, width, torch.float32)
-        runner = ModelRunner(self.model, kv_pages, config.num_hidden_layers)
+        kv_pages = allocate_kv_pages(num_pages, config.num_hidden_layers, width, self._kv_format)
+        runner = ModelRunner(self.model, kv_pages, config.num_hidden_layers, kv_format=self._kv_format)
         pages = list(range(num_pages))
         output: list[int] = []
         item = BatchItem(list(prompt), 0, pages, True, embeds)

@@ -196,7 +196,7 @@ class KvLayout(_message.Message):
     NUM_LAYERS_FIELD_NUMBER: _builtins.int
     PAGE_TOKENS_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
-    DTYPE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     num_pages: _builtins.int
     """Pages in the pool."""
     num_layers: _builtins.int
@@ -204,9 +204,9 @@ class KvLayout(_message.Message):
     page_tokens: _builtins.int
     """Tokens per page."""
     width: _builtins.int
-    """Values per token and layer: latent plus rope key."""
-    dtype: _builtins.str
-    """"float32" or "bfloat16"."""
+    """Elements stored per token and layer: latent plus rope key, in a format with an element for each value."""
+    format: _builtins.str
+    """Name of the KV format, e.g. "float32": how a page holds its values."""
     def __init__(
         self,
         *,
@@ -214,11 +214,11 @@ class KvLayout(_message.Message):
         num_layers: _builtins.int = ...,
         page_tokens: _builtins.int = ...,
         width: _builtins.int = ...,
-        dtype: _builtins.str = ...,
+        format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "num_layers", b"num_layers", "num_pages", b"num_pages", "page_tokens", b"page_tokens", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "num_layers", b"num_layers", "num_pages", b"num_pages", "page_tokens", b"page_tokens", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,30 +11,33 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.engine.batch import PAGE_TOKENS
+from services.engine.kv_cache.kv_format import KvFormat, float_format
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 
 
 def allocate_kv_pages(
-    num_pages: int, num_layers: int, width: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    num_pages: int, num_layers: int, width: int, kv_format: KvFormat, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """[num_pages, num_layers, 64, width], zeroed, one plain allocation: page-major across layers.
+    """[num_pages, num_layers, 64, row width], zeroed, one plain allocation: page-major across layers.
+
+    `width`: values of a token and layer, latent plus rope key; the format says how wide such a row is.
 
     Written, not just reserved: a first touch is ten times slower than a read over NIXL. And zeroed,
     because masked attention multiplies what a page's unused slots hold by zero, and NaN times zero is NaN.
     """
-    pages = torch.empty(num_pages, num_layers, PAGE_TOKENS, width, dtype=dtype, device=device)
-    return pages.fill_(0)
+    shape = (num_pages, num_layers, PAGE_TOKENS, kv_format.row_width(width))
+    return torch.empty(shape, dtype=kv_format.dtype, device=device).fill_(0)
 
 
-def kv_layout(pages: torch.Tensor) -> worker_pb2.KvLayout:
-    """The layout as workers compare it."""
+def kv_layout(pages: torch.Tensor, kv_format: KvFormat | None = None) -> worker_pb2.KvLayout:
+    """The layout as workers compare it. `kv_format` None: the float format of the pages' dtype."""
     num_pages, num_layers, page_tokens, width = pages.shape
     return worker_pb2.KvLayout(
         num_pages=num_pages,
         num_layers=num_layers,
         page_tokens=page_tokens,
         width=width,
-        dtype=str(pages.dtype).removeprefix("torch."),
+        format=(kv_format or float_format(pages.dtype)).name,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
+import torch
 from torch import Tensor
 
+from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.loading.hardware import compute_on
 from services.engine.loading.text import load_kernel_text_model, load_text_model
 from services.engine.model.compiled_step import CompiledStep
@@ -19,22 +21,25 @@ log = structlog.get_logger()
 def load_for(
     directory: Path,
     deterministic: bool,
+    dtype: torch.dtype,
     kv_pages: Tensor,
+    kv_format: KvFormat,
     *,
     kernels: bool,
     decodes: bool,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> tuple[TextForward, DecodeSteps | None]:
-    """Loads the model in the dtype and on the device of the pages. `kernels`: Triton's, or else plain
-    PyTorch. For a worker that `decodes`, also decode steps recorded on a GPU or compiled for a CPU, if
-    these can be had. All ranks of a group must call it together.
+    """Loads the model with weights of `dtype`, on the device of the pages. `kernels`: Triton's, which take
+    pages of KERNEL_FORMATS, or else plain PyTorch, which takes any. For a worker that `decodes`, also decode
+    steps recorded on a GPU or compiled for a CPU, if these can be had. All ranks of a group must call it
+    together.
     """
-    dtype, device = kv_pages.dtype, kv_pages.device
+    device = kv_pages.device
     compute_on(device)
     if not kernels:
         plain = load_text_model(directory, deterministic, dtype, device, group)
         group.meet()
-        return plain, CompiledStep.available(plain, kv_pages) if decodes else None
+        return plain, CompiledStep.available(plain, kv_pages, kv_format) if decodes else None
     model = load_kernel_text_model(directory, deterministic, dtype, device, group)
     group.meet()
     if not (decodes and kv_pages.is_cuda):

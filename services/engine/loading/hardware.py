@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from services.common.errors import ConfigError
+from services.engine.kernel_model.kv_formats import KERNEL_FORMATS
+from services.engine.kv_cache.kv_format import KV_FORMATS, KvFormat, float_format
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -29,6 +31,21 @@ def parse_dtype(text: str | None, device: torch.device) -> torch.dtype:
     if device.type != "cpu" and text == "float32":
         raise ConfigError("dtype: kernels on a GPU are made for bfloat16; float32 is for the CPU")
     return _DTYPES[text]
+
+
+def parse_kv_format(text: str | None, dtype: torch.dtype, device: torch.device) -> KvFormat:
+    """The KV format of that name, by default that of the weights' `dtype`; ConfigError for a name that is
+    none, and on a GPU for a format that the kernels do not take.
+    """
+    if text is None:
+        return float_format(dtype)
+    formats = {kv_format.name: kv_format for kv_format in KV_FORMATS}
+    if text not in formats:
+        raise ConfigError(f"kv_format: {text!r} is not one of {', '.join(formats)}")
+    if device.type != "cpu" and formats[text] not in KERNEL_FORMATS:
+        taken = ", ".join(kv_format.name for kv_format in KERNEL_FORMATS)
+        raise ConfigError(f"kv_format: kernels on a GPU take pages in {taken}; {text} is for the CPU")
+    return formats[text]
 
 
 def is_deterministic(asked: bool | None, device: torch.device) -> bool:

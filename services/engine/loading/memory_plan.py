@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
+from services.engine.kv_cache.kv_format import BFLOAT16
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.rank import Rank
 from services.engine.weights.expected import expected_tensors
@@ -15,12 +16,12 @@ from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 10
 """The part of a GPU's memory for activations, communication and the allocator."""
-_KV_VALUE_BYTES = 2
+_KV_FORMAT = BFLOAT16
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of one rank of `ranks`; pages are in bf16, and whole on every rank: the latent has no heads."""
+    """Bytes of one rank of `ranks`; pages are bfloat16, and whole on every rank: the latent has no heads."""
 
     ranks: int
     memory: int
@@ -82,7 +83,7 @@ def plan_memory(config: ModelConfig, ranks: int, memory: int) -> MemoryPlan:
             split += shares[name].values * DTYPE_BYTES[tensor.dtype]
         else:
             replicated += tensor.nbytes
-    page_bytes = config.text.num_hidden_layers * PAGE_TOKENS * config.text.kv_width * _KV_VALUE_BYTES
+    page_bytes = PAGE_TOKENS * _KV_FORMAT.bytes_per_token(config.text.num_hidden_layers, config.text.kv_width)
     plan = MemoryPlan(ranks, memory, split, replicated, page_bytes, vision)
     if plan.pages < 1:
         raise ConfigError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import ForwardBatch
+from services.engine.kv_cache.kv_format import FLOAT32, KvFormat
 from services.engine.model.step_structs import BatchStruct, describe
 from services.engine.model.text_model import TextModel
 from services.engine.native.library import address, library
@@ -25,9 +26,11 @@ class CompiledStep:
         self._workspace = torch.empty(0)
 
     @classmethod
-    def available(cls, model: TextModel, kv_pages: Tensor) -> CompiledStep | None:
-        """None where the model has other parts than compiled ones, or is one rank's share."""
-        loops = library() if kv_pages.dtype == torch.float32 and kv_pages.device.type == "cpu" else None
+    def available(cls, model: TextModel, kv_pages: Tensor, kv_format: KvFormat) -> CompiledStep | None:
+        """None where the pages are not in FLOAT32, or the model has other parts than compiled ones or is one
+        rank's share.
+        """
+        loops = library() if kv_format == FLOAT32 and kv_pages.device.type == "cpu" else None
         whole = model.group.rank.count == 1
         return cls(loops, model, kv_pages) if loops is not None and whole and model.is_compiled else None
 

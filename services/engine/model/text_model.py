@@ -145,7 +145,7 @@ class TextModel:
 
     def _context(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionContext:
         cos, sin = self.rotary.at(batch.positions)
-        plan = self.attention.plan(batch, kv_pages.dtype)
+        plan = self.attention.plan(batch, views.kv_format)
         return AttentionContext(cos.unsqueeze(1), sin.unsqueeze(1), batch.slot_mapping, kv_pages, views, plan)
 
     def _embed(self, batch: ForwardBatch) -> Tensor:

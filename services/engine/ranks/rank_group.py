@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-import torch
 from torch import Tensor, distributed
 
 from services.engine.batch import DeviceTokens, ForwardBatch
@@ -47,7 +46,7 @@ class RankGroup:
         self._memory: int | None = None
         if not plan.own_pages:
             self._memory = os.memfd_create("kv-pages")
-            os.truncate(self._memory, torch.Size(plan.pages_shape).numel() * plan.dtype.itemsize)
+            os.truncate(self._memory, plan.pages_bytes)
             memory = f"/proc/{os.getpid()}/fd/{self._memory}"
         context = get_context("spawn")
         with tempfile.TemporaryDirectory() as directory:

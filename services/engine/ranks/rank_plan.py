@@ -11,6 +11,7 @@ from torch import Tensor, distributed
 
 from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS
+from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.loading.hardware import compute_on, parse_device
@@ -29,15 +30,17 @@ _PATIENCE = timedelta(seconds=60)
 class RankPlan:
     """The settings that all ranks of a group share.
 
-    `device`: rank 0's; the GPUs of the other ranks follow it. `kernels`, `decodes`: as in `load_for`.
-    `own_pages`: each rank has its own; GPUs require it. `open_transfer`, with `own_pages` only, opens
-    the transfer with which a rank reads its share of pages; None: rank 0 reads everything.
+    `dtype`: of the weights. `device`: rank 0's; the GPUs of the other ranks follow it. `kernels`,
+    `decodes`: as in `load_for`. `own_pages`: each rank has its own; GPUs require it. `open_transfer`,
+    with `own_pages` only, opens the transfer with which a rank reads its share of pages; None: rank 0
+    reads everything.
     """
 
     ranks: int
     model: Path
     deterministic: bool
     dtype: torch.dtype
+    kv_format: KvFormat
     threads: int
     num_pages: int
     whole_experts: bool = False
@@ -52,7 +55,13 @@ class RankPlan:
     def pages_shape(self) -> tuple[int, int, int, int]:
         """The shape of the KV pages, as in `allocate_kv_pages`."""
         text = ModelConfig.from_dir(self.model).text
-        return self.num_pages, text.num_hidden_layers, PAGE_TOKENS, text.kv_width
+        row_width = self.kv_format.row_width(text.kv_width)
+        return self.num_pages, text.num_hidden_layers, PAGE_TOKENS, row_width
+
+    @property
+    def pages_bytes(self) -> int:
+        """The bytes of all KV pages."""
+        return torch.Size(self.pages_shape).numel() * self.kv_format.dtype.itemsize
 
     def device_of(self, rank: int) -> torch.device:
         """The device that a rank computes on."""
@@ -91,8 +100,10 @@ class RankPlan:
     def open_pages(self, rank: int, memory: str) -> Tensor:
         """The rank's own KV pages, or all ranks' pages in the file `memory`, which rank 0 clears."""
         if self.own_pages:
-            pages, layers, _, width = self.pages_shape
-            return allocate_kv_pages(pages, layers, width, self.dtype, self.device_of(rank))
+            text = ModelConfig.from_dir(self.model).text
+            shape = (self.num_pages, text.num_hidden_layers, text.kv_width)
+            return allocate_kv_pages(*shape, self.kv_format, self.device_of(rank))
         size = torch.Size(self.pages_shape)
-        mapped = torch.from_file(memory, shared=True, size=size.numel(), dtype=self.dtype).view(size)
+        dtype = self.kv_format.dtype
+        mapped = torch.from_file(memory, shared=True, size=size.numel(), dtype=dtype).view(size)
         return mapped if rank else mapped.fill_(0)

@@ -48,12 +48,14 @@ def follow(
     model, steps = load_for(
         plan.model,
         plan.deterministic,
+        plan.dtype,
         kv_pages,
+        plan.kv_format,
         kernels=plan.kernels,
         decodes=plan.decodes,
         group=plan.group(),
     )
-    runner = ModelRunner(model, kv_pages, 1, decode_steps=steps)
+    runner = ModelRunner(model, kv_pages, 1, decode_steps=steps, kv_format=plan.kv_format)
     if plan.open_transfer is not None and reads is not None:
         transfer = plan.open_transfer([kv_region(kv_pages)], rank)
         transfer.start()

@@ -8,6 +8,14 @@ from perigee.v1 import worker_pb2
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.fingerprint import fingerprint
 
+_LAYOUT = (
+    ("format", "KV format (--kv-format, by default that of --dtype)"),
+    ("num_layers", "KV layers"),
+    ("page_tokens", "tokens per KV page"),
+    ("width", "KV row width"),
+)
+"""What must be equal of two layouts, and what a person calls it."""
+
 
 def model_identity(directory: Path, config: ModelConfig, context_length: int) -> worker_pb2.ModelIdentity:
     """The identity of the checkpoint in `directory`."""
@@ -35,8 +43,8 @@ def explain_mismatch(owner: worker_pb2.WorkerInfo, hello: worker_pb2.ReaderHello
     if mine.hidden_size != theirs.hidden_size:
         differences.append(f"hidden size: {mine.hidden_size} here, {theirs.hidden_size} at the reader")
     if hello.HasField("layout") and owner.HasField("layout"):
-        for field in ("num_layers", "page_tokens", "width", "dtype"):
+        for field, name in _LAYOUT:
             here, there = getattr(owner.layout, field), getattr(hello.layout, field)
             if here != there:
-                differences.append(f"KV layout {field}: {here} here, {there} at the reader")
+                differences.append(f"{name}: {here} here, {there} at the reader")
     return "; ".join(differences) or None

@@ -15,13 +15,20 @@ import torch
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.engine.batch import PAGE_TOKENS
+from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_region
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.embedding_reader import ROWS_PER_PAGE, EmbeddingReader
 from services.engine.loading.for_worker import load_for
-from services.engine.loading.hardware import is_deterministic, parse_device, parse_dtype, parse_options
+from services.engine.loading.hardware import (
+    is_deterministic,
+    parse_device,
+    parse_dtype,
+    parse_kv_format,
+    parse_options,
+)
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.peers.directory import PeerDirectory
@@ -53,6 +60,8 @@ class TextWorkerSettings(Protocol):
     def device(self) -> str: ...
     @property
     def dtype(self) -> str | None: ...
+    @property
+    def kv_format(self) -> str | None: ...
     @property
     def threads(self) -> int: ...
     @property
@@ -112,29 +121,33 @@ async def build_text_worker(
     opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)
     device = parse_device(settings.device)
     dtype = parse_dtype(settings.dtype, device)
+    kv_format = parse_kv_format(settings.kv_format, dtype, device)
     deterministic = is_deterministic(settings.deterministic, device)
     group: TensorGroup = NoGroup()
     on_gpu = device.type == "cuda"
     decodes = role == worker_pb2.WORKER_ROLE_DECODE
     ranks = (
-        await asyncio.to_thread(_group, settings, directory, device, dtype, deterministic, decodes, opening)
+        await asyncio.to_thread(
+            _group, settings, directory, device, dtype, kv_format, deterministic, decodes, opening
+        )
         if settings.tp != 1
         else None
     )
     if ranks is None:
         shape = (settings.kv_pages, text.num_hidden_layers, text.kv_width)
-        kv_pages = allocate_kv_pages(*shape, dtype, device)
+        kv_pages = allocate_kv_pages(*shape, kv_format, device)
     else:
         kv_pages, group = ranks.kv_pages, ranks.group
     load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
-    model, steps = await asyncio.to_thread(load, directory, deterministic, kv_pages)
+    model, steps = await asyncio.to_thread(load, directory, deterministic, dtype, kv_pages, kv_format)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_PAGE, text.hidden_size)
     regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
     others = ranks.readers if ranks is not None else ()
     transfer = opening.shared(regions, others, text.num_hidden_layers) if others else opening(regions)
     report = await asyncio.to_thread(transfer.start)
     identity = model_identity(directory, config, context_length)
-    hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=kv_layout(kv_pages))
+    layout = kv_layout(kv_pages, kv_format)
+    hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=layout)
     peers = PeerDirectory(hello, transfer)
     return TextWorker(
         config=config,
@@ -145,6 +158,7 @@ async def build_text_worker(
             layers_per_group or -(-text.num_hidden_layers // 4),
             ranks,
             steps,
+            kv_format,
         ),
         transfer=transfer,
         peers=peers,
@@ -154,7 +168,7 @@ async def build_text_worker(
             incarnation=name,
             version=importlib.metadata.version("perigee"),
             model=identity,
-            layout=kv_layout(kv_pages),
+            layout=layout,
             transport=report_to_proto(report),
             deterministic=deterministic,
         ),
@@ -177,6 +191,7 @@ def _group(
     directory: Path,
     device: torch.device,
     dtype: torch.dtype,
+    kv_format: KvFormat,
     deterministic: bool,
     decodes: bool,
     opening: TransferOpening,
@@ -188,6 +203,7 @@ def _group(
             model=directory,
             deterministic=deterministic,
             dtype=dtype,
+            kv_format=kv_format,
             threads=settings.threads,
             num_pages=settings.kv_pages,
             whole_experts=settings.expert_parallel,

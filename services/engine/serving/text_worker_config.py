@@ -38,8 +38,13 @@ class TextWorkerConfig:
     device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
     dtype: str | None = field(
         default=None,
+        metadata={"help": "of the weights: float32, by default on a CPU, or bfloat16, by default on a GPU"},
+    )
+    kv_format: str | None = field(
+        default=None,
         metadata={
-            "help": "of weights and pages: float32, by default on a CPU, or bfloat16, by default on a GPU"
+            "help": "of the KV pages: float32 or bfloat16, by default the dtype of the weights; "
+            "the same for all workers"
         },
     )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model, in each of its processes"})

@@ -10,6 +10,7 @@ from services.engine.batch import BatchItem, build_batch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.draw import draw_on_device
 from services.engine.kernel_model.text_model import KernelTextModel
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.loading.for_worker import load_for
 from services.engine.loading.text import load_kernel_text_model
 from services.engine.model.attention.page_views import PageViews
@@ -145,6 +146,7 @@ def logits_of_group(directory, prompts, whole_attention) -> tuple[list[Tensor], 
         directory,
         True,
         torch.float32,
+        FLOAT32,
         1,
         4,
         whole_experts=True,
@@ -153,11 +155,20 @@ def logits_of_group(directory, prompts, whole_attention) -> tuple[list[Tensor], 
         own_pages=True,
     )
     alone = torch.zeros(plan.pages_shape)
-    model, _ = load_for(directory, True, alone, kernels=True, decodes=False)
+    model, _ = load_for(directory, True, torch.float32, alone, FLOAT32, kernels=True, decodes=False)
     expected = _read_and_gone_on(ModelRunner(model, alone, 1), prompts)
     group = RankGroup(plan)
     try:
-        model, _ = load_for(directory, True, group.kv_pages, kernels=True, decodes=False, group=group.group)
+        model, _ = load_for(
+            directory,
+            True,
+            torch.float32,
+            group.kv_pages,
+            FLOAT32,
+            kernels=True,
+            decodes=False,
+            group=group.group,
+        )
         return expected, _read_and_gone_on(ModelRunner(model, group.kv_pages, 1, group), prompts)
     finally:
         group.close()
@@ -185,8 +196,10 @@ def steps_of_rank(directory, meeting, rank, batches) -> list[Tensor]:
     """
     distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
     group = DistributedGroup(deterministic=True, whole_experts=True, whole_attention=True)
-    kv_pages = torch.zeros(RankPlan(2, directory, True, torch.float32, 1, 4).pages_shape)
-    model, _ = load_for(directory, True, kv_pages, kernels=True, decodes=False, group=group)
+    kv_pages = torch.zeros(RankPlan(2, directory, True, torch.float32, FLOAT32, 1, 4).pages_shape)
+    model, _ = load_for(
+        directory, True, torch.float32, kv_pages, FLOAT32, kernels=True, decodes=False, group=group
+    )
     assert isinstance(model, KernelTextModel)
     runner = ModelRunner(
         model, kv_pages, 1, decode_steps=DecodeGraphs(model, kv_pages, Replayed, most_rows=4)

@@ -10,6 +10,7 @@ import torch
 
 from services.common.errors import TransferFailed
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages, page_crc32
 from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, MemoryFabric
 from services.engine.kv_transfer.agents.region import RegionKind
@@ -32,7 +33,7 @@ def reference(nano_dir) -> ReferenceLoop:
 
 def empty_pages(reference: ReferenceLoop) -> torch.Tensor:
     config = reference.model.config
-    return allocate_kv_pages(NUM_PAGES + 1, config.num_hidden_layers, config.kv_width, torch.float32)
+    return allocate_kv_pages(NUM_PAGES + 1, config.num_hidden_layers, config.kv_width, FLOAT32)
 
 
 def forward(reference: ReferenceLoop, kv_pages: torch.Tensor, item: BatchItem) -> torch.Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from services.engine.batch import BatchItem, build_batch
+from services.engine.kv_cache.kv_format import BFLOAT16, FLOAT32
 from services.engine.model.compiled_step import CompiledStep
 from services.engine.model.layers.row_product import PlainProducts
 from services.engine.model.text_model import TextModel
@@ -40,7 +41,7 @@ def runners(model):
     """The same pages, garbage in them, twice: one steps layer by layer, one at once."""
     plain = make_runner(model, PAGES * len(LENGTHS))
     pages = plain.kv_pages.clone()
-    steps = CompiledStep.available(model, pages)
+    steps = CompiledStep.available(model, pages, FLOAT32)
     if steps is None:
         pytest.skip("nothing can be compiled here: see the log")
     return plain, ModelRunner(model, pages, 1, decode_steps=steps)
@@ -80,7 +81,7 @@ def test_steps_have_the_bits_of_layers_one_by_one(config, deterministic):
 def test_more_rows_than_are_gathered_at_a_time_have_the_bits_of_each_alone():
     model = tiny_model(tiny_config(n_routed_experts=3, num_experts_per_tok=2))
     pages = torch.randn(200, 3, 64, TINY.kv_width)
-    steps = CompiledStep.available(model, pages)
+    steps = CompiledStep.available(model, pages, FLOAT32)
     if steps is None:
         pytest.skip("nothing can be compiled here: see the log")
     runner = ModelRunner(model, pages, 1, decode_steps=steps)
@@ -122,6 +123,6 @@ def test_a_token_that_there_is_not_is_an_error_and_nothing_is_read_for_it():
 def test_other_models_and_pages_are_left_to_them():
     model = tiny_model()
     pages = torch.zeros(1, 3, 64, TINY.kv_width)
-    assert CompiledStep.available(model, pages.bfloat16()) is None
+    assert CompiledStep.available(model, pages.bfloat16(), BFLOAT16) is None
     plain = TextModel(TINY, random_weights(TINY), deterministic=False, products=PlainProducts())
-    assert CompiledStep.available(plain, pages) is None
+    assert CompiledStep.available(plain, pages, FLOAT32) is None

@@ -13,6 +13,7 @@ from transformers import Kimi_K25ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
 from services.engine.loading.vision import load_vision_model
@@ -89,7 +90,7 @@ def our_logits(nano_dir: Path, ids: list[int], media) -> torch.Tensor:
     model, tower = load_text_model(nano_dir, deterministic=True), load_vision_model(nano_dir)
     pages = list(range(-(-len(ids) // PAGE_TOKENS)))
     text = model.config
-    kv_pages = allocate_kv_pages(len(pages), text.num_hidden_layers, text.kv_width, torch.float32)
+    kv_pages = allocate_kv_pages(len(pages), text.num_hidden_layers, text.kv_width, FLOAT32)
     embeds = tuple((offset, tower.encode(pixels, grid)) for offset, pixels, grid in media)
     batch = build_batch([BatchItem(ids, 0, pages, True, embeds)])
     return ModelRunner(model, kv_pages, 1).forward(batch)[0]

@@ -10,6 +10,7 @@ import torch
 
 from services.common.errors import ConfigError
 from services.engine.batch import BatchItem, DeviceTokens, build_batch
+from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.opening import TransferOpening
@@ -26,7 +27,7 @@ EPSILON = 1e-4
 
 
 def plan_of(nano_dir, **options):
-    return RankPlan(2, nano_dir, True, torch.float32, 1, PAGES, own_pages=True, **options)
+    return RankPlan(2, nano_dir, True, torch.float32, FLOAT32, 1, PAGES, own_pages=True, **options)
 
 
 def logits_of(runner, token_ids, start, pages):
@@ -37,7 +38,16 @@ def logits_of(runner, token_ids, start, pages):
 def group(request, nano_dir):
     """A group of two, and its runner."""
     group = RankGroup(plan_of(nano_dir, whole_experts=request.param))
-    model, _ = load_for(nano_dir, True, group.kv_pages, kernels=False, decodes=False, group=group.group)
+    model, _ = load_for(
+        nano_dir,
+        True,
+        torch.float32,
+        group.kv_pages,
+        FLOAT32,
+        kernels=False,
+        decodes=False,
+        group=group.group,
+    )
     yield group, ModelRunner(model, group.kv_pages, 1, group)
     group.close()
 
@@ -47,7 +57,9 @@ def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, n
     model, _ = load_for(
         nano_dir,
         True,
-        allocate_kv_pages(PAGES, *group.kv_pages.shape[1:2], group.kv_pages.shape[3], torch.float32),
+        torch.float32,
+        allocate_kv_pages(PAGES, *group.kv_pages.shape[1:2], group.kv_pages.shape[3], FLOAT32),
+        FLOAT32,
         kernels=False,
         decodes=False,
     )
@@ -79,7 +91,16 @@ def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
 def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):
     opening = TransferOpening("reader", {}, "any")
     group = RankGroup(plan_of(nano_dir, open_transfer=opening))
-    model, _ = load_for(nano_dir, True, group.kv_pages, kernels=False, decodes=False, group=group.group)
+    model, _ = load_for(
+        nano_dir,
+        True,
+        torch.float32,
+        group.kv_pages,
+        FLOAT32,
+        kernels=False,
+        decodes=False,
+        group=group.group,
+    )
     runner = ModelRunner(model, group.kv_pages, 1, group)
     layers = group.kv_pages.shape[1]
     reader = opening.shared([kv_region(group.kv_pages)], group.readers, layers)

@@ -113,14 +113,14 @@ class LatentAttention:
 
     def _write(self, entries: Tensor, layer: int, context: AttentionContext) -> None:
         """`[T, latent + rope]` as projected: the latent not yet normalised, the key not yet rotated."""
-        norm, pages = self.kv_norm, context.kv_pages
-        if self._rows is not None and pages.dtype == torch.float32:
+        norm, pages, views = self.kv_norm, context.kv_pages, context.views
+        if self._rows is not None and views.in_float32:
             self._rows.store_latents(
                 entries, norm.weight, norm.eps, context.cos, context.sin, context.slots, pages[:, layer]
             )
             return
         latent, k_rope = entries.split([self._config.kv_lora_rank, self._config.qk_rope_head_dim], dim=-1)
         rotated = rotate(k_rope.unsqueeze(1), context.cos, context.sin).squeeze(1)
-        made = torch.cat([norm(latent), rotated], dim=-1).to(pages.dtype)
+        made = views.kv_format.store(torch.cat([norm(latent), rotated], dim=-1))
         places = torch.div(context.slots, PAGE_TOKENS, rounding_mode="floor")
         pages[places, layer, context.slots % PAGE_TOKENS] = made

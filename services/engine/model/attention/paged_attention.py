@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
+from services.engine.kv_cache.kv_format import FLOAT32, KvFormat
 from services.engine.model.attention.decode_attention import DecodePlan, attend_decode
 from services.engine.model.attention.latent_kernel import KernelPlan, LatentKernel
 from services.engine.model.attention.page_views import PageView, PageViews
@@ -52,7 +53,7 @@ class PagedAttention:
     """Splits batches, and runs them in the absorbed form.
 
     With `batch_decode` off every sequence goes through TiledAttention. Chunks of `expand_from` tokens or more
-    are set apart for the expanded form; None: no chunk is. `kernel` takes all rows over float32 pages.
+    are set apart for the expanded form; None: no chunk is. `kernel` takes all rows over pages of FLOAT32.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class PagedAttention:
         batch_decode = _decode_agrees(tiled, heads, latent_dim, key_dim, device)
         return cls(tiled, batch_decode, kernel=LatentKernel.available(heads, latent_dim, key_dim, device))
 
-    def plan(self, batch: ForwardBatch, pages_dtype: torch.dtype = torch.float32) -> AttentionPlan:
-        """Cuts the batch into chunks and one-token sequences."""
+    def plan(self, batch: ForwardBatch, kv_format: KvFormat = FLOAT32) -> AttentionPlan:
+        """Cuts the batch into chunks and one-token sequences, to attend over pages of this format."""
         device = batch.positions.device
         expanded: list[Chunk] = []
         absorbed: list[Chunk] = []
@@ -90,7 +91,7 @@ class PagedAttention:
                 start += count
             row += count
         outside = _outside(expanded, row, device) if expanded else None
-        if self.kernel is not None and pages_dtype == torch.float32:
+        if self.kernel is not None and kv_format == FLOAT32:
             kernel = self.kernel.plan([(c.first_position, c.end - c.start, c.page_ids) for c in absorbed])
             return AttentionPlan(tuple(expanded), outside, (), None, _indices([], device), kernel)
         least = 2 if self.batch_decode else 1

@@ -7,6 +7,7 @@ import platform
 import pytest
 import torch
 
+from services.engine.kv_cache.kv_format import BFLOAT16
 from services.engine.model.attention.latent_kernel import LatentKernel
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
@@ -81,7 +82,7 @@ def test_slots_behind_a_token_do_not_matter():
 
 def test_narrow_pages_take_the_other_way():
     batch, *_ = case(ITEMS, heads=3)
-    assert attention(3).plan(batch, torch.bfloat16).kernel is None
+    assert attention(3).plan(batch, BFLOAT16).kernel is None
 
 
 @pytest.mark.parametrize("sizes", [(20, 32), (24, 36), (2048, 2080)])
