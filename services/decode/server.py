@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.status import code_of
+from services.common.sampling.controls import MAX_CHOICES
 from services.decode import request as domain
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.rules import rules_from_proto
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.engine import DecodeEngine
 from services.decode.request import Delta, Request
-from services.decode.sampling import MAX_CHOICES, sampling_spec
 from services.engine.media import media_from_proto
 from services.engine.sampling.sampler import SampledToken
+from services.engine.sampling.spec import SamplingSpec
 from services.engine.serving.loop import EngineLoop
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             request_id=submit.request_id,
             prompt_ids=prompt,
             output_ids=outputs,
-            spec=sampling_spec(sampling, self._vocab_size),
+            spec=SamplingSpec.from_proto(sampling, self._vocab_size),
             seed=sampling.seed,
             choices=choices,
             max_tokens=min(left, sampling.max_tokens) if sampling.HasField("max_tokens") else left,

@@ -204,7 +204,7 @@ class Gateway:
         )
 
     def _build_app(self, bodies: BodyReader) -> App:
-        tokenizer, pool = self._model.tokenizer, self.pool
+        pool = self.pool
         tokenize = TokenizeEndpoint(self._tokenizing)
         batches = BatchPipeline(self._pipeline, self._admission, "rest")
         config = self._config
@@ -214,9 +214,9 @@ class Gateway:
 
         return App(
             DoorParts(
-                chat=post(ChatEndpoint(self._pipeline, tokenizer).answer),
-                completions=post(CompletionEndpoint(batches, tokenizer).answer),
-                generate=post(GenerateEndpoint(batches, tokenizer).answer),
+                chat=post(ChatEndpoint(self._pipeline, self._model).answer),
+                completions=post(CompletionEndpoint(batches, self._model).answer),
+                generate=post(GenerateEndpoint(batches, self._model).answer),
                 tokenize=post(tokenize.tokenize),
                 detokenize=post(tokenize.detokenize),
                 models=ModelPages(self._model),

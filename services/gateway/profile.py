@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from perigee.v1 import sampling_pb2
 from services.common.errors import UnsupportedValue
+from services.common.sampling.controls import BY_NAME
+from services.common.sampling.params import FieldName
 from services.families.kimi.sampling_defaults import SamplingDefaults
-from services.gateway.sampling import FieldName, SamplingOptions
 
 Profile: TypeAlias = Literal["none", "moonshot"]
 
@@ -14,20 +16,20 @@ Profile: TypeAlias = Literal["none", "moonshot"]
 _ROUNDING = 1e-6
 
 
-def check_moonshot(options: SamplingOptions, fixed: SamplingDefaults, name: FieldName) -> None:
+def check_moonshot(params: sampling_pb2.SamplingParams, fixed: SamplingDefaults, name: FieldName) -> None:
     """Raises UnsupportedValue naming the first control that is neither absent nor what Moonshot fixes it to.
 
     `fixed`: the defaults of the chat's mode.
     """
-    repetition = 1.0 if options.repetition_penalty is None else options.repetition_penalty
-    for control, given, wanted in (
-        ("temperature", options.temperature, fixed.temperature),
-        ("top_p", options.top_p, fixed.top_p),
-        ("presence_penalty", options.presence_penalty, 0.0),
-        ("frequency_penalty", options.frequency_penalty, 0.0),
-        ("repetition_penalty", repetition, 1.0),
-        ("n", options.n, 1),
+    for control, wanted in (
+        ("temperature", fixed.temperature),
+        ("top_p", fixed.top_p),
+        ("presence_penalty", 0.0),
+        ("frequency_penalty", 0.0),
+        ("repetition_penalty", 1.0),
+        ("n", 1),
     ):
+        given = BY_NAME[control].given(params)
         if given is not None and abs(given - wanted) > _ROUNDING:
             raise UnsupportedValue(
                 f"{name(control)} is {given:g}; under the profile moonshot it is always {wanted:g}",

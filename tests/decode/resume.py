@@ -41,7 +41,7 @@ from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, Tok
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.request_record import RequestRecord
-from services.gateway.sampling import SamplingOptions, resolve
+from services.gateway.sampling import resolve
 from services.gateway.workers.router import PromptPages
 from tests.support.babbler import VOCAB
 from tests.support.loopback import LoopbackRouter, LoopbackWorker
@@ -137,7 +137,10 @@ class Trial:
         salt = f"run-{self._runs}"
         if case.warm:
             short = replace(
-                case.request, prompt=TokenPrompt(()), sampling=SamplingOptions(), output=OutputFormat()
+                case.request,
+                prompt=TokenPrompt(()),
+                sampling=sampling_pb2.SamplingParams(),
+                output=OutputFormat(),
             )
             for worker in self._workers:
                 page = replace(case, prompt=case.prompt[: SHARED + 1], request=short, max_tokens=1)
@@ -185,7 +188,7 @@ def random_case(number: random.Random, tokenizer: Tokenizer, kind: str) -> Case:
     stop_ids = tuple(number.sample(range(300, 2000), 2)) if number.random() < 0.4 else ()
     bias = {each: number.uniform(4, 8) for each in (*ends, *stop_ids) if number.random() < 0.4}
     top_logprobs = number.choice((None, None, 0, 3))
-    sampling = SamplingOptions(
+    sampling = sampling_pb2.SamplingParams(
         temperature=number.choice((0.0, 0.7, 1.0)),
         top_p=number.choice((1.0, 0.9)),
         top_k=number.choice((0, 0, 40)),
@@ -202,7 +205,7 @@ def random_case(number: random.Random, tokenizer: Tokenizer, kind: str) -> Case:
         stop=number.choice(STOPS) if number.random() < 0.4 else (),
         logprobs=top_logprobs is not None,
         top_logprobs=top_logprobs or 0,
-        skip_special_tokens=number.random() < 0.8,
+        keep_special_tokens=number.random() >= 0.8,
     )
     shared = random.Random(0).choices(range(256, 2000), k=SHARED)
     body = number.choices(range(256, 2000), k=number.randrange(1, 40))

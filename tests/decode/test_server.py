@@ -170,7 +170,7 @@ WRONG = [
     ({"output_token_ids": [VOCAB]}, "token id is not below"),
     ({"output_token_ids": [1], "sampling": {"n": 2}}, "one choice only"),
     ({"prompt": [1] * CONTEXT}, f"takes {CONTEXT - 1} at most"),
-    ({"sampling": {"n": 17}}, "at most 16 choices"),
+    ({"sampling": {"n": 17}}, "n is 17"),
     ({"first_choice": 15, "sampling": {"n": 2}}, "15 is the last one"),
     ({"sampling": {"top_k": 0, "min_p": 3.0}}, "min_p"),
     ({"sampling": {"stop_token_ids": [VOCAB]}}, "stop_token_ids"),

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-from services.common.errors import InvalidRequest
-
-MAX_TOP_LOGPROBS = 20
+from perigee.v1 import sampling_pb2
+from services.common.sampling.controls import BY_NAME
+from services.common.sampling.params import check
 
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """Sampling controls with no value left to the model's defaults. Fields as in perigee.v1.SamplingParams.
+    """The sampling controls that apply to each token, none of them left to the model's defaults. A field has
+    its control's name in the table of controls and in perigee.v1.SamplingParams.
 
     logit_bias: (token id, addend) pairs, ids distinct. stop_token_ids: all ids that end a choice, the
-    model's own included unless ignore_eos; here they matter only for min_tokens. InvalidRequest names a
-    field out of range.
+    model's own included unless ignore_eos; here they matter only for min_tokens.
     """
 
     temperature: float = 1.0
@@ -31,37 +31,22 @@ class SamplingSpec:
     logprobs: bool = False
     top_logprobs: int = 0
 
-    def __post_init__(self) -> None:
-        self._require(0.0 <= self.temperature <= 2.0, "temperature", "must be 0 to 2")
-        self._require(0.0 < self.top_p <= 1.0, "top_p", "must be above 0 and at most 1")
-        self._require(self.top_k >= 0, "top_k", "must not be negative")
-        self._require(0.0 <= self.min_p <= 1.0, "min_p", "must be 0 to 1")
-        for name in ("presence_penalty", "frequency_penalty"):
-            self._require(-2.0 <= getattr(self, name) <= 2.0, name, "must be -2 to 2")
-        self._require(
-            0.0 < self.repetition_penalty <= 2.0, "repetition_penalty", "must be above 0, at most 2"
-        )
-        self._require(self.min_tokens >= 0, "min_tokens", "must not be negative")
-        self._require(0 <= self.top_logprobs <= MAX_TOP_LOGPROBS, "top_logprobs", f"0 to {MAX_TOP_LOGPROBS}")
-        in_range = all(-100.0 <= addend <= 100.0 for _, addend in self.logit_bias)
-        self._require(in_range, "logit_bias", "values must be -100 to 100")
-        distinct = len({token_id for token_id, _ in self.logit_bias}) == len(self.logit_bias)
-        self._require(distinct, "logit_bias", "names a token twice")
-
-    def check_vocabulary(self, vocab_size: int) -> None:
-        """InvalidRequest when a token id named here is not one of the model's."""
-        for name, token_ids in (
-            ("logit_bias", [token_id for token_id, _ in self.logit_bias]),
-            ("stop_token_ids", sorted(self.stop_token_ids)),
-        ):
-            for token_id in token_ids:
-                valid = 0 <= token_id < vocab_size
-                self._require(valid, name, f"token id {token_id} is outside 0 to {vocab_size - 1}")
+    @classmethod
+    def from_proto(cls, params: sampling_pb2.SamplingParams, vocab_size: int) -> SamplingSpec:
+        """Puts defaults in place of what is absent. Raises InvalidRequest naming a control that is out of
+        range, also one that is no field here."""
+        check(params, vocab_size)
+        return cls(**{each.name: BY_NAME[each.name].value(params) for each in fields(cls)})
 
     @property
     def is_greedy(self) -> bool:
         """Whether the most likely token is taken, without a draw."""
         return self.temperature == 0.0
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether every token is chosen from other logits than the model's."""
+        return self.counts_output or self.counts_prompt or bool(self.logit_bias)
 
     @property
     def counts_output(self) -> bool:
@@ -72,8 +57,3 @@ class SamplingSpec:
     def counts_prompt(self) -> bool:
         """Whether it matters that a token occurs in prompt or output."""
         return self.repetition_penalty != 1.0
-
-    @staticmethod
-    def _require(holds: bool, param: str, message: str) -> None:
-        if not holds:
-            raise InvalidRequest(f"{param}: {message}", param)

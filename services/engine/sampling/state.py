@@ -59,13 +59,7 @@ class SamplingState:
     @property
     def adjusts(self) -> bool:
         """Whether the next token is chosen from other logits than the model's."""
-        return (
-            self.constraint is not None
-            or self.spec.counts_output
-            or self.spec.counts_prompt
-            or len(self.bias_ids) > 0
-            or self.withholds_stops
-        )
+        return self.constraint is not None or self.spec.adjusts or self.withholds_stops
 
     def uniform(self) -> float:
         """The random number in [0, 1) of the next output token; the same however often it is asked for."""

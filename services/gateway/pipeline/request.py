@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from perigee.v1 import sampling_pb2
+from services.common.sampling.params import FieldName
 from services.families.kimi.messages import Conversation
 from services.families.kimi.sampling_defaults import INSTANT, RAW, THINKING, SamplingDefaults
 from services.gateway.constraint.output_format import OutputFormat
 from services.gateway.media.request_media import MediaSource
-from services.gateway.sampling import FieldName, SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class GenerationRequest:
 
     model: str
     prompt: AnyPrompt
-    sampling: SamplingOptions
+    sampling: sampling_pb2.SamplingParams
     field_name: FieldName
     prompt_param: str
     cache_salt: str = ""
@@ -71,3 +72,8 @@ class GenerationRequest:
     separate_reasoning: bool = True
     stream_reasoning: bool = True
     output: OutputFormat = field(default_factory=OutputFormat)
+
+    @property
+    def choices(self) -> int:
+        """How many continuations are wanted."""
+        return self.sampling.n or 1

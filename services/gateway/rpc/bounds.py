@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from services.common.sampling.controls import CONTROLS
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.config import GatewayConfig
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.request_reader import RequestReader
 from services.gateway.rpc.wire_counts import WireCounts
-from services.gateway.sampling import MAX_BIASES, MAX_STOP_IDS, MAX_STOPS
 from services.gateway.waiting import Waiting
 
 
@@ -16,9 +16,7 @@ def request_reader(config: GatewayConfig, budget: ByteBudget, calls: Calls) -> R
     counts = WireCounts(
         {
             "perigee.v1.ChatRequest.messages": config.max_messages,
-            "perigee.v1.SamplingParams.logit_bias": MAX_BIASES,
-            "perigee.v1.SamplingParams.stop": MAX_STOPS,
-            "perigee.v1.SamplingParams.stop_token_ids": MAX_STOP_IDS,
+            **{f"perigee.v1.SamplingParams.{each.name}": each.most for each in CONTROLS if each.most},
         }
     )
     waiting = Waiting(config.max_waiting_connections)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from google.protobuf.message import Message as ProtoMessage
 
-from perigee.v1 import chat_pb2, generation_pb2
+from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
 from services.common.errors import InvalidRequest
 from services.families.kimi.messages import (
     Conversation,
@@ -27,7 +27,6 @@ from services.gateway.pipeline.prompt.json_counts import check_counts
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
 from services.gateway.rpc.output_format import chat_output_format, generate_output_format
-from services.gateway.rpc.sampling import field_name, options_from_proto
 
 Given = TypeVar("Given", bound=ProtoMessage)
 
@@ -60,8 +59,8 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
     return GenerationRequest(
         model=request.model,
         prompt=ChatPrompt(conversation, tuple(media)),
-        sampling=options_from_proto(request.sampling),
-        field_name=field_name,
+        sampling=_apart(request.sampling),
+        field_name=_field_name,
         prompt_param="messages",
         cache_salt=request.cache_salt,
         priority=request.priority,
@@ -87,14 +86,26 @@ def request_from_generate(
     return GenerationRequest(
         model=request.model,
         prompt=prompt,
-        sampling=options_from_proto(request.sampling),
-        field_name=field_name,
+        sampling=_apart(request.sampling),
+        field_name=_field_name,
         prompt_param="text" if kind == "text" else "token_ids.ids",
         cache_salt=request.cache_salt,
         priority=request.priority,
         timeout_s=timeout_s,
         output=generate_output_format(request),
     )
+
+
+def _apart(sampling: sampling_pb2.SamplingParams) -> sampling_pb2.SamplingParams:
+    """A copy: a part of a message keeps the whole of it in memory, its images included."""
+    copy = sampling_pb2.SamplingParams()
+    copy.CopyFrom(sampling)
+    return copy
+
+
+def _field_name(control: str) -> str:
+    """How the gRPC doors spell a control."""
+    return f"sampling.{control}"
 
 
 def _message(message: chat_pb2.Message, param: str, media: list[MediaSource]) -> Message:

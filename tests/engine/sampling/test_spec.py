@@ -2,10 +2,11 @@ import dataclasses
 
 import pytest
 
+from perigee.v1.sampling_pb2 import SamplingParams
 from services.common.errors import InvalidRequest
+from services.common.sampling.control import AppliesTo
+from services.common.sampling.controls import CONTROLS
 from services.engine.sampling.spec import SamplingSpec
-
-NAN = float("nan")
 
 
 def test_the_default_spec_samples_the_models_own_distribution():
@@ -18,47 +19,40 @@ def test_a_spec_cannot_be_changed():
         SamplingSpec().temperature = 0.5
 
 
+def test_the_fields_are_all_controls_that_apply_to_a_token():
+    of_tokens = [control.name for control in CONTROLS if control.applies_to is AppliesTo.TOKEN]
+    assert sorted(field.name for field in dataclasses.fields(SamplingSpec)) == sorted(of_tokens)
+
+
+def test_every_field_of_a_spec_comes_from_the_message():
+    params = SamplingParams(
+        temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, presence_penalty=-1.0, frequency_penalty=1.5,
+        repetition_penalty=1.25, logit_bias={7: 1.0, 3: -2.0}, min_tokens=4, stop_token_ids=[9, 8],
+        logprobs=True, top_logprobs=2, seed=5, n=2,
+    )  # fmt: skip
+    assert SamplingSpec.from_proto(params, 10) == SamplingSpec(
+        temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, presence_penalty=-1.0, frequency_penalty=1.5,
+        repetition_penalty=1.25, logit_bias=((3, -2.0), (7, 1.0)), min_tokens=4,
+        stop_token_ids=frozenset((8, 9)), logprobs=True, top_logprobs=2,
+    )  # fmt: skip
+
+
+def test_what_the_message_leaves_out_has_its_default():
+    assert SamplingSpec.from_proto(SamplingParams(), 10) == SamplingSpec(temperature=1.0, top_p=0.95)
+    assert SamplingSpec.from_proto(SamplingParams(temperature=0), 10).is_greedy
+
+
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("control", "value"),
     [
-        ("temperature", -0.1),
-        ("temperature", 2.1),
-        ("temperature", NAN),
-        ("top_p", 0.0),
-        ("top_p", 1.1),
-        ("top_k", -1),
-        ("min_p", -0.1),
-        ("min_p", 1.1),
-        ("presence_penalty", 2.5),
-        ("frequency_penalty", -2.5),
-        ("repetition_penalty", 0.0),
-        ("repetition_penalty", NAN),
-        ("min_tokens", -1),
-        ("top_logprobs", 21),
-        ("logit_bias", ((1, 101.0),)),
-        ("logit_bias", ((1, NAN),)),
-        ("logit_bias", ((1, 1.0), (1, 2.0))),
+        ("temperature", 2.5),
+        ("top_p", float("nan")),
+        ("n", 17),
+        ("stop_token_ids", [10]),
+        ("logit_bias", {10: 1}),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(field, value):
-    with pytest.raises(InvalidRequest, match=field) as caught:
-        SamplingSpec(**{field: value})
-    assert caught.value.param == field
-
-
-def test_the_limits_themselves_are_allowed():
-    SamplingSpec(temperature=2.0, top_p=1.0, min_p=1.0, presence_penalty=-2.0, frequency_penalty=2.0)
-    SamplingSpec(
-        temperature=0.0, repetition_penalty=2.0, logit_bias=((0, -100.0), (1, 100.0)), top_logprobs=20
-    )
-
-
-@pytest.mark.parametrize("token_id", [-1, 10])
-def test_token_ids_outside_the_vocabulary_are_refused_by_name(token_id):
-    with pytest.raises(InvalidRequest, match="0 to 9") as caught:
-        SamplingSpec(logit_bias=((token_id, 1.0),)).check_vocabulary(10)
-    assert caught.value.param == "logit_bias"
-    with pytest.raises(InvalidRequest) as caught:
-        SamplingSpec(stop_token_ids=frozenset([token_id])).check_vocabulary(10)
-    assert caught.value.param == "stop_token_ids"
-    SamplingSpec(logit_bias=((9, 1.0),), stop_token_ids=frozenset([0])).check_vocabulary(10)
+def test_a_control_out_of_range_is_refused_by_name(control, value):
+    with pytest.raises(InvalidRequest, match=rf"{control} is") as caught:
+        SamplingSpec.from_proto(SamplingParams(**{control: value}), 10)
+    assert caught.value.param == control

@@ -14,7 +14,6 @@ from services.families.kimi.output.states import State
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.choice import ChoiceDecoder
-from services.gateway.sampling import SamplingOptions
 from tests.support.waiting import let_tasks_run, until
 
 STOP = sampling_pb2.FINISH_REASON_STOP
@@ -53,7 +52,7 @@ def make(tokenizer):
             ChoiceDecoder(
                 tokenizer,
                 index,
-                SamplingOptions(),
+                sampling_pb2.SamplingParams(),
                 OutputParser(tokenizer, stop, OutputRules(State.REASONING)),
                 silent_deltas=False,
             )

@@ -14,7 +14,6 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import Completion
-from services.gateway.sampling import SamplingOptions
 from tests.families.kimi.output.outputs import encode_output, rules
 
 HEAD = Completion("chatcmpl-1", 1, "kimi")
@@ -150,7 +149,9 @@ def check_logprobs(tokenizer, events, stop):
 async def test_each_event_has_one_kind_of_news_and_all_together_are_the_whole_answer(tokenizer, logprobs):
     draw = random.Random(11)
     for _ in range(400):
-        options = SamplingOptions(n=draw.choice((1, 1, 2)), stop=draw.choice(STOPS), logprobs=logprobs)
+        options = sampling_pb2.SamplingParams(
+            n=draw.choice((1, 1, 2)), stop=draw.choice(STOPS), logprobs=logprobs
+        )
         output = rules("f", separate_reasoning=draw.random() < 0.8, stream_reasoning=draw.random() < 0.8)
         queues = [some_deltas(draw, tokenizer, index, logprobs=logprobs) for index in range(options.n)]
         wholes = await fold(

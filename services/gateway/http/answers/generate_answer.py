@@ -9,7 +9,7 @@ from perigee.v1 import sampling_pb2
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.events import ChoiceDelta
-from services.gateway.sampling import SamplingOptions
+from services.gateway.sampling import end_ids
 
 _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
 
@@ -24,14 +24,14 @@ class GenerateAnswerBuilder:
         self,
         tokenizer: Tokenizer,
         generation: Generation,
-        options: SamplingOptions,
+        sampling: sampling_pb2.SamplingParams,
         name: str,
         *,
         named: bool,
     ) -> None:
         self._tokenizer = tokenizer
         self._generation = generation
-        self._options = options
+        self._sampling = sampling
         self._name = name
         self._named = named
         self._started = time.monotonic()
@@ -60,10 +60,10 @@ class GenerateAnswerBuilder:
             "completion_tokens": len(self._ids),
             "cached_tokens": usage.cached_tokens,
         }
-        if self._options.logprobs:
+        if self._sampling.logprobs:
             meta["input_token_logprobs"] = []
             meta["output_token_logprobs"] = list(self._logprobs)
-            if self._options.top_logprobs:
+            if self._sampling.top_logprobs:
                 meta["output_top_logprobs"] = list(self._top)
         if self._finish is None:
             return {"text": self._text, "meta_info": meta}
@@ -77,12 +77,9 @@ class GenerateAnswerBuilder:
         """The finish reason: the length, a token's id, or the stop string that follows the text."""
         if finish == _LENGTH:
             return {"type": "length", "length": len(self._ids)}
-        ends = set(self._options.stop_token_ids)
-        if not self._options.ignore_eos:
-            ends |= self._tokenizer.stop_ids
-        if self._ids and self._ids[-1] in ends:
+        if self._ids and self._ids[-1] in end_ids(self._sampling, self._tokenizer.stop_ids):
             return {"type": "stop", "matched": self._ids[-1]}
-        written = self._tokenizer.decode(self._ids, skip_flagged=self._options.skip_special_tokens)
+        written = self._tokenizer.decode(self._ids, skip_flagged=not self._sampling.keep_special_tokens)
         rest = written[len(self._text) :]
-        stops = [stop for stop in self._options.stop if rest.startswith(stop)]
+        stops = [stop for stop in self._sampling.stop if rest.startswith(stop)]
         return {"type": "stop", "matched": max(stops, key=len, default=None)}

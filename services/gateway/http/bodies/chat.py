@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import Struct
 
 from services.gateway.constraint.response_format import ResponseFormatBody
-from services.gateway.http.bodies.sampling_fields import SamplingFields
+from services.gateway.http.bodies.known_fields import KnownFields
+from services.gateway.http.bodies.sampling_fields import with_controls
 
 
 class UrlBody(Struct):
@@ -75,7 +76,8 @@ class TemplateBody(Struct):
     thinking: bool | None = None
 
 
-class ChatBody(SamplingFields, kw_only=True):
+@with_controls("openai")
+class ChatBody(KnownFields, kw_only=True):
     """The request. The first block is served; of the second, and of KnownFields, what changes the answer
     is refused.
     """

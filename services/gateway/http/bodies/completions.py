@@ -7,14 +7,15 @@ from typing import Any
 from services.common.errors import UnsupportedValue
 from services.gateway.constraint.response_format import ResponseFormatBody
 from services.gateway.http.bodies.chat import StreamOptionsBody
-from services.gateway.http.bodies.known_fields import refuse_known
-from services.gateway.http.bodies.sampling_fields import SamplingFields
+from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
+from services.gateway.http.bodies.sampling_fields import with_controls
 
 # OpenAI's, and the engines'.
 DEFAULT_MAX_TOKENS = 16
 
 
-class CompletionBody(SamplingFields, kw_only=True):
+@with_controls("openai")
+class CompletionBody(KnownFields, kw_only=True):
     """`prompt`: a text, several, token ids, or several lists of them. `parse_special`: whether special-token
     strings in texts become control tokens; by default they are ordinary text. `logprobs`: of how many likely
     alternatives beside the sampled token. Of the second block what changes the answer is refused.
@@ -50,13 +51,13 @@ _REFUSED = (
 )  # fmt: skip
 
 
-def refuse_unsupported_completion(body: CompletionBody) -> None:
-    """Raises UnsupportedValue naming the first field whose value is not offered."""
+def refuse_unsupported_completion(body: CompletionBody, choices: int) -> None:
+    """Raises UnsupportedValue naming the first field whose value is not offered. `choices`: how many."""
     refuse_known(body)
     for field in _REFUSED:
         if getattr(body, field):
             raise UnsupportedValue(f"{field} is not supported by this route", field)
-    if body.best_of not in (None, 1 if body.n is None else body.n):
+    if body.best_of not in (None, choices):
         raise UnsupportedValue("best_of must be n: all choices are returned", "best_of")
     if body.echo and body.logprobs is not None:
         raise UnsupportedValue("logprobs of an echoed prompt are not computed", "logprobs")

@@ -6,39 +6,21 @@ from typing import Any
 
 from msgspec import Struct
 
+from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.sampling.controls import BY_NAME
+from services.common.sampling.params import FieldName
 from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
-from services.gateway.http.bodies.sampling_fields import (
-    bias_by_id,
-    stop_strings,
-    unlimited_top_k,
-    unsigned_seed,
-)
-from services.gateway.sampling import SamplingOptions
+from services.gateway.http.bodies.sampling_fields import params_of, with_controls
 
 # SGLang's.
 DEFAULT_MAX_TOKENS = 128
 
 
+@with_controls("sglang")
 class GenerateParams(Struct, kw_only=True):
     """Sampling controls in SGLang's spelling. Of the second block what changes the answer is refused."""
 
-    max_new_tokens: int | None = None
-    min_new_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    sampling_seed: int | None = None
-    n: int | None = None
-    ignore_eos: bool | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
-    skip_special_tokens: bool | None = None
     json_schema: str | dict[str, Any] | bool | None = None
     regex: str | None = None
     ebnf: str | None = None
@@ -96,9 +78,15 @@ def refuse_unsupported_generate(body: GenerateBody) -> None:
         )
 
 
-def options_of_params(
-    params: GenerateParams, where: str, top_logprobs: int | None, *, logprobs: bool
-) -> SamplingOptions:
+def sampling_of(
+    params: GenerateParams,
+    where: str,
+    vocab_size: int,
+    name: FieldName,
+    top_logprobs: int | None,
+    *,
+    logprobs: bool,
+) -> sampling_pb2.SamplingParams:
     """The pipeline's form. `where`: the field that holds `params`. Raises the InvalidRequest family."""
     for field in _REFUSED_PARAMS:
         if getattr(params, field):
@@ -106,26 +94,18 @@ def options_of_params(
     for field in ("stream_interval", "beam_width"):
         if getattr(params, field) not in (None, 0, 1):
             raise UnsupportedValue(f"{field} is not supported by this route", f"{where}.{field}")
-    return SamplingOptions(
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=unlimited_top_k(params.top_k),
-        min_p=params.min_p or 0.0,
-        presence_penalty=params.presence_penalty or 0.0,
-        frequency_penalty=params.frequency_penalty or 0.0,
-        repetition_penalty=params.repetition_penalty,
-        logit_bias=bias_by_id(params.logit_bias, f"{where}.logit_bias"),
-        seed=unsigned_seed(params.sampling_seed),
-        n=1 if params.n is None else params.n,
-        max_tokens=DEFAULT_MAX_TOKENS if params.max_new_tokens is None else params.max_new_tokens,
-        min_tokens=params.min_new_tokens or 0,
-        ignore_eos=bool(params.ignore_eos),
-        stop_token_ids=tuple(params.stop_token_ids or ()),
-        stop=stop_strings(params.stop),
-        logprobs=logprobs,
-        top_logprobs=(top_logprobs or 0) if logprobs else 0,
-        skip_special_tokens=params.skip_special_tokens is not False,
-    )
+    asked = {"logprobs": True, "top_logprobs": top_logprobs} if logprobs else {}
+    made = params_of(params, "sglang", vocab_size, name, **asked)
+    if not made.HasField("max_tokens"):
+        made.max_tokens = DEFAULT_MAX_TOKENS
+    return made
+
+
+def field_name(where: str, control: str) -> str:
+    """How this route spells a control; `where`: the field that holds the parameters."""
+    if control == "top_logprobs":
+        return "top_logprobs_num"
+    return f"{where}.{BY_NAME[control].spelt('sglang')}"
 
 
 def per_prompt(value: Any, count: int, param: str) -> list[Any]:

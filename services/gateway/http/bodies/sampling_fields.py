@@ -1,78 +1,52 @@
-"""The sampling controls that OpenAI's two routes spell alike."""
+"""The sampling fields of bodies, made from the table of controls, and the message they fill."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar, cast, get_args
 
-from services.common.errors import InvalidRequest
-from services.gateway.http.bodies.known_fields import KnownFields
-from services.gateway.sampling import SamplingOptions
+from msgspec import Struct, defstruct
 
+from perigee.v1 import sampling_pb2
+from services.common.sampling.control import Door
+from services.common.sampling.controls import BY_NAME, CONTROLS
+from services.common.sampling.params import FieldName, from_json
 
-class SamplingFields(KnownFields, kw_only=True):
-    """Sampling fields; protos/perigee/v1/sampling.proto defines meaning and ranges. Null means absent."""
+Body = TypeVar("Body", bound=Struct)
 
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    seed: int | None = None
-    n: int | None = None
-    min_tokens: int | None = None
-    ignore_eos: bool | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
-    skip_special_tokens: bool | None = None
+# Controls, each with the name of its field, that no route declares itself.
+_FIELDS: Mapping[Door, Sequence[tuple[str, str]]] = MappingProxyType(
+    {
+        door: [(control.name, control.spelt(door)) for control in CONTROLS if control.spelt(door)]
+        for door in get_args(Door)
+    }
+)
 
 
-def options_of(
-    body: SamplingFields, max_tokens: int | None, top_logprobs: int | None, *, logprobs: bool
-) -> SamplingOptions:
-    """The pipeline's form, with what the routes spell each in its own way beside it."""
-    return SamplingOptions(
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=unlimited_top_k(body.top_k),
-        min_p=body.min_p or 0.0,
-        presence_penalty=body.presence_penalty or 0.0,
-        frequency_penalty=body.frequency_penalty or 0.0,
-        repetition_penalty=body.repetition_penalty,
-        logit_bias=bias_by_id(body.logit_bias, "logit_bias"),
-        seed=unsigned_seed(body.seed),
-        n=1 if body.n is None else body.n,
-        max_tokens=max_tokens,
-        min_tokens=body.min_tokens or 0,
-        ignore_eos=bool(body.ignore_eos),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
-        stop=stop_strings(body.stop),
-        logprobs=logprobs,
-        top_logprobs=top_logprobs or 0,
-        skip_special_tokens=body.skip_special_tokens is not False,
-    )
+def with_controls(door: Door) -> Callable[[type[Body]], type[Body]]:
+    """Decorates the struct of a body: adds the fields of all controls that the door's routes do not declare.
+
+    protos/perigee/v1/sampling.proto defines meaning and ranges. Null means absent.
+    """
+    made = [(field, BY_NAME[name].json_type | None, None) for name, field in _FIELDS[door]]
+
+    def add(body: type[Body]) -> type[Body]:
+        described = {"__doc__": body.__doc__}
+        kind = defstruct(
+            body.__name__, made, bases=(body,), module=body.__module__, namespace=described, kw_only=True
+        )
+        return cast(type[Body], kind)
+
+    return add
 
 
-def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """One, several or none."""
-    return (stop,) if isinstance(stop, str) else tuple(stop or ())
+def params_of(
+    body: Struct, door: Door, vocab_size: int, name: FieldName, **declared: Any
+) -> sampling_pb2.SamplingParams:
+    """The message. `declared`: values of controls that the route has its own fields for, or defaults.
 
-
-def unlimited_top_k(top_k: int | None) -> int:
-    """-1 is how the engines' clients spell "no limit"."""
-    return 0 if top_k in (None, -1) else top_k or 0
-
-
-def unsigned_seed(seed: int | None) -> int | None:
-    """OpenAI's seed is a signed 64-bit number; the key of the generator is unsigned."""
-    return seed + (1 << 64) if seed is not None and -(1 << 63) <= seed < 0 else seed
-
-
-def bias_by_id(given: dict[str, float] | None, param: str) -> dict[int, float]:
-    """Raises InvalidRequest for a key that is no number."""
-    try:
-        return {int(token_id): bias for token_id, bias in (given or {}).items()}
-    except ValueError as error:
-        raise InvalidRequest(f"the keys of {param} are token ids: {error}", param) from error
+    Raises InvalidRequest naming the first control that is out of its range.
+    """
+    given = {control: getattr(body, field) for control, field in _FIELDS[door]}
+    return from_json({**given, **declared}, vocab_size, name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.sampling.params import FieldName
 from services.families.kimi.messages import (
     Conversation,
     ImagePart,
@@ -14,19 +16,18 @@ from services.families.kimi.messages import (
 )
 from services.gateway.http.bodies.chat import ChatBody, MessageBody, PartBody, ToolCallBody, UrlBody
 from services.gateway.http.bodies.output_format import output_format
-from services.gateway.http.bodies.sampling_fields import options_of
+from services.gateway.http.bodies.sampling_fields import params_of
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.media.images import ImageSource
 from services.gateway.media.request_media import MediaSource
 from services.gateway.media.videos import VideoSource
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.roles import template_role
-from services.gateway.sampling import FieldName, SamplingOptions
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def request_from_body(body: ChatBody) -> GenerationRequest:
+def request_from_body(body: ChatBody, vocab_size: int) -> GenerationRequest:
     """Raises InvalidRequest or UnsupportedValue naming the field."""
     refuse_unsupported(body)
     prompt = prompt_from_body(body)
@@ -35,7 +36,7 @@ def request_from_body(body: ChatBody) -> GenerationRequest:
     return GenerationRequest(
         model=body.model or "",
         prompt=prompt,
-        sampling=_sampling(body),
+        sampling=_sampling(body, vocab_size),
         field_name=_field_name(body),
         prompt_param="messages",
         cache_salt=body.cache_salt or "",
@@ -141,9 +142,17 @@ def _thinking(body: ChatBody) -> bool:
     return not any(off)
 
 
-def _sampling(body: ChatBody) -> SamplingOptions:
+def _sampling(body: ChatBody, vocab_size: int) -> sampling_pb2.SamplingParams:
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    return options_of(body, limit, body.top_logprobs, logprobs=bool(body.logprobs))
+    return params_of(
+        body,
+        "openai",
+        vocab_size,
+        _field_name(body),
+        max_tokens=limit,
+        logprobs=body.logprobs,
+        top_logprobs=body.top_logprobs,
+    )
 
 
 def _field_name(body: ChatBody) -> FieldName:

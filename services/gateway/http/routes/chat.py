@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.chunks import ChunkEncoder
@@ -18,6 +17,7 @@ from services.gateway.http.bodies.to_request import request_from_body
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
+from services.gateway.served_model import ServedModel
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ class _EventSink:
 class ChatEndpoint:
     """Answers chat bodies, streaming or not, through the pipeline."""
 
-    def __init__(self, pipeline: Pipeline, tokenizer: Tokenizer) -> None:
+    def __init__(self, pipeline: Pipeline, model: ServedModel) -> None:
         self._pipeline = pipeline
-        self._texts = TokenTexts(tokenizer)
+        self._vocab_size = model.vocab_size
+        self._texts = TokenTexts(model.tokenizer)
         self._decoder = BodyDecoder(ChatBody)
 
     async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
@@ -66,7 +67,7 @@ class ChatEndpoint:
     def _call(self, body: bytes) -> _Call:
         decoded = self._decoder.decode(body)
         return _Call(
-            request=request_from_body(decoded),
+            request=request_from_body(decoded, self._vocab_size),
             stream=bool(decoded.stream),
             usage=UsageOptions.of(decoded.stream_options),
         )
@@ -78,7 +79,7 @@ class ChatEndpoint:
         async for delta in generation:
             if not reply.started:
                 await reply.start_events()
-                for index in range(call.request.sampling.n):
+                for index in range(call.request.choices):
                     await reply.event(chunks.role(index))
             await reply.event(chunks.delta(delta))
         if call.usage.include:

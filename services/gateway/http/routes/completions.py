@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.completion_logprobs import CompletionLogprobsBuilder
 from services.gateway.http.answers.openai import FINISH, usage
@@ -20,24 +19,27 @@ from services.gateway.http.bodies.completions import (
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.output_format import raw_output_format
 from services.gateway.http.bodies.raw_prompts import RawPrompt, any_prompts
-from services.gateway.http.bodies.sampling_fields import options_of
+from services.gateway.http.bodies.sampling_fields import params_of
 from services.gateway.http.bodies.unsupported import refuse_stream_options_alone
 from services.gateway.pipeline.batch import Batch, BatchPipeline
 from services.gateway.pipeline.output.events import Completion
 from services.gateway.pipeline.request import GenerationRequest, TextPrompt
-from services.gateway.sampling import SamplingOptions
+from services.gateway.served_model import ServedModel
 
 _Logprobs: TypeAlias = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A parsed request. `prompts`: those of `requests`; `echo`: they come before their texts."""
+    """A parsed request. `prompts`: those of `requests`; `echo`: they come before their texts; `choices`: per
+    prompt; `keep_special`: special tokens are in the texts.
+    """
 
     requests: list[GenerationRequest]
     prompts: list[RawPrompt]
     echo: bool
-    sampling: SamplingOptions
+    choices: int
+    keep_special: bool
     stream: bool
     usage: UsageOptions
 
@@ -45,9 +47,10 @@ class _Call:
 class CompletionEndpoint:
     """Answers completion bodies. Choice c of prompt p has the index p * n + c."""
 
-    def __init__(self, batches: BatchPipeline, tokenizer: Tokenizer) -> None:
+    def __init__(self, batches: BatchPipeline, model: ServedModel) -> None:
         self._batches = batches
-        self._tokenizer = tokenizer
+        self._tokenizer = model.tokenizer
+        self._vocab_size = model.vocab_size
         self._decoder = BodyDecoder(CompletionBody)
 
     async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
@@ -61,10 +64,18 @@ class CompletionEndpoint:
 
     def _call(self, body: bytes) -> _Call:
         given = self._decoder.decode(body)
-        refuse_unsupported_completion(given)
+        sampling = params_of(
+            given,
+            "openai",
+            self._vocab_size,
+            _field_name,
+            max_tokens=DEFAULT_MAX_TOKENS if given.max_tokens is None else given.max_tokens,
+            logprobs=given.logprobs is not None,
+            top_logprobs=given.logprobs,
+        )
+        choices = sampling.n or 1
+        refuse_unsupported_completion(given, choices)
         refuse_stream_options_alone(given.stream_options, given.stream)
-        limit = DEFAULT_MAX_TOKENS if given.max_tokens is None else given.max_tokens
-        sampling = options_of(given, limit, given.logprobs, logprobs=given.logprobs is not None)
         prompts = any_prompts(given.prompt, "prompt", parse=bool(given.parse_special))
         output = raw_output_format(given.response_format, given.json_schema, given.regex, given.ebnf)
         requests = [
@@ -84,7 +95,8 @@ class CompletionEndpoint:
             requests=requests,
             prompts=[prompt for prompt, _ in prompts],
             echo=bool(given.echo),
-            sampling=sampling,
+            choices=choices,
+            keep_special=sampling.keep_special_tokens,
             stream=bool(given.stream),
             usage=UsageOptions.of(given.stream_options),
         )
@@ -96,7 +108,7 @@ class CompletionEndpoint:
         return [
             prompt.text
             if isinstance(prompt, TextPrompt)
-            else self._tokenizer.decode(prompt.token_ids, skip_flagged=call.sampling.skip_special_tokens)
+            else self._tokenizer.decode(prompt.token_ids, skip_flagged=not call.keep_special)
             for prompt in call.prompts
         ]
 
@@ -104,7 +116,7 @@ class CompletionEndpoint:
         answers = await batch.answers()
         choices = [
             _choice(
-                prompt * call.sampling.n + choice.index,
+                prompt * call.choices + choice.index,
                 echo + choice.content,
                 self._logprobs(call).of(choice.logprobs),
                 FINISH[choice.finish_reason],
@@ -116,7 +128,7 @@ class CompletionEndpoint:
 
     async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
-        head, count = _head(batch), call.sampling.n
+        head, count = _head(batch), call.choices
         logprobs = [self._logprobs(call) for _ in range(count * len(call.requests))]
         unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
         async with aclosing(batch.deltas()) as deltas:
@@ -134,7 +146,7 @@ class CompletionEndpoint:
         await reply.end_events()
 
     def _logprobs(self, call: _Call) -> CompletionLogprobsBuilder:
-        return CompletionLogprobsBuilder(self._tokenizer, skip_special=call.sampling.skip_special_tokens)
+        return CompletionLogprobsBuilder(self._tokenizer, skip_special=not call.keep_special)
 
 
 def _head(batch: Batch) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from functools import partial
 from itertools import accumulate
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.generate_answer import GenerateAnswerBuilder
 from services.gateway.http.answers.reply import Reply
@@ -16,16 +15,16 @@ from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.generate import (
     GenerateBody,
     GenerateParams,
-    options_of_params,
+    field_name,
     per_prompt,
     refuse_unsupported_generate,
+    sampling_of,
 )
 from services.gateway.http.bodies.output_format import raw_output_format
 from services.gateway.http.bodies.raw_prompts import RawPrompt, text_prompts, token_prompts
 from services.gateway.pipeline.batch import Batch, BatchPipeline
 from services.gateway.pipeline.request import GenerationRequest
-
-_SPELT = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens", "seed": "sampling_seed"}
+from services.gateway.served_model import ServedModel
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,10 @@ class _Call:
 class GenerateEndpoint:
     """Answers /generate bodies. A stream's events are cumulative; of several choices each has its `index`."""
 
-    def __init__(self, batches: BatchPipeline, tokenizer: Tokenizer) -> None:
+    def __init__(self, batches: BatchPipeline, model: ServedModel) -> None:
         self._batches = batches
-        self._tokenizer = tokenizer
+        self._tokenizer = model.tokenizer
+        self._vocab_size = model.vocab_size
         self._decoder = BodyDecoder(GenerateBody)
 
     async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
@@ -54,7 +54,7 @@ class GenerateEndpoint:
         call = await in_thread_if_long(self._call, body)
         async with self._batches.open(call.requests, ticket) as batch, aclosing(batch.deltas()) as deltas:
             answers = self._answers(call, batch)
-            first = list(accumulate((request.sampling.n for request in call.requests), initial=0))
+            first = list(accumulate((request.choices for request in call.requests), initial=0))
             async for prompt, delta in deltas:
                 index = first[prompt] + delta.index
                 answers[index].feed(delta)
@@ -78,7 +78,7 @@ class GenerateEndpoint:
                 self._tokenizer, generation, request.sampling, name or generation.head.id, named=call.named
             )
             for generation, request, name in asked
-            for _ in range(request.sampling.n)
+            for _ in range(request.choices)
         ]
 
     def _call(self, body: bytes) -> _Call:
@@ -96,12 +96,15 @@ class GenerateEndpoint:
                 f"sampling_params[{index}]" if isinstance(given.sampling_params, list) else "sampling_params"
             )
             own = params[index] or GenerateParams()
+            name = partial(field_name, where)
             requests.append(
                 GenerationRequest(
                     model=given.model or "",
                     prompt=prompt,
-                    sampling=options_of_params(own, where, tops[index], logprobs=bool(logprobs[index])),
-                    field_name=partial(_field_name, where),
+                    sampling=sampling_of(
+                        own, where, self._vocab_size, name, tops[index], logprobs=bool(logprobs[index])
+                    ),
+                    field_name=name,
                     prompt_param=param,
                     cache_salt=given.cache_salt or "",
                     priority=given.priority or 0,
@@ -110,7 +113,7 @@ class GenerateEndpoint:
             )
         return _Call(
             requests=requests,
-            single=count == 1 and prompts[0][1] in ("text", "input_ids") and requests[0].sampling.n == 1,
+            single=count == 1 and prompts[0][1] in ("text", "input_ids") and requests[0].choices == 1,
             stream=bool(given.stream),
             named=bool(given.return_text_in_logprobs),
             names=[name or "" for name in names],
@@ -123,9 +126,3 @@ def _prompts(given: GenerateBody) -> list[tuple[RawPrompt, str]]:
     if given.text is not None:
         return text_prompts(given.text, "text", parse=bool(given.parse_special))
     return token_prompts(given.input_ids or (), "input_ids")
-
-
-def _field_name(where: str, name: str) -> str:
-    if name == "top_logprobs":
-        return "top_logprobs_num"
-    return f"{where}.{_SPELT.get(name, name)}"

@@ -11,7 +11,6 @@ from services.families.kimi.output.states import State
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.output.alignment import Alignment
 from services.gateway.pipeline.output.events import ChoiceDelta
-from services.gateway.sampling import SamplingOptions
 
 _STOP = sampling_pb2.FINISH_REASON_STOP
 _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -31,7 +30,7 @@ class ChoiceDecoder:
         self,
         tokenizer: Tokenizer,
         index: int,
-        options: SamplingOptions,
+        sampling: sampling_pb2.SamplingParams,
         parser: OutputParser,
         *,
         silent_deltas: bool,
@@ -39,10 +38,10 @@ class ChoiceDecoder:
         self._tokenizer = tokenizer
         self.index = index
         # Under ignore_eos too: a grammar that accepts nothing more ends a choice whatever the caller wants.
-        self._ends = set(options.stop_token_ids) | tokenizer.stop_ids
+        self._ends = set(sampling.stop_token_ids) | tokenizer.stop_ids
         self._parser = parser
         self._silent_deltas = silent_deltas
-        self._alignment = Alignment(parser) if options.logprobs else None
+        self._alignment = Alignment(parser) if sampling.logprobs else None
         self._tokens = parser if self._alignment is None else self._alignment
         self._waiting: list[_Token] = []
         self._im_end = tokenizer.special.im_end

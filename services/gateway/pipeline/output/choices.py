@@ -30,7 +30,7 @@ class ChoiceMaker:
         asked before a call is released.
         """
         rules = self._rules(request, prompt, accept)
-        hidden = None if request.sampling.skip_special_tokens else ()
+        hidden = () if request.sampling.keep_special_tokens else None
         return [
             ChoiceDecoder(
                 self._tokenizer,
@@ -39,7 +39,7 @@ class ChoiceMaker:
                 OutputParser(self._tokenizer, request.sampling.stop, rules, hidden),
                 silent_deltas=rules is None,
             )
-            for index in range(request.sampling.n)
+            for index in range(request.choices)
         ]
 
     def _rules(

@@ -9,7 +9,7 @@ from services.families.kimi.messages import Conversation, Message, TextPart
 from services.gateway.pipeline.prompt.json_size import json_characters
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.profile import Profile, check_moonshot
-from services.gateway.sampling import validate
+from services.gateway.sampling import check_sampling
 from services.gateway.served_model import ServedModel
 
 MAX_SALT_CHARACTERS = 256
@@ -34,7 +34,7 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
     """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
     UnsupportedValue for media without an encoder, naming the field.
     """
-    validate(request.sampling, model.vocab_size, request.field_name)
+    check_sampling(request.sampling, model.vocab_size, request.field_name)
     if len(request.cache_salt) > MAX_SALT_CHARACTERS:
         raise InvalidRequest(f"cache_salt is longer than {MAX_SALT_CHARACTERS} characters", "cache_salt")
     if abs(request.priority) > MOST_PRIORITY:
@@ -130,14 +130,14 @@ def token_budget(request: GenerationRequest, prompt_tokens: int, context_length:
     Raises ContextLengthExceeded when the prompt leaves no room for a token, or less than max_tokens.
     """
     left = context_length - prompt_tokens
-    asked = request.sampling.max_tokens
     if left < 1:
         raise ContextLengthExceeded(
             f"the prompt has {prompt_tokens} tokens; the context length is {context_length}",
             request.prompt_param,
         )
-    if asked is None:
+    if not request.sampling.HasField("max_tokens"):
         return left
+    asked = request.sampling.max_tokens
     if asked > left:
         raise ContextLengthExceeded(
             f"{prompt_tokens} prompt tokens and {asked} new ones exceed the context length {context_length}",

@@ -13,7 +13,6 @@ from services.families.kimi.output.parser import OutputParser, OutputRules
 from services.families.kimi.output.states import State
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.output.choice import ChoiceDecoder
-from services.gateway.sampling import SamplingOptions
 
 LENGTH, STOP = sampling_pb2.FINISH_REASON_LENGTH, sampling_pb2.FINISH_REASON_STOP
 SHORT = {
@@ -54,7 +53,9 @@ def rules(*tools: str, first: State = State.REASONING, first_index: int = 0, **f
 
 def choice_of(tokenizer: Tokenizer, given: OutputRules | None, stop: Sequence[str] = ()) -> ChoiceDecoder:
     parser = OutputParser(tokenizer, stop, given)
-    return ChoiceDecoder(tokenizer, 0, SamplingOptions(stop=tuple(stop)), parser, silent_deltas=given is None)
+    return ChoiceDecoder(
+        tokenizer, 0, sampling_pb2.SamplingParams(stop=tuple(stop)), parser, silent_deltas=given is None
+    )
 
 
 def read(

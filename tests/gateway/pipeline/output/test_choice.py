@@ -9,7 +9,6 @@ from services.families.kimi.output.parser import OutputParser
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
-from services.gateway.sampling import SamplingOptions
 from tests.families.kimi.output.outputs import rules
 
 STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH
@@ -22,7 +21,7 @@ def tokenizer(nano_dir):
 
 def decoder(tokenizer, *, chat=True, **options):
     parser = OutputParser(tokenizer, options.get("stop", ()), rules("f") if chat else None)
-    return ChoiceDecoder(tokenizer, 0, SamplingOptions(**options), parser, silent_deltas=not chat)
+    return ChoiceDecoder(tokenizer, 0, sampling_pb2.SamplingParams(**options), parser, silent_deltas=not chat)
 
 
 async def decode(tokenizer, choice, text, *, size=1, finish=LENGTH):
@@ -200,5 +199,5 @@ async def test_an_end_that_the_caller_ignores_is_text_where_the_budget_ends(toke
 
 def shown(tokenizer, **options):
     """Special tokens are text."""
-    sampling = SamplingOptions(skip_special_tokens=False, **options)
+    sampling = sampling_pb2.SamplingParams(keep_special_tokens=True, **options)
     return ChoiceDecoder(tokenizer, 0, sampling, OutputParser(tokenizer, (), None, ()), silent_deltas=True)

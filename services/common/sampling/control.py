@@ -1,0 +1,214 @@
+"""The kinds of sampling controls: what values each takes, and how a value gets into SamplingParams."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+from perigee.v1 import sampling_pb2
+from services.common.errors import InvalidRequest
+
+Door: TypeAlias = Literal["openai", "sglang"]
+"""Whose names a REST route uses."""
+
+
+class AppliesTo(enum.Enum):
+    """Which part of the work a control changes."""
+
+    TOKEN = "token"
+    """The choice of each token: a field of SamplingSpec has the control's name."""
+    CHOICES = "choices"
+    """How many choices there are, how long they get, and their random numbers."""
+    TEXT = "text"
+    """The text of the answer. The gateway applies it; it is not sent to a decode worker."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, both included unless `open_low`."""
+
+    low: float
+    high: float
+    open_low: bool = False
+
+    def check(self, value: float, param: str) -> None:
+        """Raises InvalidRequest naming `param` for a number outside, NaN included."""
+        # Written so that NaN fails; whole numbers of any size compare, but not all become floats.
+        if not ((self.low < value if self.open_low else self.low <= value) and value <= self.high):
+            bracket = "(" if self.open_low else "["
+            limits = f"{bracket}{self.low}, {self.high}]"
+            raise InvalidRequest(f"{param} is {value}; it must be in {limits}", param)
+
+
+@dataclass(frozen=True)
+class Control:
+    """One field of perigee.v1.SamplingParams; the subclasses are the kinds of values.
+
+    `spelling`: the field's name in JSON bodies where that differs from `name`; empty: the routes of that door
+    declare it themselves. `default`: what an absent or zero field means; None: the request or the model
+    decides. `most`: how many entries a list or map may have; 0: it is neither.
+    """
+
+    name: str
+    applies_to: AppliesTo
+    spelling: Mapping[Door, str] = field(default_factory=lambda: MappingProxyType({}), kw_only=True)
+    default: Any = field(default=None, kw_only=True)
+    most: int = field(default=0, kw_only=True)
+
+    def spelt(self, door: Door) -> str:
+        """The name of its field in JSON bodies; empty if the routes declare it themselves."""
+        return self.spelling.get(door, self.name)
+
+    @property
+    def json_type(self) -> Any:
+        """The type of its value in JSON bodies, where null means absent."""
+        raise NotImplementedError
+
+    def from_json(self, value: Any, param: str) -> Any:
+        """A value of `json_type` as `check` and `put` take it. Raises InvalidRequest naming `param`."""
+        return value
+
+    def check(self, value: Any, param: str, vocab_size: int) -> None:
+        """Raises InvalidRequest naming `param` for a value out of range."""
+
+    def put(self, params: sampling_pb2.SamplingParams, value: Any) -> None:
+        """Sets the field to a checked value."""
+        setattr(params, self.name, value)
+
+    def given(self, params: sampling_pb2.SamplingParams) -> Any:
+        """The field's value; None if it is absent, or zero where the message cannot tell zero from absent."""
+        if self._has_presence:
+            return getattr(params, self.name) if params.HasField(self.name) else None  # type: ignore[arg-type]
+        return getattr(params, self.name) or None
+
+    def value(self, params: sampling_pb2.SamplingParams) -> Any:
+        """The field's value, or the default; hashable."""
+        found = self.given(params)
+        return self.default if found is None else found
+
+    @cached_property
+    def _has_presence(self) -> bool:
+        return bool(sampling_pb2.SamplingParams.DESCRIPTOR.fields_by_name[self.name].has_presence)
+
+
+@dataclass(frozen=True)
+class Number(Control):
+    """A number. `normalise`: what JSON clients may write in other ways, as a number in range."""
+
+    range: Range
+    kind: type[int] | type[float] = float
+    normalise: Callable[[Any], Any] = field(default=lambda number: number, kw_only=True)
+
+    @property
+    def json_type(self) -> Any:
+        return self.kind
+
+    def from_json(self, value: Any, param: str) -> Any:
+        return self.normalise(value)
+
+    def check(self, value: Any, param: str, vocab_size: int) -> None:
+        self.range.check(value, param)
+
+
+@dataclass(frozen=True)
+class Flag(Control):
+    """True or false, which is the default. `inverted`: JSON bodies have its opposite."""
+
+    inverted: bool = False
+    default: Any = field(default=False, kw_only=True)
+
+    @property
+    def json_type(self) -> Any:
+        return bool
+
+    def from_json(self, value: Any, param: str) -> Any:
+        return value is not self.inverted
+
+
+@dataclass(frozen=True)
+class TokenIds(Control):
+    """Token ids, as a set."""
+
+    @property
+    def json_type(self) -> Any:
+        return list[int]
+
+    def check(self, value: Any, param: str, vocab_size: int) -> None:
+        if len(value) > self.most:
+            raise InvalidRequest(f"at most {self.most} ids, {len(value)} given", param)
+        _check_ids(value, param, vocab_size)
+
+    def put(self, params: sampling_pb2.SamplingParams, value: Any) -> None:
+        getattr(params, self.name).extend(value)
+
+    def value(self, params: sampling_pb2.SamplingParams) -> frozenset[int]:
+        return frozenset(getattr(params, self.name))
+
+
+@dataclass(frozen=True)
+class Texts(Control):
+    """Texts of 1 to `characters` characters; JSON bodies may have one without a list."""
+
+    characters: int
+
+    @property
+    def json_type(self) -> Any:
+        return str | list[str]
+
+    def from_json(self, value: Any, param: str) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    def check(self, value: Any, param: str, vocab_size: int) -> None:
+        if len(value) > self.most:
+            raise InvalidRequest(f"at most {self.most} stop strings, {len(value)} given", param)
+        for text in value:
+            if not 1 <= len(text) <= self.characters:
+                raise InvalidRequest(
+                    f"a stop string has 1 to {self.characters} characters, one has {len(text)}", param
+                )
+
+    def put(self, params: sampling_pb2.SamplingParams, value: Any) -> None:
+        getattr(params, self.name).extend(value)
+
+    def value(self, params: sampling_pb2.SamplingParams) -> tuple[str, ...]:
+        return tuple(getattr(params, self.name))
+
+
+@dataclass(frozen=True)
+class TokenNumbers(Control):
+    """A number in `range` for each of some token ids; keys of JSON objects are the ids in decimal digits."""
+
+    range: Range
+
+    @property
+    def json_type(self) -> Any:
+        return dict[str, float]
+
+    def from_json(self, value: Any, param: str) -> Any:
+        try:
+            return {int(token_id): number for token_id, number in value.items()}
+        except ValueError as error:
+            raise InvalidRequest(f"the keys of {param} are token ids: {error}", param) from error
+
+    def check(self, value: Any, param: str, vocab_size: int) -> None:
+        if len(value) > self.most:
+            raise InvalidRequest(f"at most {self.most} entries, {len(value)} given", param)
+        _check_ids(value, param, vocab_size)
+        for number in value.values():
+            self.range.check(number, param)
+
+    def put(self, params: sampling_pb2.SamplingParams, value: Any) -> None:
+        getattr(params, self.name).update(value)
+
+    def value(self, params: sampling_pb2.SamplingParams) -> tuple[tuple[int, float], ...]:
+        return tuple(sorted(getattr(params, self.name).items()))
+
+
+def _check_ids(token_ids: Iterable[int], param: str, vocab_size: int) -> None:
+    ids = Range(0, vocab_size - 1)
+    for token_id in token_ids:
+        ids.check(token_id, param)
