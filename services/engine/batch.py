@@ -30,14 +30,15 @@ class SequenceSlice:
 
     @property
     def num_pages(self) -> int:
-        """How many of them the context takes, the last one perhaps in part."""
+        """Pages that the context fills, counting a partly filled last page."""
         return -(-self.context_len // PAGE_TOKENS)
 
 
 @dataclass(frozen=True)
 class InputEmbeds:
-    """Rows whose input is a given embedding instead of the token's: `rows` int64 `[M]` rows of the batch,
-    `values` `[M, hidden]`."""
+    """Embeddings that replace those of tokens: row `rows[i]` (int64 `[M]`) of the batch gets `values[i]`
+    (`[M, hidden]`).
+    """
 
     rows: Tensor
     values: Tensor
@@ -45,7 +46,7 @@ class InputEmbeds:
 
 @dataclass(frozen=True)
 class ForwardBatch:
-    """What `ModelRunner.forward` computes; T tokens, R rows with logits, sequences in row order.
+    """Input of `ModelRunner.forward`: T tokens, R rows with logits, sequences in row order.
 
     `token_ids`, `positions`, `slot_mapping` are int64 `[T]` (slot = page * 64 + offset in the page),
     `logits_rows` int64 `[R]`.
@@ -60,12 +61,12 @@ class ForwardBatch:
 
     @property
     def is_decode_step(self) -> bool:
-        """Whether it is a token, and its logits, of each of some sequences, and nothing else."""
+        """Whether each sequence has exactly one token, all want logits, and there are no embeddings."""
         rows = len(self.sequences)
         return self.embeds is None and 0 < rows == len(self.token_ids) == len(self.logits_rows)
 
     def to(self, device: torch.device) -> ForwardBatch:
-        """The same there, copied without waiting."""
+        """The same batch on `device`; copies without waiting."""
         embeds = self.embeds
         if embeds is not None:
             embeds = InputEmbeds(moved(embeds.rows, device), moved(embeds.values, device))
@@ -81,19 +82,20 @@ class ForwardBatch:
 
 @dataclass(frozen=True)
 class DeviceTokens:
-    """`token_ids` int64 `[N]`, which only the device knows yet, are those of the batch's `rows`."""
+    """Token ids int64 `[N]` for the batch's `rows`, known only to the device so far."""
 
     rows: Sequence[int]
     token_ids: Tensor
 
     def put(self, batch: ForwardBatch) -> None:
-        """Into a batch on the same device."""
+        """Writes them into a batch on the same device."""
         batch.token_ids[to_device(self.rows, torch.int64, self.token_ids.device)] = self.token_ids
 
 
 @dataclass(frozen=True)
 class BatchItem:
-    """New tokens of one sequence, at positions `start`, `start + 1`, ...; what lies before is in `pages`.
+    """New tokens of one sequence, at positions `start`, `start + 1`, ...; `pages` holds the KV of earlier
+    ones.
 
     `pages` covers at least `start + len(token_ids)` tokens. `embeds` holds (offset within the new tokens,
     `[k, hidden]` values) and replaces the embeddings of those k tokens.
@@ -146,13 +148,13 @@ def build_batch(items: Sequence[BatchItem], device: torch.device | str = "cpu") 
 def _checked_end(item: BatchItem) -> int:
     end = item.start + len(item.token_ids)
     if not item.token_ids:
-        raise ValueError("a batch item without tokens")
+        raise ValueError("a batch item has no tokens")
     if len(item.pages) * PAGE_TOKENS < end:
         raise ValueError(f"{len(item.pages)} pages do not cover {end} tokens")
     for offset, values in item.embeds:
         if offset < 0 or offset + values.shape[0] > len(item.token_ids):
             raise ValueError(
-                f"{values.shape[0]} embeddings at offset {offset} of {len(item.token_ids)} tokens"
+                f"{values.shape[0]} embeddings at offset {offset} do not fit in {len(item.token_ids)} tokens"
             )
     return end
 

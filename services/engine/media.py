@@ -1,4 +1,4 @@
-"""Media of a prompt, as the workers see them."""
+"""The encoded media of a prompt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Medium:
         return self.offset + self.num_tokens
 
     def to_proto(self) -> vision_pb2.MediaRef:
-        """The wire form."""
+        """The medium as a message."""
         return vision_pb2.MediaRef(
             content_hash=self.content_hash,
             token_offset=self.offset,
@@ -39,7 +39,7 @@ class Medium:
 
 
 def media_from_proto(refs: Iterable[vision_pb2.MediaRef], num_prompt_tokens: int) -> tuple[Medium, ...]:
-    """The media of a prompt in order; InvalidRequest when they overlap or leave the prompt."""
+    """The media of a prompt in order; raises InvalidRequest if they overlap or leave the prompt."""
     media = tuple(
         Medium(bytes(ref.content_hash), ref.token_offset, ref.num_tokens, ref.address, ref.incarnation)
         for ref in refs
@@ -61,7 +61,7 @@ def media_from_proto(refs: Iterable[vision_pb2.MediaRef], num_prompt_tokens: int
 
 
 def media_spans(media: Sequence[Medium], num_tokens: int) -> list[MediaSpan]:
-    """The media's share of the first `num_tokens` tokens, as page hashes want it."""
+    """The parts of the media in the first `num_tokens` tokens, for page hashes."""
     return [
         MediaSpan(medium.content_hash, medium.offset, min(medium.end, num_tokens) - medium.offset)
         for medium in media
@@ -70,7 +70,7 @@ def media_spans(media: Sequence[Medium], num_tokens: int) -> list[MediaSpan]:
 
 
 def media_within(media: Sequence[Medium], start: int, end: int) -> tuple[Medium, ...]:
-    """Those with a pad among tokens [start, end)."""
+    """The media with a pad among tokens [start, end)."""
     return tuple(medium for medium in media if medium.offset < end and medium.end > start)
 
 

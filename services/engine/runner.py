@@ -34,27 +34,27 @@ class TextForward(Protocol):
 
 
 class DecodeSteps(Protocol):
-    """A quicker way for batches of one token per sequence: `DecodeGraphs`, `CompiledStep`."""
+    """A faster path for batches of one token per sequence: `DecodeGraphs`, `CompiledStep`."""
 
     def takes(self, batch: ForwardBatch) -> bool: ...
     def run(self, batch: ForwardBatch) -> Tensor: ...
 
 
 class OtherRanks(Protocol):
-    """The rest of a group: `RankGroup`. All ranks do the same in the same order."""
+    """The other ranks of a group: `RankGroup`. All ranks do the same in the same order."""
 
     def send(self, batch: ForwardBatch, late: DeviceTokens | None) -> None:
-        """They begin with it, and with these tokens in it."""
+        """Starts the batch on the other ranks, with these late tokens in it."""
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
-        """They are given what these pages hold here, where they have pages of their own."""
+        """Copies what these pages hold here to the other ranks, if they have their own pages."""
 
     def gather(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
-        """All are given what was read into these pages, where each rank reads a share."""
+        """Copies to all ranks what was read into these pages, if each rank reads a share."""
 
 
 class BatchRunner(Protocol):
-    """What a decode engine needs of a ModelRunner, and as that has it."""
+    """The methods of ModelRunner that a decode engine uses."""
 
     @property
     def batch_device(self) -> torch.device: ...
@@ -70,11 +70,11 @@ class BatchRunner(Protocol):
 
 
 class ModelRunner:
-    """The only caller of the model. Used by the engine-loop thread alone.
+    """The only caller of the model. Only the engine-loop thread may use it.
 
     `kv_pages` is `[num_pages, num_layers, 64, row width]` of `kv_format`, or of the float format of its dtype
-    where that is None; `layers_per_group` is how many layers are
-    announced together. `ranks`: the others of a group, who are given each batch before it is computed here.
+    if that is None; `layers_per_group` is how many layers are announced together. `ranks`: the other ranks of
+    a group, which get each batch before it is computed here.
     `decode_steps` computes the batches that it takes.
     """
 
@@ -99,28 +99,30 @@ class ModelRunner:
 
     @property
     def batch_device(self) -> torch.device:
-        """Where batches are to be built: for a group on the host, from where the other ranks take them."""
+        """Where batches must be built: for a group on the host, from where they are sent to the
+        other ranks.
+        """
         return self.kv_pages.device if self._ranks is None else torch.device("cpu")
 
     @property
     def interruptible(self) -> bool:
-        """Whether `on_layers` may raise: the other ranks of a group would go on."""
+        """Whether `on_layers` may raise: the other ranks of a group would continue."""
         return self._ranks is None
 
     def copy(self, source: int, destination: int) -> None:
-        """Copies a page, behind the batches given so far and before those to come."""
+        """Copies a page, after the batches given so far and before those to come."""
         self.kv_pages[destination].copy_(self.kv_pages[source])
         if self._ranks is not None:
             self._ranks.spread(self.kv_pages, [destination])
 
     def share_pages(self, pages: Sequence[int]) -> None:
-        """Gives pages that were read from a peer to the other ranks; they can be lent when this returns."""
+        """Copies pages that were read from a peer to the other ranks; they can be lent when this returns."""
         if self._ranks is not None and pages:
             self._ranks.gather(self.kv_pages, pages)
-            self.mark().wait()  # a reader would not wait for what the device has still to write
+            self.mark().wait()  # a reader does not wait for writes that the device has not done yet
 
     def mark(self) -> DeviceEvent:
-        """The end of the batches given so far, of what was done with their logits, and of copies."""
+        """Marks the end of the batches given so far, of the work on their logits, and of copies."""
         return DeviceEvent(self.model.device)
 
     @torch.inference_mode()
@@ -130,11 +132,11 @@ class ModelRunner:
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
     ) -> Tensor:
-        """Computes the batch, late tokens put in; returns logits float32 `[R, vocab]`, one row per entry
-        of `logits_rows`, which are valid until the next batch.
+        """Computes the batch, with the late tokens put in; returns logits float32 `[R, vocab]`, one row per
+        entry of `logits_rows`, valid until the next batch.
 
-        `on_layers(first, end)` is called, in order and on this thread, when the cache entries of layers
-        `[first, end)` are in memory. Where it raises, that comes out when nothing is written any more.
+        Calls `on_layers(first, end)`, in order and on this thread, when the cache entries of layers `[first,
+        end)` are in memory. If that raises, `forward` raises it once nothing is being written any more.
         """
         if self._ranks is not None:
             self._ranks.send(batch, late)
@@ -157,7 +159,7 @@ class ModelRunner:
                     on_layers(first, layer + 1)
 
         logits = self.model.forward(batch, self.kv_pages, self._views, announce)
-        # A GPU has all layers to compute before the first group of them is waited for.
+        # The GPU has all layers enqueued before anything waits for the first group of them.
         try:
             for first, end, moment in enqueued:
                 moment.wait()

@@ -132,7 +132,7 @@ class TokenConstraint:
             raise self._refused(refusal(self._matcher))
         return self._mask
 
-    def settle(self, token_id: int) -> int:
+    def substitute(self, token_id: int) -> int:
         way = self._way
         if self._phase is _Phase.FREE or way is None or not way.certain:
             return token_id

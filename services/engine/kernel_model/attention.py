@@ -21,12 +21,12 @@ from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import Products
 
 MOST_EXPANDED = 1 << 28
-"""Values of expanded keys and values that are held at a time: half a GB in bf16."""
+"""Most values of expanded keys and values held at a time: half a GB in bf16."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What all layers share: the step, the pool `[pages, layers, 64, latent + rope]`, the angles."""
+    """Inputs that all layers share: the step, the pool `[pages, layers, 64, latent + rope]`, the angles."""
 
     step: Step
     kv_pages: Tensor
@@ -34,7 +34,9 @@ class Pass:
 
 
 class KernelAttention:
-    """Attention of one layer; `weights` are those below ``self_attn.``. For the forms see LatentAttention."""
+    """Attention of one layer; names in `weights` lack ``self_attn.``. LatentAttention explains the
+    two forms.
+    """
 
     def __init__(
         self, weights: Mapping[str, Tensor], config: TextConfig, products: Products, decode: MLADecode
@@ -119,7 +121,7 @@ class KernelAttention:
     def _attend_expanded(
         self, query: Tensor, chunk: ExpandedChunk, layer: int, kv_pages: Tensor, values: Tensor
     ) -> None:
-        """Writes `values [T, heads, v]` of the chunk's rows; `query` is rotated."""
+        """Writes the chunk's rows of `values [T, heads, v]`; `query` must be rotated."""
         config = self._config
         cached = gather_pages(kv_pages, chunk.page_ids, layer, layer + 1).flatten(0, 2)
         latent, key_rope = cached.split([config.kv_lora_rank, config.qk_rope_head_dim], dim=-1)

@@ -1,4 +1,4 @@
-"""Decode steps as CUDA graphs: one launch for what would be a thousand."""
+"""Decode steps as CUDA graphs: one launch instead of a thousand."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from services.engine.kernel_model.step import Absorbed, Attended, Step
 from services.engine.kernel_model.text_model import KernelTextModel
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
-"""Rows of the graphs; a batch takes the next larger one."""
+"""Batch sizes that have a graph; a batch is padded to the next larger one."""
 
 
 class Recorded(Protocol):
-    """A computation that can be done again on what its inputs hold then."""
+    """A recorded computation; `replay` runs it on the current contents of its input buffers."""
 
     def replay(self) -> None: ...
 
@@ -28,7 +28,7 @@ Record = Callable[[Callable[[], None]], Recorded]
 
 
 class CudaGraph:
-    """Records on the current device; the computation is run first, so that its kernels are compiled."""
+    """Records on the current device; runs the computation once before, so that its kernels are compiled."""
 
     def __init__(self, compute: Callable[[], None]) -> None:
         stream = torch.cuda.Stream()
@@ -41,12 +41,12 @@ class CudaGraph:
             compute()
 
     def replay(self) -> None:
-        """Enqueues it."""
+        """Enqueues the graph."""
         self._graph.replay()
 
 
 class DecodeGraphs:
-    """Runs batches of one token per sequence. Rows that fill up a graph have no context and no slot."""
+    """Runs batches of one token per sequence. Rows that pad a graph have no context and no slot."""
 
     def __init__(
         self, model: KernelTextModel, kv_pages: Tensor, record: Record = CudaGraph, most_rows: int = SIZES[-1]
@@ -66,7 +66,7 @@ class DecodeGraphs:
         self._recorded: dict[int, Recorded] = {}
 
     def takes(self, batch: ForwardBatch) -> bool:
-        """Whether the batch is a decode step of not too many sequences."""
+        """Whether the batch is a decode step that the largest graph can hold."""
         return batch.is_decode_step and len(batch.sequences) <= self._sizes[-1]
 
     def run(self, batch: ForwardBatch) -> Tensor:
@@ -75,13 +75,13 @@ class DecodeGraphs:
         size = next(size for size in self._sizes if size >= rows)
         self._table.update(batch.sequences)
         self._fill(batch, rows, size)
-        self._of(size).replay()
+        self._graph(size).replay()
         return self._logits[:rows]
 
     def prepare(self) -> None:
-        """Records all sizes, largest first, so that no request waits for it and all share their memory."""
+        """Records all sizes, so that no request waits for it; largest first, so that all share its memory."""
         for size in reversed(self._sizes):
-            self._of(size)
+            self._graph(size)
 
     def _fill(self, batch: ForwardBatch, rows: int, size: int) -> None:
         self._token_ids[:rows] = batch.token_ids
@@ -93,7 +93,7 @@ class DecodeGraphs:
         self._positions[rows:size] = 0
         self._token_ids[rows:size] = 0
 
-    def _of(self, size: int) -> Recorded:
+    def _graph(self, size: int) -> Recorded:
         if size not in self._recorded:
             mine = self._rows_of_rank(size)
 
@@ -106,23 +106,25 @@ class DecodeGraphs:
         return self._recorded[size]
 
     def _rows_of_rank(self, size: int) -> Tensor | None:
-        """Those that a rank with whole attention attends for, the same in every step; None: all."""
+        """Rows that a rank with whole attention attends for, the same in every step; None means all."""
         rank = self._model.rank
         if not rank.attends_for_some:
             return None
         return torch.arange(rank.index, size, rank.count, device=self._slots.device)
 
     def _step(self, size: int, mine: Tensor | None) -> Step:
-        """The first `size` rows, of which these are attended for, as the buffers have them when it runs."""
+        """The step over the first `size` rows, read from the buffers when it runs; attends for rows
+        `mine`.
+        """
         positions, table, contexts = self._positions[:size], self._table.tensor[:size], self._contexts[:size]
         attended = Attended(None, positions, Absorbed(None, table, contexts))
         if mine is not None:
-            of_mine = Absorbed(None, table.index_select(0, mine), contexts.index_select(0, mine))
-            attended = Attended(mine, positions.index_select(0, mine), of_mine)
+            absorbed = Absorbed(None, table.index_select(0, mine), contexts.index_select(0, mine))
+            attended = Attended(mine, positions.index_select(0, mine), absorbed)
         return Step(self._token_ids[:size], positions, self._slots[:size], attended)
 
 
 @cache
 def _memory_pool() -> Any:
-    """One for all graphs: they never run at the same time."""
+    """The memory pool of all graphs: one suffices, because they never run at the same time."""
     return torch.cuda.graph_pool_handle()

@@ -1,4 +1,4 @@
-"""Draws tokens on the GPU, where their logits are: only the tokens come to the host."""
+"""Draws tokens on the GPU that holds the logits; only the tokens are copied to the host."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HALF, _WHOLE = 1 << 63, 1 << 64
 
 
 def draw_on_device(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
-    """The next output tokens of rows float32 `logits [R, V]`, adjusted if need be: int64 `[R]`.
+    """Draws the next token of each row of float32 `logits [R, V]`, adjusted before if necessary: int64 `[R]`.
 
-    As `draw_token` has it, but for what the order of additions does at the edges of a draw. Never waits
-    for the GPU.
+    Agrees with `draw_token`, except where the order of additions moves the edge of a draw. Never waits for
+    the GPU.
     """
     device = logits.device
     specs = [state.spec for state in states]

@@ -1,4 +1,4 @@
-"""The dense and the mixed feed-forward halves of a layer on the kernels."""
+"""The dense and the mixture-of-experts feed-forward of a layer on the kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from services.engine.model.rank import ALONE, Rank
 
 
 class KernelMLP:
-    """down(silu(gate x) * up x); gate and up are one product."""
+    """down(silu(gate x) * up x), with gate and up as one product."""
 
     def __init__(self, weights: Mapping[str, Tensor], products: Products) -> None:
         self._gate_up = Projection(weights["gate_proj.weight"], products, weights["up_proj.weight"])
@@ -31,8 +31,8 @@ class KernelMLP:
 
 
 class KernelMixture:
-    """sum_k w_k expert_k(x) + shared(x), of what the `rank` has. Experts that the checkpoint packs as int4
-    stay so, laid out once for the kernel.
+    """sum_k w_k expert_k(x) + shared(x), over the weights that `rank` has. Experts that the checkpoint packs
+    as int4 stay packed, laid out once for the kernel.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class KernelMixture:
 
 
 def expert_matrices(experts: Sequence[Mapping[str, Tensor]]) -> tuple[ExpertMatrices, ExpertMatrices]:
-    """Gate and up, then down, of all experts; int4 where the first one's are packed.
+    """Gate and up, then down, of all experts; int4 if the first one's are packed.
 
-    Each tensor is asked for once, expert by expert, which is the order they are published in.
+    Reads each tensor once, expert by expert, which is their order in the checkpoint.
     """
     packed = "gate_proj.weight_packed" in experts[0]
     parts = ("weight_packed", "weight_scale") if packed else ("weight",)
@@ -74,7 +74,7 @@ def expert_matrices(experts: Sequence[Mapping[str, Tensor]]) -> tuple[ExpertMatr
             for part in parts:
                 _put(expert[f"{name}.{part}"], index, len(experts), name, part, stacks)
     make = ExpertMatrices.int4 if packed else ExpertMatrices.plain
-    # Popped: what was published goes as soon as it is laid out.
+    # pop() frees the checkpoint's layout as soon as the kernel's is made.
     gate_up = make(*(stacks.pop(("gate_up", part)) for part in parts))
     return gate_up, make(*(stacks.pop(("down", part)) for part in parts))
 
@@ -90,4 +90,4 @@ def _put(
 
 
 _PLACES = {"gate_proj": ("gate_up", 0, 2), "up_proj": ("gate_up", 1, 2), "down_proj": ("down", 0, 1)}
-"""In which stack of matrices, where, and of how many."""
+"""For each projection: its stack of matrices, its index in an expert's part of it, and that part's length."""

@@ -1,4 +1,4 @@
-"""Which pages each row of a decode batch has, kept on the device from step to step."""
+"""The page table of a decode batch, kept on the device from step to step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from services.engine.host_copy import to_device
 class DevicePageTable:
     """int32 `tensor [rows, columns]` of page ids. A step sends only what differs from the one before.
 
-    Sequences whose `pages` are the same object in the same row as last time have at most grown. So what the
-    host does for a step grows with the number of rows, not with their contexts.
+    If a row's `pages` is the same object as in the last step, it can only have grown. So host work per step
+    grows with the number of rows, not with their contexts.
     """
 
     def __init__(self, rows: int, columns: int, device: torch.device) -> None:
@@ -22,15 +22,15 @@ class DevicePageTable:
         self._known: list[tuple[Sequence[int], int]] = [((), 0)] * rows
 
     def update(self, sequences: Sequence[SequenceSlice]) -> int:
-        """Row i is for sequence i from now on; returns how many entries were sent.
+        """Assigns row i to sequence i; returns how many entries were sent.
 
-        ValueError where there are too many sequences or pages.
+        Raises ValueError for too many sequences or pages.
         """
         rows, columns = self.tensor.shape
         longest = max((sequence.num_pages for sequence in sequences), default=0)
         if len(sequences) > rows or longest > columns:
             raise ValueError(
-                f"{len(sequences)} sequences of up to {longest} pages in a table of {rows} x {columns}"
+                f"{len(sequences)} sequences of {longest} pages do not fit in a table of {rows} x {columns}"
             )
         places: list[int] = []
         values: list[int] = []

@@ -1,4 +1,4 @@
-"""A batch as the kernels take it."""
+"""A batch in the form the kernels take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.engine.model.rank import ALONE, Rank
 @dataclass(frozen=True)
 class Absorbed:
     """Tokens that attend in the absorbed form, each on its own: `rows` int64 `[N]`, None for all;
-    `page_table` int32 `[N, pages]`, `context_lens` int32 `[N]`, the token itself included.
+    `page_table` int32 `[N, pages]`, `context_lens` int32 `[N]`, which count the token itself.
     """
 
     rows: Tensor | None
@@ -29,8 +29,8 @@ class Absorbed:
 class ExpandedChunk:
     """Rows [start, end), the last of a sequence's `context_len` tokens, for the expanded form.
 
-    `page_ids` int32, those of the context; `query_starts`, `key_starts`, `context_lens` as `mla_prefill`
-    takes them.
+    `page_ids` int32 are the pages of the context; `query_starts`, `key_starts`, `context_lens` are as
+    `mla_prefill` takes them.
     """
 
     start: int
@@ -44,9 +44,11 @@ class ExpandedChunk:
 
 @dataclass(frozen=True)
 class Attended:
-    """The A tokens that this rank attends for: `rows` int64 `[A]` of the batch, None for all of it; their
-    `positions` int64 `[A]`. Rows of `absorbed`, None where every token is in one of `chunks`, and of these
-    count among them.
+    """The A tokens that this rank attends for: `rows` int64 `[A]` in the batch, None for all of it; their
+    `positions` int64 `[A]`.
+
+    Row numbers in `absorbed` and `chunks` count among these A tokens. `absorbed` is None if every token is in
+    a chunk.
     """
 
     rows: Tensor | None
@@ -57,7 +59,9 @@ class Attended:
 
 @dataclass(frozen=True)
 class Step:
-    """int64 `[T]` each: every rank writes the cache entries of all tokens, whoever attends for them."""
+    """One pass: int64 `[T]` each. Every rank writes the cache entries of all tokens, also of those that
+    another rank attends for.
+    """
 
     token_ids: Tensor
     positions: Tensor
@@ -66,8 +70,8 @@ class Step:
 
 
 def plan_step(batch: ForwardBatch, expand_from: int | None, rank: Rank = ALONE) -> Step:
-    """Chunks of `expand_from` tokens or more are expanded; None: none is. A rank with whole attention attends
-    for some of the sequences.
+    """Plans a pass. Chunks of at least `expand_from` tokens are expanded; None: no chunk is. A rank with
+    whole attention attends for some of the sequences only.
     """
     rows, part = None, batch
     if rank.attends_for_some:

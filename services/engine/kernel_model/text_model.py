@@ -27,18 +27,18 @@ from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.weights.names import TEXT_PREFIX
 
 SPLIT_TOKENS = 512
-"""Tokens of a fixed split."""
+"""Tokens per split where splits have a fixed length."""
 
 
 class KernelTextModel:
-    """Built like `TextModel`; where `weights` has an expert's int4 parts, those are taken.
+    """Built like `TextModel`; takes an expert's int4 parts if `weights` has them.
 
     In deterministic mode every token attends in the absorbed form, over splits of fixed length, and products
-    and experts take tiles of fixed size: a token's bits do not depend on the batch, nor on whether it was
-    prefilled or decoded. Else chunks of many tokens take the expanded form.
+    and experts take tiles of fixed size: a token's bits depend neither on the batch nor on whether it was
+    prefilled or decoded. In fast mode chunks of many tokens take the expanded form.
 
-    With a `group` as `TextModel` has it, each rank over pages of its own: every one writes all entries, with
-    whole attention too.
+    With a `group`, as in `TextModel`, each rank has its own pages and writes all cache entries, also with
+    whole attention.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class KernelTextModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self._embedding.weight.device
 
     @property
@@ -83,7 +83,7 @@ class KernelTextModel:
 
     @property
     def rank(self) -> Rank:
-        """Its place in the group."""
+        """This process's rank in the group."""
         return self._group.rank
 
     @property
@@ -98,7 +98,7 @@ class KernelTextModel:
         views: PageViews,
         on_layer: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """Runs the batch and writes its cache entries; `on_layer(i)` is called when those of layer i are
+        """Runs the batch and writes its cache entries; calls `on_layer(i)` once those of layer i are
         enqueued. Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
         """
         x = self._embedding(batch.token_ids)
@@ -119,9 +119,10 @@ class KernelTextModel:
         logits_rows: Tensor | None = None,
         on_layer: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """From embeddings `x [T, hidden]`, which are overwritten, to the logits of these rows; None: of all.
+        """Computes logits of `logits_rows` (None: all rows) from embeddings `x [T, hidden]`, which it
+        overwrites.
 
-        Nothing here waits for the GPU.
+        Never waits for the GPU.
         """
         shared = Pass(step, kv_pages, self._rotary)
         added: Tensor | None = None
@@ -139,7 +140,7 @@ class KernelTextModel:
 
 
 class _Layer:
-    """The residual stream `x` is kept in place; what a half adds is added by the norm behind it."""
+    """Updates the residual stream `x` in place; the norm after each half adds that half's output."""
 
     def __init__(
         self,
@@ -164,7 +165,9 @@ class _Layer:
         )
 
     def __call__(self, x: Tensor, added: Tensor | None, shared: Pass) -> Tensor:
-        """`x [T, hidden]` and what the layer before still has to add -> what this one has to add."""
+        """`x [T, hidden]` and the previous layer's output, not added yet -> this layer's output, not added
+        yet.
+        """
         if added is None:
             normed = rms_norm(x, self._input_norm, self._eps)
         else:

@@ -1,4 +1,4 @@
-"""What a cache holds and how that changed, for those who route by it."""
+"""The names in a prefix cache and their changes, for routing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.common.page_hash import short_name
 
 @dataclass(frozen=True)
 class Changes:
-    """Entries by short name. `reset`: `added` is all there is, whatever was known before."""
+    """Cache entries by short name. `reset`: `added` is the whole cache and replaces what was known before."""
 
     reset: bool
     added: tuple[int, ...] = ()
@@ -25,7 +25,7 @@ class Changes:
 class CacheJournal:
     """The names in a cache, and its last `memory` changes. One thread writes, any thread reads.
 
-    A reader keeps a cursor; one that falls behind the memory gets everything anew.
+    A reader keeps a cursor; a reader more than `memory` changes behind gets the whole cache again.
     """
 
     def __init__(self, memory: int = 16_384) -> None:
@@ -35,21 +35,21 @@ class CacheJournal:
         self._count = 0
 
     def added(self, full_hash: bytes) -> None:
-        """An entry can be found from now on."""
+        """Records that an entry can be found from now on."""
         name = short_name(full_hash)
         with self._lock:
             self._present.add(name)
             self._note(name)
 
     def removed(self, full_hash: bytes) -> None:
-        """It cannot any more."""
+        """Records that an entry can no longer be found."""
         name = short_name(full_hash)
         with self._lock:
             self._present.discard(name)
             self._note(name)
 
     def since(self, cursor: int | None) -> tuple[Changes, int]:
-        """What changed since a cursor (None: the beginning), net, and the cursor to ask with next."""
+        """Net changes since a cursor (None: the whole cache), and the cursor for the next call."""
         with self._lock:
             missed = self._count - cursor if cursor is not None else None
             if missed == 0:

@@ -1,4 +1,4 @@
-"""The tensor behind the pages."""
+"""The tensor that holds the KV pages."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from services.engine.kv_transfer.agents.region import Region, RegionKind
 def allocate_kv_pages(
     num_pages: int, num_layers: int, width: int, kv_format: KvFormat, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """[num_pages, num_layers, 64, row width], zeroed, one plain allocation: page-major across layers.
+    """Allocates [num_pages, num_layers, 64, row width], zeroed, in one allocation: page-major across layers.
 
     `width`: values of a token and layer, latent plus rope key; the format says how wide such a row is.
 
-    Written, not just reserved: a first touch is ten times slower than a read over NIXL. And zeroed,
-    because masked attention multiplies what a page's unused slots hold by zero, and NaN times zero is NaN.
+    Writes the memory instead of only reserving it, because a first touch is ten times slower than a read over
+    NIXL. Writes zeros, because masked attention multiplies a page's unused slots by zero, and NaN times zero
+    is NaN.
     """
     shape = (num_pages, num_layers, PAGE_TOKENS, kv_format.row_width(width))
     return torch.empty(shape, dtype=kv_format.dtype, device=device).fill_(0)
 
 
 def kv_layout(pages: torch.Tensor, kv_format: KvFormat | None = None) -> worker_pb2.KvLayout:
-    """The layout as workers compare it. `kv_format` None: the float format of the pages' dtype."""
+    """The pool's layout, which workers compare before one reads from the other. `kv_format` None: the float
+    format of the pages' dtype.
+    """
     num_pages, num_layers, page_tokens, width = pages.shape
     return worker_pb2.KvLayout(
         num_pages=num_pages,
@@ -42,7 +45,7 @@ def kv_layout(pages: torch.Tensor, kv_format: KvFormat | None = None) -> worker_
 
 
 def kv_region(pages: torch.Tensor) -> Region:
-    """The pool as a region: an entry is one page of one layer, numbered page * num_layers + layer."""
+    """The pool as a region: an entry is one layer page, numbered page * num_layers + layer."""
     num_pages, num_layers, page_tokens, width = pages.shape
     return Region(
         RegionKind.KV,

@@ -1,4 +1,4 @@
-"""Who owns which page: every page id of one pool, counted."""
+"""Counts who holds each page of a pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.common.errors import InternalError, PagesExhausted
 
 
 class PageState(IntEnum):
-    """A page counts once, in the first of quarantined, leased, used, cached, free that holds."""
+    """State of a page: the first of quarantined, leased, used, cached, free that applies."""
 
     FREE = 0
     CACHED = 1
@@ -22,7 +22,7 @@ class PageState(IntEnum):
 
 @dataclass(frozen=True)
 class PageCounts:
-    """Pages by state; they sum to the pool."""
+    """Number of pages in each state; they sum to the size of the pool."""
 
     free: int
     used: int
@@ -37,15 +37,16 @@ class PageCounts:
 
 
 class PagePool:
-    """Hands out page ids 0 .. num_pages - 1 and knows when one may be used again.
+    """Hands out page ids 0 .. num_pages - 1 and decides when a page may be used again.
 
-    Three counts keep a page: references (requests of this worker), leases (pins for a peer) and quarantines
-    (transfers that may still touch its bytes). When all are zero the page is cached if it carries a prefix
-    hash, else free. Cached pages are evicted in the order in which they were last let go of, and the pages of
-    one call are let go of from last to first: a chain passed in sequence order loses its tail first.
+    Three counts keep a page from reuse: references (requests of this worker), leases (pins for a peer) and
+    quarantines (transfers that may still touch its bytes). When all are zero the page is cached if it has a
+    prefix hash, else free. Cached pages are evicted in the order of their last release. One call releases its
+    pages from last to first, so a chain passed in sequence order loses its tail first.
 
-    Every operation takes time proportional to the pages it is given. One that cannot be carried out in full
-    raises and changes nothing: InternalError for a misuse. Not thread-safe: the engine-loop thread alone.
+    Every operation takes time proportional to the pages it is given. An operation that cannot be carried out
+    in full raises and changes nothing; misuse raises InternalError. Not thread-safe: only the engine-loop
+    thread may call it.
     """
 
     def __init__(self, num_pages: int) -> None:
@@ -63,19 +64,21 @@ class PagePool:
         self._audits: list[Callable[[], list[str]]] = []
 
     def attach_cache(self, on_evict: Callable[[int], None]) -> None:
-        """Names the one owner of hashes: told of a page that loses its hash, before its reuse."""
+        """Sets the one owner of hashes. `on_evict(page)` is called when a page loses its hash, before its
+        reuse.
+        """
         if self._on_evict is not None:
             raise InternalError("this page pool has a prefix cache already")
         self._on_evict = on_evict
 
     def add_audit(self, audit: Callable[[], list[str]]) -> None:
-        """Has `check_integrity` also report what `audit` finds wrong, one text per finding."""
+        """Makes `check_integrity` also report what `audit` finds wrong, one text per finding."""
         self._audits.append(audit)
 
     def allocate(self, count: int) -> list[int]:
-        """Takes `count` pages with one reference each, evicting cached pages where free ones do not suffice.
+        """Takes `count` pages with one reference each; evicts cached pages if too few are free.
 
-        PagesExhausted when fewer are free or evictable; nothing is evicted then.
+        Raises PagesExhausted when fewer are free or evictable; nothing is evicted then.
         """
         if count < 0:
             raise InternalError(f"cannot allocate {count} pages")
@@ -121,13 +124,15 @@ class PagePool:
         self._shift(pages, self._quarantines, -1)
 
     def mark_hashed(self, page: int) -> None:
-        """Makes a referenced page reusable by its hash once it is let go of. For the attached cache only."""
+        """Marks a referenced page as hashed: its last release makes it cached, not free. Only for the
+        attached cache.
+        """
         self._require([page], lambda page: self._references[page] > 0 and not self._hashed[page], "hash")
         self._hashed[page] = 1
 
     def forget(self, page: int) -> None:
-        """Takes a page's hash away, without telling the cache: it is the cache that wants it. Free at once
-        where nobody holds it.
+        """Removes a page's hash. Does not call `on_evict`, because the cache itself asks for this. The page
+        is free at once if nothing holds it.
         """
         self._require([page], lambda page: self._hashed[page] > 0, "forget")
         if page in self._cached:
@@ -137,7 +142,7 @@ class PagePool:
             self._hashed[page] = 0
 
     def drop_cached(self) -> int:
-        """Frees all pages that are merely cached, and returns how many."""
+        """Frees all pages that are only cached, and returns how many."""
         count = len(self._cached)
         self._evict(count)
         return count
@@ -227,7 +232,7 @@ class PagePool:
                 self._on_evict(page)
 
     def _make_free(self, page: int) -> None:
-        """One that was merely cached, and is in that list no more."""
+        """Frees a page that was only cached and has left the eviction list."""
         self._hashed[page] = 0
         self._free.append(page)
         self._tally[PageState.CACHED] -= 1

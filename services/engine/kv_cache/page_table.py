@@ -9,7 +9,7 @@ from services.engine.kv_cache.page_pool import PagePool
 
 
 class PageTable:
-    """Holds one reference on every page of one sequence, in order, until `free`; then it is as new."""
+    """Holds one reference on every page of one sequence, in order, until `free` empties it."""
 
     def __init__(self, pool: PagePool, page_tokens: int = 64) -> None:
         self._pool = pool
@@ -21,7 +21,7 @@ class PageTable:
 
     @property
     def pages(self) -> Sequence[int]:
-        """Page ids; the page of token t is pages[t // page_tokens]. A view: it grows with the table, until
+        """Page ids; the page of token t is pages[t // page_tokens]. A view that grows with the table, until
         `replace` or `free` puts another one in its place.
         """
         return self._pages
@@ -32,11 +32,11 @@ class PageTable:
         return len(self._pages) * self._page_tokens
 
     def adopt(self, pages: Sequence[int]) -> None:
-        """Appends pages on which the caller has references, and takes these over."""
+        """Appends pages and takes over the caller's references on them."""
         self._pages.extend(pages)
 
     def ensure(self, num_tokens: int) -> None:
-        """Allocates what is missing to hold `num_tokens`. PagesExhausted: nothing changed."""
+        """Allocates the pages missing for `num_tokens`. On PagesExhausted nothing has changed."""
         missing = -(-num_tokens // self._page_tokens) - len(self._pages)
         if missing > 0:
             self._pages.extend(self._pool.allocate(missing))
@@ -44,8 +44,9 @@ class PageTable:
     def fork(self, num_tokens: int) -> tuple[PageTable, list[tuple[int, int]]]:
         """A second table for a sequence with the same first `num_tokens`.
 
-        Full pages are shared. A partly filled last page gets a page of its own, to be copied before either
-        sequence is written to: returned as (source, destination). PagesExhausted: nothing changed.
+        Shares full pages. In place of a partly filled last page the new table gets a page of its own; the
+        caller must copy it, (source, destination) in the returned list, before either sequence is written. On
+        PagesExhausted nothing has changed.
         """
         if num_tokens > self.capacity_tokens:
             raise InternalError(f"cannot fork {num_tokens} tokens from a table of {self.capacity_tokens}")
@@ -64,6 +65,6 @@ class PageTable:
         self._pool.release(pages)
 
     def free(self) -> None:
-        """Gives up all pages. Idempotent."""
+        """Releases all pages. Idempotent."""
         pages, self._pages = self._pages, []
         self._pool.release(pages)

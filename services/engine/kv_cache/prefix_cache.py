@@ -1,4 +1,4 @@
-"""Finished pages by the hash of what they hold, and unfinished ones by what they go on from."""
+"""Finds finished pages by the hash of their tokens, and partly filled ones by the hash before them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.engine.kv_cache.page_pool import PagePool
 
 @dataclass
 class CacheStats:
-    """Since the start. Pages looked up, pages found, pages inserted, pages that lost their hash."""
+    """Counters since the start: pages looked up, pages found, pages inserted, pages that lost their hash."""
 
     queried_pages: int = 0
     hit_pages: int = 0
@@ -23,21 +23,23 @@ class CacheStats:
 
 @dataclass(frozen=True)
 class Tail:
-    """A page of which only the first tokens are written, `token_ids`. It is for copying."""
+    """A partly filled page: only its first tokens, `token_ids`, are written. A request copies it
+    before use.
+    """
 
     page: int
     token_ids: tuple[int, ...]
 
     def common(self, token_ids: Sequence[int]) -> int:
-        """How many tokens at the beginning are these."""
+        """How many leading tokens equal those of `token_ids`."""
         pairs = zip(self.token_ids, token_ids, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 class PrefixCache:
-    """Which page holds the KV of which chained hash (see page_hash).
+    """Maps chained hashes (see page_hash) to the pages that hold their KV.
 
-    A page may be found while requests still hold it, and until the pool evicts it. Behind each hash, or the
+    A page can be found while requests still hold it, and until the pool evicts it. After each hash, or at the
     root of a chain, there may be one tail: the last page of a sequence that has ended.
     """
 
@@ -56,7 +58,7 @@ class PrefixCache:
         return len(self._page_of)
 
     def find(self, hashes: Sequence[bytes]) -> list[int]:
-        """Pages of the longest prefix of `hashes` that is here; nobody holds them for that, no hit counts."""
+        """Pages of the longest cached prefix of `hashes`; retains no page and counts no hit."""
         pages: list[int] = []
         for page_hash in hashes:
             page = self._page_of.get(page_hash)
@@ -66,7 +68,7 @@ class PrefixCache:
         return pages
 
     def match(self, hashes: Sequence[bytes]) -> list[int]:
-        """What `find` finds, each page retained once for the caller, for a request."""
+        """Like `find`, for a request: retains each page once for the caller and counts the hits."""
         pages = self.find(hashes)
         self._pool.retain(pages)
         self.stats.queried_pages += len(hashes)
@@ -74,10 +76,11 @@ class PrefixCache:
         return pages
 
     def insert(self, page_hash: bytes, page: int) -> bool:
-        """Makes a page the caller holds, all of whose KV is written, findable. Idempotent.
+        """Makes a page findable by its hash. The caller holds the page, and all its KV is written.
+        Idempotent.
 
-        False when another page has the hash already: that one stays, and `page` becomes free when let go of.
-        InternalError when nobody holds the page or it has another hash.
+        Returns False if another page has the hash already: that page stays, and `page` becomes free at its
+        last release. Raises InternalError if nobody holds the page or it has another hash.
         """
         holder = self._page_of.get(page_hash)
         if holder is not None:
@@ -90,12 +93,12 @@ class PrefixCache:
         return True
 
     def tail(self, parent: bytes) -> Tail | None:
-        """The one behind the page with this hash, or behind the root of a chain. Nobody holds its page."""
+        """The tail after the page with this hash, or at the root of a chain. Does not retain its page."""
         return self._tail_of.get(parent)
 
     def insert_tail(self, parent: bytes, tail: Tail) -> None:
-        """Takes the place of the one that was there. InternalError when nobody holds the page or it has a
-        hash.
+        """Replaces the tail after `parent`. Raises InternalError if nobody holds the page or it has
+        a hash.
         """
         self._pool.mark_hashed(tail.page)
         before = self._tail_of.get(parent)
@@ -105,7 +108,7 @@ class PrefixCache:
         self._tail_of[parent], self._tail_behind[tail.page] = tail, parent
 
     def clear(self) -> int:
-        """Forgets all pages that nobody holds, and returns how many; held ones stay findable."""
+        """Drops all pages that nobody holds, and returns how many; held pages stay findable."""
         return self._pool.drop_cached()
 
     def _evicted(self, page: int) -> None:

@@ -1,4 +1,4 @@
-"""How the transfer threads of a worker are made, one for each rank that reads."""
+"""Creates the transfer threads of a worker, one for each rank that reads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from services.engine.kv_transfer.transfer_thread import TransferThread
 
 @dataclass(frozen=True)
 class TransferOpening:
-    """`name`: of rank 0's agent; `options`: of NIXL's backend; with "rdma" expected nothing else is taken.
-    Picklable, for the ranks' processes.
+    """Settings of a worker's transfer threads: `name` of rank 0's agent, `options` of NIXL's backend; with
+    `expected` "rdma", any other path is refused. Picklable, for the ranks' processes.
     """
 
     name: str
@@ -23,14 +23,14 @@ class TransferOpening:
     expected: Literal["any", "rdma"]
 
     def __call__(self, regions: Sequence[Region], rank: int = 0) -> TransferThread:
-        """A rank's own, not started."""
+        """A rank's own transfer thread, not started."""
         name = f"{self.name}-{rank}" if rank else self.name
         return TransferThread(self._agent(name), regions, name, **self._demands())
 
     def shared(
         self, regions: Sequence[Region], others: Sequence[RankReader], entries_per_page: int
     ) -> TransferThread:
-        """Rank 0's, not started, with a share for each of the others."""
+        """Rank 0's transfer thread, not started; `others` read their ranks' shares."""
         agent = self._agent(self.name)
         return SharedTransfer(agent, regions, self.name, others, entries_per_page, **self._demands())
 

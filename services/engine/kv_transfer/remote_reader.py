@@ -27,42 +27,40 @@ _LOOK_S = 1.0
 
 
 class RemoteReader:
-    """The asking side. Every method may be called from any thread; callbacks run on the one that hears the
-    answers. When the other process ends, everything it still owed has failed, and no byte comes any more.
+    """The calling side. Every method may be called from any thread; callbacks run on the thread that receives
+    the answers. When the other process ends, all pending calls and reads fail, and no byte lands any more.
     """
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
-        self._sending = (
-            threading.Lock()
-        )  # not the same: who waits for room in the pipe must not keep answers out
+        self._sending = threading.Lock()  # its own: a full pipe must block senders only, not the receiver
         self._numbers = itertools.count()
-        self._owed: dict[int, Future[Any] | ActiveRead] = {}
+        self._pending: dict[int, Future[Any] | ActiveRead] = {}
         self._gone = False
-        self._thread = threading.Thread(target=self._hear, name="rank-reads", daemon=True)
+        self._thread = threading.Thread(target=self._receive, name="rank-reads", daemon=True)
         self._thread.start()
 
     def connect(self, offer: Offer) -> Future[TransportReport]:
-        """As TransferThread."""
+        """See TransferThread."""
         return self._call("connect", offer)
 
     def disconnect(self, agent_name: str) -> Future[None]:
-        """As TransferThread."""
+        """See TransferThread."""
         return self._call("disconnect", agent_name)
 
     def read(self, request: ReadRequest) -> None:
-        """As TransferThread. The deadline holds there too: one machine has one monotonic clock."""
+        """See TransferThread. The deadline holds there too: one machine has one monotonic clock."""
         read = ActiveRead(request)
-        if not self._send("read", replace(request, on_complete=_unheard, on_settled=_unheard), read):
+        if not self._send("read", replace(request, on_complete=_ignored, on_settled=_ignored), read):
             read.end(ReadStatus.FAILED, _GONE)
 
     def is_alive(self) -> bool:
-        """Whether there is an answer to be expected."""
+        """Whether the other process still answers."""
         return not self._gone
 
     def close(self) -> None:
-        """Has the other side close its transfer thread, and hears it out."""
+        """Asks the other side to close its transfer thread; waits at most 5 s for its last answers."""
         self._send("close", None, None)
         self._thread.join(_CLOSE_S)
 
@@ -72,54 +70,56 @@ class RemoteReader:
             reject(future, TransferFailed(_GONE))
         return future
 
-    def _send(self, kind: str, value: object, owed: Future[Any] | ActiveRead | None) -> bool:
-        """False where nobody will answer."""
+    def _send(self, kind: str, value: object, pending: Future[Any] | ActiveRead | None) -> bool:
+        """Sends a command; False if no answer will come."""
         with self._lock:
             if self._gone:
                 return False
             number = next(self._numbers)
-            if owed is not None:
-                self._owed[number] = owed
+            if pending is not None:
+                self._pending[number] = pending
         try:
             with self._sending:
                 self._pipe.send((number, kind, value))
         except OSError:
             with self._lock:
-                self._owed.pop(number, None)
+                self._pending.pop(number, None)
             return False
         return True
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             while True:
                 number, kind, value = self._pipe.recv()
                 with self._lock:
-                    owed = self._owed[number] if kind == "outcome" else self._owed.pop(number)
-                _pass_on(owed, kind, value)
+                    pending = self._pending[number] if kind == "outcome" else self._pending.pop(number)
+                _pass_on(pending, kind, value)
         except (EOFError, OSError):
             self._fail_all(settled=True)
-        except Exception:  # barrier: nobody would learn that no more answers are heard
-            logger.exception("another rank's answer cannot be understood")
-            self._fail_all(settled=False)  # the other process may live, and its reads land
+        except Exception:  # barrier: callers must learn that no more answers are received
+            logger.exception("another rank's answer cannot be decoded")
+            self._fail_all(settled=False)  # the other process may still run, and its reads may still land
         with self._sending:
             self._pipe.close()
 
     def _fail_all(self, *, settled: bool) -> None:
         with self._lock:
             self._gone = True
-            left = list(self._owed.values())
-            self._owed.clear()
-        for owed in left:
-            if not isinstance(owed, ActiveRead):
-                reject(owed, TransferFailed(_GONE))
+            left = list(self._pending.values())
+            self._pending.clear()
+        for pending in left:
+            if not isinstance(pending, ActiveRead):
+                reject(pending, TransferFailed(_GONE))
             elif settled:
-                owed.end(ReadStatus.FAILED, _GONE)
+                pending.end(ReadStatus.FAILED, _GONE)
             else:
-                owed.report(ReadStatus.FAILED, _GONE)
+                pending.report(ReadStatus.FAILED, _GONE)
 
 
 def serve_reads(pipe: Connection, transfer: TransferThread) -> None:
-    """The answering side, until the other closes or is gone, or the transfer thread is stuck. Closes both."""
+    """The serving side. Runs until the other side closes or is gone, or the transfer thread is stuck. Closes
+    both.
+    """
     answers = _Answers(pipe)
     try:
         while transfer.is_alive():
@@ -144,14 +144,14 @@ def serve_reads(pipe: Connection, transfer: TransferThread) -> None:
 
 
 class _Answers:
-    """What is said from several threads, one after the other."""
+    """Sends answers from several threads, one after the other."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
 
     def send(self, number: int, kind: str, value: object) -> None:
-        """Nothing where nobody hears it."""
+        """Does nothing if the other process is gone."""
         with self._lock:
             try:
                 self._pipe.send((number, kind, value))
@@ -163,18 +163,18 @@ class _Answers:
         self.send(number, "error" if error else "result", error or future.result())
 
 
-def _pass_on(owed: Future[Any] | ActiveRead, kind: str, value: Any) -> None:
-    if isinstance(owed, ActiveRead):
+def _pass_on(pending: Future[Any] | ActiveRead, kind: str, value: Any) -> None:
+    if isinstance(pending, ActiveRead):
         if kind == "outcome":
             assert isinstance(value, ReadOutcome)
-            owed.report(value.status, value.message, value.bytes)
+            pending.report(value.status, value.message, value.bytes)
         else:
-            owed.settle()
+            pending.settle()
     elif kind == "error":
-        reject(owed, value)
+        reject(pending, value)
     else:
-        resolve(owed, value)
+        resolve(pending, value)
 
 
-def _unheard(*_: object) -> None:
-    """Stands where a callback stood: functions of another process cannot be called."""
+def _ignored(*_: object) -> None:
+    """Replaces a callback that cannot be called from another process."""

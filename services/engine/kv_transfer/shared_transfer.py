@@ -1,4 +1,4 @@
-"""Reads of a worker whose ranks each have pages of their own: every rank reads its share into these."""
+"""Reads for a worker whose ranks each have their own pages: every rank reads its share."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Page = TypeVar("Page", int, npt.NDArray[np.int32])
 
 
 def reading_rank(page: Page, ranks: int) -> Page:
-    """Which of the ranks reads into a local page, or into each of several."""
+    """The rank that reads into a local page, or into each of several pages."""
     return page % ranks
 
 
 class RankReader(Protocol):
-    """What another rank does for this one, as TransferThread does it: `RemoteReader`."""
+    """Reads for another rank, with methods as in TransferThread: `RemoteReader`."""
 
     def connect(self, offer: Offer) -> Future[TransportReport]: ...
     def disconnect(self, agent_name: str) -> Future[None]: ...
@@ -39,8 +39,8 @@ class RankReader(Protocol):
 
 
 class SharedTransfer(TransferThread):
-    """Rank 0's transfer thread. Of every read of KV pages each rank has those with `reading_rank`; a read is
-    done when all shares are, and fails with the first that fails. Everything else is rank 0's alone.
+    """Rank 0's transfer thread. Each rank reads the KV pages that `reading_rank` gives it; a read is done
+    when all shares are, and fails with the first share that fails. Rank 0 alone reads everything else.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class SharedTransfer(TransferThread):
         self._entries_per_page = entries_per_page
 
     def connect(self, offer: Offer) -> Future[TransportReport]:
-        """As TransferThread, on every rank; the report is rank 0's."""
+        """See TransferThread; connects every rank and returns rank 0's report."""
         return _all_of([super().connect(offer), *(rank.connect(offer) for rank in self._others)])
 
     def disconnect(self, agent_name: str) -> Future[None]:
-        """As TransferThread, on every rank."""
+        """See TransferThread; disconnects every rank."""
         return _all_of(
             [super().disconnect(agent_name), *(rank.disconnect(agent_name) for rank in self._others)]
         )
 
     def read(self, request: ReadRequest) -> None:
-        """As TransferThread; the callbacks run on any thread."""
+        """See TransferThread; the callbacks run on any thread."""
         runs, rest = divmod(len(request.local_entries), request.crc_entries)
         impossible = rest or request.local_entries.shape != request.remote_entries.shape
         if request.kind is not RegionKind.KV or impossible or not runs:
-            super().read(request)  # which says what is wrong with it
+            super().read(request)  # it reports what is wrong
             return
         for reader, share in self._shares(request, runs):
             reader(share)
@@ -82,7 +82,7 @@ class SharedTransfer(TransferThread):
         return super().is_alive() and all(rank.is_alive() for rank in self._others)
 
     def close(self) -> None:
-        """As TransferThread, on every rank."""
+        """See TransferThread; closes every rank."""
         for rank in self._others:
             rank.close()
         super().close()
@@ -90,7 +90,7 @@ class SharedTransfer(TransferThread):
     def _shares(
         self, request: ReadRequest, runs: int
     ) -> list[tuple[Callable[[ReadRequest], None], ReadRequest]]:
-        """Who reads what. A run of `crc_entries` entries lies in one page."""
+        """Each reader with its share. A run of `crc_entries` entries lies in one page."""
         readers = [super().read, *(rank.read for rank in self._others)]
         local, remote = request.local_entries.reshape(runs, -1), request.remote_entries.reshape(runs, -1)
         owners = reading_rank(local[:, 0] // self._entries_per_page, len(readers))
@@ -114,7 +114,7 @@ class SharedTransfer(TransferThread):
 
 
 class _Parts:
-    """Makes one outcome and one settlement of those of several reads."""
+    """Combines the outcomes and settlements of several reads into one of each."""
 
     def __init__(self, request: ReadRequest, count: int) -> None:
         self._request = request
@@ -142,7 +142,7 @@ class _Parts:
 
 
 def _all_of(futures: Sequence[Future[T]]) -> Future[T]:
-    """The first's result when all have one, or the first error of any."""
+    """A future with the first one's result when all have one, or with the first error of any."""
     joined: Future[T] = Future()
     lock = threading.Lock()
     left = len(futures)

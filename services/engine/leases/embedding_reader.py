@@ -1,4 +1,4 @@
-"""Image embeddings, read from the vision pool."""
+"""Reads image embeddings from the vision pool."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log = structlog.get_logger()
 class EmbeddingReader:
     """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
 
-    `staging` is [pages, 64, hidden]; reads that need more pages than are free have their turn in the order
-    they came, for which they wait `turn_s` at most. Pages of a read that has not settled stay out of use
-    until it has. A vision worker has `patience_s` for each answer: whoever waits for the pages of a fetch
-    waits for its worker too.
+    `staging` is [pages, 64, hidden]. A read that needs more pages than are free waits for its turn, in the
+    order of arrival, at most `turn_s`. Pages of a read that has not settled stay out of use until it has. A
+    vision worker must answer each message within `patience_s`, because other reads wait for the pages that
+    this one holds.
     """
 
     def __init__(
@@ -61,29 +61,29 @@ class EmbeddingReader:
         return Region(RegionKind.EMBEDDING, staging.data_ptr(), entry_bytes, staging.shape[0])
 
     async def fetch(self, medium: Medium) -> torch.Tensor:
-        """The embedding of a medium, [num_tokens, hidden]; a copy of the caller's own.
+        """Reads the embedding of a medium, [num_tokens, hidden]; the caller gets its own copy.
 
-        Raises MediaLost when it is not in the vision worker's pool (any more) or could not be read whole, the
-        worker being gone included; Incompatible when that worker is another model's.
+        Raises MediaLost if it is not in the vision worker's pool (any more) or cannot be read in full, also
+        if the worker is gone; Incompatible if that worker serves another model.
         """
         try:
             return await self._fetch(medium)
         except (NotFound, Unavailable) as error:
-            # A new encoding cures it, whatever went wrong.
+            # Whatever went wrong, encoding the image again repairs it.
             raise MediaLost(error.message) from error
 
     async def fetch_all(self, media: Sequence[Medium], indices: Sequence[int]) -> dict[int, torch.Tensor]:
-        """The embeddings of media[i] for i in `indices`, by index. Raises PerigeeErrors and nothing else; the
-        first one stops the other fetches.
+        """The embeddings of media[i] for i in `indices`, by index. Raises only PerigeeErrors; the first one
+        cancels the other fetches.
         """
         fetches = [asyncio.create_task(self.fetch(media[index])) for index in indices]
         try:
             rows = await asyncio.gather(*fetches)
         except PerigeeError:
             raise
-        except Exception as error:  # barrier: a request waits for these embeddings and would wait for ever
-            log.exception("a read of embeddings broke")
-            raise InternalError(f"a read of embeddings broke: {error}") from error
+        except Exception as error:  # barrier: a request waits for these embeddings and would wait forever
+            log.exception("a read of embeddings failed")
+            raise InternalError(f"a read of embeddings failed: {error}") from error
         finally:
             for fetch in fetches:
                 fetch.cancel()
@@ -114,7 +114,7 @@ class EmbeddingReader:
         return embedding
 
     async def _turn(self, needed: int) -> list[int]:
-        """Staging pages; MediaLost where others hold them for too long."""
+        """Takes staging pages. Raises MediaLost if other reads hold them for too long."""
         try:
             async with asyncio.timeout(self._turn_s):
                 return await self._line.take(needed)
@@ -126,8 +126,9 @@ class EmbeddingReader:
     async def _read(self, medium: Medium, peer: Peer, key: int, group: ReadGroup, staged: list[int]) -> None:
         """Leases the embedding, reads it into `staged`, releases it.
 
-        Returns when the vision worker has answered that it held the lease all the while: one to which the
-        connection broke takes us for gone and uses its pages again, and it may know of that before we do.
+        Returns once the vision worker has confirmed that it held the lease throughout. A worker that loses
+        the connection considers this reader gone and reuses the pages, and it may notice the loss before the
+        reader does.
         """
         clock = LeaseClock()
         outgoing: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None] = asyncio.Queue()
@@ -165,7 +166,7 @@ class EmbeddingReader:
     async def _answer(
         self, stream: grpc.aio.StreamStreamCall[Any, Any], medium: Medium, kind: str
     ) -> vision_pb2.EmbeddingLeaseResponse:
-        """The next message, of the kind expected; Unavailable for everything else but an error."""
+        """The next message. Raises Unavailable if it is late, missing or of another kind."""
         try:
             async with asyncio.timeout(self._patience_s):
                 answer = await stream.read()
@@ -178,7 +179,9 @@ class EmbeddingReader:
         return answer
 
     async def _settle(self, peer: Peer, key: int, group: ReadGroup, staged: list[int]) -> None:
-        """When no byte can land any more: the owner may reuse its pages, and we the staging pages."""
+        """Waits until no byte can land any more, then lets the owner reuse its pages and others the staging
+        pages.
+        """
         await group.settled()
         peer.settle([key])
         self._line.give(staged)

@@ -1,4 +1,4 @@
-"""A lease, seen by its reader."""
+"""A lease on the reader's side."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from perigee.v1 import vision_pb2
 
 
 class LeaseClock:
-    """When the reader must consider its lease over, and how it gives it back.
+    """Tracks when the reader must consider its lease over, and makes its release.
 
-    Clocks of two machines are never compared: the deadline is the moment the request (or the last renewal
-    that was acknowledged) was *sent*, plus the granted duration, less a tenth of it as margin.
+    Clocks of two machines are never compared: the deadline is the time at which the request (or the last
+    acknowledged renewal) was *sent*, plus the granted duration, minus a tenth of it as margin.
     """
 
     _MARGIN = 0.1
@@ -26,42 +26,43 @@ class LeaseClock:
         self._renewals: deque[float] = deque()
 
     def granted(self, grant: vision_pb2.LeaseGrant) -> None:
-        """The owner said yes."""
+        """Records the owner's grant."""
         self._grant = grant
         self._duration_s = grant.duration_ms / 1000
 
     @property
     def deadline(self) -> float:
-        """time.monotonic() at which it is over; already past before the grant."""
+        """time.monotonic() at which the lease is over; already past before the grant."""
         return self._sent_at + self._duration_s * (1 - self._MARGIN)
 
     @property
     def expired(self) -> bool:
-        """Whether it is over."""
+        """Whether the lease is over."""
         return self._clock() >= self.deadline
 
     def renewal_due(self, at_most_s: float) -> bool:
         """Whether a third of the duration, or `at_most_s`, has passed since the last request.
 
-        Due before the grant too: the answers are the owner's sign of life while a request waits in its queue.
+        Also due before the grant: the answers show that the owner is alive while the request waits in its
+        queue.
         """
         last = self._renewals[-1] if self._renewals else self._sent_at
         period = min(at_most_s, self._duration_s / 3) if self._duration_s else at_most_s
         return self._clock() >= last + period
 
     def renewal_sent(self) -> None:
-        """A renewal is on its way; call just before sending."""
+        """Records a renewal; call it just before sending."""
         self._renewals.append(self._clock())
 
     def renewed(self) -> None:
-        """The oldest renewal without an answer was acknowledged."""
+        """Records that the oldest unanswered renewal was acknowledged."""
         if self._renewals:
             self._sent_at = self._renewals.popleft()
 
     def release(self) -> vision_pb2.LeaseRelease:
-        """What gives the lease back; to be sent when every read under it is done."""
+        """The message that releases the lease; send it when every read under it is done."""
         return vision_pb2.LeaseRelease(lease_id=self._grant.lease_id, generation=self._grant.generation)
 
     def is_confirmed_by(self, released: vision_pb2.LeaseReleased) -> bool:
-        """Whether the owner held the lease until the release: only then what was read under it counts."""
+        """Whether the owner held the lease until the release; only then are the bytes read under it valid."""
         return 0 < released.generation == self._grant.generation

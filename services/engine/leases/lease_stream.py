@@ -1,4 +1,4 @@
-"""The owner's side of a Lease call, whatever is lent."""
+"""The owner's side of a Lease call, for KV pages and embeddings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Answer = TypeVar("Answer", vision_pb2.EmbeddingLeaseResponse, pages_pb2.PageLeas
 def check_start(
     start: LeaseStart, field: str, hashes: Sequence[bytes], hash_bytes: int, is_paired: Callable[[str], bool]
 ) -> None:
-    """Raises Unavailable for a reader that is not paired, InvalidRequest for a start wrong in itself.
+    """Raises Unavailable for a reader that is not paired, InvalidRequest for an invalid start.
 
-    `hashes`, all of `hash_bytes` bytes, are the start's `field`.
+    `hashes` are the start's `field`; each must have `hash_bytes` bytes.
     """
     if not is_paired(start.reader_incarnation):
         raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
@@ -32,7 +32,7 @@ def check_start(
 
 
 def grant_to_proto(lease: Lease) -> vision_pb2.LeaseGrant:
-    """The wire form of a lease."""
+    """The lease as a message."""
     return vision_pb2.LeaseGrant(
         lease_id=lease.id, generation=lease.generation, duration_ms=int(lease.duration_s * 1000)
     )
@@ -45,12 +45,12 @@ async def until_released(
     release: Callable[[], Awaitable[None]],
     answer: type[Answer],
 ) -> AsyncIterator[Answer]:
-    """Carries out what the reader asks after its start; yields the answers.
+    """Handles the reader's messages after its start; yields the answers.
 
-    `renew` and `release` raise where the lease is not held at that moment: then the reader gets that error.
-    InvalidRequest: a release of another lease. Ends after a release, or with the messages: a crash and a
-    half-close look the same, so the caller abandons the lease whatever happens. After a release that does
-    nothing.
+    `renew` and `release` raise if the lease is not held at that moment; the reader then gets that error.
+    Raises InvalidRequest for a release that names another lease. Ends after a release, or when the messages
+    end: a crash and a half-close look the same, so the caller always abandons the lease afterwards, which
+    does nothing after a release.
     """
     renewals = 0
     async for message in messages:

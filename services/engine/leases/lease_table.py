@@ -33,14 +33,15 @@ class Lease:
 class LeaseTable:
     """Grants, renews and ends leases on pages of one pool, KV or embeddings.
 
-    A lease ends well by `release`. If its stream breaks (`abandon`) or time runs out (`expire`), the reader
-    may still be reading: in one step its pages are quarantined instead, until the reader says that they are
-    settled, or is gone itself. A reader's messages may come late, twice or out of order, so operations on a
-    lease that is over do nothing, and say so by their result. `quarantined_pages` is what the owner compares
-    with its bound. Not thread-safe: the engine-loop thread alone, but for `holds`.
+    A lease ends normally by `release`. If its stream breaks (`abandon`) or its time runs out (`expire`), the
+    reader may still be reading: the same step quarantines the pages, until the reader reports them as settled
+    or is itself gone. A reader's messages may arrive late, twice or out of order, so an operation on a lease
+    that is over does nothing and reports so by its result. The owner compares `quarantined_pages` with its
+    bound. Not thread-safe: only the engine-loop thread may call it, except for `holds`.
 
-    A lease leaves the table before its pages can be allocated. So one that is in it has kept its pages from
-    everybody else since its grant, and a reader that is told so afterwards may trust what it has read.
+    A lease leaves the table before its pages can be allocated again. So a lease that is still in the table
+    has kept its pages since its grant, and a reader that gets this confirmed after a read may trust the
+    bytes.
     """
 
     def __init__(self, pool: PagePool, duration_s: float, clock: Callable[[], float]) -> None:
@@ -48,7 +49,8 @@ class LeaseTable:
         self._duration_s = duration_s
         self._clock = clock
         self._last_id = 0
-        # One duration for all, so the order of the last grant or renewal is the order of the deadlines.
+        # All leases have the same duration, so the order of the last grant or renewal is the order of
+        # deadlines.
         self._active: OrderedDict[int, Lease] = OrderedDict()
         self._quarantined: dict[int, Lease] = {}
         self._quarantined_pages: Counter[int] = Counter()
@@ -61,7 +63,8 @@ class LeaseTable:
     def grant(self, pages: Sequence[int], reader: str, key: int = 0) -> Lease:
         """Pins `pages`, none of them free, for `reader`, an incarnation.
 
-        Cancelled: `refuses` this reader and key. InternalError: the key names a lease of this reader already.
+        Raises Cancelled if `refuses` holds for this reader and key, InternalError if the key already names a
+        lease of this reader.
         """
         if self.refuses(reader, key):
             raise Cancelled(f"reader {reader} gave up lease {key} before it was granted")
@@ -78,11 +81,13 @@ class LeaseTable:
         return lease
 
     def refuses(self, reader: str, key: int) -> bool:
-        """Whether `grant` would raise Cancelled: the reader is gone, or said settled before it asked."""
+        """Whether `grant` would raise Cancelled: the reader is gone, or reported this key as
+        settled already.
+        """
         return reader in self._gone or key in self._settled_early.get(reader, ())
 
     def renew(self, lease_id: int) -> bool:
-        """Gives a lease its full duration again. False: it is over, or its time had run out."""
+        """Extends a lease to its full duration from now. False: it is over, or its time has run out."""
         lease = self._active.get(lease_id)
         now = self._clock()
         if lease is None or lease.deadline <= now:
@@ -92,14 +97,16 @@ class LeaseTable:
         return True
 
     def holds(self, lease_id: int, generation: int) -> bool:
-        """Whether this lease is in force at this moment. Any thread: it is one look into the table."""
+        """Whether this lease is in force at this moment. Safe from any thread: it is one lookup in
+        the table.
+        """
         lease = self._active.get(lease_id)
         return lease is not None and lease.generation == generation and self._clock() < lease.deadline
 
     def release(self, lease_id: int) -> bool:
         """Ends a lease whose reader has finished, also one in quarantine.
 
-        False: it was not in force any more, so what was read under it may be somebody else's.
+        False: it was no longer in force, so the bytes read under it may belong to other pages.
         """
         lease = self._active.get(lease_id)
         held = lease is not None and self._clock() < lease.deadline
@@ -107,7 +114,7 @@ class LeaseTable:
         return held
 
     def abandon(self, lease_id: int) -> bool:
-        """Quarantines the pages of a lease whose stream broke. False: it was not active any more."""
+        """Quarantines the pages of a lease whose stream broke. False: it was no longer active."""
         lease = self._active.pop(lease_id, None)
         if lease is None:
             return False
@@ -118,7 +125,9 @@ class LeaseTable:
         return True
 
     def expire(self, now: float | None = None) -> list[Lease]:
-        """Quarantines the leases whose deadline has come by `now` (default: the clock), and returns them."""
+        """Quarantines the leases whose deadline is at or before `now` (default: the clock), and
+        returns them.
+        """
         now = self._clock() if now is None else now
         expired: list[Lease] = []
         while self._active and (lease := next(iter(self._active.values()))).deadline <= now:
@@ -127,11 +136,11 @@ class LeaseTable:
         return expired
 
     def settled(self, lease_ids: Sequence[int]) -> int:
-        """Ends leases none of whose pages is being read or will be; returns how many were not over before."""
+        """Ends leases whose pages nobody reads or will read; returns how many were not over before."""
         return sum(self._end(lease_id) for lease_id in lease_ids)
 
     def settled_keys(self, reader: str, keys: Sequence[int]) -> int:
-        """Like `settled`, by the reader's own names. One not seen yet is remembered: see `refuses`."""
+        """Like `settled`, by the reader's own names. Remembers a key that no lease has yet: see `refuses`."""
         ended = 0
         for key in keys:
             lease_id = self._by_key.get((reader, key))
@@ -145,13 +154,13 @@ class LeaseTable:
         return ended
 
     def reader_joined(self, reader: str) -> None:
-        """A handshake of the reader is open (again)."""
+        """Accepts a reader whose handshake is open (again)."""
         self._gone.pop(reader, None)
 
     def reader_gone(self, reader: str) -> list[Lease]:
         """Ends all leases of a reader that cannot read any more, and refuses it until it joins again.
 
-        Returns those that were still active: what computes for them can stop. Idempotent.
+        Returns those that were still active: work for them can stop. Idempotent.
         """
         lease_ids = sorted(self._by_reader.get(reader, ()))
         active = [self._active[lease_id] for lease_id in lease_ids if lease_id in self._active]
@@ -163,19 +172,19 @@ class LeaseTable:
         return active
 
     def active(self) -> int:
-        """Leases in force. While there is one, transfers must be polled at serving pace."""
+        """Number of leases in force. While it is not 0, transfers must be polled at the serving rate."""
         return len(self._active)
 
     def quarantined(self) -> int:
-        """Leases over but not settled: their readers may still be reading, so this, too, needs serving."""
+        """Number of leases over but not settled: their readers may still read, so these need polling too."""
         return len(self._quarantined)
 
     def quarantined_pages(self) -> int:
-        """Different pages kept out of use by them."""
+        """Number of distinct pages that they keep out of use."""
         return len(self._quarantined_pages)
 
     def _end(self, lease_id: int) -> bool:
-        """Lets go of a lease's pages, wherever it stands. False: it was over before."""
+        """Releases a lease's pages, whether it is active or in quarantine. False: it was over before."""
         lease = self._active.pop(lease_id, None)
         if lease is not None:
             self._pool.unlease(lease.pages)
@@ -212,5 +221,5 @@ class LeaseTable:
             findings.append("the count of quarantined lease pages is wrong")
         by_reader = {lease_id for ids in self._by_reader.values() for lease_id in ids}
         if by_reader != self._active.keys() | self._quarantined.keys():
-            findings.append("the readers' leases are not the leases there are")
+            findings.append("the readers' leases differ from the leases in the table")
         return findings

@@ -1,4 +1,4 @@
-"""What the owner of pages does with their leases."""
+"""Grants, renews and ends leases on the owner's side, and reports whether a peer may be reading now."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = structlog.get_logger()
 
 
 class Lessor:
-    """Grants and ends the leases of one table, and reports whether a peer may be reading now.
+    """Grants and ends the leases of one table, and reports when serving begins and ends.
 
-    Used on the thread that owns the pool, except `holds`. The messages of a reader may come in any order,
-    late or twice.
+    Used on the thread that owns the pool, except `holds`. A reader's messages may arrive in any order, late
+    or twice.
     """
 
     def __init__(self, leases: LeaseTable, on_serving: Callable[[bool], None]) -> None:
@@ -38,37 +38,41 @@ class Lessor:
         return self._leases.holds(lease_id, generation)
 
     def renew(self, lease_id: int) -> None:
-        """Extends a lease by its full duration. NotFound: the lease ran out."""
+        """Extends a lease to its full duration. Raises NotFound if it ran out."""
         if not self._leases.renew(lease_id):
             raise NotFound("the lease ran out before it was renewed")
 
     def release(self, lease_id: int) -> None:
-        """The reader has finished. NotFound: the lease was over before, so what was read does not count."""
+        """Ends a lease whose reader has finished. Raises NotFound if it was over: then the read does not
+        count.
+        """
         held = self._leases.release(lease_id)
         self._update_serving()
         if not held:
             raise NotFound("the lease was over before it was released")
 
     def abandon(self, lease_id: int) -> None:
-        """The stream broke: the pages stay out of use until the reader has settled or is gone."""
+        """Ends a lease whose stream broke: its pages stay out of use until the reader has settled
+        or is gone.
+        """
         self._leases.abandon(lease_id)
 
     def settled(self, reader: str, lease_keys: Sequence[int]) -> None:
-        """The reader will not touch the pages of these leases any more, nor ask for them."""
+        """Ends leases whose pages the reader will neither read nor ask for any more."""
         self._leases.settled_keys(reader, lease_keys)
         self._update_serving()
 
     def reader_joined(self, reader: str) -> None:
-        """A handshake of the reader is open: it may lease."""
+        """Accepts a reader whose handshake is open."""
         self._leases.reader_joined(reader)
 
     def reader_gone(self, reader: str) -> None:
-        """All leases of this reader are over."""
+        """Ends all leases of this reader."""
         self._leases.reader_gone(reader)
         self._update_serving()
 
     def expire(self) -> None:
-        """Ends the leases whose time has come; call it many times a second."""
+        """Ends the leases whose time has run out; call it many times a second."""
         self._log_expired(self._leases.expire())
 
     def _log_expired(self, leases: Sequence[Lease]) -> None:

@@ -23,11 +23,11 @@ _SLICE_PAGES = 64
 class PageLease:
     """Leases pages at their source and reads them, a slice at a time. Event loop only.
 
-    Each answer and each slice has `patience_s`, so a source that hangs costs no more than that, and one that
-    moves many pages may take its time. A slice counts once the source has answered, after it, that it still
-    held the lease, by renewing or at last by releasing it: a source to which the connection broke takes us
-    for gone and uses its pages again, and it may know of that before we do. `arrived` pages are here,
-    whatever happens later.
+    Each answer and each slice has `patience_s`: a hung source costs no more than that, yet a source of many
+    pages may take longer in total. A slice counts once the source has confirmed after it, by a renewal or at
+    last by the release, that it still held the lease. A source that loses the connection considers this
+    reader gone and reuses the pages, and it may notice the loss before the reader does. The first `arrived`
+    pages stay valid, whatever happens later.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class PageLease:
         self._stream = pages_pb2_grpc.PageServiceStub(peer.channel).Lease(until_none(self._outgoing))
 
     async def read(self, reader: str) -> None:
-        """Until all pages that the source still has are here, and the lease is over.
+        """Reads all pages that the source still has, and ends the lease.
 
-        Raises a PerigeeError that names the source: NotFound where it has none of them.
+        Raises a PerigeeError that names the source: NotFound if it has none of the pages.
         """
         remote = await self._granted(reader)
         local = self._order.pages[: len(remote)]
@@ -73,7 +73,7 @@ class PageLease:
         return f"page source {self._order.address}"
 
     async def _granted(self, reader: str) -> list[int]:
-        """The source's page ids of the leading hashes it has."""
+        """The source's page ids for the leading hashes that it has."""
         start = pages_pb2.PageLeaseStart(
             reader_incarnation=reader, page_hashes=self._order.hashes, lease_key=self.lease_key
         )
@@ -95,7 +95,7 @@ class PageLease:
             raise TransferFailed(f"{self._name} released another lease than the one it granted")
 
     async def _ask(self, request: pages_pb2.PageLeaseRequest, kind: str) -> pages_pb2.PageLeaseResponse:
-        """Sends a message; its answer, of the kind expected."""
+        """Sends a message and returns its answer. Raises Unavailable if that is late or of another kind."""
         self._outgoing.put_nowait(request)
         try:
             async with asyncio.timeout(self._patience_s):

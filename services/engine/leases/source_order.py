@@ -1,4 +1,4 @@
-"""Which pages a reader wants of a worker that has them cached."""
+"""An order to read cached pages from another worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that computes for a worker, or for one rank of it, over its pages."""
+"""Loads the model of a worker, or of one rank of it, to compute over its pages."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def load_for(
     decodes: bool,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> tuple[TextForward, DecodeSteps | None]:
-    """Loads the model with weights of `dtype`, on the device of the pages. `kernels`: Triton's, which take
-    pages of KERNEL_FORMATS, or else plain PyTorch, which takes any. For a worker that `decodes`, also decode
-    steps recorded on a GPU or compiled for a CPU, if these can be had. All ranks of a group must call it
-    together.
+    """Loads the model with weights of `dtype`, on the device of the pages: with Triton's kernels, which take
+    pages of KERNEL_FORMATS, if `kernels`, else in plain PyTorch, which takes any. If the worker `decodes`,
+    also returns decode steps, recorded on a GPU or compiled for a CPU, if these are available. All ranks of a
+    group must call it together.
     """
     device = kv_pages.device
     compute_on(device)

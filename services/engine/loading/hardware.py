@@ -1,4 +1,4 @@
-"""Settings that name hardware, as the libraries take them."""
+"""Parses settings that name hardware."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def parse_device(text: str) -> torch.device:
-    """A device this machine has, e.g. "cpu" or "cuda:0"; ConfigError otherwise."""
+    """A device that this machine has, e.g. "cpu" or "cuda:0"; raises ConfigError otherwise."""
     try:
         device = torch.device(text)
     except RuntimeError as error:
         raise ConfigError(f"device: {text!r} is not a device; try cpu or cuda:0") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device: {text} is not here; PyTorch sees {torch.cuda.device_count()} GPUs")
+        raise ConfigError(f"device: {text} does not exist; PyTorch sees {torch.cuda.device_count()} GPUs")
     return device
 
 
 def parse_dtype(text: str | None, device: torch.device) -> torch.dtype:
-    """float32 or bfloat16, by default what the device computes best in; ConfigError otherwise."""
+    """float32 or bfloat16, by default the one that suits the device; raises ConfigError otherwise."""
     if text is None:
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     if text not in _DTYPES:
@@ -49,18 +49,18 @@ def parse_kv_format(text: str | None, dtype: torch.dtype, device: torch.device) 
 
 
 def is_deterministic(asked: bool | None, device: torch.device) -> bool:
-    """By default on a CPU only, where it costs little: on a GPU long prompts are absorbed with it."""
+    """`asked`, or by default True on a CPU only: on a GPU it is costly, because long prompts are absorbed."""
     return device.type == "cpu" if asked is None else asked
 
 
 def compute_on(device: torch.device) -> None:
-    """What the calling thread launches from now on runs there: each thread begins on the first GPU."""
+    """Makes the calling thread launch its work on `device`: every thread starts with the first GPU."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
 
 def parse_options(text: str) -> dict[str, str]:
-    """ "name=value,name=value" as a dictionary; ConfigError for a piece without "="."""
+    """ "name=value,name=value" as a dictionary; raises ConfigError for a piece without "="."""
     options: dict[str, str] = {}
     for piece in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = piece.partition("=")

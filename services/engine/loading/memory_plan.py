@@ -1,4 +1,4 @@
-"""What a GPU of a tensor-parallel group would hold: weights, a reserve, and KV pages in the rest."""
+"""Plans the memory of a GPU of a tensor-parallel group: weights, a reserve, and KV pages in the rest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 10
-"""The part of a GPU's memory for activations, communication and the allocator."""
+"""Percentage of a GPU's memory for activations, communication and the allocator."""
 _KV_FORMAT = BFLOAT16
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes of one rank of `ranks`; pages are bfloat16, and whole on every rank: the latent has no heads."""
+    """Bytes on one of `ranks` ranks; pages are bfloat16, and whole on every rank: the latent has no heads."""
 
     ranks: int
     memory: int
@@ -37,21 +37,21 @@ class MemoryPlan:
 
     @property
     def reserve(self) -> int:
-        """Kept free of weights and pages."""
+        """Bytes kept free of weights and pages."""
         return self.memory * RESERVE_PERCENT // 100
 
     @property
     def pages(self) -> int:
-        """As many as fit beside weights and reserve."""
+        """Number of pages that fit beside weights and reserve."""
         return (self.memory - self.weights - self.reserve) // self.page_bytes
 
     @property
     def rest(self) -> int:
-        """Less than a page."""
+        """Bytes left over: less than a page."""
         return self.memory - self.weights - self.reserve - self.pages * self.page_bytes
 
     def lines(self) -> list[str]:
-        """For people; the amounts between the rulers sum to the memory."""
+        """The plan as text; the amounts above that of the GPU's memory sum to it."""
         amounts = [
             (self.split, f"weights, split over {self.ranks} ranks: embedding, heads, MLPs, experts"),
             (self.replicated, "weights that every rank has: norms, routers, projections to the latents"),
@@ -72,7 +72,7 @@ class MemoryPlan:
 
 
 def plan_memory(config: ModelConfig, ranks: int, memory: int) -> MemoryPlan:
-    """For GPUs of `memory` bytes; ConfigError where the model cannot be split so, or does not fit."""
+    """Plans GPUs of `memory` bytes; raises ConfigError if the model cannot be split so, or does not fit."""
     tensors = expected_tensors(config)
     shares = shares_of(tensors, Rank(0, ranks))
     split = replicated = vision = 0

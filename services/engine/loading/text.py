@@ -1,4 +1,4 @@
-"""The text model out of a checkpoint directory."""
+"""Loads the text model from a checkpoint directory."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def load_text_model(
 ) -> TextModel:
     """Checks the whole checkpoint and loads its text half, converted (int4 experts: dequantised) to `dtype`.
 
-    Of a `group` this rank's share: ConfigError where the model cannot be split so. Beside the model a few
-    tensors are in memory, no more.
+    Loads this rank's share of a `group`; raises ConfigError if the model cannot be split so. Holds only a few
+    tensors in memory beside the model.
     """
     checkpoint = Checkpoint.checked(directory)
     text = checkpoint.config.text
@@ -49,12 +49,12 @@ def load_kernel_text_model(
     device: torch.device | str,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> KernelTextModel:
-    """The same for a GPU, whose kernels compute with int4 experts as they are published."""
-    # Only here: triton is not on every machine without a GPU.
+    """Like `load_text_model`, for a GPU, whose kernels compute with packed int4 experts."""
+    # Imported only here: not every machine without a GPU has triton.
     from services.engine.kernel_model.text_model import KernelTextModel
 
     checkpoint = Checkpoint.checked(directory)
-    # The shape of packed values is known from the configuration, and checked above.
+    # The shapes of packed values follow from the configuration, and are checked above.
     names = [
         name
         for name in checkpoint.tensors
@@ -69,10 +69,10 @@ def load_kernel_text_model(
 def stream_text_share(
     checkpoint: Checkpoint, rank: Rank, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> StreamedTensors:
-    """What a rank of a tensor-parallel group has of the text model, under the names in the shards: floats in
-    `dtype`, int4 experts packed.
+    """Streams a rank's share of the text model, named as in the shards: floats in `dtype`, int4 experts
+    packed.
 
-    ConfigError, before anything is read, where the model cannot be split so.
+    Raises ConfigError before it reads anything if the model cannot be split so.
     """
     names = [name for name in checkpoint.tensors if name.startswith(TEXT_PREFIX)]
     return _streamed(checkpoint.reader(dtype, device, rank), names)

@@ -1,4 +1,4 @@
-"""The vision tower and projector out of a checkpoint directory."""
+"""Loads the vision tower and projector from a checkpoint directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_vision_model(
     progress = LoadProgress(sum(reader.stored_bytes(name) for name in names))
     with StreamedTensors(reader, names, progress) as streamed:
         weights = dict(streamed)
-    # Nothing is allocated or initialised that the checkpoint is about to replace.
+    # On "meta" nothing is allocated or initialised that the checkpoint replaces anyway.
     with torch.device("meta"):
         model = VisionModel(checkpoint.config.vision)
     model.load_state_dict(weights, strict=True, assign=True)

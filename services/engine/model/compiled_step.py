@@ -15,7 +15,7 @@ from services.engine.native.library import address, library
 
 
 class CompiledStep:
-    """Runs batches of one token per sequence over these pages: the bits that `TextModel.forward` gives."""
+    """Runs batches of one token per sequence over these pages; gives the same bits as `TextModel.forward`."""
 
     def __init__(self, loops: ctypes.CDLL, model: TextModel, kv_pages: Tensor) -> None:
         self._step, self._floats = loops.perigee_step, loops.perigee_step_floats
@@ -27,8 +27,8 @@ class CompiledStep:
 
     @classmethod
     def available(cls, model: TextModel, kv_pages: Tensor, kv_format: KvFormat) -> CompiledStep | None:
-        """None where the pages are not in FLOAT32, or the model has other parts than compiled ones or is one
-        rank's share.
+        """None unless every part of the model is compiled, for FLOAT32 pages on a CPU, and on one rank
+        alone.
         """
         loops = library() if kv_format == FLOAT32 and kv_pages.device.type == "cpu" else None
         whole = model.group.rank.count == 1
@@ -56,7 +56,7 @@ class CompiledStep:
         return logits
 
     def _room(self, rows: int, threads: int) -> Tensor:
-        """Workspace, kept for the next step."""
+        """Workspace for a step, kept for the next one."""
         floats = self._floats(ctypes.byref(self._described), rows, threads)
         if len(self._workspace) < floats:
             self._workspace = torch.empty(floats)

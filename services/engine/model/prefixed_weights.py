@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 class PrefixedWeights(Mapping[str, Tensor]):
-    """The tensors of `weights` under a prefix, without it; each is taken from there when it is asked for, so
-    that weights which are still in files are read one by one.
+    """The tensors of `weights` under a prefix, named without it. Reads a tensor only on access, so that
+    weights which are still in files are read one by one.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""One of the processes that split a model between them."""
+"""One of the processes that share one model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _EXPERT = re.compile(r"\.mlp\.experts\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Rank:
-    """The `index`-th, from 0, of `count` processes that split a model; ConfigError where there is none.
+    """Process `index`, from 0, of the `count` processes that split a model. Raises ConfigError if there is no
+    such process.
 
-    `whole_experts`: each has some of the routed experts, not a part of the width of every one (expert
-    parallelism). `whole_attention`: each has all heads, and attends for some of the sequences (data-parallel
-    attention).
+    `whole_experts`: each rank has some of the routed experts in full, not a part of the width of every one
+    (expert parallelism). `whole_attention`: each rank has all heads, and attends for some of the sequences
+    (data-parallel attention).
     """
 
     index: int
@@ -34,16 +35,16 @@ class Rank:
 
     @property
     def attends_for_some(self) -> bool:
-        """Whether the sequences of a batch are dealt out."""
+        """Whether the sequences of a batch are distributed over the ranks."""
         return self.whole_attention and self.count > 1
 
     def heads(self, count: int) -> int:
-        """How many of a model's heads it has."""
+        """How many of a model's heads this rank has."""
         return count if self.whole_attention else count // self.count
 
     def experts(self, count: int) -> range:
-        """Those of `count` routed experts of which this rank has anything; ConfigError where the ranks cannot
-        have equally many whole ones.
+        """The indices of the routed experts, of `count`, that this rank has in full or in part; raises
+        ConfigError if whole experts cannot be divided equally.
         """
         if not self.whole_experts:
             return range(count)
@@ -53,12 +54,14 @@ class Rank:
         return range(self.index * each, (self.index + 1) * each)
 
     def has(self, name: str, experts: int) -> bool:
-        """Whether it needs anything of the tensor with this published name, in a model of so many experts."""
+        """Whether this rank needs any part of the tensor with this published name, in a model of `experts`
+        experts.
+        """
         found = _EXPERT.search(name)
         return found is None or int(found[1]) in self.experts(experts)
 
     def splits(self, name: str) -> bool:
-        """Whether it has a part of a tensor that a group can split, and not all of it."""
+        """Whether this rank has only a part of a tensor that a group can split."""
         if self.whole_attention and ".self_attn." in name:
             return False
         return not (self.whole_experts and _EXPERT.search(name))

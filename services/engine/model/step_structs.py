@@ -1,4 +1,6 @@
-"""The text model as services/engine/native/decode_step.c knows it: the same fields in the same order."""
+"""The text model in the structs of services/engine/native/decode_step.c: the same fields in the
+same order.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,7 @@ def _layer(layer: TextLayer) -> LayerStruct:
 
 
 def _packed(product: Projection | FixedProduct) -> int:
-    """Where its weight's panels are."""
+    """The address of its weight's panels."""
     if isinstance(product, Projection):
         product = product.product
     assert isinstance(product, PackedWeight)

@@ -11,24 +11,24 @@ from torch import Tensor, distributed
 from services.engine.model.rank import ALONE, Rank
 
 _PATIENCE = timedelta(hours=1)
-"""Between the first rank that has loaded its share of a checkpoint and the last."""
+"""The longest wait between the first rank that has loaded its share of a checkpoint and the last."""
 
 
 class TensorGroup(Protocol):
-    """What a model needs of its group. Every rank makes the same calls in the same order."""
+    """The collective operations of a model. Every rank makes the same calls in the same order."""
 
     @property
     def rank(self) -> Rank:
-        """This process's place in it."""
+        """This process's rank."""
 
     def sum(self, x: Tensor) -> Tensor:
-        """The ranks' `x`, all of one shape, added up; the same bits on every rank."""
+        """Adds up the ranks' `x`, all of one shape; returns the same bits on every rank."""
 
     def join(self, x: Tensor) -> Tensor:
-        """The ranks' `x [..., N]` side by side: `[..., ranks x N]`."""
+        """Joins the ranks' `x [..., N]` side by side: `[..., ranks x N]`."""
 
     def meet(self) -> None:
-        """Waits until all ranks are here: each after it has loaded its share, before the first sum."""
+        """Waits until all ranks call it: each after it has loaded its share, before the first sum."""
 
 
 class NoGroup:
@@ -49,16 +49,16 @@ class NoGroup:
 
 
 class DistributedGroup:
-    """All processes of torch.distributed's default group, which is there already.
+    """All processes of torch.distributed's default group, which must exist already.
 
-    deterministic: sums are added up rank by rank. In which order all_reduce does that for an element depends
-    on where in the tensor it is, and so on the batch; and each rank receives twice as much this way or more.
+    deterministic: adds up sums rank by rank. The order in which all_reduce adds up an element depends on
+    where in the tensor it is, and so on the batch. Each rank receives at least twice as much this way.
     """
 
     def __init__(
         self, *, deterministic: bool, whole_experts: bool = False, whole_attention: bool = False
     ) -> None:
-        """The same in all of them; the others as Rank has them."""
+        """The arguments must be the same in all processes; Rank explains the last two."""
         self._deterministic = deterministic
         self.rank = Rank(distributed.get_rank(), distributed.get_world_size(), whole_experts, whole_attention)
 
@@ -78,11 +78,13 @@ class DistributedGroup:
         return torch.cat(self._all(x), dim=-1)
 
     def meet(self) -> None:
-        """See TensorGroup. The group's own timeout, after which a rank that hangs is noticed, is shorter."""
+        """See TensorGroup. Waits longer than the group's own timeout, which is for noticing a rank that
+        hangs.
+        """
         distributed.barrier(timeout=_PATIENCE)
 
     def _all(self, x: Tensor) -> list[Tensor]:
-        """Every rank's."""
+        """Every rank's `x`, in the order of the ranks."""
         x = x.contiguous()
         parts = [torch.empty_like(x) for _ in range(self.rank.count)]
         distributed.all_gather(parts, x)

@@ -25,9 +25,9 @@ from services.engine.model.tensor_group import TensorGroup
 
 
 class TextLayer:
-    """x + attention(norm(x)), then x + feed_forward(norm(x)); `weights` are named as below ``layers.N.``.
+    """x + attention(norm(x)), then x + feed_forward(norm(x)); names in `weights` lack ``layers.N.``.
 
-    Heads and widths are this rank's; what the ranks of `group` add to the residual stream is added up.
+    Heads and widths are this rank's; the ranks of `group` sum what they add to the residual stream.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TextLayer:
         return x + self._group.sum(self.feed_forward(self.post_norm(x)))
 
     def _attend(self, x: Tensor, share: AttentionShare) -> Tensor:
-        """Zeros for the tokens that other ranks attend for."""
+        """Attention of this rank's tokens; zeros for those that other ranks attend for."""
         if share.rows is None:
             assert share.context is not None
             return self.attention(x, self._index, share.context)
@@ -72,7 +72,7 @@ FeedForward = Callable[[Tensor], Tensor]
 
 
 def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> FeedForward:
-    """From gate_proj, up_proj and down_proj."""
+    """Builds an MLP from gate_proj, up_proj and down_proj."""
     parts = _mlp_weights(weights)
     if isinstance(products, CompiledProducts):
         return products.gated_mlp(*parts)
@@ -82,7 +82,7 @@ def gated_mlp(weights: Mapping[str, Tensor], products: Products) -> FeedForward:
 def mixture(
     weights: Mapping[str, Tensor], config: TextConfig, products: Products, rank: Rank = ALONE
 ) -> FeedForward:
-    """From the gate, the rank's experts and the shared expert."""
+    """Builds a mixture of experts from the gate, the rank's experts and the shared expert."""
     kind = CompiledRouter if isinstance(products, CompiledProducts) else ExpertRouter
     router = kind(weights["gate.weight"], weights["gate.e_score_correction_bias"], config, products)
     mine = rank.experts(config.n_routed_experts)

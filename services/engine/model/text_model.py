@@ -32,7 +32,7 @@ _PREFIX = "language_model."
 
 
 def uncompiled(deterministic: bool) -> Products:
-    """How PyTorch multiplies where nothing is compiled."""
+    """PyTorch's products, for use where nothing is compiled."""
     return StableProducts() if deterministic else PlainProducts()
 
 
@@ -40,16 +40,16 @@ class TextModel:
     """Built from tensors in the published names (with or without ``language_model.``), all of one dtype; the
     routers' biases may be float32.
 
-    Each tensor is asked for once, when its part is built.
+    Reads each tensor once, when it builds the part that needs it.
 
-    In deterministic mode a token's hidden state, logits and cache entry are the same bits whatever else is
-    in the batch, wherever chunks end, whatever was cached, in prefill or decode; this is tried at
-    construction on the model's own shapes. `inner_norm_eps` replaces the eps of the norms inside attention,
-    which some implementations fix at 1e-6.
+    In deterministic mode a token's hidden state, logits and cache entry are the same bits whatever else is in
+    the batch, wherever chunks end, whatever was cached, in prefill or decode; construction checks this on the
+    model's own shapes. `inner_norm_eps` replaces the eps of the norms inside attention, which some
+    implementations fix at 1e-6.
 
-    With a `group`, `weights` has this rank's share of each tensor that `StoredTensor.split_dim` splits, or
-    what `Rank` says, and all ranks run the same batches over the same pages. `config` is always the whole
-    model's.
+    With a `group`, `weights` has this rank's share of each tensor that is split (see `StoredTensor.split_dim`
+    and `Rank`), and all ranks run the same batches over the same pages. `config` always describes the whole
+    model.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TextModel:
         self.attention = self._paged_attention()
         compiled = isinstance(products, CompiledProducts)
         rows = CompiledRows.available(self.device, self.dtype) if compiled else None
-        # All of it: what CompiledStep needs.
+        # CompiledStep needs all of it compiled.
         self.is_compiled = rows is not None and self.attention.kernel is not None
         self.rotary = RotaryEmbedding(config, self.device)
         inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps
@@ -97,7 +97,7 @@ class TextModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.embedding.weight.device
 
     @property
@@ -121,7 +121,7 @@ class TextModel:
         views: PageViews,
         on_layer: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """Runs the batch and writes its cache entries; `on_layer(i)` is called when those of layer i are
+        """Runs the batch and writes its cache entries; calls `on_layer(i)` when those of layer i are
         enqueued.
 
         Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
@@ -135,7 +135,7 @@ class TextModel:
         return self._logits(x, batch.logits_rows)
 
     def _share(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionShare:
-        """All tokens with this rank's heads, or those of some sequences with all heads."""
+        """All tokens with this rank's heads, or the tokens of some sequences with all heads."""
         rank = self.group.rank
         if not rank.attends_for_some:
             return AttentionShare(None, self._context(batch, kv_pages, views))

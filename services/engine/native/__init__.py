@@ -1,1 +1,1 @@
-"""The few loops that are compiled where a C compiler is at hand. Everything works without them."""
+"""Loops that are compiled if a C compiler is available. Everything works without them."""

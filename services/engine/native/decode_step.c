@@ -1,8 +1,8 @@
 /* One decode step, a token of each sequence through all layers, as one call: float32.
  *
- * The same operations on each row in the same order as the loops that compute a layer part by part, so the same bits.
- * All threads go through all layers together and meet where one needs what another computed; each product is split by
- * its outputs.
+ * Performs the same operations on each row in the same order as the loops that compute a layer part by part, and so
+ * gives the same bits. All threads go through all layers together and meet where one needs what another computed; each
+ * product is split by its outputs.
  */
 #include <string.h>
 
@@ -11,8 +11,8 @@
 #define MOST 64 /* rows whose addresses are gathered */
 #define MEET _Pragma("omp barrier")
 
-/* A layer's weights; those of products lie in panels. In a dense layer `router` is NULL, and `gate_up` and `mlp_down`
- * are its MLP, in the others the shared expert. `width`: the MLP's, in whole panels. */
+/* A layer's weights; those of products are in panels. In a dense layer `router` is NULL and `gate_up` and `mlp_down`
+ * are its MLP; in other layers they are the shared expert. `width`: the MLP's, in whole panels. */
 struct layer {
     const float *input_norm, *down, *q_norm, *q_up, *kv_norm, *absorb, *expand, *out, *post_norm;
     const float *gate_up, *mlp_down, *router, *bias, *expert_gate_up, *expert_down;
@@ -26,8 +26,8 @@ struct model {
     float eps, inner_eps, softmax_scale, router_scale;
 };
 
-/* Rows are sequences: x [rows, hidden] their embeddings, in which the step works, and the angles [rows, rope / 2];
- * `tables`, `seen` and `tiles` are those of latent_attention.c. */
+/* Rows are sequences: x [rows, hidden] holds their embeddings and is overwritten; the angles are [rows, rope / 2];
+ * `tables`, `seen` and `tiles` are as in latent_attention.c. */
 struct batch {
     float *x;
     const float *cosines, *sines;
@@ -38,7 +38,7 @@ struct batch {
     int32_t rows, num_tiles, tile_rows;
 };
 
-/* What threads give one another, each `rows` times as large as named, and what each has for itself. */
+/* Buffers that threads share, each `rows` times as large as named, and buffers of one thread. */
 struct shared {
     float *down, *query, *latent_query, *mixed, *values, *added, *inner, *logits, *weights, *expert_inner, *results;
     int32_t *chosen;
@@ -102,13 +102,13 @@ struct range {
     int start, stop;
 };
 
-/* This worker's part of `count` things. */
+/* This worker's part of `count` items. */
 static struct range part_of(const struct worker *w, int64_t count) {
     struct range part = {count * w->index / w->count, count * (w->index + 1) / w->count};
     return part;
 }
 
-/* Its part of `outputs`, in whole panels. */
+/* This worker's part of `outputs`, in whole panels. */
 static struct range outputs_of(const struct worker *w, int outputs) {
     struct range part = part_of(w, panels_of(outputs));
     part.start *= PANEL;
@@ -122,8 +122,8 @@ static void product(const struct worker *w, float *out, const float *x, int64_t 
     multiply(out, outputs, x, x_row, packed, w->batch->rows, inputs, outputs, mine.start, mine.stop);
 }
 
-/* A product for each head; its panels are dealt out as if they were of one. Rows are [heads, out_width], [heads,
- * x_width]. */
+/* One product per head; the panels of all heads are divided among the workers as if they were one product's. Rows
+ * are [heads, out_width], [heads, x_width]. */
 static void product_by_head(const struct worker *w, float *out, int out_width, const float *x, int x_width,
                             const float *packed, int inputs, int outputs) {
     int heads = w->model->heads, panels = panels_of(outputs);
@@ -136,7 +136,7 @@ static void product_by_head(const struct worker *w, float *out, int out_width, c
     }
 }
 
-/* All rows, by every worker for itself: it takes less than to meet. */
+/* Normalises all rows in every worker: this is faster than a barrier. */
 static const float *norm(const struct worker *w, const float *x, int64_t x_row, const float *weight, int width,
                          float eps) {
     for (int row = 0; row < w->batch->rows; row++)
@@ -153,7 +153,7 @@ static void add(const struct worker *w) {
             w->batch->x[i] += w->shared.added[i];
 }
 
-/* Queries and cache entries of all rows. */
+/* Computes queries and cache entries of all rows. */
 static void project(const struct worker *w, const struct layer *layer, float *pages) {
     const struct model *m = w->model;
     const struct batch *b = w->batch;
@@ -204,7 +204,7 @@ static void attention(const struct worker *w, const struct layer *layer, float *
     MEET
 }
 
-/* The MLP's, or the shared expert's, of all rows. */
+/* Gate and up of the MLP, or of the shared expert, for all rows. */
 static void gate_all(const struct worker *w, const struct layer *layer, const float *normed) {
     struct range mine = outputs_of(w, layer->width);
     for (int first = 0; first < w->batch->rows; first += MOST) {
@@ -219,7 +219,7 @@ static void gate_all(const struct worker *w, const struct layer *layer, const fl
     }
 }
 
-/* Every expert on the rows that chose it: its first half, or the second. */
+/* Runs every expert on the rows that chose it: its first half, or the second. */
 static void experts(const struct worker *w, const struct layer *layer, const float *normed, int second) {
     const struct model *m = w->model;
     const int32_t *starts = w->own.starts;
@@ -256,7 +256,7 @@ static void route(const struct worker *w, const struct layer *layer) {
     sort_pairs(w->own.pairs, w->own.starts, w->own.next, s->chosen, (size_t)w->batch->rows * m->top_k, m->experts);
 }
 
-/* In columns of this worker, to which nobody else adds. */
+/* Adds up in this worker's columns, to which no other worker adds. */
 static void join_experts(const struct worker *w) {
     const struct shared *s = &w->shared;
     int hidden = w->model->hidden, k = w->model->top_k;
@@ -295,7 +295,7 @@ int64_t perigee_step_floats(const struct model *model, int rows, int threads) {
     return end - (float *)NULL;
 }
 
-/* logits [rows, vocab]; the rows' cache entries are written. */
+/* Computes logits [rows, vocab] and writes the rows' cache entries. */
 void perigee_step(float *logits, const struct model *model, const struct batch *batch, float *workspace, int threads) {
     const struct shared shared = share_out(model, batch->rows, &workspace);
 #pragma omp parallel num_threads(threads) if (threads > 1)

@@ -1,23 +1,23 @@
 /* Attention in the absorbed form over paged latents, float32.
  *
- * A row (one head of one token) is computed by the same operations in the same order whatever stands beside it:
- * dot products run over the dimension in eight lanes, the softmax goes on page by page (its maximum and sum are
- * rescaled as they grow), values are added key by key. So its bits are those of any batch, chunk or cache. Keys that
- * a row must not see have weight zero exactly.
+ * A row (one head of one token) is computed by the same operations in the same order whatever the other rows are:
+ * dot products run over the dimension in eight lanes, the softmax proceeds page by page (its maximum and sum are
+ * rescaled as they grow), values are added key by key. So its bits are the same in any batch, chunk or cache. Keys
+ * that a row must not see have exactly zero weight.
  */
 #include "loops.h"
 #include "vectors.h"
 
 #define MOST_ROWS 4
 #define MOST_WIDTH 1024
-#define LINE 16 /* floats of the cache */
-#define BLOCK 24 /* keys of a page that stay in the first cache while tiles take turns: a multiple of LANES and 3 */
+#define LINE 16 /* floats of a cache line */
+#define BLOCK 24 /* keys of a page that stay in the L1 cache while tiles take turns: a multiple of LANES and 3 */
 
-/* Far below where exp() is taken for zero. */
+/* Far below the point where exp() counts as zero. */
 static const float HIDDEN = -1e30f;
 
-/* Products of rows and `count` keys that follow one another, lane by lane: parts[row][at ..]. What lies `ahead`
- * floats from them is brought into the second cache meanwhile: of a next page no processor knows where it is. */
+/* Multiplies rows with `count` consecutive keys, lane by lane: parts[row][at ..]. Prefetches what is `ahead` floats
+ * further into the L2 cache: a processor cannot predict where the next page is. */
 INLINE void compare(vec parts[][BLOCK], int at, const float *const query[], const float *keys, ptrdiff_t ahead,
                     int dim, const int rows, const int count) {
     vec total[MOST_ROWS][3];
@@ -39,7 +39,7 @@ INLINE void compare(vec parts[][BLOCK], int at, const float *const query[], cons
         for (int key = 0; key < count; key++) parts[row][at + key] = total[row][key];
 }
 
-/* scores[row][from .. to), and up to a whole vector what may be anything; at most BLOCK keys. */
+/* Computes scores[row][from .. to), at most BLOCK keys; fills the last vector with arbitrary values. */
 INLINE void dots(float scores[][PAGE], const float *const query[], const float *page, ptrdiff_t ahead, int dim,
                  int from, int to, const int rows) {
     vec parts[MOST_ROWS][BLOCK];
@@ -67,8 +67,8 @@ INLINE void mix(float *const out[], int at, float weights[][PAGE], const float *
         for (int v = 0; v < vectors; v++) store(out[row] + at + v * LANES, total[row][v]);
 }
 
-/* Scores of a page become weights; `highest` and `total` of each row go on. Returns whether a maximum grew, in
- * which case what was added so far has to be multiplied by `rescale`. */
+/* Turns scores of a page into weights and updates `highest` and `total` of each row. Returns whether a maximum grew;
+ * then earlier sums must be multiplied by `rescale`. */
 INLINE int weigh(float scores[][PAGE], const int seen[], int keys, float highest[], float total[], float rescale[],
                  const int rows) {
     float before[LANES] = {0}, factor[LANES];
@@ -106,7 +106,7 @@ struct tile {
     float highest[MOST_ROWS], total[MOST_ROWS];
 };
 
-/* The scores of a page become weights, and what was added so far is rescaled. */
+/* Turns the scores of a page into weights, and rescales earlier sums. */
 INLINE void weigh_page(struct tile *tile, float scores[][PAGE], int first, int keys, int width, const int rows) {
     float rescale[MOST_ROWS];
     int left[MOST_ROWS];
@@ -117,7 +117,7 @@ INLINE void weigh_page(struct tile *tile, float scores[][PAGE], int first, int k
                 store(tile->out[row] + at, load(tile->out[row] + at) * rescale[row]);
 }
 
-/* Tiles take turns at every few keys and columns of a page, so that these are fetched once for all of them. */
+/* Tiles take turns at every few keys and columns of a page, so that these are loaded once for all of them. */
 INLINE void attend_page(struct tile *tiles, int count, int first, const struct attention *attention, const int rows) {
     const int dim = attention->dim, width = attention->width;
     float scores[MOST_TILES][MOST_ROWS][PAGE];
@@ -158,7 +158,7 @@ INLINE void attend_tiles(struct tile *tiles, int count, const struct attention *
                 store(tiles[t].out[row] + at, load(tiles[t].out[row] + at) / tiles[t].total[row]);
 }
 
-/* Of rows from `end` on, which are not the sequence's, nothing is kept: they go to `spare`. */
+/* Rows from `end` on do not belong to the sequence: their results go to `spare`. */
 INLINE struct tile tile_of(const struct attention *attention, int first, int end, int pages, float *spare,
                            const int rows) {
     struct tile tile = {.pages = attention->tables + pages};
@@ -175,7 +175,7 @@ INLINE struct tile tile_of(const struct attention *attention, int first, int end
     return tile;
 }
 
-/* Tiles `first` .. of those in `tiles`, `count` of them. */
+/* Computes `count` of `tiles`, from number `first` on. */
 INLINE void attend_group(const struct attention *attention, int first, int count, const int rows) {
     struct tile made[MOST_TILES];
     float spare[MOST_WIDTH];
@@ -194,9 +194,9 @@ void attend(const struct attention *attention, int first, int count) {
 }
 
 /* out [tokens, heads, width], query [tokens, heads, dim]; layer: page 0 of the layer, pages `page_stride` floats apart.
- * Tile t has rows tiles[3t] .. + tile_rows, 2 or MOST_ROWS, of all rows, of which the last belongs to a sequence that
- * ends before row tiles[3t + 1]; its pages begin at tables[tiles[3t + 2]]. Row r sees seen[r / heads] keys. dim and
- * width are multiples of LANES, width at most MOST_WIDTH.
+ * Tile t has rows tiles[3t] .. + tile_rows, which is 2 or MOST_ROWS, of all rows; its sequence ends before row
+ * tiles[3t + 1], and its pages begin at tables[tiles[3t + 2]]. Row r sees seen[r / heads] keys. dim and width must be
+ * multiples of LANES, width at most MOST_WIDTH.
  */
 void perigee_latent_attention(float *out, const float *query, const float *layer, int64_t page_stride,
                               const int32_t *tables, const int32_t *seen, const int32_t *tiles, int num_tiles,

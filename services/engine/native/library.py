@@ -26,13 +26,13 @@ COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-shared", "-fPIC")
 _COMPILE_TIMEOUT_S = 60.0
 _REQUIRED = {"x86_64": frozenset(("avx2", "fma"))}
-"""What a processor must have for what was compiled elsewhere."""
+"""Processor features that a library compiled elsewhere requires."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled loops; None, with a line in the log, where they cannot be had: none made before that run
-    here, and no compiler, nowhere to write, or a compiler that fails.
+    """The compiled loops. None, with a line in the log, if there are none: no prebuilt library that runs
+    here, and no compiler, no writable directory, or a compiler that fails.
     """
     if prebuilt().exists() and _REQUIRED.get(platform.machine(), frozenset()) <= _processor_flags():
         return ctypes.CDLL(str(prebuilt()))
@@ -48,17 +48,17 @@ def library() -> ctypes.CDLL | None:
 
 
 def prebuilt() -> Path:
-    """Where `prebuild.py` leaves a library of these sources."""
+    """Where `prebuild.py` puts the library of these sources."""
     return SOURCES[0].with_name(f"loops-{_sources().hexdigest()[:16]}.so")
 
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
-    """The address of the first value, as the loops take it."""
+    """The address of the first value, as an argument of the loops."""
     return ctypes.c_void_p(tensor.data_ptr())
 
 
 def _compiled(compiler: str) -> Path:
-    """The library's file, made where it is not there yet. Its name tells source, compiler and processor."""
+    """The library's file, compiled if missing. Its name identifies sources, compiler and processor."""
     target = _cache() / f"{_fingerprint(compiler)}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -70,12 +70,12 @@ def _compiled(compiler: str) -> Path:
 
 
 def _cache() -> Path:
-    """A directory of this user's: what lies there is executed."""
+    """A directory that must belong to this user, because its contents are executed."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = base / "perigee"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if directory.stat().st_uid != os.getuid():
-        raise PermissionError(f"{directory} is another user's")
+        raise PermissionError(f"{directory} belongs to another user")
     return directory
 
 
@@ -101,7 +101,7 @@ def _processor_flags() -> set[str]:
 
 
 def _processor() -> str:
-    """What -march=native looks at: a home directory may be shared by machines of several kinds."""
+    """What -march=native depends on: machines of several kinds may share a home directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
 """`python -m services.engine.native.prebuild`: compiles the loops for other machines than this one.
 
-The library lies beside its sources and is taken where the processor can run it: on x86-64 one with AVX2 and
-FMA. Container images are built so, for they have no compiler. It has no OpenMP: in an image a worker has one
+The library is stored beside its sources and used if the processor can run it: on x86-64, one with AVX2 and
+FMA. Container images use it, because they have no compiler. It has no OpenMP: in an image a worker has one
 thread.
 """
 
@@ -19,7 +19,7 @@ _MACHINE = {"x86_64": ("-march=x86-64-v3",)}
 
 
 def main() -> int:
-    """The exit status."""
+    """Compiles the library; returns the exit status."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         print(f"there is no C compiler: none of {', '.join(COMPILERS)}", file=sys.stderr)

@@ -1,7 +1,7 @@
 /* Products of rows with fixed weights, gated MLPs and routed experts, float32.
  *
- * A result is added up over the inputs one by one, in order, whatever rows stand beside it. So its bits are those of
- * any batch. Weights are laid out in panels of PANEL outputs, input after input; the last panel is padded with zeros.
+ * Adds up a result over the inputs one by one, in order, whatever the other rows are. So its bits are the same in any
+ * batch. Weights are laid out in panels of PANEL outputs, input after input; the last panel is padded with zeros.
  */
 #include <stdlib.h>
 
@@ -13,11 +13,11 @@
 
 #define VECTORS (PANEL / LANES)
 #define ROWS 6
-#define BLOCK 256 /* inputs at a time: a panel of so many, and as many of ROWS rows, stay in the first cache */
+#define BLOCK 256 /* inputs at a time: a panel of so many, and as many of ROWS rows, fit in the L1 cache */
 #define CHUNK (16 * ROWS)
-#define WORTHWHILE 1e6 /* multiplications: for fewer no second thread is woken up */
+#define WORTHWHILE 1e6 /* multiplications: fewer are not worth waking up a second thread */
 
-/* `rows` rows times `panels` panels, over inputs [first, end); all but the first block go on with what `out` has. */
+/* `rows` rows times `panels` panels, over inputs [first, end); all but the first block add to what `out` has. */
 INLINE void tile(float *const out[], const float *const x[], const float *packed, int inputs, int first, int end,
                  const int rows, const int panels) {
     vec total[ROWS][4 * VECTORS];
@@ -34,7 +34,7 @@ INLINE void tile(float *const out[], const float *const x[], const float *packed
         for (int v = 0; v < VECTORS * panels; v++) store(out[row] + v * LANES, total[row][v]);
 }
 
-/* The last panel of a row may be longer than the row: it goes through `spare`. */
+/* The last panel of a row may be longer than the row: then it is computed in `spare`. */
 static void tiles(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
                   int column, int panels, int first, int end) {
     float spare[ROWS][PANEL], *to[ROWS];
@@ -64,12 +64,12 @@ static void tiles(float *const out[], const float *const x[], const float *packe
 
 void multiply_rows(float *const out[], const float *const x[], const float *packed, int inputs, int outputs, int rows,
                    int start, int stop) {
-    /* One row alone has no use for a block twice. */
+    /* A single row uses no block twice. */
     int block = rows == 1 ? inputs : BLOCK;
     for (int first = 0; first < inputs; first += block) {
         int end = first + block < inputs ? first + block : inputs;
         int column = start;
-        /* One row alone waits for its additions: four panels at a time have enough of them under way. */
+        /* A single row waits for its additions: four panels at a time keep enough of them in flight. */
         for (; rows == 1 && column + 4 * PANEL <= stop; column += 4 * PANEL)
             tiles(out, x, packed, inputs, outputs, 1, column, 4, first, end);
         for (; column < stop; column += PANEL)
@@ -152,7 +152,7 @@ void add_experts(float *out, const float *results, const int32_t *chosen, const 
     }
 }
 
-/* An expert on the rows that chose it: pairs [starts[expert], starts[expert + 1]) of the results [rows * k, hidden]. */
+/* Applies an expert to the rows that chose it: pairs [starts[expert], starts[expert + 1]) of results [rows * k, ..]. */
 static void apply_expert(float *results, const float *x, const float *gate_up, const float *down,
                          const int32_t *pairs, const int32_t *starts, int k, int expert, int hidden, int width,
                          float *inner) {
@@ -170,7 +170,7 @@ static void apply_expert(float *results, const float *x, const float *gate_up, c
     }
 }
 
-/* out [rows, hidden] = down(silu(gate x) * up x) of x [rows, hidden]; 0: there is no memory. */
+/* out [rows, hidden] = down(silu(gate x) * up x) for x [rows, hidden]; returns 0 if out of memory. */
 int perigee_mlp(float *out, const float *x, const float *gate_up, const float *down, int rows, int hidden, int width,
                 int threads) {
     if (3.0 * rows * hidden * width < WORTHWHILE) threads = 1;
@@ -193,7 +193,7 @@ int perigee_mlp(float *out, const float *x, const float *gate_up, const float *d
 }
 
 /* out [rows, hidden] += sum over k of weights * expert(x), in the order of `chosen` int32 [rows, k], which are below
- * `experts`; gate_up and down have one expert's panels after the other. 0: there is no memory. */
+ * `experts`; gate_up and down have one expert's panels after the other. Returns 0 if out of memory. */
 int perigee_experts(float *out, const float *x, const int32_t *chosen, const float *weights, const float *gate_up,
                     const float *down, int rows, int k, int experts, int hidden, int width, int threads) {
     size_t count = (size_t)rows * k;

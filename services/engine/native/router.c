@@ -1,4 +1,4 @@
-/* Which experts a row goes to: sigmoid scores, and a bias that only decides; float32. */
+/* Chooses the experts of a row: sigmoid scores, and a bias for the choice only; float32. */
 #include "loops.h"
 #include "vectors.h"
 
@@ -30,7 +30,7 @@ void choose_experts(int32_t *chosen, float *weights, const float *logits, const 
     }
 }
 
-/* chosen and weights [rows, k] of logits [rows, experts]; scores: 2 * experts floats to work in. */
+/* chosen and weights [rows, k] for logits [rows, experts]; scores: workspace of 2 * experts floats. */
 void perigee_choose_experts(int32_t *chosen, float *weights, const float *logits, const float *bias, int rows,
                             int experts, int k, int normalise, float scale, float *scores) {
     for (size_t row = 0; row < (size_t)rows; row++)

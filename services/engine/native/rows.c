@@ -1,4 +1,4 @@
-/* What is done with each row alone: RMSNorm, rotation, a token's cache entry; float32. */
+/* Row-wise operations: RMSNorm, rotation, a token's cache entry; float32. */
 #include <math.h>
 
 #include "loops.h"
@@ -15,7 +15,7 @@ void norm_row(float *out, const float *x, const float *weight, int width, float 
     for (; i < width; i++) out[i] = x[i] * scale * weight[i];
 }
 
-/* Pairs (2j, 2j + 1) by the angle of j; out may be x. */
+/* Rotates pairs (2j, 2j + 1) by the angle of j; out may be x. */
 INLINE void turn(float *out, const float *x, const float *cosines, const float *sines, int dim, float scale) {
     for (int j = 0; j < dim / 2; j++) {
         float even = x[2 * j], odd = x[2 * j + 1];
@@ -41,7 +41,7 @@ void perigee_rms_norm(float *out, const float *x, int64_t x_row, const float *we
         norm_row(out + (size_t)row * width, x + row * x_row, weight, width, eps);
 }
 
-/* query [tokens, heads, nope + rope], in place: all of it scaled, the last `rope` values turned by the token's angles
+/* Scales query [tokens, heads, nope + rope] in place, and rotates the last `rope` values by the token's angles
  * [tokens, rope / 2]. */
 void perigee_turn_queries(float *query, const float *cosines, const float *sines, int tokens, int heads, int nope,
                           int rope, float scale) {
@@ -51,8 +51,8 @@ void perigee_turn_queries(float *query, const float *cosines, const float *sines
                        sines + (size_t)token * (rope / 2), nope, rope, scale);
 }
 
-/* Token t's cache entry, the normalised latent and the turned rope key of row down + t * down_row, into slot slots[t]
- * of the layer whose page 0 is at `layer`, pages `page_stride` floats apart. */
+/* Writes token t's cache entry, the normalised latent and the rotated rope key of row down + t * down_row, into slot
+ * slots[t] of the layer whose page 0 is at `layer`, pages `page_stride` floats apart. */
 void perigee_store_latents(float *layer, int64_t page_stride, const int64_t *slots, const float *down, int64_t down_row,
                            const float *weight, const float *cosines, const float *sines, int tokens, int latent,
                            int rope, float eps) {

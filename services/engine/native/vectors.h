@@ -1,4 +1,4 @@
-/* LANES floats at a time, eight unless a source wants more, and what the loops do with them. */
+/* Vectors of LANES floats, eight unless a source defines more, and operations on them. */
 #ifndef PERIGEE_VECTORS_H
 #define PERIGEE_VECTORS_H
 
@@ -14,11 +14,10 @@
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES), aligned(4)));
 
-/* Below it exp() is taken for zero. */
+/* Below this exp() counts as zero. */
 #define LOWEST -87.0f
 
-/* Keeps x in a register: a compiler may fetch it anew for each of its uses, which are more loads than there are
- * ports for. */
+/* Keeps x in a register: a compiler may load it again for each use, which takes more loads than there are ports. */
 #ifdef __x86_64__
 #define HOLD(x) __asm__("" : "+x"(x))
 #else
@@ -44,7 +43,7 @@ INLINE float largest(vec x) {
 }
 
 #if LANES == 8
-/* Lanes a .. h of the sixteen that x and y have. */
+/* Lanes a .. h of the sixteen in x and y. */
 #ifdef __clang__
 #define LANES_OF(x, y, a, b, c, d, e, f, g, h) __builtin_shufflevector(x, y, a, b, c, d, e, f, g, h)
 #else
@@ -59,7 +58,7 @@ INLINE vec halves(vec x, vec y) {
 INLINE vec quarters(vec x, vec y) {
     return LANES_OF(x, y, 0, 1, 8, 9, 4, 5, 12, 13) + LANES_OF(x, y, 2, 3, 10, 11, 6, 7, 14, 15);
 }
-/* sum(x[0]) .. sum(x[7]), the same bits. */
+/* sum(x[0]) .. sum(x[7]), with the same bits. */
 INLINE vec sums(const vec x[LANES]) {
     vec left = quarters(halves(x[0], x[4]), halves(x[1], x[5]));
     vec right = quarters(halves(x[2], x[6]), halves(x[3], x[7]));
@@ -68,7 +67,7 @@ INLINE vec sums(const vec x[LANES]) {
 
 #endif
 
-/* exp(x) for x <= 0: 2^n by the exponent's bits, the rest by Cephes' polynomial. */
+/* exp(x) for x <= 0: 2^n from the exponent's bits, the rest by Cephes' polynomial. */
 INLINE vec exponential(vec x) {
     ivec tiny = x < all(LOWEST);
     x = blend(tiny, all(LOWEST), x);
@@ -88,7 +87,7 @@ INLINE vec exponential(vec x) {
     return blend(tiny, all(0.0f), y * scale);
 }
 
-/* 1 / (1 + exp(-x)), by exp(-|x|), which never overflows. */
+/* 1 / (1 + exp(-x)), from exp(-|x|), which never overflows. */
 INLINE vec sigmoid(vec x) {
     ivec negative = x < all(0.0f);
     vec power = exponential(blend(negative, x, -x));

@@ -1,4 +1,4 @@
-"""The owners of memory this worker reads from: one handshake each, for as long as both live."""
+"""Pairs with the owners of memory that this worker reads: one handshake each, for as long as both live."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 @dataclass
 class Peer:
-    """A paired owner of memory. `alive` turns false once and for all when its handshake stream ends."""
+    """A paired owner of memory. `alive` turns false for good when its handshake stream ends."""
 
     address: str
     offer: Offer
@@ -48,7 +48,9 @@ class Peer:
 
 @dataclass
 class _Place:
-    """What is known of an address: its channel, the pairing with whoever is there, what they must be told."""
+    """State of an address: its channel, the pairing with the worker there, and the notices for that
+    worker.
+    """
 
     channel: grpc.aio.Channel
     pairing: asyncio.Task[Peer] | None = None
@@ -67,10 +69,10 @@ class _Place:
 class PeerDirectory:
     """Pairs with owners on first use, and again with their successors. Used on the event loop only.
 
-    A peer lives as long as its handshake stream: when that ends, its reads are failed, its agent is dropped
-    once they have settled, and the next `get` pairs with whatever incarnation answers at the address by then.
-    Replicas come and go under new addresses: one that was not asked for and without a live peer for
-    `forget_after_s` is forgotten.
+    A peer lives as long as its handshake stream: when that ends, its reads fail, its agent is removed once
+    they have settled, and the next `get` pairs with whatever incarnation then answers at the address.
+    Replicas come and go under new addresses: an address without a live peer is forgotten if nobody asked for
+    it within `forget_after_s`.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class PeerDirectory:
         return next(self._keys)
 
     async def get(self, address: str) -> Peer:
-        """The live peer at `address`, pairing if need be; concurrent callers share one attempt.
+        """The live peer at `address`, paired first if necessary; concurrent callers share one attempt.
 
-        Raises Unavailable naming the address, or Incompatible with the owner's reason.
+        Raises Unavailable, which names the address, or Incompatible with the owner's reason.
         """
         place = self._places.get(address)
         if place is None:
@@ -107,16 +109,17 @@ class PeerDirectory:
         pairing = place.pairing
         if pairing is None or place.is_empty:
             if place.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                # It would answer from memory until its next try, when a successor may be there already.
+                # It would fail at once until its next attempt to connect, when a successor may be there
+                # already.
                 self._close_later(place.channel)
                 place.channel = open_channel(address)
             pairing = place.pairing = asyncio.create_task(self._pair(address, place))
         return await asyncio.shield(pairing)
 
     async def check(self, address: str, rounds: int) -> tuple[Peer, PathReport]:
-        """The live peer at `address` and how reading its probe went, as TransferThread.check.
+        """The live peer at `address` and the result of reading its probe: see TransferThread.check.
 
-        Raises what `get` raises, and Overloaded or TransferFailed naming the address.
+        Raises what `get` raises, and Overloaded or TransferFailed, which name the address.
         """
         peer = await self.get(address)
         try:
@@ -175,7 +178,7 @@ class PeerDirectory:
     async def _shake_hands(
         self, stream: grpc.aio.StreamStreamCall[Any, Any], address: str
     ) -> tuple[Offer, TransportReport]:
-        """The owner's offer, and how well its memory can be read."""
+        """The owner's offer, and a report on the path to its memory."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await stream.read()
@@ -210,5 +213,5 @@ class PeerDirectory:
 
 
 def _named(error: PerigeeError, address: str) -> PerigeeError:
-    """The same error, its message naming the worker."""
+    """The same error, with a message that names the worker."""
     return error if error.message.startswith("worker ") else error.about(f"worker {address}")

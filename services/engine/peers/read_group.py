@@ -1,4 +1,4 @@
-"""The reads made under one lease, seen from the event loop."""
+"""The reads under one lease, for use on the event loop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Entries = npt.NDArray[np.int32]
 
 
 class ReadGroup:
-    """Posts reads to the transfer thread and keeps count of them. Made and used on one event loop.
+    """Posts reads to the transfer thread and tracks their ends. Made and used on one event loop.
 
-    A read *completes* when its outcome is known, and *settles* when no byte of it can land any more; a
-    late one completes long before it settles. Until then its destination must not be used for anything else.
+    A read *completes* when its outcome is known, and *settles* when no byte of it can land any more; a late
+    one completes long before it settles. Until it settles, its destination must not be used for anything
+    else.
     """
 
     def __init__(self, transfer: TransferThread, agent_name: str, kind: RegionKind) -> None:
@@ -58,18 +59,18 @@ class ReadGroup:
                 deadline=deadline,
                 crc32=crc32,
                 crc_entries=crc_entries,
-                on_complete=lambda outcome: self._hear(self._completed, read, outcome),
-                on_settled=lambda: self._hear(self._settled, read),
+                on_complete=lambda outcome: self._call(self._completed, read, outcome),
+                on_settled=lambda: self._call(self._settled, read),
             )
         )
 
     @property
     def pages_at_risk(self) -> list[int]:
-        """Local pages a byte may still land in, each once."""
+        """Local pages that a byte may still land in, each once."""
         return sorted({page for pages in self._unsettled.values() for page in pages})
 
     async def completed(self, more: Callable[[], bool] = lambda: False) -> None:
-        """Returns when every read is done and `more` says that none will be posted (call `wake` when it
+        """Returns when every read is done and `more` is False: no more will be posted (call `wake` when it
         changes).
 
         Raises TransferFailed as soon as a read fails.
@@ -85,15 +86,15 @@ class ReadGroup:
             await self._change()
 
     def wake(self) -> None:
-        """Has `completed` ask its `more` again."""
+        """Makes `completed` call its `more` again."""
         self._changed.set()
 
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
-    def _hear(self, function: Callable[..., None], *arguments: object) -> None:
-        """On the transfer thread: passes the news to the event loop, unless that has ended."""
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        """On the transfer thread: calls a function on the event loop, unless that is closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 

@@ -23,14 +23,14 @@ class SettlementNotifier:
         self._queued: list[int] = []
 
     def opened(self, outgoing: Outgoing) -> None:
-        """A handshake is open: what is put into `outgoing` reaches the owner."""
+        """Sends notices through `outgoing`, the queued ones first: a handshake with the owner is open."""
         self._outgoing = outgoing
         if self._queued:
             self.notify(self._queued)
             self._queued = []
 
     def closed(self, outgoing: Outgoing) -> None:
-        """That handshake is over."""
+        """Queues notices again: the handshake of `outgoing` is over."""
         if self._outgoing is outgoing:
             self._outgoing = None
 

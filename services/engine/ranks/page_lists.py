@@ -1,4 +1,4 @@
-"""The page lists of a batch's sequences, told to processes that know most of each from the batch before."""
+"""Sends the page lists of a batch's sequences to processes that know most of each from the batch before."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ class PageTail:
 
 
 class PageListSender:
-    """Tells what the batch before did not.
+    """Sends what the previous batch did not.
 
-    Sequences whose `pages` are the same object as then have at most grown. So what is sent for a step grows
-    with the number of sequences, not with their contexts.
+    If a sequence's `pages` is the same object as then, it can only have grown. So what is sent for a step
+    grows with the number of sequences, not with their contexts.
     """
 
     def __init__(self) -> None:
         self._numbers = count()
-        # By identity; the list itself is held, so that no other one takes its place in memory.
+        # By identity; the list itself is kept, so that no other one gets the same identity.
         self._known: dict[int, tuple[Sequence[int], int, int]] = {}
 
     def pack(self, batch: ForwardBatch) -> tuple[ForwardBatch, tuple[PageTail, ...]]:
-        """The batch without its page lists, and what is to be told of them."""
+        """The batch without its page lists, and the parts of them to send."""
         known, self._known = self._known, {}
         tails = []
         for sequence in batch.sequences:
-            pages, number, told = known.get(id(sequence.pages)) or (sequence.pages, next(self._numbers), 0)
-            needed = max(told, sequence.num_pages)
-            tails.append(PageTail(number, tuple(pages[told:needed])))
+            pages, number, sent = known.get(id(sequence.pages)) or (sequence.pages, next(self._numbers), 0)
+            needed = max(sent, sequence.num_pages)
+            tails.append(PageTail(number, tuple(pages[sent:needed])))
             self._known[id(pages)] = known[id(pages)] = (pages, number, needed)
         bare = tuple(replace(sequence, pages=()) for sequence in batch.sequences)
         return replace(batch, sequences=bare), tuple(tails)
 
 
 class PageListReceiver:
-    """Has the lists of the batch before; the same sequence's is the same object."""
+    """Keeps the lists of the previous batch; a sequence's list stays the same object."""
 
     def __init__(self) -> None:
         self._lists: dict[int, list[int]] = {}
 
     def unpack(self, batch: ForwardBatch, tails: Sequence[PageTail]) -> ForwardBatch:
-        """What was packed; every batch, in order."""
+        """The batch as it was before `pack`. Must be called with every batch, in order."""
         lists: dict[int, list[int]] = {}
         for tail in tails:
-            # A list that two sequences share is told in parts.
+            # A list that two sequences share arrives in parts.
             pages = lists[tail.number] = self._lists.setdefault(tail.number, [])
             pages.extend(tail.pages)
         self._lists = lists

@@ -1,9 +1,9 @@
 """The processes of one worker that share a model: rank 0 leads, the others run the batches that it sends.
 
-On a CPU all map the same pages. Latents are the same on every rank, so there is one copy of them: what is
-read from peers into it is there for all, and of new tokens every rank writes the same bits before it reads
-them, or one rank writes them that alone reads them in this pass. Each GPU has pages of its own: every rank
-reads its share of them from peers, and then all give each other what they have read.
+On a CPU all map the same pages. Latents are the same on every rank, so one copy is enough: what is read from
+peers into it is there for all. Entries of new tokens are either written by every rank with the same bits
+before that rank reads them, or by the only rank that reads them in this pass. Each GPU has its own pages:
+every rank reads its share of them from peers, then the ranks exchange what they have read.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class RankGroup:
     def __init__(self, plan: RankPlan) -> None:
         """Starts the other ranks and joins them; they load their shares while rank 0 loads its own.
 
-        ConfigError where the model cannot be split as planned.
+        Raises ConfigError if the model cannot be split as planned.
         """
-        plan.check()  # before the other processes start, which would fail alike
+        plan.check()  # before the other processes start: they would fail the same way
         self._own_pages = plan.own_pages
         self._page_lists = PageListSender()
         memory = ""
@@ -76,12 +76,12 @@ class RankGroup:
     def send(self, batch: ForwardBatch, late: DeviceTokens | None = None) -> None:
         """Starts the batch on the other ranks, with late tokens of this device; OSError if a rank is gone."""
         packed, tails = self._page_lists.pack(batch)
-        self._tell(RankWork(packed, tails, () if late is None else tuple(late.rows)))
+        self._send(RankWork(packed, tails, () if late is None else tuple(late.rows)))
         if late is not None:
             distributed.broadcast(late.token_ids, 0)
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
-        """Copies these pages of rank 0 to the other ranks, where ranks have pages of their own.
+        """Copies these pages of rank 0 to the other ranks, if ranks have their own pages.
 
         Rank 0's device is past the copy only when those of all ranks are.
         """
@@ -104,10 +104,10 @@ class RankGroup:
 
     def _spread(self, kv_pages: Tensor, spread: PageSpread) -> None:
         if self._own_pages:
-            self._tell(spread)
+            self._send(spread)
             spread.run(kv_pages, 0)
 
-    def _tell(self, message: RankWork | PageSpread) -> None:
+    def _send(self, message: RankWork | PageSpread) -> None:
         data = pickle.dumps(message)
         for pipe in self._pipes:
             pipe.send_bytes(data)

@@ -1,4 +1,4 @@
-"""The settings of a rank group, and the steps that each rank takes by them at its start."""
+"""The settings of a rank group, and the steps that each rank takes with them at its start."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RankPlan:
         return torch.device(self.device.type, (self.device.index or 0) + rank)
 
     def check(self) -> None:
-        """Raises ConfigError where such a group is impossible."""
+        """Raises ConfigError if such a group is impossible."""
         if self.ranks < 2:
             raise ConfigError(f"tp: a group has at least 2 ranks, not {self.ranks}")
         if self.whole_attention and self.own_pages and not self.kernels:

@@ -1,4 +1,4 @@
-"""What the next token of one choice is held to."""
+"""The constraint on the next token of one choice."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from services.engine.sampling.outcome import SampledToken
 
 
 class RowConstraint(Protocol):
-    """Asked once per token, for a row whose preparation is over; outranks every other control."""
+    """Called once per token, for a row whose preparation is over; outranks every other control."""
 
     def allowed(self) -> npt.NDArray[np.uint8]:
-        """[ceil(V / 8)] or more: a bit for each token, lowest first, that says whether it may come next. Not
-        to be written to.
+        """[ceil(V / 8)] or more: one bit for each token, lowest first, that is set if the token may come
+        next. Must not be written to.
 
-        Raises an error naming the request where the grammar has failed, or takes more than it may.
+        Raises an error that names the request if the grammar has failed or exceeds its limits.
         """
 
-    def settle(self, token_id: int) -> int:
-        """The token to take where `token_id` was chosen: nearly always that."""
+    def substitute(self, token_id: int) -> int:
+        """The token to take in place of the chosen `token_id`: nearly always itself."""
 
 
 def hold(row: npt.NDArray[np.float32], allowed: npt.NDArray[np.uint8]) -> None:
@@ -29,7 +29,7 @@ def hold(row: npt.NDArray[np.float32], allowed: npt.NDArray[np.uint8]) -> None:
     row[np.unpackbits(allowed, count=len(row), bitorder="little") == 0] = -np.inf
 
 
-def settle(constraint: RowConstraint | None, drawn_id: int) -> SampledToken:
-    """The token that is taken."""
-    token_id = drawn_id if constraint is None else constraint.settle(drawn_id)
+def constrained(constraint: RowConstraint | None, drawn_id: int) -> SampledToken:
+    """The token to take after `drawn_id` was drawn."""
+    token_id = drawn_id if constraint is None else constraint.substitute(drawn_id)
     return SampledToken(token_id, drawn_id=None if token_id == drawn_id else drawn_id)

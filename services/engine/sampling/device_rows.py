@@ -1,7 +1,7 @@
-"""Rows whose token is chosen from other logits than the model's, or told with log-probabilities: chosen where
-the logits are. Some small arrays go there, and tokens come back.
+"""Chooses tokens where the logits are, for rows that need adjusted logits or log-probabilities. Small arrays
+are copied to the device, and tokens back.
 
-The same rules as on the host (`adjust_logits`, `hold`, `token_logprobs`), for all rows at once.
+Follows the same rules as on the host (`adjust_logits`, `hold`, `token_logprobs`), for all rows at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from services.common.errors import PerigeeError
 from services.engine.host_copy import moved, to_device, to_host
-from services.engine.sampling.constraint import settle
+from services.engine.sampling.constraint import constrained
 from services.engine.sampling.outcome import Drawn, Outcome, SampledToken, nothing_left
 from services.engine.sampling.state import SamplingState
 
@@ -30,8 +30,8 @@ def choose_rows(
     indices: Sequence[int],
     draw: Callable[[Tensor, Sequence[SamplingState]], Tensor],
 ) -> Drawn:
-    """For each row of float32 `logits` [R, V], without waiting for the device. `indices`: the rows' names in
-    errors; `draw` of adjusted logits [N, V] and their states gives int64 [N].
+    """Chooses a token for each row of float32 `logits` [R, V], without waiting for the device. `indices`: the
+    rows' names in errors; `draw` returns int64 [N] for adjusted logits [N, V] and their states.
     """
     masks, failures = _masks(states)
     adjusted = adjust_rows(logits, states)
@@ -42,7 +42,7 @@ def choose_rows(
     drawn = [row for row, state in enumerate(states) if not state.spec.is_greedy]
     if drawn:
         rows = to_device(drawn, torch.int64, logits.device)
-        # A row of no numbers may give anything; it is not used.
+        # A row of NaN may give any number; its token is not used.
         ids[rows] = draw(adjusted[rows], [states[row] for row in drawn]).clamp(0, logits.shape[1] - 1)
     usable, tokens = to_host(torch.isfinite(best.values)), to_host(ids)
     logprobs = RowLogprobs(logits, states, ids)
@@ -55,8 +55,8 @@ def choose_rows(
             elif not is_usable:
                 found.append(nothing_left(indices[row]))
             else:
-                settled = settle(states[row].constraint, token_id)
-                found.append(logprobs.told(row, settled))
+                token = constrained(states[row].constraint, token_id)
+                found.append(logprobs.added(row, token))
         return found
 
     return Drawn(ids, outcomes)
@@ -92,7 +92,7 @@ class _Entries:
         logits: Tensor,
         parts: Sequence[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32] | float]],
     ) -> None:
-        """`parts`: rows, the tokens there, and a value for each or for all of them."""
+        """`parts`: rows, token ids in each, and a value for each or one for all of them."""
         self._flat, size = logits.view(-1), logits.shape[1]
         places = [row * size + ids for row, ids, _ in parts]
         values = [np.broadcast_to(np.float32(value), ids.shape) for _, ids, value in parts]
@@ -102,17 +102,17 @@ class _Entries:
         )
 
     def logits(self) -> Tensor:
-        """[K] as they are now."""
+        """The entries' current logits, [K]."""
         return self._flat[self._places]
 
     def put(self, logits: Tensor) -> None:
-        """[K] others in their places."""
+        """Replaces the entries' logits by others, [K]."""
         self._flat[self._places] = logits
 
 
 def hold_rows(adjusted: Tensor, raw: Tensor, masks: dict[int, npt.NDArray[np.uint8]]) -> None:
-    """Sets to -inf, in place, what the masks of some rows do not allow. Where nothing would be left of a row,
-    its mask holds the raw logits instead: it outranks bias and minimum length.
+    """Sets to -inf, in place, what the masks of some rows do not allow. If that leaves nothing of a row, its
+    mask applies to the raw logits instead, because it outranks bias and minimum length.
     """
     size, device = adjusted.shape[1], adjusted.device
     rows = to_device(list(masks), torch.int64, device)
@@ -127,7 +127,7 @@ def hold_rows(adjusted: Tensor, raw: Tensor, masks: dict[int, npt.NDArray[np.uin
 def _masks(
     states: Sequence[SamplingState],
 ) -> tuple[dict[int, npt.NDArray[np.uint8]], dict[int, PerigeeError]]:
-    """By row; and of those whose grammar has failed, how."""
+    """Masks by row, and the errors of rows whose grammar has failed."""
     masks: dict[int, npt.NDArray[np.uint8]] = {}
     failures: dict[int, PerigeeError] = {}
     for row, state in enumerate(states):
@@ -140,10 +140,10 @@ def _masks(
 
 
 class RowLogprobs:
-    """Logprobs of rows whose specs ask for them: computing starts at once, `token_logprobs` returns them."""
+    """Logprobs of rows whose specs ask for them: starts computing at once, `added` returns them."""
 
     def __init__(self, logits: Tensor, states: Sequence[SamplingState], ids: Tensor) -> None:
-        """Raw `logits` [R, V], and the tokens drawn, int64 [R]."""
+        """Raw `logits` [R, V], and `ids` int64 [R] of the tokens drawn."""
         specs = {row: state.spec for row, state in enumerate(states) if state.spec.logprobs}
         self._places = {row: place for place, row in enumerate(specs)}
         self._counts = [spec.top_logprobs for spec in specs.values()]
@@ -158,8 +158,10 @@ class RowLogprobs:
         self._names = to_host(names)
         self._values = to_host(self._raw.gather(1, names).double() - self._normalisers[:, None])
 
-    def told(self, row: int, token: SampledToken) -> SampledToken:
-        """The token with what its row's spec asks for. Waits for the device where another one was drawn."""
+    def added(self, row: int, token: SampledToken) -> SampledToken:
+        """The token with the logprobs that its row's spec asks for. Waits for the device if it replaces the
+        drawn one.
+        """
         place = self._places.get(row)
         if place is None:
             return token
@@ -172,12 +174,12 @@ class RowLogprobs:
 
     @cached_property
     def _lists(self) -> tuple[list[float], list[list[int]], list[list[float]]]:
-        """All at once, when they are on the host."""
+        """All lists, read once they are on the host."""
         return self._logprobs.tolist(), self._names.tolist(), self._values.tolist()
 
 
 def _first_ranked(rows: Tensor, count: int) -> Tensor:
-    """int64 [R, min(count, V)]: likelier tokens first, of equals the lower id; as `rank_keys` has it."""
+    """int64 [R, min(count, V)]: likelier tokens first, lower ids first among equals, as in `rank_keys`."""
     bits = (rows + 0.0).view(torch.int32)  # adding zero turns -0.0 into 0.0
     ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64) << 32
     keys = ascending | (_LOW - torch.arange(rows.shape[1], device=rows.device))

@@ -1,4 +1,4 @@
-"""From logits and one random number to a token."""
+"""Chooses a token from logits and one random number."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy.typing as npt
 from services.engine.sampling.ranking import first_ranked, rank_keys
 from services.engine.sampling.spec import SamplingSpec
 
-# Most draws fall among the likeliest tokens: a large vocabulary is sorted in full only where they do not.
+# Most draws fall among the likeliest tokens: a large vocabulary is sorted in full only if one does not.
 _HEAD = 2048
 
 
 def draw_token(row: npt.NDArray[np.float32], spec: SamplingSpec, uniform: float) -> int:
     """The token that `uniform` in [0, 1) selects from softmax(row / temperature), filtered.
 
-    row: [V] adjusted logits with a finite maximum. Filters in this order, each on what the one before left,
-    renormalised: top_k keeps the first k tokens in rank order; top_p the shortest prefix with at least that
-    mass; min_p those at least min_p times as likely as the first. So a prefix of the rank order remains,
+    row: [V] adjusted logits with a finite maximum. Filters apply in this order, each to what the previous one
+    left, renormalised: top_k keeps the first k tokens in rank order; top_p the shortest prefix with at least
+    that mass; min_p those at least min_p times as likely as the first. So a prefix of the rank order remains,
     and the token is the first in it whose cumulative mass exceeds `uniform` times the whole: an inverse CDF
-    in float64 that depends on nothing but this row.
+    in float64 that depends only on this row.
     """
     maximum = float(row.max())
     keys = rank_keys(row)
@@ -46,7 +46,9 @@ def _weights(logits: npt.NDArray[np.float32], maximum: float, temperature: float
 def _place(
     weights: npt.NDArray[np.float64], total: float, spec: SamplingSpec, uniform: float, complete: bool = True
 ) -> int | None:
-    """Where the draw falls in falling `weights`, which sum to `total` if `complete`; None: behind them."""
+    """Index at which the draw falls in descending `weights`, which sum to `total` if `complete`; None: after
+    them.
+    """
     count = len(weights)
     cumulative = weights.cumsum()
     kept = count + 1
@@ -65,5 +67,5 @@ def _place(
 
 
 def _last_resort(place: int | None, weights: npt.NDArray[np.float64]) -> int:
-    """Behind all tokens there is only rounding: the last token that has any mass."""
+    """The place, or the last token that has any mass: only rounding puts a draw after all tokens."""
     return int(np.count_nonzero(weights)) - 1 if place is None else place

@@ -1,4 +1,4 @@
-"""What choosing a token gives."""
+"""Results of choosing a token."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from services.common.errors import InternalError, PerigeeError
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A token; where the spec asks for logprobs, also its own and the likeliest (id, logprob) pairs.
+    """A token; if the spec asks for logprobs, also its own and the likeliest (id, logprob) pairs.
 
-    `drawn_id`: the one that was drawn, where the constraint took another in its place.
+    `drawn_id`: the token that was drawn, if the constraint replaced it by this one.
     """
 
     token_id: int
@@ -29,8 +29,9 @@ Outcome: TypeAlias = SampledToken | PerigeeError
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a batch gave. `ids` int64 `[R]`, where the logits are: what was drawn, good as input of the next
-    step before the host knows it. `outcomes`: to be called when a DeviceEvent behind it came.
+    """Result of sampling a batch. `ids` int64 `[R]`, on the device of the logits: the drawn tokens, which the
+    next step can take as input before the host knows them. `outcomes`: call only after a DeviceEvent recorded
+    after sampling has completed.
     """
 
     ids: Tensor
@@ -38,5 +39,5 @@ class Drawn:
 
 
 def nothing_left(row: int) -> InternalError:
-    """For a row whose own controls exclude every token."""
+    """The error for a row whose own controls exclude every token."""
     return InternalError(f"bias, penalties and constraint leave no token to choose in row {row}")

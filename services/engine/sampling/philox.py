@@ -1,4 +1,4 @@
-"""Random numbers as a function of where they are used, with no state to carry along."""
+"""Random numbers as a function of where they are used, without any state."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tupl
 def uniform(seed: int, choice: int, position: int) -> float:
     """The number in [0, 1) that draws output token `position` of a choice: a multiple of 2**-53.
 
-    The key is the 64-bit seed; the counter is the position (two words), the choice, and zero: no two draws
-    of a seed share a block.
+    The key is the 64-bit seed; the counter is the position (two words), the choice, and zero: no two draws of
+    a seed share a counter.
     """
     counter = (position & _WORD, position >> 32, choice, 0)
     high, low, _, _ = philox4x32(counter, (seed & _WORD, seed >> 32))

@@ -1,4 +1,4 @@
-"""One total order of tokens: likelier first, lower id first among equals."""
+"""A total order of tokens: likelier first, lower id first among equals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def rank_keys(row: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     The upper half is the float's bit pattern mapped so that integers descend as floats ascend, the lower
     half the token id: any sorting or partitioning of the keys, stable or not, gives the one order.
     """
-    # Adding zero turns -0.0, equal to 0.0 but of other bits, into 0.0.
+    # Adding zero turns -0.0, which equals 0.0 but has other bits, into 0.0.
     bits = (row + np.float32(0)).view(np.int32)
     descending = (bits ^ (~(bits >> 31) & 0x7FFFFFFF)).view(np.uint32)
     return (descending.astype(np.uint64) << np.uint64(32)) | np.arange(len(row), dtype=np.uint64)

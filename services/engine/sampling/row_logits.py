@@ -12,8 +12,8 @@ from services.engine.sampling.state import SamplingState
 def adjust_logits(row: npt.NDArray[np.float32], state: SamplingState) -> None:
     """Changes `row`, [V] raw logits, in place to the logits that the next token is chosen from.
 
-    In this order: logit bias; stop tokens to -inf below min_tokens; repetition penalty r on tokens of
-    prompt or output (x / r if x > 0, else x * r); minus frequency penalty times occurrences in the output;
+    Applies, in this order: logit bias; stop tokens to -inf below min_tokens; repetition penalty r on tokens
+    of prompt or output (x / r if x > 0, else x * r); minus frequency penalty times occurrences in the output;
     minus presence penalty once for tokens of the output. Temperature and filters come after this: see draw.
     """
     row[state.bias_ids] += state.bias
@@ -33,8 +33,8 @@ def token_logprobs(
 ) -> tuple[float, tuple[tuple[int, float], ...]]:
     """The natural log-probability of `token_id` and the `top` likeliest (token id, log-probability) pairs.
 
-    row: [V] raw logits, before bias, penalties, temperature and filters. log_softmax in float64; the pairs
-    fall in probability, equals rise in id.
+    row: [V] raw logits, before bias, penalties, temperature and filters. Computes log_softmax in float64;
+    pairs are ordered by descending probability, equal ones by ascending id.
     """
     maximum = float(row.max())
     normaliser = maximum + float(np.log(np.exp(row.astype(np.float64) - maximum).sum()))

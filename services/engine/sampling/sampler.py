@@ -14,7 +14,7 @@ from torch import Tensor
 
 from services.common.errors import InternalError, PerigeeError
 from services.engine.host_copy import DeviceEvent, to_device, to_host
-from services.engine.sampling.constraint import RowConstraint, hold, settle
+from services.engine.sampling.constraint import RowConstraint, constrained, hold
 from services.engine.sampling.device_rows import choose_rows
 from services.engine.sampling.draw import draw_token
 from services.engine.sampling.outcome import Drawn, Outcome, SampledToken, nothing_left
@@ -30,11 +30,11 @@ Draw: TypeAlias = Callable[[Tensor, Sequence[SamplingState]], Tensor]
 
 
 class Sampler:
-    """Samples by counter: a token is a function of its row of logits and its state alone.
+    """Samples by counter: a token depends only on its row of logits and its state.
 
-    So it is bit-equal whatever else is in the batch, and a choice resumed from its outputs goes on with the
-    same draws. With `draw` every token is chosen where the logits are; without it only that of greedy rows
-    which nothing adjusts is, and the others are brought to the host.
+    So its bits are the same whatever else is in the batch, and a choice resumed from its outputs continues
+    with the same draws. With `draw` every token is chosen where the logits are; without it only those of
+    greedy rows that nothing adjusts are, and the other rows are copied to the host.
     """
 
     def __init__(self, vocab_size: int, draw: Draw | None = None) -> None:
@@ -48,18 +48,18 @@ class Sampler:
         return drawn.outcomes()
 
     def begin(self, logits: Tensor, states: Sequence[SamplingState]) -> Drawn:
-        """For each row of `logits`, float32 [R, vocab_size], which are left as they are; `states`: R. With a
-        `draw` nothing here waits for the device.
+        """Starts sampling each row of `logits`, float32 [R, vocab_size], which stay unchanged; `states`: R.
+        With a `draw` it does not wait for the device.
 
-        A row without a usable maximum (NaN, +inf, all -inf, nothing left to choose) gets an InternalError
-        in its place: that request fails, its neighbours do not. The states are not touched: the caller
-        appends. InternalError is raised only when the shapes do not fit.
+        A row without a usable maximum (NaN, +inf, all -inf, nothing left to choose) gets an InternalError in
+        its place: that request fails, its neighbours do not. Does not change the states: the caller appends.
+        Raises InternalError only if the shapes do not fit.
         """
         if logits.shape != (len(states), self._vocab_size):
             raise InternalError(f"logits are {tuple(logits.shape)}, not {(len(states), self._vocab_size)}")
         if not states:
             return Drawn(torch.empty(0, dtype=torch.int64, device=logits.device), list)
-        # torch.max names the first of several largest values: the lowest id. A NaN anywhere is the largest.
+        # torch.max returns the first of several largest values: the lowest id. A NaN anywhere is the largest.
         best = torch.max(logits, dim=-1)
         drawn: list[int] = []
         others: list[int] = []
@@ -82,12 +82,14 @@ class Sampler:
         others: Sequence[int],
         draw: Draw,
     ) -> Drawn:
-        """`ids`, `best` [R]: of greedy rows; `drawn`: rows that need a draw; `others`: or anything else."""
+        """`ids`, `best` [R]: of greedy rows; `drawn`: rows that only need a draw; `others`: rows that need
+        more.
+        """
         chosen: Drawn | None = None
         if drawn:
             rows = to_device(drawn, torch.int64, logits.device)
             found = draw(logits[rows].float(), [states[index] for index in drawn])
-            # A row of no numbers may give anything, and the next step looks it up.
+            # A row of NaN may give any number, and the next step looks it up.
             ids[rows] = found.clamp(0, self._vocab_size - 1)
         if others:
             rows = to_device(others, torch.int64, logits.device)
@@ -108,7 +110,7 @@ class Sampler:
 def _on_host(
     logits: Tensor, states: Sequence[SamplingState], ids: Tensor, best: Tensor, rows: Sequence[int]
 ) -> Drawn:
-    """`ids`, `best` [R]: of the greedy rows; `rows`: all others."""
+    """`ids`, `best` [R]: of greedy rows; `rows`: all others."""
     outcomes = _outcomes(ids.tolist(), best.tolist())
     rows = [index for index in rows if not isinstance(outcomes[index], PerigeeError)]
     if not rows:
@@ -121,7 +123,7 @@ def _on_host(
 
 
 def _outcomes(token_ids: Sequence[int], maxima: Sequence[float]) -> list[Outcome]:
-    """A row's token, where its logits have a maximum."""
+    """Each row's token, or an error if its logits have no finite maximum."""
     return [
         SampledToken(token_id)
         if math.isfinite(maximum)
@@ -143,7 +145,7 @@ def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) 
         if not math.isfinite(row.max()):
             return nothing_left(index)
     token_id = int(row.argmax()) if state.spec.is_greedy else draw_token(row, state.spec, state.uniform())
-    token = settle(state.constraint, token_id)
+    token = constrained(state.constraint, token_id)
     if not state.spec.logprobs:
         return token
     logprob, top = token_logprobs(raw, token.token_id, state.spec.top_logprobs)
@@ -153,8 +155,9 @@ def _sample_row(raw: npt.NDArray[np.float32], state: SamplingState, index: int) 
 def _constrained(
     raw: npt.NDArray[np.float32], adjusted: npt.NDArray[np.float32], constraint: RowConstraint
 ) -> npt.NDArray[np.float32]:
-    """The adjusted row within the constraint, which outranks bias and minimum length: where these leave
-    nothing of what it allows, they do not count."""
+    """The adjusted row within the constraint, which outranks bias and minimum length: if these leave nothing
+    that it allows, they are ignored.
+    """
     allowed = constraint.allowed()
     hold(adjusted, allowed)
     if math.isfinite(adjusted.max()):

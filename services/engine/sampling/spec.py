@@ -1,4 +1,4 @@
-"""How one request wants its tokens chosen."""
+"""Sampling controls of one request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from services.common.sampling.params import check
 
 @dataclass(frozen=True)
 class SamplingSpec:
-    """The sampling controls that apply to each token, none of them left to the model's defaults. A field has
-    its control's name in the table of controls and in perigee.v1.SamplingParams.
+    """The sampling controls that apply to each token, with every default filled in. A field has its control's
+    name in the table of controls and in perigee.v1.SamplingParams.
 
-    logit_bias: (token id, addend) pairs, ids distinct. stop_token_ids: all ids that end a choice, the
-    model's own included unless ignore_eos; here they matter only for min_tokens.
+    logit_bias: (token id, addend) pairs, ids distinct. stop_token_ids: all ids that end a choice, including
+    the model's own unless ignore_eos; here they matter only for min_tokens.
     """
 
     temperature: float = 1.0
@@ -33,8 +33,9 @@ class SamplingSpec:
 
     @classmethod
     def from_proto(cls, params: sampling_pb2.SamplingParams, vocab_size: int) -> SamplingSpec:
-        """Puts defaults in place of what is absent. Raises InvalidRequest naming a control that is out of
-        range, also one that is no field here."""
+        """Replaces what is absent by defaults. Raises InvalidRequest, which names the control, for a value
+        out of range, also of a control that is no field here.
+        """
         check(params, vocab_size)
         return cls(**{each.name: BY_NAME[each.name].value(params) for each in fields(cls)})
 
@@ -50,7 +51,7 @@ class SamplingSpec:
 
     @property
     def counts_output(self) -> bool:
-        """Whether how often a token was generated matters."""
+        """Whether it matters how often a token was generated."""
         return self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 
     @property

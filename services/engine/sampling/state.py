@@ -1,4 +1,4 @@
-"""What sampling remembers of one choice."""
+"""Sampling state of one choice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from services.engine.sampling.token_counts import TokenCounts
 
 
 class SamplingState:
-    """One choice of one request. Built anew from prompt and outputs, it goes on exactly where it stopped.
+    """One choice of one request. Rebuilt from prompt and outputs, it continues exactly where it stopped.
 
     seed: 0 .. 2**64 - 1. choice: index among the request's choices. output_ids: tokens generated so far,
-    elsewhere or here; grow them by `append` only. `constraint`: what the tokens are held to, if anything.
+    elsewhere or here; grow them by `append` only. `constraint`: the constraint on the tokens, if there is
+    one.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class SamplingState:
             self.append(token_id)
 
     def append(self, token_id: int) -> None:
-        """Takes a sampled token as the next output."""
+        """Appends a sampled token to the outputs."""
         self.output_ids.append(token_id)
         if self.generated is not None:
             self.generated.add(token_id)
@@ -53,14 +54,14 @@ class SamplingState:
 
     @property
     def withholds_stops(self) -> bool:
-        """Whether it is too early for a stop token."""
+        """Whether min_tokens still excludes stop tokens."""
         return len(self.output_ids) < self.spec.min_tokens and len(self.stop_ids) > 0
 
     @property
     def adjusts(self) -> bool:
-        """Whether the next token is chosen from other logits than the model's."""
+        """Whether the next token is chosen from adjusted logits."""
         return self.constraint is not None or self.spec.adjusts or self.withholds_stops
 
     def uniform(self) -> float:
-        """The random number in [0, 1) of the next output token; the same however often it is asked for."""
+        """The random number in [0, 1) of the next output token; repeated calls return the same number."""
         return uniform(self.seed, self.choice, len(self.output_ids))

@@ -1,4 +1,4 @@
-"""Who comes next: higher priority first, among equals first come, first served."""
+"""A queue by priority: higher priority first, first come, first served among equals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Ranked(Protocol):
-    """Has a priority, larger first, which does not change."""
+    """Has a priority, larger first, that does not change."""
 
     @property
     def priority(self) -> int: ...
@@ -17,8 +17,8 @@ R = TypeVar("R", bound=Ranked)
 
 
 class PriorityLine(Generic[R]):
-    """Iterates from the next to the last. Its length is bounded by who fills it, so that moving along it
-    costs nothing that counts.
+    """Iterates from the next item to the last. Its users bound its length, so that a linear insert
+    is cheap.
     """
 
     def __init__(self) -> None:
@@ -31,23 +31,23 @@ class PriorityLine(Generic[R]):
         return iter(self._items)
 
     def append(self, item: R) -> None:
-        """Behind all of its priority."""
+        """Inserts an item after all of its priority."""
         place = len(self._items)
         while place and self._items[place - 1].priority < item.priority:
             place -= 1
         self._items.insert(place, item)
 
     def append_front(self, item: R) -> None:
-        """In front of all of its priority, behind those of a higher one."""
+        """Inserts an item before all of its priority, after those of a higher one."""
         place = 0
         while place < len(self._items) and self._items[place].priority > item.priority:
             place += 1
         self._items.insert(place, item)
 
     def first(self) -> R:
-        """Who is next. IndexError where nobody is."""
+        """The next item. Raises IndexError if there is none."""
         return self._items[0]
 
     def remove(self, item: R) -> None:
-        """ValueError where it is not in the line."""
+        """Removes an item. Raises ValueError if it is not in the queue."""
         self._items.remove(item)

@@ -1,4 +1,4 @@
-"""Pages of a staging area, handed out in the order they were asked for."""
+"""Pages of a staging area, handed out in the order of the requests."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from services.engine.kv_cache.page_pool import PagePool
 
 @dataclass(eq=False)
 class _Place:
-    """Somebody in the line: how many pages, and where they are given."""
+    """A waiting request: how many pages it wants, and the future that gets them."""
 
     count: int
     turn: asyncio.Future[list[int]]
 
 
 class StagingLine:
-    """First come, first served: a newcomer does not pass whoever waits for more. Event loop only."""
+    """First come, first served: a small request does not overtake a larger one. Event loop only."""
 
     def __init__(self, num_pages: int) -> None:
         self._pool = PagePool(num_pages)
         self._line: deque[_Place] = deque()
 
     def available(self) -> int:
-        """Pages that nobody has."""
+        """Number of free pages."""
         return self._pool.available()
 
     def check_integrity(self) -> None:
-        """InternalError where pages were lost or given out twice."""
+        """Raises InternalError if pages were lost or handed out twice."""
         self._pool.check_integrity()
 
     async def take(self, count: int) -> list[int]:
-        """That many pages, at most all there are; the caller gives them back."""
+        """Takes that many pages, at most all there are; the caller must give them back."""
         place = _Place(count, asyncio.get_running_loop().create_future())
         self._line.append(place)
         self._serve()
@@ -41,20 +41,20 @@ class StagingLine:
             return await place.turn
         except asyncio.CancelledError:
             if place.turn.cancelled():
-                self._serve()  # those behind it
+                self._serve()  # the requests behind it
             else:
-                self.give(place.turn.result())  # its turn came in the moment it left
+                self.give(place.turn.result())  # it was served just before it was cancelled
             raise
 
     def give(self, pages: list[int]) -> None:
-        """Back; those who are next get theirs."""
+        """Takes pages back, and serves the requests that wait for them."""
         self._pool.release(pages)
         self._serve()
 
     def _serve(self) -> None:
         while self._line:
             place = self._line[0]
-            if not place.turn.cancelled():  # else it has left, perhaps without having been told so yet
+            if not place.turn.cancelled():  # a cancelled request gets nothing, even before its task has ended
                 if self._pool.available() < place.count:
                     return
                 place.turn.set_result(self._pool.allocate(place.count))

@@ -1,4 +1,4 @@
-"""Chunked prefill: who computes how many tokens in the next forward pass."""
+"""Chunked prefill: how many tokens of each prompt the next forward pass computes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Chunkable(Protocol):
     """A prompt that can be computed in pieces."""
 
     def next_chunk(self, budget: int) -> int:
-        """How many tokens it would take of at most `budget`; 0: none."""
+        """How many of at most `budget` tokens it would take; 0: none."""
 
 
 C = TypeVar("C", bound=Chunkable)

@@ -29,7 +29,7 @@ def model_identity(directory: Path, config: ModelConfig, context_length: int) ->
 
 
 def explain_mismatch(owner: worker_pb2.WorkerInfo, hello: worker_pb2.ReaderHello) -> str | None:
-    """The reasons why this reader must not read this owner's memory; None when it may.
+    """The reasons why this reader must not read this owner's memory; None if it may.
 
     A reader without a KV layout reads embeddings only: then only the models are compared.
     """

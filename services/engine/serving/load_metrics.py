@@ -1,4 +1,4 @@
-"""The numbers every worker shows, taken from its load when somebody looks."""
+"""The metrics that every worker exports, read from its load at each scrape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LoadMetrics(Collector):
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """One consistent reading of the load."""
+        """Reads the load once, so that the metrics are consistent."""
         load = self._load()
         pages = GaugeMetricFamily("perigee_kv_pages", "Pages of the pool by state", labels=["state"])
         for state in PAGE_STATES:

@@ -16,12 +16,12 @@ log = structlog.get_logger()
 
 
 class EngineLoop:
-    """Runs `step` again and again on a thread of its own; other threads talk to it through `post` and `call`.
+    """Runs `step` again and again on its own thread; other threads give it work through `post` and `call`.
 
     Messages run in the order posted, between steps, so state that only they and `step` touch needs no lock.
-    `step` returns whether it did work: after an idle step the thread sleeps until a message comes or
-    `idle_wait_s` passes. An exception out of a step or a message is a defect that leaves the state unknown:
-    it goes to `on_fatal`, and the thread ends.
+    `step` returns whether it did work: after an idle step the thread sleeps until a message arrives or
+    `idle_wait_s` passes. An exception from a step or a message is a bug that leaves the state unknown: it is
+    passed to `on_fatal`, and the thread ends.
     """
 
     def __init__(
@@ -42,12 +42,13 @@ class EngineLoop:
         self._thread.start()
 
     def post(self, message: Callable[[], None]) -> None:
-        """Has `message` run on the engine thread. Any thread; never blocks."""
+        """Runs `message` on the engine thread. Any thread may call this; never blocks."""
         self._inbox.put(message)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Like `post`, with the result or the exception in a future; the exception does not end the
-        thread."""
+        """Like `post`, with a future of the result or the exception; the exception does not end the
+        thread.
+        """
         future: Future[T] = Future()
 
         def message() -> None:
@@ -55,7 +56,7 @@ class EngineLoop:
                 return
             try:
                 future.set_result(function())
-            except Exception as error:  # noqa: BLE001 - barrier: it belongs to whoever waits for the future
+            except Exception as error:  # noqa: BLE001 - barrier: the future carries it to the caller
                 future.set_exception(error)
 
         self.post(message)
@@ -77,7 +78,7 @@ class EngineLoop:
             self._on_fatal(error)
 
     def _drain_inbox(self, *, wait: bool) -> bool:
-        """Runs all messages there are, waiting for the first if asked. False: the loop is to end."""
+        """Runs all pending messages, after waiting for the first one if asked. False: the loop must end."""
         try:
             message = self._inbox.get(timeout=self._idle_wait_s) if wait else self._inbox.get_nowait()
             while message is not None:

@@ -17,9 +17,9 @@ class NamedTasks(Generic[Name, Order]):
     def __init__(
         self, run: Callable[[Name, Order], Coroutine[None, None, None]], on_unbegun: Callable[[Name], None]
     ) -> None:
-        """`run` reports its end itself, a cancellation included, as the last thing it does.
+        """`run` must report its own end, a cancellation included, as the last thing it does.
 
-        `on_unbegun` hears of a task that was stopped before its first step and so never entered `run`.
+        `on_unbegun` is called for a task that was stopped before its first step and so never entered `run`.
         """
         self._run = run
         self._on_unbegun = on_unbegun
@@ -28,15 +28,15 @@ class NamedTasks(Generic[Name, Order]):
         self._closing: set[asyncio.Task[None]] = set()
 
     def start(self, name: Name, order: Order) -> None:
-        """Begins a task; the one before it of this name has reported its end."""
+        """Starts a task; the previous one of this name must have reported its end."""
         self._loop.call_soon_threadsafe(self._start, name, order)
 
     def stop(self, name: Name) -> None:
-        """Cancels a task; one that has ended is ignored."""
+        """Cancels a task; ignores one that has ended."""
         self._loop.call_soon_threadsafe(self._stop, name)
 
     def close_later(self, work: Coroutine[None, None, None]) -> None:
-        """What is left to do after the end of a task. Event loop only."""
+        """Runs the work that is left after the end of a task. Event loop only."""
         task = asyncio.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -52,7 +52,7 @@ class NamedTasks(Generic[Name, Order]):
             task.cancel()
 
     def _done(self, name: Name, task: asyncio.Task[None]) -> None:
-        # Who heard of the end may have started the next one already.
+        # After the report of its end, the next task of this name may have started already.
         if self._running.get(name) is task:
             del self._running[name]
         if task.cancelled():

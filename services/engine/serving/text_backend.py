@@ -1,4 +1,4 @@
-"""A text worker behind WorkerService."""
+"""The backend of WorkerService in prefill and decode workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.engine.serving.text_worker import TextWorker
 
 
 class TextLoad(Protocol):
-    """What an engine looked like after its last step."""
+    """The load of an engine after its last step."""
 
     @property
     def running(self) -> int: ...
@@ -30,7 +30,9 @@ class TextLoad(Protocol):
 
 
 class TextEngine(Protocol):
-    """What prefill and decode engines have in common. Engine thread only, but for `load` and `journal`."""
+    """The interface that prefill and decode engines share. Engine thread only, except `load` and
+    `journal`.
+    """
 
     @property
     def load(self) -> TextLoad: ...
@@ -41,23 +43,23 @@ class TextEngine(Protocol):
         """Drops cached pages nobody holds; returns how many."""
 
     def drain(self) -> int:
-        """Admits nothing from now on; returns how many requests remain."""
+        """Stops admitting requests; returns how many remain."""
 
     def undrain(self) -> None:
-        """Admits again."""
+        """Admits requests again."""
 
 
 class Readers(Protocol):
-    """What has to hear of readers, because it lends them pages. Engine thread only."""
+    """Gets the events of readers, because it lends them pages. Engine thread only."""
 
     def settled(self, reader: str, lease_keys: Sequence[int]) -> None:
-        """The reader will not touch the pages of these leases any more."""
+        """The reader will not read the pages of these leases any more."""
 
     def reader_joined(self, reader: str) -> None:
         """A handshake of this reader is open."""
 
     def reader_gone(self, reader: str) -> None:
-        """All its leases are over."""
+        """All leases of this reader are over."""
 
 
 class TextWorkerBackend:
@@ -77,7 +79,7 @@ class TextWorkerBackend:
         return self.worker.offer
 
     def load(self) -> worker_pb2.LoadReport:
-        """Any thread."""
+        """The load now. Any thread may call this."""
         load = self.engine.load
         return worker_pb2.LoadReport(
             running=load.running,

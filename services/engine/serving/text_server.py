@@ -1,4 +1,4 @@
-"""A text worker's server, metrics and engine thread, from start to end."""
+"""Runs a text worker's server, metrics and engine thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Counters = Mapping[str, tuple[str, Callable[[], int]]]
 
 
 class TextServerSettings(ServerSettings, Protocol):
-    """What both configurations have."""
+    """The settings that prefill and decode workers both have."""
 
     @property
     def metrics_port(self) -> int: ...
@@ -38,7 +38,7 @@ class TextServerSettings(ServerSettings, Protocol):
 
 
 def check_chunk_tokens(chunk_tokens: int) -> None:
-    """ConfigError unless prompts advance by whole pages."""
+    """Raises ConfigError unless chunks are whole pages."""
     if chunk_tokens < PAGE_TOKENS or chunk_tokens % PAGE_TOKENS:
         raise ConfigError(f"chunk_tokens is {chunk_tokens}; it must be a multiple of {PAGE_TOKENS}")
 
@@ -55,7 +55,7 @@ async def serve_text_worker(
 ) -> None:
     """Starts the backend's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
 
-    `counters` as in LoadMetrics, beside what every engine counts.
+    `counters` are as in LoadMetrics, in addition to those of every engine.
     """
     worker = backend.worker
     max_quarantined = config.max_quarantined_pages or max(1, config.kv_pages // 2)

@@ -1,4 +1,4 @@
-"""What prefill and decode workers have in common: a text model over pages, and peers to read from."""
+"""The parts that prefill and decode workers share: a text model over pages, and peers to read from."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 class TextWorkerSettings(Protocol):
-    """What both configurations have."""
+    """The settings that prefill and decode workers both have."""
 
     @property
     def model(self) -> str: ...
@@ -74,7 +74,7 @@ class TextWorkerSettings(Protocol):
 
 @dataclass(frozen=True)
 class TextWorker:
-    """The parts, ready to use; `info` lacks nothing but the metrics port."""
+    """The parts, ready to use; `info` is complete except for the metrics port."""
 
     config: ModelConfig
     kv_pages: torch.Tensor
@@ -88,12 +88,12 @@ class TextWorker:
 
     @property
     def name(self) -> str:
-        """This incarnation."""
+        """The name of this incarnation."""
         return self.info.incarnation
 
     @property
     def vocab_size(self) -> int:
-        """Token ids are below it."""
+        """Number of token ids."""
         return self.config.text.vocab_size
 
     async def close(self) -> None:
@@ -178,7 +178,7 @@ async def build_text_worker(
 
 
 def draw_on(device: torch.device) -> Draw | None:
-    """What draws tokens where the logits are; None: on the host."""
+    """The function that draws tokens on the device of the logits; None: the host draws them."""
     if device.type == "cpu":
         return None
     from services.engine.kernel_model.draw import draw_on_device

@@ -48,21 +48,25 @@ class TextWorkerConfig:
         },
     )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model, in each of its processes"})
-    tp: int = field(default=1, metadata={"help": "processes that share the model: of the CPU, or a GPU each"})
+    tp: int = field(
+        default=1, metadata={"help": "processes that share the model: on the CPU, or on one GPU each"}
+    )
     expert_parallel: bool = field(
         default=False,
-        metadata={"help": "each of them has some experts whole, not a part of every one"},
+        metadata={"help": "each process has some experts in full, not a part of every one"},
     )
     dp_attention: bool = field(
-        default=False, metadata={"help": "each of them attends for some sequences with all heads"}
+        default=False, metadata={"help": "each process attends for some sequences with all heads"}
     )
-    grace_seconds: float = field(default=20.0, metadata={"help": "time to finish what runs after SIGTERM"})
+    grace_seconds: float = field(
+        default=20.0, metadata={"help": "time for running requests to end after SIGTERM"}
+    )
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming the first setting that makes no sense."""
+        """Raises ConfigError, which names the first invalid setting."""
         for key in ("expert_parallel", "dp_attention"):
             if getattr(self, key) and self.tp == 1:
-                raise ConfigError(f"{key}: says how processes share a model, and there is one; see tp")
+                raise ConfigError(f"{key}: applies to several processes that share a model; set tp above 1")
         check_counts(self, "staging_blocks", "threads", "tp")
         check_counts(self, "max_quarantined_pages", least=0)
         check_seconds(self, "lease_seconds")

@@ -1,4 +1,4 @@
-"""A worker's server, from start to the last request it owes an answer."""
+"""Runs a worker's server until its last request has been answered."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 log = structlog.get_logger()
 
 _WORKER_SERVICE = "perigee.v1.WorkerService"
-# The engine thread holds the interpreter between tensor operations; the event loop must not wait long for it.
+# The engine thread holds the interpreter between tensor operations; this limits how long the event loop
+# waits.
 _SWITCH_INTERVAL_S = 0.0005
 _WATCH_S = 0.1
 
 
 class ServerSettings(Protocol):
-    """What every worker's configuration has."""
+    """The settings that every worker's configuration has."""
 
     @property
     def host(self) -> str: ...
@@ -44,10 +45,10 @@ class ServerSettings(Protocol):
 
 @dataclass(frozen=True)
 class ShutdownTriggers:
-    """What makes a worker stop by itself.
+    """The conditions under which a worker stops by itself.
 
-    `failure` is set by a broken thread, `max_quarantined` bounds quarantine, and `can_transfer` tells whether
-    reads are still carried out.
+    `failure` is set by a thread that failed, `max_quarantined` bounds the quarantined pages, and
+    `can_transfer` returns whether reads are still carried out.
     """
 
     failure: asyncio.Future[None]
@@ -55,17 +56,17 @@ class ShutdownTriggers:
     can_transfer: Callable[[], bool] = lambda: True
 
     def raise_if_broken(self) -> None:
-        """Raises what broke a thread; Unavailable where it was the one that transfers."""
+        """Raises the error of a failed thread; Unavailable if the transfer thread failed."""
         if self.failure.done():
             self.failure.result()
         if not self.can_transfer():
             with contextlib.suppress(Exception):  # stderr may be anything
-                faulthandler.dump_traceback()  # says which call it is that does not return
-            raise Unavailable("the transfer thread has ended, or a call of NIXL's does not return")
+                faulthandler.dump_traceback()  # shows which call does not return
+            raise Unavailable("the transfer thread has ended, or a NIXL call does not return")
 
 
 def tune_process(threads: int) -> None:
-    """CPU threads of the model, and a short switch interval for the threads beside it."""
+    """Sets the CPU threads of the model, and a short switch interval for the other threads."""
     torch.set_num_threads(threads)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
@@ -83,8 +84,8 @@ async def serve_worker(
     returns.
 
     `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
-    last that are granted here. Raises Unavailable when a thread broke (at once) or quarantine reached its
-    bound (after what runs): the process shall end and be restarted as a new incarnation.
+    granted here last. Raises Unavailable if a thread failed (at once) or quarantine reached its bound (after
+    what runs): the process must end and be restarted as a new incarnation.
     """
     server = build_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
@@ -112,14 +113,14 @@ async def serve_worker(
 
 
 def serve_metrics(registry: CollectorRegistry, bind_host: str, port: int) -> int:
-    """Starts the /metrics page; returns its port. It lives as long as the process."""
+    """Starts the /metrics page, which stays until the process ends; returns its port."""
     return start_metrics_server(registry, bind_host, port).port
 
 
 async def _until_stopped(
     backend: WorkerBackend, stop: asyncio.Event, triggers: ShutdownTriggers
 ) -> Unavailable | None:
-    """Until `stop` is set; or until the worker has to be restarted, which is what it returns then."""
+    """Waits until `stop` is set (returns None) or the worker must be restarted (returns the reason)."""
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stopping.done():
@@ -130,7 +131,7 @@ async def _until_stopped(
             if quarantined >= triggers.max_quarantined:
                 return Unavailable(
                     f"{quarantined} pages are in quarantine, the bound is {triggers.max_quarantined}: only a "
-                    "new incarnation is a certain fence"
+                    "new incarnation makes them usable again"
                 )
         return None
     finally:
@@ -138,13 +139,12 @@ async def _until_stopped(
 
 
 async def _finish(backend: WorkerBackend, triggers: ShutdownTriggers, grace_s: float) -> None:
-    """Admits nothing any more; waits for requests to end and for peers to read what they lease, at most
-    `grace_s`."""
+    """Stops admitting; waits for requests to end and for peers to read what they lease, at most `grace_s`."""
     deadline = time.monotonic() + grace_s
     draining = asyncio.create_task(backend.drain())
     try:
         while time.monotonic() < deadline:
-            # A thread that is broken would leave the drain without an answer, too.
+            # If a thread failed, the drain would never end either.
             triggers.raise_if_broken()
             load = backend.load()
             if draining.done() and not (load.running or load.waiting or load.pages.leased):
@@ -157,7 +157,7 @@ async def _finish(backend: WorkerBackend, triggers: ShutdownTriggers, grace_s: f
 
 
 def failure_future() -> tuple[asyncio.Future[None], Callable[[BaseException], None]]:
-    """A future for `ShutdownTriggers`, and what a broken thread calls to fail it."""
+    """A future for `ShutdownTriggers`, and the function with which a failed thread sets it."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
@@ -169,7 +169,7 @@ def failure_future() -> tuple[asyncio.Future[None], Callable[[BaseException], No
         reason = (
             error
             if isinstance(error, PerigeeError)
-            else Unavailable(f"a thread of the worker broke: {error}")
+            else Unavailable(f"a thread of the worker failed: {error}")
         )
         loop.call_soon_threadsafe(set_once, reason)
 

@@ -1,4 +1,4 @@
-"""WorkerService: what every worker answers, whatever its role."""
+"""WorkerService: the calls that workers of every role serve."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _DEFAULT_ROUNDS, _MAX_ROUNDS = 64, 4096
 
 
 class WorkerBackend(Protocol):
-    """What the servicer needs of its worker. All methods are called on the event loop and must not block."""
+    """The worker's side of the servicer. All methods are called on the event loop and must not block."""
 
     def info(self) -> worker_pb2.WorkerInfo:
-        """Who it is; constant."""
+        """The worker's identity; constant."""
 
     def offer(self) -> worker_pb2.MemoryOffer:
-        """How to read its memory; constant."""
+        """The offer of the worker's memory; constant."""
 
     def load(self) -> worker_pb2.LoadReport:
-        """Its load now, without cache changes."""
+        """The load now, without cache changes."""
 
     def journal(self) -> CacheJournal:
-        """What its cache holds."""
+        """The journal of the worker's prefix cache."""
 
     def leases_settled(self, reader: str, lease_keys: list[int]) -> None:
-        """The reader will not touch the pages of these leases any more."""
+        """The reader will not read the pages of these leases any more."""
 
     def reader_joined(self, reader: str) -> None:
         """A handshake of the reader opened."""
@@ -48,22 +48,22 @@ class WorkerBackend(Protocol):
         """The reader's last handshake ended: all its leases are settled."""
 
     async def flush(self) -> worker_pb2.FlushResponse:
-        """Drops cached pages nobody holds."""
+        """Drops cached pages that nobody holds."""
 
     async def drain(self) -> worker_pb2.DrainResponse:
-        """Stops admitting."""
+        """Stops admitting requests."""
 
     async def undrain(self) -> None:
-        """Admits again."""
+        """Admits requests again."""
 
     async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
-        """Reads the probe of the owner at `address`, `rounds` times. Raises UnsupportedOperation where this
-        worker reads nobody, else as PeerDirectory.check.
+        """Reads the probe of the owner at `address`, `rounds` times. Raises UnsupportedOperation if this
+        worker reads from no owner, else as PeerDirectory.check.
         """
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
-    """Serves identity, load and handshakes; knows which readers are paired."""
+    """Serves identity, load and handshakes; tracks which readers are paired."""
 
     def __init__(self, backend: WorkerBackend) -> None:
         self._backend = backend
@@ -71,7 +71,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         self._stopping = False
 
     def stopping(self) -> None:
-        """The worker drains for its end: from now on no undrain is accepted."""
+        """Rejects every undrain from now on: the worker drains because it will end."""
         self._stopping = True
 
     def is_paired(self, reader: str) -> bool:
@@ -155,7 +155,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
 
 def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:
-    """A report of its own that also tells what the cache lost and gained."""
+    """A copy of the report with the changes of the cache."""
     full = worker_pb2.LoadReport()
     full.CopyFrom(report)
     if changes:

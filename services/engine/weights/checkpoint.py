@@ -1,4 +1,4 @@
-"""A checkpoint that is what its configuration says."""
+"""A checkpoint whose tensors match its configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.engine.weights.share import shares_of
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Its tensors, text and vision: `headers` those in the shards, `tensors` as published."""
+    """The tensors of text and vision: `headers` as in the shards, `tensors` as published."""
 
     directory: Path
     config: ModelConfig
@@ -29,7 +29,9 @@ class Checkpoint:
 
     @classmethod
     def checked(cls, directory: Path) -> Self:
-        """CheckpointError that lists missing, extra and misshapen tensors and those of another dtype."""
+        """Opens a checkpoint. Raises CheckpointError, which lists missing, extra and misshapen tensors and
+        those of another dtype.
+        """
         config = ModelConfig.from_dir(directory)
         headers, tensors = read_headers(directory), expected_tensors(config)
         if problems := problems_of(headers, tensors):
@@ -39,5 +41,7 @@ class Checkpoint:
     def reader(
         self, dtype: torch.dtype, device: torch.device | str = "cpu", rank: Rank = ALONE
     ) -> TensorReader:
-        """Reads the rank's share of every tensor; ConfigError where the model cannot be split so."""
+        """Makes a reader of the rank's share of every tensor; raises ConfigError if the model cannot be split
+        so.
+        """
         return TensorReader(self.directory, self.headers, dtype, device, shares_of(self.tensors, rank))

@@ -1,4 +1,4 @@
-"""What a checkpoint of a configuration stores: every tensor's published name, shape, dtype and split."""
+"""The tensors that a checkpoint must have: every tensor's published name, shape, dtype and split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLOAT_DTYPES = ("BF16", "F16", "F32")
 # Some checkpoints carry the rotary tables, which are computed from the configuration.
 IGNORED_PARTS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 ROUTER_BIAS = "e_score_correction_bias"
-"""How the name of the only text tensor ends that is float32 as published."""
+"""End of the name of the only text tensor that is published in float32."""
 _SPLIT_ROWS = ("embed_tokens", "lm_head", "q_b_proj", "kv_b_proj", "gate_proj", "up_proj")
 _SPLIT_COLUMNS = ("o_proj", "down_proj")
 
@@ -27,7 +27,7 @@ class StoredTensor:
     """`dtype` as published and as safetensors spells it; `other_dtypes` are accepted too.
 
     Tensor parallelism splits along `split_dim` (None: every rank has all of it), between units of
-    `split_unit` rows, columns or words: a head's, or those of an int4 group.
+    `split_unit` rows, columns or words: those of a head, or of an int4 group.
     """
 
     shape: Shape
@@ -38,18 +38,18 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """In the file."""
+        """Bytes in the file."""
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Those that are accepted: floats are converted while loading."""
+        """The accepted dtypes: floats are converted while loading."""
         return FLOAT_DTYPES if self.dtype in FLOAT_DTYPES else (self.dtype, *self.other_dtypes)
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, StoredTensor]:
-    """Text, vision tower and projector; of a quantised checkpoint each routed expert's projection is three
-    tensors.
+    """The tensors of text model, vision tower and projector; in a quantised checkpoint each projection of a
+    routed expert is three tensors.
     """
     expected: dict[str, StoredTensor] = {}
     heads = _head_sizes(config.text)
@@ -63,19 +63,19 @@ def expected_tensors(config: ModelConfig) -> dict[str, StoredTensor]:
 
 
 def is_quantised(name: str) -> bool:
-    """Whether an int4 checkpoint packs this weight: routed experts, nothing else."""
+    """Whether an int4 checkpoint packs this weight: only those of routed experts."""
     return name.startswith(TEXT_PREFIX) and ".mlp.experts." in name
 
 
 def problems_of(headers: Mapping[str, TensorHeader], expected: Mapping[str, StoredTensor]) -> list[str]:
-    """Every missing tensor, then every extra or misshapen one and those of another dtype."""
+    """Lists every missing tensor, then every extra or misshapen one and those of another dtype."""
     problems = [f"{name} is missing" for name in expected if name not in headers]
     for name, header in headers.items():
         if is_ignored(name):
             continue
         wanted = expected.get(name)
         if wanted is None:
-            problems.append(f"{name} is not of this model")
+            problems.append(f"{name} does not belong to this model")
         elif header.shape != wanted.shape:
             problems.append(f"{name} has shape {list(header.shape)}, expected {list(wanted.shape)}")
         elif header.dtype not in wanted.dtypes:
@@ -85,7 +85,7 @@ def problems_of(headers: Mapping[str, TensorHeader], expected: Mapping[str, Stor
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a tensor may be there and is not read."""
+    """Whether a tensor may be present but is not read."""
     return any(part in name for part in IGNORED_PARTS)
 
 
@@ -112,7 +112,7 @@ def _split_dim(name: str) -> int | None:
 
 
 def _head_sizes(config: TextConfig) -> dict[str, int]:
-    """Rows, or columns, of one attention head."""
+    """Rows, or columns, of one attention head, by projection."""
     return {
         "q_b_proj": config.qk_head_dim,
         "kv_b_proj": config.qk_nope_head_dim + config.v_head_dim,

@@ -1,4 +1,4 @@
-"""A short name for exactly this checkpoint: workers that disagree on it must not share a cache."""
+"""The fingerprint of a checkpoint: workers must not share a cache if theirs differ."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SAMPLE_BYTES = 16_384
 def fingerprint(directory: Path) -> bytes:
     """SHA-256 (32 bytes) over config.json, every tensor's name, dtype and shape, and samples of each shard.
 
-    Samples, evenly spread, because two checkpoints of one shape differ in nothing but their numbers; a shard
-    below 1 MiB is hashed whole, a shard of 8 GiB costs 1 MiB of reading.
+    The samples are evenly spread, and needed because two checkpoints of one shape differ only in their
+    numbers. A shard below 1 MiB is hashed whole; a shard of 8 GiB costs 1 MiB of reading.
     """
     directory = Path(directory)
     digest = hashlib.sha256()
@@ -42,6 +42,6 @@ def _add_samples(digest: hashlib._Hash, path: Path) -> None:
 
 
 def _add(digest: hashlib._Hash, part: bytes) -> None:
-    # With its length, so that no two lists of parts read the same.
+    # Each part follows its length, so that different lists of parts never give the same bytes.
     digest.update(len(part).to_bytes(8, "little"))
     digest.update(part)

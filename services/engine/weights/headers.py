@@ -1,4 +1,4 @@
-"""The headers of a checkpoint's safetensors shards: what is stored, without reading it."""
+"""Reads the headers of a checkpoint's safetensors shards, without reading the tensors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MAX_HEADER_BYTES = 100_000_000
 
 
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType({"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "I64": 8})
-"""Bytes of one value, for the dtypes that checkpoints of this architecture have."""
+"""Bytes of one value, for the dtypes in checkpoints of this architecture."""
 MAX_LISTED = 100
-"""Findings of one kind that a message spells out."""
+"""Most findings of one kind that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class TensorHeader:
 
     @property
     def nbytes(self) -> int:
-        """Stored."""
+        """Stored bytes."""
         return self.end - self.start
 
 
 def read_headers(directory: Path) -> dict[str, TensorHeader]:
-    """Every tensor of the checkpoint by name.
+    """The headers of every tensor of the checkpoint, by name.
 
-    CheckpointError where a shard is absent, cut off or broken, or where index and shards disagree.
+    Raises CheckpointError if a shard is absent, cut off or broken, or if index and shards disagree.
     """
     found, problems = survey(directory)
     if problems:
@@ -55,7 +55,7 @@ def read_headers(directory: Path) -> dict[str, TensorHeader]:
 
 
 def survey(directory: Path) -> tuple[dict[str, TensorHeader], list[str]]:
-    """Every tensor that is there, and where index and shards disagree; CheckpointError as above otherwise."""
+    """The headers that exist, and where index and shards disagree. Raises CheckpointError for a bad shard."""
     directory = Path(directory)
     index = _weight_map(directory)
     if index is None:
@@ -71,7 +71,9 @@ def survey(directory: Path) -> tuple[dict[str, TensorHeader], list[str]]:
 
 
 def listed(problems: Sequence[str]) -> str:
-    """All of them, or of very many the first, how many more there are, and what lists those too."""
+    """Joins the problems; if there are very many, the first ones, how many more there are, and what lists
+    those.
+    """
     more = len(problems) - MAX_LISTED
     rest = [f"and {more:,} more, which `perigee checkpoint verify` lists"] if more > 0 else []
     return "; ".join([*problems[:MAX_LISTED], *rest])
@@ -109,7 +111,7 @@ def _shard_headers(path: Path) -> dict[str, TensorHeader]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            # A file that is no safetensors has an absurd length here, which must not be allocated.
+            # A file that is not safetensors has an absurd length here, which must not be allocated.
             raw: dict[str, Any] = json.loads(file.read(min(length, _MAX_HEADER_BYTES)))
         data, size = _LENGTH_BYTES + length, path.stat().st_size
         headers = {

@@ -30,7 +30,7 @@ def unpack(packed: Tensor) -> Tensor:
 def dequantise(packed: Tensor, scale: Tensor, result: Tensor) -> Tensor:
     """Fills `result [out, in]`: value times scale `[out, in / 32]` in float32, rounded once to its dtype.
 
-    Some rows at a time, so that what it needs beside the result stays small.
+    Works on some rows at a time, so that it needs little memory beside the result.
     """
     rows, words = packed.shape
     step = max(1, _BLOCK_VALUES // (8 * words))

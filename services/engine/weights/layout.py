@@ -1,4 +1,4 @@
-"""Which shard of a checkpoint holds which tensors."""
+"""Assigns a checkpoint's tensors to shards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LAYERS = f"{TEXT_PREFIX}model.layers."
 
 
 def published_layout(tensors: Mapping[str, StoredTensor]) -> list[dict[str, StoredTensor]]:
-    """A shard for every layer, then embedding, norm and head, then the projector, then the vision tower."""
+    """A shard for each layer, then for embedding, norm and head, for the projector, for the vision tower."""
     groups: dict[tuple[int, int], dict[str, StoredTensor]] = {}
     for name, tensor in tensors.items():
         groups.setdefault(_place(name), {})[name] = tensor
@@ -20,10 +20,10 @@ def published_layout(tensors: Mapping[str, StoredTensor]) -> list[dict[str, Stor
 
 
 def even_layout(tensors: Mapping[str, StoredTensor], shards: int) -> list[dict[str, StoredTensor]]:
-    """`shards` of about the same size, in the order of `tensors`; ConfigError where there are too few."""
+    """`shards` of about the same size, in the order of `tensors`; raises ConfigError if there are too few."""
     if not 1 <= shards <= len(tensors):
         raise ConfigError(
-            f"--shards must be from 1 to {len(tensors):,}, the number of tensors, is {shards:,}"
+            f"--shards must be from 1 to {len(tensors):,}, the number of tensors, not {shards:,}"
         )
     total = sum(tensor.nbytes for tensor in tensors.values())
     groups: list[dict[str, StoredTensor]] = [{}]

@@ -1,4 +1,4 @@
-"""Tensors out of a checkpoint, each by its published name of an unquantised model."""
+"""Reads tensors from a checkpoint, each by its published name in an unquantised model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _PARTS = ("weight_packed", "weight_scale", "weight_shape")
 
 
 class TensorReader:
-    """Reads from mapped files, from any thread; int4 weights are dequantised, so that `x.weight` is there
-    whether or not the checkpoint packs it. Their parts, asked for by their own names, are read as they are.
+    """Reads from mapped files, on any thread. Dequantises int4 weights, so that `x.weight` exists whether or
+    not the checkpoint packs it; reads their parts unchanged if given the parts' own names.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class TensorReader:
         device: torch.device | str = "cpu",
         shares: Mapping[str, Share] = MappingProxyType({}),
     ) -> None:
-        """`dtype` of floats but the router's biases, which are float32 as published; None: as stored, float32
-        for int4. Of a tensor in `shares` only that part is read, of any other one all.
+        """`dtype` of all floats except the routers' biases, which are float32 as published; None: as stored,
+        float32 for int4. Reads only the share of a tensor in `shares`, and all of any other.
         """
         self._directory = Path(directory)
         self._headers = headers
@@ -49,7 +49,7 @@ class TensorReader:
         self._shares = shares
 
     def read(self, name: str) -> Tensor:
-        """A tensor of its own memory, but for dtype None: that of the file, not to be written to."""
+        """A tensor in its own memory; with dtype None in that of the file, which must not be written to."""
         if name in self._headers:
             stored = self._mapped(name)
             if name.endswith("weight_shape"):
@@ -64,7 +64,7 @@ class TensorReader:
         return dequantise(packed, scale, _returnable(size, self._dtype or torch.float32)).to(self._device)
 
     def stored_bytes(self, name: str) -> int:
-        """What reading it takes from the files."""
+        """Bytes that reading it takes from the files."""
         parts = [name] if name in self._headers else _parts(name)
         return sum(self._share(part).values * DTYPE_BYTES[self._headers[part].dtype] for part in parts)
 
@@ -78,7 +78,7 @@ class TensorReader:
         return self._shares.get(name) or Share.whole(self._headers[name].shape)
 
     def _mapped(self, name: str) -> Tensor:
-        """A mapping of its own per tensor: its pages are this process's only while the tensor lives."""
+        """Maps each tensor separately: its pages belong to this process only while the tensor lives."""
         header, share = self._headers[name], self._share(name)
         path, width = self._directory / header.shard, DTYPE_BYTES[header.dtype]
         start = header.start + share.first * width
@@ -86,7 +86,7 @@ class TensorReader:
         end = start + share.span * width
         try:
             with path.open("rb") as file:
-                # A private copy, which nobody writes to: torch has no tensors that cannot be written.
+                # A private copy, which nobody writes to: torch has no read-only tensors.
                 mapped = mmap.mmap(file.fileno(), end - begin, offset=begin, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
@@ -96,7 +96,7 @@ class TensorReader:
 
 
 def weight_names(headers: Mapping[str, TensorHeader], prefixes: str | tuple[str, ...]) -> list[str]:
-    """What a reader of these headers can read, in the order of shards; int4 parts as one weight."""
+    """The names that a reader of these headers can read, in the order of shards; int4 parts as one weight."""
     names: dict[str, None] = {}
     for name in sorted(headers, key=lambda name: (headers[name].shard, headers[name].start)):
         if name.startswith(prefixes) and not is_ignored(name):
@@ -113,14 +113,16 @@ def _dtype_of(name: str, stored: Tensor, floats: torch.dtype) -> torch.dtype:
 
 
 def _returnable(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Memory that goes back to the system with the tensor: what an allocator keeps of many tensors, freed by
-    other threads than took them, would be a good part of the model.
+    """Memory that returns to the system with the tensor. An allocator would keep it, which adds up to a good
+    part of the model: other threads free the tensors than those that took the memory.
     """
     return torch.frombuffer(mmap.mmap(-1, shape.numel() * dtype.itemsize), dtype=dtype).view(shape)
 
 
 def _read_ahead(mapped: mmap.mmap, start: int, share: Share, width: int) -> None:
-    """Asks for the pages of a share, whose first byte is `start`, and for none between its runs."""
+    """Asks the system to read the pages of a share, whose first byte is `start`, but not those between its
+    runs.
+    """
     if share.runs == 1 or (share.pitch - share.run) * width < mmap.PAGESIZE:
         mapped.madvise(mmap.MADV_WILLNEED)
         return

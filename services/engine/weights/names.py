@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint of a configuration holds: published names and shapes."""
+"""Published names and shapes of the tensors in a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far loading has come: a bar on a terminal, now and then a log line elsewhere."""
+"""Shows the progress of loading: a bar on a terminal, else a log line from time to time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOG_SECONDS = 10.0
 
 
 class LoadProgress:
-    """Counts bytes of `total`; for one thread."""
+    """Counts bytes out of `total`; for one thread."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class LoadProgress:
         self._drawn = False
 
     def advance(self, nbytes: int) -> None:
-        """Shows it if that was long ago."""
+        """Counts bytes, and shows the progress if it was last shown long ago."""
         self._done += nbytes
         now = self._clock()
         if now - self._shown_at < (_BAR_SECONDS if self._terminal else _LOG_SECONDS):
@@ -48,7 +48,7 @@ class LoadProgress:
             log.info("loading weights", done_bytes=self._done, total_bytes=self._total)
 
     def close(self) -> None:
-        """Leaves a terminal's bar as it is, on a line of its own."""
+        """Draws a terminal's bar for the last time and ends its line."""
         if self._drawn:
             self._draw()
             self._stream.write("\n")

@@ -1,4 +1,4 @@
-"""A checkpoint of any configuration, with random weights or with none."""
+"""Writes a checkpoint of any configuration, with random weights or without data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def write_random_checkpoint(
     shards: int | None = None,
     header_only: bool = False,
 ) -> None:
-    """config.json (`values`), generation_config.json, shards and index into a new or empty directory.
+    """Writes config.json (`values`), generation_config.json, shards and index into a new or empty directory.
 
-    Without `shards` as published: one for each layer and three more. The same seed gives the same bytes.
-    CheckpointError where the configuration is not sane, ConfigError where it cannot be written so.
+    Without `shards`, there are as many as published: one for each layer and three more. The same seed gives
+    the same bytes. Raises CheckpointError for an invalid configuration, ConfigError if it cannot be written.
     """
     config = ModelConfig.from_dict(values)
     tensors = expected_tensors(config)
@@ -50,7 +50,7 @@ def write_random_checkpoint(
 
 
 def with_int4(values: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration, its routed experts quantised as published."""
+    """The same configuration with routed experts quantised as published."""
     plain = with_bf16(values)
     return plain | {"text_config": plain["text_config"] | {"quantization_config": published_scheme()}}
 

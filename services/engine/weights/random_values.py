@@ -1,4 +1,4 @@
-"""Random values for a tensor of a given name: activations neither die nor explode."""
+"""Random values for a tensor of a given name, such that activations neither vanish nor explode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from services.engine.weights.expected import StoredTensor
 
-# Small against what the layers add: where the last token's embedding rules, greedy decoding runs in circles.
+# Small compared with what the layers add: if the last token's embedding prevails, greedy decoding runs in
+# circles.
 EMBEDDING_SPREAD = 0.5
 # Queries and keys this large make attention pick a few tokens of thousands instead of averaging them away;
 # larger ones amplify rounding as well.
@@ -24,11 +25,11 @@ INT4_SPREAD = 4.61
 
 
 def random_tensor(name: str, stored: StoredTensor, seed: int, weight_shape: tuple[int, ...] = ()) -> Tensor:
-    """In the dtype it is stored in (bf16, f32 or packed int4). `weight_shape` is that of the weight which a
-    packed tensor is a part of.
+    """A tensor in its stored dtype (bf16, f32 or packed int4). `weight_shape` is the shape of the weight that
+    a packed tensor is a part of.
 
-    Each tensor has a stream of its own name, and only exact float operations touch the raw bits, so the same
-    bytes come out on every machine.
+    Each tensor has a random stream seeded by its name, and only exact float operations touch the raw bits, so
+    the bytes are the same on every machine.
     """
     if name.endswith("weight_shape"):
         return torch.tensor(weight_shape, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Which part of each stored tensor a rank of a group of processes has."""
+"""Which part of each stored tensor a rank has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.engine.weights.names import Shape
 
 @dataclass(frozen=True)
 class Share:
-    """Values of shape `shape` that lie in a stored tensor as `runs` runs of `run` values, their beginnings
+    """A part of a stored tensor: values of shape `shape`, stored as `runs` runs of `run` values, which begin
     `pitch` values apart, the first of them at value `first`.
     """
 
@@ -33,7 +33,7 @@ class Share:
 
     @classmethod
     def part(cls, shape: Shape, dim: int, rank: Rank) -> Self:
-        """The rank's of equal parts along `dim`, which the group divides."""
+        """The rank's part of equal parts along `dim`; the number of ranks must divide that dimension."""
         length = shape[dim] // rank.count
         inner = math.prod(shape[dim + 1 :])
         size = (*shape[:dim], length, *shape[dim + 1 :])
@@ -42,19 +42,19 @@ class Share:
 
     @property
     def values(self) -> int:
-        """How many there are."""
+        """Number of values."""
         return self.runs * self.run
 
     @property
     def span(self) -> int:
-        """From the first to the last of them, with what lies between."""
+        """Number of values from the first to the last, including those between runs."""
         return (self.runs - 1) * self.pitch + self.run
 
 
 def shares_of(tensors: Mapping[str, StoredTensor], rank: Rank) -> dict[str, Share]:
-    """The rank's share of every tensor that a group splits; every rank has the others whole.
+    """The rank's share of every tensor that a group splits; every rank has the other tensors in full.
 
-    ConfigError names the first tensor that has no equal parts of whole heads or whole int4 groups.
+    Raises ConfigError, which names the first tensor without equal parts of whole heads or whole int4 groups.
     """
     shares: dict[str, Share] = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Tensors read ahead, in parallel, of whoever builds a model of them."""
+"""Reads tensors in parallel, ahead of the code that builds a model from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from services.engine.weights.loader import TensorReader
 from services.engine.weights.progress import LoadProgress
 
 READERS = 4
-"""Tensors that are being read, or have been and wait, at any time."""
+"""Most tensors at any time that are being read, or have been and wait."""
 
 
 class StreamedTensors(Mapping[str, Tensor]):
-    """A mapping that holds at most `readers` tensors and keeps none that it has given out.
+    """A mapping that holds at most `readers` tensors and keeps none that it has returned.
 
-    `names` in the order in which they will be asked for; another order costs time, nothing else. Asked for
-    again, a tensor is read again. For one thread; a context manager, which ends the reading.
+    `names` must be in the order of access; another order only costs time. A second access reads the tensor
+    again. For one thread; a context manager, whose end stops the reading.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class StreamedTensors(Mapping[str, Tensor]):
 
     @property
     def read_bytes(self) -> int:
-        """What the tensors given out so far took from the files."""
+        """Bytes that the tensors returned so far took from the files."""
         return self._read_bytes
 
     def __enter__(self) -> Self:
@@ -52,12 +52,12 @@ class StreamedTensors(Mapping[str, Tensor]):
         self._progress.close()
 
     def __getitem__(self, name: str) -> Tensor:
-        """Waits for it; CheckpointError where it cannot be read."""
+        """Waits for the tensor; raises CheckpointError if it cannot be read."""
         if name not in self._names:
             raise KeyError(name)
         future = self._ahead.pop(name, None)
         self._waiting.pop(name, None)
-        # With this one, no more than `readers`.
+        # Together with this one, no more than `readers`.
         self._read_ahead(self._readers - 1)
         tensor = self._reader.read(name) if future is None else future.result()
         self._read_ahead(self._readers)

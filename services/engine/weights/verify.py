@@ -1,4 +1,4 @@
-"""Whether a checkpoint is what its configuration says, from config.json, index and headers alone."""
+"""Checks whether a checkpoint matches its configuration, from config.json, index and headers alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.engine.weights.headers import survey
 
 @dataclass(frozen=True)
 class Verdict:
-    """`tensors` and `nbytes` are what is stored; `problems` names every tensor that is not as it must be."""
+    """`tensors` and `nbytes` count what is stored; `problems` names every tensor that is not as expected."""
 
     config: ModelConfig
     tensors: int
@@ -22,7 +22,9 @@ class Verdict:
 
 
 def verify(directory: Path) -> Verdict:
-    """CheckpointError where configuration, index or a shard's header cannot be read at all."""
+    """Checks a checkpoint. Raises CheckpointError if configuration, index or a header cannot be
+    read at all.
+    """
     config = ModelConfig.from_dir(directory)
     headers, disagreements = survey(directory)
     return Verdict(

@@ -15,24 +15,24 @@ from services.engine.weights.expected import StoredTensor
 from services.engine.weights.headers import INDEX_NAME
 
 _ALIGNMENT = 8
-# Wider values first, as the safetensors library has it: every tensor is aligned then.
+# Wider values first, as the safetensors library does: this aligns every tensor.
 _ORDER = ("F32", "I32", "BF16")
 
 Group = Mapping[str, StoredTensor]
-"""What one shard holds."""
+"""The tensors of one shard."""
 MakeTensor = Callable[[str], Tensor]
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Sorted keys, two spaces, a newline at the end: the same bytes each time."""
+    """Writes sorted keys, two spaces, a newline at the end: the same bytes each time."""
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_shards(directory: Path, groups: Sequence[Group], make: MakeTensor | None, digits: int = 6) -> None:
-    """``model-0000I-of-00000N.safetensors`` and the index; never more than one tensor in memory.
+    """Writes ``model-0000I-of-00000N.safetensors`` and the index, with at most one tensor in memory.
 
     The number of shards has `digits` digits. Without `make` the files have their headers and full sizes, but
-    no data: holes, where the file system has sparse files.
+    no data: they are sparse, if the file system supports that.
     """
     weight_map: dict[str, str] = {}
     for number, group in enumerate(groups, start=1):
@@ -60,5 +60,5 @@ def _write_shard(file: BinaryIO, group: Group, make: MakeTensor | None) -> None:
         os.truncate(file.fileno(), file.tell() + end)
         return
     for name in names:
-        # A tensor of no known type gives no bytes in the order that files have: a view of bytes does.
+        # A view of bytes, because numpy has no bfloat16.
         file.write(make(name).contiguous().flatten().view(torch.uint8).numpy().data)

@@ -92,7 +92,7 @@ def test_a_deleted_a_renamed_and_a_misshapen_tensor_are_named(published, tmp_pat
     for finding in (
         f"{LAYER}gate_proj.weight_scale is missing",
         f"{LAYER}up_proj.weight_packed is missing",
-        f"{LAYER}up_proj.weight_pakced is not of this model",
+        f"{LAYER}up_proj.weight_pakced does not belong to this model",
         f"{LAYER}down_proj.weight_packed has shape [256, 7168], expected [7168, 256]",
     ):
         assert finding in output

@@ -245,7 +245,7 @@ async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
         await until(lambda: suite.available() == 1)
     fetch = asyncio.create_task(suite.reader.fetch(suite.medium([1, 2], 100)))
     if moment == "reading":
-        await until(lambda: suite.thread._agent.live_transfers == 1)
+        await until(lambda: suite.thread._loop._agent.live_transfers == 1)
     await let_tasks_run()
     fetch.cancel()
     with pytest.raises(asyncio.CancelledError):

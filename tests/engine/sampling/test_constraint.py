@@ -26,7 +26,7 @@ class Only:
             raise InternalError(self.error)
         return np.packbits(np.isin(np.arange(VOCAB), self.tokens), bitorder="little")
 
-    def settle(self, token_id):
+    def substitute(self, token_id):
         return self.instead.get(token_id, token_id)
 
 

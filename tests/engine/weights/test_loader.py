@@ -63,7 +63,7 @@ def test_missing_extra_misshapen_and_integer_tensors_are_all_named(checkpoint):
     for complaint in (
         "4 tensors",
         "layers.0.mlp.up_proj.weight is missing",
-        "layers.0.mlp.surplus.weight is not of this model",
+        "layers.0.mlp.surplus.weight does not belong to this model",
         "layers.0.input_layernorm.weight has shape [3], expected [128]",
         "layers.0.self_attn.q_a_layernorm.weight has dtype I32",
     ):

@@ -1,4 +1,4 @@
-"""What TransferThread needs of NIXL."""
+"""The calls to NIXL that TransferThread makes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from services.engine.kv_transfer.agents.region import Region
 
 
 class TransferState(enum.Enum):
-    """Where a posted transfer stands."""
+    """State of a posted transfer."""
 
     PROCESSING = "processing"
     DONE = "done"
 
 
 class AgentError(Exception):
-    """A call failed; what it was about has ended or never began."""
+    """A call failed; its operation has ended or never began."""
 
 
 class PeerGone(AgentError):
@@ -27,13 +27,13 @@ class PeerGone(AgentError):
 
 
 class Handle(Protocol):
-    """An agent's own object; opaque to others."""
+    """An object of the agent, opaque to its callers."""
 
 
 class Agent(Protocol):
     """One NIXL agent. Not thread-safe: one thread makes all calls, `open` first.
 
-    Every method may raise AgentError (PeerGone where the peer is at fault); `open` ConfigError too.
+    Every method may raise AgentError (PeerGone if the peer caused it); `open` also ConfigError.
     """
 
     @property
@@ -50,7 +50,7 @@ class Agent(Protocol):
         """Undoes `register`, once no transfer touches the region."""
 
     def metadata(self) -> bytes:
-        """What a peer needs for `add_peer`, with all regions registered so far."""
+        """Bytes for a peer's `add_peer`, with all regions registered so far."""
 
     def add_peer(self, metadata: bytes) -> str:
         """Makes a peer known and returns its name. Idempotent."""
@@ -59,13 +59,13 @@ class Agent(Protocol):
         """Forgets a peer whose transfers are all settled and whose lists are released. Idempotent."""
 
     def prepare_local(self, region: Region) -> Handle:
-        """The entries of an own, registered region as the target of reads."""
+        """Prepares the entries of an own, registered region as the target of reads."""
 
     def prepare_remote(self, peer: str, region: Region) -> Handle:
-        """The entries of a peer's region (of our own, given our own name) as the source of reads."""
+        """Prepares the entries of a peer's region (our own, given our own name) as the source of reads."""
 
     def release_list(self, entries: Handle) -> None:
-        """Frees a prepared list. Never called with transfers in flight over it."""
+        """Frees a prepared list. No transfer over it may be in flight."""
 
     def make_read(
         self,
@@ -74,25 +74,27 @@ class Agent(Protocol):
         remote: Handle,
         remote_entries: npt.NDArray[np.int32],
     ) -> Handle:
-        """A transfer that is not posted yet. The lists come from prepare_local and prepare_remote."""
+        """Creates a transfer without posting it. The lists come from prepare_local and prepare_remote."""
 
     def post(self, transfer: Handle) -> TransferState:
-        """Starts it. May copy everything before it returns, as shared-memory transports do."""
+        """Starts a transfer. May copy everything before it returns, as shared-memory transports do."""
 
     def check(self, transfer: Handle) -> TransferState:
-        """Where it stands; makes progress. Not called again after DONE or an error."""
+        """Makes progress and returns the state. Must not be called again after DONE or an error."""
 
     def release(self, transfer: Handle) -> bool:
-        """Frees a transfer that has ended or was never posted. False: parts of it still run, so ask again."""
+        """Frees a transfer that has ended or was never posted. False: parts of it still run, so
+        call again.
+        """
 
     def poll(self) -> None:
-        """Serves peers' reads of our memory and lets connections progress."""
+        """Serves peers' reads of our memory and makes connections progress."""
 
     def transport(self, peer: str) -> tuple[str, bool]:
         """(transport, rdma) as in TransportReport for a peer (or ourselves) that was read at least once."""
 
     def rdma_obstacle(self) -> str | None:
-        """Why no path of this machine can be RDMA, None where one can."""
+        """Why no path of this machine can be RDMA; None if one can."""
 
     def close(self) -> None:
-        """Destroys the agent: from its return on no transfer moves a byte. Idempotent."""
+        """Destroys the agent: after it returns, no transfer moves a byte. Idempotent."""

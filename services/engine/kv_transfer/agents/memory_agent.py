@@ -1,6 +1,6 @@
-"""A double of NIXL for unit tests: several agents of one process, joined by a fabric that tests can disturb.
+"""In-memory NIXL for unit tests: agents of one process, joined by a fabric in which tests inject faults.
 
-Bytes really move between the addresses of the regions, when a read completes.
+Bytes really move between the addresses of the regions when a read completes.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ class _Read:
 
 @dataclass
 class MemoryFabric:
-    """What joins the agents, and what tests do to it. Set the fields before the reads they are to disturb."""
+    """Joins the agents and holds the faults that tests inject. Set the fields before the reads they
+    affect.
+    """
 
     agents: dict[str, InMemoryAgent] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
-    """Agents that hang: reads from them stay PROCESSING until they are taken out."""
+    """Agents that hang: reads from them stay PROCESSING until the agent leaves this set."""
     failing_posts: Counter[str] = field(default_factory=Counter)
-    """How many posts to an agent fail for another reason than its death."""
+    """How many posts to an agent fail for a reason other than its death."""
     corrupting: Counter[str] = field(default_factory=Counter)
     """How many reads from an agent deliver a flipped bit in their first byte."""
     dead: set[str] = field(default_factory=set)
@@ -91,9 +93,9 @@ class InMemoryAgent:
         """See Agent."""
         kind, _, name = metadata.decode(errors="replace").partition(":")
         if kind != "in-memory":
-            raise AgentError("the metadata is no agent's")
+            raise AgentError("the metadata is not from an agent")
         if name not in self._fabric.agents:
-            raise PeerGone(f"{name} is not there")
+            raise PeerGone(f"{name} does not exist")
         self._peers.add(name)
         return name
 

@@ -23,19 +23,19 @@ _GONE = ("nixlRemoteDisconnectError", "nixlNotFoundError", "nixlCancelledError")
 
 @dataclass(eq=False)
 class _NixlHandle:
-    """Something of NIXL's that dies with the agent."""
+    """A NIXL object that dies with the agent."""
 
     inner: Any
 
 
 class NixlAgent:
-    """Agent over NIXL's UCX backend, without a progress thread: whoever owns it polls.
+    """Agent over NIXL's UCX backend, without a progress thread: its owner must call `poll`.
 
     UCX reads its own UCX_* variables from the environment when the first agent of a process is opened.
     """
 
     def __init__(self, name: str, backend_options: Mapping[str, str] | None = None) -> None:
-        """`name` is unique per process start. `backend_options` go to the UCX backend as they are, e.g.
+        """`name` is unique per process start. `backend_options` go to the UCX backend unchanged, e.g.
         {"num_workers": "1", "ucx_devices": "mlx5_0"}.
         """
         self._name = name
@@ -57,8 +57,8 @@ class NixlAgent:
         return len(self._handles)
 
     def open(self) -> None:
-        """See Agent. Raises ConfigError where the backend refuses its options."""
-        # NIXL logs to stdout at INFO unless told otherwise before it is loaded.
+        """See Agent. Raises ConfigError if the backend rejects its options."""
+        # NIXL logs to stdout at INFO unless this is set before it is loaded.
         os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
         with self._log.captured():
             api = importlib.import_module("nixl._api")
@@ -165,8 +165,8 @@ class NixlAgent:
 
     def transport(self, peer: str) -> tuple[str, bool]:
         """See Agent."""
-        told = transport_probe.from_tables(self._log.tables(), self._name, peer == self._name)
-        return told or transport_probe.inferred(os.environ)
+        reported = transport_probe.from_tables(self._log.tables(), self._name, peer == self._name)
+        return reported or transport_probe.inferred(os.environ)
 
     def rdma_obstacle(self) -> str | None:
         """See Agent."""
@@ -176,7 +176,7 @@ class NixlAgent:
         """See Agent."""
         if self._agent is None:
             return
-        # The native agent lives until the last handle lets go of it.
+        # The native agent lives until the last handle releases it.
         for handle in self._handles:
             handle.inner = None
         self._handles.clear()
@@ -184,7 +184,8 @@ class NixlAgent:
         self._log.close()
 
     def _prepare(self, agent: str, region: Region) -> Handle:
-        # One row (address, length, device, stride, count) for all entries; uint64, for pools go beyond 4 GiB.
+        # One row (address, length, device, stride, count) for all entries; uint64, because pools exceed 4
+        # GiB.
         row = (
             region.base_address,
             region.entry_bytes,
@@ -198,7 +199,7 @@ class NixlAgent:
 
     def _keep(self, inner: object) -> _NixlHandle:
         if inner is None:
-            raise AgentError("NIXL refused without saying why")
+            raise AgentError("NIXL refused without a reason")
         handle = _NixlHandle(inner)
         self._handles.add(handle)
         return handle

@@ -1,4 +1,4 @@
-"""What a reader must know of a worker to read its memory."""
+"""What a reader needs to know about a worker to read its memory."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class Offer:
     incarnation: str
 
     def region(self, kind: RegionKind) -> Region | None:
-        """The region of a kind, None where the worker has none."""
+        """The region of a kind; None if the worker has none."""
         return next((region for region in self.regions if region.kind is kind), None)

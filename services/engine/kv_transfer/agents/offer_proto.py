@@ -1,4 +1,4 @@
-"""Offers and transport reports to and from the wire."""
+"""Converts offers and transport reports to and from protobuf messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS_BY_NUMBER = {number: kind for kind, number in _KINDS.items()}
 
 
 def offer_to_proto(offer: Offer) -> worker_pb2.MemoryOffer:
-    """For the first message of a handshake."""
+    """The offer as a message, for the first message of a handshake."""
     regions = [
         worker_pb2.MemoryRegion(
             kind=_KINDS[region.kind],
@@ -39,7 +39,7 @@ def offer_to_proto(offer: Offer) -> worker_pb2.MemoryOffer:
 
 
 def offer_from_proto(message: worker_pb2.MemoryOffer) -> Offer:
-    """Raises Incompatible for what no worker of this version sends."""
+    """The offer in a message. Raises Incompatible for values that no worker of this version sends."""
     return Offer(
         agent_name=message.agent_name,
         agent_metadata=message.agent_metadata,
@@ -50,14 +50,14 @@ def offer_from_proto(message: worker_pb2.MemoryOffer) -> Offer:
 
 
 def report_to_proto(report: TransportReport) -> worker_pb2.TransportReport:
-    """For WorkerInfo."""
+    """The report as a message, for WorkerInfo."""
     return worker_pb2.TransportReport(
         transport=report.transport, gigabytes_per_second=report.gigabytes_per_second, rdma=report.rdma
     )
 
 
 def report_from_proto(message: worker_pb2.TransportReport) -> TransportReport:
-    """From WorkerInfo."""
+    """The report in a message of WorkerInfo."""
     return TransportReport(message.transport, message.gigabytes_per_second, message.rdma)
 
 

@@ -1,4 +1,4 @@
-"""What a worker lets its peers read: plain integers, nothing to unpickle."""
+"""Memory that a worker lets its peers read, described by plain integers: nothing to unpickle."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class RegionKind(enum.Enum):
     """What a region holds; a worker offers at most one region of each kind."""
 
     KV = "kv"
-    """KV pages; an entry is one page of one layer, numbered page * num_layers + layer."""
+    """KV pages; an entry is one layer page, numbered page * num_layers + layer."""
     EMBEDDING = "embedding"
     """Image embeddings; an entry is a page of rows."""
     PROBE = "probe"
-    """A constant pattern that tells whether a transport moves bytes as they are, and how fast."""
+    """A constant pattern that shows whether a transport moves bytes unchanged, and how fast."""
 
 
 @dataclass(frozen=True)

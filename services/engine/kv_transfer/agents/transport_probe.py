@@ -1,4 +1,4 @@
-"""Which transport UCX chose: from its own tables where it prints them, else inferred and said to be."""
+"""Which transport UCX chose: read from UCX's own tables if it prints them, else inferred and marked so."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _RANGE = re.compile(r"^\s*(\d+|\d+\.\.(\d+\w?|inf))\s*\|")
 def from_tables(rows: Sequence[str], agent_name: str, to_self: bool) -> tuple[str, bool] | None:
     """(transport, rdma) of reads by `agent_name`, from the rows of UCX's protocol tables.
 
-    A table has a title row "<agent> <self|intra-node|inter-node> cfg#<n>", one saying what it is for, and one
+    A table has a title row "<agent> <self|intra-node|inter-node> cfg#<n>", a row with its purpose, and one
     row per message size: "<range> | <description> | <lanes>". UCX prints a table once per endpoint
     configuration and names no peer, so several different ones to other agents are reported together. None: no
-    table is for it.
+    table is about this agent.
     """
     lanes: list[tuple[str, str]] = []
     relevant = False
@@ -56,7 +56,7 @@ def inferred(environ: Mapping[str, str]) -> tuple[str, bool]:
 
 
 def rdma_obstacle(environ: Mapping[str, str], infiniband: Path = Path("/sys/class/infiniband")) -> str | None:
-    """Why no path of this machine can be RDMA, None where one can."""
+    """Why no path of this machine can be RDMA; None if one can."""
     if not infiniband.is_dir() or not any(infiniband.iterdir()):
         return "the machine has no RDMA device"
     names = environ.get("UCX_TLS", "all")

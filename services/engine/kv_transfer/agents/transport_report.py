@@ -1,4 +1,4 @@
-"""An honest word on a data path."""
+"""Reports on a data path: its transport, its speed and whether it is RDMA."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class TransportReport:
     """Which transport moves the bytes, and how fast it moved the probe.
 
-    `transport` names UCX's lanes, e.g. "cma", "tcp", "rc_mlx5", with " (inferred)" where UCX did not say;
-    "in-memory" for the test double. `gigabytes_per_second` is 1e9 bytes per second, measured once by reading
-    the probe. `rdma` is True only when a remote-DMA device moves every byte.
+    `transport` names UCX's lanes, e.g. "cma", "tcp", "rc_mlx5", with " (inferred)" if UCX did not report
+    them; "in-memory" for the test double. `gigabytes_per_second` is 1e9 bytes per second, measured once by
+    reading the probe. `rdma` is True only when a remote-DMA device moves every byte.
     """
 
     transport: str
@@ -21,10 +21,10 @@ class TransportReport:
 
 @dataclass(frozen=True)
 class PathReport:
-    """How reading a peer's probe again and again went; every round's bytes had the checksum `crc32`.
+    """Result of reading a peer's probe several times; the bytes of every round had the checksum `crc32`.
 
-    `transport` is the path with the best speed of a single round, checksums left out; `bytes` were read over
-    all rounds in `seconds`, checksums included.
+    `transport` holds the best speed of a single round, without checksums; `bytes` were read over all rounds
+    in `seconds`, checksums included.
     """
 
     transport: TransportReport

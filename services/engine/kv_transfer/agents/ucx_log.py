@@ -1,7 +1,7 @@
-"""Reads what UCX says about the protocols it chose.
+"""Reads from UCX's log which protocols it chose: UCX reports them nowhere else.
 
-UCX tells it in its log only. The log goes to an anonymous file of this process instead of stdout; what UCX
-has to say besides is handed on to our own log.
+The log goes to an anonymous file of this process instead of stdout; its other lines are passed on to our own
+log.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _RULE_MARK = "]   +-"
 
 
 class UcxLog:
-    """The tables of chosen protocols since the process started, as lines of cells."""
+    """Table rows of the chosen protocols since the process started, one line of cells each."""
 
     def __init__(self) -> None:
-        """Opens the anonymous file; UCX writes there if loaded inside `captured`."""
+        """Opens the anonymous file; UCX writes there if it is loaded inside `captured`."""
         self._file = os.memfd_create("ucx-log")
         self._read = 0
         self._tables: list[str] = []
@@ -32,9 +32,9 @@ class UcxLog:
 
     @contextmanager
     def captured(self) -> Iterator[None]:
-        """While UCX is loaded: points its log here, unless the operator has settings of their own.
+        """Points UCX's log here while UCX is loaded, unless the operator has set UCX's log variables.
 
-        The variables are gone afterwards: a child process could not open the file.
+        Removes the variables afterwards, because a child process could not open the file.
         """
         if any(name in os.environ for name in _VARIABLES):
             yield
@@ -49,7 +49,7 @@ class UcxLog:
         self._captures = True
 
     def tables(self) -> list[str]:
-        """All table rows so far, oldest first, without borders; empty where the operator keeps the log."""
+        """All table rows so far, oldest first, without borders; empty if the operator redirects the log."""
         if self._captures:
             try:
                 self._drain()
@@ -58,7 +58,7 @@ class UcxLog:
         return self._tables
 
     def close(self) -> None:
-        """Hands on what is left. The file stays open, for UCX may write to it until the process ends."""
+        """Passes on the remaining lines. The file stays open: UCX may write to it until the process ends."""
         self.tables()
 
     def _drain(self) -> None:
@@ -66,7 +66,7 @@ class UcxLog:
         text = b""
         while chunk := os.pread(self._file, 1 << 16, self._read + len(text)):
             text += chunk
-        # UCX may be in the middle of a line: the rest of it is read the next time.
+        # UCX may be in the middle of a line: the rest of it is read next time.
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.decode(errors="replace").splitlines():
@@ -77,18 +77,18 @@ class UcxLog:
 
 
 def _flush() -> None:
-    """UCX buffers its log; the function that empties the buffer is exported by the copy that is loaded."""
+    """Empties UCX's log buffer, with the function that the loaded copy of UCX exports for it."""
     for path in loaded_libraries(Path("/proc/self/maps").read_text(errors="replace")):
         try:
-            # Never a second copy, should the file have been replaced since.
+            # RTLD_NOLOAD: never loads a second copy, even if the file was replaced since.
             library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
         except OSError:
-            continue  # replaced, and loaded by another name: what UCX has not flushed itself is not read
+            continue  # replaced and loaded under another name: lines that UCX has not flushed are not read
         if hasattr(library, "ucs_log_flush"):
             library.ucs_log_flush()
 
 
 def loaded_libraries(maps: str) -> list[str]:
-    """Paths of UCX's libraries in the text of /proc/self/maps, each once, also where the file is gone."""
+    """Paths of UCX's libraries in the text of /proc/self/maps, each once, even if the file is gone."""
     places = [line.split(maxsplit=5)[5] for line in maps.splitlines() if "/libucs" in line]
     return list(dict.fromkeys(place.removesuffix(" (deleted)") for place in places))

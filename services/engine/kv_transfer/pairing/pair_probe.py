@@ -1,4 +1,4 @@
-"""Reads a peer's probe: is the path whole, and how fast is it?"""
+"""Reads a peer's probe, to check the path and to measure its speed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequ
 logger = logging.getLogger(__name__)
 
 CONNECT_ROUNDS = 4
-"""The first read makes the connection and is verified; the best of the others, which are not, is the
-measurement.
+"""Reads per connect. The first one makes the connection and is verified; the fastest of the others, which are
+not verified, is the measurement.
 """
 
 
 class PairProbe:
-    """`rounds` reads of an offer's PROBE region, one after another, the first one verified."""
+    """`rounds` reads of an offer's PROBE region, one after another; only the first one is verified."""
 
     def __init__(
         self,
@@ -33,7 +33,8 @@ class PairProbe:
         clock: Callable[[], float],
     ) -> None:
         """`on_end(gigabytes_per_second, reason)` is called at the first failure or after the last round;
-        `reason` is empty when all is well. If it raises then, it is called once more, with that reason.
+        `reason` is empty on success. If `on_end` raises then, it is called once more, with the error as the
+        reason.
         """
         self._offer = offer
         self._deadline = deadline
@@ -53,8 +54,8 @@ class PairProbe:
                 return
             try:
                 self._next(outcomes[0])
-            except Exception as error:  # barrier: whoever waits for this pair must learn that it failed
-                logger.exception("the probe of %s broke", self._offer.agent_name)
+            except Exception as error:  # barrier: callers that wait for this pair must see it fail
+                logger.exception("the probe of %s failed", self._offer.agent_name)
                 self._on_end(0.0, f"reading the probe: {type(error).__name__}: {error}")
 
         def completed(outcome: ReadOutcome) -> None:
@@ -83,8 +84,8 @@ def probe_read(
     clock: Callable[[], float],
     crc32: int | None = None,
 ) -> ActiveRead:
-    """A read of an offer's whole PROBE region, its clock running; verified (twice, if need be) where `crc32`
-    is given.
+    """Creates a read of an offer's whole PROBE region; its time starts now. With `crc32` its bytes are
+    verified, and read again once if they differ.
     """
     region = offer.region(RegionKind.PROBE)
     count = region.entry_count if region is not None else 0

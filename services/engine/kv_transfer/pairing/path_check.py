@@ -1,4 +1,4 @@
-"""An operator's check of a path: the peer's probe, read many times, every round verified."""
+"""Checks a path for an operator: reads the peer's probe many times and verifies every round."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadStat
 
 
 class PathCheck:
-    """From the command until no byte of it can land any more. Transfer thread only.
+    """One check, from the command until no byte of it can land any more. Transfer thread only.
 
-    Unlike the probe of a connect it forgives nothing: the landing buffer is cleared before each round, each
-    round is verified, and bytes that differ are not read again. One round per pass of the thread, so that
-    traffic goes on between them.
+    Stricter than the probe of a connect: it clears the landing buffer before each round, verifies each round,
+    and does not read again if bytes differ. It reads one round per turn of the thread, so that other reads
+    proceed between rounds.
     """
 
     def __init__(self, command: CheckPath, round_timeout_s: float, clock: Callable[[], float]) -> None:
-        """A hung owner is given up after `round_timeout_s`."""
+        """`round_timeout_s`: how long a round waits for a hung owner."""
         self._command = command
         self._round_timeout_s = round_timeout_s
         self._clock = clock
@@ -34,15 +34,15 @@ class PathCheck:
 
     @property
     def over(self) -> bool:
-        """Answered, or given up by who asked; and the landing buffer is free."""
+        """Whether the check is answered or its caller gave up, and the landing buffer is free."""
         return self._command.future.done() and not self._flying
 
     def fail(self, error: PerigeeError) -> None:
-        """Answers; a round in flight still has to settle."""
+        """Answers with `error`; a round in flight must still settle."""
         reject(self._command.future, error)
 
     def next_round(self, peer: TransferPeer, now: float) -> ActiveRead | None:
-        """A read to post at once, if the peer is ready and the last round has settled."""
+        """A read to post at once, if the peer is ready and the last round has settled; else None."""
         if self._flying or self._command.future.done():
             return None
         if now >= self._command.deadline:
@@ -91,4 +91,4 @@ class PathCheck:
     def _out_of_time(self, peer: TransferPeer) -> str:
         if self._began is None:
             return f"{peer.name} was not ready in time: {peer.state.value}"
-        return f"{peer.name}: only {self._done} of {self._command.rounds} rounds in the time there is"
+        return f"{peer.name}: only {self._done} of {self._command.rounds} rounds ended before the deadline"

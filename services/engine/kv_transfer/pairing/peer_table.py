@@ -1,4 +1,4 @@
-"""Who can be read: connects, checks, breaks and forgets peers."""
+"""Manages the peers that can be read: connects, checks, breaks and forgets them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.engine.kv_transfer.reads.read_request import ReadStatus
 logger = logging.getLogger(__name__)
 
 RENEW_AFTER_S = 1.0
-"""Reads from a peer that has just broken fail at once: it is dead more often than not."""
+"""Seconds during which reads from a peer that broke fail at once: it is dead more often than not."""
 
 
 class PeerTable:
@@ -40,7 +40,7 @@ class PeerTable:
         check_timeout_s: float,
         clock: Callable[[], float],
     ) -> None:
-        """`objection` says why a path is not good enough for this worker, "" where it is. A peer unused for
+        """`objection` returns why a path is not good enough for this worker, "" if it is. A peer unused for
         `idle_check_s` must answer a probe within `check_timeout_s` before it is read again.
         """
         self._agent = agent
@@ -53,11 +53,11 @@ class PeerTable:
         self._checks: dict[str, PathCheck] = {}
 
     def awaited(self) -> bool:
-        """Whether anybody waits for a connection or a check."""
+        """Whether any caller waits for a connection or a check."""
         return bool(self._checks) or any(peer.connects for peer in self._peers.values())
 
     def connect(self, command: Connect) -> None:
-        """Answers at once for a ready peer; begins anew, once all is settled, for a broken one."""
+        """Answers at once for a ready peer; reconnects a broken one once its flights have settled."""
         peer = self._peers.get(command.offer.agent_name)
         if peer is None:
             peer = TransferPeer(command.offer, connects=[command])
@@ -71,7 +71,7 @@ class PeerTable:
                 peer.state = PeerState.RENEWING
 
     def disconnect(self, command: Disconnect) -> None:
-        """Fails what waits; forgets the peer when its last flight has settled."""
+        """Fails waiting reads and calls; forgets the peer when its last flight has settled."""
         peer = self._peers.get(command.agent_name)
         if peer is None:
             resolve(command.future, None)
@@ -81,8 +81,8 @@ class PeerTable:
         peer.disconnects.append(command)
 
     def check(self, command: CheckPath) -> None:
-        """Reads a peer's probe, as soon as the peer is ready; a broken one begins anew. One check per peer at
-        a time, because all land in the same buffer.
+        """Reads a peer's probe as soon as the peer is ready; reconnects a broken one. At most one check per
+        peer at a time, because all use the same landing buffer.
         """
         peer = self._peers.get(command.agent_name)
         if peer is None or peer.state is PeerState.REMOVING:
@@ -95,7 +95,7 @@ class PeerTable:
                 peer.state = PeerState.RENEWING
 
     def route(self, read: ActiveRead) -> None:
-        """Posts a read, lets it wait for its peer, or ends it."""
+        """Posts a read, queues it until its peer is ready, or ends it."""
         peer = self._peers.get(read.request.peer)
         if peer is None:
             read.end(ReadStatus.FAILED, f"{read.request.peer} is not connected")
@@ -114,7 +114,9 @@ class PeerTable:
             self.pump.post(read, peer)
 
     def broken(self, peer: TransferPeer, reason: str) -> None:
-        """A connection failed: nothing more is posted to it. Flights that are left settle alone."""
+        """Marks a peer whose connection failed: nothing more is posted to it, but its flights still
+        settle.
+        """
         if peer.state in (PeerState.BROKEN, PeerState.RENEWING, PeerState.REMOVING):
             return
         peer.state = PeerState.BROKEN
@@ -122,8 +124,9 @@ class PeerTable:
         self._refuse_all(peer, TransferFailed(reason))
 
     def advance(self, now: float) -> None:
-        """Deadlines of what waits, checks, and peers whose last flight has settled: one that still waits for
-        its probe then would wait for ever, so it is given up.
+        """Enforces the deadlines of waiting reads and calls, advances checks, and handles peers whose last
+        flight has settled. Such a peer is given up if it still waits for its probe, because no result can
+        come.
         """
         for name, check in list(self._checks.items()):
             if check.over:
@@ -150,7 +153,7 @@ class PeerTable:
                 self._renew(peer)
 
     def refuse_everything(self, reason: str) -> None:
-        """For a closing thread: whoever waits gets an answer."""
+        """Fails everything that waits, because the thread closes."""
         for peer in self._peers.values():
             self._refuse_all(peer, TransferFailed(reason))
             for command in peer.disconnects:
@@ -158,7 +161,7 @@ class PeerTable:
             peer.disconnects.clear()
 
     def _is_busy(self, peer: TransferPeer) -> bool:
-        """Whether something is read from the peer, so that a probe would only be in the way."""
+        """Whether something is being read from the peer: a probe would only delay it."""
         return bool(peer.flights) or self._is_checked(peer)
 
     def _is_checked(self, peer: TransferPeer) -> bool:
@@ -171,7 +174,7 @@ class PeerTable:
             self._prepare(peer)
         except PerigeeError as error:
             self._give_up(peer, error)
-        except Exception as error:  # barrier: what a peer offers must cost no other peer its reads
+        except Exception as error:  # barrier: a bad offer must not fail reads from other peers
             if not isinstance(error, AgentError):
                 logger.exception("%s cannot be added", peer.name)
             self._give_up(peer, TransferFailed(f"{peer.name} cannot be added: {error}"))
@@ -273,5 +276,5 @@ class PeerTable:
         for step in steps:
             try:
                 step()
-            except Exception:  # barrier: what cannot be let go of must not keep the rest
-                logger.exception("dropping %s left something behind", peer.name)
+            except Exception:  # barrier: one failed release must not prevent the others
+                logger.exception("resources of %s cannot be released", peer.name)

@@ -1,4 +1,4 @@
-"""One accepted read and its promise: one outcome, then one settlement, whatever happens."""
+"""One accepted read: it reports exactly one outcome, then exactly one settlement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ActiveRead:
         on_end: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_end` is called once, just before the caller learns that the read is settled."""
+        """`on_end` is called once, just before `on_settled` of the request."""
         self.request = request
         self.attempts = 0
         self.reported = False
@@ -34,7 +34,7 @@ class ActiveRead:
         return now >= self.request.deadline
 
     def report(self, status: ReadStatus, message: str = "", num_bytes: int = 0) -> None:
-        """Tells the outcome; only the first call counts."""
+        """Reports the outcome; only the first call counts."""
         if self.reported:
             return
         self.reported = True
@@ -42,22 +42,22 @@ class ActiveRead:
         self._callback_barrier(lambda: self.request.on_complete(outcome))
 
     def settle(self) -> None:
-        """Tells that no byte can land any more; only the first call counts."""
+        """Reports that no byte can land any more; only the first call counts."""
         if self._settled:
             return
-        self.report(ReadStatus.FAILED, "it ended without an outcome")
+        self.report(ReadStatus.FAILED, "the read ended without an outcome")
         self._settled = True
         if self._on_end is not None:
             self._on_end()
         self._callback_barrier(self.request.on_settled)
 
     def end(self, status: ReadStatus, message: str = "") -> None:
-        """Tells both, for a read that is not posted."""
+        """Reports the outcome and the settlement of a read that was not posted."""
         self.report(status, message)
         self.settle()
 
     def _callback_barrier(self, callback: Callable[[], None]) -> None:
         try:
             callback()
-        except Exception:  # a caller's defect must end neither the thread nor other callers' reads
+        except Exception:  # barrier: a caller's bug must end neither the thread nor other callers' reads
             logger.exception("a callback of a read from %s raised", self.request.peer)

@@ -14,7 +14,7 @@ from services.engine.kv_transfer.agents.region import Region
 
 def entry_checksums(region: Region, entries: npt.NDArray[np.int32], run: int) -> list[int]:
     """One zlib CRC-32 per `run` consecutive entries of `entries` (int32 [n], n a multiple of `run`), over the
-    bytes of those entries in that order. What a source announces and a reader compares.
+    bytes of those entries in that order. Sources announce these checksums, readers compare them.
 
     Raises ValueError for device memory, an entry outside the region or an n that `run` does not divide.
     """
@@ -28,14 +28,14 @@ def entry_checksums(region: Region, entries: npt.NDArray[np.int32], run: int) ->
 
 
 def first_mismatch(found: Sequence[int], expected: Sequence[int]) -> int | None:
-    """Index of the first run whose checksum differs, None where all agree."""
+    """Index of the first run whose checksum differs; None if all agree."""
     pairs = enumerate(zip(found, expected, strict=True))
     return next((index for index, (ours, theirs) in pairs if ours != theirs), None)
 
 
 def _checksum(region: Region, entries: npt.NDArray[np.int32]) -> int:
     value = 0
-    # Adjacent entries are one range: a single pass of zlib without the interpreter between.
+    # Adjacent entries form one range, which takes a single call of zlib.
     breaks = np.flatnonzero(np.diff(entries.astype(np.int64)) != 1) + 1
     for stretch in np.split(entries, breaks):
         address = region.base_address + int(stretch[0]) * region.entry_bytes

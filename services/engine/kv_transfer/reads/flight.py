@@ -1,4 +1,4 @@
-"""A read that NIXL carries out."""
+"""A read in progress in NIXL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from services.engine.kv_transfer.reads.read_request import ReadRequest
 
 @dataclass(eq=False)
 class ReadFlight:
-    """`ended`: NIXL said DONE or failed; what is left is to free the handle and to settle the read."""
+    """A posted read. `ended`: NIXL reported DONE or an error; the handle must still be freed and the read
+    settled.
+    """
 
     read: ActiveRead
     peer: TransferPeer
@@ -32,7 +34,7 @@ class ReadFlight:
         return len(self.read.request.local_entries) * self.local.entry_bytes
 
     def mismatch(self) -> str | None:
-        """What is wrong with the bytes that arrived, None where nothing is or nobody asked."""
+        """What is wrong with the bytes that arrived; None if nothing is or the request has no checksums."""
         request = self.read.request
         if request.crc32 is None:
             return None
@@ -47,7 +49,7 @@ class ReadFlight:
 def checked_entries(
     request: ReadRequest, local: Region, remote: Region
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """(local, remote) entry numbers, int32 [n]. Raises ValueError for what cannot be carried out."""
+    """(local, remote) entry numbers, int32 [n]. Raises ValueError for an impossible request."""
     if local.entry_bytes != remote.entry_bytes:
         raise ValueError(f"entries are {local.entry_bytes} bytes here and {remote.entry_bytes} there")
     ours = _inside("local", request.local_entries, local)
@@ -67,7 +69,7 @@ def checked_entries(
 def _inside(side: str, numbers: npt.ArrayLike, region: Region) -> npt.NDArray[np.int32]:
     entries = np.asarray(numbers)
     if entries.ndim != 1 or (entries.size and entries.dtype.kind not in "iu"):
-        raise ValueError(f"the {side} entries are no list of integers")
+        raise ValueError(f"the {side} entries are not a list of integers")
     if entries.size and not 0 <= int(entries.min()) <= int(entries.max()) < region.entry_count:
         outside = int(entries.max()) if int(entries.min()) >= 0 else int(entries.min())
         raise ValueError(f"{side} entry {outside} lies outside the region's {region.entry_count}")

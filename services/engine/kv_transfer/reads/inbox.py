@@ -1,4 +1,4 @@
-"""What other threads ask of the transfer thread."""
+"""Commands from other threads to the transfer thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Connect:
 
 @dataclass(frozen=True)
 class Disconnect:
-    """Forget a peer once nothing of it is in flight."""
+    """Forget a peer once none of its transfers is in flight."""
 
     agent_name: str
     future: Future[None]
@@ -44,7 +44,7 @@ class CheckPath:
 
 @dataclass(frozen=True)
 class Wake:
-    """Nothing but a reason to look around sooner."""
+    """Look for work sooner than otherwise."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +56,30 @@ Command = ActiveRead | Connect | Disconnect | CheckPath | Wake | Stop
 
 
 class CommandInbox:
-    """A queue that can be closed without losing what is put at the same moment."""
+    """A queue of commands; closing it loses no command that is put at the same moment."""
 
     def __init__(self) -> None:
-        """Open and empty."""
+        """Starts open and empty."""
         self._queue: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
 
     def put(self, command: Command) -> bool:
-        """False once closed: the command is not taken, the caller answers for it."""
+        """Queues a command. False once closed: then the caller must answer it."""
         with self._lock:
             if not self._closed:
                 self._queue.put(command)
             return not self._closed
 
     def get(self, timeout_s: float) -> Command | None:
-        """The oldest command; None when none came within `timeout_s`."""
+        """The oldest command; None if none arrives within `timeout_s`."""
         try:
             return self._queue.get(timeout_s > 0, timeout_s)
         except queue.Empty:
             return None
 
     def close(self) -> list[Command]:
-        """Takes no more; returns what is left, oldest first."""
+        """Accepts no more commands; returns what is left, oldest first."""
         with self._lock:
             self._closed = True
         left = []

@@ -1,4 +1,4 @@
-"""What the transfer thread knows of one peer incarnation."""
+"""The transfer thread's state of one peer incarnation."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class PeerState(enum.Enum):
     """The first probe is being read; reads wait."""
     READY = "ready"
     CHECKING = "checking"
-    """Idle for long, so a probe goes first; reads wait."""
+    """Long unused, so a probe is read first; reads wait."""
     BROKEN = "broken"
-    """Its connection is gone; reads fail for a moment, then the next one renews it."""
+    """Its connection is gone; reads fail for a moment, then the next read renews it."""
     RENEWING = "renewing"
-    """Connects again when the last transfer has ended; reads wait."""
+    """Reconnects when the last transfer has ended; reads wait."""
     REMOVING = "removing"
     """Reads fail; forgotten when the last transfer has ended."""
 
 
 @dataclass(eq=False)
 class TransferPeer:
-    """`lists` are its regions prepared as sources; `landing` is where its probe is read to."""
+    """`lists` are the peer's regions prepared as sources; its probe is read into `landing`."""
 
     offer: Offer
     state: PeerState = PeerState.CONNECTING
@@ -44,13 +44,13 @@ class TransferPeer:
     flights: int = 0
     waiting: deque[ActiveRead] = field(default_factory=deque)
     established: bool = False
-    """It was READY once, so its owner counts on it: a failure breaks it but does not remove it."""
+    """It was READY once, so callers rely on it: a failure breaks it but does not remove it."""
     report: TransportReport | None = None
     reason: str = ""
     broken_at: float = 0.0
     last_used: float = 0.0
     connects: list[Connect] = field(default_factory=list)
-    """Wait for READY; those that came while REMOVING wait for a new beginning."""
+    """Callers that wait for READY; those that come while REMOVING reconnect after it."""
     disconnects: list[Disconnect] = field(default_factory=list)
 
     @property

@@ -1,4 +1,4 @@
-"""Memory with a known pattern, to learn whether a transport moves bytes as they are."""
+"""Memory with a known pattern, to check that a transport moves bytes unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ProbeBuffer:
     """1 MiB of host memory as a PROBE region; it must outlive the region's registration."""
 
     def __init__(self, pattern: str | None = None) -> None:
-        """Filled from `pattern` (an incarnation, so that a stale peer's bytes never pass); None: zeros."""
+        """Fills it from `pattern` (an incarnation, so that a stale peer's bytes never pass); None: zeros."""
         size = PROBE_ENTRY_BYTES * PROBE_ENTRIES
         if pattern is None:
             self._bytes = np.zeros(size, dtype=np.uint8)
@@ -26,11 +26,11 @@ class ProbeBuffer:
 
     @property
     def region(self) -> Region:
-        """The buffer as entries."""
+        """The buffer as a PROBE region."""
         return Region(RegionKind.PROBE, self._bytes.ctypes.data, PROBE_ENTRY_BYTES, PROBE_ENTRIES)
 
     def clear(self) -> None:
-        """Zeros again: what an earlier read left cannot pass for the next one's bytes."""
+        """Fills it with zeros, so that bytes of an earlier read cannot pass for the next one's."""
         self._bytes.fill(0)
 
     @property

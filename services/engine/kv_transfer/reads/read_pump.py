@@ -1,4 +1,4 @@
-"""Posts reads, watches them, and lets go of each only when NIXL has."""
+"""Posts reads, watches them, and frees each only when NIXL has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTEMPTS = 2
 
 
 class ReadPump:
-    """All flights of a process. Transfer thread only."""
+    """All reads in flight of a process. Transfer thread only."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class ReadPump:
         on_broken: Callable[[TransferPeer, str], None],
         clock: Callable[[], float],
     ) -> None:
-        """`targets`: own regions with their prepared lists. `on_broken` is called when a peer's
-        connection fails.
+        """`targets`: own regions with their prepared lists. `on_broken` is called when a peer's connection
+        fails.
         """
         self._agent = agent
         self._targets = targets
@@ -43,7 +43,7 @@ class ReadPump:
         return len(self._flights)
 
     def post(self, read: ActiveRead, peer: TransferPeer) -> None:
-        """Starts a read from a connected peer, or ends it when that is impossible."""
+        """Starts a read from a connected peer, or ends it if that is impossible."""
         if read.is_late(self._clock()):
             read.end(ReadStatus.LATE, "the deadline had passed before the read was posted")
             return
@@ -66,10 +66,10 @@ class ReadPump:
             self._launch(flight)
 
     def advance(self, now: float) -> None:
-        """Looks at every flight once."""
+        """Checks every flight once."""
         for flight in list(self._flights):
             if flight.ended:
-                self._let_go(flight)
+                self._release(flight)
                 continue
             if flight.read.is_late(now):
                 flight.read.report(ReadStatus.LATE, "the deadline passed while the read was in flight")
@@ -82,18 +82,18 @@ class ReadPump:
                     self._arrive(flight)
 
     def report_all(self, message: str) -> None:
-        """Tells every caller that its read failed; the flights go on until they settle."""
+        """Reports every read as failed; the flights continue until they settle."""
         for flight in self._flights:
             flight.read.report(ReadStatus.FAILED, message)
 
     def settle_all(self) -> None:
-        """For a destroyed agent: nothing flies any more."""
+        """Settles every read. The agent must be destroyed: nothing flies any more."""
         for flight in self._flights:
             flight.read.settle()
         self._flights.clear()
 
     def _prepare(self, read: ActiveRead, peer: TransferPeer) -> ReadFlight | None:
-        """None: there is nothing to move."""
+        """A flight that is not posted; None if there is nothing to move."""
         request = read.request
         remote = peer.offer.region(request.kind)
         if remote is None:
@@ -138,14 +138,14 @@ class ReadPump:
             else:
                 read.report(ReadStatus.DONE, num_bytes=flight.num_bytes)
         flight.peer.last_used = self._clock()
-        self._let_go(flight)
+        self._release(flight)
 
     def _fail(self, flight: ReadFlight, error: AgentError) -> None:
         flight.read.report(ReadStatus.FAILED, str(error))
-        self._let_go(flight)
+        self._release(flight)
         self._on_broken(flight.peer, str(error))
 
-    def _let_go(self, flight: ReadFlight) -> None:
+    def _release(self, flight: ReadFlight) -> None:
         flight.ended = True
         if not self._agent.release(flight.transfer):
             return

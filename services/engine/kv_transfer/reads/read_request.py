@@ -1,4 +1,4 @@
-"""One read of a peer's memory, and what became of it."""
+"""One read of a peer's memory, and its outcome."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ReadStatus(enum.Enum):
 
 @dataclass(frozen=True)
 class ReadOutcome:
-    """`bytes` were read (0 unless DONE) in `seconds` from the call of `read`; `message` says why it is not
-    DONE.
+    """`bytes` were read (0 unless DONE) in `seconds` from the call of `read`; `message` is the reason if it
+    is not DONE.
     """
 
     status: ReadStatus
@@ -37,7 +37,7 @@ class ReadOutcome:
 
     @property
     def gigabytes_per_second(self) -> float:
-        """1e9 bytes per second; 0 where the clock did not move meanwhile."""
+        """1e9 bytes per second; 0 if the clock did not advance."""
         return self.bytes / self.seconds / 1e9 if self.seconds > 0 else 0.0
 
 
@@ -48,12 +48,12 @@ class ReadRequest:
     `peer` is the agent name of a connected (or connecting) offer. `local_entries` and `remote_entries` are
     int32 of one shape [n]. `deadline` is a time.monotonic() of this process.
 
-    `crc32`, if given, holds one CRC-32 per run of `crc_entries` consecutive `local_entries` (it divides
-    n), each over the run's bytes in that order. Only host memory can be verified.
+    `crc32`, if given, holds one CRC-32 per run of `crc_entries` consecutive `local_entries` (it divides n),
+    each over the run's bytes in that order. Only host memory can be verified.
 
     Callbacks run on the transfer thread and must return at once. `on_complete` is called exactly once, then
-    `on_settled` exactly once (in the same pass or later): from there on no byte of this read can land any
-    more. The caller keeps the local entries out of other use until then.
+    `on_settled` exactly once, immediately or later: from then on no byte of this read can land any more. The
+    caller keeps the local entries out of other use until then.
     """
 
     peer: str

@@ -14,16 +14,17 @@ from services.engine.model.attention.layer import AttentionContext
 
 @dataclass(frozen=True)
 class AttentionShare:
-    """`rows` int64 of the batch, None: all of them; `context` of these rows, None where there are none."""
+    """`rows` int64 of the batch, None for all of them; `context` of these rows, None if there are none."""
 
     rows: Tensor | None
     context: AttentionContext | None
 
 
 def deal(sequences: Sequence[SequenceSlice], ranks: int) -> list[list[int]]:
-    """The indices of the sequences of each rank: the dearest first, each to whoever has least to do.
+    """Assigns sequences to ranks: the most expensive first, each to the rank with the least work. Returns the
+    indices of each rank's sequences.
 
-    Every rank finds the same.
+    Every rank computes the same result.
     """
     costs = [sequence.num_tokens * sequence.context_len for sequence in sequences]
     dealt: list[list[int]] = [[] for _ in range(ranks)]
@@ -36,7 +37,7 @@ def deal(sequences: Sequence[SequenceSlice], ranks: int) -> list[list[int]]:
 
 
 def part_of(batch: ForwardBatch, chosen: Sequence[int]) -> tuple[Tensor, ForwardBatch]:
-    """The rows of these sequences, int64, and a batch of nothing else, without logits."""
+    """The rows of the chosen sequences, int64, and a batch of only these, without logits."""
     ends = torch.tensor([sequence.num_tokens for sequence in batch.sequences]).cumsum(0).tolist()
     sequences = tuple(batch.sequences[index] for index in chosen)
     spans = [range(ends[index] - batch.sequences[index].num_tokens, ends[index]) for index in chosen]

@@ -1,4 +1,4 @@
-"""Attention of many sequences' single new tokens at once, without copying a page."""
+"""Attention of many sequences' single new tokens at once, without copying pages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MINUS_INFINITY = float("-inf")
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """Where the pages of N one-token sequences stand in a flat list of P pages, the same for all layers.
+    """Where the pages of N one-token sequences are in a flat list of P pages, the same for all layers.
 
-    `owner` and `ordinal` int64 `[P]`: which sequence, and which of its pages; `last` int64 `[N]`: the flat
-    index of each sequence's last page; `hidden` bool `[N, 64]`: its slots behind the token; `used`: how many
-    are not; `most` pages of one sequence.
+    `owner` and `ordinal` int64 `[P]`: the page's sequence, and its index among that sequence's pages; `last`
+    int64 `[N]`: the flat index of each sequence's last page; `hidden` bool `[N, 64]`: the slots of that page
+    after the token; `used`: how many slots are not hidden; `most`: pages of the longest sequence.
     """
 
     page_ids: tuple[tuple[int, ...], ...]
@@ -35,7 +35,7 @@ class DecodePlan:
     def build(
         cls, sequences: Sequence[tuple[int, Sequence[int]]], device: torch.device | str = "cpu"
     ) -> DecodePlan:
-        """From (position of the new token, page ids) of each sequence."""
+        """Builds it from (position of the new token, page ids) of each sequence."""
         counts = [position // PAGE_TOKENS + 1 for position, _ in sequences]
         lengths = torch.tensor(counts)
         owner = torch.repeat_interleave(torch.arange(len(counts)), lengths)
@@ -53,9 +53,10 @@ class DecodePlan:
 
 
 def attend_decode(query: Tensor, pages: Sequence[Sequence[PageView]], plan: DecodePlan) -> Tensor:
-    """One token of each of N sequences: float32 `query [N, heads, latent + rope]` -> `[N, heads, latent]`.
+    """Attends with one token of each of N sequences: float32 `query [N, heads, latent + rope]` -> `[N, heads,
+    latent]`.
 
-    The same sums in the same order as TiledAttention. Scores are taken as K Q^T: with the 64 keys as rows,
+    Computes the same sums in the same order as TiledAttention. Scores are K Q^T: with the 64 keys as rows,
     the few heads of one token need no padding.
     """
     sequences, heads, _ = query.shape
@@ -79,7 +80,7 @@ def attend_decode(query: Tensor, pages: Sequence[Sequence[PageView]], plan: Deco
 
 
 def _scores(query: Tensor, pages: Sequence[Sequence[PageView]], num_pages: int) -> Tensor:
-    """`[P, heads, 64]`, contiguous."""
+    """Scores `[P, heads, 64]`, contiguous."""
     heads = query.shape[1]
     flipped = query.new_empty(num_pages, PAGE_TOKENS, heads)
     outputs = iter(flipped.unbind(0))

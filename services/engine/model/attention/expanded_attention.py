@@ -1,4 +1,4 @@
-"""Attention in the plain form: keys and values of every head, expanded from the latents of the context."""
+"""Attention in the expanded form: keys and values of every head, computed from the context's latents."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from services.engine.model.config.model_config import TextConfig
 
 @dataclass(frozen=True)
 class ExpandedLimits:
-    """How many float32 values are held at a time: `expanded` keys and values, `scores`, these of at most
-    `rows` tokens: the first of them does not see the keys of the later ones, which are multiplied in vain.
+    """Most float32 values held at a time: `expanded` keys and values, and `scores` of at most `rows` tokens.
+    A token does not see the keys of later ones in its group, so more rows mean more products in vain.
     """
 
     expanded: int = 1 << 25
@@ -24,10 +24,10 @@ class ExpandedLimits:
 
 
 def worthwhile_tokens(config: TextConfig) -> int | None:
-    """From how many new tokens on expanding the context takes fewer multiplications than absorbing.
+    """The number of new tokens from which expanding the context takes fewer multiplications than absorbing.
 
     Per head and key, expanding costs `latent (nope + v)` once, and then a query `nope + rope + v` instead of
-    the absorbed form's `2 latent + rope`. None: it never pays.
+    the absorbed form's `2 latent + rope`. None: it never takes fewer.
     """
     nope_and_v = config.qk_nope_head_dim + config.v_head_dim
     saved = 2 * config.kv_lora_rank - nope_and_v
@@ -45,7 +45,7 @@ class ExpandedAttention:
         self._limits = limits or ExpandedLimits()
 
     def attend(self, query: Tensor, first_position: int, pages: Sequence[PageView]) -> Tensor:
-        """Consecutive tokens of one sequence; their own keys are in `pages` already.
+        """Attends with consecutive tokens of one sequence; their own keys must be in `pages` already.
 
         `query [n, heads, nope + rope]`, float32 and scaled, of positions `first_position`, ...; returns
         float32 `[n, heads, v]`. Softmax is in float32, the expansion in the weights' dtype.
@@ -77,14 +77,14 @@ class ExpandedAttention:
         heads, tokens, _ = query.shape
         length = keys.shape[1]
         rows = max(1, min(self._limits.rows, self._limits.scores // (heads * length)))
-        blocks = []
+        groups = []
         for start in range(0, tokens, rows):
             end = min(start + rows, tokens)
             seen = length - tokens + end
             scores = torch.bmm(query[:, start:end], keys[:, :seen].transpose(1, 2))
             _hide_later(scores)
-            blocks.append(torch.bmm(scores.softmax(dim=-1), values[:, :seen]))
-        return torch.cat(blocks, dim=1)
+            groups.append(torch.bmm(scores.softmax(dim=-1), values[:, :seen]))
+        return torch.cat(groups, dim=1)
 
 
 def _hide_later(scores: Tensor) -> None:

@@ -14,14 +14,14 @@ from services.engine.batch import PAGE_TOKENS
 from services.engine.native.library import address, library
 
 TILE_ROWS = (4, 2)
-"""What a tile may have: fewer rows where otherwise there would be fewer tiles than threads."""
+"""Possible heights of a tile: the lower one if there would otherwise be fewer tiles than threads."""
 LANES = 8
 MOST_WIDTH = 1024
 
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """Where the rows of a batch find their keys, the same for all layers; see the C source for `tiles`.
+    """Where the rows of a batch find their keys, the same for all layers; the C source explains `tiles`.
 
     `tables` int32: page ids of one sequence after the other; `seen` int32 `[A]`: keys that each token sees;
     `tiles` int32 `[tiles, 3]`, of `tile_rows` rows each.
@@ -36,7 +36,9 @@ class KernelPlan:
     def build(
         cls, chunks: Sequence[tuple[int, int, Sequence[int]]], heads: int, tile_rows: int
     ) -> KernelPlan:
-        """From (first position, new tokens, page ids) of each sequence, in the order of the rows."""
+        """Builds it from (first position, new tokens, page ids) of each sequence, in the order of
+        the rows.
+        """
         tables: list[int] = []
         seen: list[int] = []
         tiles: list[tuple[int, int, int]] = []
@@ -52,7 +54,9 @@ class KernelPlan:
 
 
 class LatentKernel:
-    """For rows of `heads` heads, keys of `key_dim` values, of which the first `latent_dim` are the values."""
+    """Attends with `heads` heads to keys of `key_dim` values, of which the first `latent_dim` are
+    the values.
+    """
 
     def __init__(self, loops: ctypes.CDLL, heads: int, latent_dim: int, key_dim: int) -> None:
         self._attend = loops.perigee_latent_attention
@@ -65,8 +69,8 @@ class LatentKernel:
     def available(
         cls, heads: int, latent_dim: int, key_dim: int, device: torch.device
     ) -> LatentKernel | None:
-        """None on a GPU, for sizes it is not made for, where nothing can be compiled, and where a row's bits
-        were seen to depend on its neighbours.
+        """None on a GPU, for unsupported sizes, if nothing can be compiled, and if a trial shows that a row's
+        bits depend on its neighbours.
         """
         fits = latent_dim % LANES == 0 and key_dim % LANES == 0 and latent_dim <= MOST_WIDTH
         loops = library() if fits and device.type == "cpu" else None
@@ -83,7 +87,7 @@ class LatentKernel:
 
     def attend(self, query: Tensor, kv_pages: Tensor, layer: int, plan: KernelPlan) -> Tensor:
         """`query [A, heads, latent + rope]`, scaled, over `kv_pages [pages, layers, 64, latent + rope]` ->
-        `[A, heads, latent]`, all float32; the new keys are written already.
+        `[A, heads, latent]`, all float32; the new keys must be written already.
         """
         query = query.contiguous()
         output = query.new_empty(*query.shape[:2], self._latent_dim)
@@ -105,7 +109,7 @@ class LatentKernel:
         return output
 
     def _keeps_rows(self) -> bool:
-        """Whether tokens alone get the bits that they get in one chunk, in tiles of every height."""
+        """Whether tokens get the same bits alone as in one chunk, in tiles of every height."""
         generator = torch.Generator().manual_seed(3)
         pages = torch.randn(3, 1, PAGE_TOKENS, self._key_dim, generator=generator)
         count = 2 * PAGE_TOKENS + 3

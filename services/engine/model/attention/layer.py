@@ -22,7 +22,9 @@ from services.engine.model.layers.row_product import Products
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """What all layers share in a pass: rotary rows `[T, 1, rope / 2]`, slots int64 `[T]`, pages and plan."""
+    """Inputs that all layers share in a pass: rotary rows `[T, 1, rope / 2]`, slots int64 `[T]`,
+    pages, plan.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -33,13 +35,13 @@ class AttentionContext:
 
 
 class LatentAttention:
-    """One layer's attention. What is cached is the normalised latent and the rotated rope key, nothing per
+    """One layer's attention. The cache holds the normalised latent and the rotated rope key, nothing per
     head.
 
     In the absorbed form kv_b_proj is split into W_UK and W_UV and absorbed into the query and the output:
-    score = (q_nope W_UK) c + q_rope k_rope, output = W_UV (sum p c). In deterministic mode prefill uses it as
-    decode does, so that a token's bits do not tell how it was computed. Else long chunks take the expanded
-    form, which for many queries needs fewer operations.
+    score = (q_nope W_UK) c + q_rope k_rope, output = W_UV (sum p c). In deterministic mode prefill uses this
+    form as decode does, so that a token's bits do not depend on which of the two computed it. In fast mode
+    long chunks take the expanded form, which needs fewer operations for many queries.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class LatentAttention:
         return self.out(self._attend(query, layer, context).flatten(1))
 
     def _query(self, q_low: Tensor, context: AttentionContext) -> Tensor:
-        """Rotated and scaled: `[T, heads, nope + rope]`."""
+        """The query, rotated and scaled: `[T, heads, nope + rope]`."""
         config = self._config
         query = self.q_up(q_low).view(-1, config.num_attention_heads, config.qk_head_dim)
         if self._rows is not None:
@@ -112,7 +114,9 @@ class LatentAttention:
         return self.expand(mixed.transpose(0, 1)).transpose(0, 1)
 
     def _write(self, entries: Tensor, layer: int, context: AttentionContext) -> None:
-        """`[T, latent + rope]` as projected: the latent not yet normalised, the key not yet rotated."""
+        """Writes cache entries from projected `[T, latent + rope]`: normalises the latent, rotates the
+        key.
+        """
         norm, pages, views = self.kv_norm, context.kv_pages, context.views
         if self._rows is not None and views.in_float32:
             self._rows.store_latents(

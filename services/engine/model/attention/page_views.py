@@ -15,8 +15,8 @@ from services.engine.kv_cache.kv_format import FLOAT32, KvFormat, float_format
 
 @dataclass(frozen=True)
 class PageView:
-    """One page of one layer: `keys [64, latent + rope]`, `values [64, latent]`: their first columns. In
-    the pool's memory where its format has the values in place.
+    """One layer page: `keys [64, latent + rope]`, and `values [64, latent]`, their first columns. Both are in
+    the pool's memory if its format keeps the values in place.
     """
 
     keys: Tensor
@@ -25,11 +25,12 @@ class PageView:
     def summable_values(self, used: int) -> Tensor:
         """`values` in float32, zero in the slots from `used` on.
 
-        Unwritten slots may hold NaN, which a weight of zero would not silence.
+        Unwritten slots may hold NaN, and zero times NaN is NaN.
         """
         if used >= PAGE_TOKENS:
             return self.values.float()
-        # In float32 a copy of whole rows: as far apart as those of a full page, they are multiplied alike.
+        # In float32 a copy of whole rows: with the row stride of a full page they are multiplied the same
+        # way.
         narrow = self.values.dtype != torch.float32
         values = self.values.float() if narrow else self.keys.clone()[:, : self.values.shape[1]]
         values[used:] = 0
@@ -37,7 +38,7 @@ class PageView:
 
 
 class PageViews:
-    """The pages of a pool `[num_pages, num_layers, 64, row width]` as pairs of views, by layer and page.
+    """The pages of a pool `[num_pages, num_layers, 64, row width]` as views, by layer and page.
 
     `kv_format` None: the float format of the pages' dtype.
     """

@@ -26,19 +26,19 @@ class Chunk:
     page_ids: Sequence[int]
 
     def pages(self, views: PageViews, layer: int) -> list[PageView]:
-        """Those that hold its context and itself."""
+        """The pages that hold the chunk and its context."""
         count = (self.first_position + self.end - self.start - 1) // PAGE_TOKENS + 1
         return [views.view(layer, page) for page in self.page_ids[:count]]
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """How one batch is cut up: the same for all layers.
+    """How one batch is split: the same for all layers.
 
-    `expanded` are chunks for the expanded form, by rows of the batch. The rest is for the absorbed form:
-    `absorbed_rows` int64 `[A]` of the batch, or None where that is all of them; `chunks` and `decode_rows`
-    int64 `[N]`, the rows of `decode`, count among these. `kernel`: all absorbed rows, where a compiled loop
-    takes them.
+    `expanded` are chunks for the expanded form, by rows of the batch. All other rows take the absorbed form:
+    `absorbed_rows` int64 `[A]` of the batch, None for all of it. Row numbers in `chunks` and `decode_rows`
+    (int64 `[N]`, the rows of `decode`) count among these. `kernel` covers all absorbed rows, if a compiled
+    loop computes them.
     """
 
     expanded: tuple[Chunk, ...]
@@ -50,10 +50,10 @@ class AttentionPlan:
 
 
 class PagedAttention:
-    """Splits batches, and runs them in the absorbed form.
+    """Splits batches, and computes the absorbed form.
 
-    With `batch_decode` off every sequence goes through TiledAttention. Chunks of `expand_from` tokens or more
-    are set apart for the expanded form; None: no chunk is. `kernel` takes all rows over pages of FLOAT32.
+    With `batch_decode` off every sequence goes through TiledAttention. Chunks of at least `expand_from`
+    tokens are left to the expanded form; None: no chunk is. `kernel` computes all rows over pages of FLOAT32.
     """
 
     def __init__(
@@ -70,13 +70,15 @@ class PagedAttention:
 
     @classmethod
     def stable(cls, heads: int, latent_dim: int, key_dim: int, device: torch.device) -> PagedAttention:
-        """Rows keep their bits in any batch; decode is batched only if that was seen to change nothing."""
+        """Rows keep their bits in any batch; decode is batched only if a trial shows that it
+        changes nothing.
+        """
         tiled = TiledAttention.stable(latent_dim, key_dim, device)
         batch_decode = _decode_agrees(tiled, heads, latent_dim, key_dim, device)
         return cls(tiled, batch_decode, kernel=LatentKernel.available(heads, latent_dim, key_dim, device))
 
     def plan(self, batch: ForwardBatch, kv_format: KvFormat = FLOAT32) -> AttentionPlan:
-        """Cuts the batch into chunks and one-token sequences, to attend over pages of this format."""
+        """Splits the batch into chunks and one-token sequences, to attend over pages of this format."""
         device = batch.positions.device
         expanded: list[Chunk] = []
         absorbed: list[Chunk] = []
@@ -106,7 +108,7 @@ class PagedAttention:
 
     def attend(self, query: Tensor, views: PageViews, layer: int, plan: AttentionPlan) -> Tensor:
         """`query [A, heads, latent + rope]` of the absorbed rows, float32 and scaled -> `[A, heads, latent]`;
-        the new keys are written already.
+        the new keys must be written already.
         """
         if plan.kernel is not None:
             assert self.kernel is not None
@@ -158,7 +160,7 @@ def _decode_agrees(
     lengths = (1, 2, 63, 64, 65, 200, 1000)
     count = -(-max(lengths) // PAGE_TOKENS)
     pool = torch.randn(count, 1, PAGE_TOKENS, key_dim, generator=generator).to(device)
-    # Scaled to the spread that scores have in a model: a softmax of one key would hide every difference.
+    # Scaled to the spread of scores in a model: a softmax that picks one key would hide every difference.
     query = torch.randn(len(lengths), heads, key_dim, generator=generator).to(device)
     query = query * key_dim**-0.5
     views = PageViews(pool, latent_dim)

@@ -12,12 +12,12 @@ from services.engine.model.config.yarn import YarnScaling
 
 
 def yarn_mscale(factor: float, mscale: float) -> float:
-    """0.1 mscale ln(factor) + 1, and 1 where nothing is stretched (YaRN, section 3.4)."""
+    """0.1 mscale ln(factor) + 1, or 1 if nothing is stretched (YaRN, section 3.4)."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 
 
 def correction_range(dim: int, theta: float, scaling: YarnScaling) -> tuple[int, int]:
-    """The pair indices between which the blend runs: those that turn beta_fast and beta_slow times."""
+    """The pair indices between which frequencies blend: those that turn beta_fast and beta_slow times."""
 
     def index_turning(rotations: float) -> float:
         length = scaling.original_max_position_embeddings
@@ -29,9 +29,10 @@ def correction_range(dim: int, theta: float, scaling: YarnScaling) -> tuple[int,
 
 
 def inverse_frequencies(dim: int, theta: float, scaling: YarnScaling | None) -> Tensor:
-    """float32 `[dim / 2]`: theta^(-2j/dim), divided by the factor where a pair turns too slowly to be learnt.
+    """float32 `[dim / 2]`: theta^(-2j/dim), divided by the factor for pairs that turn too slowly to be
+    learnt.
 
-    In float32 throughout, as in every published implementation: at position 4,000 the rounding of a
+    Computed in float32 throughout, as in every published implementation: at position 4,000 the rounding of a
     frequency is an angle of 3e-4, and the weights were trained with these angles, not with exact ones.
     """
     powers = theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
@@ -39,7 +40,7 @@ def inverse_frequencies(dim: int, theta: float, scaling: YarnScaling | None) -> 
     if scaling is None:
         return plain
     low, high = correction_range(dim, theta, scaling)
-    # Equal ends would divide by zero: the step then lies just above `low`.
+    # Equal ends would divide by zero: this puts the step just above `low`.
     width = max(high - low, 0.001)
     ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / width).clamp(0.0, 1.0)
     kept = 1.0 - ramp
@@ -76,9 +77,9 @@ class RotaryEmbedding:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the pairs (2j, 2j + 1) of the last dimension by the angle of j; pairs stay where they are.
+    """Rotates the pairs (2j, 2j + 1) of the last dimension by the angle of j; pairs stay where they are.
 
-    `x` is `[T, ..., rope_dim]`, `cos` and `sin` broadcast against `[T, ..., rope_dim / 2]`. Computed in
+    `x` is `[T, ..., rope_dim]`, `cos` and `sin` broadcast against `[T, ..., rope_dim / 2]`. Computes in
     float32.
     """
     even, odd = x[..., 0::2].float(), x[..., 1::2].float()

@@ -19,7 +19,7 @@ _MINUS_INFINITY = float("-inf")
 class TiledAttention:
     """Softmax attention in the absorbed form: keys are latent and rope key, values are the latent.
 
-    A row's result is the same bits in every block, because each page is one split: the maximum over all
+    A row's result has the same bits in every block, because each page is one split: the maximum over all
     pages is exact, exponentials are elementwise, sums run inside a page and then over the pages in order.
     Pages that a row must not see contribute exact zeros at the end.
     """
@@ -29,7 +29,7 @@ class TiledAttention:
 
     @classmethod
     def stable(cls, latent_dim: int, key_dim: int, device: torch.device) -> TiledAttention:
-        """With large blocks if their products keep rows stable on this machine, else tiles of 16 rows."""
+        """Takes large blocks if their products keep rows stable on this machine, else tiles of 16 rows."""
         generator = torch.Generator().manual_seed(1)
 
         def random(*shape: int) -> Tensor:
@@ -51,7 +51,7 @@ class TiledAttention:
         return cls(BLOCK_ROWS if stable else TILE_ROWS)
 
     def attend(self, query: Tensor, first_position: int, pages: Sequence[PageView]) -> Tensor:
-        """Consecutive tokens of one sequence; their own keys are in `pages` already.
+        """Attends with consecutive tokens of one sequence; their own keys must be in `pages` already.
 
         `query [n, heads, latent + rope]`, float32 and scaled, of positions `first_position`, ...; returns
         float32 `[n, heads, latent]`. Pages of a narrower dtype are widened.
@@ -73,7 +73,7 @@ class TiledAttention:
 def _attend(
     rows: Tensor, positions: Tensor, lowest: int, pages: Sequence[PageView], used_of_last: int
 ) -> Tensor:
-    """`used_of_last`: how many slots of the last page are written; all of them where it is more than 64."""
+    """Attends with some rows. `used_of_last`: written slots of the last page; all of them if above 64."""
     count = rows.shape[0]
     padded = _padded(rows)
     scores = padded.new_empty(len(pages), padded.shape[0], PAGE_TOKENS)
@@ -94,7 +94,7 @@ def _attend(
 
 
 def _mask(scores: Tensor, positions: Tensor, lowest: int) -> None:
-    """Hides keys later than each row; only pages from that of the block's first position on can hold any."""
+    """Hides keys later than each row; only pages from the block's first position on can hold such keys."""
     first_page = lowest // PAGE_TOKENS
     tail = scores[first_page:]
     keys = torch.arange(first_page * PAGE_TOKENS, scores.shape[0] * PAGE_TOKENS, device=scores.device)

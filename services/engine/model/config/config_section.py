@@ -1,4 +1,4 @@
-"""One JSON object of a checkpoint's config.json, read key by key with every complaint kept."""
+"""Reads one JSON object of a checkpoint's config.json key by key, and collects every problem."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 class ConfigSection:
-    """Reads typed values; what is missing or wrong goes to `problems` and a harmless value is returned.
+    """Reads typed values; adds what is missing or wrong to `problems` and returns a harmless value instead.
 
-    `path` prefixes the names in complaints, e.g. ``text_config.``; sections of one file share `problems`.
+    `path` prefixes the names in problems, e.g. ``text_config.``; sections of one file share `problems`.
     """
 
     def __init__(self, values: Mapping[str, Any], path: str, problems: list[str]) -> None:
@@ -52,13 +52,13 @@ class ConfigSection:
         return self._complain(name, f"must be two positive integers, not {value!r}", default)
 
     def expect(self, name: str, allowed: Sequence[object], default: object) -> None:
-        """Complains unless the value is one that this engine computes."""
+        """Adds a problem unless the value is one that this engine supports."""
         value = self._values.get(name, default)
         if value not in allowed:
             self._complain(name, f"is {value!r}; supported: {', '.join(map(repr, allowed))}", None)
 
     def section(self, *names: str) -> ConfigSection | None:
-        """The first of `names` that holds an object; None where all are absent or null."""
+        """The first of `names` that holds an object; None if all are absent or null."""
         for name in names:
             value = self._values.get(name)
             if isinstance(value, Mapping):
@@ -68,7 +68,7 @@ class ConfigSection:
         return None
 
     def required_section(self, name: str) -> ConfigSection:
-        """The object called `name`; complains and returns an empty one where it is absent."""
+        """The object called `name`; if it is absent, adds a problem and returns an empty one."""
         found = self.section(name)
         if found is None:
             self._complain(name, "is missing", None)
@@ -88,7 +88,7 @@ class ConfigSection:
         return self._values.get(name) == value
 
     def complain(self, name: str, what: str) -> None:
-        """Adds a complaint of the caller about `name`."""
+        """Adds a problem that the caller found with `name`."""
         self._complain(name, what, None)
 
     def _complain(self, name: str, what: str, instead: T) -> T:

@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says about the model, checked."""
+"""The model's configuration, read from a checkpoint's config.json and checked."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class VisionModelConfig:
-    """MoonViT-3D and the projector; the file spells the tower's sizes with a ``vt_`` prefix, or without.
+    """MoonViT-3D and the projector; the file spells the tower's sizes with or without a ``vt_`` prefix.
 
-    `pos_emb_height`, `pos_emb_width` are of the learned table, `pos_emb_time` is the most frames of a medium.
+    `pos_emb_height` and `pos_emb_width` are sizes of the learned table; `pos_emb_time` is the maximum number
+    of frames of a medium.
     """
 
     patch_size: int
@@ -78,7 +79,7 @@ class VisionModelConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole checkpoint. `quantization` is ``compressed-tensors`` where the routed experts are int4."""
+    """A whole checkpoint. `quantization` is ``compressed-tensors`` if the routed experts are int4."""
 
     text: TextConfig
     vision: VisionModelConfig
@@ -93,17 +94,17 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "config.json") -> ModelConfig:
-        """The parsed file; `source` is named in errors."""
+        """Reads the parsed file; errors name `source`."""
         problems: list[str] = []
         top = ConfigSection(values, "", problems)
         top.expect("model_type", ["kimi_k25"], None)
         top.expect("tie_word_embeddings", [False], False)
         text_section = top.required_section("text_config")
         text = _text_config(text_section)
-        # A checkpoint without the section has the published tower: transformers reads it so as well.
+        # A checkpoint without the section has the published tower, as in transformers.
         vision_section = top.section("vision_config") or ConfigSection({}, "vision_config.", problems)
         vision = _vision_config(vision_section, text.hidden_size)
-        # As transformers spells two of the tower's, outside of its section.
+        # transformers writes these two values of the tower outside of its section.
         top.expect("projection_hidden_size", [vision.hidden_size], vision.hidden_size)
         top.expect("projection_layer_norm_eps", [vision.projector_ln_eps], vision.projector_ln_eps)
         placeholder = top.integer("media_placeholder_token_id", minimum=0)
@@ -116,7 +117,7 @@ class ModelConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in the file; CheckpointError where it holds none."""
+    """The JSON object in the file; raises CheckpointError if there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -129,7 +130,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_groups(section: ConfigSection, text: TextConfig) -> None:
-    """Experts multiply rows of these widths, which must be whole groups."""
+    """Checks that the rows of these widths, which experts multiply, are whole groups."""
     for name in ("hidden_size", "moe_intermediate_size"):
         if getattr(text, name) % GROUP_SIZE:
             section.complain(name, f"must be a multiple of {GROUP_SIZE} for int4 experts")
@@ -143,7 +144,7 @@ def _text_config(section: ConfigSection) -> TextConfig:
     section.expect("attention_bias", [False], False)
     section.expect("tie_word_embeddings", [False], False)
     section.expect("moe_layer_freq", [1], 1)
-    # Not named, transformers would take several groups.
+    # If these are absent, transformers uses several groups.
     section.expect("n_group", [1], None)
     section.expect("topk_group", [1], None)
     section.expect("rope_interleave", [True], True)

@@ -1,4 +1,4 @@
-"""What config.json says about quantised weights: plain, or the published int4 experts."""
+"""Reads from config.json how weights are quantised: not at all, or as the published int4 experts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ GROUP_SIZE = 32
 
 
 def read_quantization(*places: ConfigSection) -> str | None:
-    """METHOD where one of `places` has a `quantization_config`, None for plain weights.
+    """METHOD if one of `places` has a `quantization_config`, None for plain weights.
 
-    Complains about every key that differs from the published scheme: packed signed int4, symmetric, groups of
-    32 inputs. Which tensors are packed is decided by their names, not by `ignore`.
+    Adds a problem for every key that differs from the published scheme: packed signed int4, symmetric, groups
+    of 32 inputs. The names of tensors decide which of them are packed; `ignore` does not.
     """
     for place in places:
         section = place.section("quantization_config")

@@ -1,4 +1,4 @@
-"""How a checkpoint's configuration stretches the rotary frequencies."""
+"""Reads how a checkpoint's configuration stretches the rotary frequencies."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class YarnScaling:
 def read_rope(section: ConfigSection) -> tuple[float, YarnScaling | None]:
     """`rope_theta`, and the stretch if there is one.
 
-    Both spellings: `rope_scaling` beside `rope_theta`, or `rope_parameters` that holds both. Complains about
-    what would change the frequencies or scores and is not computed.
+    Reads both spellings: `rope_scaling` beside `rope_theta`, or `rope_parameters` that holds both. Adds a
+    problem for each setting that would change the frequencies or scores and is not supported.
     """
     section.expect("partial_rotary_factor", [1.0], 1.0)
     rope = section.section("rope_parameters", "rope_scaling")
@@ -52,7 +52,7 @@ def read_rope(section: ConfigSection) -> tuple[float, YarnScaling | None]:
 
 
 def _mscales(rope: ConfigSection) -> tuple[float, float]:
-    """`mscale` and `mscale_all_dim`; where only one is named, implementations differ in what they compute."""
+    """`mscale` and `mscale_all_dim`; if only one is given, implementations differ in what they compute."""
     if rope.has("mscale_all_dim") and not rope.equals("mscale_all_dim", 0):
         if not rope.has("mscale"):
             rope.complain("mscale", "is missing beside mscale_all_dim")

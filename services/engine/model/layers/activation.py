@@ -1,7 +1,7 @@
 """Activations whose value never depends on where in memory an element lies.
 
-torch's own sigmoid and silu take another code path for the last few elements of a tensor than for the rest,
-and round differently there; exp, addition and division do not.
+torch's own sigmoid and silu use a different code path for the last few elements of a tensor, and round
+differently there; exp, addition and division do not.
 """
 
 from __future__ import annotations

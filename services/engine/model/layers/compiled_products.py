@@ -13,13 +13,15 @@ from services.engine.model.layers.row_product import FixedProduct, rows_are_stab
 from services.engine.native.library import address, library
 
 PANEL = 16
-"""Outputs that are computed together."""
+"""Outputs computed together."""
 _PROBED = ((96, 40), (300, 24))
 _PROBE_ROWS = 1040
 
 
 class CompiledProducts:
-    """For float32 on a CPU. Each result is added up input by input, so rows keep their bits in any batch."""
+    """Products for float32 on a CPU. Adds up each result input by input, so rows keep their bits in any
+    batch.
+    """
 
     deterministic = True
 
@@ -30,8 +32,8 @@ class CompiledProducts:
 
     @classmethod
     def available(cls, device: torch.device, dtype: torch.dtype) -> CompiledProducts | None:
-        """None on a GPU, for another dtype, where nothing can be compiled, and where a row's bits were seen
-        to depend on its neighbours.
+        """None on a GPU, for another dtype, if nothing can be compiled, and if a trial shows that a row's
+        bits depend on its neighbours.
         """
         loops = library() if device.type == "cpu" and dtype == torch.float32 else None
         if loops is None:
@@ -40,9 +42,9 @@ class CompiledProducts:
         return products if products._keeps_rows() else None
 
     def with_weight(self, weight: Tensor) -> FixedProduct:
-        """The product with `weight [..., K, N]`, of which a copy in another layout is kept."""
+        """The product with `weight [..., K, N]`; keeps a copy of it in another layout."""
         if weight.dtype != torch.float32:
-            raise ValueError(f"a weight of {weight.dtype}, not float32")
+            raise ValueError(f"the weight is {weight.dtype}, not float32")
         return PackedWeight(self._loops, weight)
 
     def gated_mlp(self, gate: Tensor, up: Tensor, down: Tensor) -> CompiledMLP:
@@ -76,8 +78,8 @@ class PackedWeight:
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """`[M, K]` -> `[M, N]`, or `[B, M, K]` -> `[B, M, N]`.
 
-        Into `out` of this shape, whose rows may lie apart, or into a new tensor in which the rows of one m
-        lie side by side.
+        Writes into `out` of this shape, whose rows may lie apart, or into a new tensor in which the rows of
+        one m lie side by side.
         """
         whole = x if self._batched else x.unsqueeze(0)
         if whole.dtype != torch.float32 or whole.stride(-1) != 1:
@@ -140,7 +142,7 @@ class CompiledExperts:
         self.width = self.down.shape[-2]
 
     def add(self, out: Tensor, x: Tensor, chosen: Tensor, weights: Tensor) -> None:
-        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`, those of -1 left out;
+        """`out [T, hidden]` += sum_k w_k expert_k(x), in the order of `chosen [T, k]`, without those of -1;
         `weights [T, k]`.
         """
         x, experts, weights = x.contiguous(), chosen.to(torch.int32).contiguous(), weights.contiguous()
@@ -167,7 +169,7 @@ class CompiledMixture:
 
 
 def pack(weight: Tensor) -> Tensor:
-    """`[..., K, N]` -> `[..., panels, K, PANEL]`, the last panel filled up with zeros."""
+    """`[..., K, N]` -> `[..., panels, K, PANEL]`, the last panel padded with zeros."""
     *batch, inputs, outputs = weight.shape
     panels = -(-outputs // PANEL)
     padded = torch.nn.functional.pad(weight, (0, panels * PANEL - outputs))
@@ -175,7 +177,7 @@ def pack(weight: Tensor) -> Tensor:
 
 
 def _pack_mlp(gate: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Panels of gate and up `[panels, hidden, PANEL]` and of down; the width is filled up to whole panels."""
+    """Panels of gate and up `[panels, hidden, PANEL]` and of down; the width is padded to whole panels."""
     missing = -len(gate) % PANEL
     gate, up = (torch.nn.functional.pad(part, (0, 0, 0, missing)) for part in (gate, up))
     return pack(torch.cat([gate, up]).t()), pack(torch.nn.functional.pad(down, (0, missing)).t())

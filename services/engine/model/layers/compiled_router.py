@@ -14,7 +14,7 @@ from services.engine.native.library import address, library
 
 
 class CompiledRouter(ExpertRouter):
-    """For float32 on a CPU, where loops were compiled."""
+    """ExpertRouter for float32 on a CPU, if loops are compiled."""
 
     def __init__(self, weight: Tensor, bias: Tensor, config: TextConfig, products: Products) -> None:
         super().__init__(weight, bias, config, products)
@@ -24,7 +24,7 @@ class CompiledRouter(ExpertRouter):
         self._choose.restype = None
 
     def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """As ExpertRouter's, with experts int32."""
+        """See ExpertRouter.select; experts are int32."""
         rows, experts = logits.shape
         chosen = torch.empty(rows, self.top_k, dtype=torch.int32)
         weights, scores = torch.empty(rows, self.top_k), torch.empty(2, experts)

@@ -1,4 +1,4 @@
-"""What is done with each row alone, by compiled loops: services/engine/native/rows.c."""
+"""Row-wise operations by compiled loops: services/engine/native/rows.c."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.engine.native.library import address, library
 
 
 class CompiledRows:
-    """For float32 on a CPU."""
+    """RMSNorm, rotation and cache entries of rows, for float32 on a CPU."""
 
     def __init__(self, loops: ctypes.CDLL) -> None:
         self._norm = loops.perigee_rms_norm
@@ -22,7 +22,7 @@ class CompiledRows:
 
     @classmethod
     def available(cls, device: torch.device, dtype: torch.dtype) -> CompiledRows | None:
-        """None on a GPU, for another dtype, and where nothing can be compiled."""
+        """None on a GPU, for another dtype, and if nothing can be compiled."""
         loops = library() if device.type == "cpu" and dtype == torch.float32 else None
         return None if loops is None else cls(loops)
 
@@ -35,7 +35,7 @@ class CompiledRows:
         return out
 
     def turn_queries(self, query: Tensor, cos: Tensor, sin: Tensor, nope: int, scale: float) -> None:
-        """Scales `query [T, heads, nope + rope]`, contiguous, in place, and turns its last `rope` values by
+        """Scales `query [T, heads, nope + rope]`, contiguous, in place, and rotates its last `rope` values by
         the angles `[T, rope / 2]`.
         """
         tokens, heads, width = query.shape

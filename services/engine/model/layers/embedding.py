@@ -1,4 +1,4 @@
-"""The embedding of tokens, whose rows a group's ranks share."""
+"""The embedding of tokens, whose rows are split over a group's ranks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from services.engine.model.tensor_group import TensorGroup
 
 
 class Embedding:
-    """`weight [vocab / ranks, hidden]`: this rank's rows."""
+    """`weight [vocab / ranks, hidden]` holds this rank's rows."""
 
     def __init__(self, weight: Tensor, group: TensorGroup) -> None:
         self.weight = weight
@@ -19,7 +19,7 @@ class Embedding:
         return self._group.sum(self._own(token_ids))
 
     def _own(self, token_ids: Tensor) -> Tensor:
-        """Zeros for the tokens whose embedding another rank has."""
+        """This rank's part: zeros for tokens whose embedding another rank has."""
         rank = self._group.rank
         if rank.count == 1:
             return self.weight[token_ids]

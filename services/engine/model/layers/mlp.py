@@ -1,4 +1,4 @@
-"""The gated feed-forward block: dense layers, shared experts and each routed expert."""
+"""The gated MLP of dense layers, shared experts and each routed expert."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.engine.model.layers.row_product import Products
 
 
 class GatedMLP:
-    """down(silu(gate x) * up x); gate and up are one product."""
+    """down(silu(gate x) * up x), with gate and up as one product."""
 
     def __init__(self, gate: Tensor, up: Tensor, down: Tensor, products: Products) -> None:
         self._gate_up = Projection(gate, products, up)

@@ -27,8 +27,8 @@ class MixtureOfExperts:
         return reduce(torch.add, outputs.unbind(1)) + self._shared(x)
 
     def _routed(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """Every token's outputs of its chosen experts, `[T, k, hidden]`, zeros where that is -1; each expert
-        runs once, on its rows.
+        """Outputs of every token's chosen experts, `[T, k, hidden]`, zeros for a choice of -1; each expert
+        runs once, on all its rows.
         """
         flat = chosen.flatten()
         order = torch.argsort(flat, stable=True)

@@ -11,7 +11,7 @@ from services.engine.model.layers.compiled_rows import CompiledRows
 class RMSNorm:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in float32, cast back before the weight.
 
-    `rows`: compiled loops for it, where there are some.
+    `rows`: compiled loops to use, if available.
     """
 
     def __init__(self, weight: Tensor, eps: float, rows: CompiledRows | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Which experts a token goes to: sigmoid scores, a bias that only decides (noaux_tc), no groups."""
+"""Chooses each token's experts: sigmoid scores, a bias for the choice only (noaux_tc), no groups."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ class ExpertRouter:
         return self.select(self.project(x.float()))
 
     def select(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """From gate logits `[T, experts]`: the biased scores choose, the unbiased ones weigh.
+        """From gate logits `[T, experts]`: the biased scores choose, the unbiased ones are the weights.
 
-        Of equal biased scores the lower index goes first.
+        Among equal biased scores the lower index goes first.
         """
         scores = sigmoid(logits)
         experts = torch.topk(self._ranks(scores + self.bias), self.top_k, dim=-1).indices
         weights = scores.gather(-1, experts)
         if self.normalise:
-            # Added one by one: the order of a reduction over so few columns is nobody's promise.
+            # Added one by one: torch does not promise the order of a reduction over so few columns.
             total = reduce(torch.add, weights.unbind(-1))
             weights = weights / (total + 1e-20).unsqueeze(-1)
         return experts, weights * self.scale
 
     def _ranks(self, scores: Tensor) -> Tensor:
-        """int64 `[T, experts]` in the order of float32 `scores`, no two equal: topk leaves open which of
-        equal values it takes, and takes others on another device or for another number of columns.
+        """int64 `[T, experts]` in the order of float32 `scores`, no two equal: topk does not specify which of
+        equal values it takes, and this varies with the device and the number of columns.
         """
         # Read as integers, floats of one sign keep their order; flipping the lower bits of negative ones
-        # turns theirs around. Adding zero makes one of the two zeros.
+        # reverses theirs. Adding zero turns -0 into +0.
         bits = (scores + 0.0).view(torch.int32)
         ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         return ordered.long() * scores.shape[-1] + self._among_equals
 
 
 def among(router: ExpertRouter, mine: range) -> Select:
-    """The same choices, counted among the experts `mine`, all others -1."""
+    """The router's choices as indices into `mine`; experts outside of it are -1."""
 
     def select(x: Tensor) -> tuple[Tensor, Tensor]:
         experts, weights = router(x)

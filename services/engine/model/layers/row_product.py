@@ -1,8 +1,8 @@
 """Matrix products whose rows do not depend on how many rows there are.
 
-A BLAS picks its kernel by the number of rows, and kernels add up in different orders: the same token would
-get other bits alone than in a batch. Deterministic mode pads the rows to a number for which the kernel was
-seen to be the same, multiplies fixed tiles where no padding helps, and pads the columns where tiles do not.
+A BLAS picks its kernel by the number of rows, and kernels add up in different orders: a token would get other
+bits alone than in a batch. Deterministic mode pads the rows to a number for which the kernel was seen to be
+the same, multiplies fixed tiles if no padding helps, and pads the columns if tiles do not help either.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MultipleOfRows:
 
 @dataclass(frozen=True)
 class TiledRows:
-    """Multiplies tiles of exactly `rows` rows, one after another: slow, and sure."""
+    """Multiplies tiles of exactly `rows` rows, one after another: slow but safe."""
 
     rows: int
 
@@ -66,7 +66,7 @@ class TiledRows:
 class PaddedColumns:
     """Pads the weight with zero columns to a multiple of `columns` for another product.
 
-    A kernel that computes the last columns apart from the others may do so by the row's place in its block.
+    A kernel that computes the last columns separately may round them by the row's place in its block.
     """
 
     columns: int
@@ -84,18 +84,20 @@ CANDIDATES: tuple[RowProduct, ...] = (
     PaddedColumns(TILE_COLUMNS, MultipleOfRows(TILE_ROWS)),
     PaddedColumns(TILE_COLUMNS, TiledRows(TILE_ROWS)),
 )
-"""From quick to slow."""
+"""From fast to slow."""
 
 PROBE_ROWS = (1, 2, 3, 4, 5, 7, 8, 13, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100, 128, 257, 512, 1000)
 PROBE_BATCH = 1040
 MOST_ROWS = 1024
-"""Rows of one product in deterministic mode: the most that was tried."""
+"""Most rows of one product in deterministic mode, because trials cover no more."""
 ALIGNMENT_BYTES = 64
 """Alignment of memory that torch allocates on a CPU."""
 
 
 def rows_are_stable(product: Callable[[Tensor], Tensor], rows: Tensor) -> bool:
-    """Whether `product(rows[..., a:b, :])` has the bits of these rows of `product(rows)`, for many (a, b)."""
+    """Whether `product(rows[..., a:b, :])` equals those rows of `product(rows)` bit by bit, for
+    many (a, b).
+    """
     whole = product(rows)
     total = rows.shape[-2]
     for count in PROBE_ROWS:
@@ -108,18 +110,18 @@ def rows_are_stable(product: Callable[[Tensor], Tensor], rows: Tensor) -> bool:
 
 
 def _forms(part: Tensor) -> tuple[Tensor, ...]:
-    """The slice and a tensor of its own, where these differ in layout or alignment."""
+    """The slice, and a copy of it if that differs in layout or alignment."""
     if part.is_contiguous() and part.data_ptr() % ALIGNMENT_BYTES == 0:
         return (part,)
     return (part, part.clone())
 
 
 FixedProduct = Callable[[Tensor], Tensor]
-"""`x [..., M, K]` times a weight that stays -> `[..., M, N]`."""
+"""`x [..., M, K]` times a fixed weight -> `[..., M, N]`."""
 
 
 class PlainProducts:
-    """Whatever the BLAS gives: rows may depend on the batch in their last bits."""
+    """Products as the BLAS computes them: the last bits of a row may depend on the batch."""
 
     deterministic = False
 
@@ -129,7 +131,7 @@ class PlainProducts:
 
 
 class StableProducts:
-    """Chooses for each weight the quickest candidate whose rows are stable on this machine, by trying."""
+    """Tries the candidates for each weight and takes the fastest whose rows are stable on this machine."""
 
     deterministic = True
 
@@ -140,7 +142,7 @@ class StableProducts:
     def with_weight(self, weight: Tensor) -> FixedProduct:
         """The product with `weight [..., K, N]`; one trial per shape, layout and dtype.
 
-        InternalError where not even tiles are stable: determinism cannot be had on this machine.
+        Raises InternalError if not even tiles are stable: then this machine cannot be deterministic.
         """
         key = (weight.shape, weight.stride(), weight.dtype, weight.device)
         if key not in self._chosen:
@@ -168,7 +170,7 @@ def _times(product: RowProduct, weight: Tensor, x: Tensor) -> Tensor:
 
 
 class Products(Protocol):
-    """How a model multiplies."""
+    """Makes a model's matrix products."""
 
     @property
     def deterministic(self) -> bool:

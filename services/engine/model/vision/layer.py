@@ -25,7 +25,7 @@ class VisionMlp(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """Attention over all patches of one medium, then the MLP; submodules bear the published tensor names."""
+    """Attention over all patches of one medium, then the MLP; submodules have the published tensor names."""
 
     def __init__(self, width: int, heads: int, intermediate: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class VisionLayer(nn.Module):
         return hidden
 
     def attention(self, x: Tensor, rope: RopeTable) -> Tensor:
-        """Not causal: every patch of the medium, in whatever frame, sees every other."""
+        """Not causal: every patch of the medium attends to every other, across frames."""
         query, key, value = self.wqkv(x).view(x.shape[0], 3, self.heads, -1).unbind(1)
         query, key = rotate(query, rope), rotate(key, rope)
         mixed = functional.scaled_dot_product_attention(

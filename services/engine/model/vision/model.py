@@ -13,9 +13,9 @@ from services.engine.model.vision.tower import VisionTower
 
 
 class VisionModel(nn.Module):
-    """Pixels to rows of the text model's embedding; ``state_dict`` names are the published tensor names.
+    """Encodes pixels as rows of the text model's embedding; ``state_dict`` has the published tensor names.
 
-    A medium is always processed on its own, so its embedding never depends on what else is being encoded.
+    Processes each medium on its own, so its embedding never depends on what else is being encoded.
     """
 
     def __init__(self, config: VisionModelConfig) -> None:
@@ -36,10 +36,10 @@ class VisionModel(nn.Module):
     ) -> Tensor:
         """Embeds one medium.
 
-        `pixels`: [t * h * w, 3, patch, patch] in [-1, 1]; `grid`: (t, h, w) in patches.
-        Returns [h * w / (kernel area), text_hidden_size] in the model's dtype. ValueError when pixels and
-        grid disagree or the grid is beyond what the model takes. `before_layer` may end a run, whose largest
-        images take seconds on a CPU, by raising.
+        `pixels`: [t * h * w, 3, patch, patch] in [-1, 1]; `grid`: (t, h, w) in patches. Returns [h * w /
+        (kernel area), text_hidden_size] in the model's dtype. Raises ValueError if pixels and grid disagree
+        or the grid exceeds what the model takes. `before_layer` is called before each layer and may raise to
+        end the run, since the largest images take seconds on a CPU.
         """
         frames, rows, columns = grid
         if pixels.shape[0] != frames * rows * columns:

@@ -1,4 +1,4 @@
-"""Where a patch is: a learned table over rows and columns, fixed sines over frames."""
+"""The position embedding of patches: a learned table over rows and columns, fixed sines over frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class DividedPositionEmbedding(nn.Module):
         self.max_frames = max_frames
 
     def forward(self, frames: int, rows: int, columns: int) -> Tensor:
-        """[frames * rows * columns, width], frame-major, row, column. ValueError past `max_frames`."""
+        """[frames * rows * columns, width], frame-major, row, column. Raises ValueError above
+        `max_frames`.
+        """
         if not 1 <= frames <= self.max_frames:
             raise ValueError(f"{frames} frames in one medium; the model takes 1 to {self.max_frames}")
         spatial = self.spatial(rows, columns).flatten(0, 1)
@@ -40,10 +42,10 @@ class DividedPositionEmbedding(nn.Module):
         return (spatial[None] + temporal[:, None].to(spatial.dtype)).flatten(0, 1)
 
     def spatial(self, rows: int, columns: int) -> Tensor:
-        """[rows, columns, width]: the table, by bicubic interpolation unless it fits as it is."""
+        """[rows, columns, width]: the table, resampled by bicubic interpolation if its size differs."""
         if (rows, columns) == tuple(self.weight.shape[:2]):
             return self.weight
-        # In f32 whatever the model's dtype: the weights of a bicubic kernel lose too much in bf16.
+        # In f32 whatever the model's dtype: a bicubic kernel's weights lose too much in bf16.
         table = self.weight.float().permute(2, 0, 1)[None]
         resampled = functional.interpolate(table, size=(rows, columns), mode="bicubic", align_corners=False)
         return resampled[0].permute(1, 2, 0).to(self.weight.dtype)

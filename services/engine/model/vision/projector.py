@@ -1,4 +1,4 @@
-"""From the tower's patches to rows of the text model's embedding: merge 2 x 2, average frames, project."""
+"""Projects the tower's patches to rows of the text model's embedding: merges 2 x 2, averages frames."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch.nn import functional
 def merge_patches(x: Tensor, frames: int, rows: int, columns: int, kernel: tuple[int, int]) -> Tensor:
     """[frames * rows * columns, width] -> [rows/kh * columns/kw, kh * kw, width], the mean over frames.
 
-    Groups are row-major; inside a group (row 0, column 0), (row 0, column 1), (row 1, column 0), ...
-    ValueError when the kernel does not divide the grid.
+    Groups are row-major; inside a group (row 0, column 0), (row 0, column 1), (row 1, column 0), ... Raises
+    ValueError if the kernel does not divide the grid.
     """
     high, wide = kernel
     if rows % high or columns % wide:
-        raise ValueError(f"a grid of {rows} x {columns} patches is no multiple of {high} x {wide}")
+        raise ValueError(f"a grid of {rows} x {columns} patches is not a multiple of {high} x {wide}")
     cells = x.view(frames, rows // high, high, columns // wide, wide, x.shape[-1]).mean(dim=0)
     return cells.transpose(1, 2).reshape(-1, high * wide, x.shape[-1])
 

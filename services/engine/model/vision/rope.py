@@ -1,4 +1,4 @@
-"""2-D rotary embedding: adjacent pairs, turned by the patch's column and row in alternation."""
+"""2-D rotary embedding: adjacent pairs, rotated by the patch's column and row in alternation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class RopeTable:
 
 
 def rope_table(frames: int, rows: int, columns: int, head_dim: int, device: torch.device) -> RopeTable:
-    """Angles of all patches, frame-major, then row, then column; frames do not turn.
+    """Angles of all patches, frame-major, then row, then column; the frame does not matter.
 
-    With theta_i = 10000^(-4i / head_dim), i < head_dim / 4, pair 2i turns by column * theta_i and pair 2i + 1
-    by row * theta_i. ValueError when a side is longer than 512 patches.
+    With theta_i = 10000^(-4i / head_dim), i < head_dim / 4, pair 2i rotates by column * theta_i and pair 2i +
+    1 by row * theta_i. Raises ValueError if a side is longer than 512 patches.
     """
     if max(rows, columns) > MAX_SIDE:
         raise ValueError(f"a grid of {rows} x {columns} patches; the model takes {MAX_SIDE} a side")
@@ -40,7 +40,7 @@ def rope_table(frames: int, rows: int, columns: int, head_dim: int, device: torc
 
 
 def rotate(x: Tensor, table: RopeTable) -> Tensor:
-    """`x`: [patches, heads, head_dim]; elements (2p, 2p + 1) are turned by pair p's angle, in f32."""
+    """`x`: [patches, heads, head_dim]; rotates elements (2p, 2p + 1) by pair p's angle, in f32."""
     even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
     turned = torch.stack([even * table.cos - odd * table.sin, even * table.sin + odd * table.cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)

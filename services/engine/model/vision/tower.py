@@ -33,7 +33,7 @@ class PatchEmbedding(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """The blocks and the norm after the last."""
+    """The transformer layers and the norm after the last."""
 
     def __init__(self, config: VisionModelConfig) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class VisionEncoder(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """The tower; submodules bear the published tensor names below ``vision_tower.``."""
+    """The tower; submodules have the published tensor names below ``vision_tower.``."""
 
     def __init__(self, config: VisionModelConfig) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ class VisionTower(nn.Module):
     def forward(
         self, pixels: Tensor, frames: int, rows: int, columns: int, before_layer: Callable[[], None]
     ) -> Tensor:
-        """One medium. `pixels`: [frames * rows * columns, 3, patch, patch]; returns [patches, width].
+        """Encodes one medium. `pixels`: [frames * rows * columns, 3, patch, patch]; returns [patches, width].
 
-        `before_layer` is called before every block and ends the run by raising.
+        `before_layer` is called before every layer and ends the run by raising.
         """
         x: Tensor = self.patch_embed(pixels, frames, rows, columns)
         rope = rope_table(frames, rows, columns, self.head_dim, x.device)
