@@ -1,4 +1,4 @@
-"""Sorts tokens by expert into blocks, each of one expert, without asking the GPU how many there are."""
+"""Sorts tokens by expert into blocks of one expert each, without reading their number back from the GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE = 1024
 def count_kernel(
     experts: tl.tensor, counts: tl.tensor, num_pairs: int, first_expert: int, tile: tl.constexpr
 ) -> None:
-    """One expert per program: how many pairs chose it."""
+    """One expert per program: counts the pairs that chose it."""
     local = tl.program_id(0)
     lane = tl.arange(0, tile)
     count = 0
@@ -43,9 +43,9 @@ def place_kernel(
     block_pairs: tl.constexpr,
     tile: tl.constexpr,
 ) -> None:
-    """One expert per program: it finds the place of its pairs behind all earlier experts' blocks.
+    """One expert per program: places its pairs after the blocks of all earlier experts.
 
-    Every program reads all pairs, which costs less than atomics would, and keeps them in order.
+    Every program reads all pairs. This costs less than atomics, and keeps the pairs in order.
     """
     local = tl.program_id(0)
     other = tl.arange(0, block_experts)
@@ -74,9 +74,9 @@ def place_kernel(
 class Alignment:
     """Pairs in blocks of `block_pairs`; pair p is choice p % k of token p // k.
 
-    `sorted_pairs` int32 `[max_blocks * block_pairs]`: within an expert pairs ascend, and the number of all
-    pairs fills a block up. `block_expert` int32 `[max_blocks]`, counted from the first local one.
-    `num_blocks` int32 `[1]`: what lies behind so many blocks is undefined.
+    `sorted_pairs` int32 `[max_blocks * block_pairs]`: within an expert pairs ascend, and the total number of
+    pairs pads a block. `block_expert` int32 `[max_blocks]`, counted from the first local one. `num_blocks`
+    int32 `[1]`: entries after so many blocks are undefined.
     """
 
     sorted_pairs: Tensor
@@ -88,11 +88,11 @@ class Alignment:
 def align_experts(experts: Tensor, first_expert: int, num_experts: int, block_pairs: int) -> Alignment:
     """Aligns int32 `experts [T, k]` for the experts [first_expert, first_expert + num_experts).
 
-    Pairs of other experts are left out. Blocks have block_pairs pairs, a power of two. Deterministic.
+    Leaves out pairs of other experts. Blocks have block_pairs pairs, a power of two. Deterministic.
     """
     require(experts.dtype == torch.int32 and experts.is_contiguous(), "experts are not contiguous int32")
     num_pairs, device = experts.numel(), experts.device
-    # Every expert that has a pair may leave all but one place of a block empty.
+    # For every expert that has a pair, all but one place of a block may be empty.
     max_blocks = (num_pairs + min(num_pairs, num_experts) * (block_pairs - 1)) // block_pairs
     counts = torch.empty(num_experts, dtype=torch.int32, device=device)
     result = Alignment(

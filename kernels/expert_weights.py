@@ -18,12 +18,12 @@ GROUP = 32
 
 @dataclass(frozen=True)
 class ExpertMatrices:
-    """One matrix, or two with the same inputs, of each of E experts.
+    """One matrix, or two with the same inputs, for each of E experts.
 
     int4: `values` uint8 `[E, parts, out / 64, in / 64, 64, 32]`, `scales` bf16 `[E, parts, out / 64, in / 32,
-    64]`: a tile of 64 rows and 64 inputs is 2 KiB in one piece, and so are the tiles along a row. Byte j of
-    a tile's row has input j in its low nibble and input 32 + j in the high one, plus 8 each; so both
-    halves belong to one group each.
+    64]`. A tile of 64 rows and 64 inputs is 2 KiB of contiguous memory, and so are the tiles along a row.
+    Byte j of a tile's row has input j in its low nibble and input 32 + j in its high nibble, each plus 8; so
+    each half belongs to one group.
 
     Plain: `values` `[E, parts, out, in]`, no scales.
     """
@@ -33,7 +33,7 @@ class ExpertMatrices:
 
     @property
     def parts(self) -> int:
-        """Matrices of an expert."""
+        """Number of matrices per expert."""
         return self.values.shape[1]
 
     @property
@@ -48,13 +48,13 @@ class ExpertMatrices:
 
     @classmethod
     def plain(cls, weights: Tensor) -> ExpertMatrices:
-        """From `[E, parts, out, in]`."""
+        """Takes plain weights `[E, parts, out, in]`."""
         _check_size(*weights.shape[2:])
         return cls(weights.contiguous(), None)
 
     @classmethod
     def int4(cls, packed: Tensor, scales: Tensor) -> ExpertMatrices:
-        """From the published format: int32 `[E, parts, out, in / 8]`, lowest nibble first, and scales
+        """Converts the published format: int32 `[E, parts, out, in / 8]`, lowest nibble first, and scales
         `[E, parts, out, in / 32]`.
         """
         experts, parts, outputs, words = packed.shape
@@ -67,7 +67,7 @@ class ExpertMatrices:
         values = torch.empty(
             experts, parts, outputs // TILE, groups // 2, TILE, GROUP, dtype=torch.uint8, device=packed.device
         )
-        for expert in range(experts):  # one at a time: beside the result little is in memory
+        for expert in range(experts):  # one at a time: little memory is needed beside the result
             values[expert] = _tile(packed[expert])
         tiled = scales.view(experts, parts, outputs // TILE, TILE, groups).transpose(3, 4)
         return cls(values, tiled.contiguous())

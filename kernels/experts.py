@@ -34,8 +34,8 @@ def load_halves(
             low = ((octets & 15).to(tl.float32) - 8.0) * low_scale.to(tl.float32)
             high = ((octets >> 4).to(tl.float32) - 8.0) * high_scale.to(tl.float32)
         else:
-            # In bfloat16, 0x4300 is 128 and its last bit counts 1: setting the lower bits adds the nibble,
-            # which costs far less than a conversion of integers.
+            # In bfloat16, 0x4300 is 128 and its last bit counts 1. So setting the lower bits adds the nibble,
+            # which is far cheaper than converting integers.
             low = ((octets & 15).to(tl.int16) | 0x4300).to(tl.bfloat16, bitcast=True) - 136.0
             high = ((octets >> 4).to(tl.int16) | 0x4300).to(tl.bfloat16, bitcast=True) - 136.0
             low = low * low_scale
@@ -74,8 +74,8 @@ def product_kernel(
 ) -> None:
     """One block of pairs and 64 outputs per program: W x^T, with W in registers as the left operand.
 
-    x has a row for every pairs_per_row pairs, out one per pair. Programs of the same outputs are neighbours,
-    so that blocks of one expert find its weights in the L2.
+    x has a row for every pairs_per_row pairs, out one per pair. Programs of the same outputs are adjacent, so
+    that blocks of one expert find its weights in the L2.
     """
     block = tl.program_id(0) % max_blocks
     column = (tl.program_id(0) // max_blocks) * tile
@@ -86,7 +86,7 @@ def product_kernel(
         rows = x + (pair // pairs_per_row).to(tl.int64) * x_stride
         lane = tl.arange(0, group)
         parts: tl.constexpr = 2 if gated else 1
-        # One matrix: two values a byte, and a scale for each group.
+        # Size of one matrix: two values per byte, and a scale for each group.
         size: tl.constexpr = outputs * inputs // 2 if quantised else outputs * inputs
         own_values = values + expert * (parts * size) + column * (size // outputs)
         own_scales = scales + expert * (parts * outputs * inputs // group) + column * (inputs // group)
@@ -135,7 +135,7 @@ def sum_kernel(
     block: tl.constexpr,
     add_shared: tl.constexpr,
 ) -> None:
-    """Part of a token per program: its experts' results in the router's order, then the shared one."""
+    """Part of a token per program: adds its experts' results in the router's order, then the shared one's."""
     token = tl.program_id(0).to(tl.int64)
     lane = tl.program_id(1) * block + tl.arange(0, block)
     inside = lane < width
@@ -143,7 +143,7 @@ def sum_kernel(
     for rank in tl.static_range(top_k):
         pair = token * top_k + rank
         local = tl.load(experts + pair) - first_expert
-        # Rows of experts that live elsewhere were never written.
+        # Rows of experts on other ranks were never written.
         present = (local >= 0) & (local < num_experts)
         value = tl.load(results + pair * width + lane, mask=inside & present, other=0.0)
         total += value.to(tl.float32) * tl.load(weights + pair)
@@ -155,8 +155,8 @@ def sum_kernel(
 class RoutedExperts:
     """The experts [first_expert, first_expert + E) of a layer.
 
-    gate_up: `[E, 2, width, hidden]`, down: `[E, 1, hidden, width]`, both int4 or both plain.
-    deterministic: tiles never depend on the number of tokens, so that neither do a token's bits.
+    gate_up: `[E, 2, width, hidden]`, down: `[E, 1, hidden, width]`, both int4 or both plain. deterministic:
+    tiles do not depend on the number of tokens, so neither do a token's bits.
     """
 
     def __init__(
@@ -174,8 +174,8 @@ class RoutedExperts:
     def __call__(self, x: Tensor, experts: Tensor, weights: Tensor, shared: Tensor | None = None) -> Tensor:
         """sum_k w_k expert_k(x) + shared: `x [T, hidden]` -> `[T, hidden]`.
 
-        experts int32, weights float32 `[T, k]`; shared `[T, hidden]` is the shared expert's result. Where
-        other ranks have other experts, only these experts' part of the sum. Never waits for the GPU.
+        experts int32, weights float32 `[T, k]`; shared `[T, hidden]` is the shared expert's result. If other
+        ranks have other experts, returns only the part of the sum for these experts. Never waits for the GPU.
         """
         tokens, hidden = x.shape
         require(hidden == self._gate_up.inputs, f"x {tuple(x.shape)} is not {self._gate_up.inputs} wide")
@@ -207,7 +207,7 @@ class RoutedExperts:
 
 
 def choose_block_pairs(num_pairs: int, num_experts: int, deterministic: bool) -> int:
-    """Pairs of a block: as many as an expert has on average, from 16 (the least a product takes) to 64."""
+    """Pairs per block: the average per expert, from 16 (the minimum of a matrix instruction) to 64."""
     if deterministic:
         return 16
     average: int = triton.next_power_of_2(max(num_pairs // num_experts, 1))

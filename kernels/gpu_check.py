@@ -1,7 +1,7 @@
-"""`python -m kernels.gpu_check`: is every kernel right on this GPU, and how near to its limit?
+"""`python -m kernels.gpu_check`: checks every kernel on this GPU, and times it against the hardware's limit.
 
-Needs torch, triton and one GPU; neither the network nor any file but those of `kernels/`. Results go to
-`kernels/benchmarks/results/<gpu>/` as they come, so that a kernel that hangs costs no others'.
+Needs torch, triton and one GPU; no network, and no files but those of `kernels/`. Writes results to
+`kernels/benchmarks/results/<gpu>/` as they come, so that a kernel that hangs loses no other results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kernels.benchmarks.limit import LAST_ROW_S, LIMIT_S, time_limit
 from kernels.benchmarks.report import RESULTS
 from kernels.benchmarks.wheels import not_installed
 
-# From those that others are made of, to the slowest.
+# Ordered from basic building blocks to the slowest.
 BENCHES = (
     "rms_norm",
     "silu_mul",
@@ -34,7 +34,7 @@ BENCHES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: all right, or not run, which it says with the reason; 1: something is wrong."""
+    """Returns 0 if all is right or nothing was run (printed with the reason), 1 if something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m kernels.gpu_check", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes in Triton's interpreter, no GPU")
     parser.add_argument(
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(dry_run: bool, results: Path | None) -> int:
-    # Late, because it imports triton.
+    # Imported late, because it imports triton.
     script = importlib.import_module("kernels.benchmarks.script")
     benches = {name: importlib.import_module(f"kernels.benchmarks.bench_{name}").cases for name in BENCHES}
     seconds = LIMIT_S - LAST_ROW_S

@@ -1,4 +1,4 @@
-"""Writes new tokens into the KV cache: latent normalised, rope key rotated, on their way into the pages."""
+"""Writes new tokens into the KV cache: normalises the latent and rotates the rope key on the way."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def store_latents(
 ) -> None:
     """Writes `down [T, latent + rope]` into `pages [P, page_tokens, latent + rope]`, which are one layer's.
 
-    down: rows as kv_a_proj_with_mqa gives them, perhaps part of wider ones. weight `[latent]` and eps are
-    kv_a_layernorm's; latent and rope are powers of two. slots int64 `[T]`: slot s is token s % page_tokens
-    of page s // page_tokens; a negative one is skipped, which is how graphs pad a batch. pages: usually
-    `pool[:, layer]`; a page of a layer is contiguous. Offsets are 64-bit. Deterministic.
+    down: rows as kv_a_proj_with_mqa gives them; may be part of wider rows. weight `[latent]` and eps are
+    kv_a_layernorm's; latent and rope are powers of two. slots int64 `[T]`: slot s is token s % page_tokens of
+    page s // page_tokens; a negative one is skipped, which graphs use to pad a batch. pages: usually `pool[:,
+    layer]`; each layer page must be contiguous. Offsets are 64-bit. Deterministic.
     """
     tokens, width = down.shape
     latent = len(weight)

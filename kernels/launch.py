@@ -1,4 +1,4 @@
-"""What every launch asks: whether the kernel runs in Triton's interpreter, and whether arguments fit."""
+"""Checks at every launch: whether the kernel runs in Triton's interpreter, and whether arguments fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def interpreted(tensor: Tensor) -> bool:
-    """Whether a kernel on `tensor` runs in the interpreter: only there can it be given CPU memory.
+    """Whether a kernel on `tensor` runs in the interpreter: only there can it take CPU memory.
 
     The interpreter multiplies bfloat16 matrices wrongly, so kernels there compute products in float32.
     """
@@ -15,18 +15,18 @@ def interpreted(tensor: Tensor) -> bool:
 
 
 def architecture(tensor: Tensor) -> int:
-    """The major number of the GPU's compute capability: 9 is Hopper, and what the interpreter stands for."""
+    """The major number of the GPU's compute capability; 9, which is Hopper, in the interpreter."""
     return 9 if interpreted(tensor) else torch.cuda.get_device_capability(tensor.device)[0]
 
 
 def multiprocessors(tensor: Tensor) -> int:
-    """How many the GPU has; a H200's where there is none."""
+    """Number of multiprocessors of the GPU; that of an H200 in the interpreter."""
     if interpreted(tensor):
         return 132
     return torch.cuda.get_device_properties(tensor.device).multi_processor_count
 
 
 def require(condition: bool, message: str) -> None:
-    """ValueError with `message` unless `condition`: a kernel itself would read or write elsewhere."""
+    """Raises ValueError with `message` unless `condition`: the kernel would read or write out of bounds."""
     if not condition:
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""Latent attention for decode: a context is cut into splits, whose results are then combined."""
+"""Latent attention for decode: splits a context, then combines the results of the splits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kernels.launch import architecture, interpreted, multiprocessors, require
 
 _TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 MOST_SPLITS = 64
-"""The most splits of a context without fixed splits: the combining kernel takes them one by one."""
+"""Most splits of a context without fixed splits, because the combining kernel takes them one by one."""
 MOST_PARTIAL = 1 << 28
-"""Values of the splits' results that are held at a time: 1 GiB."""
+"""Most values of the splits' results held at a time: 1 GiB."""
 
 
 @triton.jit
@@ -76,7 +76,7 @@ def split_kernel(
             token = tl.arange(0, block_tokens)
             visible = first + token < end
             entry = pages + page * page_stride + (first % page_tokens + token)[:, None] * width
-            # Unwritten slots may hold NaN, which a weight of zero would not silence.
+            # Unwritten slots may hold NaN, and zero times NaN is NaN.
             key = tl.load(entry + lane, mask=visible[:, None], other=0.0)
             key_rope = tl.load(entry + rope_lane, mask=visible[:, None], other=0.0)
             if upcast:
@@ -110,7 +110,7 @@ def combine_kernel(
     page_tokens: tl.constexpr,
     fixed_split: tl.constexpr,
 ) -> None:
-    """One sequence and head per program: its splits, first to last."""
+    """One sequence and head per program: combines its splits, first to last."""
     head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     length = tl.load(context_lens + sequence)
@@ -132,7 +132,7 @@ def combine_kernel(
         total = total * shrink + weight
         mixed = mixed * shrink + tl.load(partial + place * latent + lane) * weight
         highest = raised
-    # A row that pads the batch has no context: zeros, not 0 / 0.
+    # A row that pads the batch has no context: this gives zeros, not 0 / 0.
     mixed = mixed / tl.where(total > 0.0, total, 1.0)
     tl.store(out + (sequence * heads + head) * latent + lane, mixed)
 
@@ -148,10 +148,11 @@ class DecodeTiles:
 
     @classmethod
     def choose(cls, heads: int, architecture: int) -> DecodeTiles:
-        """16 rows are the least that a matrix instruction takes; 64 fill one of a Hopper warp group.
+        """Chooses the largest tiles that do not spill registers.
 
-        The largest that do not spill. From Blackwell on (architecture 10) 64 rows would: accumulators are
-        copied from tensor memory. So would they with 64 tokens from triton 3.8 on.
+        A matrix instruction takes at least 16 rows; 64 fill one of a Hopper warp group. From Blackwell on
+        (architecture 10) 64 rows would spill, because accumulators are copied from tensor memory. So would
+        they with 64 tokens from triton 3.8 on.
         """
         if heads <= 16:
             return cls(16, 32, 4, 3)
@@ -160,17 +161,19 @@ class DecodeTiles:
 
     @property
     def programs(self) -> int:
-        """How many a multiprocessor has at a time."""
+        """Number of programs that a multiprocessor runs at a time."""
         return 1 if self.block_heads > 16 else 2
 
 
 @cache
 def even_splits(programs: int, heads: int, most: int, places: int) -> int:
-    """Into how many parts each of the contexts is cut of which every one has a program.
+    """Number of parts into which each context is split if each of `programs` contexts has one program per
+    part.
 
-    Least is to be: the rounds that `places` programs at a time need for all parts of equal contexts, in time
-    of a whole context (rounds / parts), plus writing and reading the parts' results: of 64 heads and 8K of
-    context, those of one part are 2.8 % of its bytes. Contexts are not looked at: graphs get others.
+    Minimises the rounds that `places` concurrent programs need for all parts of equal contexts, in units of a
+    whole context (rounds / parts), plus the time of writing and reading the parts' results. With 64 heads and
+    8K of context, the results of one part are 2.8 % of the context's bytes. Does not use the lengths of
+    contexts, because a graph is replayed for other ones.
     """
     traffic = 0.028 * heads / 64 * programs / places
 
@@ -184,9 +187,9 @@ class MLADecode:
     """Attention of one new token per sequence, for up to `max_splits` splits of a context.
 
     deterministic: splits are `split_tokens` of context (a multiple of the page), so that a sequence's bits
-    never depend on the others; contexts reach max_splits x split_tokens. Otherwise each context is cut into
-    equal parts, the fewer the more sequences there are. What splits give is held for so many sequences at a
-    time as MOST_PARTIAL allows.
+    never depend on the others; contexts may have up to max_splits x split_tokens tokens. Otherwise each
+    context is split into equal parts, fewer if there are more sequences. Holds the results of splits for as
+    many sequences at a time as MOST_PARTIAL allows.
     """
 
     def __init__(
@@ -209,8 +212,8 @@ class MLADecode:
 
         pages `[P, page_tokens, latent + rope]` are one layer's, usually `pool[:, layer]`. Sequence b attends
         to the first context_lens[b] tokens of the pages page_table[b]: int32 `[B]` and `[B, max_pages]`. A
-        context of 0 gives zeros. Nothing here waits for the GPU, and the grid depends on shapes only, so a
-        graph can be replayed for other contexts.
+        context of 0 gives zeros. Never waits for the GPU, and the grid depends only on shapes, so a graph can
+        be replayed for other contexts.
         """
         self._check(query, pages, page_table, context_lens)
         batch, heads, _ = query.shape
@@ -228,7 +231,7 @@ class MLADecode:
         return out
 
     def _splits(self, query: Tensor, pages: Tensor, page_table: Tensor) -> int:
-        """From shapes alone."""
+        """Number of splits, from shapes alone."""
         batch, heads, _ = query.shape
         if self.fixed_split:
             return min(self.max_splits, -(-page_table.shape[1] * pages.shape[1] // self.fixed_split))
@@ -247,11 +250,11 @@ class MLADecode:
         logsumexp: Tensor,
         out: Tensor,
     ) -> None:
-        """Fills `out` by way of `partial [>= B, splits, heads, latent]` and `logsumexp`."""
+        """Fills `out`, using `partial [>= B, splits, heads, latent]` and `logsumexp` as workspace."""
         batch, heads, _ = query.shape
         splits = partial.shape[1]
         tiles = DecodeTiles.choose(heads, architecture(query))
-        # Tiles of one split come first: they read the same pages, which are then in the L2.
+        # Tiles of one split are adjacent: they read the same pages, which are then in the L2.
         split_kernel[(triton.cdiv(heads, tiles.block_heads), batch, splits)](
             query,
             pages,
@@ -297,14 +300,12 @@ class MLADecode:
         require(query.stride(1) == width and query.stride(2) == 1, "the heads of query are not contiguous")
         require(pages.shape[2] == width, f"pages {tuple(pages.shape)} do not fit a query of {width}")
         require(pages.stride(1) == width and pages.stride(2) == 1, "a page is not contiguous")
-        require(pages.shape[1] % 64 == 0, f"pages of {pages.shape[1]} tokens are no multiple of 64")
+        require(pages.shape[1] % 64 == 0, f"pages of {pages.shape[1]} tokens are not a multiple of 64")
         require(page_table.shape[0] == batch == len(context_lens), "table and contexts differ from the batch")
         require(page_table.stride(1) == 1, "the rows of page_table are not contiguous")
         split, page = self.fixed_split, pages.shape[1]
-        require(split % page == 0, f"splits of {split} tokens are no multiple of pages of {page}")
+        require(split % page == 0, f"splits of {split} tokens are not a multiple of pages of {page}")
         if split:
             most = self.max_splits * split // page
             columns = page_table.shape[1]
-            require(
-                columns <= most, f"{columns} pages of a sequence are more than the {most} that splits reach"
-            )
+            require(columns <= most, f"{columns} pages of a sequence exceed the {most} that splits can cover")

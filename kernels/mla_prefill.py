@@ -1,7 +1,7 @@
 """Latent attention for prefill: ragged chunks of new tokens over their contexts, in the expanded form.
 
-A layer's pages of a sequence are gathered (`kernels.page_copy`), kv_b_proj makes keys and values of
-every head of them, cached tokens and new ones alike, and this attends.
+The caller gathers a layer's pages of a sequence (`kernels.page_copy`) and computes keys and values of every
+head from them with kv_b_proj, for cached and new tokens alike; this module attends to them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from kernels.launch import interpreted, require
 
 _LOG2_E = 1.4426950408889634
-# The same for every batch: they fix the order of sums.
+# The same for every batch, because they fix the order of sums.
 BLOCK_QUERIES, BLOCK_KEYS = 128, 64
 NUM_WARPS, NUM_STAGES = 8, 2
 
@@ -43,7 +43,7 @@ def attend_range(
     masked: tl.constexpr,
     upcast: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """The running softmax after keys [start, end); `masked` where a query may not see all of them."""
+    """The running softmax after keys [start, end); `masked` if a query must not see all of them."""
     lane = tl.arange(0, block_keys)
     for first in range(start, end, block_keys):
         row = (first + lane).to(tl.int64)
@@ -101,16 +101,16 @@ def prefill_kernel(
     block_keys: tl.constexpr,
     upcast: tl.constexpr,
 ) -> None:
-    """One tile of a sequence's queries and one head per program; keys are taken from the first on.
+    """One tile of a sequence's queries and one head per program; takes keys from the first one on.
 
-    A token's sums are the same ones in the same order wherever its tile begins, so neither the
-    batch nor the chunk shows in its bits.
+    A token's sums have the same terms in the same order wherever its tile begins, so its bits depend neither
+    on the batch nor on the chunk.
     """
     head = tl.program_id(1)
     sequence = tl.program_id(2)
     query_start = tl.load(query_starts + sequence)
     count = tl.load(query_starts + sequence + 1) - query_start
-    # Later tiles see more: the longest begin first.
+    # Later tiles see more keys: the longest tiles start first.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
     offset = tile * block_queries + tl.arange(0, block_queries)
     if tile * block_queries < count:
@@ -130,7 +130,7 @@ def prefill_kernel(
         own_rope = key_rope + key_start * rope_stride
         own_value = value + key_start * value_stride + head * value_head_stride
         positions = context + offset
-        # All queries of the tile see what lies before its first one, in whole blocks.
+        # All queries of the tile see the keys before its first query, in whole blocks.
         seen = (context + tile * block_queries) // block_keys * block_keys
         end = tl.minimum(context + (tile + 1) * block_queries, length)
         highest = tl.full((block_queries,), float("-inf"), tl.float32)
@@ -200,10 +200,11 @@ def mla_prefill(
     """`query [T, heads, nope + rope]`, rotated, over keys and values of S rows -> `[T, heads, v]`.
 
     key `[S, heads, nope]` and value `[S, heads, v]` may be parts of kv_b_proj's output, key_rope `[S, rope]`
-    of gathered pages. All of int32 `[B + 1]`, `[B]`, `[B]`: sequence b has the rows query_starts[b] to
-    query_starts[b + 1] of query, at most max_queries and no more than context_lens[b]; they are the last of
-    its context_lens[b] tokens, whose keys and values begin at row key_starts[b]. Each sees itself and all
-    before it. Rows of no sequence are undefined. Offsets are 64-bit. Deterministic.
+    part of gathered pages. query_starts, key_starts, context_lens are int32 `[B + 1]`, `[B]`, `[B]`: sequence
+    b has the rows query_starts[b] to query_starts[b + 1] of query, at most max_queries and no more than
+    context_lens[b]. They are the last of its context_lens[b] tokens, whose keys and values begin at row
+    key_starts[b]. Each token sees itself and all earlier ones. Rows of no sequence are undefined. Offsets are
+    64-bit. Deterministic.
     """
     tokens, heads, width = query.shape
     nope, rope, value_dim = key.shape[2], key_rope.shape[1], value.shape[2]

@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation, with or without the residual's addition before it."""
+"""Root-mean-square normalisation, with or without the addition of a residual before it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rms_norm_kernel(
     wide = tl.load(x + row * x_stride + lane, mask=inside, other=0.0).to(tl.float32)
     if add:
         wide += tl.load(residual + row * width + lane, mask=inside, other=0.0).to(tl.float32)
-        # What is normalised is the sum as it is kept.
+        # Normalises the sum as it is stored.
         total = wide.to(residual.dtype.element_ty)
         tl.store(residual + row * width + lane, total, mask=inside)
         wide = total.to(tl.float32)
@@ -43,13 +43,13 @@ def rms_norm_kernel(
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight: `[T, width]` -> `[T, width]`, contiguous, in x's dtype.
 
-    x's rows may be apart from each other (part of a wider tensor). Deterministic.
+    x's rows may be part of a wider tensor. Deterministic.
     """
     return _launch(x, None, weight, eps)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """`residual [T, width]`, contiguous, becomes x + residual; returns the norm of that. Deterministic."""
+    """Adds x to `residual [T, width]`, contiguous, in place; returns the norm of the sum. Deterministic."""
     require(residual.shape == x.shape, f"residual {tuple(residual.shape)} differs from x {tuple(x.shape)}")
     require(residual.is_contiguous(), "residual is not contiguous")
     require(residual.dtype == x.dtype, f"residual is {residual.dtype}, x is {x.dtype}")
@@ -78,6 +78,6 @@ def _launch(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> T
 
 
 def warps_for(width: int) -> int:
-    """Warps per row: 32 elements a thread at most, and no idle warps in short rows."""
+    """Warps per row: at most 32 elements per thread, and no idle warps in short rows."""
     block: int = triton.next_power_of_2(width)
     return min(max(block // 1024, 1), 8)

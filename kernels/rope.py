@@ -11,9 +11,9 @@ from kernels.launch import require
 
 @triton.jit
 def turn_pairs(x: tl.tensor, cos: tl.tensor, sin: tl.tensor) -> tl.tensor:
-    """`x [rows, 2 pairs]` with each pair (2j, 2j + 1) turned by the angle of `cos`, `sin [1 or rows, pairs]`.
+    """Rotates each pair (2j, 2j + 1) of `x [rows, 2 pairs]` by the angle of `cos`, `sin [1 or rows, pairs]`.
 
-    In float32.
+    Computes in float32.
     """
     rows: tl.constexpr = x.shape[0]
     width: tl.constexpr = x.shape[1]
@@ -49,10 +49,10 @@ def rotate_kernel(
 
 
 def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    """Writes `x [T, heads, dim]`, turned by the angles of int64 `positions [T]`, into `out` of its shape.
+    """Writes `x [T, heads, dim]`, rotated by the angles of int64 `positions [T]`, into `out` of its shape.
 
-    Both may be parts of wider tensors, and be the same one. `cos` and `sin` are float32
-    `[max_positions, dim / 2]`; dim is a power of two. Computed in float32. Deterministic.
+    Both may be parts of wider tensors, and be the same one. `cos` and `sin` are float32 `[max_positions, dim
+    / 2]`; dim is a power of two. Computes in float32. Deterministic.
     """
     tokens, heads, dim = x.shape
     require(out.shape == x.shape, f"out {tuple(out.shape)} differs from x {tuple(x.shape)}")
@@ -78,7 +78,7 @@ def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, out: Tensor) 
 
 
 def check_angles(positions: Tensor, cos: Tensor, sin: Tensor, tokens: int, dim: int) -> None:
-    """That positions and tables fit `tokens` vectors of `dim` values."""
+    """Checks that positions and tables fit `tokens` vectors of `dim` values."""
     require(positions.shape == (tokens,), f"{tuple(positions.shape)} positions for {tokens} tokens")
     fits = cos.shape == sin.shape and cos.shape[1] == dim // 2
     require(fits, f"tables {tuple(cos.shape)}, {tuple(sin.shape)} do not fit vectors of {dim}")

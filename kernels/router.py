@@ -1,4 +1,4 @@
-"""From gate logits to each token's experts and their weights."""
+"""Chooses each token's experts and their weights from gate logits."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def select_experts_kernel(
     block_k: tl.constexpr,
     normalise: tl.constexpr,
 ) -> None:
-    """One token per program: its best expert is taken top_k times."""
+    """One token per program: takes its best expert top_k times."""
     token = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, block)
     inside = lane < num_experts
     logit = tl.load(logits + token * num_experts + lane, mask=inside, other=0.0)
     score = 1.0 / (1.0 + tl.exp(-logit))
     choice = score + tl.load(bias + lane, mask=inside, other=0.0)
-    # NaN must not lead to an expert that is none, nor twice to the same one.
+    # NaN must lead neither to an invalid expert nor twice to the same one.
     lowest: tl.constexpr = -3.4028234663852886e38
     choice = tl.where(choice > lowest, choice, lowest)
     choice = tl.where(inside, choice, float("-inf"))
@@ -39,7 +39,7 @@ def select_experts_kernel(
     weight = tl.zeros((block_k,), tl.float32)
     total = 0.0
     for rank in tl.static_range(top_k):
-        # The lowest index among equal values.
+        # argmax returns the lowest index among equal values.
         best = tl.argmax(choice, axis=0)
         value = tl.sum(tl.where(lane == best, score, 0.0), axis=0)
         total += value
@@ -59,8 +59,9 @@ def select_experts(
 ) -> tuple[Tensor, Tensor]:
     """float32 `logits [T, experts]`, `bias [experts]` -> int32 `[T, k]`, best first, float32 `[T, k]`.
 
-    Sigmoid scores; the biased ones choose, of equal ones the lower index first; the plain ones, divided by
-    their sum (normalise) and multiplied by scale, weigh. NaN is chosen last. Deterministic.
+    Scores are sigmoid(logits). The biased scores choose, the lower index first among equal ones; the weights
+    are the plain scores, divided by their sum (normalise) and multiplied by scale. NaN is chosen last.
+    Deterministic.
     """
     tokens, num_experts = logits.shape
     require(

@@ -1,4 +1,4 @@
-"""Draws a token per row: sorted by torch, then filtered and selected by a number that a counter gives."""
+"""Draws a token per row: torch sorts, then a kernel filters and selects by a counter-based random number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 1024
 
 @triton.jit
 def philox_uniform(seed: tl.tensor, choice: tl.tensor, position: tl.tensor) -> tl.tensor:
-    """Philox4x32-10: the same float64 in [0, 1) as the engine's for int64 arguments read as unsigned.
+    """Philox4x32-10: the same float64 in [0, 1) as the engine's, for int64 arguments read as unsigned.
 
     Words are kept in 64 bits, where products of two of them fit.
     """
@@ -70,9 +70,10 @@ def draw_kernel(
     vocabulary: int,
     block: tl.constexpr,
 ) -> None:
-    """One row per program. Blocks are added in order; most draws fall into the first one.
+    """One row per program. Adds blocks in order; most draws fall into the first one.
 
-    What is kept is a prefix of the falling order, so every loop ends where something is left out.
+    The filters keep a prefix of the descending order, so every loop ends at the first block that is not kept
+    whole.
     """
     row = tl.program_id(0).to(tl.int64)
     values += row * vocabulary
@@ -118,7 +119,7 @@ def draw_kernel(
             reached += tl.sum(weight, axis=0)
             start += block
             end = tl.where(count < block, start, end)
-        # NaN keeps nothing; even then the result is a token.
+        # NaN keeps nothing; the result must still be a token.
         place = tl.maximum(tl.minimum(place, kept - 1), 0)
     tl.store(out + row, tl.load(ids + row * vocabulary + place))
 
@@ -132,7 +133,8 @@ def uniform_kernel(seeds: tl.tensor, choices: tl.tensor, positions: tl.tensor, o
 
 
 def draw_uniform(seeds: Tensor, choices: Tensor, positions: Tensor) -> Tensor:
-    """float64 in [0, 1) `[B]` of int64 `[B]`: what draws output token `position` of a choice.
+    """float64 in [0, 1) `[B]` for int64 `[B]` arguments: the number that draws output token `position` of a
+    choice.
 
     Seeds are 64-bit patterns. Deterministic.
     """
@@ -160,11 +162,11 @@ class SamplingRows:
 
 
 def sample(logits: Tensor, rows: SamplingRows) -> Tensor:
-    """A token of each row of float32 `logits [B, V]`, whose maximum is finite -> int64 `[B]`.
+    """Draws a token of each row of float32 `logits [B, V]`, whose maximum must be finite -> int64 `[B]`.
 
-    softmax(logits / temperature); top_k, top_p and min_p keep a prefix of the falling order, of equal
-    logits the lower index first; the token is the first whose cumulative mass exceeds the draw's
-    share. In float64. A row depends on nothing but itself. Never waits for the GPU.
+    softmax(logits / temperature); top_k, top_p and min_p keep a prefix of the descending order, with the
+    lower index first among equal logits; the token is the first whose cumulative mass exceeds the draw's
+    share. Computes in float64. A row depends only on itself. Never waits for the GPU.
     """
     batch, vocabulary = logits.shape
     require(logits.dtype == torch.float32, f"logits are {logits.dtype}, not float32")

@@ -1,4 +1,4 @@
-"""SwiGLU's elementwise half, for the dense layer and the shared expert."""
+"""The elementwise half of SwiGLU, for the dense layer and the shared expert."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def silu_mul_kernel(
 def silu_mul(gate_up: Tensor) -> Tensor:
     """silu(left half) * right half of `[T, 2 width]` -> `[T, width]`, contiguous, in its dtype.
 
-    The rows may be apart from each other. In float32, rounded once. Deterministic.
+    The rows may lie apart. Computes in float32, rounds once. Deterministic.
     """
     tokens, both = gate_up.shape
     require(both % 2 == 0, f"rows of {both} values have no halves")

@@ -1,1 +1,3 @@
-"""Each kernel at Kimi-K2.5's shapes: right on fresh random inputs, and how near to the hardware's limit."""
+"""Checks each kernel at Kimi-K2.5's shapes on fresh random inputs, and times it against the
+hardware's limit.
+"""

@@ -1,4 +1,4 @@
-"""The order of pairs by expert."""
+"""Sorting pairs by expert."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK_PAIRS = 16
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """Experts chosen uniformly."""
+    """Experts chosen uniformly at random."""
     for tokens in (*sizes.batches, sizes.prompt):
         yield _case(tokens, sizes, device)
 
@@ -32,7 +32,7 @@ def _case(tokens: int, sizes: Sizes, device: torch.device) -> Case:
     def filled(results: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         pairs, owners, num_blocks = results
         blocks = int(num_blocks)
-        # One more than they are: errors are relative, and all owners may be 0.
+        # Each value plus one, because errors are relative and all owners may be 0.
         return pairs[: blocks * _BLOCK_PAIRS] + 1, owners[:blocks] + 1
 
     def expected() -> tuple[torch.Tensor, ...]:

@@ -21,7 +21,7 @@ from kernels.reference import experts as reference
 from kernels.reference.experts import Matrices
 
 _PLAIN_EXPERTS = 64
-"""So many plain ones are enough to see: 384 of them would take 34 GB."""
+"""Number of plain experts in the check: all 384 of them would take 34 GB."""
 
 _MODES = (("deterministic", True), ("fast", False))
 
@@ -38,7 +38,7 @@ class _Cost:
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """A decode step's tokens, and a prompt's."""
+    """The tokens of a decode step, and of a prompt."""
     for width in sizes.widths:
         yield from _int4(width, sizes, device)
     for width in sizes.widths:
@@ -54,7 +54,9 @@ def _int4(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
     cost = _Cost(values * 9 // 16, 2 * values)
 
     def at(tokens: int) -> Iterator[Case]:
-        """Ours in both modes, and others', on the same inputs, which are gone with the last of them."""
+        """Our kernel in both modes and others' kernels on the same inputs, which are freed after the last
+        case.
+        """
         inputs = _inputs(tokens, cost, sizes, device)
         shape = f"T={tokens} width={width}"
         case = partial(_case, "experts_int4", shape, inputs, _once(inputs, gate_up, down), cost)
@@ -88,7 +90,7 @@ def _plain(width: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
 
 def _inputs(tokens: int, cost: _Cost, sizes: Sizes, device: torch.device) -> ExpertInputs:
     touched = len(choose_experts(tokens, sizes, device).unique())
-    # What keeps the L2 from helping is that each copy's tokens go to other experts.
+    # The L2 does not help, because each copy's tokens go to other experts.
     copies = sizes.copies(touched * cost.num_bytes)
     experts = [choose_experts(tokens, sizes, device) for _ in range(copies)]
     weights = torch.rand(tokens, sizes.top_k, device=device)
@@ -96,7 +98,7 @@ def _inputs(tokens: int, cost: _Cost, sizes: Sizes, device: torch.device) -> Exp
 
 
 def _once(inputs: ExpertInputs, gate_up: Matrices, down: Matrices) -> Expected:
-    """The reference's result, computed for the first that asks: it dequantises every expert."""
+    """The reference's result, computed on first use: it dequantises every expert."""
     x, experts, weights = inputs.x, inputs.experts[0], inputs.weights
     return cache(lambda: (reference.apply_experts(x.float(), experts, weights, gate_up, down),))
 

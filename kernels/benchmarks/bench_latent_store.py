@@ -1,4 +1,4 @@
-"""The store of new tokens into one layer's pages, far inside a pool of all layers."""
+"""Storing new tokens into one layer's pages, at high addresses of a pool of all layers."""
 
 from __future__ import annotations
 

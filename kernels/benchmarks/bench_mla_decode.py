@@ -21,7 +21,7 @@ _SPLIT_TOKENS = 512
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """All sequences as long as the context, and once of different lengths."""
+    """Sequences that are all as long as the context, and once sequences of different lengths."""
     for heads in sizes.heads:
         for context in sizes.contexts:
             for batch in sizes.batches:
@@ -33,7 +33,7 @@ def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
 
 
 def _cases(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """Ours in both modes, and others', on the same inputs."""
+    """Our kernel in both modes and others' kernels, on the same inputs."""
     batch, total, most = len(lengths), sum(lengths), max(lengths)
     columns = -(-most // 64)
     num_bytes = (total + 2 * batch * heads) * sizes.width * 2
@@ -41,7 +41,7 @@ def _cases(lengths: list[int], heads: int, sizes: Sizes, device: torch.device) -
     pages = normal(copies * batch * columns, 64, sizes.width, device=device)
     order = torch.randperm(len(pages), device=device).to(torch.int32)
     tables = order.view(copies, batch, columns)
-    # Scores of a model's spread: a softmax of one key would hide every difference.
+    # Scores with the spread of a model's: a softmax that picks one key would hide every difference.
     query = normal(batch, heads, sizes.width, device=device) * 0.3
     context_lens = torch.tensor(lengths, dtype=torch.int32, device=device)
     inputs = DecodeInputs(query, pages, tables, context_lens, _SCALE, sizes.latent)

@@ -1,4 +1,4 @@
-"""Latent attention for prefill: whole prompts, and chunks behind a cached context."""
+"""Latent attention for prefill: whole prompts, and chunks after a cached context."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOPE = _VALUE = 128
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """(new tokens, context) of each sequence: a prompt, the end of a long one, and several together."""
+    """Sequences as (new tokens, context): a prompt, the end of a long one, and several together."""
     prompt, longest = sizes.prompt, sizes.contexts[-1]
     chunk = -(-prompt // 4)
     for heads in sizes.heads:

@@ -1,4 +1,4 @@
-"""Pages of all layers gathered into a buffer and scattered from one; as many as a prompt has."""
+"""Gathering pages of all layers into a buffer and scattering them from one; as many as a prompt has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kernels.reference import page_copy as reference
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """A group of layers, and all of them."""
+    """One layer, and all of them."""
     pool = normal(sizes.far_page + 1, sizes.layers, 64, sizes.width, device=device)
     page_ids = torch.randperm(len(pool), device=device)[: -(-sizes.prompt // 64)]
     for layers in (1, sizes.layers):
@@ -42,17 +42,17 @@ def _gather(pool: torch.Tensor, page_ids: torch.Tensor, layers: int, num_bytes: 
 
 def _scatter(pool: torch.Tensor, page_ids: torch.Tensor, layers: int, num_bytes: int) -> Case:
     first = pool.shape[1] - layers
-    blocks = normal(len(page_ids), layers, *pool.shape[2:], device=pool.device)
+    layer_pages = normal(len(page_ids), layers, *pool.shape[2:], device=pool.device)
 
     def run(_: int) -> tuple[torch.Tensor, ...]:
-        scatter_pages(blocks, pool, page_ids, first)
+        scatter_pages(layer_pages, pool, page_ids, first)
         return ()
 
     def stored(_: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (pool[page_ids, first:],)
 
     shape = _shape(page_ids, layers)
-    return Case("page_scatter", shape, run, lambda: (blocks,), 0.0, num_bytes, view=stored)
+    return Case("page_scatter", shape, run, lambda: (layer_pages,), 0.0, num_bytes, view=stored)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""RMSNorm, plain and with the residual's addition."""
+"""RMSNorm, plain and with the addition of the residual."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _fused(tokens: int, weight: torch.Tensor, sizes: Sizes) -> Case:
     residual = [normal(tokens, sizes.hidden, device=weight.device) for _ in range(copies)]
 
     def expected() -> tuple[torch.Tensor, ...]:
-        total = (x[0] + residual[0]).float()  # rounded, as the residual is
+        total = (x[0] + residual[0]).float()  # rounded, like the residual
         return reference.rms_norm(total, weight.float(), _EPS), total
 
     def run(copy: int) -> tuple[torch.Tensor, ...]:

@@ -1,4 +1,4 @@
-"""The choice of experts."""
+"""Choosing experts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCALE = 2.827
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """Random logits, and a bias of a trained model's size."""
+    """Random logits, and a bias as large as in a trained model."""
     for tokens in (*sizes.batches, sizes.prompt):
         yield _case(tokens, sizes, device)
 
@@ -29,8 +29,8 @@ def _case(tokens: int, sizes: Sizes, device: torch.device) -> Case:
     bias = normal(sizes.num_experts, device=device, dtype=torch.float32) * 0.1
 
     def chosen_scores(results: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        # Where two scores are equal but for rounding, either may be chosen: so what is compared is how good
-        # the chosen are, and whether their weights are theirs.
+        # Among scores that differ only by rounding, either may be chosen. So this compares the scores of the
+        # chosen experts, and their weights with those scores.
         experts, weights = results[0].long(), results[1].double()
         scores = torch.sigmoid(logits[0].double())
         own = scores.gather(-1, experts)

@@ -1,4 +1,4 @@
-"""The draw of tokens from the whole vocabulary, the sort included."""
+"""Drawing tokens from the whole vocabulary, including the sort."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kernels.sampling import SamplingRows, draw_uniform, sample
 
 
 def cases(sizes: Sizes, device: torch.device) -> Iterator[Case]:
-    """Nucleus sampling, each row with a seed of its own."""
+    """Nucleus sampling; each row has its own seed."""
     for batch in sizes.batches:
         yield _case(batch, sizes, device)
 
@@ -35,7 +35,7 @@ def _case(batch: int, sizes: Sizes, device: torch.device) -> Case:
     )
 
     def compared(results: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        # One more than they are: errors are relative, and all tokens may be 0.
+        # Each token plus one, because errors are relative and all tokens may be 0.
         draws = draw_uniform(rows.seed, rows.choice, rows.position)
         return results[0] + 1, draws
 

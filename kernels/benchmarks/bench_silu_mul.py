@@ -1,4 +1,4 @@
-"""SwiGLU's elementwise half, for the shared expert and the dense layer."""
+"""The elementwise half of SwiGLU, for the shared expert and the dense layer."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ def _as_is(results: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Case:
-    """`run(copy)` computes, from the copy-th of `copies` sets of inputs (see Sizes.copies).
+    """`run(copy)` computes from the copy-th of `copies` sets of inputs (see Sizes.copies).
 
-    `expected` gives what run(0) should, in float32 or float64; it is asked first, for a kernel may
-    write into its inputs. `tolerance` bounds the largest error over the largest value, and the norm
-    of the errors over that of the values. `num_bytes` and `flops` are the least that run has to read, write
-    and compute. `view` makes of run's results what is compared; it is not timed. `by`: whose kernel, if not
-    ours; ours of the same kernel and shape is what it is compared with.
+    `expected` returns what run(0) should, in float32 or float64; it is called first, because a kernel may
+    write into its inputs. `tolerance` bounds the largest error over the largest value, and the norm of the
+    errors over that of the values. `num_bytes` and `flops` are the least that run must read, write and
+    compute. `view` turns run's results into what is compared; it is not timed. `by` names the kernel's author
+    if it is not ours; such a case is compared with ours of the same kernel and shape.
     """
 
     kernel: str
@@ -40,13 +40,13 @@ class Case:
     by: str = ""
 
     def error(self) -> float:
-        """The larger of the two relative errors, of the worst result."""
+        """The larger of the two relative errors, for the worst result."""
         wanted = self.expected()
         return max(_error(got, want) for got, want in zip(self.view(self.run(0)), wanted, strict=True))
 
 
 def _error(got: Tensor, wanted: Tensor) -> float:
-    """Infinite where a value is not finite."""
+    """The larger relative error; infinite if a value is not finite."""
     exact = wanted.double()
     difference = got.double() - exact
     largest = difference.abs().max() / exact.abs().max()
@@ -56,4 +56,4 @@ def _error(got: Tensor, wanted: Tensor) -> float:
 
 
 Cases: TypeAlias = Callable[[Sizes, torch.device], Iterator[Case]]
-"""What every `bench_*` module has: its cases, each with inputs that are made when it is asked for."""
+"""The `cases` of a `bench_*` module: each case makes its inputs when the iterator reaches it."""

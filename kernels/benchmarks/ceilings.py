@@ -1,4 +1,4 @@
-"""What the device reaches at best: reading memory, and multiplying bfloat16 matrices."""
+"""Measures the best that the device reaches: reading memory, and multiplying bfloat16 matrices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROGRAMS, _SIDE = 16384, 8192
 
 @triton.jit
 def read_kernel(data: tl.tensor, out: tl.tensor, rounds: int, block: tl.constexpr) -> None:
-    """Reads `rounds` blocks per program and keeps one sum of them."""
+    """Reads `rounds` blocks per program and stores one sum of them."""
     program = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, block)
     total = tl.zeros((block,), tl.float32)
@@ -25,7 +25,7 @@ def read_kernel(data: tl.tensor, out: tl.tensor, rounds: int, block: tl.constexp
 
 
 def measure_reads(timer: Timer, device: torch.device, programs: int = _PROGRAMS) -> float:
-    """bytes/s of reading programs x 256 KiB once; by default what no GPU's cache holds."""
+    """bytes/s of reading programs x 256 KiB once; by default more than any GPU's cache holds."""
     rounds, block = 16, 4096
     data = torch.ones(programs * rounds * block, device=device)
     out = torch.empty(programs, device=device)
@@ -47,7 +47,7 @@ class Ceilings:
     def measure(
         cls, timer: Timer, device: torch.device, programs: int = _PROGRAMS, side: int = _SIDE
     ) -> Ceilings:
-        """Reads programs x 256 KiB; multiplies square matrices of `side`. By default as a GPU needs it."""
+        """Reads programs x 256 KiB; multiplies square matrices of `side`. The defaults suit a GPU."""
         bandwidth = measure_reads(timer, device, programs)
         left = torch.randn(side, side, device=device).bfloat16()
         right = torch.randn(side, side, device=device).bfloat16()
@@ -56,12 +56,12 @@ class Ceilings:
 
     @property
     def facts(self) -> dict[str, str]:
-        """For a report."""
+        """Names and values for a report."""
         return {
             "reads": f"{self.bandwidth / 1e9:,.0f} GB/s",
             "bfloat16 products": f"{self.rate / 1e12:,.1f} TFLOP/s",
         }
 
     def limit_seconds(self, num_bytes: int, flops: int) -> float:
-        """The least time for so much."""
+        """The least time for so many bytes and operations."""
         return max(num_bytes / self.bandwidth, flops / self.rate)

@@ -17,9 +17,9 @@ from kernels.benchmarks.timer import Timer
 class Check:
     """The cases of some kernels at some sizes.
 
-    Whatever goes wrong in a case is a note in its row, and the others go on; what no time is left for is
-    "not run" or has no times, and says so. Tolerances are multiplied by `slack`. `save` gets all rows before
-    each case is run, for one that hangs ends the process.
+    A failure in a case becomes a note in its row, and the other cases continue; a case for which no time is
+    left is "not run" or has no times, with a note. Tolerances are multiplied by `slack`. `save` gets all rows
+    before each case is run, because a case that hangs ends the process.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class Check:
 
     @property
     def rows(self) -> list[Row]:
-        """One for each case, in the order in which they were first reached."""
+        """One row for each case, in the order in which they were first reached."""
         return list(self._rows.values())
 
     @property
     def failed(self) -> bool:
-        """Whether a result of ours was wrong, or a case of ours raised."""
+        """Whether one of our results was wrong, or one of our cases raised."""
         return any(row.verdict in ("WRONG", "failed") for row in self.rows if not row.by)
 
     def compare(self) -> None:
-        """Every case's result with its reference."""
+        """Compares every case's result with its reference."""
         self._each(lambda case, row: row.compare(case, self._slack))
 
     def time(self, timer: Timer, ceilings: Ceilings) -> None:
-        """Every case that gave the right result."""
+        """Times every case that gave the right result."""
 
         def time_one(case: Case, row: Row) -> None:
             if row.verdict == "right":
@@ -71,20 +71,20 @@ class Check:
                 pass
 
     def _next(self, name: str, iterator: Iterator[Case], act: Callable[[Case, Row], None]) -> bool:
-        """Whether there was another case, and its kernel may have more."""
+        """Runs the next case. Returns whether there was one and its kernel may have more."""
         if time.monotonic() > self._end:
             self._row(name, "further cases").note = "no time was left"
             return False
         row = None
         try:
-            # Held nowhere else, so that its inputs are gone before the next one's are made.
+            # Referenced nowhere else, so that its inputs are freed before the next case's are made.
             case = next(iterator, None)
             if case is None:
                 return False
             row = self._row(case.kernel, case.shape, case.by)
             self._save(self.rows)
             act(case, row)
-        except Exception as error:  # noqa: BLE001 - barrier: other cases are checked all the same
+        except Exception as error:  # noqa: BLE001 - barrier: the other cases must still be checked
             failed = row or self._row(name, "inputs")
             failed.verdict, failed.note = "failed", repr(error)
             return row is not None

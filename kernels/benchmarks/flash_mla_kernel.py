@@ -12,18 +12,18 @@ from kernels.benchmarks.run import Run
 
 
 def check() -> None:
-    """Raises whatever keeps it from being loaded."""
+    """Raises the error that prevents loading it."""
     importlib.import_module("flash_mla")
 
 
 def decode(inputs: DecodeInputs) -> Run:
-    """`[B, H, latent]`; our pages and tables are what it takes."""
+    """`[B, H, latent]`; takes our pages and tables unchanged."""
     flash_mla = importlib.import_module("flash_mla")
     attend = flash_mla.flash_mla_with_kvcache
     query, pages = inputs.query[:, None], inputs.pages[:, :, None]
     # Older versions plan here, newer ones in the first call.
     plan = flash_mla.get_mla_metadata(inputs.context_lens, query.shape[2], 1)
-    # Where the kernels are split into current and former ones, dense decode is among the former.
+    # Some versions split the kernels into current and former ones; dense decode is among the former.
     former = {"use_legacy": True} if "use_legacy" in inspect.signature(attend).parameters else {}
 
     def run(copy: int) -> tuple[Tensor, ...]:

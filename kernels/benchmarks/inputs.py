@@ -1,4 +1,4 @@
-"""Random inputs of cases."""
+"""Random inputs for cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kernels.reference.experts import dequantise
 
 
 def normal(*shape: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Standard normal values, made in their dtype."""
+    """Standard normal values, generated in this dtype."""
     return torch.randn(*shape, device=device, dtype=dtype)
 
 
@@ -24,7 +24,7 @@ def make_angles(sizes: Sizes, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def choose_experts(tokens: int, sizes: Sizes, device: torch.device) -> Tensor:
-    """int32 `[tokens, top_k]`: different ones for a token, all equally likely."""
+    """int32 `[tokens, top_k]`: distinct experts for a token, all equally likely."""
     draws = torch.rand(tokens, sizes.num_experts, device=device)
     return draws.topk(sizes.top_k, dim=-1).indices.to(torch.int32)
 
@@ -35,7 +35,7 @@ class PackedExperts:
     def __init__(self, num_experts: int, parts: int, outputs: int, inputs: int, device: torch.device) -> None:
         words, groups = (num_experts, parts, outputs, inputs // 8), inputs // 32
         self.packed = torch.randint(-(2**31), 2**31 - 1, words, dtype=torch.int32, device=device)
-        # Outputs stay about as large as inputs.
+        # With these scales, outputs are about as large as inputs.
         self.scales = normal(*words[:3], groups, device=device).abs_().mul_(0.2 * inputs**-0.5)
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class DecodeInputs:
 
 @dataclass(frozen=True)
 class ExpertInputs:
-    """x: bfloat16 `[T, hidden]`; experts: of each copy int32 `[T, top_k]`; weights: float32 `[T, top_k]`."""
+    """x: bfloat16 `[T, hidden]`; experts: int32 `[T, top_k]` per copy; weights: float32 `[T, top_k]`."""
 
     x: Tensor
     experts: list[Tensor]

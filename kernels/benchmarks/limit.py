@@ -1,4 +1,4 @@
-"""The time that one part of the check may take."""
+"""The time limits of a part of the check."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LIMIT_S = 465.0
-"""The time of a process: 8 minutes, less its start."""
+"""Seconds that a process may run: 8 minutes, minus its start."""
 LAST_ROW_S = 60.0
-"""What a row may take that was begun when no time for new ones was left."""
+"""Seconds that a row may take if it began just before no time for new rows was left."""
 
 
 @contextmanager
 def time_limit(seconds: float = LIMIT_S) -> Iterator[None]:
-    """Ends the process with status 1 after so long, saying where it hung: a kernel cannot be interrupted."""
+    """Ends the process with status 1 after so long and prints where it hung: a kernel cannot be
+    interrupted.
+    """
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     try:
         yield

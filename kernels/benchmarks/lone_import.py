@@ -1,4 +1,4 @@
-"""Imports a kernel's module out of a package, without the rest of the package and what that needs."""
+"""Imports one module of an installed package, without the rest of the package and its dependencies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 
 
 def import_alone(name: str) -> ModuleType:
-    """The module `name` and those of its own package that it imports, for real.
+    """Imports the module `name` and the modules of its own package that it needs.
 
-    No `__init__` is run. Every other module of the outermost package is a stand-in, whose members are false,
-    give themselves when they are called or asked for members, and do nothing: enough for `is_hip()` and
-    settings that are off. Nothing of the package stays in `sys.modules`. ModuleNotFoundError where there is
-    no such package.
+    Runs no `__init__`. Every other module of the outermost package is a stand-in whose members are false,
+    return themselves when called or when a member is read, and do nothing: enough for `is_hip()` and settings
+    that are off. Nothing of the package stays in `sys.modules`. Raises ModuleNotFoundError if there is no
+    such package.
     """
     root = name.partition(".")[0]
     spec = importlib.util.find_spec(root)
@@ -73,7 +73,7 @@ class _Finder(MetaPathFinder, Loader):
 
 
 class _Nothing:
-    """False, whatever is asked of it itself."""
+    """A stand-in: false, and returns itself for every call and member."""
 
     def __bool__(self) -> bool:
         return False

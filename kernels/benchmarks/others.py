@@ -1,7 +1,7 @@
-"""The same work by others' kernels, where they are installed: SGLang's Triton kernels and FlashMLA.
+"""Runs the same work with others' kernels, if installed: SGLang's Triton kernels and FlashMLA.
 
-Each is called as its own engine calls it, on the same inputs as ours. Nothing of them is needed here, and
-nothing is installed: `missing` says what there is not.
+Each is called as its own engine calls it, on the same inputs as ours. They are optional and never installed
+here: `missing` names those that are absent.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from kernels.benchmarks.inputs import DecodeInputs, ExpertInputs, PackedExperts
 from kernels.benchmarks.run import Run
 
 CHECKS = {"sglang": sglang_kernels.check, "flash_mla": flash_mla_kernel.check}
-"""By their top-level modules."""
+"""The check of each package, by top-level module."""
 
 
 @functools.cache
 def missing() -> dict[str, str]:
-    """Why a package cannot be compared with, by package; only those that cannot."""
+    """Why a package cannot be compared with, by package; lists only those that cannot."""
     found = {}
     for package, check in CHECKS.items():
         try:
             check()
-        except Exception as error:  # noqa: BLE001 - barrier: a broken installation is as good as none
+        except Exception as error:  # noqa: BLE001 - barrier: a broken installation counts as none
             found[package] = repr(error)
     return found
 
 
 def describe() -> str:
-    """Which are here, of which version, and why the others are not."""
+    """Which packages are installed, in which version, and why the others cannot be used."""
     absent = missing()
     return "; ".join(
         f"{package}: not run: {absent[package]}" if package in absent else f"{package} {_version(package)}"
@@ -41,7 +41,7 @@ def describe() -> str:
 
 
 def mla_decode(inputs: DecodeInputs) -> Iterator[tuple[str, Run]]:
-    """Whose kernel, and how it is called: `[B, H, latent]`."""
+    """The name of each kernel, and its run: `[B, H, latent]`."""
     absent = missing()
     if "sglang" not in absent:
         for splits in sglang_kernels.SPLITS:
@@ -53,7 +53,7 @@ def mla_decode(inputs: DecodeInputs) -> Iterator[tuple[str, Run]]:
 def int4_experts(
     inputs: ExpertInputs, gate_up: PackedExperts, down: PackedExperts
 ) -> Iterator[tuple[str, Run]]:
-    """Whose kernels, and how they are called: `[T, hidden]`."""
+    """The name of each kernel, and its run: `[T, hidden]`."""
     if "sglang" in missing():
         return
     tokens, top_k = inputs.weights.shape
@@ -63,7 +63,7 @@ def int4_experts(
 
 
 def _later(make: Callable[[], Run]) -> Run:
-    """Prepares with the first call: what fails then is a note in that row, and costs no other one."""
+    """Prepares the kernel at the first call, so that a failure becomes a note in that row only."""
     made = functools.cache(make)
     return lambda copy: made()(copy)
 

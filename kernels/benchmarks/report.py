@@ -1,4 +1,4 @@
-"""What a check found on a GPU, as CSV and as a table to read. Needs nothing but the standard library."""
+"""Writes what a check found on a GPU, as CSV and as a table. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def results_of(gpu: str, results: Path = RESULTS) -> Path:
-    """Where what was found on a GPU of this name belongs."""
+    """The directory for the results of a GPU of this name."""
     return results / gpu.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
 class Report:
-    """`name`.csv and `name`.md in `directory`, made if need be; None: nothing is written. Rows are of the
-    dataclass `kind`, whose fields are texts: empty is what was not measured.
+    """Writes `name`.csv and `name`.md into `directory`, made if necessary; None: writes nothing. Rows are of
+    the dataclass `kind`, whose fields are texts: an empty text was not measured.
     """
 
     directory: Path | None

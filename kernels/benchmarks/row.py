@@ -1,4 +1,4 @@
-"""What was found of one case."""
+"""The findings of one case."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kernels.benchmarks.ceilings import Ceilings
 
 @dataclass
 class Row:
-    """One case. Empty texts are what was not measured; `note` says why. `by`: whose kernel, if not ours;
-    `our_speedup`: how many times as long it takes as ours.
+    """One case. Empty texts were not measured; `note` gives the reason. `by`: the kernel's author, if not
+    ours; `our_speedup`: its time divided by ours.
     """
 
     kernel: str
@@ -29,13 +29,13 @@ class Row:
     note: str = ""
 
     def compare(self, case: Case, slack: float) -> None:
-        """Notes whether the case's result is right."""
+        """Records whether the case's result is right."""
         error, tolerance = case.error(), case.tolerance * slack
         self.error, self.tolerance = f"{error:.1e}", f"{tolerance:.0e}"
         self.verdict = "right" if error <= tolerance else "WRONG"
 
     def time(self, case: Case, seconds: float, ceilings: Ceilings) -> None:
-        """Notes how long the case took."""
+        """Records how long the case took."""
         limit = ceilings.limit_seconds(case.num_bytes, case.flops)
         self.microseconds, self.limit_microseconds = f"{seconds * 1e6:.1f}", f"{limit * 1e6:.1f}"
         self.percent_of_limit = f"{100 * limit / seconds:.0f}"
@@ -43,6 +43,6 @@ class Row:
         self.teraflops = f"{case.flops / seconds / 1e12:.1f}"
 
     def compare_times(self, ours: Row) -> None:
-        """Notes how much faster ours is, where both were timed."""
+        """Records how much faster our kernel is, if both were timed."""
         if self.microseconds and ours.microseconds:
             self.our_speedup = f"{float(self.microseconds) / float(ours.microseconds):.2f}"

@@ -1,4 +1,4 @@
-"""How a kernel is called."""
+"""The call of a kernel."""
 
 from __future__ import annotations
 

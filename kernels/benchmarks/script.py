@@ -1,4 +1,4 @@
-"""What `python -m kernels.benchmarks.bench_*` and the whole check share."""
+"""The parts that `python -m kernels.benchmarks.bench_*` and the whole check share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ NO_GPU = "not run: torch sees no CUDA device here"
 
 
 def check_on_gpu(benches: Mapping[str, Cases], seconds: float, results: Path | None) -> int:
-    """Prints, and writes below `results`, what the first GPU shows; 1 where something is wrong."""
+    """Checks the first GPU; prints the findings and writes them below `results`. Returns 1 if any
+    is wrong.
+    """
     properties = torch.cuda.get_device_properties(0)
     device = torch.device("cuda", 0)
     torch.seed()  # fresh inputs each time
@@ -38,7 +40,7 @@ def check_on_gpu(benches: Mapping[str, Cases], seconds: float, results: Path | N
 
 
 def try_on_cpu(benches: Mapping[str, Cases], seconds: float, results: Path | None) -> int:
-    """The same way at tiny sizes in Triton's interpreter: the times mean nothing."""
+    """Like `check_on_gpu`, at tiny sizes in Triton's interpreter: its times mean nothing."""
     device = torch.device("cpu")
     torch.manual_seed(0)
     ceilings = Ceilings.measure(ClockTimer(), device, programs=1, side=64)
@@ -49,7 +51,7 @@ def try_on_cpu(benches: Mapping[str, Cases], seconds: float, results: Path | Non
 
 
 def run_script(cases: Cases) -> None:
-    """One kernel's cases alone, printed."""
+    """Checks one kernel's cases and prints the findings."""
     if not torch.cuda.is_available():
         print(NO_GPU)
         return
@@ -57,7 +59,7 @@ def run_script(cases: Cases) -> None:
 
 
 class _Outcome:
-    """The report as it grows."""
+    """The report, which grows with the findings."""
 
     def __init__(self, device: str, ceilings: Ceilings, report: Report) -> None:
         self._ceilings = ceilings
@@ -74,12 +76,12 @@ class _Outcome:
         self.save(())
 
     def of(self, check: Check, timer: Timer) -> int:
-        """Runs the check and prints what it found; the exit status."""
+        """Runs the check and prints its findings; returns the exit status."""
         check.compare()
         check.time(timer, self._ceilings)
         print(self.save(check.rows, complete="yes"))
         return int(check.failed)
 
     def save(self, rows: Sequence[Row], complete: str = "no") -> str:
-        """Writes what is known so far."""
+        """Writes the findings so far."""
         return self._report.write({**self._facts, "complete": complete}, rows)

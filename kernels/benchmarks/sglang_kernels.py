@@ -1,7 +1,7 @@
 """SGLang's Triton kernels, called as its own engine calls them.
 
-They are taken out of its wheel alone: `--no-deps` is enough to install it. Pairs are sorted by expert with
-our kernel, since theirs is compiled in another wheel.
+They are imported from its wheel alone: installing it with `--no-deps` is enough. Our kernel sorts the pairs
+by expert, because theirs is compiled in another wheel.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from kernels.benchmarks.lone_import import import_alone
 from kernels.benchmarks.run import Run
 from kernels.expert_alignment import align_experts
 
-# Where they are since 0.5.23.
+# Their place since 0.5.23.
 _DECODE = "sglang.kernels.ops.attention.decode_attention"
 _EXPERTS = "sglang.kernels.ops.moe.fused_moe_triton_kernels"
 _GROUP = 32
 
 Tile = tuple[int, int, int, int]
-"""Pairs, outputs and inputs of a block, and blocks of pairs that share their weights in the L2."""
+"""Pairs, outputs and inputs of a block, and the number of blocks of pairs that share weights in the L2."""
 
-# The first of each is what SGLang takes where no file has some for the device, as for int4 on Hopper.
+# SGLang takes the first of each if it has no file for the device, as for int4 on Hopper.
 _FEW: tuple[Tile, ...] = (
     (16, 32, 64, 1),
     (16, 64, 64, 1),
@@ -38,28 +38,28 @@ _FEW: tuple[Tile, ...] = (
 _MANY: tuple[Tile, ...] = ((64, 64, 32, 8), (64, 128, 64, 8), (128, 128, 64, 8))
 
 SPLITS = (8, 32)
-"""What it takes for a batch unless it is told otherwise, and what small batches gain from."""
+"""Its default number of splits for a batch, and a number that speeds up small batches."""
 
 
 @functools.cache
 def load(name: str) -> ModuleType:
-    """One of its modules; whatever importing it may raise."""
+    """One of its modules. Raises whatever the import raises."""
     return import_alone(name)
 
 
 def check() -> None:
-    """Raises whatever keeps its kernels from being loaded."""
+    """Raises the error that prevents loading its kernels."""
     load(_DECODE)
     load(_EXPERTS)
 
 
 def tiles(tokens: int, top_k: int, num_experts: int) -> tuple[Tile, ...]:
-    """Those that suit the pairs that an expert has on average."""
+    """Tiles that suit the average number of pairs per expert."""
     return _FEW if tokens * top_k <= 32 * num_experts else _MANY
 
 
 def decode(inputs: DecodeInputs, splits: int) -> Run:
-    """`[B, H, latent]`. Its cache has pages of one token: what it reads of a sequence is a list of rows."""
+    """`[B, H, latent]`. Its cache has pages of one token, so a sequence is a list of rows."""
     attend = load(_DECODE).decode_attention_fwd
     batch, heads, width = inputs.query.shape
     device = inputs.query.device
@@ -84,7 +84,7 @@ def decode(inputs: DecodeInputs, splits: int) -> Run:
 
 
 def experts(inputs: ExpertInputs, gate_up: PackedExperts, down: PackedExperts, tile: Tile) -> Run:
-    """`[T, hidden]` by alignment, product, gate, product and sum: its Triton way, each its own kernel."""
+    """`[T, hidden]` by its Triton path: alignment, product, gate, product and sum, each its own kernel."""
     kernels = load(_EXPERTS)
     config = dict(zip(("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K", "GROUP_SIZE_M"), tile, strict=True))
     (count, _, width, _), hidden = gate_up.packed.shape, inputs.x.shape[1]
@@ -127,7 +127,9 @@ def experts(inputs: ExpertInputs, gate_up: PackedExperts, down: PackedExperts, t
 
 
 def _as_bytes(experts: PackedExperts) -> tuple[Tensor, Tensor]:
-    """uint8 `[E, out, in / 2]` and scales `[E, out, in / 32]`, parts below one another: the same bits."""
+    """uint8 `[E, out, in / 2]` and scales `[E, out, in / 32]`, with parts stacked along `out`: the
+    same bits.
+    """
     count, parts, outputs, words = experts.packed.shape
     packed = experts.packed.view(count, parts * outputs, words).view(torch.uint8)
     return packed, experts.scales.view(count, parts * outputs, -1)

@@ -1,4 +1,4 @@
-"""The shapes to check: Kimi-K2.5's, or tiny ones to try the checks themselves."""
+"""The shapes to check: Kimi-K2.5's, or tiny ones to test the checks themselves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """`batches` of new tokens, `contexts` of those that attention sees. `heads` as they are on 1 GPU and
-    split over 4 and 8, expert `widths` on 1 and split over 8. `dense_width` is the dense layer's,
-    `cache_bytes` the L2's.
+    """`batches` of new tokens, `contexts` of the tokens that attention sees. `heads` on 1 GPU and split over
+    4 and 8, expert `widths` on 1 and split over 8. `dense_width` is that of the dense layer, `cache_bytes` is
+    the size of the L2.
     """
 
     cache_bytes: int
@@ -31,7 +31,7 @@ class Sizes:
 
     @classmethod
     def tiny(cls) -> Sizes:
-        """For Triton's interpreter, which takes a millisecond a program."""
+        """Sizes for Triton's interpreter, which takes a millisecond per program."""
         return cls(
             cache_bytes=0,
             hidden=64,
@@ -51,12 +51,12 @@ class Sizes:
 
     @property
     def width(self) -> int:
-        """Values of a token in a layer's cache."""
+        """Values of a token in one layer's cache."""
         return self.latent + self.rope
 
     def copies(self, num_bytes: int) -> int:
-        """How many sets of inputs of num_bytes the L2 cannot keep.
+        """How many sets of inputs of num_bytes exceed the L2.
 
-        128 at most: what is smaller still is bound by the launch and not by memory.
+        At most 128: even smaller inputs are bound by the launch, not by memory.
         """
         return min(max(-(-3 * self.cache_bytes // num_bytes), 1), 128)

@@ -1,4 +1,4 @@
-"""How long a call takes: on a GPU by replaying a graph, in the interpreter by looking at the clock."""
+"""Times a call: on a GPU by replaying a graph, in the interpreter by the clock."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _REPLAY_S = 0.02
 
 
 class Timer(Protocol):
-    """Times calls."""
+    """Measures the time of calls."""
 
     def seconds(self, run: Callable[[int], object], copies: int) -> float:
-        """One call of `run`, which takes a number below `copies`."""
+        """Seconds of one call of `run`, which takes a number below `copies`."""
 
 
 class GraphTimer:
-    """The median of 20 replays of a graph of 10 calls or more, fewer where these would take over 20 ms: no
-    time of the host's is in it.
+    """The median of 20 replays of a graph of at least 10 calls, or fewer if these would take over 20 ms. It
+    includes no time of the host.
     """
 
     def seconds(self, run: Callable[[int], object], copies: int) -> float:
-        """One call, on average over the copies."""
+        """Seconds of one call, on average over the copies."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())  # the inputs are made there
         with torch.cuda.stream(stream):
@@ -57,16 +57,16 @@ class GraphTimer:
 
 
 def _calls(seconds: float, copies: int) -> int:
-    """So many of a replay where one takes so long: the same number of each copy."""
+    """Calls per replay if one call takes so long: the same number for each copy."""
     wanted = min(_CALLS, max(int(_REPLAY_S / seconds), 1))
     return -(-wanted // copies) * copies
 
 
 class ClockTimer:
-    """One call by the clock: enough to see that a case can be timed."""
+    """Times one call by the clock: enough to show that a case can be timed."""
 
     def seconds(self, run: Callable[[int], object], copies: int) -> float:
-        """The last copy's call."""
+        """Seconds of a call with the last copy."""
         start = time.perf_counter()
         run(copies - 1)
         return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What a part of the check needs that may not be installed."""
+"""Finds packages that a part of the check needs but that are not installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import importlib.util
 
 
 def not_installed(*names: str) -> str:
-    """Says which of these top-level modules are not installed; empty when all are."""
+    """Names those of these top-level modules that are not installed; empty if all are."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     return f"{' and '.join(missing)} not installed" if missing else ""

@@ -8,10 +8,10 @@ from torch import Tensor
 def align_experts(
     experts: Tensor, first_expert: int, num_experts: int, block_pairs: int
 ) -> tuple[list[int], list[int]]:
-    """From int `experts [T, k]`: the padded list of pairs, and the local expert of each block.
+    """The padded list of pairs for int `experts [T, k]`, and the local expert of each block.
 
-    Pair p is choice p % k of token p // k. Within an expert pairs ascend; a block is filled up with the
-    number of all pairs.
+    Pair p is choice p % k of token p // k. Within an expert pairs ascend; the total number of pairs pads a
+    block.
     """
     flat = experts.flatten().tolist()
     pairs: list[int] = []

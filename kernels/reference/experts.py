@@ -21,7 +21,7 @@ class Matrices(Protocol):
 def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
     """int32 `[..., out, in / 8]`, lowest nibble first, and scales `[..., out, in / 32]` -> `[..., out, in]`.
 
-    In the scales' dtype: the product is rounded once.
+    In the scales' dtype, rounded once.
     """
     shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=packed.device)
     values = (((packed.unsqueeze(-1) >> shifts) & 15) - 8).flatten(-2)
@@ -40,7 +40,7 @@ def apply_experts(
     """sum_k w_k down(silu(gate x) * up x), plus shared: `x [T, hidden]` -> `[T, hidden]`, in x's precision.
 
     experts, weights `[T, k]`; gate_up `[E, 2, width, hidden]`, down `[E, 1, hidden, width]` in any dtype.
-    Experts that are not below E are left out.
+    Skips experts that are not below E.
     """
     out = torch.zeros_like(x) if shared is None else shared.to(x.dtype, copy=True)
     for expert in experts.unique().tolist():

@@ -1,4 +1,4 @@
-"""What a token leaves in the cache: its normalised latent and its rotated rope key."""
+"""The cache entry of a token: its normalised latent and its rotated rope key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store_latents(
 ) -> None:
     """Writes `down [T, latent + rope]` into `pages [P, 64, latent + rope]`, one layer's, at `slots [T]`.
 
-    Slot s is token s % 64 of page s // 64; a negative one is left out.
+    Slot s is token s % 64 of page s // 64; a negative one is skipped.
     """
     latent = rms_norm(down[:, : len(weight)], weight, eps)
     key = rotate(down[:, None, len(weight) :], positions, cos, sin)[:, 0]

@@ -11,8 +11,8 @@ def mla_decode(
 ) -> Tensor:
     """`query [B, heads, latent + rope]` over `pages [P, 64, latent + rope]` -> `[B, heads, latent]`.
 
-    Sequence b attends to the first context_lens[b] tokens of the pages page_table[b]. In the precision of
-    query, which may be float64; a sequence without context gives zeros.
+    Sequence b attends to the first context_lens[b] tokens of the pages page_table[b]. Computes in the
+    precision of query, which may be float64; a sequence without context gives zeros.
     """
     out = query.new_zeros(*query.shape[:2], latent)
     for index, length in enumerate(context_lens.tolist()):

@@ -19,9 +19,8 @@ def mla_prefill(
     """`query [T, heads, nope + rope]`, `key [S, heads, nope]`, `key_rope [S, rope]`, `value [S, heads, v]` ->
     `[T, heads, v]`, in the precision of query.
 
-    Sequence b has the rows query_starts[b] to query_starts[b + 1] of query, the last of its
-    context_lens[b] tokens, whose keys and values begin at row key_starts[b]. Each sees itself and what is
-    before it.
+    Sequence b has the rows query_starts[b] to query_starts[b + 1] of query, the last of its context_lens[b]
+    tokens, whose keys and values begin at row key_starts[b]. Each token sees itself and all earlier ones.
     """
     out = query.new_zeros(*query.shape[:2], value.shape[2])
     for index, (first, length) in enumerate(zip(key_starts, context_lens, strict=True)):

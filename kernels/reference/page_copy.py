@@ -1,4 +1,4 @@
-"""Pages into one contiguous buffer, and back."""
+"""Copies pages into one contiguous buffer, and back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ def gather_pages(pages: Tensor, page_ids: Tensor, first_layer: int, end_layer: i
     return pages[page_ids.long(), first_layer:end_layer]
 
 
-def scatter_pages(blocks: Tensor, pages: Tensor, page_ids: Tensor, first_layer: int) -> None:
-    """Writes what gather_pages gave into the pages `page_ids`, from first_layer on."""
-    pages[page_ids.long(), first_layer : first_layer + blocks.shape[1]] = blocks
+def scatter_pages(layer_pages: Tensor, pages: Tensor, page_ids: Tensor, first_layer: int) -> None:
+    """Writes the result of gather_pages into the pages `page_ids`, from first_layer on."""
+    pages[page_ids.long(), first_layer : first_layer + layer_pages.shape[1]] = layer_pages

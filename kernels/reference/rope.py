@@ -1,4 +1,4 @@
-"""Rotary embedding on interleaved pairs, and the tables of YaRN's angles it takes."""
+"""Rotary embedding on interleaved pairs, with tables of YaRN's angles."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def rotate(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the pairs (2j, 2j + 1) of `x [T, heads, dim]` by the angles of int64 `positions [T]`.
+    """Rotates the pairs (2j, 2j + 1) of `x [T, heads, dim]` by the angles of int64 `positions [T]`.
 
-    `cos` and `sin` are float32 `[max_positions, dim / 2]`. In float32, rounded once to x's dtype.
+    `cos` and `sin` are float32 `[max_positions, dim / 2]`. Computes in float32, rounds once to x's dtype.
     """
     turn_cos, turn_sin = cos[positions].unsqueeze(1), sin[positions].unsqueeze(1)
     even, odd = x[..., 0::2].float(), x[..., 1::2].float()

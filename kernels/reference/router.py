@@ -1,4 +1,4 @@
-"""Which experts a token goes to: sigmoid scores, and a bias that only decides."""
+"""Chooses each token's experts: sigmoid scores, and a bias for the choice only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def select_experts(
 ) -> tuple[Tensor, Tensor]:
     """From gate logits `[T, experts]`: the best int64 `[T, k]`, best first, and their weights `[T, k]`.
 
-    Of equal biased scores the lower index goes first. In the precision of logits.
+    Among equal biased scores the lower index goes first. Computes in the precision of logits.
     """
     scores = torch.sigmoid(logits)
     experts = torch.sort(scores + bias, dim=-1, descending=True, stable=True).indices[:, :top_k]

@@ -1,4 +1,4 @@
-"""From logits and a counter to a token: an inverse CDF over the tokens in falling order."""
+"""Chooses a token from logits and a counter: an inverse CDF over the tokens in descending order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def uniform(seed: int, choice: int, position: int) -> float:
 def draw_token(row: Tensor, temperature: float, top_k: int, top_p: float, min_p: float, draw: float) -> int:
     """The token that `draw` selects from softmax(`row [V]` / temperature), filtered; the best one at 0.
 
-    Of equal logits the lower index goes first. In float64.
+    Among equal logits the lower index goes first. Computes in float64.
     """
     values, ids = torch.sort(row, descending=True, stable=True)
     if temperature == 0.0:

@@ -125,7 +125,7 @@ def test_offsets_beyond_page_1000_of_61_layers_are_64_bit(interpreter):
 
 def test_a_table_that_splits_cannot_reach_is_an_error():
     inputs = make_inputs([130], 8)
-    with pytest.raises(ValueError, match="3 pages of a sequence are more than the 2 that splits reach"):
+    with pytest.raises(ValueError, match="3 pages of a sequence exceed the 2 that splits can cover"):
         attend(inputs, 2, True)
 
 

@@ -16,8 +16,8 @@ def make_pages(count=5, layers=3):
     return torch.randn(count, layers, 64, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def scattered(blocks, pages, page_ids, first_layer):
-    page_copy.scatter_pages(blocks, pages, page_ids, first_layer)
+def scattered(layer_pages, pages, page_ids, first_layer):
+    page_copy.scatter_pages(layer_pages, pages, page_ids, first_layer)
     return pages
 
 
@@ -39,9 +39,9 @@ def test_pages_are_gathered_in_the_order_of_their_ids(interpreter, first, end, d
 
 def test_what_was_gathered_is_scattered_into_other_pages_and_no_other_layer(interpreter):
     pages, page_ids = make_pages(), torch.tensor([4, 1])
-    blocks = torch.randn(2, 2, 64, WIDTH, generator=torch.Generator().manual_seed(1))
-    out = interpreter(scattered, blocks, pages, page_ids, 1)
-    reference.scatter_pages(blocks, pages, page_ids, 1)
+    layer_pages = torch.randn(2, 2, 64, WIDTH, generator=torch.Generator().manual_seed(1))
+    out = interpreter(scattered, layer_pages, pages, page_ids, 1)
+    reference.scatter_pages(layer_pages, pages, page_ids, 1)
     assert torch.equal(out, pages)
 
 
@@ -61,12 +61,18 @@ def test_no_pages_are_nothing_to_copy(interpreter):
 def test_layers_that_are_not_there_are_an_error():
     with pytest.raises(ValueError, match="layers 2 to 4 are not within the 3"):
         page_copy.gather_pages(make_pages(), torch.tensor([0]), 2, 4)
-    with pytest.raises(ValueError, match=r"blocks \(1, 2, 64, 20\) do not fit 1 pages"):
+    with pytest.raises(ValueError, match=r"layer pages \(1, 2, 64, 20\) do not fit 1 pages"):
         page_copy.scatter_pages(torch.ones(1, 2, 64, WIDTH), make_pages(), torch.tensor([0]), 2)
 
 
 @pytest.mark.parametrize("into_pages", [False, True])
 def test_it_compiles(into_pages):
-    types = {"pages": "*bf16", "blocks": "*bf16", "page_ids": "*i32", "page_stride": "i32", "size": "i32"}
+    types = {
+        "pages": "*bf16",
+        "layer_pages": "*bf16",
+        "page_ids": "*i32",
+        "page_stride": "i32",
+        "size": "i32",
+    }
     constants = {"into_pages": into_pages, "block": 4096}
     compile_kernel(page_copy.page_copy_kernel, types, constants, num_warps=8).check()

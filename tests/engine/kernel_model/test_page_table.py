@@ -51,7 +51,7 @@ def test_a_step_sends_new_pages_alone_however_long_the_contexts():
 
 def test_what_does_not_fit_is_refused():
     table = DevicePageTable(1, 2, CPU)
-    with pytest.raises(ValueError, match="1 sequences of up to 3 pages in a table of 1 x 2"):
+    with pytest.raises(ValueError, match="1 sequences of 3 pages do not fit in a table of 1 x 2"):
         table.update([sequence([1, 2, 3], 129)])
     with pytest.raises(ValueError, match="2 sequences"):
         table.update([sequence([1], 1)] * 2)
