@@ -82,7 +82,7 @@ async def test_a_lost_peer_is_dropped_and_its_successor_paired_with(suite):
     second = await suite.owner("prefill-b", first.port)
     successor = await suite.peers.get(second.address)
     assert (successor.agent_name, successor.alive) == ("prefill-b", True)
-    assert "prefill-a" not in suite.reader._agent._peers, "the transfer thread has forgotten it"
+    assert "prefill-a" not in suite.reader._loop._agent._peers, "the transfer thread has forgotten it"
     peer.settle([3])
     successor.settle([4])
     await until(lambda: len(second.backend.heard) > 1)

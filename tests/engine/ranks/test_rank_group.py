@@ -149,5 +149,5 @@ def test_attention_by_sequence_without_kernels_needs_pages_that_all_have(nano_di
 
 
 def test_a_group_is_refused_where_there_are_too_few_gpus(nano_dir):
-    with pytest.raises(ConfigError, match="cuda:64 is not here"):
+    with pytest.raises(ConfigError, match="cuda:64 does not exist"):
         RankGroup(plan_of(nano_dir, device=torch.device("cuda", 63), kernels=True))
