@@ -90,14 +90,14 @@ def test_a_device_that_is_ahead_gives_the_same_tokens_those_that_the_host_replac
     compiler, monkeypatch
 ):
     """A grammar that closes in haste takes another token than the one that the device went on with."""
-    replaced, settle = [], TokenConstraint.settle
+    replaced, substitute = [], TokenConstraint.substitute
 
     def watched(constraint, token_id):
-        settled = settle(constraint, token_id)
+        settled = substitute(constraint, token_id)
         replaced.extend([token_id] * (settled != token_id))
         return settled
 
-    monkeypatch.setattr(TokenConstraint, "settle", watched)
+    monkeypatch.setattr(TokenConstraint, "substitute", watched)
     wide = OBJECT.replace('"maxLength": 12', '"minLength": 5, "maxLength": 400')
     found = []
     for ahead in (False, True):
