@@ -60,8 +60,9 @@ class _WayOut:
 
 
 class TokenConstraint:
-    """A RowConstraint. For each token the engine thread calls `allowed`, `settle`, `is_end` and `advance`,
-    in this order. From `advance` until `is_prepared`, the thread that calls `prepare` owns the state.
+    """A RowConstraint. For each token the engine thread calls `allowed`, `substitute`, `is_end` and
+    `advance`, in this order. From `advance` until `is_prepared`, the thread that calls `prepare` owns the
+    state.
 
         FREE  --(</think>, unless it waits for a section)--> BOUND
         FREE  --(begin of a section, if the grammar has one)--> BOUND --(<|im_end|>)--> the end

@@ -14,7 +14,7 @@ from kernels.mla_prefill import mla_prefill
 from kernels.page_copy import gather_pages
 from kernels.rms_norm import rms_norm
 from kernels.rope import rotate
-from services.engine.kernel_model.step import Absorbed, ExpandedChunk, Step
+from services.engine.kernel_model.step import Absorbed, ExpandedChunk, KernelStep
 from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
 from services.engine.model.config.model_config import TextConfig
 from services.engine.model.layers.projection import Projection
@@ -28,7 +28,7 @@ MOST_EXPANDED = 1 << 28
 class Pass:
     """Inputs that all layers share: the step, the pool `[pages, layers, 64, latent + rope]`, the angles."""
 
-    step: Step
+    step: KernelStep
     kv_pages: Tensor
     rotary: RotaryEmbedding
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from services.engine.batch import ForwardBatch
 from services.engine.kernel_model.page_table import DevicePageTable
-from services.engine.kernel_model.step import Absorbed, Attended, Step
+from services.engine.kernel_model.step import Absorbed, Attended, KernelStep
 from services.engine.kernel_model.text_model import KernelTextModel
 
 SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
@@ -112,7 +112,7 @@ class DecodeGraphs:
             return None
         return torch.arange(rank.index, size, rank.count, device=self._slots.device)
 
-    def _step(self, size: int, mine: Tensor | None) -> Step:
+    def _step(self, size: int, mine: Tensor | None) -> KernelStep:
         """The step over the first `size` rows, read from the buffers when it runs; attends for rows
         `mine`.
         """
@@ -121,7 +121,7 @@ class DecodeGraphs:
         if mine is not None:
             absorbed = Absorbed(None, table.index_select(0, mine), contexts.index_select(0, mine))
             attended = Attended(mine, positions.index_select(0, mine), absorbed)
-        return Step(self._token_ids[:size], positions, self._slots[:size], attended)
+        return KernelStep(self._token_ids[:size], positions, self._slots[:size], attended)
 
 
 @cache

@@ -58,7 +58,7 @@ class Attended:
 
 
 @dataclass(frozen=True)
-class Step:
+class KernelStep:
     """One pass: int64 `[T]` each. Every rank writes the cache entries of all tokens, also of those that
     another rank attends for.
     """
@@ -69,14 +69,16 @@ class Step:
     attended: Attended
 
 
-def plan_step(batch: ForwardBatch, expand_from: int | None, rank: Rank = ALONE) -> Step:
+def plan_step(batch: ForwardBatch, expand_from: int | None, rank: Rank = ALONE) -> KernelStep:
     """Plans a pass. Chunks of at least `expand_from` tokens are expanded; None: no chunk is. A rank with
     whole attention attends for some of the sequences only.
     """
     rows, part = None, batch
     if rank.attends_for_some:
         rows, part = part_of(batch, deal(batch.sequences, rank.count)[rank.index])
-    return Step(batch.token_ids, batch.positions, batch.slot_mapping, _attended(part, rows, expand_from))
+    return KernelStep(
+        batch.token_ids, batch.positions, batch.slot_mapping, _attended(part, rows, expand_from)
+    )
 
 
 def _attended(batch: ForwardBatch, batch_rows: Tensor | None, expand_from: int | None) -> Attended:

@@ -13,7 +13,7 @@ from kernels.rms_norm import add_rms_norm, rms_norm
 from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.kernel_model.attention import KernelAttention, Pass
 from services.engine.kernel_model.feed_forward import KernelMixture, KernelMLP
-from services.engine.kernel_model.step import Step, plan_step
+from services.engine.kernel_model.step import KernelStep, plan_step
 from services.engine.model.attention.expanded_attention import worthwhile_tokens
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
@@ -114,7 +114,7 @@ class KernelTextModel:
     def run(
         self,
         x: Tensor,
-        step: Step,
+        step: KernelStep,
         kv_pages: Tensor,
         logits_rows: Tensor | None = None,
         on_layer: Callable[[int], None] | None = None,
