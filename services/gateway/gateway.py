@@ -23,15 +23,7 @@ from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.pages.process_metrics import ProcessMetrics
-from services.gateway.http.post import BodyHandler, PostEndpoint
 from services.gateway.http.route_table import DoorParts
-from services.gateway.http.routes.chat import ChatEndpoint
-from services.gateway.http.routes.completions import CompletionEndpoint
-from services.gateway.http.routes.generate import GenerateEndpoint
-from services.gateway.http.routes.health import HealthPage
-from services.gateway.http.routes.info import InfoPages
-from services.gateway.http.routes.models import ModelPages
-from services.gateway.http.routes.tokenize import TokenizeEndpoint
 from services.gateway.http.server import HttpServer
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.media.download.downloader import MOST_AT_ONCE, Downloader
@@ -204,25 +196,19 @@ class Gateway:
         )
 
     def _build_app(self, bodies: BodyReader) -> App:
-        pool = self.pool
-        tokenize = TokenizeEndpoint(self._tokenizing)
-        batches = BatchPipeline(self._pipeline, self._admission, "rest")
         config = self._config
-
-        def post(answer: BodyHandler) -> PostEndpoint:
-            return PostEndpoint(answer, self._admission, bodies)
-
         return App(
             DoorParts(
-                chat=post(ChatEndpoint(self._pipeline, self._model).answer),
-                completions=post(CompletionEndpoint(batches, self._model).answer),
-                generate=post(GenerateEndpoint(batches, self._model).answer),
-                tokenize=post(tokenize.tokenize),
-                detokenize=post(tokenize.detokenize),
-                models=ModelPages(self._model),
-                info=InfoPages(self._model, pool, config.tokenizer or config.model),
-                health=HealthPage(pool, self._readiness),
-                metrics=MetricsPage(self._metrics, pool, self._processes),
+                pipeline=self._pipeline,
+                batches=BatchPipeline(self._pipeline, self._admission, "rest"),
+                tokenizing=self._tokenizing,
+                model=self._model,
+                pool=self.pool,
+                readiness=self._readiness,
+                metrics=MetricsPage(self._metrics, self.pool, self._processes),
+                admission=self._admission,
+                bodies=bodies,
+                directory=config.tokenizer or config.model,
             )
         )
 

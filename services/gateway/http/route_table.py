@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from services.gateway.admission import Admission
 from services.gateway.http.answers.shapes.chat import ChatAnswer
 from services.gateway.http.answers.shapes.chat_chunk import ChatChunk
 from services.gateway.http.answers.shapes.completion import CompletionAnswer
@@ -21,32 +22,50 @@ from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, Toke
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
 from services.gateway.http.bodies.generate import GenerateBody
+from services.gateway.http.body import BodyReader
 from services.gateway.http.operations import EVENTS, JSON, Operation
 from services.gateway.http.pages.docs import DocumentPages
 from services.gateway.http.pages.home import HomePage
 from services.gateway.http.pages.metrics_page import MetricsPage
-from services.gateway.http.post import PostEndpoint
+from services.gateway.http.post import BodyHandler, PostEndpoint
+from services.gateway.http.routes.chat import ChatEndpoint
+from services.gateway.http.routes.completions import CompletionEndpoint
+from services.gateway.http.routes.generate import GenerateEndpoint
 from services.gateway.http.routes.health import HealthPage
 from services.gateway.http.routes.info import InfoPages
 from services.gateway.http.routes.models import ModelPages
-from services.gateway.http.routes.tokenize import DetokenizeBody, TokenizeBody
+from services.gateway.http.routes.tokenize import DetokenizeBody, TokenizeBody, TokenizeEndpoint
+from services.gateway.pipeline.batch import BatchPipeline
+from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.prompt.tokenizing import Tokenizing
+from services.gateway.readiness import Readiness
+from services.gateway.served_model import ServedModel
+from services.gateway.workers.pool import WorkerPool
 
 _TEXT, _HTML = "text/plain", "text/html"
 
 
 @dataclass(frozen=True)
 class DoorParts:
-    """The endpoints of all routes."""
+    """What the routes need of the gateway. `directory`: of the checkpoint or tokenizer, as configured."""
 
-    chat: PostEndpoint
-    completions: PostEndpoint
-    generate: PostEndpoint
-    tokenize: PostEndpoint
-    detokenize: PostEndpoint
-    models: ModelPages
-    info: InfoPages
-    health: HealthPage
+    pipeline: Pipeline
+    batches: BatchPipeline
+    tokenizing: Tokenizing
+    model: ServedModel
+    pool: WorkerPool
+    readiness: Readiness
     metrics: MetricsPage
+    admission: Admission
+    bodies: BodyReader
+    directory: str
+
+    def post(
+        self, path: str, answer: BodyHandler, body: Any, good: dict[str, Any], summary: str
+    ) -> Operation:
+        """A route that takes a body."""
+        endpoint = PostEndpoint(answer, self.admission, self.bodies)
+        return Operation(path, ("POST",), endpoint, summary, good, body)
 
 
 def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, ...]:
@@ -56,35 +75,44 @@ def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, .
 
 
 def _generating(parts: DoorParts) -> Iterator[Operation]:
-    chat = {JSON: ChatAnswer, EVENTS: ChatChunk}
-    yield _post("/v1/chat/completions", parts.chat, ChatBody, chat, "Continue a conversation.")
-    completion = {JSON: CompletionAnswer, EVENTS: CompletionAnswer}
-    yield _post(
-        "/v1/completions", parts.completions, CompletionBody, completion, "Continue prompts as they are."
+    yield parts.post(
+        "/v1/chat/completions",
+        ChatEndpoint(parts.pipeline, parts.model).answer,
+        ChatBody,
+        {JSON: ChatAnswer, EVENTS: ChatChunk},
+        "Continue a conversation.",
+    )
+    yield parts.post(
+        "/v1/completions",
+        CompletionEndpoint(parts.batches, parts.model).answer,
+        CompletionBody,
+        {JSON: CompletionAnswer, EVENTS: CompletionAnswer},
+        "Continue prompts as they are.",
     )
     one_or_more: Any = GenerateAnswer | list[GenerateAnswer]
-    yield Operation(
+    generate = parts.post(
         "/generate",
-        ("POST", "PUT"),
-        parts.generate,
-        "Continue prompts as they are, in SGLang's spelling; a stream's events are cumulative.",
-        {JSON: one_or_more, EVENTS: GenerateAnswer},
+        GenerateEndpoint(parts.batches, parts.model).answer,
         GenerateBody,
+        {JSON: one_or_more, EVENTS: GenerateAnswer},
+        "Continue prompts as they are, in SGLang's spelling; a stream's events are cumulative.",
     )
+    yield replace(generate, methods=("POST", "PUT"))
 
 
 def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
+    endpoint = TokenizeEndpoint(parts.tokenizing)
     for prefix in ("", "/v1"):
-        yield _post(
+        yield parts.post(
             f"{prefix}/tokenize",
-            parts.tokenize,
+            endpoint.tokenize,
             TokenizeBody,
             {JSON: TokenizeAnswer},
             "Token ids of a text, or of a chat body as a whole, which is then the rest of this body.",
         )
-        yield _post(
+        yield parts.post(
             f"{prefix}/detokenize",
-            parts.detokenize,
+            endpoint.detokenize,
             DetokenizeBody,
             {JSON: DetokenizeAnswer},
             "The text of token ids.",
@@ -92,33 +120,32 @@ def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
 
 
 def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
-    yield _get("/v1/models", parts.models.index, ModelsAnswer, "What is served.")
+    models = ModelPages(parts.model)
+    info = InfoPages(parts.model, parts.pool, parts.directory)
+    health = HealthPage(parts.pool, parts.readiness)
+    yield _get("/v1/models", models.index, ModelsAnswer, "What is served.")
     yield Operation(
         "/v1/models/{name}",
         ("GET",),
-        parts.models.show,
+        models.show,
         "One served name, slashes included.",
         {JSON: ModelAnswer},
         route="/v1/models/{name:path}",
     )
     for path in ("/model_info", "/get_model_info"):
-        yield _get(path, parts.info.model, ModelInfo, "The model, in SGLang's spelling.")
+        yield _get(path, info.model, ModelInfo, "The model, in SGLang's spelling.")
     for path in ("/server_info", "/get_server_info"):
-        yield _get(path, parts.info.server, ServerInfo, "The model and the workers.")
+        yield _get(path, info.server, ServerInfo, "The model and the workers.")
     yield _get(
         "/health",
-        parts.health.live,
+        health.live,
         HealthAnswer,
         "503 until text can be served for the first time and while stopping, else 200.",
     )
-    yield _get("/ready", parts.health.ready, HealthAnswer, "200 while text can be served, else 503.")
+    yield _get("/ready", health.ready, HealthAnswer, "200 while text can be served, else 503.")
     yield Operation("/metrics", ("GET",), parts.metrics.show, "Prometheus' text format.", {_TEXT: None})
     yield Operation("/openapi.json", ("GET",), documents.json, "This description.", {JSON: dict[str, Any]})
     yield Operation("/docs", ("GET",), documents.html, "This description, for people.", {_HTML: None})
-
-
-def _post(path: str, endpoint: PostEndpoint, body: Any, good: dict[str, Any], summary: str) -> Operation:
-    return Operation(path, ("POST",), endpoint, summary, good, body)
 
 
 def _get(path: str, page: Any, answer: Any, summary: str) -> Operation:
