@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import cast
 
-import orjson
+from msgspec import json
 
 from benchmarks.gateways.stamps import Stamps
 
@@ -43,7 +43,7 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, stream: int, length: int, model: str) -> asyncio.Future[int]:
         """Resolves to the number of tokens that came."""
-        body = orjson.dumps(
+        body = json.encode(
             {
                 "model": model,
                 "messages": [{"role": "user", "content": f"Stream {stream}"}],

@@ -19,8 +19,8 @@ from typing import Any, Protocol, cast
 
 import grpc
 import httptools
-import orjson
 import uvloop
+from msgspec import json
 
 from benchmarks.gateways.stamps import Stamps
 from perigee.v1 import (
@@ -122,7 +122,7 @@ class HttpDoor(asyncio.Protocol):
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             self._transport.write(head % len(document) + document)
             return
-        request = orjson.loads(body)
+        request = json.decode(body)
         self._transport.write(self._HEAD)
         length = request.get("max_completion_tokens") or request["max_tokens"]
         self._steps.add(Stream(request["seed"], length, self))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
-from services.common.http_errors import to_http
-from services.gateway.http.errors import answer_of, envelope
+from services.gateway.http.answers.page import json_page
+from services.gateway.http.errors import bad_request, to_http
 from services.gateway.http.pages.docs import DocumentPages
 from services.gateway.http.pages.openapi import describe
 from services.gateway.http.post import PostEndpoint
@@ -61,8 +61,8 @@ class App:
 
 async def _perigee_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PerigeeError)
-    answer = answer_of(error)
-    return JSONResponse(answer.body, answer.status, answer.headers)
+    answer = to_http(error)
+    return json_page(answer.body, answer.status, answer.headers)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -70,9 +70,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code)
-    return JSONResponse(envelope(message, code), error.status_code, error.headers)
+    return json_page(bad_request(message, code), error.status_code, error.headers)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
     answer = to_http(error)
-    return JSONResponse(answer.body, answer.status)
+    return json_page(answer.body, answer.status)

@@ -6,6 +6,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from msgspec import to_builtins
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.families.kimi.output.parser import OutputParser
@@ -160,9 +161,10 @@ async def test_each_event_has_one_kind_of_news_and_all_together_are_the_whole_an
         )
         events = []
         async for delta in make(tokenizer, some_bursts(draw, queues), options, output):
-            [event] = shape.delta_chunk(HEAD, delta)["choices"]
+            [event] = to_builtins(shape.delta_chunk(HEAD, delta))["choices"]
             events.append(event)
-        whole = shape.completion(HEAD, SimpleNamespace(choices=wholes, usage=sampling_pb2.Usage()))
+        answer = SimpleNamespace(choices=wholes, usage=sampling_pb2.Usage())
+        whole = to_builtins(shape.completion(HEAD, answer))
         for index, answer in enumerate(whole["choices"]):
             own = [event for event in events if event["index"] == index]
             check_choice(tokenizer, own, answer, options.stop)

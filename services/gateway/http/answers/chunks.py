@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import orjson
-
 from services.gateway.http.answers import openai as shape
+from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.answers.usage_options import Counted, UsageOptions
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 
@@ -23,14 +22,14 @@ class ChunkEncoder:
 
     def role(self, index: int) -> bytes:
         """A choice's first chunk."""
-        return orjson.dumps(self._usage.with_usage(shape.role_chunk(self._head, index), self._generation))
+        return encode(shape.role_chunk(self._head, index, self._usage.in_chunk(self._generation)))
 
     def delta(self, delta: ChoiceDelta) -> bytes:
         """The chunk of one delta."""
         if not self._is_text(delta):
             return self._whole(delta)
         before, after = self.around(delta.index, is_content=bool(delta.content))
-        return before + orjson.dumps(delta.content or delta.reasoning) + after
+        return before + encode(delta.content or delta.reasoning) + after
 
     @property
     def alike(self) -> bool:
@@ -52,8 +51,8 @@ class ChunkEncoder:
     def _template(self, index: int, is_content: bool) -> tuple[bytes, bytes]:
         """The bytes before and after the text."""
         like = ChoiceDelta(index, content=_MARK) if is_content else ChoiceDelta(index, reasoning=_MARK)
-        before, _, after = self._whole(like).rpartition(orjson.dumps(_MARK))
+        before, _, after = self._whole(like).rpartition(encode(_MARK))
         return before, after
 
     def _whole(self, delta: ChoiceDelta) -> bytes:
-        return orjson.dumps(self._usage.with_usage(shape.delta_chunk(self._head, delta), self._generation))
+        return encode(shape.delta_chunk(self._head, delta, self._usage.in_chunk(self._generation)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from perigee.v1 import sampling_pb2
 from services.families.kimi.tokenizer import Tokenizer
 from services.families.text.detokenizer import Detokenizer
+from services.gateway.http.answers.shapes.completion import CompletionLogprobs
 
 
 class CompletionLogprobsBuilder:
@@ -17,19 +17,19 @@ class CompletionLogprobsBuilder:
         self._detokenizer = Detokenizer(tokenizer, tokenizer.flagged_ids if skip_special else ())
         self._offset = 0
 
-    def of(self, positions: Sequence[sampling_pb2.PositionLogprobs]) -> dict[str, Any] | None:
+    def of(self, positions: Sequence[sampling_pb2.PositionLogprobs]) -> CompletionLogprobs | None:
         """The lists for the next tokens; None if there are none."""
         if not positions:
             return None
-        return {
-            "tokens": [_spelt(position.sampled) for position in positions],
-            "token_logprobs": [position.sampled.logprob for position in positions],
-            "top_logprobs": [
+        return CompletionLogprobs(
+            tokens=[_spelt(position.sampled) for position in positions],
+            token_logprobs=[position.sampled.logprob for position in positions],
+            top_logprobs=[
                 {_spelt(token): token.logprob for token in (*position.top, position.sampled)}
                 for position in positions
             ],
-            "text_offset": [self._place(position.sampled.token_id) for position in positions],
-        }
+            text_offset=[self._place(position.sampled.token_id) for position in positions],
+        )
 
     def _place(self, token_id: int) -> int:
         place = self._offset

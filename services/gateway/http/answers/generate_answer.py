@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from perigee.v1 import sampling_pb2
 from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.http.answers.shapes.generate import FinishAnswer, GenerateAnswer, MetaInfo
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.sampling import end_ids
@@ -15,7 +18,7 @@ _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
 
 
 class GenerateAnswerBuilder:
-    """Accumulates the deltas of one choice; `document` is the answer so far.
+    """Accumulates the deltas of one choice; `answer` is all there is so far.
 
     `named`: whether tokens of log-probabilities have their text beside them.
     """
@@ -39,7 +42,7 @@ class GenerateAnswerBuilder:
         self._ids: list[int] = []
         self._logprobs: list[list[Any]] = []
         self._top: list[list[list[Any]]] = []
-        self._finish: dict[str, Any] | None = None
+        self._finish: FinishAnswer | None = None
 
     def feed(self, delta: ChoiceDelta) -> None:
         """Adds what is new."""
@@ -50,36 +53,36 @@ class GenerateAnswerBuilder:
         if delta.finish_reason:
             self._finish = self._reason(delta.finish_reason)
 
-    def document(self) -> dict[str, Any]:
-        """`text` and `meta_info`, where `completion_tokens` are the own; at the end `output_ids` too."""
+    def answer(self, index: int | UnsetType = UNSET) -> GenerateAnswer:
+        """`completion_tokens` are the choice's own. `index`: among several choices."""
         usage = self._generation.usage
-        meta: dict[str, Any] = {
-            "id": self._name,
-            "finish_reason": self._finish,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": len(self._ids),
-            "cached_tokens": usage.cached_tokens,
-        }
+        meta = MetaInfo(
+            id=self._name,
+            finish_reason=self._finish,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=len(self._ids),
+            cached_tokens=usage.cached_tokens,
+        )
         if self._sampling.logprobs:
-            meta["input_token_logprobs"] = []
-            meta["output_token_logprobs"] = list(self._logprobs)
+            meta.input_token_logprobs = []
+            meta.output_token_logprobs = self._logprobs
             if self._sampling.top_logprobs:
-                meta["output_top_logprobs"] = list(self._top)
+                meta.output_top_logprobs = self._top
         if self._finish is None:
-            return {"text": self._text, "meta_info": meta}
-        meta["e2e_latency"] = time.monotonic() - self._started
-        return {"text": self._text, "output_ids": self._ids, "meta_info": meta}
+            return GenerateAnswer(text=self._text, meta_info=meta, index=index)
+        meta.e2e_latency = time.monotonic() - self._started
+        return GenerateAnswer(text=self._text, output_ids=self._ids, meta_info=meta, index=index)
 
     def _entry(self, token: sampling_pb2.TokenLogprob) -> list[Any]:
         return [token.logprob, token.token_id, token.token if self._named else None]
 
-    def _reason(self, finish: sampling_pb2.FinishReason.ValueType) -> dict[str, Any]:
+    def _reason(self, finish: sampling_pb2.FinishReason.ValueType) -> FinishAnswer:
         """The finish reason: the length, a token's id, or the stop string that follows the text."""
         if finish == _LENGTH:
-            return {"type": "length", "length": len(self._ids)}
+            return FinishAnswer("length", length=len(self._ids))
         if self._ids and self._ids[-1] in end_ids(self._sampling, self._tokenizer.stop_ids):
-            return {"type": "stop", "matched": self._ids[-1]}
+            return FinishAnswer("stop", matched=self._ids[-1])
         written = self._tokenizer.decode(self._ids, skip_flagged=not self._sampling.keep_special_tokens)
         rest = written[len(self._text) :]
         stops = [stop for stop in self._sampling.stop if rest.startswith(stop)]
-        return {"type": "stop", "matched": max(stops, key=len, default=None)}
+        return FinishAnswer("stop", matched=max(stops, key=len, default=None))

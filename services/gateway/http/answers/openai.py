@@ -3,117 +3,108 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.families.kimi.output.calls import FinishedCall
+from services.gateway.http.answers.shapes.chat import (
+    ChatAnswer,
+    ChatChoice,
+    ChatLogprobs,
+    FinishReason,
+    FunctionAnswer,
+    MessageAnswer,
+    PositionEntry,
+    TokenEntry,
+    ToolCallAnswer,
+)
+from services.gateway.http.answers.shapes.chat_chunk import ChatChunk, ChunkChoice, DeltaAnswer, ToolCallDelta
+from services.gateway.http.answers.shapes.usage import CompletionTokens, PromptTokens, UsageAnswer
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 
-FINISH = {
+FINISH: dict[int, FinishReason] = {
     sampling_pb2.FINISH_REASON_STOP: "stop",
     sampling_pb2.FINISH_REASON_LENGTH: "length",
     sampling_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
 }
 
 
-def completion(head: Completion, answer: Answer) -> dict[str, Any]:
+def completion(head: Completion, answer: Answer) -> ChatAnswer:
     """A `chat.completion`."""
-    return {
-        **_head(head, "chat.completion"),
-        "choices": [_choice(choice) for choice in answer.choices],
-        "usage": usage(answer.usage),
-    }
+    return ChatAnswer(
+        id=head.id,
+        object="chat.completion",
+        created=head.created,
+        model=head.model,
+        choices=[_choice(choice) for choice in answer.choices],
+        usage=usage(answer.usage),
+    )
 
 
-def _choice(choice: ChoiceAnswer) -> dict[str, Any]:
-    # Beside calls OpenAI has null for an empty content.
-    content = choice.content or (None if choice.calls else "")
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": content,
-        "refusal": None,
+def _choice(choice: ChoiceAnswer) -> ChatChoice:
+    message = MessageAnswer(
+        role="assistant",
+        # Beside calls OpenAI has null for an empty content.
+        content=choice.content or (None if choice.calls else ""),
         # Null if there is none: OpenAI's client raises on a field it does not know and was not sent.
-        "reasoning_content": choice.reasoning or None,
-    }
-    if choice.calls:
-        message["tool_calls"] = [_call(call) for call in choice.calls]
-    return {
-        "index": choice.index,
-        "message": message,
-        "logprobs": logprobs(choice.logprobs),
-        "finish_reason": FINISH[choice.finish_reason],
-    }
+        reasoning_content=choice.reasoning or None,
+        tool_calls=[ToolCallAnswer(call.id, "function", _function(call)) for call in choice.calls] or UNSET,
+    )
+    return ChatChoice(choice.index, message, logprobs(choice.logprobs), FINISH[choice.finish_reason])
 
 
-def _call(call: FinishedCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
+def _function(call: FinishedCall) -> FunctionAnswer:
+    return FunctionAnswer(call.name, call.arguments)
 
 
-def role_chunk(head: Completion, index: int) -> dict[str, Any]:
+def role_chunk(head: Completion, index: int, usage: UsageAnswer | UnsetType | None = UNSET) -> ChatChunk:
     """A choice's first `chat.completion.chunk`."""
-    return _chunk(head, index, {"role": "assistant", "content": ""})
+    first = DeltaAnswer(role="assistant", content="")
+    return _chunk(head, [ChunkChoice(index, first, None, None)], usage)
 
 
-def delta_chunk(head: Completion, delta: ChoiceDelta) -> dict[str, Any]:
+def delta_chunk(
+    head: Completion, delta: ChoiceDelta, usage: UsageAnswer | UnsetType | None = UNSET
+) -> ChatChunk:
     """The chunk of one delta."""
-    fields: dict[str, Any] = {}
-    if delta.reasoning:
-        fields["reasoning_content"] = delta.reasoning
-    if delta.content:
-        fields["content"] = delta.content
-    if delta.call:
-        fields["tool_calls"] = [{"index": delta.call.index, **_call(delta.call)}]
+    call = delta.call
+    fields = DeltaAnswer(
+        reasoning_content=delta.reasoning or UNSET,
+        content=delta.content or UNSET,
+        tool_calls=[ToolCallDelta(call.index, call.id, "function", _function(call))] if call else UNSET,
+    )
     finish = FINISH[delta.finish_reason] if delta.finish_reason else None
-    return _chunk(head, delta.index, fields, logprobs(delta.logprobs), finish)
+    return _chunk(head, [ChunkChoice(delta.index, fields, logprobs(delta.logprobs), finish)], usage)
 
 
-def usage_chunk(head: Completion, counts: sampling_pb2.Usage) -> dict[str, Any]:
+def usage_chunk(head: Completion, counts: sampling_pb2.Usage) -> ChatChunk:
     """The last chunk when the client asked for usage: no choices."""
-    return {**_head(head, "chat.completion.chunk"), "choices": [], "usage": usage(counts)}
+    return _chunk(head, [], usage(counts))
 
 
-def usage(counts: sampling_pb2.Usage) -> dict[str, Any]:
+def usage(counts: sampling_pb2.Usage) -> UsageAnswer:
     """A `usage` object."""
-    return {
-        "prompt_tokens": counts.prompt_tokens,
-        "completion_tokens": counts.completion_tokens,
-        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": counts.cached_tokens,
-            "image_tokens": counts.image_tokens,
-            "video_tokens": counts.video_tokens,
-        },
-        "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
-    }
+    return UsageAnswer(
+        prompt_tokens=counts.prompt_tokens,
+        completion_tokens=counts.completion_tokens,
+        total_tokens=counts.prompt_tokens + counts.completion_tokens,
+        prompt_tokens_details=PromptTokens(counts.cached_tokens, counts.image_tokens, counts.video_tokens),
+        completion_tokens_details=CompletionTokens(counts.reasoning_tokens),
+    )
 
 
-def logprobs(positions: Sequence[sampling_pb2.PositionLogprobs]) -> dict[str, Any] | None:
+def logprobs(positions: Sequence[sampling_pb2.PositionLogprobs]) -> ChatLogprobs | None:
     """A `logprobs` object; None where there is nothing to tell."""
-    if not positions:
-        return None
-    content = [
-        {**_token(position.sampled), "top_logprobs": [_token(token) for token in position.top]}
-        for position in positions
-    ]
-    return {"content": content, "refusal": None}
+    return ChatLogprobs([_position(position) for position in positions]) if positions else None
 
 
-def _token(token: sampling_pb2.TokenLogprob) -> dict[str, Any]:
-    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.token_bytes)}
+def _position(position: sampling_pb2.PositionLogprobs) -> PositionEntry:
+    sampled = position.sampled
+    top = [TokenEntry(token.token, token.logprob, list(token.token_bytes)) for token in position.top]
+    return PositionEntry(sampled.token, sampled.logprob, list(sampled.token_bytes), top)
 
 
-def _head(head: Completion, kind: str) -> dict[str, Any]:
-    return {"id": head.id, "object": kind, "created": head.created, "model": head.model}
-
-
-def _chunk(
-    head: Completion,
-    index: int,
-    delta: dict[str, Any],
-    logprobs: dict[str, Any] | None = None,
-    finish_reason: str | None = None,
-) -> dict[str, Any]:
-    choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-    return {**_head(head, "chat.completion.chunk"), "choices": [choice]}
+def _chunk(head: Completion, choices: list[ChunkChoice], usage: UsageAnswer | UnsetType | None) -> ChatChunk:
+    return ChatChunk(head.id, "chat.completion.chunk", head.created, head.model, choices, usage)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import orjson
 from starlette.types import Send
 
 from services.common.errors import PerigeeError
+from services.gateway.http.answers.shapes.base import AnswerShape, encode
 from services.gateway.http.answers.text_events import TextEvents
 from services.gateway.http.connection.streaming_protocol import BodyChunks
-from services.gateway.http.errors import answer_of
+from services.gateway.http.errors import to_http
 
 _BEGIN, _END = b"data: ", b"\n\n"
 
@@ -29,12 +28,12 @@ class Reply:
 
     async def json(
         self,
-        document: Mapping[str, Any] | Sequence[Any],
+        answer: AnswerShape | Sequence[AnswerShape],
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """The whole answer."""
-        body = orjson.dumps(document)
+        body = encode(answer)
         await self._head(status, "application/json", {"content-length": str(len(body)), **(headers or {})})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -51,9 +50,9 @@ class Reply:
             return None
         return TextEvents(self._chunks, texts, _BEGIN + before, after + _END)
 
-    async def event(self, document: bytes | dict[str, Any]) -> None:
+    async def event(self, answer: bytes | AnswerShape) -> None:
         """One `data:` line; bytes are JSON already."""
-        data = document if isinstance(document, bytes) else orjson.dumps(document)
+        data = answer if isinstance(answer, bytes) else encode(answer)
         if self.started and self._chunks is not None and self._chunks.open:
             self._chunks.write(_event(data))
         else:
@@ -65,9 +64,9 @@ class Reply:
 
     async def fail(self, error: PerigeeError) -> None:
         """The error object, as the answer or, mid-stream, as the last event."""
-        answer = answer_of(error)
+        answer = to_http(error)
         if self.started:
-            await self._data(orjson.dumps(answer.body), more=False)
+            await self._data(encode(answer.body), more=False)
         else:
             await self.json(answer.body, answer.status, answer.headers)
 

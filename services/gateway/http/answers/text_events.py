@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
-
 from services.families.kimi.tokenizer import Tokenizer
+from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.connection.streaming_protocol import BodyChunks
 
 
@@ -18,7 +17,7 @@ class TokenTexts(dict[int, bytes]):
 
     def __missing__(self, token_id: int) -> bytes:
         text = self._tokenizer.whole_text(token_id)
-        encoded = orjson.dumps(text) if text else b""
+        encoded = encode(text) if text else b""
         # Ids come from workers: those of no token are not to fill the memory.
         if 0 <= token_id < self._tokenizer.vocab_size:
             self[token_id] = encoded

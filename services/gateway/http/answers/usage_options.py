@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.gateway.http.answers.openai import usage
+from services.gateway.http.answers.shapes.usage import UsageAnswer
 from services.gateway.http.bodies.chat import StreamOptionsBody
 
 
@@ -31,8 +34,8 @@ class UsageOptions:
             return cls(False, False)
         return cls(bool(options.include_usage), bool(options.continuous_usage_stats))
 
-    def with_usage(self, chunk: dict[str, Any], generation: Counted) -> dict[str, Any]:
-        """Adds usage to a chunk with choices: null if usage comes only in the last chunk, as OpenAI does."""
+    def in_chunk(self, generation: Counted) -> UsageAnswer | UnsetType | None:
+        """The usage in a chunk with choices: null if usage comes only in the last chunk, as OpenAI does."""
         if self.continuous:
-            return {**chunk, "usage": usage(generation.usage)}
-        return {**chunk, "usage": None} if self.include else chunk
+            return usage(generation.usage)
+        return None if self.include else UNSET

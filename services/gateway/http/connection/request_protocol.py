@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import httptools
-import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from services.gateway.http.errors import envelope
+from services.gateway.http.answers.shapes.base import encode
+from services.gateway.http.errors import bad_request
 from services.gateway.waiting import Waiting
 
 _MALFORMED = "this is not an HTTP/1.1 request that can be read"
@@ -229,7 +229,7 @@ class RequestProtocol(HttpToolsProtocol):
             yield self.cycle
 
     def _write(self, refusal: Refusal) -> None:
-        body = orjson.dumps(envelope(refusal.message, None))
+        body = encode(bad_request(refusal.message))
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
             body
         )

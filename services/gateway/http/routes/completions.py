@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from types import MappingProxyType
 
+from msgspec import UnsetType
+
+from perigee.v1 import sampling_pb2
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.completion_logprobs import CompletionLogprobsBuilder
-from services.gateway.http.answers.openai import FINISH, usage
+from services.gateway.http.answers.openai import usage
 from services.gateway.http.answers.reply import Reply
+from services.gateway.http.answers.shapes.completion import (
+    CompletionAnswer,
+    CompletionChoice,
+    CompletionLogprobs,
+    TextFinish,
+)
+from services.gateway.http.answers.shapes.usage import UsageAnswer
 from services.gateway.http.answers.usage_options import UsageOptions
 from services.gateway.http.bodies.completions import (
     DEFAULT_MAX_TOKENS,
@@ -26,7 +37,9 @@ from services.gateway.pipeline.output.events import Completion
 from services.gateway.pipeline.request import GenerationRequest, TextPrompt
 from services.gateway.served_model import ServedModel
 
-_Logprobs: TypeAlias = dict[str, Any] | None
+_FINISH: Mapping[int, TextFinish] = MappingProxyType(
+    {sampling_pb2.FINISH_REASON_STOP: "stop", sampling_pb2.FINISH_REASON_LENGTH: "length"}
+)
 
 
 @dataclass(frozen=True)
@@ -112,58 +125,59 @@ class CompletionEndpoint:
             for prompt in call.prompts
         ]
 
-    async def _whole(self, call: _Call, batch: Batch) -> dict[str, Any]:
+    async def _whole(self, call: _Call, batch: Batch) -> CompletionAnswer:
         answers = await batch.answers()
         choices = [
-            _choice(
+            CompletionChoice(
                 prompt * call.choices + choice.index,
                 echo + choice.content,
                 self._logprobs(call).of(choice.logprobs),
-                FINISH[choice.finish_reason],
+                _FINISH[choice.finish_reason],
             )
             for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True))
             for choice in answer.choices
         ]
-        return {**_head(batch), "choices": choices, "usage": usage(batch.usage)}
+        return _answer(batch, choices, usage(batch.usage))
 
     async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
-        head, count = _head(batch), call.choices
+        count = call.choices
         logprobs = [self._logprobs(call) for _ in range(count * len(call.requests))]
         unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
         async with aclosing(batch.deltas()) as deltas:
             async for prompt, delta in deltas:
                 index = prompt * count + delta.index
                 text = unsaid.pop(index, "") + delta.content
-                finish = FINISH[delta.finish_reason] if delta.finish_reason else None
+                finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
                 shown = logprobs[index].of(delta.logprobs)
                 for choice in _pieces(index, text, shown, finish):
                     if not reply.started:
                         await reply.start_events()
-                    await reply.event(call.usage.with_usage({**head, "choices": [choice]}, batch))
+                    await reply.event(_answer(batch, [choice], call.usage.in_chunk(batch)))
         if call.usage.include:
-            await reply.event({**head, "choices": [], "usage": usage(batch.usage)})
+            await reply.event(_answer(batch, [], usage(batch.usage)))
         await reply.end_events()
 
     def _logprobs(self, call: _Call) -> CompletionLogprobsBuilder:
         return CompletionLogprobsBuilder(self._tokenizer, skip_special=not call.keep_special)
 
 
-def _head(batch: Batch) -> dict[str, Any]:
+def _answer(
+    batch: Batch, choices: list[CompletionChoice], usage: UsageAnswer | UnsetType | None
+) -> CompletionAnswer:
+    """A whole answer or an event; both begin alike."""
     head: Completion = batch.generations[0].head
-    return {"id": head.id, "object": "text_completion", "created": head.created, "model": head.model}
+    return CompletionAnswer(head.id, "text_completion", head.created, head.model, choices, usage)
 
 
-def _pieces(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> list[dict[str, Any]]:
+def _pieces(
+    index: int, text: str, logprobs: CompletionLogprobs | None, finish: TextFinish | None
+) -> list[CompletionChoice]:
     """What is new of a choice, event by event: how it ended comes without text, be that an echo alone."""
     if finish is None:
-        return [_choice(index, text, logprobs, None)] if text or logprobs else []
-    last = _choice(index, "", logprobs, finish)
-    return [_choice(index, text, None, None), last] if text else [last]
-
-
-def _choice(index: int, text: str, logprobs: _Logprobs, finish: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+        return [CompletionChoice(index, text, logprobs, None)] if text or logprobs else []
+    last = CompletionChoice(index, "", logprobs, finish)
+    return [CompletionChoice(index, text, None, None), last] if text else [last]
 
 
 def _field_name(name: str) -> str:

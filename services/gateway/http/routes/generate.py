@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
+from msgspec import UNSET
+
 from services.common.errors import InvalidRequest
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.generate_answer import GenerateAnswerBuilder
@@ -62,13 +64,12 @@ class GenerateEndpoint:
                 if call.stream and (delta.finish_reason or not batch.generations[prompt].ended(delta.index)):
                     if not reply.started:
                         await reply.start_events()
-                    several = {} if call.single else {"index": index}
-                    await reply.event({**answers[index].document(), **several})
+                    await reply.event(answers[index].answer(UNSET if call.single else index))
         if call.stream:
             await reply.end_events()
             return
-        documents = [answer.document() for answer in answers]
-        await reply.json(documents[0] if call.single else documents)
+        whole = [answer.answer() for answer in answers]
+        await reply.json(whole[0] if call.single else whole)
 
     def _answers(self, call: _Call, batch: Batch) -> list[GenerateAnswerBuilder]:
         """One per choice, prompt by prompt."""

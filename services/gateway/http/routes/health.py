@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from services.gateway.http.answers.page import json_page
+from services.gateway.http.answers.shapes.server import HealthAnswer
 from services.gateway.readiness import Readiness
 from services.gateway.workers.pool import WorkerPool
 
@@ -27,19 +27,19 @@ class HealthPage:
         whatever the workers do: a restart of the gateway would bring none back.
         """
         good = self._readiness.begun and not self._readiness.stopping
-        return JSONResponse(self._body(), status_code=200 if good else 503)
+        return json_page(self._answer(), 200 if good else 503)
 
     async def ready(self, request: Request) -> Response:
         """200 while text can be served (of a tokenizer alone: while it works), else 503."""
-        return JSONResponse(self._body(), status_code=200 if self._readiness.ready else 503)
+        return json_page(self._answer(), 200 if self._readiness.ready else 503)
 
-    def _body(self) -> dict[str, Any]:
+    def _answer(self) -> HealthAnswer:
         pool, readiness = self._pool, self._readiness
-        return {
-            "status": "stopping" if readiness.stopping else "ok" if readiness.ready else "unavailable",
-            "text": readiness.text,
-            "images": readiness.images,
-            "missing": list(pool.missing_roles()),
-            "tokenizer_only": not pool.configured,
-            "workers": {link.address: link.state for link in pool.links},
-        }
+        return HealthAnswer(
+            status="stopping" if readiness.stopping else "ok" if readiness.ready else "unavailable",
+            text=readiness.text,
+            images=readiness.images,
+            missing=list(pool.missing_roles()),
+            tokenizer_only=not pool.configured,
+            workers={link.address: link.state for link in pool.links},
+        )

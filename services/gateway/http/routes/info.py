@@ -6,8 +6,10 @@ from importlib.metadata import version
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from services.gateway.http.answers.page import json_page
+from services.gateway.http.answers.shapes.server import ModelInfo, ServerInfo, WorkerEntry
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
@@ -23,16 +25,18 @@ class InfoPages:
 
     async def model(self, request: Request) -> Response:
         """The served model."""
-        return JSONResponse(self._model_info())
+        return json_page(ModelInfo(**self._model_info()))
 
     async def server(self, request: Request) -> Response:
         """The served model and its workers. `internal_states` exists for SGLang's scripts and is empty."""
         workers = [_worker(link) for link in self._pool.links]
-        return JSONResponse(
-            {**self._model_info(), "version": version("perigee"), "internal_states": [{}], "workers": workers}
+        more = ServerInfo(
+            **self._model_info(), version=version("perigee"), internal_states=[{}], workers=workers
         )
+        return json_page(more)
 
     def _model_info(self) -> dict[str, Any]:
+        """The fields that both answers have."""
         return {
             "model_path": self._directory,
             "tokenizer_path": self._directory,
@@ -44,9 +48,9 @@ class InfoPages:
         }
 
 
-def _worker(link: WorkerLink) -> dict[str, Any]:
-    known = {"role": link.role_name, "address": link.address, "state": link.state}
-    load = link.load
-    if load is None:
-        return known
-    return {**known, "running": load.running, "waiting": load.waiting, "free_pages": load.pages.free}
+def _worker(link: WorkerLink) -> WorkerEntry:
+    entry = WorkerEntry(link.role_name, link.address, link.state)
+    if link.load is not None:
+        entry.running, entry.waiting = link.load.running, link.load.waiting
+        entry.free_pages = link.load.pages.free
+    return entry

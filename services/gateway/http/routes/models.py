@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from services.gateway.http.answers.page import json_page
+from services.gateway.http.answers.shapes.server import ModelAnswer, ModelsAnswer
 from services.gateway.served_model import ServedModel
 
 
@@ -17,18 +17,18 @@ class ModelPages:
         self._model = model
 
     async def index(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._entry(name) for name in self._model.names]})
+        return json_page(ModelsAnswer("list", [self._entry(name) for name in self._model.names]))
 
     async def show(self, request: Request) -> Response:
         """Raises ModelNotFound. Names may hold slashes."""
-        return JSONResponse(self._entry(self._model.resolve(request.path_params["name"])))
+        return json_page(self._entry(self._model.resolve(request.path_params["name"])))
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._model.created,
-            "owned_by": "perigee",
-            "root": self._model.names[0],
-            "max_model_len": self._model.context_length or None,
-        }
+    def _entry(self, name: str) -> ModelAnswer:
+        return ModelAnswer(
+            id=name,
+            object="model",
+            created=self._model.created,
+            owned_by="perigee",
+            root=self._model.names[0],
+            max_model_len=self._model.context_length or None,
+        )

@@ -14,6 +14,7 @@ import msgspec
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.reply import Reply
+from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.to_request import prompt_from_body
@@ -76,12 +77,12 @@ class TokenizeEndpoint:
         call = await in_thread_if_long(self._call, body)
         made = await self._tokenizing.tokenize(call.model, call.prompt, call.num_bytes, call.param)
         await reply.json(
-            {
-                "tokens": made.token_ids,
-                "count": len(made.token_ids),
-                "max_model_len": self._tokenizing.context_length or None,
-                "text": made.text,
-            }
+            TokenizeAnswer(
+                tokens=made.token_ids,
+                count=len(made.token_ids),
+                max_model_len=self._tokenizing.context_length or None,
+                text=made.text,
+            )
         )
 
     async def detokenize(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
@@ -93,7 +94,7 @@ class TokenizeEndpoint:
         text = await self._tokenizing.detokenize(
             given.model or "", given.tokens, len(body), "tokens", bool(given.skip_special_tokens)
         )
-        await reply.json({"text": text, "prompt": text})
+        await reply.json(DetokenizeAnswer(text, text))
 
     def _call(self, body: bytes) -> _Call:
         given = self._tokenize.decode(body)

@@ -1,6 +1,6 @@
 """Events made of templates are those that are encoded whole."""
 
-import orjson
+import msgspec
 import pytest
 
 from perigee.v1 import sampling_pb2
@@ -8,6 +8,7 @@ from services.families.kimi.output.calls import FinishedCall
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.chunks import ChunkEncoder
+from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.answers.text_events import TokenTexts
 from services.gateway.http.answers.usage_options import UsageOptions
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
@@ -39,9 +40,9 @@ def test_every_chunk_is_the_one_that_is_encoded_whole(fields, usage):
     assert encoder.alike is not usage.continuous
     for index in (0, 1, 0):
         delta = ChoiceDelta(index, **fields)
-        whole = usage.with_usage(shape.delta_chunk(HEAD, delta), Counted())
-        assert encoder.delta(delta) == orjson.dumps(whole)
-    assert encoder.role(1) == orjson.dumps(usage.with_usage(shape.role_chunk(HEAD, 1), Counted()))
+        whole = shape.delta_chunk(HEAD, delta, usage.in_chunk(Counted()))
+        assert encoder.delta(delta) == encode(whole)
+    assert encoder.role(1) == encode(shape.role_chunk(HEAD, 1, usage.in_chunk(Counted())))
 
 
 def test_the_texts_of_tokens_are_json_if_they_are_whole_characters(nano_dir):
@@ -49,7 +50,7 @@ def test_the_texts_of_tokens_are_json_if_they_are_whole_characters(nano_dir):
     texts = TokenTexts(tokenizer)
     whole = {token_id for token_id in range(tokenizer.num_ranks) if texts[token_id]}
     for token_id in whole:
-        assert orjson.loads(texts[token_id]) == tokenizer.decode([token_id]) != ""
+        assert msgspec.json.decode(texts[token_id]) == tokenizer.decode([token_id]) != ""
     assert "\ufffd" not in tokenizer.decode(sorted(whole))
     parts = set(range(tokenizer.num_ranks)) - whole
     assert parts

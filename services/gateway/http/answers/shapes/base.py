@@ -1,12 +1,16 @@
-"""The base of the answer schemas, which the OpenAPI description is built from.
+"""The base of the answers: structs that are encoded as they are, and described in /openapi.json.
 
-A test compares every answer with its schema. Null and absent mean the same where a field may be null.
+A field that an answer leaves out is UNSET. A field that is null in an answer is None.
 """
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 
 class AnswerShape(Struct, forbid_unknown_fields=True):
-    """Base of all answer schemas."""
+    """Base of all answers."""
+
+
+encode = json.Encoder().encode
+"""The JSON of an answer, or of a list of them."""

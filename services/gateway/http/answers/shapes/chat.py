@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from services.gateway.http.answers.shapes.base import AnswerShape
 from services.gateway.http.answers.shapes.usage import UsageAnswer
 
@@ -51,7 +53,7 @@ class MessageAnswer(AnswerShape):
     content: str | None
     refusal: str | None = None
     reasoning_content: str | None = None
-    tool_calls: list[ToolCallAnswer] | None = None
+    tool_calls: list[ToolCallAnswer] | UnsetType = UNSET
 
 
 FinishReason = Literal["stop", "length", "tool_calls"]

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from services.gateway.http.answers.shapes.base import AnswerShape
-from services.gateway.http.answers.shapes.chat import ChatLogprobs, FinishReason
+from services.gateway.http.answers.shapes.chat import ChatLogprobs, FinishReason, FunctionAnswer
 from services.gateway.http.answers.shapes.usage import UsageAnswer
 
 
-class FunctionDelta(AnswerShape):
-    """`name`: once, whole; `arguments`: appended by the client."""
-
-    name: str | None = None
-    arguments: str | None = None
-
-
 class ToolCallDelta(AnswerShape):
-    """`index`: of the call in this message; `id` and `type` come once."""
+    """A whole call; `index`: of it in this message."""
 
     index: int
-    id: str | None = None
-    type: Literal["function"] | None = None
-    function: FunctionDelta | None = None
+    id: str
+    type: Literal["function"]
+    function: FunctionAnswer
 
 
 class DeltaAnswer(AnswerShape):
     """A message's increment: reasoning, content or one call, never two. Clients append the texts."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    role: Literal["assistant"] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChunkChoice(AnswerShape):
@@ -51,4 +46,4 @@ class ChatChunk(AnswerShape):
     created: int
     model: str
     choices: list[ChunkChoice]
-    usage: UsageAnswer | None = None
+    usage: UsageAnswer | UnsetType | None = UNSET

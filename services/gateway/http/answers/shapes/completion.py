@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from services.gateway.http.answers.shapes.base import AnswerShape
 from services.gateway.http.answers.shapes.usage import UsageAnswer
+
+TextFinish = Literal["stop", "length"]
 
 
 class CompletionLogprobs(AnswerShape):
@@ -23,7 +27,7 @@ class CompletionChoice(AnswerShape):
     index: int
     text: str
     logprobs: CompletionLogprobs | None
-    finish_reason: Literal["stop", "length"] | None
+    finish_reason: TextFinish | None
 
 
 class CompletionAnswer(AnswerShape):
@@ -34,4 +38,4 @@ class CompletionAnswer(AnswerShape):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: UsageAnswer | None = None
+    usage: UsageAnswer | UnsetType | None = UNSET

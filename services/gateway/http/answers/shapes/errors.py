@@ -6,12 +6,14 @@ from typing import Literal
 
 from services.gateway.http.answers.shapes.base import AnswerShape
 
+ErrorType = Literal["invalid_request_error", "rate_limit_error", "server_error"]
+
 
 class ErrorDetail(AnswerShape):
     """`param`: the guilty field as the caller spelt it; `code`: stable, for programs."""
 
     message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    type: ErrorType
     param: str | None
     code: str | None
 

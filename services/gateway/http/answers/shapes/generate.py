@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from services.gateway.http.answers.shapes.base import AnswerShape
 
 
@@ -11,8 +13,8 @@ class FinishAnswer(AnswerShape):
     """`matched`: the token id or stop string that ended it; `length`: how many tokens there were."""
 
     type: Literal["stop", "length"]
-    matched: int | str | None = None
-    length: int | None = None
+    matched: int | str | UnsetType | None = UNSET
+    length: int | UnsetType = UNSET
 
 
 class MetaInfo(AnswerShape):
@@ -23,16 +25,16 @@ class MetaInfo(AnswerShape):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
-    input_token_logprobs: list[list[Any]] | None = None
-    output_token_logprobs: list[list[Any]] | None = None
-    output_top_logprobs: list[list[list[Any]]] | None = None
-    e2e_latency: float | None = None
+    input_token_logprobs: list[list[Any]] | UnsetType = UNSET
+    output_token_logprobs: list[list[Any]] | UnsetType = UNSET
+    output_top_logprobs: list[list[list[Any]]] | UnsetType = UNSET
+    e2e_latency: float | UnsetType = UNSET
 
 
-class GenerateAnswer(AnswerShape):
+class GenerateAnswer(AnswerShape, kw_only=True):
     """All there is of a text so far; `output_ids`: at its end; `index`: in a stream of several."""
 
     text: str
+    output_ids: list[int] | UnsetType = UNSET
     meta_info: MetaInfo
-    output_ids: list[int] | None = None
-    index: int | None = None
+    index: int | UnsetType = UNSET

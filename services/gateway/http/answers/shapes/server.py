@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from services.gateway.http.answers.shapes.base import AnswerShape
 
 
@@ -43,9 +45,9 @@ class WorkerEntry(AnswerShape):
     role: str
     address: str
     state: str
-    running: int | None = None
-    waiting: int | None = None
-    free_pages: int | None = None
+    running: int | UnsetType = UNSET
+    waiting: int | UnsetType = UNSET
+    free_pages: int | UnsetType = UNSET
 
 
 class ServerInfo(ModelInfo):

@@ -8,7 +8,7 @@ from services.gateway.http.answers.shapes.base import AnswerShape
 class TokenizeAnswer(AnswerShape):
     """`max_model_len`: null where it is not known; `text`: the rendered prompt."""
 
-    tokens: list[int]
+    tokens: tuple[int, ...]
     count: int
     max_model_len: int | None
     text: str

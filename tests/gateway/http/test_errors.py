@@ -1,7 +1,8 @@
 import pytest
 
 from services.common import errors
-from services.common.http_errors import to_http
+from services.gateway.http.answers.shapes.errors import ErrorAnswer, ErrorDetail
+from services.gateway.http.errors import BodyTooLarge, BodyTooSlow, to_http
 
 
 @pytest.mark.parametrize(
@@ -26,13 +27,15 @@ from services.common.http_errors import to_http
         (errors.DeadlineExceeded("m"), 504, "server_error", "deadline_exceeded"),
         (errors.Cancelled("m"), 499, "server_error", "cancelled"),
         (errors.InternalError("m"), 500, "server_error", "internal"),
+        (BodyTooLarge("m"), 413, "invalid_request_error", None),
+        (BodyTooSlow("m"), 408, "invalid_request_error", None),
     ],
 )
 def test_an_error_becomes_an_openai_error_object(error, status, type_, code):
     answer = to_http(error)
     param = getattr(error, "param", None)
     assert answer.status == status
-    assert answer.body == {"error": {"message": "m", "type": type_, "param": param, "code": code}}
+    assert answer.body == ErrorAnswer(ErrorDetail("m", type_, param, code))
 
 
 def test_an_overloaded_server_says_when_to_come_back_in_whole_seconds():
