@@ -24,7 +24,7 @@ from services.common.errors import (
     UnsupportedOperation,
     UnsupportedValue,
 )
-from services.gateway.http.answers.shapes.errors import ErrorAnswer, ErrorDetail, ErrorType
+from services.gateway.http.shapes.errors import ErrorAnswer, ErrorDetail, ErrorType
 
 
 class BodyTooLarge(InvalidRequest):

@@ -7,18 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.gateway.admission import Admission
-from services.gateway.http.answers.shapes.chat import ChatAnswer
-from services.gateway.http.answers.shapes.chat_chunk import ChatChunk
-from services.gateway.http.answers.shapes.completion import CompletionAnswer
-from services.gateway.http.answers.shapes.generate import GenerateAnswer
-from services.gateway.http.answers.shapes.server import (
-    HealthAnswer,
-    ModelAnswer,
-    ModelInfo,
-    ModelsAnswer,
-    ServerInfo,
-)
-from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
 from services.gateway.http.bodies.generate import GenerateBody
@@ -35,6 +23,18 @@ from services.gateway.http.routes.health import HealthPage
 from services.gateway.http.routes.info import InfoPages
 from services.gateway.http.routes.models import ModelPages
 from services.gateway.http.routes.tokenize import DetokenizeBody, TokenizeBody, TokenizeEndpoint
+from services.gateway.http.shapes.chat import ChatAnswer
+from services.gateway.http.shapes.chat_chunk import ChatChunk
+from services.gateway.http.shapes.completion import CompletionAnswer
+from services.gateway.http.shapes.generate import GenerateAnswer
+from services.gateway.http.shapes.server import (
+    HealthAnswer,
+    ModelAnswer,
+    ModelInfo,
+    ModelsAnswer,
+    ServerInfo,
+)
+from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.pipeline.batch import BatchPipeline
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing

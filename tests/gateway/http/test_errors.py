@@ -1,8 +1,8 @@
 import pytest
 
 from services.common import errors
-from services.gateway.http.answers.shapes.errors import ErrorAnswer, ErrorDetail
 from services.gateway.http.errors import BodyTooLarge, BodyTooSlow, to_http
+from services.gateway.http.shapes.errors import ErrorAnswer, ErrorDetail
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.gateway.http.answers import openai as shape
-from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.answers.usage_options import Counted, UsageOptions
+from services.gateway.http.shapes.base import encode
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 
 # Its JSON form never occurs after the text of a chunk.

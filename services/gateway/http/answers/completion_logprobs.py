@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from perigee.v1 import sampling_pb2
 from services.families.kimi.tokenizer import Tokenizer
 from services.families.text.detokenizer import Detokenizer
-from services.gateway.http.answers.shapes.completion import CompletionLogprobs
+from services.gateway.http.shapes.completion import CompletionLogprobs
 
 
 class CompletionLogprobsBuilder:

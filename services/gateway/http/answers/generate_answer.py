@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.families.kimi.tokenizer import Tokenizer
-from services.gateway.http.answers.shapes.generate import FinishAnswer, GenerateAnswer, MetaInfo
+from services.gateway.http.shapes.generate import FinishAnswer, GenerateAnswer, MetaInfo
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.sampling import end_ids

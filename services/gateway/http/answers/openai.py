@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.families.kimi.output.calls import FinishedCall
-from services.gateway.http.answers.shapes.chat import (
+from services.gateway.http.shapes.chat import (
     ChatAnswer,
     ChatChoice,
     ChatLogprobs,
@@ -19,8 +19,8 @@ from services.gateway.http.answers.shapes.chat import (
     TokenEntry,
     ToolCallAnswer,
 )
-from services.gateway.http.answers.shapes.chat_chunk import ChatChunk, ChunkChoice, DeltaAnswer, ToolCallDelta
-from services.gateway.http.answers.shapes.usage import CompletionTokens, PromptTokens, UsageAnswer
+from services.gateway.http.shapes.chat_chunk import ChatChunk, ChunkChoice, DeltaAnswer, ToolCallDelta
+from services.gateway.http.shapes.usage import CompletionTokens, PromptTokens, UsageAnswer
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 

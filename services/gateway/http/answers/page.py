@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from services.gateway.http.answers.shapes.base import AnswerShape, encode
+from services.gateway.http.shapes.base import AnswerShape, encode
 
 
 def json_page(answer: AnswerShape, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from starlette.types import Send
 
 from services.common.errors import PerigeeError
-from services.gateway.http.answers.shapes.base import AnswerShape, encode
 from services.gateway.http.answers.text_events import TextEvents
 from services.gateway.http.connection.streaming_protocol import BodyChunks
 from services.gateway.http.errors import to_http
+from services.gateway.http.shapes.base import AnswerShape, encode
 
 _BEGIN, _END = b"data: ", b"\n\n"
 

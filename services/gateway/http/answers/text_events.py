@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.families.kimi.tokenizer import Tokenizer
-from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.connection.streaming_protocol import BodyChunks
+from services.gateway.http.shapes.base import encode
 
 
 class TokenTexts(dict[int, bytes]):

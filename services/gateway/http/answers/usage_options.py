@@ -9,8 +9,8 @@ from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.gateway.http.answers.openai import usage
-from services.gateway.http.answers.shapes.usage import UsageAnswer
 from services.gateway.http.bodies.chat import StreamOptionsBody
+from services.gateway.http.shapes.usage import UsageAnswer
 
 
 class Counted(Protocol):

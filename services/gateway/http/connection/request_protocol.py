@@ -10,8 +10,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.errors import bad_request
+from services.gateway.http.shapes.base import encode
 from services.gateway.waiting import Waiting
 
 _MALFORMED = "this is not an HTTP/1.1 request that can be read"

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from services.gateway.http.answers.shapes.errors import ErrorAnswer
 from services.gateway.http.operations import EVENTS, Operation
+from services.gateway.http.shapes.errors import ErrorAnswer
 
 _INTRODUCTION = (
     "Unknown fields are ignored. A known one is honoured, or answered with 400 and its name; null, and a "

@@ -14,13 +14,6 @@ from services.gateway.admission import Ticket
 from services.gateway.http.answers.completion_logprobs import CompletionLogprobsBuilder
 from services.gateway.http.answers.openai import usage
 from services.gateway.http.answers.reply import Reply
-from services.gateway.http.answers.shapes.completion import (
-    CompletionAnswer,
-    CompletionChoice,
-    CompletionLogprobs,
-    TextFinish,
-)
-from services.gateway.http.answers.shapes.usage import UsageAnswer
 from services.gateway.http.answers.usage_options import UsageOptions
 from services.gateway.http.bodies.completions import (
     DEFAULT_MAX_TOKENS,
@@ -32,6 +25,13 @@ from services.gateway.http.bodies.output_format import raw_output_format
 from services.gateway.http.bodies.raw_prompts import RawPrompt, any_prompts
 from services.gateway.http.bodies.sampling_fields import params_of
 from services.gateway.http.bodies.unsupported import refuse_stream_options_alone
+from services.gateway.http.shapes.completion import (
+    CompletionAnswer,
+    CompletionChoice,
+    CompletionLogprobs,
+    TextFinish,
+)
+from services.gateway.http.shapes.usage import UsageAnswer
 from services.gateway.pipeline.batch import Batch, BatchPipeline
 from services.gateway.pipeline.output.events import Completion
 from services.gateway.pipeline.request import GenerationRequest, TextPrompt

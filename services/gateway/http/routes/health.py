@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.http.answers.page import json_page
-from services.gateway.http.answers.shapes.server import HealthAnswer
+from services.gateway.http.shapes.server import HealthAnswer
 from services.gateway.readiness import Readiness
 from services.gateway.workers.pool import WorkerPool
 

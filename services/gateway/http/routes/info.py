@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.http.answers.page import json_page
-from services.gateway.http.answers.shapes.server import ModelInfo, ServerInfo, WorkerEntry
+from services.gateway.http.shapes.server import ModelInfo, ServerInfo, WorkerEntry
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool

@@ -14,11 +14,11 @@ import msgspec
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.reply import Reply
-from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.to_request import prompt_from_body
 from services.gateway.http.bodies.unsupported import refuse_unsupported
+from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.pipeline.request import ChatPrompt, TextPrompt
 

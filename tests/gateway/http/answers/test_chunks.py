@@ -8,9 +8,9 @@ from services.families.kimi.output.calls import FinishedCall
 from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.chunks import ChunkEncoder
-from services.gateway.http.answers.shapes.base import encode
 from services.gateway.http.answers.text_events import TokenTexts
 from services.gateway.http.answers.usage_options import UsageOptions
+from services.gateway.http.shapes.base import encode
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 
 HEAD = Completion('chatcmpl-"\0', 12, "a\0\\model")

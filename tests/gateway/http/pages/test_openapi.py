@@ -5,19 +5,19 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
-from services.gateway.http.answers.shapes.chat import ChatAnswer
-from services.gateway.http.answers.shapes.chat_chunk import ChatChunk
-from services.gateway.http.answers.shapes.completion import CompletionAnswer
-from services.gateway.http.answers.shapes.errors import ErrorAnswer
-from services.gateway.http.answers.shapes.generate import GenerateAnswer
-from services.gateway.http.answers.shapes.server import (
+from services.gateway.http.shapes.chat import ChatAnswer
+from services.gateway.http.shapes.chat_chunk import ChatChunk
+from services.gateway.http.shapes.completion import CompletionAnswer
+from services.gateway.http.shapes.errors import ErrorAnswer
+from services.gateway.http.shapes.generate import GenerateAnswer
+from services.gateway.http.shapes.server import (
     HealthAnswer,
     ModelAnswer,
     ModelInfo,
     ModelsAnswer,
     ServerInfo,
 )
-from services.gateway.http.answers.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
+from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from tests.gateway.suite import parse_events
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
-from services.gateway.http.answers.shapes.base import AnswerShape
+from services.gateway.http.shapes.base import AnswerShape
 
 
 class ModelAnswer(AnswerShape):

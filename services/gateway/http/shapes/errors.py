@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from services.gateway.http.answers.shapes.base import AnswerShape
+from services.gateway.http.shapes.base import AnswerShape
 
 ErrorType = Literal["invalid_request_error", "rate_limit_error", "server_error"]
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from services.gateway.http.answers.shapes.base import AnswerShape
-from services.gateway.http.answers.shapes.usage import UsageAnswer
+from services.gateway.http.shapes.base import AnswerShape
+from services.gateway.http.shapes.usage import UsageAnswer
 
 
 class TokenEntry(AnswerShape):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.gateway.http.answers.shapes.base import AnswerShape
+from services.gateway.http.shapes.base import AnswerShape
 
 
 class PromptTokens(AnswerShape):
