@@ -30,13 +30,15 @@ class Check:
         seconds: float,
         slack: float,
         save: Callable[[Sequence[Row]], object] = lambda rows: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._benches = benches
         self._sizes = sizes
         self._device = device
         self._slack = slack
         self._save = save
-        self._end = time.monotonic() + seconds
+        self._clock = clock
+        self._end = clock() + seconds
         self._rows: dict[tuple[str, str, str], Row] = {}
 
     @property
@@ -72,7 +74,7 @@ class Check:
 
     def _next(self, name: str, iterator: Iterator[Case], act: Callable[[Case, Row], None]) -> bool:
         """Runs the next case. Returns whether there was one and its kernel may have more."""
-        if time.monotonic() > self._end:
+        if self._clock() > self._end:
             self._row(name, "further cases").note = "no time was left"
             return False
         row = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
@@ -40,6 +40,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         vocab_size: int,
         context_length: int,
         request_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._loop = loop
@@ -47,6 +48,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._vocab_size = vocab_size
         self._context_length = context_length
         self._request_timeout_s = request_timeout_s
+        self._clock = clock
 
     async def Session(
         self,
@@ -155,7 +157,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             priority=submit.priority,
             prefill_addresses=tuple(submit.prefill_addresses),
             own_address=submit.own_address,
-            deadline=time.monotonic() + min(timeout_s, self._request_timeout_s),
+            deadline=self._clock() + min(timeout_s, self._request_timeout_s),
             rules=rules_from_proto(submit.constraint) if submit.HasField("constraint") else None,
             output_is_cut=submit.output_is_cut,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -38,6 +39,7 @@ class SourceReader:
         on_end: Callable[[Job, SourceResult], None],
         on_settled: Callable[[tuple[int, ...]], None],
         patience_s: float = 3.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peers = peers
         self._transfer = transfer
@@ -46,6 +48,7 @@ class SourceReader:
         self._on_end = on_end
         self._on_settled = on_settled
         self._patience_s = patience_s
+        self._clock = clock
         self._tasks = NamedTasks(self._run, lambda job: on_end(job, SourceResult()))
 
     def start(self, job: Job, order: SourceOrder) -> None:
@@ -61,9 +64,8 @@ class SourceReader:
         try:
             peer = await self._peer(order.address)
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
-            lease = PageLease(
-                order, peer, group, self._peers.next_lease_key(), self._num_layers, self._patience_s
-            )
+            key = self._peers.next_lease_key()
+            lease = PageLease(order, peer, group, key, self._num_layers, self._patience_s, self._clock)
             await lease.read(self._reader)
             complete = True
         except asyncio.CancelledError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 
 import grpc
 import pytest
@@ -134,20 +134,34 @@ async def test_pages_of_a_stream_that_ends_without_a_release_wait_for_the_reader
     await until(suite.lender.is_free)
 
 
-async def test_a_call_cancelled_before_the_engine_answered_leaves_a_lease_that_its_readers_word_ends(suite):
-    gate = asyncio.get_running_loop().create_future()
-    suite.lender.loop.post(lambda: asyncio.run_coroutine_threadsafe(_wait(gate), gate.get_loop()).result(5))
+async def test_a_call_cancelled_before_the_engine_answered_leaves_a_lease_that_its_readers_word_ends(
+    suite, monkeypatch
+):
+    lent, cancelled, gate = threading.Event(), threading.Event(), threading.Event()
+    lend, call_engine = suite.lender.engine.lending.lease, suite.lender.loop.call
+
+    def lend_and_stay(*arguments):
+        lease = lend(*arguments)
+        lent.set()
+        gate.wait(10)
+        return lease
+
+    def call_and_watch(function):
+        future = call_engine(function)
+        future.cancel = cancelled.set  # so the cancelled handler tries to stop the engine
+        return future
+
+    monkeypatch.setattr(suite.lender.engine.lending, "lease", lend_and_stay)
+    monkeypatch.setattr(suite.lender.loop, "call", call_and_watch)
     call = await suite.begin()
-    await asyncio.sleep(0.05)
+    await until(lent.is_set)
     call.cancel()
-    gate.set_result(None)
-    await asyncio.sleep(0.1)
+    await until(cancelled.is_set)
+    monkeypatch.undo()
+    gate.set()
+    await until(lambda: suite.lender.engine.load.pages.leased == 3)
     suite.peer.settle([7])
     await until(suite.lender.is_free)
-
-
-async def _wait(future: asyncio.Future[None]) -> None:
-    await future
 
 
 async def test_a_reader_whose_handshake_ends_leaves_nothing_behind(suite):

@@ -18,6 +18,7 @@ from services.engine.sampling.sampler import SampledToken
 from services.engine.serving.loop import EngineLoop
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.fake_runner import VOCAB, greedy
+from tests.support.manual_clock import ManualClock
 from tests.support.responses import deltas_of
 from tests.support.waiting import until
 
@@ -33,11 +34,14 @@ class Worker:
     """A decode worker's server and engine thread; its outside is of straw."""
 
     def __init__(self, model: Path) -> None:
-        self.bench = Bench(16, context_length=CONTEXT)
+        self.clock = ManualClock()
+        self.bench = Bench(16, clock=self.clock, context_length=CONTEXT)
         self.failures: list[BaseException] = []
         self.loop = EngineLoop("decode", self.bench.engine.step, self.failures.append, idle_wait_s=0.01)
         constraints = ConstraintMaker(model, VOCAB)
-        self.servicer = DecodeServicer(self.bench.engine, self.loop, constraints, VOCAB, CONTEXT, 60.0)
+        self.servicer = DecodeServicer(
+            self.bench.engine, self.loop, constraints, VOCAB, CONTEXT, 60.0, self.clock
+        )
 
     async def start(self) -> None:
         self.server = build_server()
@@ -207,7 +211,9 @@ async def test_two_submits_with_one_handle_are_answered_once_each(worker):
 async def test_a_timeout_is_counted_from_the_submit(worker):
     session = worker.stub.Session()
     await session.write(submit(1, prompt_of(300), 4, prefill_addresses=["prefill:1"], timeout_ms=100))
-    heard = await asyncio.wait_for(deltas(session), 2)
+    await until(lambda: worker.bench.io.orders)
+    worker.clock.now += 0.101
+    heard = await asyncio.wait_for(deltas(session), 5)
     assert heard[0].error.reason == "DEADLINE_EXCEEDED"
     worker.loop.post(lambda: worker.bench.fail(RuntimeError("stopped")))
 

@@ -17,6 +17,7 @@ from kernels.benchmarks.ceilings import Ceilings
 from services.engine.kernel_model.decode_graphs import SIZES
 from services.engine.model.attention.expanded_attention import worthwhile_tokens
 from tests.kernels.alone import run_alone
+from tests.support.manual_clock import ManualClock
 
 H200 = Ceilings(bandwidth=4.3e12, rate=790e12)
 STEPS = ("prompt of 35", "prompt of 5", "prompt of 52", "decode step 1 of 3 rows", "decode step 2 of 3 rows")
@@ -95,9 +96,13 @@ def test_the_limit_of_a_decode_step_is_the_bytes_that_it_has_to_read(batch, cont
     assert Limits(KIMI, H200).decode(batch, context) * 1e6 == pytest.approx(microseconds, rel=0.02)
 
 
-def run_cases(*cases, seconds=60.0):
+def run_cases(*cases, clock=time.monotonic):
     saved = []
-    check = SliceCheck(seconds, lambda rows: saved.append([(row.what, row.verdict) for row in rows]))
+
+    def save(rows):
+        saved.append([(row.what, row.verdict) for row in rows])
+
+    check = SliceCheck(60.0, save, clock)
     check.run("part", iter(cases))
     return check, saved
 
@@ -138,8 +143,12 @@ def test_what_does_not_fit_is_not_run_and_no_failure():
 
 
 def test_what_no_time_is_left_for_is_said_to_be_not_run():
-    # The case must take longer than all the time there is.
-    check, _ = run_cases(("slow", lambda row: time.sleep(0.02)), ("other", right), seconds=0.01)
+    clock = ManualClock()
+
+    def slow(row):
+        clock.now += 61.0  # longer than all the time there is
+
+    check, _ = run_cases(("slow", slow), ("other", right), clock=clock)
     assert [(row.what, row.note) for row in check.rows] == [
         ("slow", ""),
         ("part", "not run: no time was left"),

@@ -123,11 +123,19 @@ async def test_a_release_of_a_lease_that_is_not_held_any_more_is_refused(suite):
     assert await call.code() == grpc.StatusCode.OK
 
 
-async def test_a_half_closed_stream_without_a_release_is_no_release(suite):
+async def test_a_half_closed_stream_without_a_release_is_no_release(suite, monkeypatch):
+    received_all, receive = asyncio.Event(), suite.worker.servicer._receive
+
+    async def receive_to_the_end(job, requests):
+        await receive(job, requests)
+        received_all.set()
+
+    monkeypatch.setattr(suite.worker.servicer, "_receive", receive_to_the_end)
     call = await suite.begin(prompt_of(150))
     await hear(call, "done")
     await call.done_writing()
-    await asyncio.sleep(0.05)
+    await asyncio.wait_for(received_all.wait(), 5)
+    await asyncio.wrap_future(suite.worker.loop.call(suite.worker.engine.step))
     assert suite.worker.engine.load.pages.leased == 3
     call.cancel()
     await until(lambda: suite.worker.engine.load.pages.quarantined == 3)

@@ -25,7 +25,11 @@ MODEL = worker_pb2.ModelIdentity(fingerprint=b"f" * 32, name="straw", hidden_siz
 
 
 def transfer_thread(
-    name: str, fabric: MemoryFabric, kv_pages: torch.Tensor, rows: torch.Tensor
+    name: str,
+    fabric: MemoryFabric,
+    kv_pages: torch.Tensor,
+    rows: torch.Tensor,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TransferThread:
     """A started thread with a KV and an embedding region, [pages, 64, hidden]."""
     thread = TransferThread(
@@ -35,6 +39,7 @@ def transfer_thread(
         serving_poll_s=0.0005,
         idle_poll_s=0.001,
         close_grace_s=0.05,
+        clock=clock,
     )
     thread.start()
     return thread

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,12 +25,13 @@ class PageLender:
     """Its cache has the pages of the prompts it was given."""
 
     def __init__(
-        self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0
-    ) -> None:
+        self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.name = name
-        self.bench = Bench(num_pages, lease_s=lease_s, local_prefill_tokens=100_000)
+        self.bench = Bench(num_pages, lease_s=lease_s, clock=clock, local_prefill_tokens=100_000)
         self.engine = self.bench.engine
-        self.thread = transfer_thread(name, fabric, self.bench.kv_pages, torch.zeros(2, 64, HIDDEN))
+        self.thread = transfer_thread(name, fabric, self.bench.kv_pages, torch.zeros(2, 64, HIDDEN), clock)
         self.failures: list[BaseException] = []
         self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
         recorded = RecordingBackend(name, self.thread, self.bench.kv_pages)

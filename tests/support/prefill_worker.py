@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -45,18 +47,28 @@ class PrefillWorker:
     def __init__(
         self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0,
         context_length: int = 2048, patience_s: float = 3.0, checksum_fraction: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.kv_pages = fake_pages(num_pages)
-        self.thread = transfer_thread(name, fabric, self.kv_pages, torch.zeros(2, 64, HIDDEN))
+        self.thread = transfer_thread(name, fabric, self.kv_pages, torch.zeros(2, 64, HIDDEN), clock)
         self.runner = FakeRunner(self.kv_pages)
         limits = PrefillLimits(
             chunk_tokens=64, max_waiting=4, lease_s=lease_s, checksum_fraction=checksum_fraction
         )
         self.peers = peer_directory(name, self.thread, self.kv_pages)
         self.source = SourceReader(
-            self.peers, self.thread, name, NUM_LAYERS, self._on_source_end, self._on_settled, patience_s
+            self.peers,
+            self.thread,
+            name,
+            NUM_LAYERS,
+            self._on_source_end,
+            self._on_settled,
+            patience_s,
+            clock,
         )
-        self.engine = PrefillEngine(self.runner, self.kv_pages, limits, self.thread.set_serving, self.source)
+        self.engine = PrefillEngine(
+            self.runner, self.kv_pages, limits, self.thread.set_serving, self.source, clock=clock
+        )
         self.failures: list[BaseException] = []
         self.loop = EngineLoop(name, self.engine.step, self.failures.append, idle_wait_s=0.01)
         recorded = RecordingBackend(name, self.thread, self.kv_pages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -51,6 +52,7 @@ class PrefillStream:
         lease_key: int,
         num_layers: int,
         verifies: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.peer = peer
         self.group = group
@@ -58,11 +60,12 @@ class PrefillStream:
         self._order = order
         self._num_layers = num_layers
         self._verifies = verifies
-        self._clock = LeaseClock()
+        self._clock = clock
+        self._lease = LeaseClock(clock)
         self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
         self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(until_none(self._outgoing))
         self._receiving: asyncio.Task[None] | None = None
-        self._received_at = time.monotonic()
+        self._received_at = clock()
         self._remote_pages: list[int] = []
         # Layer pages not announced yet.
         self._unannounced = len(order.pages) * num_layers
@@ -89,9 +92,9 @@ class PrefillStream:
         finally:
             keeping.cancel()
             reading.cancel()
-        if self._clock.expired:
+        if self._lease.expired:
             raise TransferFailed(f"the lease of {self._name} ran out during a read")
-        tail_s = time.monotonic() - self._done_at
+        tail_s = self._clock() - self._done_at
         await self._release(self._receiving)
         return FetchResult(
             error=None,
@@ -108,7 +111,7 @@ class PrefillStream:
         this reader as gone and reuses its pages, perhaps before this reader notices. It also reuses them
         after a message in this reader's name that the lease is settled.
         """
-        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=self._clock.release()))
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(release=self._lease.release()))
         self._outgoing.put_nowait(None)
         failure: Exception | None = None
         try:
@@ -146,10 +149,10 @@ class PrefillStream:
     async def _receive_all(self) -> None:
         """Handles every message until the stream ends."""
         async for message in self._stream:
-            self._received_at = time.monotonic()
+            self._received_at = self._clock()
             match message.WhichOneof("message"):
                 case "admitted":
-                    self._clock.granted(message.admitted.lease)
+                    self._lease.granted(message.admitted.lease)
                     self._remote_pages = list(message.admitted.pages)
                 case "ready":
                     self._read(message.ready)
@@ -158,21 +161,21 @@ class PrefillStream:
                         raise TransferFailed(
                             f"{self._name} sent done before it had announced every layer page"
                         )
-                    self._done_at = time.monotonic()
+                    self._done_at = self._clock()
                     self._bytes_before_done = self.group.bytes_read
                     self._computed_tokens = message.done.computed_tokens
                     self.group.wake()
                 case "renewed":
-                    self._clock.renewed()
+                    self._lease.renewed()
                 case "released":
-                    self._released = self._clock.is_confirmed_by(message.released)
+                    self._released = self._lease.is_confirmed_by(message.released)
                 case "refused":
                     error = _REFUSALS.get(message.refused.reason, Unavailable)
                     raise error(f"{self._name} refused: {message.refused.message}")
 
     def _read(self, ready: prefill_pb2.PagesReady) -> None:
         """Posts the read of the announced layer pages."""
-        if self._clock.expired:
+        if self._lease.expired:
             raise TransferFailed(f"the lease of {self._name} ran out before a read")
         first = ready.first_page - self._order.cached_pages
         local = self._order.pages[first : first + ready.page_count]
@@ -187,7 +190,7 @@ class PrefillStream:
             local,
             layer_pages(local, *layers),
             layer_pages(remote, *layers),
-            self._clock.deadline,
+            self._lease.deadline,
             list(ready.crc32) if self._verifies and ready.crc32 else None,
             ready.end_layer - ready.first_layer,
         )
@@ -196,8 +199,8 @@ class PrefillStream:
         """Renews the lease when due. Raises Unavailable when the worker is silent for `silence_s`."""
         while True:
             await asyncio.sleep(min(_TICK_S, silence_s / 4))
-            if self._clock.renewal_due(silence_s / 3):
-                self._clock.renewal_sent()
+            if self._lease.renewal_due(silence_s / 3):
+                self._lease.renewal_sent()
                 self._outgoing.put_nowait(prefill_pb2.PrefillRequest(renew=vision_pb2.LeaseRenew()))
-            if time.monotonic() > self._received_at + silence_s and not self._done_at:
+            if self._clock() > self._received_at + silence_s and not self._done_at:
                 raise Unavailable(f"{self._name} has been silent for {silence_s:g} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -40,6 +41,7 @@ class RemotePrefill:
         verifies: bool,
         on_end: Callable[[Prompt, FetchResult], None],
         on_settled: Callable[[tuple[int, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peers = peers
         self._transfer = transfer
@@ -49,6 +51,7 @@ class RemotePrefill:
         self._verifies = verifies
         self._on_end = on_end
         self._on_settled = on_settled
+        self._clock = clock
         self._tasks = NamedTasks(self._run, self._end_unbegun)
 
     def start(self, prompt: Prompt, order: FetchOrder) -> None:
@@ -68,9 +71,8 @@ class RemotePrefill:
         try:
             peer = await self._peers.get(order.address)
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
-            fetch = PrefillStream(
-                order, peer, group, self._peers.next_lease_key(), self._num_layers, self._verifies
-            )
+            key = self._peers.next_lease_key()
+            fetch = PrefillStream(order, peer, group, key, self._num_layers, self._verifies, self._clock)
             result = await fetch.run(self._reader, self._silence_s)
         except asyncio.CancelledError:
             result = FetchResult(Cancelled("the request was cancelled"))

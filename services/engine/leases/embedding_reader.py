@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -45,12 +46,14 @@ class EmbeddingReader:
         staging: torch.Tensor,
         patience_s: float = 10.0,
         turn_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peers = peers
         self._transfer = transfer
         self._reader = reader
         self._staging = staging
         self._patience_s, self._turn_s = patience_s, turn_s
+        self._clock = clock
         self._line = StagingLine(staging.shape[0])
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -130,7 +133,7 @@ class EmbeddingReader:
         the connection considers this reader gone and reuses the pages, and it may notice the loss before the
         reader does.
         """
-        clock = LeaseClock()
+        clock = LeaseClock(self._clock)
         outgoing: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None] = asyncio.Queue()
         start = vision_pb2.EmbeddingLeaseStart(
             reader_incarnation=self._reader, content_hashes=[medium.content_hash], lease_key=key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -38,6 +39,7 @@ class PageLease:
         lease_key: int,
         num_layers: int,
         patience_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.peer = peer
         self.group = group
@@ -46,7 +48,8 @@ class PageLease:
         self._order = order
         self._num_layers = num_layers
         self._patience_s = patience_s
-        self._clock = LeaseClock()
+        self._clock = clock
+        self._lease = LeaseClock(clock)
         self._outgoing: asyncio.Queue[pages_pb2.PageLeaseRequest | None] = asyncio.Queue()
         self._stream = pages_pb2_grpc.PageServiceStub(peer.channel).Lease(until_none(self._outgoing))
 
@@ -81,17 +84,17 @@ class PageLease:
         pages = list(answer.granted.pages)
         if not 1 <= len(pages) <= len(self._order.hashes):
             raise TransferFailed(f"{self._name} lent {len(pages)} of {len(self._order.hashes)} pages")
-        self._clock.granted(answer.granted.lease)
+        self._lease.granted(answer.granted.lease)
         return pages
 
     async def _renew(self) -> None:
-        self._clock.renewal_sent()
+        self._lease.renewal_sent()
         await self._ask(pages_pb2.PageLeaseRequest(renew=vision_pb2.LeaseRenew()), "renewed")
-        self._clock.renewed()
+        self._lease.renewed()
 
     async def _release(self) -> None:
-        answer = await self._ask(pages_pb2.PageLeaseRequest(release=self._clock.release()), "released")
-        if not self._clock.is_confirmed_by(answer.released):
+        answer = await self._ask(pages_pb2.PageLeaseRequest(release=self._lease.release()), "released")
+        if not self._lease.is_confirmed_by(answer.released):
             raise TransferFailed(f"{self._name} released another lease than the one it granted")
 
     async def _ask(self, request: pages_pb2.PageLeaseRequest, kind: str) -> pages_pb2.PageLeaseResponse:
@@ -111,9 +114,9 @@ class PageLease:
 
     async def _read_slice(self, local: tuple[int, ...], remote: list[int]) -> None:
         """Reads every layer of some pages."""
-        deadline = min(self._clock.deadline, time.monotonic() + self._patience_s)
+        deadline = min(self._lease.deadline, self._clock() + self._patience_s)
         layers = (self._num_layers, 0, self._num_layers)
         self.group.post(local, layer_pages(local, *layers), layer_pages(remote, *layers), deadline)
         await self.group.completed()
-        if self._clock.expired:
+        if self._lease.expired:
             raise TransferFailed(f"the lease of {self._name} ran out during a read")

@@ -29,7 +29,6 @@ _WORKER_SERVICE = "perigee.v1.WorkerService"
 # The engine thread holds the interpreter between tensor operations; this limits how long the event loop
 # waits.
 _SWITCH_INTERVAL_S = 0.0005
-_WATCH_S = 0.1
 
 
 class ServerSettings(Protocol):
@@ -48,12 +47,14 @@ class ShutdownTriggers:
     """The conditions under which a worker stops by itself.
 
     `failure` is set by a thread that failed, `max_quarantined` bounds the quarantined pages, and
-    `can_transfer` returns whether reads are still carried out.
+    `can_transfer` returns whether reads are still carried out. The worker looks at the last two, and at what
+    it still owes, every `watch_s`.
     """
 
     failure: asyncio.Future[None]
     max_quarantined: int
     can_transfer: Callable[[], bool] = lambda: True
+    watch_s: float = 0.1
 
     def raise_if_broken(self) -> None:
         """Raises the error of a failed thread; Unavailable if the transfer thread failed."""
@@ -79,13 +80,15 @@ async def serve_worker(
     stop: asyncio.Event,
     triggers: ShutdownTriggers,
     lease_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Serves until `stop` is set; then admits nothing, finishes what runs within the grace period, and
     returns.
 
     `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
-    granted here last. Raises Unavailable if a thread failed (at once) or quarantine reached its bound (after
-    what runs): the process must end and be restarted as a new incarnation.
+    granted here last; `clock` measures the grace period. Raises Unavailable if a thread failed (at once) or
+    quarantine reached its bound (after what runs): the process must end and be restarted as a new
+    incarnation.
     """
     server = build_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
@@ -105,7 +108,7 @@ async def serve_worker(
         reason = await _until_stopped(backend, stop, triggers)
         worker_servicer.stopping()
         await health.set_not_serving()
-        await _finish(backend, triggers, config.grace_seconds)
+        await _finish(backend, triggers, config.grace_seconds, clock)
     finally:
         await server.stop(grace=0.5)
     if reason is not None:
@@ -125,7 +128,7 @@ async def _until_stopped(
     try:
         while not stopping.done():
             waiting: set[asyncio.Future[Any]] = {stopping, triggers.failure}
-            await asyncio.wait(waiting, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, timeout=triggers.watch_s, return_when=asyncio.FIRST_COMPLETED)
             triggers.raise_if_broken()
             quarantined = backend.load().pages.quarantined
             if quarantined >= triggers.max_quarantined:
@@ -138,19 +141,21 @@ async def _until_stopped(
         stopping.cancel()
 
 
-async def _finish(backend: WorkerBackend, triggers: ShutdownTriggers, grace_s: float) -> None:
+async def _finish(
+    backend: WorkerBackend, triggers: ShutdownTriggers, grace_s: float, clock: Callable[[], float]
+) -> None:
     """Stops admitting; waits for requests to end and for peers to read what they lease, at most `grace_s`."""
-    deadline = time.monotonic() + grace_s
+    deadline = clock() + grace_s
     draining = asyncio.create_task(backend.drain())
     try:
-        while time.monotonic() < deadline:
+        while clock() < deadline:
             # If a thread failed, the drain would never end either.
             triggers.raise_if_broken()
             load = backend.load()
             if draining.done() and not (load.running or load.waiting or load.pages.leased):
                 draining.result()
                 return
-            await asyncio.sleep(_WATCH_S)
+            await asyncio.sleep(triggers.watch_s)
         log.warning("grace period over", running=backend.load().running, waiting=backend.load().waiting)
     finally:
         draining.cancel()

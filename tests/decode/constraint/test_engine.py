@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
 
@@ -204,18 +203,21 @@ def test_a_mask_that_takes_long_does_not_hold_the_others(bench, compiler, monkey
     bench.engine.step()
     bench.engine.step()
     running = next(one for one in bench.engine._running.members if one.request is request)
-    take = running.constraint._take
+    take, stepped = running.constraint._take, threading.Condition()
+
+    def is_behind():
+        return len(quick.tokens.get(0, ())) >= 3 * len(slow.tokens.get(0, ()))
 
     def dawdle(token_id, meter):
-        """Until the other is far ahead; but not for ever, for the other's mask may come next."""
-        give_up = time.monotonic() + 0.2
-        while time.monotonic() < give_up and len(quick.tokens.get(0, ())) < 3 * len(slow.tokens.get(0, ())):
-            time.sleep(0.001)
+        with stepped:
+            stepped.wait_for(is_behind, timeout=0.2)  # not for ever: the other's mask may come next
         take(token_id, meter)
 
     monkeypatch.setattr(running.constraint, "_take", dawdle)
     while quick.finish() is None:
         bench.engine.step()
+        with stepped:
+            stepped.notify_all()
     assert len(slow.tokens[0]) < len(quick.tokens[0]) / 2
     monkeypatch.undo()
     while slow.finish() is None:

@@ -14,26 +14,31 @@ from services.common.errors import Cancelled, InvalidRequest, MediaLost, Transfe
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.remote_prefill import RemotePrefill
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.leases.lease_clock import LeaseClock
 from services.engine.media import Medium
 from services.engine.serving.loop import EngineLoop
 from services.prefill.events import Done, Ready, Released
 from services.prefill.server import to_proto
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
+from tests.support.manual_clock import ManualClock
 from tests.support.owner import peer_directory, transfer_thread
 from tests.support.prefill_worker import PrefillWorker
-from tests.support.waiting import until
+from tests.support.waiting import let_tasks_run, until
 
 PAGE_BYTES = NUM_LAYERS * 64 * 4 * 4
 
 
 class Suite:
-    """A reader with 16 pages, and prefill workers."""
+    """A reader with 16 pages, and prefill workers; leases and silence are measured by `clock`."""
 
     def __init__(self) -> None:
         self.fabric = MemoryFabric()
+        self.clock = ManualClock()
         self.pages = fake_pages(16)
-        self.thread = transfer_thread("reader", self.fabric, self.pages, torch.zeros(2, 64, HIDDEN))
+        self.thread = transfer_thread(
+            "reader", self.fabric, self.pages, torch.zeros(2, 64, HIDDEN), self.clock
+        )
         self.peers = peer_directory("reader-1", self.thread, self.pages)
         self.ends: list[tuple[object, FetchResult]] = []
         self.settled: list[int] = []
@@ -50,10 +55,11 @@ class Suite:
             verifies=True,
             on_end=lambda prompt, result: self.ends.append((prompt, result)),
             on_settled=self.settled.extend,
+            clock=self.clock,
         )
 
     async def worker(self, name: str = "prefill-a", **options) -> PrefillWorker:
-        worker = PrefillWorker(name, self.fabric, **options)
+        worker = PrefillWorker(name, self.fabric, clock=self.clock, **options)
         await worker.start()
         self.workers.append(worker)
         return worker
@@ -302,33 +308,53 @@ async def test_a_fetch_stopped_before_anything_was_announced_frees_the_lease(sui
 
 
 async def test_a_read_beyond_the_lease_fails_the_fetch(suite):
-    worker = await suite.worker(lease_s=0.3)
+    worker = await suite.worker(lease_s=10.0)
     await suite.peers.get(worker.address)
+    suite.remote = suite.make_remote(silence_s=60.0)
     suite.fabric.held.add("prefill-a")
-    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    prompt = suite.start(worker.address, prompt_of(100))
+    await until(lambda: suite.thread.in_flight() > 0)
+    suite.clock.now += 9.0
+    result = await suite.result(prompt)
     assert isinstance(result.error, TransferFailed)
     assert result.pages_at_risk
     suite.fabric.held.clear()
     await until(worker.is_free)
 
 
-async def test_renewals_keep_a_request_alive_while_it_waits(suite):
-    worker = await suite.worker(lease_s=0.6)
-    suite.remote = suite.make_remote(silence_s=0.6)
+async def test_renewals_keep_a_request_alive_while_it_waits(suite, monkeypatch):
+    monkeypatch.setattr("services.decode.prompts.prefill_stream._TICK_S", 0.01)
+    acknowledged: asyncio.Queue[LeaseClock] = asyncio.Queue()
+    renewed = LeaseClock.renewed
+
+    def count(lease: LeaseClock) -> None:
+        renewed(lease)
+        acknowledged.put_nowait(lease)
+
+    monkeypatch.setattr(LeaseClock, "renewed", count)
+    worker = await suite.worker(lease_s=6.0)
+    suite.remote = suite.make_remote(silence_s=6.0)
     worker.embeddings.gate.clear()
     prompt = suite.start(worker.address, prompt_of(100), media=(medium(3, 4),))
-    await asyncio.sleep(1.5)
+    await until(lambda: worker.engine.load.pages.leased > 0)
+    for _ in range(4):
+        suite.clock.now += 4.0
+        await asyncio.wait_for(acknowledged.get(), 5)
     assert suite.ends == []
     worker.embeddings.gate.set()
     assert (await suite.result(prompt)).error is None
 
 
-async def test_a_worker_that_says_nothing_is_given_up(suite):
+async def test_a_worker_that_says_nothing_is_given_up(suite, monkeypatch):
+    monkeypatch.setattr("services.decode.prompts.prefill_stream._TICK_S", 0.01)
     worker = await suite.worker()
     await suite.peers.get(worker.address)
-    suite.remote = suite.make_remote(silence_s=0.4)
+    suite.remote = suite.make_remote(silence_s=6.0)
     gate = hold(worker.loop)
-    result = await suite.result(suite.start(worker.address, prompt_of(100)))
+    prompt = suite.start(worker.address, prompt_of(100))
+    await let_tasks_run()
+    suite.clock.now += 6.1
+    result = await suite.result(prompt)
     gate.set()
     assert isinstance(result.error, Unavailable)
     assert "silent" in result.error.message

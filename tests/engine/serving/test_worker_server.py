@@ -17,6 +17,7 @@ from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.serving.worker_server import ShutdownTriggers, failure_future, serve_worker
 from services.engine.serving.worker_service import WorkerServicer
 from tests.support.fake_runner import HIDDEN, fake_pages
+from tests.support.manual_clock import ManualClock
 from tests.support.owner import RecordingBackend, transfer_thread
 from tests.support.stack import free_port
 from tests.support.waiting import until
@@ -38,9 +39,12 @@ class Served:
         self.failure, self.fail = failure_future()
         settings = Settings("127.0.0.1", free_port(), grace_s)
         self.address = f"127.0.0.1:{settings.port}"
-        triggers = ShutdownTriggers(self.failure, 10, can_transfer)
+        self.clock = ManualClock()
+        triggers = ShutdownTriggers(self.failure, 10, can_transfer, watch_s=0.005)
         servicer = WorkerServicer(backend)
-        self.task = asyncio.create_task(serve_worker(settings, backend, servicer, [], self.stop, triggers))
+        self.task = asyncio.create_task(
+            serve_worker(settings, backend, servicer, [], self.stop, triggers, clock=self.clock)
+        )
 
     async def health(self) -> int:
         async with open_channel(self.address) as channel:
@@ -116,9 +120,14 @@ async def test_a_worker_that_stops_cannot_be_undrained(backend):
 
 async def test_the_grace_period_bounds_the_end(backend):
     backend.report.running = 1
-    served = Served(backend, grace_s=0.2)
+    served = Served(backend, grace_s=60.0)
     await served.ready()
     served.stop.set()
+    await until(lambda: backend.heard == [("drain",)])
+    served.clock.now += 59.9
+    await backend.looks(3)
+    assert not served.task.done()
+    served.clock.now += 0.1
     await asyncio.wait_for(served.task, 5)
 
 
