@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 from benchmarks.child import Blocked, Pipe, Wrong
 from benchmarks.transfer_plan import Plan
@@ -38,8 +37,8 @@ def fail(_: Pipe) -> None:
     raise ValueError("a defect")
 
 
-def sleep(_: Pipe) -> None:
-    time.sleep(600)
+def hang(_: Pipe) -> None:
+    signal.pause()
 
 
 def die(_: Pipe) -> None:
@@ -59,7 +58,6 @@ def serve(pipe: Pipe, plan: Plan) -> None:
         die(pipe)
     pipe.send(b"offer")
     if plan.device == "cuda, the source dies while it is read":
-        time.sleep(0.5)
         die(pipe)
     pipe.wait()
 
@@ -67,7 +65,7 @@ def serve(pipe: Pipe, plan: Plan) -> None:
 def read(pipe: Pipe, plan: Plan, offer: bytes) -> dict[str, object]:
     assert offer == b"offer"
     if plan.device == "cuda, the source dies while it is read":
-        time.sleep(600)
+        pipe.wait()
     if plan.device == "cuda, other bytes":
         raise Wrong("transfer thread: the bytes differ from the source's")
     if plan.device == "cuda, a defect":

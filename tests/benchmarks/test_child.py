@@ -54,7 +54,7 @@ def test_a_child_that_dies_is_noticed_at_once():
 
 
 def test_the_death_of_another_child_ends_the_wait_for_this_one():
-    with start("die") as other, start("sleep") as child:
+    with start("die") as other, start("hang") as child:
         with pytest.raises(Blocked, match="SIGKILL"):
             child.receive(soon(), other)
         child._process.kill()
@@ -62,7 +62,7 @@ def test_the_death_of_another_child_ends_the_wait_for_this_one():
 
 def test_a_child_that_takes_too_long_blocks():
     began = time.monotonic()
-    with start("sleep") as child:
+    with start("hang") as child:
         with pytest.raises(Blocked, match="not done its work in time"):
             child.receive(time.monotonic() + 0.1)
         assert time.monotonic() - began < 20

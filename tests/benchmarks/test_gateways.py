@@ -33,10 +33,13 @@ def test_every_token_of_every_stream_comes_after_it_was_sent(bench, name, monkey
 
 
 def test_a_stream_that_lacks_tokens_is_no_result(bench):
+    async def three_tokens(*_) -> int:
+        return 3
+
     async def ask() -> None:
         clients = Clients(bench.gateway(DIRECT).__enter__().port, "engine", bench.stamps)
         await clients.open(1)
-        clients._connections[0].ask = lambda *_: asyncio.get_running_loop().create_task(asyncio.sleep(0, 3))
+        clients._connections[0].ask = three_tokens
         await clients.stream(1, 5)
 
     with pytest.raises(RuntimeError, match="not every stream had 5 tokens"):

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from google.protobuf import json_format
 from perigee.v1 import admin_pb2, worker_pb2
 from services.common.rpc.channel import open_sync_channel
 from tests.support.stack import free_port
+from tests.support.waiting import wait_until
 
 WORKERS = ("vision", "prefill", "decode")
 _ROLES = {role: worker_pb2.WorkerRole.Value(f"WORKER_ROLE_{role.upper()}") for role in WORKERS}
@@ -71,20 +71,26 @@ class Compose:
 
     def wait_until_whole(self, timeout_s: float = 180.0) -> None:
         """Until the gateway reaches exactly the workers there should be, and no other is known."""
-        deadline = time.monotonic() + timeout_s
-        while True:
+        wanted = [_ROLES[role] for role, count in self.scale_now.items() for _ in range(count)]
+        found = ""
+
+        def is_whole() -> bool:
+            nonlocal found
             try:
                 workers = self.workers()
             except (AssertionError, ValueError) as error:  # the gateway is not there, or not yet
-                workers, detail = [], str(error)
-            else:
-                detail = str([(w.address, w.reachable, w.discovered) for w in workers])
+                found = str(error)
+                return False
+            found = str([(w.address, w.reachable, w.discovered) for w in workers])
             reached = [worker.info.role for worker in workers if worker.reachable and worker.discovered]
-            wanted = [_ROLES[role] for role, count in self.scale_now.items() for _ in range(count)]
-            if len(reached) == len(workers) and sorted(reached) == sorted(wanted):
-                return
-            assert time.monotonic() < deadline, f"not all workers are there: {detail}\n{self.run('ps')}"
-            time.sleep(0.2)
+            return len(reached) == len(workers) and sorted(reached) == sorted(wanted)
+
+        wait_until(
+            is_whole,
+            timeout_s,
+            every_s=0.2,
+            detail=lambda: f"not all workers are there: {found}\n{self.run('ps')}",
+        )
 
     def workers(self) -> list[admin_pb2.WorkerStatus]:
         """What the gateway knows."""

@@ -21,6 +21,7 @@ from services.gateway.workers.session import DecodeSession
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
 from tests.support.decode_bench import RecordedIO
 from tests.support.fake_runner import fake_pages
+from tests.support.waiting import let_tasks_run
 
 CONTEXT = 512
 
@@ -99,7 +100,7 @@ class LoopbackWorker:
         self.loop.start()
         self._running = asyncio.create_task(self.session.run())
         while not self.session.connected:
-            await asyncio.sleep(0)
+            await let_tasks_run(1)
 
     async def step(self) -> None:
         """One, on the engine's thread, after all messages so far."""

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.rpc.channel import open_sync_channel
 from tests.support.nursery import CPU_ENVIRONMENT, NurseryProcess, shared_nursery
-from tests.support.waiting import scaled
+from tests.support.waiting import scaled, wait_until
 
 ROLES = ("vision", "prefill", "decode", "gateway")
 TRANSPORTS = {"default": {}, "tcp": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}
@@ -160,20 +160,21 @@ class Stack:
         `timeout_s`: on an idle machine.
         """
         started = time.monotonic()
-        while True:
-            held = {
-                role: {
-                    state: count
-                    for state, count in self.pages(role).items()
-                    if state not in ("free", "cached")
-                }
-                for role in roles
+
+        def held() -> dict[str, dict[str, int]]:
+            pages = {role: self.pages(role) for role in roles}
+            return {
+                role: {state: count for state, count in states.items() if state not in ("free", "cached")}
+                for role, states in pages.items()
             }
-            elapsed = time.monotonic() - started
-            if not any(any(states.values()) for states in held.values()):
-                return elapsed
-            assert elapsed < scaled(timeout_s), f"pages still held after {elapsed:.1f} s: {held}"
-            time.sleep(0.02)
+
+        wait_until(
+            lambda: not any(any(states.values()) for states in held().values()),
+            scaled(timeout_s),
+            every_s=0.02,
+            detail=lambda: f"pages still held after {time.monotonic() - started:.1f} s: {held()}",
+        )
+        return time.monotonic() - started
 
     def log(self, role: str) -> str:
         """What a role has logged so far."""
@@ -206,31 +207,37 @@ class Stack:
             self.processes[name] = shared_nursery().start("services.cli.main", words, self._environment, log)
 
     def _wait_ready(self, role: str, timeout_s: float = 60.0) -> None:
-        deadline = time.monotonic() + timeout_s
+        process = self.processes[role]
         with self.channel(role) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            while True:
-                try:
+
+            def is_ready() -> bool:
+                with contextlib.suppress(grpc.RpcError):
                     status = stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status
                     if status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                except grpc.RpcError:
-                    pass
-                process = self.processes[role]
+                        return True
                 assert process.poll() is None, f"{role} ended with {process.returncode}:\n{self.log(role)}"
-                assert time.monotonic() < deadline, f"{role} is not healthy:\n{self.log(role)}"
-                time.sleep(0.05)
+                return False
+
+            wait_until(
+                is_ready,
+                timeout_s,
+                every_s=0.05,
+                detail=lambda: f"{role} is not healthy:\n{self.log(role)}",
+            )
 
     def _wait_known(self, names: tuple[str, ...], timeout_s: float = 20.0) -> None:
         """The gateway is ready without prefill and vision, too; tests count on all of them."""
-        deadline = time.monotonic() + timeout_s
-        while True:
+
+        def states() -> dict[str, str]:
             with urllib.request.urlopen(f"{self.base_url}/health", timeout=10) as page:
-                states = json.load(page)["workers"]
-            if all(states.get(self.address(name), "serving") == "serving" for name in names):
-                return
-            assert time.monotonic() < deadline, states
-            time.sleep(0.05)
+                return json.load(page)["workers"]
+
+        def are_known() -> bool:
+            known = states()
+            return all(known.get(self.address(name), "serving") == "serving" for name in names)
+
+        wait_until(are_known, timeout_s, every_s=0.05, detail=states)
 
 
 def _replica_names(role: str, count: int) -> list[str]:

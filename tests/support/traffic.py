@@ -129,7 +129,7 @@ class Traffic:
         ]
         await asyncio.gather(*(answer.begun.wait() for answer in answers))
         asking += [asyncio.create_task(self.ask(body | fields)) for body in late]
-        await asyncio.sleep(_ON_THE_WAY_S)
+        await asyncio.sleep(_ON_THE_WAY_S)  # nothing shows a client how far a request without tokens is
         await asyncio.to_thread(disturb)
         return await asyncio.gather(*asking)
 

@@ -45,9 +45,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 def advance(seconds: float) -> Coroutine[Any, Any, None]:
     """Lets so many seconds of the loop's time pass, with everything that happens in them."""
-    return asyncio.sleep(seconds)
+    return asyncio.sleep(seconds)  # of virtual time: takes none
 
 
 def idle() -> Coroutine[Any, Any, None]:
     """Lets tasks run until every one of them waits for a timer or for the test."""
-    return asyncio.sleep(1e-6)
+    return advance(1e-6)

@@ -13,7 +13,7 @@ from pathlib import Path
 async def let_tasks_run(turns: int = 20) -> None:
     """Turns the event loop, so that every task runs up to where it waits for a timer or for the test."""
     for _ in range(turns):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn; takes no time
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
@@ -24,15 +24,21 @@ async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None
         if await held if inspect.isawaitable(held) else held:
             return
         assert time.monotonic() < end, "it did not happen"
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # what is waited for happens in another thread or process
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """As `until`, for tests without an event loop."""
+def wait_until(
+    condition: Callable[[], object],
+    timeout_s: float = 5.0,
+    *,
+    every_s: float = 0.001,
+    detail: Callable[[], object] = lambda: "it did not happen",
+) -> None:
+    """As `until`, for tests without an event loop. `detail` says what is there instead."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
+        assert time.monotonic() < end, detail()
+        time.sleep(every_s)  # what is waited for happens in another thread or process
 
 
 def scaled(seconds: float) -> float:

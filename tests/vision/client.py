@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import socket
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from perigee.v1 import vision_pb2, vision_pb2_grpc, worker_pb2, worker_pb2_grpc
 from services.common.rpc.channel import open_sync_channel
 from tests.support.nursery import NurseryProcess, shared_nursery
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 20.0
 
@@ -75,16 +76,15 @@ class Vision:
 
     def _wait_ready(self, log: Path) -> None:
         stub = health_pb2_grpc.HealthStub(self.channel)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
+
+        def is_ready() -> bool:
+            with contextlib.suppress(grpc.RpcError):
                 if stub.Check(health_pb2.HealthCheckRequest(), timeout=1).status == 1:
-                    return
-            except grpc.RpcError:
-                pass
+                    return True
             assert self.process.poll() is None, f"it ended:\n{log.read_text()}"
-            assert time.monotonic() < deadline, f"it is not healthy:\n{log.read_text()}"
-            time.sleep(0.05)
+            return False
+
+        wait_until(is_ready, 60, every_s=0.05, detail=lambda: f"it is not healthy:\n{log.read_text()}")
 
     def encode(self, image: bytes, content_hash: bytes = b"") -> vision_pb2.EncodeResponse:
         request = vision_pb2.EncodeRequest(image=image, content_hash=content_hash)

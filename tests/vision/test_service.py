@@ -20,6 +20,7 @@ from services.families.kimi.video import chunk_hash
 from services.vision.preprocess import preprocess_image
 from tests.support.nursery import shared_nursery
 from tests.support.videos import film
+from tests.support.waiting import wait_until
 from tests.vision.client import Vision
 from tests.vision.tiny_checkpoint import write_checkpoint
 
@@ -50,14 +51,6 @@ def vision(checkpoint, tmp_path_factory) -> Iterator[Vision]:
 @pytest.fixture
 def reader() -> str:
     return f"decode-{uuid.uuid4().hex}"
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < timeout_s, "it never came true"
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def fits(vision: Vision, image: bytes) -> bool:
@@ -107,7 +100,7 @@ def test_an_embedding_read_by_another_process_is_the_models_own(checkpoint, visi
     rows = read_elsewhere(checkpoint, vision, image, tmp_path / "rows.pt", {})
     assert rows.shape == (120, 40)
     torch.testing.assert_close(rows, expected_rows(checkpoint, image), rtol=1e-5, atol=1e-5)
-    eventually(lambda: vision.pages().leased + vision.pages().quarantined == 0)
+    wait_until(lambda: vision.pages().leased + vision.pages().quarantined == 0)
 
 
 def test_it_is_over_tcp_as_well_and_the_worker_ends_by_sigterm(checkpoint, image_file, tmp_path):
@@ -154,17 +147,17 @@ def test_a_hash_of_another_image_is_an_invalid_argument(vision, image_file):
 
 
 def test_a_full_pool_is_resource_exhausted_until_a_hold_ends(vision, image_file):
-    eventually(lambda: vision.flush().pages == 0 and vision.pages().free == PAGES)
+    wait_until(lambda: vision.flush().pages == 0 and vision.pages().free == PAGES)
     for seed in (5, 6):
         vision.encode(image_file(448, 448, seed))
     third = image_file(448, 448, 7)
     assert code_of(lambda: vision.encode(third)) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    eventually(lambda: fits(vision, third))
+    wait_until(lambda: fits(vision, third))
 
 
 def test_leased_embeddings_keep_the_pool_full_beyond_their_hold(vision, image_file, reader):
     link = vision.pair(reader)
-    eventually(lambda: vision.flush().pages == 0 and vision.pages().free == PAGES)
+    wait_until(lambda: vision.flush().pages == 0 and vision.pages().free == PAGES)
     hashes = [vision.encode(image_file(448, 448, seed)).content_hash for seed in (8, 9)]
     lease = vision.lease(reader, 1, *hashes)
     granted = lease.granted()
@@ -207,10 +200,10 @@ def test_an_expired_lease_is_quarantined_until_its_reader_has_settled(vision, im
         time.sleep(LEASE_S * 0.6)  # of the worker's own time: two of them are longer than a lease
         assert lease.renew() == sequence
         assert vision.pages().leased == 1
-    eventually(lambda: vision.pages().quarantined == 1)
+    wait_until(lambda: vision.pages().quarantined == 1)
     assert code_of(lease.renew) is grpc.StatusCode.NOT_FOUND
     link.settle(7)
-    eventually(lambda: vision.pages().quarantined == 0)
+    wait_until(lambda: vision.pages().quarantined == 0)
     link.close()
 
 
@@ -220,9 +213,9 @@ def test_a_stream_that_ends_without_release_is_quarantined_until_settled(vision,
     lease = vision.lease(reader, 3, vision.encode(image_file()).content_hash)
     lease.granted()
     getattr(lease, end)()
-    eventually(lambda: (vision.pages().leased, vision.pages().quarantined) == (0, 1))
+    wait_until(lambda: (vision.pages().leased, vision.pages().quarantined) == (0, 1))
     link.settle(3)
-    eventually(lambda: vision.pages().quarantined == 0)
+    wait_until(lambda: vision.pages().quarantined == 0)
     link.close()
 
 
@@ -233,17 +226,22 @@ def test_a_reader_whose_handshake_ends_leaves_nothing_behind(vision, image_file,
     held.granted()
     broken.granted()
     broken.cancel()
-    eventually(lambda: vision.pages().quarantined == 1)
+    wait_until(lambda: vision.pages().quarantined == 1)
     link.close()
-    assert eventually(lambda: vision.pages().leased + vision.pages().quarantined == 0) < 1.0
+    wait_until(lambda: vision.pages().leased + vision.pages().quarantined == 0, timeout_s=1.0)
     held.cancel()
 
 
 def test_a_lease_that_was_settled_before_it_arrived_is_refused(vision, image_file, reader):
     link = vision.pair(reader)
     content_hash = vision.encode(image_file()).content_hash
+    broken = vision.lease(reader, 4, content_hash)
+    broken.granted()
+    broken.cancel()
+    wait_until(lambda: vision.pages().quarantined == 1)
     link.settle(5)
-    time.sleep(0.1)  # nothing shows when the notice has arrived
+    link.settle(4)
+    wait_until(lambda: vision.pages().quarantined == 0)  # notices take effect in order: that of 5 has, too
     assert code_of(vision.lease(reader, 5, content_hash).granted) is grpc.StatusCode.CANCELLED
     link.close()
 
@@ -252,7 +250,7 @@ def test_flush_drops_what_nobody_needs(vision, image_file):
     image = image_file(60, 60, 11)
     vision.encode(image)
     assert vision.encode(image).cached
-    eventually(lambda: vision.flush().pages == 0 and vision.pages().free == PAGES)
+    wait_until(lambda: vision.flush().pages == 0 and vision.pages().free == PAGES)
     assert not vision.encode(image).cached
 
 
@@ -260,7 +258,7 @@ def test_the_metrics_page_shows_pages_requests_and_the_cache(vision, image_file)
     image = image_file(60, 60, 12)
     vision.encode(image)
     vision.encode(image)
-    eventually(lambda: "\nperigee_requests_running 0.0\n" in vision.metrics())  # told every 50 ms
+    wait_until(lambda: "\nperigee_requests_running 0.0\n" in vision.metrics())  # told every 50 ms
     text = vision.metrics()
     for state in ("free", "used", "cached", "leased", "quarantined"):
         assert f'perigee_kv_pages{{state="{state}"}}' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.engine.kv_transfer.pattern import pattern
+from tests.support.waiting import wait_until
 
 pytest.importorskip("nixl")
 
@@ -157,14 +159,13 @@ def test_a_stopped_owner_is_named_by_the_check_and_may_be_checked_when_it_goes_o
         with pytest.raises(AssertionError, match=f"{source.name} cannot be read: round 1 of 8: late"):
             reader.check(source.name, 8)
     source.signal(signal.SIGCONT)
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            assert reader.check(source.name, 8).bytes == 8 << 20
-            return
-        except AssertionError:  # its stale read has not settled yet
-            assert time.monotonic() < deadline
-            time.sleep(0.1)  # between two tries of a check that takes long
+
+    def is_readable():
+        with contextlib.suppress(AssertionError):  # its stale read has not settled yet
+            return reader.check(source.name, 8).bytes == 8 << 20
+        return False
+
+    wait_until(is_readable, 10, every_s=0.1)
 
 
 def test_an_entry_that_differs_from_its_checksum_is_corrupt(reader, steady_source):

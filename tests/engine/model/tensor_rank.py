@@ -1,7 +1,7 @@
 """A rank of a tensor-parallel group: generates greedily and writes its tokens and logits, and the logits of a
 short prompt by itself and beside another.
 
-Run as: tensor_rank.py CHECKPOINT DETERMINISTIC RANK RANKS WHOLE DIRECTORY; `WHOLE` names what is not split by
+Run as a module, with CHECKPOINT DETERMINISTIC RANK RANKS WHOLE DIRECTORY; `WHOLE` names what is not split by
 width or heads: experts, attention, both or neither. The prompt is DIRECTORY's prompt.npy.
 """
 

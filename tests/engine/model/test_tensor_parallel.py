@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
 from tests.engine.text_models import generate, make_runner
+from tests.support.nursery import shared_nursery
 
 PROMPT = np.random.default_rng(4).integers(0, 2000, 150)
 EPSILON = 1e-4
@@ -32,14 +31,18 @@ def int4(nano_dir, tmp_path_factory):
 def generate_with(ranks, whole, checkpoint, deterministic, directory):
     """Tokens and logits of each rank."""
     np.save(directory / "prompt.npy", PROMPT)
-    script = str(Path(__file__).with_name("tensor_rank.py"))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, checkpoint, str(deterministic), str(rank), str(ranks), whole, directory]
-        )
-        for rank in range(ranks)
-    ]
-    assert [process.wait(120) for process in processes] == [0] * ranks
+    with (directory / "ranks.log").open("ab") as log:
+        processes = [
+            shared_nursery().start(
+                "tests.engine.model.tensor_rank",
+                [str(checkpoint), str(deterministic), str(rank), str(ranks), whole, str(directory)],
+                os.environ,
+                log,
+            )
+            for rank in range(ranks)
+        ]
+    ends = [process.wait(120) for process in processes]
+    assert ends == [0] * ranks, (directory / "ranks.log").read_text()
     return [np.load(directory / f"rank-{rank}.npz") for rank in range(ranks)]
 
 
