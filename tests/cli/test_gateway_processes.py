@@ -32,7 +32,8 @@ class Started:
             self.process = subprocess.Popen(command, stderr=output, stdout=output)
 
     def lines(self, event: str) -> list[dict]:
-        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # the last line may still be being written
+        found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in found if line["event"] == event]
 
     def until(self, condition) -> None:

@@ -111,6 +111,14 @@ async def test_headers_that_drip_or_stop_are_refused_in_time(connection, beginni
     await dripping if drips else await idle()
 
 
+async def test_the_time_of_the_headers_is_not_the_bodys(connection):
+    connection.send(POST)
+    await advance(3 * PATIENCE.header_s)
+    connection.send(b"body")
+    await idle()
+    assert (connection.answers, connection.transport.is_closing()) == ([200], False)
+
+
 @pytest.mark.parametrize("beginning", [b"", b"\r\n"])
 async def test_a_connection_on_which_no_request_begins_is_closed_without_a_word(connection, beginning):
     await connection.drip(beginning * 20, 1.0)
