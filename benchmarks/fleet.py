@@ -16,7 +16,7 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.channel import open_sync_channel
+from services.common.rpc.endpoints import Endpoints
 
 _START_S = 60.0
 _STOP_S = 30.0
@@ -103,7 +103,7 @@ class Fleet:
             process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
         self._processes.append(process)
         os.sched_setaffinity(process.pid, set(cores))
-        with open_sync_channel(address) as channel:
+        with Endpoints("operator").sync_channel(address, "gateway") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             wait_until_up(address, lambda: _is_healthy(stub), process, log)
 

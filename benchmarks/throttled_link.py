@@ -29,7 +29,7 @@ from queue import SimpleQueue
 from benchmarks.fleet import Fleet
 from benchmarks.result import write_result
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, worker_pb2, worker_pb2_grpc
-from services.common.rpc.channel import open_sync_channel
+from services.common.rpc.endpoints import Endpoints
 
 BOUND = 1.2
 TOKENS, CHUNK = 2_048, 512
@@ -53,7 +53,7 @@ class Decoder:
     """One request at a time on a decode worker."""
 
     def __init__(self, address: str, prefill: str) -> None:
-        channel = open_sync_channel(address)
+        channel = Endpoints("operator").sync_channel(address, "decode")
         self._prefill = prefill
         self._worker = worker_pb2_grpc.WorkerServiceStub(channel)
         self._up: SimpleQueue[decode_pb2.SessionRequest] = SimpleQueue()

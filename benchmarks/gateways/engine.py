@@ -29,7 +29,8 @@ from perigee.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
-from services.common.rpc.server import add_health, build_server
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.health import add_health
 from services.families.kimi.tokenizer import Tokenizer
 
 _ROOM = 1 << 20
@@ -246,7 +247,7 @@ async def serve(http_port: int, grpc_port: int, stamps: Path, step_s: float, tok
     """Until cancelled."""
     steps, table = Steps(step_s), Stamps(stamps)
     (letter,) = Tokenizer.from_dir(tokenizer).encode("a")
-    server = build_server()
+    server = Endpoints("decode").grpc_server()
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(Worker(), server)
     server.add_generic_rpc_handlers((_decode_service(steps, table, letter),))
     health = await add_health(server, ())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import grpc
 
 from services.common.errors import ConfigError, Unavailable
-from services.common.rpc.channel import open_sync_channel
+from services.common.rpc.endpoints import Endpoints
 
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 _OPERATOR_ADDRESS = "127.0.0.1:50049"
@@ -37,7 +37,7 @@ def _add_address(parser: argparse.ArgumentParser, what: str, default: str) -> No
 def connected(address: str) -> Iterator[grpc.Channel]:
     """Opens a channel to an address where a server listens. Raises as `require_listener` does."""
     require_listener(address, "--address")
-    with open_sync_channel(address) as channel:
+    with Endpoints("operator").sync_channel(address, "gateway") as channel:
         yield channel
 
 

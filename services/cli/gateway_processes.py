@@ -18,6 +18,7 @@ from services.cli.run.child import Child, describe_exit, perigee
 from services.cli.run.keeper import RestartPolicy
 from services.cli.run.ports import hold_shared_port
 from services.common.errors import ConfigError
+from services.common.rpc.endpoints import Endpoints
 from services.common.settings import flag_name
 from services.gateway.config import GatewayConfig
 
@@ -27,7 +28,9 @@ _WRONG_SETTINGS = 2
 _STOP_S = 5.0
 
 
-async def serve_processes(config: GatewayConfig, log_level: str, stop: asyncio.Event) -> None:
+async def serve_processes(
+    config: GatewayConfig, endpoints: Endpoints, log_level: str, stop: asyncio.Event
+) -> None:
     """Keeps `config.processes` gateway processes running until `stop` is set, then drains them.
 
     Each is a complete gateway with its own connections to workers and its own limits. Raises ConfigError if a
@@ -36,7 +39,7 @@ async def serve_processes(config: GatewayConfig, log_level: str, stop: asyncio.E
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perigee-gateway-")))
         http_port, grpc_port, operator_port = (
-            hold_shared_port(host, getattr(config, key), flag_name(key), stack)
+            hold_shared_port(endpoints, host, getattr(config, key), flag_name(key), stack)
             for key, host in (
                 ("http_port", config.host),
                 ("grpc_port", config.host),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,8 +12,6 @@ from typing import Any
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from prometheus_client.process_collector import ProcessCollector
-
-from services.common.errors import ConfigError
 
 log = structlog.get_logger()
 
@@ -40,6 +39,14 @@ def render(registry: CollectorRegistry) -> tuple[bytes, str]:
 
 
 class _Server(HTTPServer):
+    """Listens on a socket that is bound already, and closes it at the end."""
+
+    def __init__(self, bound: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(bound.getsockname()[:2], handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = bound
+        self.server_activate()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignores clients that disconnect; logs all other errors, which are bugs."""
         if not isinstance(sys.exception(), OSError):
@@ -49,7 +56,9 @@ class _Server(HTTPServer):
 class MetricsServer:
     """Serves GET /metrics on its own thread, one request at a time, each for at most two seconds."""
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+    def __init__(self, registry: CollectorRegistry, bound: socket.socket) -> None:
+        """`bound`: a TCP socket, which belongs to the server from now on."""
+
         class Handler(BaseHTTPRequestHandler):
             timeout = _REQUEST_TIMEOUT_S
 
@@ -65,7 +74,7 @@ class MetricsServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Logs nothing: scrapes arrive every few seconds."""
 
-        self._server = _Server((host, port), Handler)
+        self._server = _Server(bound, Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
@@ -75,18 +84,3 @@ class MetricsServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-
-def start_metrics_server(
-    registry: CollectorRegistry, host: str, port: int, flag: str = "--metrics-port"
-) -> MetricsServer:
-    """Starts a metrics server. Its `port` is the actual one if `port` is 0.
-
-    Raises ConfigError naming address and `flag` if it cannot listen there.
-    """
-    try:
-        return MetricsServer(registry, host, port)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port with {flag}"
-        ) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from perigee.v1 import decode_pb2_grpc, pages_pb2_grpc, worker_pb2
+from services.common.rpc.endpoints import Endpoints
 from services.decode.config import DecodeConfig
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
@@ -35,12 +36,12 @@ longer chunks are hardly faster per token and delay these sequences in proportio
 """
 
 
-async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
+async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a decode worker until `stop` is set, then drains it."""
     chunk_tokens = _chunk_tokens(config, parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
-    worker = await build_text_worker(config, worker_pb2.WORKER_ROLE_DECODE)
+    worker = await build_text_worker(config, endpoints, worker_pb2.WORKER_ROLE_DECODE)
     failure, fail = failure_future()
     context_length = worker.info.model.context_length
     limits = DecodeLimits(
@@ -78,7 +79,7 @@ async def serve(config: DecodeConfig, stop: asyncio.Event) -> None:
 
     await serve_text_worker(
         config,
-        "decode",
+        endpoints,
         backend,
         worker_servicer,
         [("perigee.v1.DecodeService", add_service), ("perigee.v1.PageService", add_pages)],

@@ -11,8 +11,8 @@ import structlog
 
 from perigee.v1 import chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from services.common.metrics import new_registry
-from services.common.rpc.channel import open_channel
-from services.common.rpc.server import Health, add_health, bind, build_server
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.health import Health, add_health
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.byte_budget import ByteBudget
@@ -70,18 +70,26 @@ class Gateway:
     is taken.
     """
 
-    def __init__(self, config: GatewayConfig, network: httpcore.AsyncNetworkBackend | None = None) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        endpoints: Endpoints,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
         """`network`: how hosts of media are reached; by default only public addresses are."""
         self._config = config
+        self._endpoints = endpoints
         self._model = _served_model(config)
-        self.pool = WorkerPool(*config.pools, open_channel)
+        self.pool = WorkerPool(*config.pools, endpoints)
         pools = {role: parse_pool(pool) for role, pool in zip(_ROLES, config.pools, strict=True)}
         # A thread per entry, and others for media: no name waits for another one's thread.
         names = NameResolver(sum(map(len, pools.values())))
         self._discovery = Discovery(pools, self.pool.update, config.discovery_seconds, names.addresses)
-        self._metrics = GatewayMetrics(new_registry("gateway"))
+        self._metrics = GatewayMetrics(new_registry(endpoints.role))
         self._metrics.registry.register(WorkerCounts(self.pool))
-        self._processes = ProcessMetrics(Path(config.crew), self._metrics.registry) if config.crew else None
+        self._processes = (
+            ProcessMetrics(Path(config.crew), self._metrics.registry, endpoints) if config.crew else None
+        )
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
         self._calls = Calls(self._admission)
         self._readiness = Readiness(self.pool, self._admission)
@@ -97,13 +105,14 @@ class Gateway:
         budget = ByteBudget(config.max_held_bytes)
         self._http = HttpServer(
             self._build_app(BodyReader(budget, config.max_body_bytes, config.body_timeout_seconds)),
+            endpoints,
             config.host,
             config.http_port,
             Patience(config.max_header_bytes, config.header_timeout_seconds, config.keep_alive_seconds),
             Waiting(config.max_waiting_connections),
             share_port=bool(config.crew),
         )
-        self._grpc = build_server(
+        self._grpc = endpoints.grpc_server(
             [request_reader(config, budget, self._calls)],
             max_message_bytes=config.max_body_bytes,
             share_port=bool(config.crew),
@@ -111,7 +120,7 @@ class Gateway:
         )
         self._add_servicers(self._grpc)
         self._operators = OperatorServer(
-            self.pool, config.operator_host, config.operator_port, share_port=bool(config.crew)
+            self.pool, endpoints, config.operator_host, config.operator_port, share_port=bool(config.crew)
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.grpc_port = 0
@@ -129,7 +138,9 @@ class Gateway:
     async def start(self) -> None:
         """Watches the workers and opens all ports; requests before the workers are up get 503."""
         health = await add_health(self._grpc, _SERVICES)
-        self.grpc_port = bind(self._grpc, self._config.host, self._config.grpc_port, "--grpc-port")
+        self.grpc_port = self._endpoints.bind_grpc(
+            self._grpc, self._config.host, self._config.grpc_port, "--grpc-port"
+        )
         self._tasks.append(asyncio.create_task(self._discovery.run()))
         await self._discovery.first_look()
         await self._grpc.start()

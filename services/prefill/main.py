@@ -8,6 +8,7 @@ from functools import partial
 import grpc
 
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
+from services.common.rpc.endpoints import Endpoints
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.serving.loop import EngineLoop
 from services.engine.serving.text_backend import TextWorkerBackend
@@ -27,14 +28,16 @@ _CHUNK_TOKENS = {"cpu": 512, "cuda": 8192}
 """Defaults: large enough to keep the device busy; larger ones would only delay other prompts."""
 
 
-async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
+async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a prefill worker until `stop` is set, then drains it."""
     chunk_tokens = config.chunk_tokens
     if chunk_tokens is None:
         chunk_tokens = _CHUNK_TOKENS[parse_device(config.device).type]
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
-    worker = await build_text_worker(config, worker_pb2.WORKER_ROLE_PREFILL, config.layers_per_group)
+    worker = await build_text_worker(
+        config, endpoints, worker_pb2.WORKER_ROLE_PREFILL, config.layers_per_group
+    )
     failure, fail = failure_future()
 
     def on_source_end(job: Job, result: SourceResult) -> None:
@@ -63,7 +66,7 @@ async def serve(config: PrefillConfig, stop: asyncio.Event) -> None:
 
     await serve_text_worker(
         config,
-        "prefill",
+        endpoints,
         backend,
         worker_servicer,
         [("perigee.v1.PrefillService", add_service)],

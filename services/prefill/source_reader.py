@@ -93,7 +93,7 @@ class SourceReader:
         """Returns the paired source. Raises after `patience_s`; pairing continues for other callers."""
         try:
             async with asyncio.timeout(self._patience_s):
-                return await self._peers.get(address)
+                return await self._peers.get(address, "decode")
         except TimeoutError as error:
             raise Unavailable(f"page source {address} did not pair in {self._patience_s:g} s") from error
 

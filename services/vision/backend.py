@@ -6,6 +6,7 @@ import structlog
 
 from perigee.v1 import worker_pb2
 from services.common.errors import InternalError, UnsupportedOperation
+from services.common.rpc.role import Role
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool
@@ -74,7 +75,7 @@ class VisionWorkerBackend:
     async def undrain(self) -> None:
         self._encoder.undrain()
 
-    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
+    async def check_transfer(self, address: str, role: Role, rounds: int) -> worker_pb2.CheckTransferResponse:
         raise UnsupportedOperation(
             f"{self._info.incarnation} is a vision worker, which never reads from peers. Swap the two: "
             f"let the worker at {address} read from this one"

@@ -14,6 +14,7 @@ import structlog
 from perigee.v1 import vision_pb2_grpc, worker_pb2
 from services.common.ids import incarnation
 from services.common.metrics import new_registry
+from services.common.rpc.endpoints import Endpoints
 from services.common.video_file import VideoLimits
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.agents.transport_report import TransportReport
@@ -105,7 +106,7 @@ def worker_info(name: str, directory: Path, report: TransportReport) -> worker_p
     )
 
 
-async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
+async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a vision worker until `stop` is set, then drains it.
 
     Raises CheckpointError, ConfigError, TransferFailed at start; Unavailable when it must be restarted.
@@ -133,11 +134,11 @@ async def serve(config: VisionConfig, stop: asyncio.Event) -> None:
 
     ticking.add_done_callback(ticking_ended)
     try:
-        registry = new_registry("vision")
+        registry = new_registry(endpoints.role)
         LoadMetrics(registry, lambda: worker.backend.last_load, counters(worker))
-        worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
+        worker.info.metrics_port = serve_metrics(registry, endpoints, config.host, config.metrics_port)
         await serve_worker(
-            config, worker.backend, worker_servicer, services, stop, triggers, config.lease_seconds
+            config, endpoints, worker.backend, worker_servicer, services, stop, triggers, config.lease_seconds
         )
     finally:
         ticking.cancel()

@@ -16,6 +16,7 @@ import pytest
 from services.cli.admin_client import AdminClient
 from services.cli.gateway_address import connected
 from services.cli.run.ports import take_ports
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import wait_until
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
@@ -127,7 +128,7 @@ def test_a_taken_port_is_named_with_its_flag(gateway, start):
 
 
 def test_settings_that_no_process_can_serve_end_the_whole(start, tmp_path):
-    (port,) = take_ports("127.0.0.1", 0, 1, "")
+    (port,) = take_ports(ENDPOINTS, "127.0.0.1", 0, 1, "")
     gateway = start(
         "--tokenizer",
         str(tmp_path / "nothing"),

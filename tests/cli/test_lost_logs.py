@@ -13,9 +13,9 @@ import pytest
 from perigee.v1 import worker_pb2
 from services.cli.admin_client import AdminClient
 from services.common.errors import PerigeeError
-from services.common.rpc.channel import open_sync_channel
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
 from tests.gateway.suite import NANO
+from tests.support.endpoints import open_sync_channel
 from tests.support.stack import free_port
 from tests.support.waiting import until
 

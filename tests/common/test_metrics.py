@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import Counter
 
 from services.common.errors import ConfigError
-from services.common.metrics import new_registry, start_metrics_server
+from services.common.metrics import MetricsServer, new_registry
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import scaled
 
 
@@ -20,7 +21,7 @@ def registry():
 
 @pytest.fixture
 def server(registry):
-    server = start_metrics_server(registry, "127.0.0.1", 0)
+    server = MetricsServer(registry, ENDPOINTS.bound_socket("127.0.0.1", 0, "--metrics-port"))
     yield server
     server.close()
 
@@ -44,10 +45,10 @@ def test_other_paths_are_not_found(server):
 
 
 def test_a_port_that_is_taken_is_named_with_the_flag_that_changes_it(server):
-    with pytest.raises(
-        ConfigError, match=rf"127\.0\.0\.1:{server.port}: Address already in use.*--metrics-port"
-    ):
-        start_metrics_server(new_registry("decode"), "127.0.0.1", server.port)
+    with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{server.port}: the port is taken.*--metrics-port"):
+        MetricsServer(
+            new_registry("decode"), ENDPOINTS.bound_socket("127.0.0.1", server.port, "--metrics-port")
+        )
 
 
 def test_a_client_that_says_nothing_does_not_keep_others_waiting_for_long(server):
@@ -58,9 +59,9 @@ def test_a_client_that_says_nothing_does_not_keep_others_waiting_for_long(server
 
 
 def test_closing_frees_the_port(registry):
-    first = start_metrics_server(registry, "127.0.0.1", 0)
+    first = MetricsServer(registry, ENDPOINTS.bound_socket("127.0.0.1", 0, "--metrics-port"))
     first.close()
-    start_metrics_server(registry, "127.0.0.1", first.port).close()
+    MetricsServer(registry, ENDPOINTS.bound_socket("127.0.0.1", first.port, "--metrics-port")).close()
 
 
 def test_a_scraper_that_goes_or_talks_nonsense_leaves_the_page_and_the_log_as_they_were(

@@ -41,7 +41,7 @@ class Suite:
     async def start(self) -> None:
         await self.lender.start()
         await self.lender.remember(prompt_of(200))
-        self.peer = await self.peers.get(self.lender.address)
+        self.peer = await self.peers.get(self.lender.address, "prefill")
 
     def call(self) -> grpc.aio.StreamStreamCall:
         return pages_pb2_grpc.PageServiceStub(self.peer.channel).Lease()

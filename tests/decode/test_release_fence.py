@@ -70,7 +70,7 @@ class Suite:
 
     async def start(self) -> None:
         await self.worker.start()
-        self.peer = await self.peers.get(self.worker.address)
+        self.peer = await self.peers.get(self.worker.address, "prefill")
         self.other = await self.others.get(self.worker.address)
         self.loop.start()
 
@@ -148,7 +148,7 @@ async def test_a_prompt_whose_handshake_ended_and_began_again_is_fetched_again(s
     heard = await suite.read_slowly()
     suite.peer.link.cancel()
     await until(suite.worker.is_free)
-    again = asyncio.create_task(suite.peers.get(suite.worker.address))
+    again = asyncio.create_task(suite.peers.get(suite.worker.address, "prefill"))
     await until(lambda: suite.worker.owner.servicer.is_paired("decode-1"))
     await suite.use_all_pages()
     assert await suite.finish(heard) == greedy(PROMPT, 4)

@@ -9,14 +9,13 @@ import grpc
 import pytest
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2, vision_pb2
-from services.common.rpc.channel import open_channel
-from services.common.rpc.server import bind, build_server
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.request import Delta
 from services.decode.server import DecodeServicer, to_response
 from services.engine.sampling.sampler import SampledToken
 from services.engine.serving.loop import EngineLoop
 from tests.support.decode_bench import Bench, prompt_of
+from tests.support.endpoints import bind, build_server, open_channel
 from tests.support.fake_runner import VOCAB, greedy
 from tests.support.manual_clock import ManualClock
 from tests.support.responses import deltas_of

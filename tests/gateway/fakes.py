@@ -22,11 +22,11 @@ from perigee.v1 import (
     worker_pb2_grpc,
 )
 from services.common.errors import PerigeeError
-from services.common.rpc.server import build_server
 from services.common.rpc.status import to_status
 from services.common.video_file import VideoLimits, read_header
 from services.families.kimi.media import image_grid
 from services.families.kimi.video import chunk_hash, video_chunks
+from tests.support.endpoints import build_server
 from tests.support.responses import response_of
 from tests.support.waiting import until
 

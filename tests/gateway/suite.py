@@ -24,6 +24,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from services.gateway.workers.session import DecodeSession
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeVision, FakeWorker
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
 
 NANO = Path(__file__).resolve().parents[1] / "data" / "kimi-nano"
@@ -156,7 +157,7 @@ async def open_suite(
         served_model_name="kimi,kimi-alias",
         grace_seconds=0.2,
     )
-    gateway = Gateway(dataclasses.replace(config, **settings), network)
+    gateway = Gateway(dataclasses.replace(config, **settings), ENDPOINTS, network)
     await gateway.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}")
     operator = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.operator_port}")

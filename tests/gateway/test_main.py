@@ -11,6 +11,7 @@ from services.families.kimi.tokenizer import Tokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.main import serve
 from tests.gateway.suite import NANO, checkpoint
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
 
 
@@ -29,7 +30,7 @@ async def test_it_serves_until_told_to_stop_even_without_workers(model):
     stop = asyncio.Event()
     config = GatewayConfig(model=model, http_port=0, grpc_port=0, operator_port=0)
     with structlog.testing.capture_logs() as lines:
-        serving = asyncio.create_task(serve(config, stop))
+        serving = asyncio.create_task(serve(config, ENDPOINTS, stop))
         await until(lambda: any(line["event"] == "gateway ready" for line in lines), 30)
         assert not serving.done()
         stop.set()

@@ -17,6 +17,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.suite import NANO, chat_body
 from tests.gateway.tokenizer_alone import open_tokenizer
+from tests.support.endpoints import ENDPOINTS
 
 
 @pytest.fixture
@@ -94,4 +95,4 @@ async def test_what_needs_workers_is_refused_because_none_are_configured(directo
 async def test_a_directory_that_lacks_a_file_is_refused_by_its_name(directory, missing):
     (directory / missing).unlink()
     with pytest.raises(CheckpointError, match=missing):
-        Gateway(GatewayConfig(tokenizer=str(directory)))
+        Gateway(GatewayConfig(tokenizer=str(directory)), ENDPOINTS)

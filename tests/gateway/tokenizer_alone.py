@@ -13,6 +13,7 @@ import httpx
 
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
+from tests.support.endpoints import ENDPOINTS
 
 
 @dataclass
@@ -34,7 +35,8 @@ async def open_tokenizer(directory: Path, **settings: Any) -> AsyncIterator[Door
             operator_port=0,
             grace_seconds=0.2,
             **settings,
-        )
+        ),
+        ENDPOINTS,
     )
     await gateway.start()
     base = f"http://127.0.0.1:{gateway.http_port}"

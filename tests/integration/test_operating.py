@@ -23,8 +23,8 @@ from perigee.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
-from services.common.rpc.channel import open_sync_channel
 from tests.gateway.pictures import picture
+from tests.support.endpoints import open_sync_channel
 from tests.support.stack import TRANSPORTS, Stack
 from tests.support.waiting import scaled
 
@@ -61,7 +61,9 @@ def test_prefill_and_decode_read_each_other_and_every_round_is_whole(suite):
 
 
 def test_a_check_says_which_incarnation_it_read(suite):
-    request = worker_pb2.CheckTransferRequest(address=suite.address("decode"), rounds=4)
+    request = worker_pb2.CheckTransferRequest(
+        address=suite.address("decode"), role=worker_pb2.WORKER_ROLE_DECODE, rounds=4
+    )
     with suite.channel("prefill") as reader, suite.channel("decode") as owner:
         answer = worker_pb2_grpc.WorkerServiceStub(reader).CheckTransfer(request, timeout=60)
         info = worker_pb2_grpc.WorkerServiceStub(owner).GetInfo(worker_pb2.GetInfoRequest(), timeout=60)

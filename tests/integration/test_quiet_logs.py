@@ -135,7 +135,11 @@ MESSAGES = {
     "submit twice": [SUBMIT, SUBMIT],
     "hello": [HELLO, GARBAGE],
     "encode": [vision_pb2.EncodeRequest(image=b"no image").SerializeToString()],
-    "address": [worker_pb2.CheckTransferRequest(address="no address").SerializeToString()],
+    "address": [
+        worker_pb2.CheckTransferRequest(
+            address="no address", role=worker_pb2.WORKER_ROLE_DECODE
+        ).SerializeToString()
+    ],
     "ids": [
         generation_pb2.GenerateRequest(token_ids=generation_pb2.TokenIds(ids=[2**32 - 1])).SerializeToString()
     ],

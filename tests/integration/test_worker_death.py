@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.rpc.channel import open_sync_channel
 from services.common.rpc.keepalive import Keepalive
 from tests.support.decode_client import DecodeClient, Outcome
+from tests.support.endpoints import open_sync_channel
 from tests.support.prompts import random_prompt
 from tests.support.reference_loop import ReferenceLoop
 from tests.support.stack import TRANSPORTS, Stack

@@ -32,7 +32,7 @@ class Suite:
 
     async def start(self) -> None:
         await self.worker.start()
-        self.peer = await self.peers.get(self.worker.address)
+        self.peer = await self.peers.get(self.worker.address, "prefill")
 
     def call(self) -> grpc.aio.StreamStreamCall:
         return prefill_pb2_grpc.PrefillServiceStub(self.peer.channel).Prefill()

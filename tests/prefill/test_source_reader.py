@@ -50,7 +50,7 @@ class Suite:
         await self.lender.start()
         await self.worker.start()
         await self.lender.remember(PROMPT[: CACHED * 64])
-        self.peer = await self.peers.get(self.worker.address)
+        self.peer = await self.peers.get(self.worker.address, "prefill")
 
     async def call(self, source: str | None = None) -> grpc.aio.StreamStreamCall:
         """A Prefill call whose reader has CACHED pages."""
@@ -123,7 +123,7 @@ async def suite(lease_s, patience_s):
 
 async def pair(suite: Suite) -> None:
     """Has the worker paired with the lender, so that what is disturbed afterwards is the read alone."""
-    await suite.worker.peers.get(suite.lender.address)
+    await suite.worker.peers.get(suite.lender.address, "prefill")
 
 
 async def begun(suite: Suite) -> grpc.aio.StreamStreamCall:
@@ -222,7 +222,7 @@ async def test_a_source_killed_during_the_read_leaves_its_pages_to_be_computed(s
 async def test_pages_whose_lease_another_handshake_called_settled_are_computed(suite):
     """Anybody may open a handshake in a reader's name."""
     call = await begun(suite)
-    channel = (await suite.worker.peers.get(suite.lender.address)).channel
+    channel = (await suite.worker.peers.get(suite.lender.address, "prefill")).channel
     forger = worker_pb2_grpc.WorkerServiceStub(channel).Handshake()
     hello = worker_pb2.ReaderHello(
         incarnation="prefill-a",

@@ -15,7 +15,7 @@ import httpx
 from google.protobuf import json_format
 
 from perigee.v1 import admin_pb2, worker_pb2
-from services.common.rpc.channel import open_sync_channel
+from tests.support.endpoints import open_sync_channel
 from tests.support.stack import free_port
 from tests.support.waiting import wait_until
 

@@ -9,7 +9,7 @@ import grpc
 import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.rpc.server import bind, build_server
+from services.common.rpc.role import Role
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.kv_pages import kv_layout, kv_region
 from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, MemoryFabric
@@ -18,6 +18,7 @@ from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.peers.directory import PeerDirectory
 from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
+from tests.support.endpoints import ENDPOINTS, bind, build_server
 from tests.support.fake_runner import HIDDEN
 from tests.support.waiting import until
 
@@ -100,8 +101,8 @@ class RecordingBackend:
         self.heard.append(("undrain",))
         self.report.draining = False
 
-    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
-        self.heard.append(("check", address, rounds))
+    async def check_transfer(self, address: str, role: Role, rounds: int) -> worker_pb2.CheckTransferResponse:
+        self.heard.append(("check", address, role, rounds))
         return worker_pb2.CheckTransferResponse(incarnation="other-1")
 
 
@@ -140,4 +141,4 @@ def peer_directory(
     hello = worker_pb2.ReaderHello(
         incarnation=name, role=worker_pb2.WORKER_ROLE_DECODE, model=MODEL, layout=kv_layout(kv_pages)
     )
-    return PeerDirectory(hello, transfer, handshake_timeout_s=2.0, clock=clock)
+    return PeerDirectory(hello, transfer, ENDPOINTS, handshake_timeout_s=2.0, clock=clock)

@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.common.rpc.channel import open_sync_channel
+from tests.support.endpoints import open_sync_channel
 from tests.support.nursery import CPU_ENVIRONMENT, NurseryProcess, shared_nursery
 from tests.support.waiting import scaled, wait_until
 

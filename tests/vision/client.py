@@ -15,7 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc, worker_pb2, worker_pb2_grpc
-from services.common.rpc.channel import open_sync_channel
+from tests.support.endpoints import open_sync_channel
 from tests.support.nursery import NurseryProcess, shared_nursery
 from tests.support.waiting import wait_until
 

@@ -20,6 +20,7 @@ from services.engine.media import Medium
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.peers.directory import PeerDirectory
 from services.engine.serving.identity import model_identity
+from tests.support.endpoints import ENDPOINTS
 
 
 async def main(
@@ -33,7 +34,7 @@ async def main(
     hello = worker_pb2.ReaderHello(
         incarnation=name, role=worker_pb2.WORKER_ROLE_PREFILL, model=model_identity(model, config, 512)
     )
-    peers = PeerDirectory(hello, transfer)
+    peers = PeerDirectory(hello, transfer, ENDPOINTS)
     reader = EmbeddingReader(peers, transfer, name, staging)
     rows = await reader.fetch(Medium(content_hash, 0, num_tokens, address, owner))
     torch.save(rows, out)

@@ -80,7 +80,7 @@ class Suite:
         await self.owner.start(
             lambda server: vision_pb2_grpc.add_VisionServiceServicer_to_server(self.servicer, server)
         )
-        self.peer = await self.peers.get(self.owner.address)
+        self.peer = await self.peers.get(self.owner.address, "prefill")
 
     async def fetch_slowly(self) -> asyncio.Task[torch.Tensor]:
         """A fetch that has its lease; nothing has been read yet."""
@@ -143,7 +143,7 @@ async def test_an_embedding_whose_handshake_ended_and_began_again_is_lost(suite)
     fetch = await suite.fetch_slowly()
     suite.peer.link.cancel()
     await until(lambda: not suite.pool.counts().leased)
-    again = asyncio.create_task(suite.peers.get(suite.owner.address))
+    again = asyncio.create_task(suite.peers.get(suite.owner.address, "prefill"))
     await until(lambda: suite.owner.servicer.is_paired("reader-1"))
     await suite.use_all_pages()
     with pytest.raises(MediaLost):

@@ -722,19 +722,23 @@ class CheckTransferRequest(_message.Message):
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     ROUNDS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The owner, host:port as the reader can reach it."""
     rounds: _builtins.int
     """Number of times the 1 MiB buffer is read, 1..4096. 0: 64."""
+    role: Global___WorkerRole.ValueType
+    """The owner's role. Unspecified: INVALID_ARGUMENT."""
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
         rounds: _builtins.int = ...,
+        role: Global___WorkerRole.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "rounds", b"rounds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "role", b"role", "rounds", b"rounds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

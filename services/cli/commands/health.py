@@ -8,6 +8,7 @@ import asyncio
 from services.cli.gateway_address import DEFAULT_ADDRESS, require_listener
 from services.cli.run.readiness import why_not_serving
 from services.common.errors import Unavailable
+from services.common.rpc.endpoints import Endpoints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Raises Unavailable with the reason if the server is not serving."""
     require_listener(arguments.server, "ADDRESS")
-    why = asyncio.run(why_not_serving(arguments.server))
+    why = asyncio.run(why_not_serving(Endpoints("operator"), "gateway", arguments.server))
     if why is not None:
         raise Unavailable(f"{arguments.server} is not serving: {why}")
     print(f"{arguments.server} is serving")

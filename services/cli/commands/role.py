@@ -15,25 +15,27 @@ import structlog
 import uvloop
 
 from services.cli.parent_death import die_with_parent
-from services.cli.roles import Serve, config_class, serve_function
+from services.cli.roles import ROLES, Serve, config_class, serve_function
 from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 from services.common.logs import configure_logs
+from services.common.rpc.endpoints import Endpoints
 
 if TYPE_CHECKING:
+    from services.common.rpc.role import Role
     from services.gateway.config import GatewayConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments. The last word of `prog` is the role."""
-    role = parser.prog.split()[-1]
+    [role] = (role for role in ROLES if role == parser.prog.split()[-1])
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (or PERIGEE_LOG_LEVEL)")
     parser.add_argument("--die-with", type=int, metavar="PID", help=argparse.SUPPRESS)
     add_setting_flags(parser, config_class(role))
     parser.set_defaults(execute=functools.partial(execute, role))
 
 
-def execute(role: str, arguments: argparse.Namespace) -> int:
+def execute(role: Role, arguments: argparse.Namespace) -> int:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once."""
     if arguments.die_with is not None:
         die_with_parent(arguments.die_with)
@@ -50,15 +52,17 @@ def execute(role: str, arguments: argparse.Namespace) -> int:
         serve = functools.partial(_serve_processes, level)
     _collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_stopped(serve, config))
+        runner.run(_until_stopped(serve, config, Endpoints(role)))
     return 0
 
 
-async def _serve_processes(level: str, config: GatewayConfig, stop: asyncio.Event) -> None:
+async def _serve_processes(
+    level: str, config: GatewayConfig, endpoints: Endpoints, stop: asyncio.Event
+) -> None:
     # Imported here: images of the other roles lack the gateway's dependencies.
     from services.cli.gateway_processes import serve_processes
 
-    await serve_processes(config, level, stop)
+    await serve_processes(config, endpoints, level, stop)
 
 
 def _collect_seldom() -> None:
@@ -71,7 +75,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def _until_stopped(serve: Serve, config: object) -> None:
+async def _until_stopped(serve: Serve, config: object, endpoints: Endpoints) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -83,4 +87,4 @@ async def _until_stopped(serve: Serve, config: object) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped)
-    await serve(config, stop)
+    await serve(config, endpoints, stop)

@@ -22,6 +22,7 @@ from services.cli.run.supervisor import Supervisor
 from services.cli.run_config import RunConfig
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 from services.common.logs import LossyStream
+from services.common.rpc.endpoints import Endpoints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,15 +42,16 @@ def run_suite(config: RunConfig, file: str | None) -> int:
 
     `file`: the settings file of all services. Raises ConfigError, also if another suite uses `run_dir`.
     """
+    endpoints = Endpoints("operator")
     with held(config.run_dir):
-        plan = with_role_settings(make_plan(config, file), config, file, os.environ)
-        asyncio.run(_run(config, plan))
+        plan = with_role_settings(make_plan(config, endpoints, file), config, file, os.environ)
+        asyncio.run(_run(config, endpoints, plan))
     return 0
 
 
-async def _run(config: RunConfig, plan: SuitePlan) -> None:
+async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None:
     progress = Progress(cast(TextIO, LossyStream(sys.stdout)), [child.role for child in plan.children])
-    keepers = [_keeper(config, child, progress) for child in plan.children]
+    keepers = [_keeper(config, endpoints, child, progress) for child in plan.children]
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -63,9 +65,9 @@ async def _run(config: RunConfig, plan: SuitePlan) -> None:
     await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
 
 
-def _keeper(config: RunConfig, plan: ChildPlan, progress: Progress) -> Keeper:
+def _keeper(config: RunConfig, endpoints: Endpoints, plan: ChildPlan, progress: Progress) -> Keeper:
     log = config.run_dir / f"{plan.role}.log"
     log.write_bytes(b"")
     child = Child(plan.command(), child_environment(os.environ), log)
-    is_healthy = functools.partial(until_healthy, plan.grpc_address, plan.http_address)
+    is_healthy = functools.partial(until_healthy, endpoints, plan.role, plan.grpc_address, plan.http_address)
     return Keeper(plan.role, child, is_healthy, progress, config.start_timeout_s)

@@ -11,9 +11,11 @@ from services.cli.run.child import perigee
 from services.cli.run.ports import take_ports
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.role import Role
 from services.common.settings import flag_name
 
-WORKERS = ("vision", "prefill", "decode")
+WORKERS: tuple[Role, ...] = ("vision", "prefill", "decode")
 _LOOPBACK = "127.0.0.1"
 _ANY = {"0.0.0.0": _LOOPBACK, "::": "::1"}
 # The processes share the cores: OpenMP threads that spin while waiting would starve the others.
@@ -24,7 +26,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_
 class ChildPlan:
     """One process: its role, its arguments after `perigee`, and the addresses of its health checks."""
 
-    role: str
+    role: Role
     arguments: tuple[str, ...]
     grpc_address: str
     http_address: str | None = None
@@ -45,7 +47,7 @@ class SuitePlan:
     model_name: str
 
 
-def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
+def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None = None) -> SuitePlan:
     """Chooses ports and arguments. Raises ConfigError if the checkpoint is absent or a port is taken."""
     if not (Path(config.model) / "config.json").is_file():
         raise ConfigError(
@@ -54,7 +56,7 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
     # All ports are held until the last is chosen: the kernel may return the same free port twice.
     with ExitStack() as held:
         http_port, grpc_port, operator_port = (
-            take_ports(host, getattr(config, key), 1, flag_name(key), held)[0]
+            take_ports(endpoints, host, getattr(config, key), 1, flag_name(key), held)[0]
             for key, host in (
                 ("http_port", config.host),
                 ("grpc_port", config.host),
@@ -62,8 +64,8 @@ def make_plan(config: RunConfig, settings_file: str | None = None) -> SuitePlan:
             )
         )
         roles = [role for role in WORKERS if not (config.aggregated and role == "prefill")]
-        ports = _role_ports(roles, config.port_base, "--port-base", held)
-        metrics = _role_ports(roles, config.metrics_port_base, "--metrics-port-base", held)
+        ports = _role_ports(endpoints, roles, config.port_base, "--port-base", held)
+        metrics = _role_ports(endpoints, roles, config.metrics_port_base, "--metrics-port-base", held)
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     workers = []
     for role, port, metrics_port in zip(roles, ports, metrics, strict=True):
@@ -99,10 +101,12 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
     return _ENVIRONMENT | ({} if chosen else {"UCX_NET_DEVICES": "lo"}) | dict(env)
 
 
-def _role_ports(roles: Sequence[str], base: int, flag: str, held: ExitStack) -> list[int]:
+def _role_ports(
+    endpoints: Endpoints, roles: Sequence[Role], base: int, flag: str, held: ExitStack
+) -> list[int]:
     """Returns a port per role: `base` plus the role's index in WORKERS, or any free port if `base` is 0."""
     wanted = [base and base + WORKERS.index(role) for role in roles]
-    return [take_ports(_LOOPBACK, port, 1, flag, held)[0] for port in wanted]
+    return [take_ports(endpoints, _LOOPBACK, port, 1, flag, held)[0] for port in wanted]
 
 
 def _reachable(host: str, port: int) -> str:

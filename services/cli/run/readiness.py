@@ -7,24 +7,27 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.channel import open_channel
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.role import Role
 
 _POLL_S = 0.1
 _CALL_TIMEOUT_S = 2.0
 
 
-async def until_healthy(grpc_address: str, http_address: str | None = None) -> None:
+async def until_healthy(
+    endpoints: Endpoints, role: Role, grpc_address: str, http_address: str | None = None
+) -> None:
     """Waits until gRPC health answers SERVING and GET /ready of `http_address`, if given, answers 200."""
-    while await why_not_serving(grpc_address) is not None:  # noqa: ASYNC110
+    while await why_not_serving(endpoints, role, grpc_address) is not None:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
     while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 
 
-async def why_not_serving(address: str) -> str | None:
-    """Returns what gRPC health at `address` answers instead of SERVING; None if it answers SERVING."""
+async def why_not_serving(endpoints: Endpoints, role: Role, address: str) -> str | None:
+    """Returns the answer of the health check of `role` at `address`; None if it is SERVING."""
     # A new channel each time: one that failed to connect would pause before its next attempt.
-    async with open_channel(address) as channel:
+    async with endpoints.channel(address, role) as channel:
         try:
             stub = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_TIMEOUT_S)

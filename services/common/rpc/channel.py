@@ -1,8 +1,6 @@
-"""Opens channels to Perigee's servers."""
+"""The options of a channel to one of Perigee's servers."""
 
 from __future__ import annotations
-
-import grpc
 
 from services.common.rpc.keepalive import Keepalive
 
@@ -28,17 +26,3 @@ def channel_options(keepalive: Keepalive, max_message_bytes: int) -> list[tuple[
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
     ]
-
-
-def open_channel(
-    address: str, *, keepalive: Keepalive | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
-) -> grpc.aio.Channel:
-    """Opens an asyncio channel to `host:port`, which connects on first use. The caller closes it."""
-    return grpc.aio.insecure_channel(address, channel_options(keepalive or Keepalive(), max_message_bytes))
-
-
-def open_sync_channel(
-    address: str, *, keepalive: Keepalive | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
-) -> grpc.Channel:
-    """Opens a synchronous channel to `host:port`, which connects on first use. The caller closes it."""
-    return grpc.insecure_channel(address, channel_options(keepalive or Keepalive(), max_message_bytes))

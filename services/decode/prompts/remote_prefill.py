@@ -69,7 +69,7 @@ class RemotePrefill:
         """Runs one fetch and always reports its result."""
         fetch: PrefillStream | None = None
         try:
-            peer = await self._peers.get(order.address)
+            peer = await self._peers.get(order.address, "prefill")
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
             key = self._peers.next_lease_key()
             fetch = PrefillStream(order, peer, group, key, self._num_layers, self._verifies, self._clock)

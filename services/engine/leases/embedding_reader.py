@@ -99,7 +99,7 @@ class EmbeddingReader:
                 f"an image of {medium.num_tokens} tokens does not fit the staging area of "
                 f"{self._staging.shape[0] * ROWS_PER_PAGE} rows"
             )
-        peer = await self._peers.get(medium.address)
+        peer = await self._peers.get(medium.address, "vision")
         if peer.offer.incarnation != medium.incarnation:
             raise MediaLost(f"vision worker {medium.address} was replaced since it encoded the image")
         staged = await self._turn(needed)

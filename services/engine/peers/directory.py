@@ -14,8 +14,9 @@ import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
-from services.common.rpc.channel import open_channel
+from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.outgoing import until_none
+from services.common.rpc.role import Role
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_transfer.agents.offer import Offer
 from services.engine.kv_transfer.agents.offer_proto import offer_from_proto
@@ -79,12 +80,14 @@ class PeerDirectory:
         self,
         hello: worker_pb2.ReaderHello,
         transfer: TransferThread,
+        endpoints: Endpoints,
         handshake_timeout_s: float = 10.0,
         forget_after_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hello = hello
         self._transfer = transfer
+        self._endpoints = endpoints
         self._timeout_s = handshake_timeout_s
         self._forget_after_s = forget_after_s
         self._clock = clock
@@ -96,15 +99,15 @@ class PeerDirectory:
         """A lease key never used before in this incarnation."""
         return next(self._keys)
 
-    async def get(self, address: str) -> Peer:
-        """The live peer at `address`, paired first if necessary; concurrent callers share one attempt.
+    async def get(self, address: str, role: Role) -> Peer:
+        """The live peer of `role` at `address`, paired first if necessary; concurrent callers share one attempt.
 
         Raises Unavailable, which names the address, or Incompatible with the owner's reason.
         """
         place = self._places.get(address)
         if place is None:
             self._forget_empty_places()
-            place = self._places[address] = _Place(open_channel(address))
+            place = self._places[address] = _Place(self._endpoints.channel(address, role))
         place.asked_at = self._clock()
         pairing = place.pairing
         if pairing is None or place.is_empty:
@@ -112,16 +115,16 @@ class PeerDirectory:
                 # It would fail at once until its next attempt to connect, when a successor may be there
                 # already.
                 self._close_later(place.channel)
-                place.channel = open_channel(address)
+                place.channel = self._endpoints.channel(address, role)
             pairing = place.pairing = asyncio.create_task(self._pair(address, place))
         return await asyncio.shield(pairing)
 
-    async def check(self, address: str, rounds: int) -> tuple[Peer, PathReport]:
-        """The live peer at `address` and the result of reading its probe: see TransferThread.check.
+    async def check(self, address: str, role: Role, rounds: int) -> tuple[Peer, PathReport]:
+        """The live peer of `role` at `address` and the result of reading its probe: see TransferThread.check.
 
         Raises what `get` raises, and Overloaded or TransferFailed, which name the address.
         """
-        peer = await self.get(address)
+        peer = await self.get(address, role)
         try:
             return peer, await asyncio.wrap_future(self._transfer.check(peer.agent_name, rounds))
         except PerigeeError as error:

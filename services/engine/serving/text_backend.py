@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from perigee.v1 import worker_pb2
+from services.common.rpc.role import Role
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.page_pool import PageCounts
 from services.engine.kv_transfer.agents.offer_proto import report_to_proto
@@ -114,8 +115,8 @@ class TextWorkerBackend:
         self._draining = False
         await asyncio.wrap_future(self.loop.call(self.engine.undrain))
 
-    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
-        peer, report = await self.worker.peers.check(address, rounds)
+    async def check_transfer(self, address: str, role: Role, rounds: int) -> worker_pb2.CheckTransferResponse:
+        peer, report = await self.worker.peers.check(address, role, rounds)
         return worker_pb2.CheckTransferResponse(
             incarnation=peer.offer.incarnation,
             transport=report_to_proto(report.transport),

@@ -10,6 +10,7 @@ import grpc
 
 from services.common.errors import ConfigError
 from services.common.metrics import new_registry
+from services.common.rpc.endpoints import Endpoints
 from services.engine.batch import PAGE_TOKENS
 from services.engine.serving.load_metrics import LoadMetrics
 from services.engine.serving.text_backend import TextWorkerBackend
@@ -45,7 +46,7 @@ def check_chunk_tokens(chunk_tokens: int) -> None:
 
 async def serve_text_worker(
     config: TextServerSettings,
-    role: str,
+    endpoints: Endpoints,
     backend: TextWorkerBackend,
     worker_servicer: WorkerServicer,
     services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
@@ -64,12 +65,14 @@ async def serve_text_worker(
         "Integrity checks of the page pool that failed",
         lambda: backend.engine.load.integrity_failures,
     )
-    registry = new_registry(role)
+    registry = new_registry(endpoints.role)
     LoadMetrics(registry, backend.load, {**counters, "perigee_integrity_failures": integrity})
     try:
-        worker.info.metrics_port = serve_metrics(registry, config.host, config.metrics_port)
+        worker.info.metrics_port = serve_metrics(registry, endpoints, config.host, config.metrics_port)
         backend.loop.start()
-        await serve_worker(config, backend, worker_servicer, services, stop, triggers, config.lease_seconds)
+        await serve_worker(
+            config, endpoints, backend, worker_servicer, services, stop, triggers, config.lease_seconds
+        )
     finally:
         await asyncio.to_thread(backend.loop.stop)
         await worker.close()

@@ -14,6 +14,7 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
+from services.common.rpc.endpoints import Endpoints
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_region
@@ -105,7 +106,10 @@ class TextWorker:
 
 
 async def build_text_worker(
-    settings: TextWorkerSettings, role: worker_pb2.WorkerRole.ValueType, layers_per_group: int = 0
+    settings: TextWorkerSettings,
+    endpoints: Endpoints,
+    role: worker_pb2.WorkerRole.ValueType,
+    layers_per_group: int = 0,
 ) -> TextWorker:
     """Loads the checkpoint, allocates and registers the pages, tests the transport. Event loop only.
 
@@ -148,7 +152,7 @@ async def build_text_worker(
     identity = model_identity(directory, config, context_length)
     layout = kv_layout(kv_pages, kv_format)
     hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=layout)
-    peers = PeerDirectory(hello, transfer)
+    peers = PeerDirectory(hello, transfer, endpoints)
     return TextWorker(
         config=config,
         kv_pages=kv_pages,

@@ -18,9 +18,10 @@ from prometheus_client import CollectorRegistry
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
-from services.common.metrics import start_metrics_server
+from services.common.metrics import MetricsServer
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.health import add_health
 from services.common.rpc.keepalive import Keepalive
-from services.common.rpc.server import add_health, bind, build_server
 from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ def tune_process(threads: int) -> None:
 
 async def serve_worker(
     config: ServerSettings,
+    endpoints: Endpoints,
     backend: WorkerBackend,
     worker_servicer: WorkerServicer,
     services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
@@ -90,12 +92,12 @@ async def serve_worker(
     quarantine reached its bound (after what runs): the process must end and be restarted as a new
     incarnation.
     """
-    server = build_server(keepalive=Keepalive.of_lessor(lease_s))
+    server = endpoints.grpc_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
     for _, add in services:
         add(server)
     health = await add_health(server, [_WORKER_SERVICE, *(name for name, _ in services)])
-    port = bind(server, config.host, config.port)
+    port = endpoints.bind_grpc(server, config.host, config.port)
     await server.start()
     await health.set_serving()
     info = backend.info()
@@ -115,9 +117,12 @@ async def serve_worker(
         raise reason
 
 
-def serve_metrics(registry: CollectorRegistry, bind_host: str, port: int) -> int:
-    """Starts the /metrics page, which stays until the process ends; returns its port."""
-    return start_metrics_server(registry, bind_host, port).port
+def serve_metrics(registry: CollectorRegistry, endpoints: Endpoints, bind_host: str, port: int) -> int:
+    """Starts the /metrics page, which stays until the process ends; returns its port.
+
+    Raises ConfigError if the port cannot be bound.
+    """
+    return MetricsServer(registry, endpoints.bound_socket(bind_host, port, "--metrics-port")).port
 
 
 async def _until_stopped(

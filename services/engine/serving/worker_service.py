@@ -11,6 +11,7 @@ import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest, PreconditionFailed
+from services.common.rpc.role import Role, worker_role
 from services.engine.kv_cache.cache_journal import CacheJournal, Changes
 from services.engine.serving.identity import explain_mismatch
 
@@ -56,9 +57,9 @@ class WorkerBackend(Protocol):
     async def undrain(self) -> None:
         """Admits requests again."""
 
-    async def check_transfer(self, address: str, rounds: int) -> worker_pb2.CheckTransferResponse:
-        """Reads the probe of the owner at `address`, `rounds` times. Raises UnsupportedOperation if this
-        worker reads from no owner, else as PeerDirectory.check.
+    async def check_transfer(self, address: str, role: Role, rounds: int) -> worker_pb2.CheckTransferResponse:
+        """Reads the probe of the owner of `role` at `address`, `rounds` times. Raises UnsupportedOperation if
+        this worker reads from no owner, else as PeerDirectory.check.
         """
 
 
@@ -151,7 +152,9 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 f"rounds is {request.rounds}; it must be 1 to {_MAX_ROUNDS}, or 0 for {_DEFAULT_ROUNDS}",
                 "rounds",
             )
-        return await self._backend.check_transfer(request.address, request.rounds or _DEFAULT_ROUNDS)
+        return await self._backend.check_transfer(
+            request.address, worker_role(request.role), request.rounds or _DEFAULT_ROUNDS
+        )
 
 
 def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:

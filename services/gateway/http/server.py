@@ -11,7 +11,7 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.common.errors import ConfigError
+from services.common.rpc.endpoints import Endpoints
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.connection.streaming_protocol import StreamingProtocol
 from services.gateway.waiting import Waiting
@@ -41,6 +41,7 @@ class HttpServer:
     def __init__(
         self,
         app: ASGIApp,
+        endpoints: Endpoints,
         host: str,
         port: int,
         patience: Patience,
@@ -52,6 +53,7 @@ class HttpServer:
 
         `share_port`: with other processes of this user; each gets its share of the connections.
         """
+        self._endpoints = endpoints
         self._host, self._wanted, self._share_port = host, port, share_port
         config = uvicorn.Config(
             app,
@@ -72,7 +74,10 @@ class HttpServer:
 
     async def start(self) -> None:
         """Raises ConfigError naming the address when it cannot be bound."""
-        listener = self._bind()
+        listener = self._endpoints.bound_socket(
+            self._host, self._wanted, "--http-port", share_port=self._share_port
+        )
+        listener.setblocking(False)
         self.port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         await self._server.listening.wait()
@@ -81,21 +86,3 @@ class HttpServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
-
-    def _bind(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        # The protocol is named because asyncio switches Nagle's delay off only for a socket that says TCP.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if self._share_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            listener.bind((self._host, self._wanted))
-        except OSError as error:
-            listener.close()
-            raise ConfigError(
-                f"cannot listen on {self._host}:{self._wanted}: {error.strerror or error};"
-                " choose another port with --http-port"
-            ) from error
-        listener.setblocking(False)
-        return listener

@@ -72,7 +72,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> worker_pb2.CheckTransferResponse:
         reader = self._known(request.reader, "reader")
         owner = self._known(request.owner, "owner")
-        check = worker_pb2.CheckTransferRequest(address=owner.address, rounds=request.rounds)
+        check = worker_pb2.CheckTransferRequest(address=owner.address, role=owner.role, rounds=request.rounds)
         try:
             answer: worker_pb2.CheckTransferResponse = await reader.stub.CheckTransfer(
                 check, timeout=_CHECK_TIMEOUT_S

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from perigee.v1 import admin_pb2_grpc
-from services.common.rpc.server import add_health, bind, build_server
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.health import add_health
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.workers.pool import WorkerPool
 
@@ -13,17 +14,20 @@ _SERVICE = "perigee.v1.AdminService"
 class OperatorServer:
     """AdminService, health and reflection. Made on the event loop."""
 
-    def __init__(self, pool: WorkerPool, host: str, port: int, *, share_port: bool) -> None:
+    def __init__(
+        self, pool: WorkerPool, endpoints: Endpoints, host: str, port: int, *, share_port: bool
+    ) -> None:
         """`share_port`: with the other processes of this gateway."""
+        self._endpoints = endpoints
         self._host, self._wanted = host, port
-        self._server = build_server(share_port=share_port)
+        self._server = endpoints.grpc_server(share_port=share_port)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(pool), self._server)
         self.port = 0
 
     async def start(self) -> None:
         """Raises ConfigError naming the address when it cannot be bound."""
         health = await add_health(self._server, [_SERVICE])
-        self.port = bind(self._server, self._host, self._wanted, "--operator-port")
+        self.port = self._endpoints.bind_grpc(self._server, self._host, self._wanted, "--operator-port")
         await self._server.start()
         await health.set_serving()
 

@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-import grpc
 import structlog
 
 from perigee.v1 import worker_pb2
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.role import worker_role
 from services.gateway.workers.cached import CachedNames, CacheIndex
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.session import DecodeSession
@@ -103,15 +104,13 @@ class RolePool(Generic[AnyWorker]):
 class WorkerPool:
     """One pool per role. `update` adds and retires workers; `run` closes those that have left."""
 
-    def __init__(
-        self, vision: str, prefill: str, decode: str, open_channel: Callable[[str], grpc.aio.Channel]
-    ) -> None:
+    def __init__(self, vision: str, prefill: str, decode: str, endpoints: Endpoints) -> None:
         """The settings of the roles; what they stand for comes by `update`."""
         # One counter for all sessions: a request's tokens may come from several, one after another.
         handles = itertools.count(1)
 
         def link(role: worker_pb2.WorkerRole.ValueType, address: str, cached: CachedNames) -> WorkerLink:
-            return WorkerLink(role, address, open_channel(address), cached)
+            return WorkerLink(role, address, endpoints.channel(address, worker_role(role)), cached)
 
         def decoder(address: str, cached: CachedNames) -> DecodeWorker:
             made = link(DECODE, address, cached)

@@ -12,7 +12,7 @@ PROGRAM = """
 import sys, types
 stand_in = types.ModuleType("services.prefill.main")
 
-async def serve(config, stop):
+async def serve(config, endpoints, stop):
     print("port", config.port, flush=True)
     await stop.wait()
     {after}

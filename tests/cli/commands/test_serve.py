@@ -10,6 +10,7 @@ from services.cli.main import build_parser, main
 from services.cli.run.plan import make_plan
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
+from tests.support.endpoints import ENDPOINTS
 
 COOKBOOK = (
     "serve --model-path {model} --tp 1 --reasoning-parser kimi_k2 --tool-call-parser kimi_k2"
@@ -28,7 +29,7 @@ def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
     free = dataclasses.replace(
         config, http_port=0, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0
     )
-    gateway = make_plan(free).children[-1].arguments
+    gateway = make_plan(free, ENDPOINTS).children[-1].arguments
     assert "kimi-k2.5" in gateway
     assert "0.0.0.0" in gateway
 
@@ -36,7 +37,9 @@ def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
 def test_prefill_and_decode_are_as_many_processes_as_tp_says(nano_dir):
     config = run_config(parsed(f"serve --model {nano_dir} --tp 2 --port 0"))
     free = dataclasses.replace(config, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0)
-    told = {child.role for child in make_plan(free).children if child.arguments[-2:] == ("--tp", "2")}
+    told = {
+        child.role for child in make_plan(free, ENDPOINTS).children if child.arguments[-2:] == ("--tp", "2")
+    }
     assert told == {"prefill", "decode"}
 
 

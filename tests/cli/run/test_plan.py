@@ -9,6 +9,7 @@ from services.cli.run.plan import child_environment, make_plan
 from services.cli.run.ports import take_ports
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
+from tests.support.endpoints import ENDPOINTS
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def value(child, flag):
 
 
 def test_the_gateway_is_told_where_the_workers_are(checkpoint):
-    *workers, gateway = make_plan(config(checkpoint)).children
+    *workers, gateway = make_plan(config(checkpoint), ENDPOINTS).children
     assert [worker.role for worker in workers] == ["vision", "prefill", "decode"]
     for worker in workers:
         assert value(gateway, f"--{worker.role}") == worker.grpc_address
@@ -37,39 +38,41 @@ def test_the_gateway_is_told_where_the_workers_are(checkpoint):
 
 
 def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
-    vision, decode, gateway = make_plan(config(checkpoint, aggregated=True)).children
+    vision, decode, gateway = make_plan(config(checkpoint, aggregated=True), ENDPOINTS).children
     assert [child.role for child in (vision, decode, gateway)] == ["vision", "decode", "gateway"]
     assert "--aggregated" in decode.arguments
     assert "--aggregated" not in vision.arguments
     assert value(gateway, "--prefill") == ""
     assert value(gateway, "--decode") == decode.grpc_address
-    whole = make_plan(config(checkpoint)).children
+    whole = make_plan(config(checkpoint), ENDPOINTS).children
     assert not any("--aggregated" in child.arguments for child in whole)
 
 
 def test_aggregated_no_port_is_kept_for_a_prefill_worker_and_decode_has_its_own(checkpoint):
     with ExitStack() as held:
-        base = take_ports("127.0.0.1", 0, 3, "")[0]
+        base = take_ports(ENDPOINTS, "127.0.0.1", 0, 3, "")[0]
         while not are_free(base, 3):
-            base = take_ports("127.0.0.1", 0, 3, "")[0]
-        take_ports("127.0.0.1", base + 1, 1, "", held)
+            base = take_ports(ENDPOINTS, "127.0.0.1", 0, 3, "")[0]
+        take_ports(ENDPOINTS, "127.0.0.1", base + 1, 1, "", held)
         for key in ("port_base", "metrics_port_base"):
-            with pytest.raises(ConfigError, match=f"port {base + 1} "):
-                make_plan(config(checkpoint, **{key: base}))
-            vision, decode, _ = make_plan(config(checkpoint, aggregated=True, **{key: base})).children
+            with pytest.raises(ConfigError, match=f":{base + 1}: the port is taken"):
+                make_plan(config(checkpoint, **{key: base}), ENDPOINTS)
+            vision, decode, _ = make_plan(
+                config(checkpoint, aggregated=True, **{key: base}), ENDPOINTS
+            ).children
             flag = "--port" if key == "port_base" else "--metrics-port"
             assert (value(vision, flag), value(decode, flag)) == (str(base), str(base + 2))
 
 
 def are_free(base, count):
     try:
-        return bool(take_ports("127.0.0.1", base, count, ""))
+        return bool(take_ports(ENDPOINTS, "127.0.0.1", base, count, ""))
     except ConfigError:
         return False
 
 
 def test_no_two_servers_share_a_port(checkpoint):
-    plan = make_plan(config(checkpoint))
+    plan = make_plan(config(checkpoint), ENDPOINTS)
     flags = ("--port", "--metrics-port", "--http-port", "--grpc-port", "--operator-port")
     ports = [value(child, flag) for child in plan.children for flag in flags if flag in child.arguments]
     assert len(ports) == 9
@@ -77,7 +80,7 @@ def test_no_two_servers_share_a_port(checkpoint):
 
 
 def test_only_the_doors_listen_on_the_public_address(checkpoint):
-    *workers, gateway = make_plan(config(checkpoint, host="0.0.0.0")).children
+    *workers, gateway = make_plan(config(checkpoint, host="0.0.0.0"), ENDPOINTS).children
     assert value(gateway, "--host") == "0.0.0.0"
     assert {value(worker, "--host") for worker in workers} == {"127.0.0.1"}
     assert value(gateway, "--operator-host") == "127.0.0.1"
@@ -85,16 +88,18 @@ def test_only_the_doors_listen_on_the_public_address(checkpoint):
 
 
 def test_the_model_is_named_after_its_directory_unless_it_was_given_a_name(checkpoint):
-    assert make_plan(config(checkpoint)).model_name == "little-one"
-    named = make_plan(config(checkpoint, served_model_name="first, second"))
+    assert make_plan(config(checkpoint), ENDPOINTS).model_name == "little-one"
+    named = make_plan(config(checkpoint, served_model_name="first, second"), ENDPOINTS)
     assert named.model_name == "first"
     assert value(named.children[-1], "--served-model-name") == "first, second"
 
 
 def test_parsers_are_passed_on_to_the_gateway_only_if_they_were_named(checkpoint):
-    gateway = make_plan(config(checkpoint)).children[-1]
+    gateway = make_plan(config(checkpoint), ENDPOINTS).children[-1]
     assert not {"--reasoning-parser", "--tool-call-parser"} & set(gateway.arguments)
-    told = make_plan(config(checkpoint, reasoning_parser="none", tool_call_parser="kimi_k2")).children[-1]
+    told = make_plan(
+        config(checkpoint, reasoning_parser="none", tool_call_parser="kimi_k2"), ENDPOINTS
+    ).children[-1]
     assert value(told, "--reasoning-parser") == "none"
     assert value(told, "--tool-call-parser") == "kimi_k2"
 
@@ -106,17 +111,17 @@ def test_an_unknown_parser_is_refused_before_anything_starts(checkpoint, key):
 
 
 def test_a_settings_file_is_handed_to_every_child(checkpoint):
-    for child in make_plan(config(checkpoint), "perigee.toml").children:
+    for child in make_plan(config(checkpoint), ENDPOINTS, "perigee.toml").children:
         assert value(child, "--config") == "perigee.toml"
 
 
 def test_a_directory_without_a_checkpoint_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ConfigError, match="is not a checkpoint directory"):
-        make_plan(config(tmp_path))
+        make_plan(config(tmp_path), ENDPOINTS)
 
 
 def test_children_run_the_same_interpreter(checkpoint):
-    for child in make_plan(config(checkpoint)).children:
+    for child in make_plan(config(checkpoint), ENDPOINTS).children:
         assert child.command()[:4] == [sys.executable, "-m", "services.cli.main", child.role]
 
 

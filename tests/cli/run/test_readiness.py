@@ -7,7 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.cli.run.readiness import until_healthy
-from services.common.rpc.server import bind, build_server
+from tests.support.endpoints import ENDPOINTS, bind, build_server
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -58,7 +58,7 @@ async def test_a_server_is_asked_until_it_says_it_serves(server):
     address, health = server
     health.left = [NOT_SERVING, grpc.StatusCode.UNAVAILABLE, NOT_SERVING, SERVING]
     async with asyncio.timeout(60):
-        await until_healthy(address)
+        await until_healthy(ENDPOINTS, "decode", address)
     assert health.left == [SERVING]
 
 
@@ -66,5 +66,5 @@ async def test_the_http_door_has_to_answer_too(server, web):
     address, _ = server
     http_address, left = web
     async with asyncio.timeout(60):
-        await until_healthy(address, http_address)
+        await until_healthy(ENDPOINTS, "decode", address, http_address)
     assert left == []

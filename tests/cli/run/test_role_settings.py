@@ -9,6 +9,7 @@ from services.cli.run.plan import make_plan
 from services.cli.run.role_settings import resolved_role, with_role_settings
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
+from tests.support.endpoints import ENDPOINTS
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def roles(checkpoint, tmp_path):
         file.write_text(text)
         free = {"http_port": 0, "grpc_port": 0, "operator_port": 0, "port_base": 0, "metrics_port_base": 0}
         config = RunConfig(model=str(checkpoint), **(free | changes))
-        plan = make_plan(config, str(file))
+        plan = make_plan(config, ENDPOINTS, str(file))
         return {child.role: resolved_role(child, config, str(file), env or {}) for child in plan.children}
 
     return resolve
@@ -101,7 +102,7 @@ def test_the_model_is_shown_by_the_name_that_the_gateway_gives_it(checkpoint):
     config = RunConfig(
         model=str(checkpoint), http_port=0, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0
     )
-    plan = make_plan(config)
+    plan = make_plan(config, ENDPOINTS)
     assert with_role_settings(plan, config, None, {}).model_name == "little-one"
     named = with_role_settings(plan, config, None, {"PERIGEE_SERVED_MODEL_NAME": "first,second"})
     assert named.model_name == "first"

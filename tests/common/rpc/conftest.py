@@ -7,8 +7,8 @@ import contextlib
 import pytest
 
 from perigee.v1 import chat_pb2_grpc, prefill_pb2_grpc
-from services.common.rpc.channel import open_channel
-from services.common.rpc.server import add_health, bind, build_server
+from services.common.rpc.health import add_health
+from tests.support.endpoints import bind, build_server, open_channel
 
 
 @contextlib.asynccontextmanager

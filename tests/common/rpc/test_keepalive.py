@@ -11,13 +11,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.rpc.channel import open_channel
 from services.common.rpc.keepalive import Keepalive
+from tests.support.endpoints import open_channel
 from tests.support.waiting import scaled
 
 PEER = """
 import asyncio
-from services.common.rpc.server import add_health, bind, build_server
+from services.common.rpc.health import add_health
 
 async def main():
     server = build_server()

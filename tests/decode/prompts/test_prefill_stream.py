@@ -204,7 +204,7 @@ async def test_an_address_without_a_worker_is_unavailable(suite):
 async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, monkeypatch):
     """So it is between the break of a connection and our hearing of it, and decode can compute the prompt."""
     worker = await suite.worker()
-    await suite.peers.get(worker.address)
+    await suite.peers.get(worker.address, "prefill")
     monkeypatch.setattr(worker.servicer, "_is_paired", lambda reader: False)
     result = await suite.result(suite.start(worker.address, prompt_of(100)))
     assert isinstance(result.error, Unavailable)
@@ -254,7 +254,7 @@ async def test_a_refusal_names_the_worker_and_keeps_its_kind(suite):
 
 async def test_a_corrupt_transfer_is_read_again_once_and_then_fails(suite):
     worker = await suite.worker()
-    await suite.peers.get(worker.address)
+    await suite.peers.get(worker.address, "prefill")
     suite.fabric.corrupting["prefill-a"] = 1
     assert (await suite.result(suite.start(worker.address, prompt_of(64)))).error is None
     suite.fabric.corrupting["prefill-a"] = 99
@@ -266,7 +266,7 @@ async def test_a_corrupt_transfer_is_read_again_once_and_then_fails(suite):
 
 async def test_a_worker_that_breaks_off_leaves_pages_at_risk_until_its_reads_have_settled(suite):
     worker = await suite.worker()
-    await suite.peers.get(worker.address)
+    await suite.peers.get(worker.address, "prefill")
     suite.fabric.held.add("prefill-a")
     prompt = suite.start(worker.address, prompt_of(300))
     await until(lambda: suite.thread.in_flight() > 0)
@@ -282,7 +282,7 @@ async def test_a_worker_that_breaks_off_leaves_pages_at_risk_until_its_reads_hav
 
 async def test_a_stopped_fetch_ends_at_once_and_its_lease_when_its_reads_have_settled(suite):
     worker = await suite.worker()
-    await suite.peers.get(worker.address)
+    await suite.peers.get(worker.address, "prefill")
     suite.fabric.held.add("prefill-a")
     prompt = suite.start(worker.address, prompt_of(300))
     await until(lambda: suite.thread.in_flight() > 0)
@@ -309,7 +309,7 @@ async def test_a_fetch_stopped_before_anything_was_announced_frees_the_lease(sui
 
 async def test_a_read_beyond_the_lease_fails_the_fetch(suite):
     worker = await suite.worker(lease_s=10.0)
-    await suite.peers.get(worker.address)
+    await suite.peers.get(worker.address, "prefill")
     suite.remote = suite.make_remote(silence_s=60.0)
     suite.fabric.held.add("prefill-a")
     prompt = suite.start(worker.address, prompt_of(100))
@@ -348,7 +348,7 @@ async def test_renewals_keep_a_request_alive_while_it_waits(suite, monkeypatch):
 async def test_a_worker_that_says_nothing_is_given_up(suite, monkeypatch):
     monkeypatch.setattr("services.decode.prompts.prefill_stream._TICK_S", 0.01)
     worker = await suite.worker()
-    await suite.peers.get(worker.address)
+    await suite.peers.get(worker.address, "prefill")
     suite.remote = suite.make_remote(silence_s=6.0)
     gate = hold(worker.loop)
     prompt = suite.start(worker.address, prompt_of(100))

@@ -219,7 +219,7 @@ async def test_an_embedding_of_another_size_is_refused(suite, pages, num_tokens)
 
 
 async def test_a_read_that_fails_loses_the_image_and_settles_the_lease(suite):
-    await suite.peers.get(suite.owner.address)
+    await suite.peers.get(suite.owner.address, "prefill")
     suite.fabric.failing_posts["vision"] = 1
     with pytest.raises(MediaLost, match="read from vision"):
         await suite.reader.fetch(suite.medium([1], 10))
@@ -228,7 +228,7 @@ async def test_a_read_that_fails_loses_the_image_and_settles_the_lease(suite):
 
 
 async def test_pages_of_a_late_read_are_not_used_before_it_has_settled(suite):
-    await suite.peers.get(suite.owner.address)
+    await suite.peers.get(suite.owner.address, "prefill")
     suite.fabric.held.add("vision")
     await suite.fetch_too_late(suite.medium([1, 2], 100))
     await let_tasks_run()
@@ -241,7 +241,7 @@ async def test_pages_of_a_late_read_are_not_used_before_it_has_settled(suite):
 
 @pytest.mark.parametrize("moment", ["queued", "leasing", "reading"])
 async def test_a_cancelled_fetch_gives_everything_back(suite, moment):
-    await suite.peers.get(suite.owner.address)
+    await suite.peers.get(suite.owner.address, "prefill")
     ahead = None
     if moment == "reading":
         suite.fabric.held.add("vision")
@@ -354,7 +354,7 @@ async def test_a_worker_that_hangs_holds_the_images_of_others_up_for_its_patienc
 
 
 async def test_pages_that_no_read_lets_go_of_cost_those_in_line_a_bounded_time(suite):
-    await suite.peers.get(suite.owner.address)
+    await suite.peers.get(suite.owner.address, "prefill")
     suite.reader._turn_s = 0.3
     suite.fabric.held.add("vision")
     for number in (0, 2):

@@ -54,16 +54,16 @@ async def suite():
 
 async def test_concurrent_callers_share_one_handshake(suite):
     owner = await suite.owner("prefill-a")
-    peers = await asyncio.gather(*(suite.peers.get(owner.address) for _ in range(5)))
+    peers = await asyncio.gather(*(suite.peers.get(owner.address, "prefill") for _ in range(5)))
     assert all(peer is peers[0] for peer in peers)
     assert peers[0].alive
-    assert await suite.peers.get(owner.address) is peers[0]
+    assert await suite.peers.get(owner.address, "prefill") is peers[0]
     assert owner.backend.heard == [("joined", "reader-1")]
 
 
 async def test_settled_leases_are_told_to_their_owner(suite):
     owner = await suite.owner("prefill-a")
-    peer = await suite.peers.get(owner.address)
+    peer = await suite.peers.get(owner.address, "prefill")
     peer.settle([7, 8])
     await until(lambda: ("settled", "reader-1", (7, 8)) in owner.backend.heard)
 
@@ -76,11 +76,11 @@ async def test_lease_keys_are_never_repeated(suite):
 
 async def test_a_lost_peer_is_dropped_and_its_successor_paired_with(suite):
     first = await suite.owner("prefill-a")
-    peer = await suite.peers.get(first.address)
+    peer = await suite.peers.get(first.address, "prefill")
     await first.stop()
     await until(lambda: not peer.alive)
     second = await suite.owner("prefill-b", first.port)
-    successor = await suite.peers.get(second.address)
+    successor = await suite.peers.get(second.address, "prefill")
     assert (successor.agent_name, successor.alive) == ("prefill-b", True)
     assert "prefill-a" not in suite.reader._loop._agent._peers, "the transfer thread has forgotten it"
     peer.settle([3])
@@ -91,12 +91,12 @@ async def test_a_lost_peer_is_dropped_and_its_successor_paired_with(suite):
 
 async def test_a_lease_that_settles_between_two_handshakes_is_told_with_the_second(suite):
     owner = await suite.owner("prefill-a")
-    peer = await suite.peers.get(owner.address)
+    peer = await suite.peers.get(owner.address, "prefill")
     await owner.stop()
     await until(lambda: not peer.alive)
     peer.settle([3])
     await owner.start(port=owner.port)
-    again = await suite.peers.get(owner.address)
+    again = await suite.peers.get(owner.address, "prefill")
     assert again is not peer
     peer.settle([4])
     await until(lambda: ("settled", "reader-1", (4,)) in owner.backend.heard)
@@ -108,24 +108,24 @@ async def test_an_address_without_a_worker_is_named_and_tried_again_at_once(suit
     await owner.stop()
     for _ in range(20):
         with pytest.raises(Unavailable, match=owner.address):
-            await suite.peers.get(owner.address)
+            await suite.peers.get(owner.address, "prefill")
         await asyncio.sleep(0.05)  # gRPC's own backoff is real time
     await owner.start(port=owner.port)
-    assert (await suite.peers.get(owner.address)).alive
+    assert (await suite.peers.get(owner.address, "prefill")).alive
 
 
 async def test_a_refusal_is_passed_on_with_the_owners_reason(suite):
     owner = await suite.owner("prefill-a")
     owner.backend.info().model.fingerprint = b"other"
     with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
-        await suite.peers.get(owner.address)
+        await suite.peers.get(owner.address, "prefill")
 
 
 async def test_an_owner_whose_memory_cannot_be_read_is_named_and_told_that_the_reader_is_gone(suite):
     owner = await suite.owner("prefill-a")
     suite.fabric.dead.add("prefill-a")
     with pytest.raises(TransferFailed, match=owner.address):
-        await suite.peers.get(owner.address)
+        await suite.peers.get(owner.address, "prefill")
     await until(lambda: ("gone", "reader-1") in owner.backend.heard)
 
 
@@ -142,13 +142,13 @@ async def test_an_owner_that_never_offers_is_given_up(suite):
     await owner.start(port=owner.port)
     suite.peers._timeout_s = 0.1
     with pytest.raises(Unavailable, match=f"{owner.address} did not finish the handshake"):
-        await suite.peers.get(owner.address)
+        await suite.peers.get(owner.address, "prefill")
 
 
 async def test_a_caller_that_gives_up_does_not_take_the_others_attempt_along(suite):
     owner = await suite.owner("prefill-a")
-    impatient = asyncio.create_task(suite.peers.get(owner.address))
-    patient = asyncio.create_task(suite.peers.get(owner.address))
+    impatient = asyncio.create_task(suite.peers.get(owner.address, "prefill"))
+    patient = asyncio.create_task(suite.peers.get(owner.address, "prefill"))
     await let_tasks_run()
     impatient.cancel()
     assert (await patient).alive
@@ -156,7 +156,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_attempt_along(sui
 
 async def test_closing_tells_every_owner_that_the_reader_is_gone(suite):
     owner = await suite.owner("prefill-a")
-    peer = await suite.peers.get(owner.address)
+    peer = await suite.peers.get(owner.address, "prefill")
     await suite.peers.close()
     await until(lambda: ("gone", "reader-1") in owner.backend.heard)
     await until(lambda: not peer.alive)
@@ -164,10 +164,10 @@ async def test_closing_tells_every_owner_that_the_reader_is_gone(suite):
 
 async def test_a_check_pairs_if_need_be_and_says_whom_it_read(suite):
     owner = await suite.owner("prefill-a")
-    peer, report = await suite.peers.check(owner.address, 3)
+    peer, report = await suite.peers.check(owner.address, "prefill", 3)
     assert (peer.offer.incarnation, report.bytes) == ("prefill-a", 3 << 20)
     assert owner.backend.heard == [("joined", "reader-1")]
-    await suite.peers.check(owner.address, 3)
+    await suite.peers.check(owner.address, "prefill", 3)
     assert owner.backend.heard == [("joined", "reader-1")], "it stays paired"
 
 
@@ -175,50 +175,50 @@ async def test_a_check_of_another_model_is_refused_with_the_owners_reason(suite)
     owner = await suite.owner("prefill-a")
     owner.backend.info().model.fingerprint = b"other"
     with pytest.raises(Incompatible, match=f"{owner.address}.*checkpoint"):
-        await suite.peers.check(owner.address, 3)
+        await suite.peers.check(owner.address, "prefill", 3)
 
 
 async def test_a_check_that_finds_wrong_bytes_names_the_owners_address(suite):
     owner = await suite.owner("prefill-a")
-    await suite.peers.get(owner.address)
+    await suite.peers.get(owner.address, "prefill")
     suite.fabric.corrupting["prefill-a"] = 1
     with pytest.raises(TransferFailed, match=f"worker {owner.address}: .*round 1 of 3: the CRC-32"):
-        await suite.peers.check(owner.address, 3)
+        await suite.peers.check(owner.address, "prefill", 3)
 
 
 async def test_a_second_check_at_the_same_time_is_refused_and_names_the_owners_address(suite):
     owner = await suite.owner("prefill-a")
-    await suite.peers.get(owner.address)
-    first = asyncio.create_task(suite.peers.check(owner.address, 1000))
+    await suite.peers.get(owner.address, "prefill")
+    first = asyncio.create_task(suite.peers.check(owner.address, "prefill", 1000))
     await let_tasks_run()
     with pytest.raises(Overloaded, match=owner.address):
-        await suite.peers.check(owner.address, 3)
+        await suite.peers.check(owner.address, "prefill", 3)
     assert (await first)[1].bytes == 1000 << 20
 
 
 async def test_a_caller_that_gives_up_ends_its_check(suite):
     owner = await suite.owner("prefill-a")
-    await suite.peers.get(owner.address)
-    task = asyncio.create_task(suite.peers.check(owner.address, 4096))
+    await suite.peers.get(owner.address, "prefill")
+    task = asyncio.create_task(suite.peers.check(owner.address, "prefill", 4096))
     await let_tasks_run()
     task.cancel()
     await let_tasks_run()
-    assert (await suite.peers.check(owner.address, 1))[1].bytes == 1 << 20
+    assert (await suite.peers.check(owner.address, "prefill", 1))[1].bytes == 1 << 20
 
 
 async def test_addresses_where_nobody_has_been_for_long_are_forgotten(suite):
     owners = [await suite.owner(f"prefill-{i}") for i in range(3)]
-    peers = [await suite.peers.get(owner.address) for owner in owners]
+    peers = [await suite.peers.get(owner.address, "prefill") for owner in owners]
     await owners[0].stop()
     await owners[1].stop()
     await until(lambda: not peers[0].alive and not peers[1].alive)
     suite.clock.now += 301.0
     late = await suite.owner("prefill-late")
-    await suite.peers.get(late.address)
+    await suite.peers.get(late.address, "prefill")
     assert set(suite.peers._places) == {owners[2].address, late.address}
-    assert await suite.peers.get(owners[2].address) is peers[2]
+    assert await suite.peers.get(owners[2].address, "prefill") is peers[2]
     with pytest.raises(Unavailable):
-        await suite.peers.get(owners[0].address)
+        await suite.peers.get(owners[0].address, "prefill")
 
 
 async def test_a_handshake_that_a_defect_ends_leaves_no_stream_behind(suite, monkeypatch):
@@ -230,6 +230,6 @@ async def test_a_handshake_that_a_defect_ends_leaves_no_stream_behind(suite, mon
     with monkeypatch.context() as patched:
         patched.setattr(suite.reader, "connect", broken)
         with pytest.raises(RuntimeError):
-            await suite.peers.get(owner.address)
+            await suite.peers.get(owner.address, "prefill")
     await until(lambda: not owner.servicer.is_paired("reader-1"))
-    assert (await suite.peers.get(owner.address)).alive
+    assert (await suite.peers.get(owner.address, "prefill")).alive

@@ -106,13 +106,13 @@ def test_a_chunk_that_is_not_whole_pages_is_refused_by_name(chunk_tokens):
 async def test_a_transfer_check_is_told_as_the_wire_has_it():
     report = PathReport(TransportReport("cma", 9.5, False), 128, 0xABCD, 0.25)
 
-    async def check(address, rounds):
-        assert (address, rounds) == ("owner:1", 3)
+    async def check(address, role, rounds):
+        assert (address, role, rounds) == ("owner:1", "decode", 3)
         return SimpleNamespace(offer=SimpleNamespace(incarnation="prefill-1")), report
 
     worker = SimpleNamespace(peers=SimpleNamespace(check=check))
     backend = TextWorkerBackend(cast(Any, worker), cast(Any, StrawEngine()), StrawReaders(), cast(Any, None))
-    assert await backend.check_transfer("owner:1", 3) == worker_pb2.CheckTransferResponse(
+    assert await backend.check_transfer("owner:1", "decode", 3) == worker_pb2.CheckTransferResponse(
         incarnation="prefill-1",
         transport=worker_pb2.TransportReport(transport="cma", gigabytes_per_second=9.5),
         bytes=128,

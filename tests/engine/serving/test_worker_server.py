@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import InternalError, Unavailable
-from services.common.rpc.channel import open_channel
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.serving.worker_server import ShutdownTriggers, failure_future, serve_worker
 from services.engine.serving.worker_service import WorkerServicer
+from tests.support.endpoints import ENDPOINTS, open_channel
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.manual_clock import ManualClock
 from tests.support.owner import RecordingBackend, transfer_thread
@@ -43,7 +43,7 @@ class Served:
         triggers = ShutdownTriggers(self.failure, 10, can_transfer, watch_s=0.005)
         servicer = WorkerServicer(backend)
         self.task = asyncio.create_task(
-            serve_worker(settings, backend, servicer, [], self.stop, triggers, clock=self.clock)
+            serve_worker(settings, ENDPOINTS, backend, servicer, [], self.stop, triggers, clock=self.clock)
         )
 
     async def health(self) -> int:

@@ -10,10 +10,10 @@ import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import Incompatible, InvalidRequest
-from services.common.rpc.channel import open_channel
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from tests.support.endpoints import open_channel
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import MODEL, Owner, RecordingBackend, transfer_thread
 from tests.support.waiting import until
@@ -139,17 +139,22 @@ async def test_every_watcher_hears_what_the_cache_holds_and_then_what_changes(ow
 
 async def test_a_transfer_check_is_the_hosts_and_has_64_rounds_unless_told_otherwise(owner, stub):
     for rounds in (0, 1, 4096):
-        request = worker_pb2.CheckTransferRequest(address="other:1", rounds=rounds)
+        request = worker_pb2.CheckTransferRequest(
+            address="other:1", role=worker_pb2.WORKER_ROLE_DECODE, rounds=rounds
+        )
         assert (await stub.CheckTransfer(request)).incarnation == "other-1"
-    assert owner.backend.heard == [("check", "other:1", rounds) for rounds in (64, 1, 4096)]
+    assert owner.backend.heard == [("check", "other:1", "decode", rounds) for rounds in (64, 1, 4096)]
 
 
-@pytest.mark.parametrize(("address", "rounds", "field"), [("other:1", 4097, "rounds"), ("", 1, "address")])
-async def test_a_check_without_an_address_or_with_too_many_rounds_names_the_field(
-    owner, stub, address, rounds, field
+@pytest.mark.parametrize(
+    ("address", "role", "rounds", "field"),
+    [("other:1", 2, 4097, "rounds"), ("", 2, 1, "address"), ("other:1", 0, 1, "role")],
+)
+async def test_a_check_without_address_or_role_or_with_too_many_rounds_names_the_field(
+    owner, stub, address, role, rounds, field
 ):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.CheckTransfer(worker_pb2.CheckTransferRequest(address=address, rounds=rounds))
+        await stub.CheckTransfer(worker_pb2.CheckTransferRequest(address=address, role=role, rounds=rounds))
     error = from_rpc_error(caught.value)
     assert isinstance(error, InvalidRequest)
     assert error.param == field

@@ -9,11 +9,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from perigee.v1 import worker_pb2
-from services.common.metrics import start_metrics_server
+from services.common.metrics import MetricsServer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.fakes import FakeWorker
 from tests.gateway.suite import NANO, open_suite, wait_until
+from tests.support.endpoints import ENDPOINTS
 
 
 async def test_every_served_name_is_listed_the_primary_one_first(suite):
@@ -74,7 +75,7 @@ async def test_without_a_role_readiness_says_what_cannot_be_served(suite, role, 
 
 async def test_health_is_not_ok_before_text_could_be_served_for_the_first_time():
     config = GatewayConfig(model=str(NANO), http_port=0, grpc_port=0, decode="127.0.0.1:1", grace_seconds=0.2)
-    gateway = Gateway(config)
+    gateway = Gateway(config, ENDPOINTS)
     await gateway.start()
     base = f"http://127.0.0.1:{gateway.http_port}"
     try:
@@ -92,7 +93,7 @@ def worker_page():
     pages = Gauge("perigee_kv_pages", "Pages by state", ["state"], registry=registry)
     pages.labels("free").set(7)
     Gauge("perigee_requests_running", "Being computed", registry=registry).set(5)
-    server = start_metrics_server(registry, "127.0.0.1", 0)
+    server = MetricsServer(registry, ENDPOINTS.bound_socket("127.0.0.1", 0, "--metrics-port"))
     yield server
     server.close()
 

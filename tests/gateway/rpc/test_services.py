@@ -166,7 +166,9 @@ async def test_a_transfer_check_asks_the_reader_with_the_owners_address(suite, a
     reader, owner = suite.workers["decode0"], suite.workers["prefill"]
     request = admin_pb2.CheckWorkersRequest(reader=reader.address, owner=owner.address, rounds=3)
     answer = await admin.CheckTransfer(request)
-    assert reader.worker.checks == [worker_pb2.CheckTransferRequest(address=owner.address, rounds=3)]
+    assert reader.worker.checks == [
+        worker_pb2.CheckTransferRequest(address=owner.address, role=owner.worker.info.role, rounds=3)
+    ]
     assert owner.worker.checks == []
     assert (answer.incarnation, answer.bytes, answer.crc32) == ("owner-1", 3 << 20, 0xABCD)
     assert answer.transport.transport == "cma"

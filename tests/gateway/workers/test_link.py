@@ -7,10 +7,10 @@ from structlog.testing import capture_logs
 
 from perigee.v1 import worker_pb2
 from services.common.errors import Unavailable
-from services.common.rpc.channel import open_channel
 from services.gateway.workers.link import WorkerLink
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
+from tests.support.endpoints import open_channel
 from tests.support.waiting import let_tasks_run
 
 PREFILL, DECODE = worker_pb2.WORKER_ROLE_PREFILL, worker_pb2.WORKER_ROLE_DECODE

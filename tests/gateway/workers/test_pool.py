@@ -5,16 +5,16 @@ import asyncio
 import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2, worker_pb2
-from services.common.rpc.channel import open_channel
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
+from tests.support.endpoints import ENDPOINTS
 
 
 @pytest.fixture
 async def pool():
-    made = WorkerPool("v:1", "p:1", "d:1", open_channel)
+    made = WorkerPool("v:1", "p:1", "d:1", ENDPOINTS)
     tidying = asyncio.create_task(made.run())
     yield made
     tidying.cancel()
@@ -97,7 +97,7 @@ async def test_roles_are_missing_until_somebody_serves_them(pool, decoder):
 
 
 async def test_a_role_that_is_not_configured_is_not_missing():
-    pool = WorkerPool("", "", "d:1", open_channel)
+    pool = WorkerPool("", "", "d:1", ENDPOINTS)
     assert pool.missing_roles() == ("decode",)
 
 

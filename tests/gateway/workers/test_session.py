@@ -7,7 +7,6 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import InternalError, Unavailable, WorkerLost
-from services.common.rpc.channel import open_channel
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import DECODE
@@ -15,6 +14,7 @@ from services.gateway.workers.session import DecodeSession
 from services.gateway.workers.session_reader import SessionReader
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
+from tests.support.endpoints import open_channel
 from tests.support.waiting import let_tasks_run
 
 

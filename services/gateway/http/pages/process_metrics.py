@@ -9,6 +9,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from services.common.metrics import render
+from services.common.rpc.endpoints import Endpoints
 from services.gateway.http.pages.fetch import read_all
 
 _TIMEOUT_S = 1.0
@@ -21,10 +22,11 @@ class ProcessMetrics:
     end, and the page.
     """
 
-    def __init__(self, own: Path, registry: CollectorRegistry) -> None:
+    def __init__(self, own: Path, registry: CollectorRegistry, endpoints: Endpoints) -> None:
         """`own`: this process's socket, whose name is its number."""
         self._own = own
         self._registry = registry
+        self._endpoints = endpoints
         self._server: asyncio.Server | None = None
 
     @property
@@ -35,7 +37,7 @@ class ProcessMetrics:
     async def start(self) -> None:
         """Answers from now on, in place of a process of this number that has crashed."""
         self._own.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._answer, self._own)
+        self._server = await self._endpoints.unix_server(self._answer, self._own)
 
     async def stop(self) -> None:
         """Idempotent."""

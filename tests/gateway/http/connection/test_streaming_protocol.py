@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from services.common.rpc.endpoints import Endpoints
 from services.gateway.http.connection.streaming_protocol import BodyChunks
-from services.gateway.http.server import HttpServer
 from tests.gateway.suite import chat_body, open_suite, parse_events, wait_until
 
 LONG = "word " * 2000
@@ -69,9 +69,9 @@ async def read_all(reader):
 
 async def test_a_client_that_stops_reading_for_a_while_misses_nothing(monkeypatch):
     paused = []
-    pause, bind = FlowControl.pause_writing, HttpServer._bind
+    pause, bind = FlowControl.pause_writing, Endpoints.bound_socket
     monkeypatch.setattr(FlowControl, "pause_writing", lambda flow: paused.append(pause(flow)))
-    monkeypatch.setattr(HttpServer, "_bind", lambda server: with_small_buffers(bind(server)))
+    monkeypatch.setattr(Endpoints, "bound_socket", lambda *at, **how: with_small_buffers(bind(*at, **how)))
     async with open_suite() as suite:
         suite.say(LONG)
         suite.decode.step_s = 0.0005  # so that the gateway keeps up, and nearly every token is an event

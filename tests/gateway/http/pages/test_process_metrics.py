@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.gateway.http.pages.process_metrics import ProcessMetrics
+from tests.support.endpoints import ENDPOINTS
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def registry():
 
 @pytest.fixture
 async def other(tmp_path, registry):
-    process_metrics = ProcessMetrics(tmp_path / "1", registry)
+    process_metrics = ProcessMetrics(tmp_path / "1", registry, ENDPOINTS)
     await process_metrics.start()
     yield process_metrics
     await process_metrics.stop()
@@ -28,7 +29,7 @@ async def other(tmp_path, registry):
 
 @pytest.fixture
 def mine(tmp_path, other):
-    return ProcessMetrics(tmp_path / "0", CollectorRegistry())
+    return ProcessMetrics(tmp_path / "0", CollectorRegistry(), ENDPOINTS)
 
 
 async def read(path):
