@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from services.engine.model.config.model_config import read_config
+from services.common.model_types import read_config
+from services.engine.model.architectures import architecture_of
+from services.engine.model.tensor_names import text_tensors
 from services.engine.weights.checkpoint import Checkpoint
-from services.engine.weights.names import TEXT_PREFIX, text_tensors
 from services.engine.weights.random_checkpoint import write_random_checkpoint
 
 TEXT = {
@@ -57,7 +58,8 @@ def write(directory: Path, template: Path) -> None:
     reader = checkpoint.reader(torch.bfloat16)
     names = text_tensors(checkpoint.config.text)
     deepseek.mkdir()
-    tensors = {name.removeprefix(TEXT_PREFIX): reader.read(name).clone() for name in names}
+    prefix = architecture_of(checkpoint.config).text_prefix
+    tensors = {name: reader.read(f"{prefix}{name}").clone() for name in names}
     save_file(tensors, deepseek / "model.safetensors", metadata={"format": "pt"})
     text = config(template)["text_config"] | {
         "architectures": ["DeepseekV3ForCausalLM"],

@@ -36,11 +36,12 @@ from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
 from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
+from services.engine.model.architectures import architecture_of
 from services.engine.model.compiled_step import CompiledStep
+from services.engine.model.tensor_names import text_tensors
 from services.engine.model.text_model import TextModel, uncompiled
 from services.engine.runner import ModelRunner
 from services.engine.weights.checkpoint import Checkpoint
-from services.engine.weights.names import text_tensors
 
 PREFILLS = (512, 2048)
 BATCHES = (1, 8, 32)
@@ -141,7 +142,8 @@ def _plain(checkpoint: Path, deterministic: bool) -> TextModel:
     """As on a machine without a compiler."""
     checked = Checkpoint.checked(checkpoint)
     reader = checked.reader(torch.float32)
-    weights = {name: reader.read(name) for name in text_tensors(checked.config.text)}
+    prefix = architecture_of(checked.config).text_prefix
+    weights = {name: reader.read(f"{prefix}{name}") for name in text_tensors(checked.config.text)}
     return TextModel(checked.config.text, weights, deterministic, products=uncompiled(deterministic))
 
 

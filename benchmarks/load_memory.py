@@ -25,13 +25,13 @@ from typing import Any
 import torch
 
 from services.cli.process_memory import peak_resident_bytes, resident_bytes
+from services.common.model_types import read_config
 from services.engine.loading.text import load_text_model, stream_text_share
-from services.engine.model.config.model_config import ModelConfig, read_config
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.rank import ALONE, Rank
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.headers import DTYPE_BYTES
-from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
 from services.engine.weights.share import shares_of
 from services.engine.weights.stream import READERS
@@ -62,7 +62,7 @@ def planned_bytes(config: ModelConfig, rank: Rank | None) -> tuple[int, int]:
     sizes = [
         shares[name].values * DTYPE_BYTES[tensor.dtype] if name in shares else tensor.nbytes
         for name, tensor in tensors.items()
-        if name.startswith(TEXT_PREFIX)
+        if tensor.is_text
     ]
     return sum(sizes), READERS * max(sizes)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
+from services.engine.model.tensor_names import text_tensors
 from services.engine.weights.int4 import dequantise
-from services.engine.weights.names import text_tensors
 
 
 class RandomWeights(Mapping[str, Tensor]):

@@ -17,7 +17,7 @@ from services.engine.kernel_model.decode_graphs import DecodeGraphs, Recorded
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.attention.expanded_attention import worthwhile_tokens
 from services.engine.model.attention.page_views import PageViews
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.text_model import TextModel
 
 Record = Callable[[Callable[[], None]], Recorded]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.config.yarn import YarnScaling
-from services.engine.weights.names import text_tensors
+from services.engine.model.tensor_names import text_tensors
 
 if TYPE_CHECKING:
     from kernels.benchmarks.ceilings import Ceilings

@@ -10,7 +10,7 @@ from docs.pictures.drawing import SOURCES, draw
 from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
 from services.common.settings import flag_name
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 
 CODE = (
     "services/**/*.py", "kernels/**/*.py", "protos/perigee/v1/*.proto", "tests/support/*.py",
@@ -137,7 +137,7 @@ def test_architecture_is_for_one_sitting(pages):
 
 
 def test_the_pools_they_describe_are_the_defaults(pages, repository):
-    text = ModelConfig.from_dir(repository / "models" / "kimi-nano").text
+    text = load_config(repository / "models" / "kimi-nano").text
     page_bytes = text.num_hidden_layers * 64 * text.kv_width * 4
     prefill, decode = (config_class(role)().kv_pages for role in ("prefill", "decode"))
     sizes = [f"{count:,} pages ({count * page_bytes / 1e6:.0f} MB" for count in (prefill, decode)]

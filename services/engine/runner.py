@@ -12,7 +12,7 @@ from services.engine.batch import DeviceTokens, ForwardBatch
 from services.engine.host_copy import DeviceEvent
 from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.model.attention.page_views import PageViews
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 
 
 class TextForward(Protocol):

@@ -21,7 +21,7 @@ from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.loading.vision import load_vision_model
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.serving.identity import model_identity
 from services.engine.serving.load_metrics import LoadMetrics
 from services.engine.serving.worker_server import (
@@ -94,7 +94,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
 
 def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:
     """Returns the worker's identity."""
-    config = ModelConfig.from_dir(directory)
+    config = load_config(directory)
     return worker_pb2.WorkerInfo(
         role=worker_pb2.WORKER_ROLE_VISION,
         incarnation=name,

@@ -12,9 +12,9 @@ def test_the_last_group_is_one_of_five_layers_of_the_last_of_four_chunks(nano_di
 
 def _ready_last(nano_dir):
     """The share of the layers in the last group that a runner announces."""
-    from services.engine.model.config.model_config import ModelConfig
+    from services.engine.model.architectures import load_config
 
-    count = ModelConfig.from_dir(nano_dir).text.num_hidden_layers
+    count = load_config(nano_dir).text.num_hidden_layers
     group = -(-count // 4)
     return len(range((count - 1) // group * group, count)) / count
 

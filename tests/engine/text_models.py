@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from services.engine.batch import PAGE_TOKENS, BatchItem, ForwardBatch, build_batch
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.config.yarn import YarnScaling
+from services.engine.model.tensor_names import text_tensors
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
-from services.engine.weights.names import text_tensors
 
 TINY = TextConfig(
     hidden_size=40,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc, sampling_pb2, worker_pb2, worker_pb2_grpc
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from tests.support.decode_client import DecodeClient, Outcome
 from tests.support.prompts import random_prompt
 from tests.support.reference_loop import ReferenceLoop
@@ -24,7 +24,7 @@ ANSWERED = 24
 @pytest.fixture(scope="module")
 def page_bytes(nano_dir: Path) -> int:
     """One page of all layers, float32."""
-    text = ModelConfig.from_dir(nano_dir).text
+    text = load_config(nano_dir).text
     return text.num_hidden_layers * PAGE * text.kv_width * 4
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from perigee.v1 import decode_pb2, worker_pb2, worker_pb2_grpc
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from tests.support.decode_client import DecodeClient
 from tests.support.prompts import random_prompt
 from tests.support.stack import Stack
@@ -25,13 +25,13 @@ FLAGS = {
 
 @pytest.fixture(scope="module")
 def layers(nano_dir: Path) -> int:
-    return ModelConfig.from_dir(nano_dir).text.num_hidden_layers
+    return load_config(nano_dir).text.num_hidden_layers
 
 
 @pytest.fixture(scope="module")
 def slab_bytes(nano_dir: Path) -> int:
     """One page of one layer, float32."""
-    text = ModelConfig.from_dir(nano_dir).text
+    text = load_config(nano_dir).text
     assert text.kv_width == 576
     return PAGE * 576 * 4
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from services.engine.model.config.model_config import VisionModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
 
 WIDTH = 24

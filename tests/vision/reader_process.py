@@ -17,7 +17,7 @@ from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.embedding_reader import ROWS_PER_PAGE, EmbeddingReader
 from services.engine.media import Medium
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.peers.directory import PeerDirectory
 from services.engine.serving.identity import model_identity
 from tests.support.endpoints import ENDPOINTS
@@ -26,7 +26,7 @@ from tests.support.endpoints import ENDPOINTS
 async def main(
     model: Path, address: str, owner: str, content_hash: bytes, num_tokens: int, out: Path
 ) -> None:
-    config = ModelConfig.from_dir(model)
+    config = load_config(model)
     staging = torch.zeros(8, ROWS_PER_PAGE, config.text.hidden_size)
     name = incarnation("prefill")
     transfer = TransferThread(NixlAgent(name), [EmbeddingReader.region(staging)], name)

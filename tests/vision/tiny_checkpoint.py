@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from services.engine.model.config.model_config import ModelConfig
-from services.engine.weights.names import text_tensors, vision_tensors
+from services.engine.model.architectures import load_config
+from services.engine.model.tensor_names import text_tensors, vision_tensors
 
 CONFIG: dict[str, Any] = {
     "model_type": "kimi_k25",
@@ -60,9 +60,10 @@ CONFIG: dict[str, Any] = {
 def write_checkpoint(directory: Path, config_json: Mapping[str, Any] = CONFIG) -> Path:
     """The same bytes every time."""
     (directory / "config.json").write_text(json.dumps(config_json))
-    config = ModelConfig.from_dir(directory)
+    config = load_config(directory)
     generator = torch.Generator().manual_seed(4)
-    shapes = text_tensors(config.text) | vision_tensors(config.vision)
+    text = {f"language_model.{name}": shape for name, shape in text_tensors(config.text).items()}
+    shapes = text | vision_tensors(config.vision)
     tensors = {
         name: torch.randn(shape, generator=generator) * 0.2 + ("norm" in name and name.endswith("weight"))
         for name, shape in shapes.items()

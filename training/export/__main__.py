@@ -6,7 +6,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from services.engine.model.config.model_config import ModelConfig, read_config
+from services.common.model_types import read_config
+from services.engine.model.architectures import load_config
 from services.engine.weights.writer import write_json
 from training.export.published import Publisher
 from training.model.model import TrainedModel, published_weights
@@ -19,7 +20,7 @@ def load(run: Path) -> tuple[TrainedModel, Progress]:
     found = checkpoint.saved(run)
     if not found:
         raise SystemExit(f"{run} holds no state of a training")
-    model = TrainedModel(ModelConfig.from_dir(run)).eval()
+    model = TrainedModel(load_config(run)).eval()
     wanted = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     return model, checkpoint.restore(found[-1], wanted, partly=True)
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.engine.model.config.model_config import ModelConfig, TextConfig
-from services.engine.weights.names import text_tensors, vision_tensors
+from services.engine.model.architectures import load_config
+from services.engine.model.config.text_config import TextConfig
+from services.engine.model.tensor_names import text_tensors, vision_tensors
 from training.run import checkpoint
 from training.skills.curriculum import Curriculum
 
@@ -64,13 +65,13 @@ NO_PICTURES = "It has never been shown a picture: what it says of one is made up
 
 def write_card(run: Path, evaluations: Sequence[Path]) -> str:
     """The card's text. OSError or ValueError where a file is missing or is none."""
-    config = ModelConfig.from_dir(run)
+    config = load_config(run)
     found = checkpoint.saved(run)
     if not found:
         raise ValueError(f"{run} holds no state of a training")
     progress = json.loads((found[-1] / "progress.json").read_text(encoding="utf-8"))
     text = _count(text_tensors(config.text))
-    vision = _count(vision_tensors(config.vision))
+    vision = _count(vision_tensors(config.vision_part))
     return TEMPLATE.format(
         parameters=text + vision,
         text=text,

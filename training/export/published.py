@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import parse_config
 from services.engine.weights.expected import expected_tensors, is_quantised
 from services.engine.weights.int4 import pack
 from services.engine.weights.random_checkpoint import with_bf16, with_int4
@@ -50,7 +50,7 @@ class Publisher:
         write_json(directory / "config.json", values)
         write_json(directory / "generation_config.json", generation_config(vocabulary))
         write_json(directory / "preprocessor_config.json", preprocessor_config())
-        tensors = expected_tensors(ModelConfig.from_dict(values))
+        tensors = expected_tensors(parse_config(values))
         make = self._packed if int4 else self._plain
         write_shards(directory, small_shards(tensors, MAX_SHARD_BYTES), make, digits=5)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from services.engine.model.attention.rope import rotate, softmax_scale
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class TrainedModel(nn.Module):
         super().__init__()
         self.config = config
         self.language_model = TrainedText(config.text)
-        vision = VisionModel(config.vision)
+        vision = VisionModel(config.vision_part)
         self.vision_tower, self.mm_projector = vision.vision_tower, vision.mm_projector
         self.encode = encoder_of(vision)
         _initialise(self, config.text.num_hidden_layers, torch.Generator().manual_seed(seed))

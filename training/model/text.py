@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from services.engine.model.attention.rope import RotaryEmbedding
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from training.data.batch import Rows
 from training.model.attention import Attention, RowContext
 from training.model.mixture import GatedMLP, MixtureOfExperts

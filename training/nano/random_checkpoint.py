@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import parse_config
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.writer import write_json, write_shards
 from training.nano.architecture import generation_config, model_config, preprocessor_config
@@ -29,7 +29,7 @@ def write_checkpoint(directory: Path, seed: int = SEED) -> None:
     write_json(directory / "config.json", config)
     write_json(directory / "generation_config.json", generation_config(vocabulary))
     write_json(directory / "preprocessor_config.json", preprocessor_config())
-    tensors = expected_tensors(ModelConfig.from_dict(config))
+    tensors = expected_tensors(parse_config(config))
     ranks = vocabulary.ranks
     write_shards(
         directory,

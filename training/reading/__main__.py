@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.families.kimi.media import MERGE_SIZE
 from services.families.kimi.tokenizer import Tokenizer
 from training.data.picture import read_picture
@@ -65,7 +65,7 @@ def main() -> None:
     add("--seed", type=int, default=6)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    model = TrainedModel(ModelConfig.from_dir(given.directory), given.seed)
+    model = TrainedModel(load_config(given.directory), given.seed)
     state = model.state_dict()
     saved = checkpoint.saved(given.directory)[-1]
     checkpoint.restore(saved, {f"model.{name}": value for name, value in state.items()}, partly=True)

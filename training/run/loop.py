@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.weights.checkpoint import Checkpoint
 from services.families.kimi.tokenizer import Tokenizer
 from training.data.stream import StreamPlan
@@ -46,7 +46,7 @@ class Run:
         self._ranks = ranks
         self._device = torch.device(settings.device)
         torch.set_num_threads(settings.threads)
-        model = TrainedModel(ModelConfig.from_dir(settings.directory), settings.seed)
+        model = TrainedModel(load_config(settings.directory), settings.seed)
         rates = Rates(settings.muon_rate, settings.adam_rate)
         self.trainer = Trainer(model, rates, self._device, _DTYPES[settings.dtype], ranks, settings.compile)
         self.progress = Progress()

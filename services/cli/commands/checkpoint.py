@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from services.common.errors import CheckpointError, ConfigError
+from services.common.model_types import read_config
 from services.engine.loading.memory_plan import plan_memory
-from services.engine.model.config.model_config import read_config
 from services.engine.model.rank import Rank
 from services.engine.weights.verify import verify
 

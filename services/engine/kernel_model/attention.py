@@ -16,7 +16,7 @@ from kernels.rms_norm import rms_norm
 from kernels.rope import rotate
 from services.engine.kernel_model.step import Absorbed, ExpandedChunk, KernelStep
 from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import Products
 

@@ -11,7 +11,7 @@ from kernels.expert_weights import ExpertMatrices
 from kernels.experts import RoutedExperts
 from kernels.router import select_experts
 from kernels.silu_mul import silu_mul
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import Products
 from services.engine.model.prefixed_weights import PrefixedWeights

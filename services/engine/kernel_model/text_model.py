@@ -17,14 +17,13 @@ from services.engine.kernel_model.step import KernelStep, plan_step
 from services.engine.model.attention.expanded_attention import worthwhile_tokens
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.rope import RotaryEmbedding, softmax_scale
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.embedding import Embedding
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import PlainProducts, Products, StableProducts
 from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup, TensorGroup
-from services.engine.weights.names import TEXT_PREFIX
 
 SPLIT_TOKENS = 512
 """Tokens per split where splits have a fixed length."""
@@ -53,8 +52,6 @@ class KernelTextModel:
         heads = group.rank.heads(config.num_attention_heads)
         local = replace(config, num_attention_heads=heads)
         self.deterministic = deterministic
-        if f"{TEXT_PREFIX}model.norm.weight" in weights:
-            weights = PrefixedWeights(weights, TEXT_PREFIX)
         products = StableProducts() if deterministic else PlainProducts()
         splits = -(-config.max_position_embeddings // SPLIT_TOKENS) if deterministic else MOST_SPLITS
         scale = softmax_scale(config)

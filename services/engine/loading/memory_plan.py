@@ -11,7 +11,6 @@ from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.rank import Rank
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.headers import DTYPE_BYTES
-from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 10
@@ -77,7 +76,7 @@ def plan_memory(config: ModelConfig, ranks: int, memory: int) -> MemoryPlan:
     shares = shares_of(tensors, Rank(0, ranks))
     split = replicated = vision = 0
     for name, tensor in tensors.items():
-        if not name.startswith(TEXT_PREFIX):
+        if not tensor.is_text:
             vision += tensor.nbytes
         elif name in shares:
             split += shares[name].values * DTYPE_BYTES[tensor.dtype]

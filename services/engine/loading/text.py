@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from services.common.errors import ConfigError
+from services.engine.model.architectures import architecture_of, common_text_layer
+from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_model import TextModel
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.loader import TensorReader
-from services.engine.weights.names import TEXT_PREFIX, text_tensors
 from services.engine.weights.progress import LoadProgress
 from services.engine.weights.stream import StreamedTensors
 
 if TYPE_CHECKING:
     from services.engine.kernel_model.text_model import KernelTextModel
 
-_LAST = (f"{TEXT_PREFIX}model.norm.weight", f"{TEXT_PREFIX}lm_head.weight")
+_LAST = ("model.norm.weight", "lm_head.weight")
 
 
 def load_text_model(
@@ -36,10 +38,18 @@ def load_text_model(
     tensors in memory beside the model.
     """
     checkpoint = Checkpoint.checked(directory)
-    text = checkpoint.config.text
-    names = [name for name in text_tensors(text) if group.rank.has(name, text.n_routed_experts)]
+    text, architecture = checkpoint.config.text, architecture_of(checkpoint.config)
+    prefix = architecture.text_prefix
+    below = architecture.text_tensors(text)
+    names = [f"{prefix}{name}" for name in below if group.rank.has(name, text.n_routed_experts)]
     with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
-        return TextModel(text, weights, deterministic, group=group)
+        return TextModel(
+            text,
+            PrefixedWeights(weights, prefix),
+            deterministic,
+            group=group,
+            layer=architecture.text_layer(),
+        )
 
 
 def load_kernel_text_model(
@@ -49,21 +59,27 @@ def load_kernel_text_model(
     device: torch.device | str,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> KernelTextModel:
-    """Like `load_text_model`, for a GPU, whose kernels compute with packed int4 experts."""
+    """Like `load_text_model`, for a GPU, whose kernels compute with packed int4 experts. Raises
+    ConfigError for layers that they do not compute.
+    """
     # Imported only here: not every machine without a GPU has triton.
     from services.engine.kernel_model.text_model import KernelTextModel
 
     checkpoint = Checkpoint.checked(directory)
+    architecture = architecture_of(checkpoint.config)
+    if architecture.text_layer() is not common_text_layer():
+        raise ConfigError(f"device: no kernel for a GPU computes layers of {checkpoint.config.model_type}")
     # The shapes of packed values follow from the configuration, and are checked above.
     names = [
         name
-        for name in checkpoint.tensors
-        if name.startswith(TEXT_PREFIX)
+        for name, tensor in checkpoint.tensors.items()
+        if tensor.is_text
         and not name.endswith("weight_shape")
         and group.rank.has(name, checkpoint.config.text.n_routed_experts)
     ]
     with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
-        return KernelTextModel(checkpoint.config.text, weights, deterministic, group)
+        below = PrefixedWeights(weights, architecture.text_prefix)
+        return KernelTextModel(checkpoint.config.text, below, deterministic, group)
 
 
 def stream_text_share(
@@ -74,11 +90,11 @@ def stream_text_share(
 
     Raises ConfigError before it reads anything if the model cannot be split so.
     """
-    names = [name for name in checkpoint.tensors if name.startswith(TEXT_PREFIX)]
+    names = [name for name, tensor in checkpoint.tensors.items() if tensor.is_text]
     return _streamed(checkpoint.reader(dtype, device, rank), names)
 
 
 def _streamed(reader: TensorReader, names: Iterable[str]) -> StreamedTensors:
     # In the order in which the model takes them.
-    ordered = sorted(names, key=lambda name: name in _LAST)
+    ordered = sorted(names, key=lambda name: name.endswith(_LAST))
     return StreamedTensors(reader, ordered, LoadProgress(sum(map(reader.stored_bytes, ordered))))

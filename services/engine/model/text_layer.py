@@ -10,7 +10,7 @@ from torch import Tensor
 from services.engine.model.attention.attention_share import AttentionShare
 from services.engine.model.attention.layer import LatentAttention
 from services.engine.model.attention.paged_attention import PagedAttention
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.compiled_products import CompiledMixture, CompiledProducts
 from services.engine.model.layers.compiled_router import CompiledRouter
 from services.engine.model.layers.compiled_rows import CompiledRows

@@ -17,7 +17,7 @@ from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
 from services.engine.model.attention.rope import RotaryEmbedding
 from services.engine.model.attention.tiled_attention import TiledAttention
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.compiled_products import CompiledProducts
 from services.engine.model.layers.compiled_rows import CompiledRows
 from services.engine.model.layers.embedding import Embedding
@@ -28,8 +28,6 @@ from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.model.text_layer import TextLayer
 
-_PREFIX = "language_model."
-
 
 def uncompiled(deterministic: bool) -> Products:
     """PyTorch's products, for use where nothing is compiled."""
@@ -37,8 +35,7 @@ def uncompiled(deterministic: bool) -> Products:
 
 
 class TextModel:
-    """Built from tensors in the published names (with or without ``language_model.``), all of one dtype; the
-    routers' biases may be float32.
+    """Built from tensors in the names of `text_tensors`, all of one dtype; routers' biases may be float32.
 
     Reads each tensor once, when it builds the part that needs it.
 
@@ -49,7 +46,7 @@ class TextModel:
 
     With a `group`, `weights` has this rank's share of each tensor that is split (see `StoredTensor.split_dim`
     and `Rank`), and all ranks run the same batches over the same pages. `config` always describes the whole
-    model.
+    model. `layer` computes one layer.
     """
 
     def __init__(
@@ -60,14 +57,13 @@ class TextModel:
         inner_norm_eps: float | None = None,
         products: Products | None = None,
         group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
+        layer: type[TextLayer] = TextLayer,
     ) -> None:
         self.config = config
         self.deterministic = deterministic
         self.group = group
         heads = group.rank.heads(config.num_attention_heads)
         self._local = replace(config, num_attention_heads=heads)
-        if f"{_PREFIX}model.norm.weight" in weights:
-            weights = PrefixedWeights(weights, _PREFIX)
         self.embedding = Embedding(weights["model.embed_tokens.weight"], group)
         products = (
             products or CompiledProducts.available(self.device, self.dtype) or uncompiled(deterministic)
@@ -75,12 +71,12 @@ class TextModel:
         self.attention = self._paged_attention()
         compiled = isinstance(products, CompiledProducts)
         rows = CompiledRows.available(self.device, self.dtype) if compiled else None
-        # CompiledStep needs all of it compiled.
-        self.is_compiled = rows is not None and self.attention.kernel is not None
+        # CompiledStep needs all of it compiled, and computes no other layer.
+        self.is_compiled = rows is not None and self.attention.kernel is not None and layer is TextLayer
         self.rotary = RotaryEmbedding(config, self.device)
         inner_eps = config.rms_norm_eps if inner_norm_eps is None else inner_norm_eps
         self.layers = [
-            TextLayer(
+            layer(
                 index,
                 PrefixedWeights(weights, f"model.layers.{index}."),
                 self._local,

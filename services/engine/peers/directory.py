@@ -100,7 +100,8 @@ class PeerDirectory:
         return next(self._keys)
 
     async def get(self, address: str, role: Role) -> Peer:
-        """The live peer of `role` at `address`, paired first if necessary; concurrent callers share one attempt.
+        """The live peer of `role` at `address`, paired first if necessary. Concurrent callers share an
+        attempt.
 
         Raises Unavailable, which names the address, or Incompatible with the owner's reason.
         """

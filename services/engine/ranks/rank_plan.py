@@ -15,7 +15,7 @@ from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.loading.hardware import compute_on, parse_device
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import DistributedGroup
 from services.engine.weights.expected import expected_tensors
@@ -54,7 +54,7 @@ class RankPlan:
     @property
     def pages_shape(self) -> tuple[int, int, int, int]:
         """The shape of the KV pages, as in `allocate_kv_pages`."""
-        text = ModelConfig.from_dir(self.model).text
+        text = load_config(self.model).text
         row_width = self.kv_format.row_width(text.kv_width)
         return self.num_pages, text.num_hidden_layers, PAGE_TOKENS, row_width
 
@@ -77,7 +77,7 @@ class RankPlan:
             raise ConfigError("dp_attention: without the kernels it needs pages that all ranks share")
         if self.device.type == "cuda":
             parse_device(str(self.device_of(self.ranks - 1)))
-        config = ModelConfig.from_dir(self.model)
+        config = load_config(self.model)
         first = Rank(0, self.ranks, self.whole_experts, self.whole_attention)
         shares_of(expected_tensors(config), first)
         first.experts(config.text.n_routed_experts)
@@ -100,7 +100,7 @@ class RankPlan:
     def open_pages(self, rank: int, memory: str) -> Tensor:
         """The rank's own KV pages, or all ranks' pages in the file `memory`, which rank 0 clears."""
         if self.own_pages:
-            text = ModelConfig.from_dir(self.model).text
+            text = load_config(self.model).text
             shape = (self.num_pages, text.num_hidden_layers, text.kv_width)
             return allocate_kv_pages(*shape, self.kv_format, self.device_of(rank))
         size = torch.Size(self.pages_shape)

@@ -30,6 +30,7 @@ from services.engine.loading.hardware import (
     parse_kv_format,
     parse_options,
 )
+from services.engine.model.architectures import load_config
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.peers.directory import PeerDirectory
@@ -117,7 +118,7 @@ async def build_text_worker(
     TransferFailed.
     """
     directory = Path(settings.model)
-    config = ModelConfig.from_dir(directory)
+    config = load_config(directory)
     text = config.text
     context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
     log.info("loading", model=str(directory))

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 
 from services.common.errors import CheckpointError
+from services.engine.model.architectures import load_config
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.rank import ALONE, Rank
 from services.engine.weights.expected import StoredTensor, expected_tensors, problems_of
@@ -32,7 +33,7 @@ class Checkpoint:
         """Opens a checkpoint. Raises CheckpointError, which lists missing, extra and misshapen tensors and
         those of another dtype.
         """
-        config = ModelConfig.from_dir(directory)
+        config = load_config(directory)
         headers, tensors = read_headers(directory), expected_tensors(config)
         if problems := problems_of(headers, tensors):
             raise CheckpointError(f"{len(problems)} tensors do not fit the configuration: {listed(problems)}")

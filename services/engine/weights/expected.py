@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.engine.model.config.model_config import ModelConfig, TextConfig
+from services.engine.model.architectures import architecture_of
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.quantization import GROUP_SIZE
+from services.engine.model.config.text_config import TextConfig
+from services.engine.model.tensor_names import Shape, vision_tensors
 from services.engine.weights.headers import DTYPE_BYTES, TensorHeader
-from services.engine.weights.names import TEXT_PREFIX, Shape, text_tensors, vision_tensors
 
 WORD_VALUES = 8
 """int4 values in one int32."""
@@ -24,7 +26,8 @@ _SPLIT_COLUMNS = ("o_proj", "down_proj")
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """`dtype` as published and as safetensors spells it; `other_dtypes` are accepted too.
+    """`dtype` as published and as safetensors spells it; `other_dtypes` are accepted too. `is_text`: of the
+    text model, not of the vision part.
 
     Tensor parallelism splits along `split_dim` (None: every rank has all of it), between units of
     `split_unit` rows, columns or words: those of a head, or of an int4 group.
@@ -35,6 +38,7 @@ class StoredTensor:
     split_dim: int | None = None
     split_unit: int = 1
     other_dtypes: tuple[str, ...] = ()
+    is_text: bool = True
 
     @property
     def nbytes(self) -> int:
@@ -48,23 +52,28 @@ class StoredTensor:
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, StoredTensor]:
-    """The tensors of text model, vision tower and projector; in a quantised checkpoint each projection of a
-    routed expert is three tensors.
+    """The tensors of text model and vision part, named as in the shards; in a quantised checkpoint each
+    projection of a routed expert is three tensors.
     """
+    architecture = architecture_of(config)
     expected: dict[str, StoredTensor] = {}
     heads = _head_sizes(config.text)
-    for name, shape in (text_tensors(config.text) | vision_tensors(config.vision)).items():
+    for below, shape in architecture.text_tensors(config.text).items():
+        name = f"{architecture.text_prefix}{below}"
         if config.quantization is not None and is_quantised(name):
             expected |= _packed(name, shape)
         else:
             dtype = "F32" if name.endswith(ROUTER_BIAS) else "BF16"
             expected[name] = StoredTensor(shape, dtype, _split_dim(name), heads.get(_layer(name), 1))
+    if config.vision is not None:
+        for name, shape in vision_tensors(config.vision).items():
+            expected[name] = StoredTensor(shape, "BF16", is_text=False)
     return expected
 
 
 def is_quantised(name: str) -> bool:
     """Whether an int4 checkpoint packs this weight: only those of routed experts."""
-    return name.startswith(TEXT_PREFIX) and ".mlp.experts." in name
+    return ".mlp.experts." in name
 
 
 def problems_of(headers: Mapping[str, TensorHeader], expected: Mapping[str, StoredTensor]) -> list[str]:
@@ -103,8 +112,6 @@ def _packed(name: str, shape: Shape) -> dict[str, StoredTensor]:
 
 
 def _split_dim(name: str) -> int | None:
-    if not name.startswith(TEXT_PREFIX):
-        return None
     layer = _layer(name)
     if layer in _SPLIT_ROWS:
         return 0

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from services.common.errors import ConfigError
 from services.engine.weights.expected import StoredTensor
-from services.engine.weights.names import TEXT_PREFIX
 
-_LAYERS = f"{TEXT_PREFIX}model.layers."
+_LAYER = re.compile(r"\bmodel\.layers\.(\d+)\.")
 
 
-def published_layout(tensors: Mapping[str, StoredTensor]) -> list[dict[str, StoredTensor]]:
-    """A shard for each layer, then for embedding, norm and head, for the projector, for the vision tower."""
+def published_layout(
+    tensors: Mapping[str, StoredTensor], vision_prefixes: Sequence[str]
+) -> list[dict[str, StoredTensor]]:
+    """A shard for each layer, then for embedding, norm and head, then for each of `vision_prefixes`."""
     groups: dict[tuple[int, int], dict[str, StoredTensor]] = {}
     for name, tensor in tensors.items():
-        groups.setdefault(_place(name), {})[name] = tensor
+        groups.setdefault(_place(name, tensor, vision_prefixes), {})[name] = tensor
     return [groups[place] for place in sorted(groups)]
 
 
@@ -38,9 +40,8 @@ def even_layout(tensors: Mapping[str, StoredTensor], shards: int) -> list[dict[s
     return groups
 
 
-def _place(name: str) -> tuple[int, int]:
-    if name.startswith(_LAYERS):
-        return 0, int(name.removeprefix(_LAYERS).partition(".")[0])
-    if name.startswith(TEXT_PREFIX):
-        return 1, 0
-    return (2, 0) if name.startswith("mm_projector.") else (3, 0)
+def _place(name: str, tensor: StoredTensor, vision_prefixes: Sequence[str]) -> tuple[int, int]:
+    if not tensor.is_text:
+        return 2, next(at for at, prefix in enumerate(vision_prefixes) if name.startswith(prefix))
+    layer = _LAYER.search(name)
+    return (1, 0) if layer is None else (0, int(layer[1]))

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from services.common.errors import ConfigError
+from services.engine.model.architectures import architecture_of, parse_config
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.quantization import published_scheme
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.layout import even_layout, published_layout
-from services.engine.weights.names import text_tensors
 from services.engine.weights.random_values import random_tensor
 from services.engine.weights.writer import write_json, write_shards
 
@@ -29,10 +29,18 @@ def write_random_checkpoint(
     Without `shards`, there are as many as published: one for each layer and three more. The same seed gives
     the same bytes. Raises CheckpointError for an invalid configuration, ConfigError if it cannot be written.
     """
-    config = ModelConfig.from_dict(values)
+    config = parse_config(values)
+    architecture = architecture_of(config)
     tensors = expected_tensors(config)
-    groups = published_layout(tensors) if shards is None else even_layout(tensors, shards)
-    weights = text_tensors(config.text)
+    groups = (
+        published_layout(tensors, architecture.vision_prefixes)
+        if shards is None
+        else even_layout(tensors, shards)
+    )
+    weights = {
+        f"{architecture.text_prefix}{name}": shape
+        for name, shape in architecture.text_tensors(config.text).items()
+    }
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -51,16 +59,24 @@ def write_random_checkpoint(
 
 def with_int4(values: dict[str, Any]) -> dict[str, Any]:
     """The same configuration with routed experts quantised as published."""
-    plain = with_bf16(values)
-    return plain | {"text_config": plain["text_config"] | {"quantization_config": published_scheme()}}
+    plain, section = with_bf16(values), _text_section(values)
+    packed = {"quantization_config": published_scheme()}
+    return plain | ({section: plain[section] | packed} if section else packed)
 
 
 def with_bf16(values: dict[str, Any]) -> dict[str, Any]:
     """The same configuration without quantisation."""
-    ModelConfig.from_dict(values)
-    text = {key: value for key, value in values["text_config"].items() if key != "quantization_config"}
-    plain = {key: value for key, value in values.items() if key != "quantization_config"}
-    return plain | {"text_config": text}
+    section = _text_section(values)
+    plain = _unquantised(values)
+    return plain | ({section: _unquantised(plain[section])} if section else {})
+
+
+def _text_section(values: dict[str, Any]) -> str:
+    return architecture_of(parse_config(values)).text_section
+
+
+def _unquantised(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "quantization_config"}
 
 
 def _generation(values: dict[str, Any], config: ModelConfig) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Self
 
 from services.common.errors import ConfigError
 from services.engine.model.rank import Rank
+from services.engine.model.tensor_names import Shape
 from services.engine.weights.expected import StoredTensor
-from services.engine.weights.names import Shape
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.engine.model.architectures import load_config
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.weights.expected import expected_tensors, problems_of
 from services.engine.weights.headers import survey
@@ -25,7 +26,7 @@ def verify(directory: Path) -> Verdict:
     """Checks a checkpoint. Raises CheckpointError if configuration, index or a header cannot be
     read at all.
     """
-    config = ModelConfig.from_dir(directory)
+    config = load_config(directory)
     headers, disagreements = survey(directory)
     return Verdict(
         config,

@@ -12,7 +12,7 @@ import pytest
 
 from services.cli.main import main
 from services.engine.loading.memory_plan import plan_memory
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
 
 LAYER = "language_model.model.layers.7.mlp.experts.3."
@@ -162,7 +162,7 @@ def test_reading_a_ranks_share_takes_the_bytes_that_the_plan_gives_it(int4, caps
     flags = ["--tp", "2", "--gpu-memory", "1", "--read-rank", "1"]
     assert main(["checkpoint", "verify", str(int4), *flags]) == 0
     output = capsys.readouterr().out
-    plan = plan_memory(ModelConfig.from_dir(int4), 2, 10**9)
+    plan = plan_memory(load_config(int4), 2, 10**9)
     assert f"rank 1 of 2 read its share: {plan.split + plan.replicated:,} bytes in " in output
     assert re.search(r"[\d.]+ GB/s; 4 readers took at most [\d,]+ bytes of memory", output)
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from services.common.model_types import read_config
 from services.engine.batch import BatchItem, build_batch
 from services.engine.loading.text import load_text_model
-from services.engine.model.config.model_config import read_config
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint
@@ -130,7 +130,7 @@ def test_recorded_steps_have_the_logits_of_the_same_batches_however_the_rows_cha
 
 
 def test_given_embeddings_replace_those_of_their_tokens(interpreter):
-    rows = WEIGHTS["language_model.model.embed_tokens.weight"][[6, 7]]
+    rows = WEIGHTS["model.embed_tokens.weight"][[6, 7]]
     given = [[([5, 0, 0, 8], 0, [0], ((1, rows),))]]
     (found,) = interpreter(runs.logits_of_batches, WEIGHTS, False, given, 1)
     (expected,), _ = torch_logits(WEIGHTS, [[([5, 6, 7, 8], 0, [0])]], 1)

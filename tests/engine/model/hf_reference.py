@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration
 
-from services.engine.model.config.model_config import ModelConfig, TextConfig, VisionModelConfig
-from services.engine.weights.names import vision_tensors
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.config.text_config import TextConfig
+from services.engine.model.config.vision_config import VisionModelConfig
+from services.engine.model.tensor_names import vision_tensors
 
 
 def reference_model(
@@ -44,9 +46,10 @@ def text_reference(
 ) -> Kimi_K25ForConditionalGeneration:
     """The reference from the text model's tensors alone: the tower is as small as can be, and zero."""
     vision = VisionModelConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), text.hidden_size, 1e-5)
-    config = ModelConfig(text, vision, media_placeholder_token_id=96, quantization=None)
+    config = ModelConfig("kimi_k25", text, vision, media_placeholder_token_id=96, quantization=None)
     tower = {name: torch.zeros(shape) for name, shape in vision_tensors(vision).items()}
-    return reference_model(config, {**weights, **tower}, inner_norm_eps)
+    published = {f"language_model.{name}": tensor for name, tensor in weights.items()}
+    return reference_model(config, published | tower, inner_norm_eps)
 
 
 @torch.inference_mode()

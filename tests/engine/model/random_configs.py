@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.config.yarn import YarnScaling
 from tests.engine.text_models import tiny_config
 

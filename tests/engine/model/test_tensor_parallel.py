@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from services.common.errors import ConfigError
+from services.common.model_types import read_config
 from services.engine.loading.text import load_text_model
-from services.engine.model.config.model_config import read_config
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import NoGroup
 from services.engine.weights.random_checkpoint import with_int4, write_random_checkpoint

@@ -15,7 +15,7 @@ def test_given_embeddings_replace_those_of_their_tokens():
     weights = random_weights(TINY)
     runner = make_runner(TextModel(TINY, weights, deterministic=True), 2)
     expected = whole(runner, [5, 6, 7, 8], [0])
-    rows = weights["language_model.model.embed_tokens.weight"][[6, 7]]
+    rows = weights["model.embed_tokens.weight"][[6, 7]]
     item = BatchItem([5, 0, 0, 8], 0, [1], True, embeds=((1, rows),))
     assert torch.equal(runner.forward(build_batch([item]))[0], expected)
 

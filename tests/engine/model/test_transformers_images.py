@@ -17,7 +17,7 @@ from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
 from services.engine.loading.vision import load_vision_model
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.runner import ModelRunner
 from services.families.kimi.media import ImageGrid, video_frame_grid
 from services.vision.preprocess import image_patches
@@ -55,7 +55,7 @@ def frames(width: int, height: int, count: int) -> Medium:
 
 def check_against_transformers(nano_dir: Path, given: list[Medium]) -> float:
     """The largest difference of the last logits, as a share of their standard deviation."""
-    config = ModelConfig.from_dir(nano_dir)
+    config = load_config(nano_dir)
     draw = random.Random(5)
     ids: list[int] = []
     media: list[tuple[int, torch.Tensor, tuple[int, int, int]]] = []

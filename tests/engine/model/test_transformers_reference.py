@@ -7,7 +7,7 @@ import random
 import pytest
 
 from services.engine.loading.text import load_text_model
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.model.config.yarn import YarnScaling
 from services.engine.model.text_model import TextModel
 from tests.engine.model.hf_reference import reference_logits, reference_model, text_reference
@@ -67,7 +67,7 @@ def test_the_inner_norms_take_another_eps_when_told():
 @pytest.fixture(scope="module")
 def nano_pair(nano_dir):
     tensors = read_tensors(nano_dir, ("language_model.", "vision_tower.", "mm_projector."))
-    return load_text_model(nano_dir, True), reference_model(ModelConfig.from_dir(nano_dir), tensors)
+    return load_text_model(nano_dir, True), reference_model(load_config(nano_dir), tensors)
 
 
 @pytest.mark.parametrize("length", [1, 17, 600, 4200])

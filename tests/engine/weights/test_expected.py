@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from services.engine.loading.memory_plan import plan_memory
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config
 from services.engine.weights.expected import StoredTensor, expected_tensors
 
 EXPERT = "language_model.model.layers.60.mlp.experts.383."
@@ -15,7 +15,7 @@ EXPERT = "language_model.model.layers.60.mlp.experts.383."
 
 @pytest.fixture(scope="module")
 def published(shared_dir):
-    return ModelConfig.from_dir(shared_dir / "data" / "kimi-k2.5")
+    return load_config(shared_dir / "data" / "kimi-k2.5")
 
 
 def test_the_published_checkpoint_has_208550_tensors_of_595_gb(published):

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import CheckpointError
+from services.common.model_types import read_config
 from services.engine.loading.text import load_text_model
-from services.engine.model.config.model_config import read_config
 from services.engine.weights.headers import shard_names
 from services.engine.weights.int4 import dequantise as fill
 from services.engine.weights.int4 import pack, unpack

@@ -10,21 +10,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.common.errors import ConfigError
+from services.common.model_types import read_config
 from services.engine.loading.memory_plan import plan_memory
 from services.engine.loading.text import stream_text_share
-from services.engine.model.config.model_config import ModelConfig, read_config
+from services.engine.model.architectures import parse_config
 from services.engine.model.rank import Rank
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.expected import StoredTensor, expected_tensors
 from services.engine.weights.headers import read_headers, shard_names
 from services.engine.weights.int4 import dequantise
 from services.engine.weights.loader import TensorReader
-from services.engine.weights.names import TEXT_PREFIX
 from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
 from services.engine.weights.share import Share, shares_of
 from services.engine.weights.writer import write_shards
 from tests.support.page_cache import cached_pages, drop_pages
 
+TEXT_PREFIX = "language_model."
 HEADS, MOE_WIDTH = 8, 256
 LAYER = f"{TEXT_PREFIX}model.layers.1."
 DOWN = f"{LAYER}mlp.experts.1.down_proj.weight"
@@ -156,13 +157,13 @@ def test_a_share_holds_no_memory_beyond_its_own_values(checkpoints):
     ],
 )
 def test_a_tensor_that_the_group_does_not_divide_is_named(small, changes, count, named):
-    tensors = expected_tensors(ModelConfig.from_dict(with_int4(with_text(small, **changes))))
+    tensors = expected_tensors(parse_config(with_int4(with_text(small, **changes))))
     with pytest.raises(ConfigError, match=rf"over {count} ranks does not divide language_model\..*{named}"):
         shares_of(tensors, Rank(0, count))
 
 
 def test_widths_of_plain_experts_need_no_groups(small):
-    tensors = expected_tensors(ModelConfig.from_dict(with_bf16(with_text(small, moe_intermediate_size=96))))
+    tensors = expected_tensors(parse_config(with_bf16(with_text(small, moe_intermediate_size=96))))
     assert shares_of(tensors, Rank(3, 4))[DOWN].shape == (128, 24)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from services.engine.loading.text import load_text_model
 from services.engine.loading.vision import load_vision_model
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import parse_config
 from services.engine.weights.random_checkpoint import with_bf16
 from services.engine.weights.verify import verify
 from services.engine.weights.writer import write_json
@@ -37,7 +37,7 @@ def run(nano_dir, tmp_path_factory):
     values["text_config"] |= SMALL
     values["vision_config"]["text_hidden_size"] = 64
     write_json(directory / "config.json", values)
-    model = TrainedModel(ModelConfig.from_dict(values), seed=2)
+    model = TrainedModel(parse_config(values), seed=2)
     with torch.no_grad():
         model.language_model.lm_head.weight.mul_(20)
     stretch = {"device": "a device", "dtype": "f32", "steps": 9, "tokens": 900, "seconds": 60.0}

@@ -7,7 +7,9 @@ import random
 import pytest
 import torch
 
-from services.engine.model.config.model_config import ModelConfig, VisionModelConfig
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
+from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.text_model import TextModel
 from services.engine.weights.expected import expected_tensors
 from tests.engine.text_models import every_logit, make_runner, pages_for, tiny_config
@@ -17,7 +19,7 @@ from training.model.mixture import Experts
 from training.model.model import TrainedModel, published_weights
 
 VISION = VisionModelConfig(14, 8, 8, 4, 2, 1, 16, 24, (2, 2), 40, 1e-5)
-CONFIG = ModelConfig(tiny_config(), VISION, 96, None)
+CONFIG = ModelConfig("kimi_k25", tiny_config(), VISION, 96, None)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def model():
 
 def engine_logits(model, ids):
     weights = published_weights(model.state_dict())
-    engine = TextModel(CONFIG.text, weights, deterministic=False)
+    engine = TextModel(CONFIG.text, PrefixedWeights(weights, "language_model."), deterministic=False)
     pages = pages_for(len(ids))
     return every_logit(make_runner(engine, len(pages)), ids, pages)
 

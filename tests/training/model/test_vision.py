@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from services.engine.model.config.model_config import VisionModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
 from services.vision.preprocess import preprocess_image
 from training.data.picture import pixels_of, read_picture

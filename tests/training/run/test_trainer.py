@@ -8,7 +8,8 @@ import json
 import pytest
 import torch
 
-from services.engine.model.config.model_config import ModelConfig, VisionModelConfig
+from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 from services.families.kimi.tokenizer import Tokenizer
 from tests.engine.text_models import tiny_config
 from training.data.stream import Stream, StreamPlan
@@ -39,7 +40,7 @@ def batches(nano_dir):
 
 def make_trainer(dtype=torch.float32):
     text = tiny_config(hidden_size=32, moe_intermediate_size=32, vocab_size=2304)
-    model = TrainedModel(ModelConfig(text, VISION, 2069, None), seed=7)
+    model = TrainedModel(ModelConfig("kimi_k25", text, VISION, 2069, None), seed=7)
     return Trainer(model, Rates(0.02, 0.003), torch.device("cpu"), dtype)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.engine.model.attention.page_views import PageView
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from services.engine.model.attention.expanded_attention import ExpandedAttention
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import AttentionPlan, PagedAttention
 from services.engine.model.attention.rope import rotate, softmax_scale
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.compiled_rows import CompiledRows
 from services.engine.model.layers.norm import RMSNorm
 from services.engine.model.layers.projection import Projection

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.config.yarn import YarnScaling
 
 

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.router import ExpertRouter
 from services.engine.model.layers.row_product import Products
 from services.engine.native.library import address, library

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from services.engine.model.config.model_config import TextConfig
+from services.engine.model.config.text_config import TextConfig
 from services.engine.model.layers.activation import sigmoid
 from services.engine.model.layers.projection import Projection
 from services.engine.model.layers.row_product import Products

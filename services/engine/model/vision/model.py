@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from services.engine.model.config.model_config import VisionModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.projector import PatchMergerProjector, merge_patches
 from services.engine.model.vision.tower import VisionTower
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from services.engine.model.config.model_config import VisionModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.layer import NORM_EPS, VisionLayer
 from services.engine.model.vision.position import DividedPositionEmbedding
 from services.engine.model.vision.rope import rope_table

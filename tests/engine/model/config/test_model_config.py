@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from services.common.errors import CheckpointError
-from services.engine.model.config.model_config import ModelConfig
+from services.engine.model.architectures import load_config, parse_config
 from services.engine.model.config.yarn import YarnScaling
 
 SMALL = {
@@ -59,7 +59,7 @@ def with_vision(**vision):
 
 
 def test_the_published_configuration_is_read_whole(shared_dir):
-    config = ModelConfig.from_dir(shared_dir / "data" / "kimi-k2.5")
+    config = load_config(shared_dir / "data" / "kimi-k2.5")
     text, vision = config.text, config.vision
     assert (text.hidden_size, text.num_hidden_layers, text.n_routed_experts) == (7168, 61, 384)
     assert text.rope_scaling == YarnScaling(64.0, 4096, 32.0, 1.0, 1.0, 1.0)
@@ -71,41 +71,41 @@ def test_the_published_configuration_is_read_whole(shared_dir):
 
 
 def test_the_embedded_checkpoint_is_read(nano_dir):
-    config = ModelConfig.from_dir(nano_dir)
+    config = load_config(nano_dir)
     assert config.quantization is None
     assert config.vision.text_hidden_size == config.text.hidden_size == 128
 
 
 @pytest.mark.parametrize("text_type", ["kimi_k2", "deepseek_v3"])
 def test_both_spellings_of_the_text_models_type_are_taken(text_type):
-    assert ModelConfig.from_dict(with_text(model_type=text_type)).text.hidden_size == 8
+    assert parse_config(with_text(model_type=text_type)).text.hidden_size == 8
 
 
 def test_both_spellings_of_the_rope_dictionary_mean_the_same():
     old = with_text(rope_scaling=YARN | {"type": "yarn"})
     new = with_text(rope_parameters=YARN | {"rope_type": "yarn", "rope_theta": 50000.0})
     del new["text_config"]["rope_theta"]
-    assert ModelConfig.from_dict(old) == ModelConfig.from_dict(new)
-    assert ModelConfig.from_dict(new).text.rope_scaling == YarnScaling(64.0, 4096, 32.0, 1.0, 1.0, 1.0)
+    assert parse_config(old) == parse_config(new)
+    assert parse_config(new).text.rope_scaling == YarnScaling(64.0, 4096, 32.0, 1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
     "rope", [{}, {"rope_scaling": None}, {"rope_parameters": {"rope_type": "default", "rope_theta": 50000.0}}]
 )
 def test_without_yarn_nothing_is_stretched(rope):
-    text = ModelConfig.from_dict(with_text(**rope)).text
+    text = parse_config(with_text(**rope)).text
     assert (text.rope_scaling, text.rope_theta) == (None, 50000.0)
 
 
 def test_vision_sizes_are_taken_with_and_without_their_prefix():
     prefixed = with_vision(vt_hidden_size=96, vt_num_attention_heads=6, init_pos_emb_height=16)
     plain = with_vision(hidden_size=96, num_attention_heads=6, pos_emb_height=16)
-    assert ModelConfig.from_dict(prefixed) == ModelConfig.from_dict(plain)
-    assert ModelConfig.from_dict(prefixed).vision.pos_emb_height == 16
+    assert parse_config(prefixed) == parse_config(plain)
+    assert parse_config(prefixed).vision.pos_emb_height == 16
 
 
 def test_absent_vision_keys_have_the_published_values():
-    vision = ModelConfig.from_dict(copy.deepcopy(SMALL)).vision
+    vision = parse_config(copy.deepcopy(SMALL)).vision
     assert (vision.patch_size, vision.hidden_size, vision.intermediate_size) == (14, 1152, 4304)
     assert (vision.merge_kernel_size, vision.text_hidden_size) == ((2, 2), 8)
 
@@ -115,7 +115,7 @@ def test_every_missing_key_is_named_at_once():
     del values["text_config"]["hidden_size"], values["text_config"]["kv_lora_rank"]
     del values["media_placeholder_token_id"]
     with pytest.raises(CheckpointError) as caught:
-        ModelConfig.from_dict(values)
+        parse_config(values)
     for name in ("text_config.hidden_size", "text_config.kv_lora_rank", "media_placeholder_token_id"):
         assert f"{name} is missing" in caught.value.message
 
@@ -157,7 +157,7 @@ def test_every_missing_key_is_named_at_once():
 )
 def test_a_value_this_engine_does_not_compute_is_named(changes, named):
     with pytest.raises(CheckpointError) as caught:
-        ModelConfig.from_dict(with_text(**changes))
+        parse_config(with_text(**changes))
     assert f"text_config.{named}" in caught.value.message
 
 
@@ -176,7 +176,7 @@ def test_a_value_this_engine_does_not_compute_is_named(changes, named):
 )
 def test_a_vision_value_that_does_not_fit_is_named(vision, named):
     with pytest.raises(CheckpointError) as caught:
-        ModelConfig.from_dict(with_vision(**vision))
+        parse_config(with_vision(**vision))
     assert f"vision_config.{named}" in caught.value.message
 
 
@@ -186,20 +186,26 @@ def test_a_vision_value_that_does_not_fit_is_named(vision, named):
 )
 def test_a_value_beside_the_sections_that_is_not_computed_is_named(key, value):
     with pytest.raises(CheckpointError, match=f": {key} is {value}; supported"):
-        ModelConfig.from_dict(copy.deepcopy(SMALL) | {key: value})
+        parse_config(copy.deepcopy(SMALL) | {key: value})
 
 
 @pytest.mark.parametrize("changes", [{}, {"mscale": 1.0}, {"mscale_all_dim": 0}, {"mscale_all_dim": None}])
 def test_a_stretch_without_mscale_all_dim_leaves_the_scores_as_they_are(changes):
     rope = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "truncate": True} | changes
-    text = ModelConfig.from_dict(with_text(rope_scaling=rope)).text
+    text = parse_config(with_text(rope_scaling=rope)).text
     assert text.rope_scaling == YarnScaling(4.0, 64, 32.0, 1.0, 1.0, 0.0)
 
 
-@pytest.mark.parametrize("values", [{}, {"text_config": 3}, {"model_type": "kimi_k25"}])
+@pytest.mark.parametrize("values", [{"text_config": 3}, {}])
 def test_a_file_without_a_text_model_is_refused(values):
     with pytest.raises(CheckpointError, match="text_config"):
-        ModelConfig.from_dict(values)
+        parse_config(values | {"model_type": "kimi_k25"})
+
+
+@pytest.mark.parametrize(("values", "named"), [({"model_type": "llama"}, "'llama'"), ({}, "None")])
+def test_a_model_type_that_is_not_served_is_refused_with_those_that_are(values, named):
+    with pytest.raises(CheckpointError, match=rf"^there: model_type is {named}; served: kimi_k25$"):
+        parse_config(values, "there")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, content, named):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=named):
-        ModelConfig.from_dir(tmp_path)
+        load_config(tmp_path)
 
 
 INT4 = {
@@ -233,9 +239,9 @@ WIDE = {"hidden_size": 64, "moe_intermediate_size": 32}
 
 def test_quantisation_is_seen_in_both_places():
     inside = with_text(quantization_config=INT4, **WIDE)
-    assert ModelConfig.from_dict(inside).quantization == "compressed-tensors"
+    assert parse_config(inside).quantization == "compressed-tensors"
     outside = with_text(**WIDE) | {"quantization_config": INT4}
-    assert ModelConfig.from_dict(outside).quantization == "compressed-tensors"
+    assert parse_config(outside).quantization == "compressed-tensors"
 
 
 @pytest.mark.parametrize(
@@ -258,11 +264,11 @@ def test_an_unsupported_quantisation_names_the_key_and_what_is_supported(path, v
         section = section[key]
     section[path[-1]] = value
     with pytest.raises(CheckpointError) as caught:
-        ModelConfig.from_dict(with_text(quantization_config=scheme, **WIDE))
+        parse_config(with_text(quantization_config=scheme, **WIDE))
     assert "text_config.quantization_config." in caught.value.message
     assert named in caught.value.message
 
 
 def test_int4_experts_need_widths_of_whole_groups():
     with pytest.raises(CheckpointError, match=r"text_config.moe_intermediate_size must be a multiple of 32"):
-        ModelConfig.from_dict(with_text(quantization_config=INT4, hidden_size=64))
+        parse_config(with_text(quantization_config=INT4, hidden_size=64))

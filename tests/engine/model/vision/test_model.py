@@ -12,7 +12,7 @@ from transformers.models.kimi_k25.modeling_kimi_k25 import (
 )
 
 from services.common.errors import Cancelled
-from services.engine.model.config.model_config import VisionModelConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
 
 TEXT_WIDTH = 40

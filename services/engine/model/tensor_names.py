@@ -1,17 +1,17 @@
-"""Published names and shapes of the tensors in a checkpoint."""
+"""The names and shapes of the tensors that the text model and the vision part are made of."""
 
 from __future__ import annotations
 
-from services.engine.model.config.model_config import TextConfig, VisionModelConfig
+from services.engine.model.config.text_config import TextConfig
+from services.engine.model.config.vision_config import VisionModelConfig
 
 Shape = tuple[int, ...]
 
-TEXT_PREFIX = "language_model."
-VISION_PREFIXES = ("vision_tower.", "mm_projector.")
-
 
 def text_tensors(config: TextConfig) -> dict[str, Shape]:
-    """The text model's tensors, linear weights as [out, in]."""
+    """A text model's tensors as TextModel takes them, linear weights as [out, in]. In the shards each name is
+    behind the architecture's prefix.
+    """
     hidden = config.hidden_size
     shapes: dict[str, Shape] = {
         "model.embed_tokens.weight": (config.vocab_size, hidden),
@@ -24,7 +24,7 @@ def text_tensors(config: TextConfig) -> dict[str, Shape]:
         shapes[f"{prefix}post_attention_layernorm.weight"] = (hidden,)
         shapes |= _named(f"{prefix}self_attn.", _attention(config))
         shapes |= _named(f"{prefix}mlp.", _feed_forward(config, layer))
-    return _named(TEXT_PREFIX, shapes)
+    return shapes
 
 
 def vision_tensors(config: VisionModelConfig) -> dict[str, Shape]:
