@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,8 @@ from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.family import KIMI
+from services.families.kimi.tokenizer import KimiTokenizer
 
 BOUND = 1.10
 GRAMMAR = (
@@ -70,8 +72,8 @@ class Bench:
         stepper = SingleTokenStepper(runner, Sampler(config.vocab_size), self._masks, overlaps=False)
         pages = PageManager(num_pages, runner)
         self.engine = DecodeEngine(stepper, pages, self._masks, limits, _NoIO(), lambda serving: None)
-        self._maker = ConstraintMaker(directory, config.vocab_size)
-        tokenizer = Tokenizer.from_dir(directory)
+        self._maker = ConstraintMaker(partial(KIMI.read_grammar_tokens, directory), config.vocab_size)
+        tokenizer = KimiTokenizer.from_dir(directory)
         quotes = (token for token in range(tokenizer.num_ranks) if b'"' in tokenizer.token_bytes(token))
         self._endless = tuple((token, -100.0) for token in (*quotes, *sorted(tokenizer.stop_ids)))
         self._handle = 0

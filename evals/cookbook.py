@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from evals.endpoint import Endpoint, Failed, first_model
 from evals.request import answer_of, chat_body
-from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart, ToolCall
+from services.families.conversation import Conversation, ImagePart, Message, TextPart, ToolCall
 from training.skills.dice import Dice
 from training.skills.documents import Printer, Receipt
 from training.skills.expectation import Call, Expectation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from services.families.kimi.messages import Conversation, ImagePart, Message, Part, TextPart
+from services.families.conversation import Conversation, ImagePart, Message, Part, TextPart
 from training.skills.expectation import Call
 from training.skills.strict_json import read_json
 

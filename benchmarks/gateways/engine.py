@@ -31,7 +31,7 @@ from perigee.v1 import (
 )
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import add_health
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 
 _ROOM = 1 << 20
 
@@ -246,7 +246,7 @@ class Worker(worker_pb2_grpc.WorkerServiceServicer):
 async def serve(http_port: int, grpc_port: int, stamps: Path, step_s: float, tokenizer: Path) -> None:
     """Until cancelled."""
     steps, table = Steps(step_s), Stamps(stamps)
-    (letter,) = Tokenizer.from_dir(tokenizer).encode("a")
+    (letter,) = KimiTokenizer.from_dir(tokenizer).encode("a")
     server = Endpoints("decode").grpc_server()
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(Worker(), server)
     server.add_generic_rpc_handlers((_decode_service(steps, table, letter),))

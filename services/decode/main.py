@@ -28,6 +28,7 @@ from services.engine.serving.text_server import Counters, check_chunk_tokens, se
 from services.engine.serving.text_worker import build_text_worker, draw_on
 from services.engine.serving.worker_server import failure_future, tune_process
 from services.engine.serving.worker_service import WorkerServicer
+from services.families.registry import FAMILIES
 
 _CHUNK_TOKENS = 256
 _AGGREGATED_CHUNK_TOKENS = {"cpu": 128, "cuda": 2048}
@@ -53,7 +54,9 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
         context_length,
         config.lease_seconds,
     )
-    constraints, masks = ConstraintMaker(Path(config.model), worker.vocab_size), MaskThreads()
+    family = FAMILIES.find(worker.config.model_type, config.model)
+    read_tokens = partial(family.read_grammar_tokens, Path(config.model))
+    constraints, masks = ConstraintMaker(read_tokens, worker.vocab_size), MaskThreads()
     io = DecodeIO(worker, config.prefill_silence_seconds)
     device = worker.kv_pages.device
     sampler = Sampler(worker.vocab_size, draw_on(device))

@@ -93,7 +93,7 @@ class Gateway:
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
         self._calls = Calls(self._admission)
         self._readiness = Readiness(self.pool, self._admission)
-        self._constraints = ConstraintBuilder(self._model.tokenizer.special)
+        self._constraints = ConstraintBuilder(self._model.chat)
         self._downloader = Downloader(
             AllowedHosts(config.allowed_media_hosts),
             config.media_timeout_seconds,
@@ -189,10 +189,10 @@ class Gateway:
             ),
             pool=self.pool,
             router=router,
-            renderer=Renderer(self._model.tokenizer, self._remote),
+            renderer=Renderer(self._model, self._remote),
             vision=VisionStage(router, config.encode_timeout_seconds),
             choices=ChoiceMaker(
-                self._model.tokenizer,
+                self._model.chat,
                 reasoning=config.reasoning_parser == KIMI_K2,
                 tool_calls=config.tool_call_parser == KIMI_K2,
             ),

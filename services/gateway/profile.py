@@ -8,7 +8,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import UnsupportedValue
 from services.common.sampling.controls import BY_NAME
 from services.common.sampling.params import FieldName
-from services.families.kimi.sampling_defaults import SamplingDefaults
+from services.families.sampling_defaults import SamplingDefaults
 
 Profile: TypeAlias = Literal["none", "moonshot"]
 

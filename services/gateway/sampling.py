@@ -9,7 +9,7 @@ from services.common.errors import InvalidRequest
 from services.common.sampling.control import AppliesTo, Range
 from services.common.sampling.controls import CONTROLS
 from services.common.sampling.params import FieldName, check, fill_defaults
-from services.families.kimi.sampling_defaults import SamplingDefaults
+from services.families.sampling_defaults import SamplingDefaults
 
 _OF_TEXT = tuple(control.name for control in CONTROLS if control.applies_to is AppliesTo.TEXT)
 

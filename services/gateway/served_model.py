@@ -1,27 +1,30 @@
-"""The served model: its names, tokenizer and limits."""
+"""The served model: its names, family, tokenizer and limits."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from services.common.errors import CheckpointError, ModelNotFound
-from services.families.kimi.tokenizer import Tokenizer
+from services.common.model_types import read_config
+from services.families.family import ChatFormat, Family
+from services.families.registry import family_in, family_of_tokenizer
+from services.families.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class ServedModel:
     """Constant for the life of the gateway.
 
-    `context_length` (0: not known) and `vocab_size`: tokens; `vision`: whether an image encoder is
-    configured; `created`: Unix seconds the gateway started serving it.
+    `chat`: the family's format with the checkpoint's tokenizer. `context_length` (0: not known) and
+    `vocab_size`: tokens; `vision`: whether the model sees and an image encoder is configured; `created`: Unix
+    seconds the gateway started serving it.
     """
 
     names: tuple[str, ...]
-    tokenizer: Tokenizer
+    family: Family
+    chat: ChatFormat
     context_length: int
     vocab_size: int
     vision: bool
@@ -30,17 +33,19 @@ class ServedModel:
     @classmethod
     def from_dir(cls, directory: Path, names: tuple[str, ...], vision: bool) -> ServedModel:
         """Reads config.json and the tokenizer files; raises CheckpointError naming what is missing."""
-        config = _text_config(directory / "config.json")
+        family = family_in(directory)
+        path = directory / "config.json"
         try:
-            context_length, vocab_size = int(config["max_position_embeddings"]), int(config["vocab_size"])
+            limits = family.read_limits(read_config(path))
         except KeyError as error:
-            raise CheckpointError(f"{directory / 'config.json'}: {error.args[0]} is missing") from error
+            raise CheckpointError(f"{path}: {error.args[0]} is missing") from error
         return cls(
             names=names or (directory.resolve().name,),
-            tokenizer=Tokenizer.from_dir(directory),
-            context_length=context_length,
-            vocab_size=vocab_size,
-            vision=vision,
+            family=family,
+            chat=family.open_chat(directory),
+            context_length=limits.context_length,
+            vocab_size=limits.vocab_size,
+            vision=vision and family.media is not None,
         )
 
     @classmethod
@@ -49,14 +54,21 @@ class ServedModel:
 
         Raises CheckpointError listing what is missing or wrong.
         """
-        tokenizer = Tokenizer.from_dir(directory)
+        family = family_of_tokenizer(directory)
+        chat = family.open_chat(directory)
         return cls(
             names=names or (directory.resolve().name,),
-            tokenizer=tokenizer,
+            family=family,
+            chat=chat,
             context_length=0,
-            vocab_size=tokenizer.vocab_size,
+            vocab_size=chat.tokenizer.vocab_size,
             vision=False,
         )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's."""
+        return self.chat.tokenizer
 
     def context(self, workers: int | None) -> int:
         """Longest prompt plus completion, tokens, where workers take at most `workers` (None: unknown)."""
@@ -69,12 +81,3 @@ class ServedModel:
         if name not in self.names:
             raise ModelNotFound(f"no model {name!r} is served here; served: {', '.join(self.names)}", param)
         return name
-
-
-def _text_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    text: dict[str, Any] = config.get("text_config", config)
-    return text

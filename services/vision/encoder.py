@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 
 from services.common.errors import Cancelled, Overloaded, PerigeeError, Unavailable
 from services.common.video_file import VideoLimits
-from services.families.kimi.media import ImageGrid
-from services.families.kimi.video import VideoChunk, chunk_hash
+from services.families.media import ImageGrid, MediaArithmetic, VideoChunk, chunk_hash
 from services.vision.embedding_pool import PAGE_ROWS, EmbeddingPool, StoredEmbedding, pages_of
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import Patches, preprocess_image
@@ -58,6 +57,7 @@ class ImageEncoder:
         self,
         pool: EmbeddingPool,
         model: ModelThread,
+        arithmetic: MediaArithmetic,
         max_pixels: int,
         video_limits: VideoLimits,
         max_waiting: int,
@@ -65,6 +65,7 @@ class ImageEncoder:
     ) -> None:
         self._pool = pool
         self._model = model
+        self._arithmetic = arithmetic
         self._max_pixels = max_pixels
         self._video_limits = video_limits
         self._max_waiting = max_waiting
@@ -161,7 +162,9 @@ class ImageEncoder:
     async def _run(self, content_hash: bytes, image: bytes) -> tuple[StoredEmbedding, ...]:
         self.counts.misses += 1
         running = asyncio.get_running_loop()
-        patches = await running.run_in_executor(self._decoders, preprocess_image, image, self._max_pixels)
+        patches = await running.run_in_executor(
+            self._decoders, preprocess_image, image, self._max_pixels, self._arithmetic
+        )
         async with self._turn:
             stop = threading.Event()
             return await _ended_first(self._compute(content_hash, patches, stop), stop)
@@ -183,7 +186,9 @@ class ImageEncoder:
 
     async def _run_video(self, content_hash: bytes, video: bytes) -> tuple[StoredEmbedding, ...]:
         running = asyncio.get_running_loop()
-        chunks = await running.run_in_executor(self._decoders, read_chunks, video, self._video_limits)
+        chunks = await running.run_in_executor(
+            self._decoders, read_chunks, video, self._video_limits, self._arithmetic
+        )
         hashes = [chunk_hash(content_hash, index) for index in range(len(chunks))]
         found = [self._pool.find(name) for name in hashes]
         stored = tuple(embedding for embedding in found if embedding is not None)

@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from perigee.v1 import vision_pb2_grpc, worker_pb2
+from services.common.errors import CheckpointError
 from services.common.ids import incarnation
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
@@ -32,6 +33,8 @@ from services.engine.serving.worker_server import (
     tune_process,
 )
 from services.engine.serving.worker_service import WorkerServicer
+from services.families.media import MediaArithmetic
+from services.families.registry import family_in
 from services.vision.backend import VisionWorkerBackend
 from services.vision.config import VisionConfig
 from services.vision.embedding_lessor import EmbeddingLessor
@@ -70,6 +73,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     """
     directory = Path(config.model)
     log.info("loading", model=str(directory))
+    arithmetic = _arithmetic(directory)
     model = await asyncio.to_thread(load_vision_model, directory)
     rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, model.dtype)
     pool = EmbeddingPool(rows, config.hold_ms / 1000, config.lease_seconds)
@@ -81,6 +85,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     encoder = ImageEncoder(
         pool,
         thread,
+        arithmetic,
         config.max_image_pixels,
         VideoLimits(config.max_video_pixels, config.max_video_frames, config.max_video_seconds),
         config.max_waiting,
@@ -90,6 +95,13 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     info = worker_info(name, directory, report)
     backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lessor, encoder)
     return VisionWorker(info, transfer, thread, encoder, lessor, backend)
+
+
+def _arithmetic(directory: Path) -> MediaArithmetic:
+    arithmetic = family_in(directory).media
+    if arithmetic is None:
+        raise CheckpointError(f"{directory} is a model of text alone: no vision worker serves it")
+    return arithmetic
 
 
 def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:

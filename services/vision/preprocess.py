@@ -1,7 +1,7 @@
 """Converts an image file to the patches that the vision tower takes.
 
-Sizes follow `services.families.kimi.media`. Pixels equal those of the published preprocessing with Pillow:
-RGB without alpha, bicubic resizing, black padding at the right and bottom, scaled to [-1, 1].
+Sizes follow the model's family. Pixels equal those of the published preprocessing with Pillow: RGB without
+alpha, bicubic resizing, black padding at the right and bottom, scaled to [-1, 1].
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.media import ImageGrid, image_grid
+from services.families.media import ImageGrid, MediaArithmetic
 
 PATCH_SIZE = 14
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -32,14 +32,14 @@ class Patches:
     grid: ImageGrid
 
 
-def preprocess_image(data: bytes, max_pixels: int) -> Patches:
+def preprocess_image(data: bytes, max_pixels: int, arithmetic: MediaArithmetic) -> Patches:
     """Decodes an image file (the first frame of an animation) and cuts it into patches.
 
     Orientation tags are ignored, as in the published preprocessing.
     Raises InvalidRequest if `data` is not a complete image of a supported format or exceeds `max_pixels`.
     """
     image = decode_image(data, max_pixels)
-    grid = image_grid(image.width, image.height)
+    grid = arithmetic.image_grid(image.width, image.height)
     return Patches(image_patches(image, grid), grid)
 
 

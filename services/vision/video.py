@@ -11,17 +11,17 @@ from PIL import Image
 
 from services.common.errors import InvalidRequest
 from services.common.video_file import VideoLimits, open_video, read_header
-from services.families.kimi.video import VideoChunk, video_chunks
+from services.families.media import MediaArithmetic, VideoChunk
 from services.vision.preprocess import Patches, image_patches
 
 # A decoder may drop this many pictures; a file in which more are missing is damaged.
 _MAY_BE_MISSING = 16
 
 
-def read_chunks(data: bytes, limits: VideoLimits) -> tuple[VideoChunk, ...]:
+def read_chunks(data: bytes, limits: VideoLimits, arithmetic: MediaArithmetic) -> tuple[VideoChunk, ...]:
     """Returns the chunks of the file without decoding it. Raises InvalidRequest as `read_header` does."""
     header = read_header(data, limits)
-    return video_chunks(header.width, header.height, header.num_frames, header.fps)
+    return arithmetic.video_chunks(header.width, header.height, header.num_frames, header.fps)
 
 
 def preprocess_video(

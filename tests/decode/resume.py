@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,9 +26,11 @@ from prometheus_client import CollectorRegistry
 from perigee.v1 import sampling_pb2
 from services.common.errors import WorkerLost
 from services.decode.constraint.maker import ConstraintMaker
-from services.families.kimi.messages import Conversation, Message, TextPart
+from services.families.conversation import Conversation, Message, TextPart
+from services.families.kimi.chat_format import KimiChat
+from services.families.kimi.family import KIMI
 from services.families.kimi.sampling_defaults import RAW
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.admission import Ticket
 from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.constraint.output_format import JsonAnswer, OutputFormat, RegexAnswer
@@ -108,10 +111,10 @@ class Trial:
 
     def __init__(self) -> None:
         self.moved: Counter = Counter()
-        self.tokenizer = Tokenizer.from_dir(NANO)
-        self._grammars = ConstraintMaker(NANO, VOCAB)
-        self._formats = ConstraintBuilder(self.tokenizer.special)
-        self._choices = ChoiceMaker(self.tokenizer, reasoning=True, tool_calls=True)
+        self.tokenizer = KimiTokenizer.from_dir(NANO)
+        self._grammars = ConstraintMaker(partial(KIMI.read_grammar_tokens, NANO), VOCAB)
+        self._formats = ConstraintBuilder(KimiChat(self.tokenizer))
+        self._choices = ChoiceMaker(KimiChat(self.tokenizer), reasoning=True, tool_calls=True)
         self._metrics = GatewayMetrics(CollectorRegistry())
         self._runs = 0
 
@@ -171,7 +174,7 @@ class Trial:
         )
         source = TokenSource(submission, router, None, POLICY, lambda: None)
         ticket = Ticket(self._metrics, RequestRecord())
-        choices = self._choices.make(request, case.prompt, CallValidator(constraint.checks, lambda: None))
+        choices = self._choices.make(request, CallValidator(constraint.checks, lambda: None))
         generation = Generation(None, source, choices, prompt, ticket)
         try:
             await source.open()
@@ -180,7 +183,7 @@ class Trial:
             generation.close()
 
 
-def random_case(number: random.Random, tokenizer: Tokenizer, kind: str) -> Case:
+def random_case(number: random.Random, tokenizer: KimiTokenizer, kind: str) -> Case:
     """Everything on, each with a chance: what ends a choice early has a bias to come."""
     special = tokenizer.special
     ends = (special.im_end, special.eos, special.end_think, special.tool_calls_section_begin)

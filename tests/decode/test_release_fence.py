@@ -71,7 +71,7 @@ class Suite:
     async def start(self) -> None:
         await self.worker.start()
         self.peer = await self.peers.get(self.worker.address, "prefill")
-        self.other = await self.others.get(self.worker.address)
+        self.other = await self.others.get(self.worker.address, "prefill")
         self.loop.start()
 
     async def read_slowly(self) -> Heard:

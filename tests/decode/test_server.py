@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,6 +15,7 @@ from services.decode.request import Delta
 from services.decode.server import DecodeServicer, to_response
 from services.engine.sampling.sampler import SampledToken
 from services.engine.serving.loop import EngineLoop
+from services.families.kimi.family import KIMI
 from tests.support.decode_bench import Bench, prompt_of
 from tests.support.endpoints import bind, build_server, open_channel
 from tests.support.fake_runner import VOCAB, greedy
@@ -37,7 +39,7 @@ class Worker:
         self.bench = Bench(16, clock=self.clock, context_length=CONTEXT)
         self.failures: list[BaseException] = []
         self.loop = EngineLoop("decode", self.bench.engine.step, self.failures.append, idle_wait_s=0.01)
-        constraints = ConstraintMaker(model, VOCAB)
+        constraints = ConstraintMaker(partial(KIMI.read_grammar_tokens, model), VOCAB)
         self.servicer = DecodeServicer(
             self.bench.engine, self.loop, constraints, VOCAB, CONTEXT, 60.0, self.clock
         )

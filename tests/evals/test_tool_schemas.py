@@ -12,8 +12,10 @@ from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import rules_from_proto
 from services.decode.constraint.vocabulary import GrammarVocabulary
 from services.engine.sampling.spec import SamplingSpec
-from services.families.kimi.messages import Conversation
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.conversation import Conversation
+from services.families.kimi.chat_format import KimiChat
+from services.families.kimi.family import KIMI
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.constraint.output_format import OutputFormat
 from tests.support.constrained import RandomSpeaker
@@ -22,23 +24,25 @@ CHECKER = Draft202012Validator.FORMAT_CHECKER
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 @pytest.fixture(scope="module")
 def speaker(nano_dir, tokenizer) -> RandomSpeaker:
-    return RandomSpeaker(GrammarCompiler(GrammarVocabulary(nano_dir, tokenizer.vocab_size)))
+    return RandomSpeaker(
+        GrammarCompiler(GrammarVocabulary(KIMI.read_grammar_tokens(nano_dir), tokenizer.vocab_size))
+    )
 
 
 @pytest.fixture
 async def build(tokenizer):
-    builder = ConstraintBuilder(tokenizer.special)
+    builder = ConstraintBuilder(KimiChat(tokenizer))
     yield builder.build
     builder.close()
 
 
-def calls_of(tokenizer: Tokenizer, tokens: list[int]) -> list[tuple[str, str]]:
+def calls_of(tokenizer: KimiTokenizer, tokens: list[int]) -> list[tuple[str, str]]:
     """(id, arguments) of every finished call."""
     special = tokenizer.special
     calls = []

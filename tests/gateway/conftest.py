@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.http.connection.request_protocol import RequestProtocol
 from tests.gateway.suite import Suite, open_suite
 
@@ -41,6 +41,6 @@ async def suite() -> AsyncIterator[Suite]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(nano_dir) -> Tokenizer:
+def tokenizer(nano_dir) -> KimiTokenizer:
     """The embedded checkpoint's."""
-    return Tokenizer.from_dir(nano_dir)
+    return KimiTokenizer.from_dir(nano_dir)

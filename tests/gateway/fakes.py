@@ -25,7 +25,8 @@ from services.common.errors import PerigeeError
 from services.common.rpc.status import to_status
 from services.common.video_file import VideoLimits, read_header
 from services.families.kimi.media import image_grid
-from services.families.kimi.video import chunk_hash, video_chunks
+from services.families.kimi.video import video_chunks
+from services.families.media import chunk_hash
 from tests.support.endpoints import build_server
 from tests.support.responses import response_of
 from tests.support.waiting import until

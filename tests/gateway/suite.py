@@ -19,7 +19,7 @@ import httpcore
 import httpx
 
 from perigee.v1 import decode_pb2, worker_pb2
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from services.gateway.workers.session import DecodeSession
@@ -36,7 +36,7 @@ class Suite:
     """What a test talks to."""
 
     gateway: Gateway
-    tokenizer: Tokenizer
+    tokenizer: KimiTokenizer
     decodes: list[FakeDecode]
     vision: FakeVision
     workers: dict[str, FakeServer]
@@ -91,7 +91,7 @@ async def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
     await until(condition, timeout_s)
 
 
-def checkpoint(directory: Path, tokenizer: Tokenizer) -> Path:
+def checkpoint(directory: Path, tokenizer: KimiTokenizer) -> Path:
     """A checkpoint as far as a gateway reads it: the embedded tokenizer and a configuration of our own."""
     model = directory / "kimi-nano"
     model.mkdir()
@@ -132,7 +132,7 @@ async def open_suite(
 
     `more_decodes`: entries of the decode pool beside the workers' own.
     """
-    tokenizer = Tokenizer.from_dir(NANO)
+    tokenizer = KimiTokenizer.from_dir(NANO)
     fakes = [FakeDecode(lambda submit, choice: []) for _ in range(decodes)]
     encoder = FakeVision()
     workers = {

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from services.common.errors import CheckpointError, ConfigError
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.main import serve
 from tests.gateway.suite import NANO, checkpoint
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def model(tmp_path):
-    return str(checkpoint(tmp_path, Tokenizer.from_dir(NANO)))
+    return str(checkpoint(tmp_path, KimiTokenizer.from_dir(NANO)))
 
 
 def taken():
@@ -42,14 +42,16 @@ async def test_a_taken_port_is_named_with_its_flag(model, door):
     holder, port = taken()
     ports = {"http_port": 0, "grpc_port": 0, "operator_port": 0, f"{door}_port": port}
     with holder, pytest.raises(ConfigError, match=f"{port}.*--{door}-port"):
-        await serve(GatewayConfig(model=model, **ports), asyncio.Event())
+        await serve(GatewayConfig(model=model, **ports), ENDPOINTS, asyncio.Event())
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tiktoken.model", "tokenizer_config.json"])
 async def test_a_checkpoint_without_what_is_needed_is_refused_by_file(tmp_path, missing):
-    model = checkpoint(tmp_path, Tokenizer.from_dir(NANO))
+    model = checkpoint(tmp_path, KimiTokenizer.from_dir(NANO))
     (model / missing).unlink()
     with pytest.raises(CheckpointError, match=missing):
         await serve(
-            GatewayConfig(model=str(model), http_port=0, grpc_port=0, operator_port=0), asyncio.Event()
+            GatewayConfig(model=str(model), http_port=0, grpc_port=0, operator_port=0),
+            ENDPOINTS,
+            asyncio.Event(),
         )

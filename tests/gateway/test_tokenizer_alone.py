@@ -12,7 +12,7 @@ from perigee.v1 import (
     models_pb2_grpc,
 )
 from services.common.errors import CheckpointError
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 from tests.gateway.suite import NANO, chat_body
@@ -30,7 +30,7 @@ def directory(tmp_path):
 
 
 async def test_it_tokenizes_and_detokenizes_over_rest(directory):
-    tokenizer = Tokenizer.from_dir(NANO)
+    tokenizer = KimiTokenizer.from_dir(NANO)
     async with open_tokenizer(directory) as door:
         made = (await door.http.post("/tokenize", json={"prompt": "Hello there"})).json()
         ids = tokenizer.encode("Hello there")
@@ -42,7 +42,7 @@ async def test_it_tokenizes_and_detokenizes_over_rest(directory):
 
 
 async def test_it_tokenizes_and_detokenizes_over_grpc(directory):
-    ids = Tokenizer.from_dir(NANO).encode("Hello there")
+    ids = KimiTokenizer.from_dir(NANO).encode("Hello there")
     async with open_tokenizer(directory) as door:
         stub = generation_pb2_grpc.GenerationServiceStub(door.channel)
         made = await stub.Tokenize(generation_pb2.TokenizeRequest(text="Hello there"))

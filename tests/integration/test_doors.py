@@ -19,6 +19,7 @@ import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
 from services.common.video_file import VideoLimits
+from services.families.kimi.family import MEDIA
 from services.vision.video import read_chunks
 from tests.integration.test_same_tokens import picture
 from tests.support.stack import Stack
@@ -128,7 +129,7 @@ def test_a_film_whose_packets_are_not_its_pictures_is_answered(client, name):
         model="kimi-nano", messages=[{"role": "user", "content": content}], max_tokens=2
     )
     tokens = answer.usage.prompt_tokens_details.model_extra["video_tokens"]
-    assert tokens == sum(chunk.grid.num_tokens for chunk in read_chunks(data, LIMITS))
+    assert tokens == sum(chunk.grid.num_tokens for chunk in read_chunks(data, LIMITS, MEDIA))
 
 
 def test_a_seed_repeats_a_sampled_answer_and_choices_differ(client):

@@ -14,9 +14,11 @@ from PIL import Image
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
 from services.common.video_file import VideoLimits
 from services.engine.loading.vision import load_vision_model
-from services.families.kimi.chat.prompt import expand_media, render
-from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart, VideoPart
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.conversation import Conversation, ImagePart, Message, TextPart, VideoPart
+from services.families.kimi.chat.prompt import render
+from services.families.kimi.family import MEDIA
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.prompt import expand_media
 from services.vision.preprocess import preprocess_image
 from services.vision.video import preprocess_video, read_chunks
 from tests.support.reference_loop import ReferenceLoop
@@ -139,7 +141,7 @@ def parts(question: list[str | tuple[int, int, int]]) -> tuple[TextPart | ImageP
 
 @pytest.mark.parametrize("run", ["fresh", "cached"])
 def test_prompts_with_images_give_the_text_of_a_plain_loop(suite, nano_dir: Path, reference, run, fidelity):
-    tokenizer = Tokenizer.from_dir(nano_dir)
+    tokenizer = KimiTokenizer.from_dir(nano_dir)
     vision = load_vision_model(nano_dir)
     expected = [image_answer(parts(question), tokenizer, vision, reference) for question in QUESTIONS]
     with suite.channel() as channel, ThreadPoolExecutor(6) as pool:
@@ -164,14 +166,14 @@ def chat(stub: chat_pb2_grpc.ChatServiceStub, content: tuple[TextPart | ImagePar
 
 
 def image_answer(
-    content: tuple[TextPart | ImagePart, ...], tokenizer: Tokenizer, vision, reference: ReferenceLoop
+    content: tuple[TextPart | ImagePart, ...], tokenizer: KimiTokenizer, vision, reference: ReferenceLoop
 ) -> str:
     """The same in this process: render, encode each image, expand, loop."""
     conversation = Conversation(messages=(Message(role="user", content=content),), thinking=False)
     rows = []
     for part in content:
         if isinstance(part, ImagePart):
-            patches = preprocess_image(part.data, 1 << 26)
+            patches = preprocess_image(part.data, 1 << 26, MEDIA)
             grid = patches.grid
             rows.append(
                 vision.encode(torch.from_numpy(patches.pixels), (grid.grid_t, grid.grid_h, grid.grid_w))
@@ -197,9 +199,9 @@ def test_a_prompt_with_a_video_gives_the_text_of_a_plain_loop(suite, nano_dir: P
 
 def video_answer(video: bytes, nano_dir: Path, reference: ReferenceLoop) -> str:
     """The same in this process: sample, cut up, encode each chunk, render with its time, loop."""
-    tokenizer, vision = Tokenizer.from_dir(nano_dir), load_vision_model(nano_dir)
+    tokenizer, vision = KimiTokenizer.from_dir(nano_dir), load_vision_model(nano_dir)
     limits = VideoLimits(1 << 20, 1_000, 60.0)
-    chunks = read_chunks(video, limits)
+    chunks = read_chunks(video, limits, MEDIA)
     rows = [
         vision.encode(
             torch.from_numpy(patches.pixels), (patches.grid.grid_t, patches.grid.grid_h, patches.grid.grid_w)

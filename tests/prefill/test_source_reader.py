@@ -181,7 +181,7 @@ async def test_a_source_that_does_not_grant_costs_its_patience_and_no_more(suite
 
 
 async def test_a_source_that_does_not_pair_costs_its_patience_and_no_more(suite, monkeypatch):
-    async def never(address: str) -> None:
+    async def never(address: str, role: str) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(suite.worker.peers, "get", never)
@@ -257,7 +257,7 @@ async def test_a_call_cancelled_during_the_read_ends_it_at_once(suite):
 
 @pytest.mark.parametrize("patience_s", [30.0])
 async def test_a_call_cancelled_while_the_source_pairs_frees_its_pages_at_once(suite, monkeypatch):
-    async def never(address: str) -> None:
+    async def never(address: str, role: str) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(suite.worker.peers, "get", never)
@@ -280,7 +280,7 @@ async def test_renewals_are_answered_while_pages_are_read(suite):
 
 
 async def test_a_defect_leaves_all_to_be_computed(suite, monkeypatch):
-    async def broken(address: str) -> None:
+    async def broken(address: str, role: str) -> None:
         raise IndexError("no such thing")
 
     monkeypatch.setattr(suite.worker.peers, "get", broken)

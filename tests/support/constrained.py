@@ -51,7 +51,7 @@ class RandomSpeaker:
         constraint = self.constraint(rules, max_tokens, outputs)
         state = SamplingState(spec, seed, 0, [1], outputs)
         state.constraint = constraint
-        ends = self._compiler.vocabulary.special
+        ends = self._compiler.vocabulary.markers.stops
         while len(state.output_ids) < max_tokens:
             position = len(state.output_ids)
             generator = torch.Generator().manual_seed(seed * 100_003 + position)
@@ -64,7 +64,7 @@ class RandomSpeaker:
             state.append(token.token_id)
             if constraint.is_end(token.token_id):
                 return Said(state.output_ids, "length" if constraint.is_cut else "stop", constraint.is_cut)
-            if token.token_id in (ends.im_end, ends.eos):
+            if token.token_id in ends:
                 return Said(state.output_ids, "stop", False)
             if constraint.advance(token.token_id):
                 constraint.prepare() or constraint.renew()

@@ -74,6 +74,7 @@ def run(request: dict) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     random.seed()
+    sys.path[1:1] = filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))
     sys.argv[1:] = request["arguments"]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 

@@ -8,6 +8,7 @@ import torch
 from perigee.v1 import worker_pb2
 from services.common.errors import UnsupportedOperation
 from services.common.video_file import VideoLimits
+from services.families.kimi.family import MEDIA
 from services.vision.backend import VisionWorkerBackend
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
@@ -26,7 +27,7 @@ def pool() -> EmbeddingPool:
 def backend(pool, model) -> VisionWorkerBackend:
     thread = ModelThread(model, allocate_embedding_rows(4, 24, torch.float32))
     encoder = ImageEncoder(
-        pool, thread, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=2, threads=1
+        pool, thread, MEDIA, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=2, threads=1
     )
     lessor = EmbeddingLessor(pool, lambda _: None)
     return VisionWorkerBackend(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lessor, encoder)
@@ -66,4 +67,4 @@ async def test_a_vision_worker_reads_nobody_and_says_whom_to_ask_instead(backend
     with pytest.raises(
         UnsupportedOperation, match=r"never reads from peers. Swap the two: .*decode:50053 read from this"
     ):
-        await backend.check_transfer("decode:50053", 64)
+        await backend.check_transfer("decode:50053", "decode", 64)

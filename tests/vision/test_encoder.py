@@ -9,7 +9,8 @@ import torch
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PagesExhausted, Unavailable
 from services.common.video_file import VideoLimits
-from services.families.kimi.video import chunk_hash
+from services.families.kimi.family import MEDIA
+from services.families.media import chunk_hash
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.model_thread import ModelThread
@@ -40,7 +41,13 @@ def pool(rows):
 async def encoder(model, rows, pool):
     thread = ModelThread(model, rows)
     encoder = ImageEncoder(
-        pool, thread, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=MAX_WAITING, threads=1
+        pool,
+        thread,
+        MEDIA,
+        max_pixels=1_000_000,
+        video_limits=VIDEO_LIMITS,
+        max_waiting=MAX_WAITING,
+        threads=1,
     )
     yield encoder
     model.gate.set()
@@ -74,7 +81,9 @@ async def leave(task) -> None:
 async def test_an_encoded_image_lies_in_the_pool_as_the_model_made_it(encode, model, rows, image_file):
     image = image_file(300, 280, 1)
     embedding = (await encode(image)).embedding
-    expected = model.encode(torch.from_numpy(preprocess_image(image, 1_000_000).pixels), embedding.grid)
+    expected = model.encode(
+        torch.from_numpy(preprocess_image(image, 1_000_000, MEDIA).pixels), embedding.grid
+    )
     assert embedding.num_tokens == expected.shape[0] == 110
     stored = rows[list(embedding.pages)].flatten(0, 1)
     assert torch.equal(stored[:110], expected)
@@ -202,7 +211,7 @@ async def test_each_chunk_of_a_video_lies_in_the_pool_as_the_model_made_it(encod
     video = film(num_frames=33)
     encoded = await encoder.encode_video(sha256(video), video)
     assert [one.embedding.grid for one in encoded] == [(4, 6, 8), (3, 6, 8)]
-    chunks = read_chunks(video, VIDEO_LIMITS)
+    chunks = read_chunks(video, VIDEO_LIMITS, MEDIA)
     made = preprocess_video(video, chunks, VIDEO_LIMITS, lambda: None)
     for index, (one, patches) in enumerate(zip(encoded, made, strict=True)):
         embedding = one.embedding

@@ -8,6 +8,7 @@ import av
 import pytest
 
 from services.common.video_file import VideoLimits, read_header
+from services.families.kimi.family import MEDIA
 from services.vision.video import preprocess_video, read_chunks
 from tests.support.videos import ODD_FILMS
 
@@ -43,7 +44,7 @@ def test_the_pictures_are_counted_and_timed_as_they_are_shown(name):
 def test_every_chunk_has_its_pictures_and_a_time_within_the_film(name):
     data = ODD_FILMS[name][0]()
     _, seconds = shown(data)
-    chunks = read_chunks(data, LIMITS)
+    chunks = read_chunks(data, LIMITS, MEDIA)
     made = list(preprocess_video(data, chunks, LIMITS, lambda: None))
     assert [patches.grid for patches in made] == [chunk.grid for chunk in chunks]
     times = [seconds_of(chunk.timestamp) for chunk in chunks]

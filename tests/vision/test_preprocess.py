@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from services.common.errors import InvalidRequest
+from services.families.kimi.family import MEDIA
 from services.families.kimi.media import image_grid
 from services.vision.preprocess import decode_image, image_patches, preprocess_image
 
@@ -50,7 +51,7 @@ def test_the_golden_images_give_exactly_the_golden_patches(shared_dir, fidelity)
     for case in cases:
         given, expected = case["input"], case["expected"]
         image = formula_image(given["width"], given["height"], given["mode"], given["channels"])
-        patches = preprocess_image(encoded(image, "PNG"), LIMIT)
+        patches = preprocess_image(encoded(image, "PNG"), LIMIT, MEDIA)
         assert list(patches.pixels.shape) == expected["shape"], case["id"]
         assert patches.pixels.dtype == np.float32
         for patch, channel, row, column, value in expected["samples"]:
@@ -63,8 +64,8 @@ def test_the_golden_images_give_exactly_the_golden_patches(shared_dir, fidelity)
 def test_alpha_is_dropped_and_not_composited():
     image = Image.new("RGBA", (28, 28), (200, 100, 50, 0))
     opaque = Image.new("RGB", (28, 28), (200, 100, 50))
-    expected = preprocess_image(encoded(opaque, "PNG"), LIMIT).pixels
-    assert np.array_equal(preprocess_image(encoded(image, "PNG"), LIMIT).pixels, expected)
+    expected = preprocess_image(encoded(opaque, "PNG"), LIMIT, MEDIA).pixels
+    assert np.array_equal(preprocess_image(encoded(image, "PNG"), LIMIT, MEDIA).pixels, expected)
 
 
 def test_padding_is_black_at_the_right_and_bottom():
@@ -87,7 +88,7 @@ def test_of_an_animation_the_first_frame_counts(kind):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 def test_each_promised_format_is_read(kind):
     data = encoded(Image.new("RGB", (30, 17), (120, 120, 120)), kind)
-    patches = preprocess_image(data, LIMIT)
+    patches = preprocess_image(data, LIMIT, MEDIA)
     assert patches.pixels.shape == (8, 3, 14, 14)
     assert patches.grid.num_tokens == 2
 
@@ -112,7 +113,7 @@ def test_an_orientation_tag_is_left_alone():
     image = Image.new("RGB", (56, 28))
     exif = Image.Exif()
     exif[0x0112] = 6
-    grid = preprocess_image(encoded(image, "JPEG", exif=exif), LIMIT).grid
+    grid = preprocess_image(encoded(image, "JPEG", exif=exif), LIMIT, MEDIA).grid
     assert (grid.grid_h, grid.grid_w) == (2, 4)
 
 
@@ -120,7 +121,7 @@ def test_a_file_cut_short_is_refused():
     data = encoded(Image.effect_noise((100, 100), 50), "PNG")
     for length in (20, 60, len(data) // 2):
         with pytest.raises(InvalidRequest, match="image") as caught:
-            preprocess_image(data[:length], LIMIT)
+            preprocess_image(data[:length], LIMIT, MEDIA)
         assert caught.value.param == "image"
 
 
@@ -132,7 +133,7 @@ def test_flipped_bytes_are_refused_or_decoded_but_never_another_error():
         for place in random.integers(0, len(data), 5):
             broken[place] ^= int(random.integers(1, 256))
         try:
-            preprocess_image(bytes(broken), LIMIT)
+            preprocess_image(bytes(broken), LIMIT, MEDIA)
         except InvalidRequest:
             continue
 
@@ -140,22 +141,22 @@ def test_flipped_bytes_are_refused_or_decoded_but_never_another_error():
 @pytest.mark.parametrize("data", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg></svg>"])
 def test_what_is_no_image_is_refused(data):
     with pytest.raises(InvalidRequest, match="image"):
-        preprocess_image(data, LIMIT)
+        preprocess_image(data, LIMIT, MEDIA)
 
 
 @pytest.mark.parametrize(("width", "height"), [(4000, 4000), (60_000, 60_000), (70_000, 1)])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(width, height):
     with pytest.raises(InvalidRequest, match="pixels"):
-        preprocess_image(png_header(width, height), LIMIT)
+        preprocess_image(png_header(width, height), LIMIT, MEDIA)
 
 
 def test_the_pixel_limit_is_inclusive():
     data = encoded(Image.new("RGB", (100, 100)), "PNG")
-    assert preprocess_image(data, 10_000).grid.num_tokens > 0
+    assert preprocess_image(data, 10_000, MEDIA).grid.num_tokens > 0
     with pytest.raises(InvalidRequest, match="too large"):
-        preprocess_image(data, 9_999)
+        preprocess_image(data, 9_999, MEDIA)
 
 
 def test_an_unlisted_format_is_refused_though_the_library_could_read_it():
     with pytest.raises(InvalidRequest, match="supported format"):
-        preprocess_image(encoded(Image.new("RGB", (20, 20)), "TIFF"), LIMIT)
+        preprocess_image(encoded(Image.new("RGB", (20, 20)), "TIFF"), LIMIT, MEDIA)

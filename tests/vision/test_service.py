@@ -16,7 +16,8 @@ import torch
 from services.common.errors import InvalidRequest
 from services.common.rpc.status import from_rpc_error
 from services.engine.loading.vision import load_vision_model
-from services.families.kimi.video import chunk_hash
+from services.families.kimi.family import MEDIA
+from services.families.media import chunk_hash
 from services.vision.preprocess import preprocess_image
 from tests.support.nursery import shared_nursery
 from tests.support.videos import film
@@ -90,7 +91,7 @@ def read_elsewhere(checkpoint: Path, vision: Vision, image: bytes, out: Path, en
 
 
 def expected_rows(checkpoint: Path, image: bytes) -> torch.Tensor:
-    patches = preprocess_image(image, 10_000_000)
+    patches = preprocess_image(image, 10_000_000, MEDIA)
     grid = (1, patches.grid.grid_h, patches.grid.grid_w)
     return load_vision_model(checkpoint).encode(torch.from_numpy(patches.pixels), grid)
 

@@ -10,6 +10,7 @@ import pytest
 
 from services.common.errors import Cancelled, InvalidRequest
 from services.common.video_file import VideoLimits
+from services.families.kimi.family import MEDIA
 from services.families.kimi.video import video_chunks
 from services.vision.preprocess import image_patches
 from services.vision.video import preprocess_video, read_chunks
@@ -24,7 +25,7 @@ def go_on() -> None:
 
 def test_a_chunk_is_the_patches_of_its_sampled_frames_one_after_the_other():
     data = film(num_frames=33)
-    chunks = read_chunks(data, LIMITS)
+    chunks = read_chunks(data, LIMITS, MEDIA)
     assert chunks == video_chunks(96, 64, 33, 10.0)
     with av.open(io.BytesIO(data)) as container:
         pictures = [frame.to_image() for frame in container.decode(video=0)]
@@ -38,7 +39,7 @@ def test_a_chunk_is_the_patches_of_its_sampled_frames_one_after_the_other():
 
 def test_frames_beyond_the_budget_are_made_smaller():
     data = film(num_frames=1, width=1280, height=720)
-    (patches,) = preprocess_video(data, read_chunks(data, LIMITS), LIMITS, go_on)
+    (patches,) = preprocess_video(data, read_chunks(data, LIMITS, MEDIA), LIMITS, go_on)
     assert (patches.grid.resized_w, patches.grid.num_tokens) == (1202, 1075)
 
 
@@ -52,7 +53,7 @@ def test_decoding_can_be_ended_between_two_frames():
 
     data = film(num_frames=33)
     with pytest.raises(Cancelled):
-        list(preprocess_video(data, read_chunks(data, LIMITS), LIMITS, stop_at_third))
+        list(preprocess_video(data, read_chunks(data, LIMITS, MEDIA), LIMITS, stop_at_third))
     assert len(seen) == 3
 
 
@@ -86,5 +87,5 @@ def test_damaged_files_are_decoded_or_refused_and_nothing_else():
         for _ in range(8):
             data[draw.randrange(len(data))] = draw.randrange(256)
         with contextlib.suppress(InvalidRequest):
-            chunks = read_chunks(bytes(data), LIMITS)
+            chunks = read_chunks(bytes(data), LIMITS, MEDIA)
             assert len(list(preprocess_video(bytes(data), chunks, LIMITS, go_on))) == len(chunks)

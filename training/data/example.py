@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.families.kimi.chat.call_ids import count_calls
-from services.families.kimi.chat.prompt import expand_media, render
+from services.families.conversation import ImagePart
+from services.families.kimi.chat.prompt import render
 from services.families.kimi.chat.segments import Segment, SegmentWriter, encode_segments
-from services.families.kimi.messages import ImagePart
 from services.families.kimi.special import SpecialTokens
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.prompt import expand_media
 from training.data.picture import Picture, read_picture
 from training.skills.sample import Sample
 
@@ -37,7 +37,7 @@ class Example:
         return replace(self, answers=self.answers[-1:])
 
 
-def encode_sample(sample: Sample, tokenizer: Tokenizer) -> Example:
+def encode_sample(sample: Sample, tokenizer: KimiTokenizer) -> Example:
     """The prompt comes out of the gateway's template, the answer out of `answer_segments`."""
     parts = (part for message in sample.conversation.messages for part in message.content)
     pictures = tuple(read_picture(part.data) for part in parts if isinstance(part, ImagePart))
@@ -57,7 +57,7 @@ def answer_segments(sample: Sample) -> tuple[Segment, ...]:
     writer.text(sample.answer)
     if sample.calls:
         writer.marker("tool_calls_section_begin")
-        for index, call in enumerate(sample.calls, start=count_calls(sample.conversation)):
+        for index, call in enumerate(sample.calls, start=sample.conversation.num_calls):
             writer.marker("tool_call_begin")
             writer.text(f"functions.{call.name}:{index}")
             writer.marker("tool_call_argument_begin")

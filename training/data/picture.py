@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from services.families.kimi.family import MEDIA
 from services.families.kimi.media import MERGE_SIZE
 from services.vision.preprocess import normalised_levels, preprocess_image
 
@@ -38,7 +39,7 @@ def pixels_of(pictures: Sequence[Picture], device: torch.device) -> Tensor:
 
 def read_picture(data: bytes) -> Picture:
     """By the preprocessing of the vision service. InvalidRequest where `data` is no picture."""
-    patches = preprocess_image(data, MAX_PIXELS)
+    patches = preprocess_image(data, MAX_PIXELS, MEDIA)
     # Back to the 8-bit levels, which a quarter of the bytes holds without loss.
     levels = np.rint((patches.pixels + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
     return Picture(torch.from_numpy(levels), patches.grid.grid_h, patches.grid.grid_w)

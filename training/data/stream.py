@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.batch import Rows, make_rows
 from training.data.example import Example, encode_sample
 from training.data.packing import pack
@@ -34,7 +34,7 @@ class StreamPlan:
 class Stream:
     """Makes batches by number."""
 
-    def __init__(self, plan: StreamPlan, tokenizer: Tokenizer) -> None:
+    def __init__(self, plan: StreamPlan, tokenizer: KimiTokenizer) -> None:
         self._plan = plan
         self._tokenizer = tokenizer
         self._curriculum = Curriculum(plan.seed)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from services.engine.model.architectures import load_config
 from services.families.kimi.media import MERGE_SIZE
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.picture import read_picture
 from training.model.model import TrainedModel
 from training.reading.cells import letters_of_cells, tokens_of_cells
@@ -31,7 +31,7 @@ HELD_OUT_PAGES = 32
 RECEIPT_SHARE = 0.7
 
 
-def pages(seed: int, split: Split, tokenizer: Tokenizer) -> Iterator[Page]:
+def pages(seed: int, split: Split, tokenizer: KimiTokenizer) -> Iterator[Page]:
     """Receipts and labels without end, the same for the same seed."""
     printer = Printer(Lexicon())
     for number in itertools.count():
@@ -40,7 +40,7 @@ def pages(seed: int, split: Split, tokenizer: Tokenizer) -> Iterator[Page]:
         yield page_of(paper.printed, tokenizer)
 
 
-def page_of(printed: Print, tokenizer: Tokenizer) -> Page:
+def page_of(printed: Print, tokenizer: KimiTokenizer) -> Page:
     """With what is written in each of its tokens."""
     picture = read_picture(printed.picture)
     rows, columns = picture.rows // MERGE_SIZE, picture.columns // MERGE_SIZE
@@ -71,7 +71,7 @@ def main() -> None:
     checkpoint.restore(saved, {f"model.{name}": value for name, value in state.items()}, partly=True)
     if given.vision is not None:
         checkpoint.take_vision(given.vision, model)
-    tokenizer = Tokenizer.from_dir(given.directory)
+    tokenizer = KimiTokenizer.from_dir(given.directory)
     embedding = model.language_model.model.embed_tokens.weight.detach().to(given.device)
     likeness = Likeness(embedding, tokenizer.special.media_pad)
     reader = Reader(model).to(given.device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.families.kimi.media import MERGE_SIZE
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.vision.preprocess import PATCH_SIZE
 from training.skills.drawing import Letter
 
@@ -39,7 +39,7 @@ def letters_of_cells(letters: Sequence[Letter], rows: int, columns: int) -> Tens
 
 
 def tokens_of_cells(
-    words: Sequence[Sequence[Letter]], rows: int, columns: int, tokenizer: Tokenizer
+    words: Sequence[Sequence[Letter]], rows: int, columns: int, tokenizer: KimiTokenizer
 ) -> Tensor:
     """int64 `[rows * columns, STARTS + 1]`: ids of the tokens that begin in a cell, in the order they are
     read, and last the one before them; NO_TOKEN where there is none. A token begins where its first letter

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.batch import NO_TARGET, make_rows
 from training.data.example import Example, encode_sample
 from training.run.trainer import Trainer
@@ -34,7 +34,7 @@ class Accuracy:
 class HeldOut:
     """A fixed number of held-out cases of each skill."""
 
-    def __init__(self, curriculum: Curriculum, tokenizer: Tokenizer, cases: int) -> None:
+    def __init__(self, curriculum: Curriculum, tokenizer: KimiTokenizer, cases: int) -> None:
         self._pad = tokenizer.special.media_pad
         self._examples = {
             skill: [

@@ -14,7 +14,7 @@ import torch
 
 from services.engine.model.architectures import load_config
 from services.engine.weights.checkpoint import Checkpoint
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.stream import StreamPlan
 from training.model.model import TrainedModel, trained_weights
 from training.run import checkpoint
@@ -61,7 +61,7 @@ class Run:
             self.progress.vision = settings.vision.name
             report(f"{count} weights of the vision part from {settings.vision}")
         self._held_out = HeldOut(
-            Curriculum(settings.seed), Tokenizer.from_dir(settings.directory), settings.eval_cases
+            Curriculum(settings.seed), KimiTokenizer.from_dir(settings.directory), settings.eval_cases
         )
 
     def train(self, stop: Callable[[], bool] = lambda: False) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.batch import Rows
 from training.data.stream import Stream, StreamPlan
 
@@ -27,7 +27,7 @@ class _Maker:
     @classmethod
     def start(cls, plan: StreamPlan, tokenizer: Path) -> None:
         torch.set_num_threads(1)
-        cls.stream = Stream(plan, Tokenizer.from_dir(tokenizer))
+        cls.stream = Stream(plan, KimiTokenizer.from_dir(tokenizer))
 
     @classmethod
     def make(cls, number: int) -> bytes:
@@ -38,7 +38,7 @@ class _Maker:
 def batches(plan: StreamPlan, tokenizer: Path, first: int, end: int, workers: int) -> Generator[list[Rows]]:
     """Batches `first` to `end` - 1, made by `workers` processes, or here where there are none."""
     if not workers:
-        stream = Stream(plan, Tokenizer.from_dir(tokenizer))
+        stream = Stream(plan, KimiTokenizer.from_dir(tokenizer))
         yield from (stream.batch(number) for number in range(first, end))
         return
     with multiprocessing.get_context("spawn").Pool(workers, _Maker.start, (plan, tokenizer)) as pool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.families.kimi.messages import Message, TextPart, ToolCall
+from services.families.conversation import Message, TextPart, ToolCall
 from training.skills.dice import Dice
 from training.skills.expectation import Call
 from training.skills.lexicon import Lexicon, invented

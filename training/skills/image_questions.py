@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart
+from services.families.conversation import Conversation, ImagePart, Message, TextPart
 from training.skills.dice import Dice
 from training.skills.documents import Item, Label, Printer, Receipt
 from training.skills.expectation import Call, Expectation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.families.kimi.messages import Conversation, ImagePart, Message, Part, TextPart
+from services.families.conversation import Conversation, ImagePart, Message, Part, TextPart
 from training.skills.expectation import Call, Expectation
 from training.skills.toolbox import Tool
 

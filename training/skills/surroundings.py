@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.families.kimi.messages import Message, TextPart
+from services.families.conversation import Message, TextPart
 from training.skills.dice import Dice
 from training.skills.sample import Sample
 from training.skills.split import Split

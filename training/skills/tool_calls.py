@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.families.kimi.messages import Message
+from services.families.conversation import Message
 from training.skills.dice import Dice
 from training.skills.exchange import Exchanges
 from training.skills.expectation import Call, Expectation

@@ -14,7 +14,6 @@ import grpc
 
 from services.common.errors import ConfigError
 from services.common.rpc.channel import MAX_MESSAGE_BYTES, channel_options
-from services.common.rpc.interceptors import ErrorInterceptor
 from services.common.rpc.keepalive import Keepalive
 from services.common.rpc.role import Role
 
@@ -66,6 +65,9 @@ class Endpoints:
         more_options: Sequence[tuple[str, int]] = (),
     ) -> grpc.aio.Server:
         """An aio server, neither bound nor started; errors are mapped outside of the `interceptors` given."""
+        # Only here: a health check opens a channel every few seconds and must not load what servers need.
+        from services.common.rpc.interceptors import ErrorInterceptor
+
         options = [
             *(keepalive or Keepalive()).server_options(),
             ("grpc.max_send_message_length", max_message_bytes),

@@ -21,9 +21,11 @@ class ClosingPlanner:
     """
 
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
-        ids, special = vocabulary.byte_ids, vocabulary.special
-        self._end = special.im_end
-        self._markers = (special.tool_calls_section_end, special.tool_call_end)
+        ids, markers = vocabulary.byte_ids, vocabulary.markers
+        section = markers.section
+        self._end = markers.end
+        self._closing = () if section is None else section.closing
+        self._opening = () if section is None else (section.begin, *section.opening)
         self._quote = ids[ord('"')]
         self._closers = (ids[ord("}")], ids[ord("]")])
         self._separators = (ids[ord(",")], ids[ord(":")])
@@ -36,11 +38,6 @@ class ClosingPlanner:
         # Whitespace and control characters come last: they make no progress.
         others = sorted(range(256), key=lambda byte: (byte <= 32, byte))
         self._others = tuple(ids[byte] for byte in others if ids[byte] not in known)
-        self._openers = (
-            special.tool_calls_section_begin,
-            special.tool_call_begin,
-            special.tool_call_argument_begin,
-        )
 
     def way_out(
         self, matcher: LLMatcher, limit: int = MAX_WAY, meter: WorkMeter | None = None
@@ -76,7 +73,7 @@ class ClosingPlanner:
 
     def _order(self, mask: bytes, step: int) -> Iterator[int]:
         in_text = mask[self._letter >> 3] >> (self._letter & 7) & 1
-        yield from self._markers
+        yield from self._closing
         if in_text:
             yield self._quote
         yield from self._closers
@@ -90,4 +87,4 @@ class ClosingPlanner:
             yield from characters[first:]
             yield from characters[:first]
         yield from self._others
-        yield from self._openers
+        yield from self._opening

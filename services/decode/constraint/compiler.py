@@ -58,8 +58,7 @@ class GrammarCompiler:
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
         self.vocabulary = vocabulary
         self.planner = ClosingPlanner(vocabulary)
-        special = vocabulary.special
-        self._marks = (special.im_middle, special.end_think)
+        self._marks = vocabulary.markers.apart
         self._cache: BoundedCache[str, CompiledGrammar] = BoundedCache(MAX_CACHED, MAX_CACHED_BYTES)
 
     def cached(self, grammar: str) -> CompiledGrammar | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from threading import Lock
 
 import structlog
@@ -15,6 +14,7 @@ from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.constraint.vocabulary import GrammarVocabulary
+from services.families.grammar import GrammarTokens
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class ConstraintMaker:
     first), `grammar-large` compiles what needs WHOLE effort.
     """
 
-    def __init__(self, directory: Path, vocab_size: int) -> None:
+    def __init__(self, read_tokens: Callable[[], GrammarTokens], vocab_size: int) -> None:
         """Starts reading the tokenizer files; an error in them fails every constrained request."""
         self._ready = ThreadPoolExecutor(1, "grammar-ready")
         self._quick = ThreadPoolExecutor(2, "grammar")
@@ -39,7 +39,7 @@ class ConstraintMaker:
         self._num_large = 0
         self._lock = Lock()
         self._compiler: Future[GrammarCompiler] = self._quick.submit(
-            lambda: GrammarCompiler(GrammarVocabulary(directory, vocab_size))
+            lambda: GrammarCompiler(GrammarVocabulary(read_tokens(), vocab_size))
         )
 
     def make(

@@ -64,13 +64,13 @@ class TokenConstraint:
     `advance`, in this order. From `advance` until `is_prepared`, the thread that calls `prepare` owns the
     state.
 
-        FREE  --(</think>, unless it waits for a section)--> BOUND
-        FREE  --(begin of a section, if the grammar has one)--> BOUND --(<|im_end|>)--> the end
+        FREE  --(end of reasoning, unless it waits for a section)--> BOUND
+        FREE  --(begin of a section, if the grammar has one)--> BOUND --(end of the turn)--> the end
 
     Reasoning is free, and so is text while the grammar waits for a section. Two kinds of tokens are masked
-    even there: markers of calls outside a section, and, if the grammar must begin, `<|im_end|>` and `[EOS]`.
-    In that case `</think>` is forced while ANSWER_RESERVE tokens, or half of `max_tokens` if that is less,
-    are left.
+    even there: markers of calls outside a section, and, if the grammar must begin, those that end an answer.
+    In that case the end of reasoning is forced while ANSWER_RESERVE tokens, or half of `max_tokens` if that
+    is less, are left.
 
     When the remaining budget only covers the way out, a token that needs more is replaced by the way out's
     next token: valid output, cut short (`is_cut`). Everything else depends only on the tokens so far and on
@@ -94,7 +94,9 @@ class TokenConstraint:
         self._matcher: LLMatcher = grammar.matcher.deep_copy()
         self._compiler = compiler
         self._planner = compiler.planner
-        self._special = vocabulary.special
+        self._markers = vocabulary.markers
+        section = self._markers.section
+        self._section_begin = None if section is None else section.begin
         self._openers = vocabulary.openers
         self._vocab_size = vocabulary.size
         self._max_tokens = max_tokens
@@ -103,7 +105,7 @@ class TokenConstraint:
         bound = not (rules.in_reasoning or rules.waits_for_section)
         self._phase = _Phase.BOUND if bound else _Phase.FREE
         self._free = self._allowed_while_free()
-        self._end_of_reasoning = _bits(self._vocab_size, (vocabulary.special.end_think,))
+        self._end_of_reasoning = _bits(self._vocab_size, _ids(self._markers.end_reasoning))
         self._mask: npt.NDArray[np.uint8] | None = None
         self._taken = 0
         self._consumed: list[int] = []
@@ -140,7 +142,7 @@ class TokenConstraint:
         spare = self._left - way.cost
         if spare > _WIDE or (spare > _NARROW and token_id not in self._openers):
             return token_id
-        if token_id == self._special.im_end or way.tokens[:1] == [token_id]:
+        if token_id == self._markers.end or way.tokens[:1] == [token_id]:
             return token_id
         with self._metered(_MOST_ENGINE_STEP_S) as meter:
             if self._fits(token_id, way, meter):
@@ -148,13 +150,13 @@ class TokenConstraint:
         if spare < 0 or self._failure is not None:
             return token_id
         self.is_cut = True
-        return way.tokens[0] if way.tokens else self._special.im_end
+        return way.tokens[0] if way.tokens else self._markers.end
 
     # -- for the engine ------------------------------------------------------------------------------------
 
     def is_end(self, token_id: int) -> bool:
         """Whether `token_id`, just chosen, ends the grammar."""
-        return self._phase is _Phase.BOUND and token_id == self._special.im_end
+        return self._phase is _Phase.BOUND and token_id == self._markers.end
 
     def advance(self, token_id: int) -> bool:
         """Records a token that does not end the choice. Returns whether `prepare` must run for the next."""
@@ -231,17 +233,12 @@ class TokenConstraint:
     # -- the state -----------------------------------------------------------------------------------------
 
     def _allowed_while_free(self) -> npt.NDArray[np.uint8]:
-        marks = self._special
-        ids = [
-            marks.tool_call_begin,
-            marks.tool_call_argument_begin,
-            marks.tool_call_end,
-            marks.tool_calls_section_end,
-        ]
+        section = self._markers.section
+        ids = [] if section is None else [*section.opening, *section.closing]
         if not self._rules.has_section:
-            ids.append(marks.tool_calls_section_begin)
+            ids += _ids(self._section_begin)
         if not self._rules.waits_for_section:
-            ids += [marks.im_end, marks.eos]
+            ids += sorted(self._markers.stops)
         return _bits(self._vocab_size, tuple(ids), others=True)
 
     def _must_end_reasoning(self) -> bool:
@@ -253,16 +250,16 @@ class TokenConstraint:
 
     def _begins(self, token_id: int) -> bool:
         """Whether the grammar begins at this free token."""
-        if token_id == self._special.tool_calls_section_begin:
+        if token_id == self._section_begin:
             return self._rules.has_section
-        return token_id == self._special.end_think and not self._rules.waits_for_section
+        return token_id == self._markers.end_reasoning and not self._rules.waits_for_section
 
     def _take(self, token_id: int, meter: WorkMeter) -> None:
         self._left -= 1
         begins = self._phase is _Phase.FREE
         self._phase = _Phase.BOUND
-        # `</think>` only ends reasoning; the begin of a section is also the grammar's first token.
-        if not begins or token_id == self._special.tool_calls_section_begin:
+        # The end of reasoning is no part of the grammar; the begin of a section is its first token.
+        if not begins or token_id == self._section_begin:
             self._consumed.append(token_id)
             if self._matcher.consume_token(token_id):
                 self._look_ahead(token_id, meter)
@@ -298,6 +295,10 @@ class TokenConstraint:
         if way.cost < self._left and self._planner.leads_out(probe, way.tokens):
             return True
         return self._planner.way_out(probe, self._left - 2, meter) is not None
+
+
+def _ids(marker: int | None) -> tuple[int, ...]:
+    return () if marker is None else (marker,)
 
 
 @functools.lru_cache(maxsize=16)

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from services.common.errors import InvalidRequest
+from services.families.media import ImageGrid
 
 PATCH_SIZE = 14
 MERGE_SIZE = 2
 IMAGE_PATCHES = 16_384
 VIDEO_FRAME_PATCHES = 4_096
 SIDE_PATCHES = 512
-
-
-@dataclass(frozen=True)
-class ImageGrid:
-    """What an image becomes.
-
-    Pixels: `resized_*` (bicubic) and `padded_*` (at the right and bottom); patches: `grid_*`; `num_tokens`:
-    media pads of the prompt, one per 2 x 2 patches.
-    """
-
-    resized_w: int
-    resized_h: int
-    padded_w: int
-    padded_h: int
-    grid_t: int
-    grid_h: int
-    grid_w: int
-    num_tokens: int
 
 
 def image_grid(width: int, height: int) -> ImageGrid:

@@ -15,8 +15,8 @@ from services.families.kimi.pattern import PRE_TOKEN_PATTERN
 from services.families.kimi.special import SpecialTokens
 
 
-class Tokenizer:
-    """Byte-level BPE over `num_ranks` ranks, with 256 special slots directly above them.
+class KimiTokenizer:
+    """A Tokenizer: byte-level BPE over `num_ranks` ranks, with 256 special slots directly above them.
 
     Immutable and safe for use from several threads; long encodings release the GIL.
     """
@@ -35,7 +35,7 @@ class Tokenizer:
         self._whole: dict[int, str] = {}
 
     @classmethod
-    def from_dir(cls, directory: Path | str) -> Tokenizer:
+    def from_dir(cls, directory: Path | str) -> KimiTokenizer:
         """Reads `tiktoken.model` and `tokenizer_config.json`; CheckpointError lists what is wrong."""
         directory = Path(directory)
         ranks = read_ranks(directory / "tiktoken.model")
@@ -49,6 +49,16 @@ class Tokenizer:
     def stop_ids(self) -> frozenset[int]:
         """What ends an answer: `<|im_end|>` and `[EOS]`."""
         return frozenset((self.special.im_end, self.special.eos))
+
+    @property
+    def end_of_turn(self) -> int:
+        """`<|im_end|>`."""
+        return self.special.im_end
+
+    @property
+    def media_pad(self) -> int:
+        """`<|media_pad|>`."""
+        return self.special.media_pad
 
     def is_special(self, token_id: int) -> bool:
         """Whether the id is one of the special slots, named or reserved."""

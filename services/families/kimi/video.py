@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.media import ImageGrid, video_frame_grid
+from services.families.kimi.media import video_frame_grid
+from services.families.media import ImageGrid, VideoChunk
 
 SAMPLE_FPS = 2.0
 CHUNK_FRAMES = 4
 _DAY_S = 86_400
-
-
-@dataclass(frozen=True)
-class VideoChunk:
-    """Up to four sampled frames that become one medium of a prompt.
-
-    `frames`: indices in the video, ascending; `timestamp`: when the first is shown, `HH:MM:SS.mmm`; `grid`:
-    of the chunk, `grid_t` being the number of frames. Time is averaged away: it does not change the tokens.
-    """
-
-    frames: tuple[int, ...]
-    timestamp: str
-    grid: ImageGrid
 
 
 def sample_frames(num_frames: int, fps: float) -> tuple[int, ...]:
@@ -61,8 +48,3 @@ def timestamp(seconds: float) -> str:
     """`HH:MM:SS.mmm`, as on a clock: a day later it begins anew. Milliseconds are cut off, not rounded."""
     clock = datetime.fromtimestamp(seconds % _DAY_S, tz=UTC)
     return f"{clock:%H:%M:%S}.{int(seconds % 1 * 1000):03d}"
-
-
-def chunk_hash(content_hash: bytes, index: int) -> bytes:
-    """32 bytes that name a chunk: of the SHA-256 of the video's file and the chunk's index in it."""
-    return hashlib.sha256(content_hash + index.to_bytes(4, "little")).digest()

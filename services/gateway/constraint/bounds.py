@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 
 MAX_BYTES = 256 << 10
 MAX_DEPTH = 64

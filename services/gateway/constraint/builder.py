@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from perigee.v1 import decode_pb2
 from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
 from services.common.grammar_limits import Effort, WorkMeter
-from services.families.kimi.chat.call_ids import count_calls
-from services.families.kimi.messages import Conversation, Json
-from services.families.kimi.special import SpecialTokens
-from services.families.kimi.tools.section_grammar import MAX_CALLS, ToolGrammar, section_rules
+from services.families.conversation import Conversation, Json
+from services.families.family import ChatFormat
+from services.families.grammar import MAX_CALLS, ToolGrammar
 from services.gateway.constraint.call_checks import CallChecks
 from services.gateway.constraint.enforceable import as_arguments
 from services.gateway.constraint.grammar import json_grammar, whole_grammar
@@ -47,8 +46,8 @@ class ConstraintBuilder:
     that a slow one delays only its like; see also SchemaCache.
     """
 
-    def __init__(self, special: SpecialTokens) -> None:
-        self._special = special
+    def __init__(self, chat: ChatFormat) -> None:
+        self._chat = chat
         self._schemas = SchemaCache()
         self._texts = TextGrammars()
         self._quick = ThreadPoolExecutor(2, "schemas")
@@ -99,15 +98,13 @@ class ConstraintBuilder:
         if tools and conversation is not None:
             single = not wish.parallel or wish.tool_choice == "function"
             grammars = [ToolGrammar(name, ready.schema) for name, ready in tools.items()]
-            section = section_rules(
-                grammars, self._special, count_calls(conversation), 1 if single else MAX_CALLS
-            )
+            section = self._chat.section_rules(grammars, conversation.num_calls, 1 if single else MAX_CALLS)
         if wish.answer is not None and not bound:
             answer = self._answer(wish.answer, meter)
         return Constraint(
             decode_pb2.Constraint(
                 grammar=whole_grammar(section, answer),
-                in_reasoning=conversation is not None and conversation.starts_in_reasoning,
+                in_reasoning=conversation is not None and self._chat.starts_in_reasoning(conversation),
                 has_section=bool(section),
                 waits_for_section=not bound and not answer,
             ),

@@ -10,7 +10,7 @@ from llguidance import LLMatcher
 
 from services.common.errors import InvalidRequest
 from services.common.grammar_limits import Effort, WorkMeter, grammar_limits
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 from services.gateway.constraint.formats import FORMAT_PATTERNS, LIBRARY_FORMATS, UNENFORCEABLE_FORMATS
 from services.gateway.constraint.keywords import parts
 from services.gateway.constraint.number_bounds import fit_counts, fit_range, is_exact

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from services.families.kimi.messages import Json
-from services.families.kimi.tools.section_grammar import json_rule
+from services.families.conversation import Json
+from services.families.grammar import json_rule
 
 # Between the parts of an answer: one space or none, or the end of a line with an indentation.
 _ANSWER_SPACE = {"whitespace_pattern": r"( |\n {0,32})"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 
 # Their members are schemas by name, whatever the names are: a property may be called `allOf`.
 NAMED_SCHEMAS = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 
 # Whole numbers that fit 64 bits, with room for the library's own arithmetic.
 _MOST_INTEGER = 2**63 - 1025

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 
 ToolChoice = Literal["auto", "none", "required", "function"]
 

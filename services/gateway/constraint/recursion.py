@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 from services.gateway.constraint.instance_path import path_text
 from services.gateway.constraint.keywords import parts
 from services.gateway.constraint.references import References

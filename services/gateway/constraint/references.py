@@ -6,7 +6,7 @@ import re
 from urllib.parse import quote, unquote
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 from services.gateway.constraint.keywords import parts, with_parts
 
 # What may stand in a URI reference as it is; beside it a percent sign that begins an encoded octet.

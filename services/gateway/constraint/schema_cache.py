@@ -11,7 +11,7 @@ import jsonschema_rs
 from services.common.bounded_cache import BoundedCache
 from services.common.errors import InvalidRequest
 from services.common.grammar_limits import Effort, WorkMeter
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 from services.gateway.constraint.bounds import checked_text
 from services.gateway.constraint.enforceable import (
     Enforceable,

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest, UnsupportedValue
-from services.families.kimi.media import image_grid
+from services.families.media import MediaArithmetic
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -44,15 +44,17 @@ class PromptImage:
     param: str
 
 
-def load_images(sources: tuple[ImageSource, ...], limits: ImageLimits) -> tuple[PromptImage, ...]:
+def load_images(
+    sources: tuple[ImageSource, ...], limits: ImageLimits, arithmetic: MediaArithmetic
+) -> tuple[PromptImage, ...]:
     """Reads each header; the vision worker alone decodes pixels. May take long: call it in a thread.
 
     Raises InvalidRequest or UnsupportedValue naming the image's field.
     """
-    return tuple(_load(source, limits) for source in sources)
+    return tuple(_load(source, limits, arithmetic) for source in sources)
 
 
-def _load(source: ImageSource, limits: ImageLimits) -> PromptImage:
+def _load(source: ImageSource, limits: ImageLimits, arithmetic: MediaArithmetic) -> PromptImage:
     data = source.source if isinstance(source.source, bytes) else decode_url(source.source, source.param)
     if len(data) > limits.num_bytes:
         raise InvalidRequest(
@@ -66,7 +68,7 @@ def _load(source: ImageSource, limits: ImageLimits) -> PromptImage:
     return PromptImage(
         data=data,
         content_hash=hashlib.sha256(data).digest(),
-        num_tokens=image_grid(width, height).num_tokens,
+        num_tokens=arithmetic.image_grid(width, height).num_tokens,
         param=source.param,
     )
 

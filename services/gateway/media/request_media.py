@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.messages import Conversation, Message, Part, VideoPart
+from services.families.conversation import Conversation, Message, Part, VideoPart
+from services.families.media import MediaArithmetic
 from services.gateway.media.images import ImageLimits, ImageSource, PromptImage, load_images
 from services.gateway.media.videos import (
     PromptChunk,
@@ -45,14 +46,18 @@ class LoadedMedia:
         )
 
 
-def load_media(sources: Sequence[MediaSource], limits: MediaLimits) -> LoadedMedia:
+def load_media(
+    sources: Sequence[MediaSource], limits: MediaLimits, arithmetic: MediaArithmetic
+) -> LoadedMedia:
     """Reads each header. May take long: call it in a thread.
 
     Raises InvalidRequest or UnsupportedValue naming the medium's field.
     """
     check_counts(sources, limits)
     images = load_images(
-        tuple(source for source in sources if isinstance(source, ImageSource)), limits.images
+        tuple(source for source in sources if isinstance(source, ImageSource)),
+        limits.images,
+        arithmetic,
     )
     remaining = iter(images)
     media: list[PromptMedium] = []
@@ -61,7 +66,7 @@ def load_media(sources: Sequence[MediaSource], limits: MediaLimits) -> LoadedMed
         if isinstance(source, ImageSource):
             media.append(next(remaining))
         else:
-            chunks = load_video(source, limits.videos)
+            chunks = load_video(source, limits.videos, arithmetic)
             media += chunks
             timestamps.append(tuple(chunk.timestamp for chunk in chunks))
     return LoadedMedia(tuple(media), tuple(timestamps))

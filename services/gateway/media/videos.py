@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.common.errors import InvalidRequest
 from services.common.video_file import VideoLimits, read_header
-from services.families.kimi.video import chunk_hash, video_chunks
+from services.families.media import MediaArithmetic, chunk_hash
 from services.gateway.media.images import decode_url
 
 
@@ -47,7 +47,9 @@ class PromptChunk:
     timestamp: str
 
 
-def load_video(source: VideoSource, bounds: VideoBounds) -> tuple[PromptChunk, ...]:
+def load_video(
+    source: VideoSource, bounds: VideoBounds, arithmetic: MediaArithmetic
+) -> tuple[PromptChunk, ...]:
     """Counts the frames of one video; the vision worker alone decodes them. Call it in a thread.
 
     Raises InvalidRequest or UnsupportedValue naming the video's field.
@@ -59,7 +61,7 @@ def load_video(source: VideoSource, bounds: VideoBounds) -> tuple[PromptChunk, .
         )
     try:
         header = read_header(data, bounds.header)
-        chunks = video_chunks(header.width, header.height, header.num_frames, header.fps)
+        chunks = arithmetic.video_chunks(header.width, header.height, header.num_frames, header.fps)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, source.param) from error
     video = VideoFile(data, hashlib.sha256(data).digest(), source.param)

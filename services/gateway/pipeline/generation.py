@@ -8,7 +8,7 @@ from typing import Protocol
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import PerigeeError
-from services.families.kimi.output.states import State
+from services.families.output import TextKind
 from services.gateway.admission import Ticket
 from services.gateway.pipeline.output.answer import Answer, fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
@@ -50,7 +50,7 @@ class Generation:
         self._ticket = ticket
         self._cached_tokens: int | None = None
         self._sink: Sink | None = None
-        self._shortcuts: dict[tuple[int, State], Shortcut] = {}
+        self._shortcuts: dict[tuple[int, TextKind], Shortcut] = {}
 
     @property
     def usage(self) -> sampling_pb2.Usage:
@@ -136,7 +136,7 @@ class Generation:
             return
         shortcut = self._shortcuts.get((index, plain))
         if shortcut is None:
-            show = sink.writer(index, reasoning=plain is State.REASONING)
+            show = sink.writer(index, reasoning=plain is TextKind.REASONING)
             if show is None:
                 return
             tokens = PlainTokens(self._choices[index], self._source.outputs[index], self._ticket, show)

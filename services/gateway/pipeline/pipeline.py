@@ -97,7 +97,10 @@ class Pipeline:
                     prompt=prompt,
                     pages=pages,
                     sampling=resolve(
-                        request.sampling, request.prompt.defaults, budget, self._model.tokenizer.stop_ids
+                        request.sampling,
+                        self._model.family.defaults.of(chat),
+                        budget,
+                        self._model.tokenizer.stop_ids,
                     ),
                     cache_salt=request.cache_salt,
                     priority=request.priority,
@@ -113,7 +116,7 @@ class Pipeline:
                     head=head,
                     source=source,
                     choices=self._choices.make(
-                        request, prompt.token_ids, CallValidator(constraint.checks, ticket.refused_call)
+                        request, CallValidator(constraint.checks, ticket.refused_call)
                     ),
                     prompt=prompt,
                     ticket=ticket,

@@ -7,8 +7,7 @@ from typing import TypeAlias
 
 from perigee.v1 import sampling_pb2
 from services.common.sampling.params import FieldName
-from services.families.kimi.messages import Conversation
-from services.families.kimi.sampling_defaults import INSTANT, RAW, THINKING, SamplingDefaults
+from services.families.conversation import Conversation
 from services.gateway.constraint.output_format import OutputFormat
 from services.gateway.media.request_media import MediaSource
 
@@ -20,10 +19,6 @@ class ChatPrompt:
     conversation: Conversation
     media: tuple[MediaSource, ...] = ()
 
-    @property
-    def defaults(self) -> SamplingDefaults:
-        return THINKING if self.conversation.thinking else INSTANT
-
 
 @dataclass(frozen=True)
 class TextPrompt:
@@ -32,20 +27,12 @@ class TextPrompt:
     text: str
     parse_special: bool = False
 
-    @property
-    def defaults(self) -> SamplingDefaults:
-        return RAW
-
 
 @dataclass(frozen=True)
 class TokenPrompt:
     """Token ids, taken as they are."""
 
     token_ids: tuple[int, ...]
-
-    @property
-    def defaults(self) -> SamplingDefaults:
-        return RAW
 
 
 AnyPrompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt

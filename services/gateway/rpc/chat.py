@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
-from services.families.kimi.output.calls import FinishedCall
+from services.families.output import FinishedCall
 from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.pipeline import Pipeline

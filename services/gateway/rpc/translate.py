@@ -11,7 +11,7 @@ from google.protobuf.message import Message as ProtoMessage
 
 from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
 from services.common.errors import InvalidRequest
-from services.families.kimi.messages import (
+from services.families.conversation import (
     Conversation,
     ImagePart,
     Message,

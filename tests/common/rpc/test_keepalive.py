@@ -17,12 +17,14 @@ from tests.support.waiting import scaled
 
 PEER = """
 import asyncio
+from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import add_health
 
 async def main():
-    server = build_server()
+    endpoints = Endpoints("decode")
+    server = endpoints.grpc_server()
     health = await add_health(server, [])
-    print(bind(server, "127.0.0.1", 0), flush=True)
+    print(endpoints.bind_grpc(server, "127.0.0.1", 0), flush=True)
     await server.start()
     await health.set_serving()
     await server.wait_for_termination()

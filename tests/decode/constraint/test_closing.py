@@ -77,9 +77,7 @@ def test_what_has_to_be_said_first_is_said(compiler, tokenizer, schema):
 
 
 def test_a_section_ends_with_the_call_that_is_open(compiler, tokenizer):
-    grammar = section_grammar(
-        compiler.vocabulary.special, {"type": "object", "properties": {"q": {"type": "string"}}}
-    )
+    grammar = section_grammar(tokenizer.special, {"type": "object", "properties": {"q": {"type": "string"}}})
     said = '<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"q": "x'
     assert way_from(compiler, tokenizer, grammar, said) == '"}<|tool_call_end|><|tool_calls_section_end|>'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from services.decode.constraint import maker as module
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
+from services.families.kimi.family import KIMI
 
 LARGE = 'start: "large"'
 
@@ -42,7 +44,7 @@ def made(nano_dir, compiler, monkeypatch):
     gate = Gate(compiler)
     monkeypatch.setattr(module, "GrammarVocabulary", lambda directory, size: None)
     monkeypatch.setattr(module, "GrammarCompiler", lambda vocabulary: gate)
-    maker = ConstraintMaker(nano_dir, 2304)
+    maker = ConstraintMaker(partial(KIMI.read_grammar_tokens, nano_dir), 2304)
 
     def ask(name, grammar):
         rules = ConstraintRules(grammar, False, False, False)

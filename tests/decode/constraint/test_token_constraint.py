@@ -24,8 +24,8 @@ YES = 'start: "yes"'
 
 
 @pytest.fixture
-def marks(compiler):
-    return compiler.vocabulary.special
+def marks(tokenizer):
+    return tokenizer.special
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from services.common.errors import CheckpointError
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.vocabulary import GrammarVocabulary
+from services.families.kimi.family import KIMI
 
 
 def allowed(mask: bytes) -> set[int]:
@@ -16,10 +17,11 @@ def allowed(mask: bytes) -> set[int]:
 def check(vocabulary: GrammarVocabulary, num_ranks: int) -> None:
     anything = GrammarCompiler(vocabulary).compile("start: /(?s:.*)/").matcher.deep_copy()
     tokens = allowed(anything.compute_bitmask())
-    assert {token for token in tokens if token >= num_ranks} == {vocabulary.special.im_end}
+    assert {token for token in tokens if token >= num_ranks} == {vocabulary.markers.end}
     assert len(tokens) > num_ranks * 0.9
-    marker = GrammarCompiler(vocabulary).compile(f"start: <[{vocabulary.special.tool_call_begin}]>")
-    assert allowed(marker.matcher.deep_copy().compute_bitmask()) == {vocabulary.special.tool_call_begin}
+    begin = vocabulary.markers.section.opening[0]
+    marker = GrammarCompiler(vocabulary).compile(f"start: <[{begin}]>")
+    assert allowed(marker.matcher.deep_copy().compute_bitmask()) == {begin}
     word = GrammarCompiler(vocabulary).compile('start: "<|tool_call_begin|>"').matcher.deep_copy()
     assert all(token < num_ranks for token in allowed(word.compute_bitmask()))
 
@@ -29,13 +31,13 @@ def test_special_tokens_match_no_text_and_text_no_special_token(compiler, tokeni
 
 
 def test_the_published_files_are_understood(shared_dir):
-    vocabulary = GrammarVocabulary(shared_dir / "data" / "kimi-k2.5", 163840)
-    assert vocabulary.special.im_end == 163586
+    vocabulary = GrammarVocabulary(KIMI.read_grammar_tokens(shared_dir / "data" / "kimi-k2.5"), 163840)
+    assert vocabulary.markers.end == 163586
     check(vocabulary, 163584)
 
 
 def test_a_vocabulary_larger_than_the_tokenizer_has_masks_of_its_size(nano_dir):
-    vocabulary = GrammarVocabulary(nano_dir, 4096)
+    vocabulary = GrammarVocabulary(KIMI.read_grammar_tokens(nano_dir), 4096)
     mask = GrammarCompiler(vocabulary).compile("start: /a*/").matcher.deep_copy().compute_bitmask()
     assert len(mask) >= 4096 // 8
     assert max(allowed(mask)) < 2304
@@ -43,4 +45,4 @@ def test_a_vocabulary_larger_than_the_tokenizer_has_masks_of_its_size(nano_dir):
 
 def test_missing_tokenizer_files_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"tiktoken\.model"):
-        GrammarVocabulary(tmp_path, 2304)
+        GrammarVocabulary(KIMI.read_grammar_tokens(tmp_path), 2304)

@@ -364,7 +364,7 @@ async def test_a_worker_that_says_nothing_is_given_up(suite, monkeypatch):
 async def test_a_defect_ends_the_fetch_too(suite, monkeypatch):
     worker = await suite.worker()
 
-    async def broken(address: str) -> None:
+    async def broken(address: str, role: str) -> None:
         raise IndexError("no such thing")
 
     monkeypatch.setattr(suite.peers, "get", broken)

@@ -16,7 +16,7 @@ ORDER = FetchOrder("nowhere:1", "request", (1, 2, 3), (), "", 0, (7,))
 
 
 class PeersThatNeverAnswer:
-    async def get(self, address: str) -> None:
+    async def get(self, address: str, role: str) -> None:
         await asyncio.Event().wait()
 
 

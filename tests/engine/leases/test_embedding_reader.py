@@ -385,7 +385,7 @@ async def test_the_first_error_of_several_stops_the_others(suite, monkeypatch):
 async def test_a_worker_that_does_not_shake_hands_takes_no_pages(suite, monkeypatch):
     never = asyncio.Event()
 
-    async def hang(address):
+    async def hang(address, role):
         await never.wait()
 
     monkeypatch.setattr(suite.peers, "get", hang)

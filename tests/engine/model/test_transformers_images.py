@@ -19,7 +19,8 @@ from services.engine.loading.text import load_text_model
 from services.engine.loading.vision import load_vision_model
 from services.engine.model.architectures import load_config
 from services.engine.runner import ModelRunner
-from services.families.kimi.media import ImageGrid, video_frame_grid
+from services.families.kimi.media import video_frame_grid
+from services.families.media import ImageGrid
 from services.vision.preprocess import image_patches
 from tests.engine.model.hf_reference import reference_logits, reference_model
 from tests.support.fidelity import FidelityReport

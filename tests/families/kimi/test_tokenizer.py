@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.errors import CheckpointError, InvalidRequest
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 @pytest.fixture(scope="module")
-def published(shared_dir) -> Tokenizer:
-    return Tokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
+def published(shared_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
 
 
 @pytest.fixture(scope="module")
@@ -161,4 +161,4 @@ def test_a_directory_without_the_marker_names_is_refused_with_all_of_them(nano_d
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "tiktoken.model").write_bytes((nano_dir / "tiktoken.model").read_bytes())
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json.*\[EOS\], <think>"):
-        Tokenizer.from_dir(tmp_path)
+        KimiTokenizer.from_dir(tmp_path)

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.video import VideoChunk, sample_frames, timestamp, video_chunks
+from services.families.kimi.video import sample_frames, timestamp, video_chunks
+from services.families.media import VideoChunk
 
 
 def test_every_golden_video_gives_its_frames_chunks_and_timestamps(shared_dir, fidelity):

@@ -10,7 +10,8 @@ import pytest
 
 from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
 from services.common.grammar_limits import Effort
-from services.families.kimi.messages import Conversation, Message, ToolCall
+from services.families.conversation import Conversation, Message, ToolCall
+from services.families.kimi.chat_format import KimiChat
 from services.gateway.constraint import builder as module
 from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.constraint.output_format import (
@@ -35,7 +36,7 @@ DOUBLING = "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1} r{i + 1}\n" for i in ra
 
 @pytest.fixture
 def build(tokenizer):
-    builder = ConstraintBuilder(tokenizer.special)
+    builder = ConstraintBuilder(KimiChat(tokenizer))
 
     async def build(wish=OutputFormat(), tools=TOOLS, messages=(), thinking=True):  # noqa: B008
         return await builder.build(wish, Conversation(tuple(messages), tuple(tools), thinking))
@@ -157,7 +158,7 @@ async def test_a_name_of_any_script_is_taken_as_it_is(build, name):
 
 async def test_large_schemas_delay_no_others(tokenizer, monkeypatch):
     """Those that take more than QUICK effort wait for each other, everybody else for none of them."""
-    builder, opened, read = ConstraintBuilder(tokenizer.special), threading.Event(), SchemaCache.ready
+    builder, opened, read = ConstraintBuilder(KimiChat(tokenizer)), threading.Event(), SchemaCache.ready
 
     def slow(cache, schema, param, meter, **options):
         if "large" in schema.get("title", ""):
@@ -181,14 +182,14 @@ async def test_large_schemas_delay_no_others(tokenizer, monkeypatch):
 
 async def test_of_large_schemas_only_so_many_wait(tokenizer, monkeypatch):
     monkeypatch.setattr(module, "MAX_LARGE", 0)
-    builder = ConstraintBuilder(tokenizer.special)
+    builder = ConstraintBuilder(KimiChat(tokenizer))
     with pytest.raises(Overloaded, match="large"):
         await builder.build(OutputFormat(answer=RegexAnswer("(", "regex")), None)
     builder.close()
 
 
 async def test_a_raw_prompt_has_no_reasoning(tokenizer):
-    builder = ConstraintBuilder(tokenizer.special)
+    builder = ConstraintBuilder(KimiChat(tokenizer))
     constraint = await builder.build(OutputFormat(answer=RegexAnswer("a+", "regex")), None)
     assert not constraint.proto.in_reasoning
     builder.close()

@@ -7,6 +7,7 @@ import pytest
 
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.video_file import VideoLimits
+from services.families.kimi.family import MEDIA
 from services.gateway.media.images import ImageLimits, ImageSource, load_images
 from services.gateway.media.request_media import MediaLimits, load_media
 from services.gateway.media.videos import VideoBounds
@@ -16,7 +17,7 @@ LIMITS = ImageLimits(count=2, num_bytes=1 << 20, pixels=1_000_000)
 
 
 def load(source, limits=LIMITS):
-    return load_images((ImageSource(source, "here"),), limits)[0]
+    return load_images((ImageSource(source, "here"),), limits, MEDIA)[0]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
@@ -73,7 +74,7 @@ def test_bytes_pixels_and_count_are_bounded():
     sources = tuple(ImageSource(data, f"field{i}") for i in range(3))
     videos = VideoBounds(1, 1, VideoLimits(1, 1, 1.0))
     with pytest.raises(InvalidRequest) as caught:
-        load_media(sources, MediaLimits(LIMITS, videos))
+        load_media(sources, MediaLimits(LIMITS, videos), MEDIA)
     assert caught.value.param == "field2"
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import PerigeeError, WorkerLost
-from services.families.kimi.output.parser import OutputParser, OutputRules
-from services.families.kimi.output.states import State
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.output.parser import KimiParser
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import OutputRules
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from tests.support.waiting import let_tasks_run, until
@@ -42,7 +42,7 @@ class Source:
 
 @pytest.fixture(scope="module")
 def tokenizer(nano_dir):
-    return Tokenizer.from_dir(nano_dir)
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def make(tokenizer):
                 tokenizer,
                 index,
                 sampling_pb2.SamplingParams(),
-                OutputParser(tokenizer, stop, OutputRules(State.REASONING)),
+                KimiParser(tokenizer, stop, OutputRules(in_reasoning=True)),
                 silent_deltas=False,
             )
             for index in range(n)

@@ -9,7 +9,7 @@ import pytest
 from msgspec import to_builtins
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.families.kimi.output.parser import OutputParser
+from services.families.kimi.output.parser import KimiParser
 from services.gateway.http.answers import openai as shape
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import fold
@@ -97,7 +97,7 @@ def make(tokenizer, bursts, options, output):
             tokenizer,
             index,
             options,
-            OutputParser(tokenizer, options.stop, output),
+            KimiParser(tokenizer, options.stop, output),
             silent_deltas=output is None,
         )
         for index in range(options.n)

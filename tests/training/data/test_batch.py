@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.batch import NO_TARGET, make_rows
 from training.data.example import Example
 from training.data.packing import pack
@@ -44,11 +44,11 @@ def test_an_example_that_fits_nowhere_is_named():
 
 @pytest.fixture(scope="module")
 def stream(nano_dir):
-    return Stream(PLAN, Tokenizer.from_dir(nano_dir))
+    return Stream(PLAN, KimiTokenizer.from_dir(nano_dir))
 
 
 def test_a_batch_depends_on_its_number_alone(stream, nano_dir):
-    again = Stream(PLAN, Tokenizer.from_dir(nano_dir))
+    again = Stream(PLAN, KimiTokenizer.from_dir(nano_dir))
     first, second = again.batch(8), stream.batch(8)
     assert all(torch.equal(a.token_ids, b.token_ids) for a, b in zip(first, second, strict=True))
     assert not torch.equal(stream.batch(9)[0].token_ids, first[0].token_ids)

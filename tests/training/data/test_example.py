@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from services.families.kimi.chat.call_ids import count_calls
+from services.families.conversation import Message, TextPart, ToolCall
 from services.families.kimi.chat.prompt import render
 from services.families.kimi.chat.template import lay_out
-from services.families.kimi.messages import Message, TextPart, ToolCall
-from services.families.kimi.output.calls import CallRules
-from services.families.kimi.output.parser import OutputParser, OutputRules
-from services.families.kimi.output.states import first_state
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.output.parser import KimiParser
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.kimi.tools.declaration import declared_names
+from services.families.output import CallRules, OutputRules
 from training.data.example import answer_segments, encode_sample
 from training.skills.curriculum import Curriculum
 from training.skills.dice import Dice
@@ -29,7 +27,7 @@ CURRICULUM = Curriculum(1)
 
 @pytest.fixture(scope="module")
 def tokenizer(nano_dir):
-    return Tokenizer.from_dir(nano_dir)
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 def test_a_calling_answer_is_laid_out_as_the_template_lays_out_past_ones():
@@ -56,10 +54,10 @@ def test_the_answer_behind_the_rendered_prompt_splits_into_reasoning_and_content
         assert last in tokenizer.stop_ids
         conversation = sample.conversation
         rules = OutputRules(
-            first_state(example.token_ids[: example.answer_start], tokenizer.special),
-            calls=CallRules(declared_names(conversation.tools), count_calls(conversation)),
+            conversation.starts_in_reasoning,
+            calls=CallRules(declared_names(conversation.tools), conversation.num_calls),
         )
-        parser = OutputParser(tokenizer, (), rules)
+        parser = KimiParser(tokenizer, (), rules)
         for token_id in said:
             parser.feed(token_id)
         parser.end(by_model=True)

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from services.engine.weights.verify import verify
-from services.families.kimi.chat.prompt import expand_media, render
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.chat.prompt import render
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.prompt import expand_media
 from tests.support.reference_loop import ReferenceLoop
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
@@ -25,7 +26,7 @@ def embedded(repository):
 @pytest.fixture(scope="module")
 def answer(embedded):
     """What it says, special tokens included."""
-    tokenizer = Tokenizer.from_dir(embedded)
+    tokenizer = KimiTokenizer.from_dir(embedded)
     loop = ReferenceLoop(embedded)
 
     def tell(question, thinking):

@@ -14,7 +14,7 @@ from services.engine.model.architectures import parse_config
 from services.engine.weights.random_checkpoint import with_bf16
 from services.engine.weights.verify import verify
 from services.engine.weights.writer import write_json
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from tests.engine.text_models import every_logit, make_runner, pages_for
 from training.export.__main__ import load
 from training.export.card import write_card
@@ -62,7 +62,7 @@ def test_the_exported_checkpoint_is_as_its_configuration_says(exported, kind):
     verdict = verify(exported / kind)
     assert verdict.problems == []
     assert (verdict.config.quantization is not None) == (kind == "int4")
-    Tokenizer.from_dir(exported / kind)
+    KimiTokenizer.from_dir(exported / kind)
     load_vision_model(exported / kind)
 
 

@@ -6,6 +6,7 @@ import torch
 
 from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.model import VisionModel
+from services.families.kimi.family import MEDIA
 from services.vision.preprocess import preprocess_image
 from training.data.picture import pixels_of, read_picture
 from training.model.vision import encoder_of
@@ -31,7 +32,7 @@ def test_pictures_of_different_sizes_together_have_the_embeddings_that_each_has_
     found = encoder_of(model)([read_picture(one) for one in data], torch.device("cpu"))
     expected = []
     for one in data:
-        patches = preprocess_image(one, 1 << 22)
+        patches = preprocess_image(one, 1 << 22, MEDIA)
         grid = (1, patches.grid.grid_h, patches.grid.grid_w)
         expected.append(model.encode(torch.from_numpy(patches.pixels), grid))
     assert len({len(rows) for rows in expected}) > 1
@@ -40,5 +41,5 @@ def test_pictures_of_different_sizes_together_have_the_embeddings_that_each_has_
 
 def test_a_picture_keeps_the_very_pixels_of_the_preprocessing():
     data = pictures(1)[0]
-    pixels = torch.from_numpy(preprocess_image(data, 1 << 22).pixels)
+    pixels = torch.from_numpy(preprocess_image(data, 1 << 22, MEDIA).pixels)
     assert torch.equal(pixels_of([read_picture(data)], torch.device("cpu")), pixels.flatten(1))

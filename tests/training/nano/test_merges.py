@@ -4,7 +4,7 @@ import pytest
 
 from services.families.kimi.added_tokens import AddedTokens
 from services.families.kimi.special import NAMES
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.nano.merges import learn_copyable_ranks
 
 TEXTS = ["the cat and the dog and the bird", 'Zorvel said "Zorvel" and _Zorvel', "the .cat 123 123 4444"] * 4
@@ -15,7 +15,7 @@ def tokenizer():
     tokens = learn_copyable_ranks(TEXTS, 256 + 16, 2)
     names = [*NAMES.values(), *(f"<{index}>" for index in range(256 - len(NAMES)))]
     ids = {name: len(tokens) + index for index, name in enumerate(names)}
-    return Tokenizer({token: rank for rank, token in enumerate(tokens)}, AddedTokens(ids, frozenset()))
+    return KimiTokenizer({token: rank for rank, token in enumerate(tokens)}, AddedTokens(ids, frozenset()))
 
 
 def pieces(tokenizer, text):

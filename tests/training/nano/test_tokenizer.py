@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.nano.tokenizer import NUM_RANKS, write_tokenizer
 
 FILES = ("tiktoken.model", "tokenizer_config.json")
@@ -40,10 +40,10 @@ def test_the_published_files_have_the_same_shape(nano_dir, shared_dir, name):
 
 
 def test_the_vocabulary_has_its_stated_size(nano_dir):
-    tokenizer = Tokenizer.from_dir(nano_dir)
+    tokenizer = KimiTokenizer.from_dir(nano_dir)
     assert (tokenizer.num_ranks, tokenizer.vocab_size) == (2_048, 2_304)
 
 
 @pytest.mark.parametrize("word", ["user", "assistant", "system", "tool", "image", " the", " functions"])
 def test_words_of_the_chat_format_are_single_tokens(nano_dir, word):
-    assert len(Tokenizer.from_dir(nano_dir).encode(word)) == 1
+    assert len(KimiTokenizer.from_dir(nano_dir).encode(word)) == 1

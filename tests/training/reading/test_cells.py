@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.reading.cells import (
     CHARACTERS,
     NO_TOKEN,
@@ -17,7 +17,7 @@ from training.skills.drawing import Letter
 
 @pytest.fixture(scope="module")
 def tokenizer(nano_dir):
-    return Tokenizer.from_dir(nano_dir)
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 def read(labels):

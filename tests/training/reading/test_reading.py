@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from services.engine.weights.writer import write_json
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.nano.trained_architecture import trained_config
 from training.nano.vocabulary import Vocabulary
 from training.reading import __main__ as reading
@@ -33,7 +33,7 @@ def directory(nano_dir, tmp_path):
 
 
 def test_pages_have_labels_for_every_token_and_no_page_of_training_is_held_out(nano_dir):
-    tokenizer = Tokenizer.from_dir(nano_dir)
+    tokenizer = KimiTokenizer.from_dir(nano_dir)
     of_split = {
         split: list(itertools.islice(reading.pages(1, split, tokenizer), 10))
         for split in (Split.TRAIN, Split.HELD_OUT)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from services.engine.weights.writer import write_json
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from training.data.stream import Stream, StreamPlan
 from training.export.__main__ import main as export
 from training.nano.trained_architecture import trained_config
@@ -78,7 +78,7 @@ def test_two_processes_take_the_steps_of_one_that_has_both_shares_of_each_batch(
     plan = StreamPlan(
         settings.seed, settings.batch_tokens, settings.row_lengths, settings.micro_tokens, ranks=2
     )
-    tokenizer = Tokenizer.from_dir(directory)
+    tokenizer = KimiTokenizer.from_dir(directory)
     streams = [Stream(dataclasses.replace(plan, rank=rank), tokenizer) for rank in range(2)]
     trainer = make_run(directory, 3)[0].trainer
     expected = [

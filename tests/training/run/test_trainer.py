@@ -10,7 +10,7 @@ import torch
 
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.vision_config import VisionModelConfig
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from tests.engine.text_models import tiny_config
 from training.data.stream import Stream, StreamPlan
 from training.model.model import TrainedModel
@@ -34,7 +34,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def batches(nano_dir):
-    stream = Stream(PLAN, Tokenizer.from_dir(nano_dir))
+    stream = Stream(PLAN, KimiTokenizer.from_dir(nano_dir))
     return [stream.batch(number) for number in range(6)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.families.kimi.messages import Conversation, Message, ToolCall
+from services.families.conversation import Conversation, Message, ToolCall
 
 
 def normalise_call_ids(conversation: Conversation) -> Conversation:
@@ -28,8 +28,3 @@ def normalise_call_ids(conversation: Conversation) -> Conversation:
             calls.append(replace(call, id=new))
         messages.append(replace(message, tool_calls=tuple(calls)))
     return conversation.with_messages(tuple(messages))
-
-
-def count_calls(conversation: Conversation) -> int:
-    """How many calls the conversation has: the IDX of the next one."""
-    return sum(len(message.tool_calls) for message in conversation.messages)

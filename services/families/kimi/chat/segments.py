@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.families.kimi.special import NAMES
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SegmentWriter:
             self._segments.append(Segment(text, special=False))
 
 
-def encode_segments(segments: Sequence[Segment], tokenizer: Tokenizer) -> list[int]:
+def encode_segments(segments: Sequence[Segment], tokenizer: KimiTokenizer) -> list[int]:
     """The token ids. Only markers become special ids: text from outside cannot forge one."""
     ids: list[int] = []
     for segment in segments:

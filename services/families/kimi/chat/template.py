@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 
+from services.families.conversation import Conversation, ImagePart, Json, Message, Part, TextPart, ToolCall
 from services.families.kimi.chat.segments import Segment, SegmentWriter
-from services.families.kimi.messages import Conversation, ImagePart, Json, Message, Part, TextPart, ToolCall
 from services.families.kimi.tools.declaration import declare_tools
 
 VIDEO_PLACEHOLDER = "<|kimi_k25_video_placeholder|>"

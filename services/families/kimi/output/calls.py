@@ -2,46 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
-
 import msgspec
 
 from services.families.kimi.output.function_name import function_name
-from services.families.kimi.tokenizer import Tokenizer
-
-# Given the name and the arguments of a finished call of a declared tool: whether it may be released. What it
-# raises, the request fails with.
-CallCheck: TypeAlias = Callable[[str, str], bool]
-
-
-def accept_all(name: str, arguments: str) -> bool:
-    """The check that finds nothing wrong."""
-    return True
-
-
-@dataclass(frozen=True)
-class CallRules:
-    """`tools`: the names declared; `first_index`: how many calls the conversation had before this answer."""
-
-    tools: frozenset[str] = frozenset()
-    first_index: int = 0
-    accept: CallCheck = accept_all
-
-
-@dataclass(frozen=True)
-class FinishedCall:
-    """A call as it is released: whole.
-
-    `index`: its place in the message, from 0; `id`: `functions.NAME:IDX`, counted over the conversation, as
-    the next turn's history will have it; `arguments`: JSON text as the model wrote it, usually an object.
-    """
-
-    index: int
-    id: str
-    name: str
-    arguments: str
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import CallRules, FinishedCall
 
 
 class TokenList:
@@ -59,6 +24,8 @@ class TokenList:
 class CallReader:
     """The calls of one answer. Feed `call_id` and `arguments` between `begin` and `end`.
 
+    Their ids are `functions.NAME:IDX`, IDX counted over the conversation.
+
     A call is released when it is finished and never changes afterwards. Its arguments are trimmed, and `{}`
     where there are none. Not released, and not counted in any id:
 
@@ -66,7 +33,7 @@ class CallReader:
     - one without its end marker, unless something else ended it and its arguments are a whole JSON object.
     """
 
-    def __init__(self, tokenizer: Tokenizer, rules: CallRules) -> None:
+    def __init__(self, tokenizer: KimiTokenizer, rules: CallRules) -> None:
         self._tokenizer = tokenizer
         self._rules = rules
         self._finished: list[FinishedCall] = []

@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from services.families.kimi.output.calls import CallReader, CallRules, FinishedCall
+from services.families.kimi.output.calls import CallReader
 from services.families.kimi.output.states import THINK_MARKS, Mark, State, marks_of, next_state
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import CallRules, OutputRules, Piece, TextKind
 from services.families.text.text_lane import TextLane
-
-
-@dataclass(frozen=True)
-class OutputRules:
-    """How an output is taken apart.
-
-    `first`: where it begins. `separate_reasoning`: False: reasoning is content, think markers included.
-    `stream_reasoning`: False: reasoning comes in one piece when it ends. `calls`: None: tool sections are
-    content, markers included.
-    """
-
-    first: State = State.REASONING
-    separate_reasoning: bool = True
-    stream_reasoning: bool = True
-    calls: CallRules | None = field(default_factory=CallRules)
-
-
-class Piece(NamedTuple):
-    """What is new of a message; everything is to be appended."""
-
-    reasoning: str
-    content: str
-    calls: tuple[FinishedCall, ...]
 
 
 class _Sink(Protocol):
     def feed(self, token_id: int) -> bool: ...
 
 
-class OutputParser:
-    """Fed with one output's tokens in order, the one that ends it left out; then told that it ended.
-
-    The message is the concatenation of what `take` gives, however often it is called. In it is
+class KimiParser:
+    """An OutputParser. In the message is
 
     - reasoning: up to the first `</think>` or tool section, whichever marker comes first, streamed or not: a
       section that the model drafts before `</think>` ends the reasoning and makes calls;
@@ -58,13 +33,13 @@ class OutputParser:
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: KimiTokenizer,
         stop: Sequence[str],
         rules: OutputRules | None,
         hidden: Container[int] | None = None,
     ) -> None:
         """`hidden`: ids that give no text, by default those flagged special."""
-        self._rules = rules or OutputRules(State.CONTENT, calls=None)
+        self._rules = rules or OutputRules(in_reasoning=False, calls=None)
         self._marks: Mapping[int, Mark] = {}
         if rules is not None:
             self._marks = marks_of(tokenizer.special, calls=rules.calls is not None)
@@ -80,39 +55,31 @@ class OutputParser:
             State.CALL_ID: self._calls.call_id,
             State.ARGUMENTS: self._calls.arguments,
         }
-        self._state = self._rules.first
+        self._state = State.REASONING if self._rules.in_reasoning else State.CONTENT
         self._sink = self._sinks[self._state]
         self._ended = False
         self.reasoning_tokens = 0
 
     @property
     def num_calls(self) -> int:
-        """How many calls were finished so far."""
         return self._calls.count
 
     @property
-    def text_kind(self) -> State | None:
-        """What text would be shown as here, REASONING or CONTENT. None: not at all, or as part of a call."""
+    def text_kind(self) -> TextKind | None:
         if self._sink is self._content:
-            return State.CONTENT
-        return State.REASONING if self._sink is self._reasoning else None
+            return TextKind.CONTENT
+        return TextKind.REASONING if self._sink is self._reasoning else None
 
     @property
     def num_characters(self) -> int:
-        """Characters of the text of all tokens so far: reasoning and content, certain or not."""
         own = self._content.num_characters
         return own if self._reasoning is self._content else own + self._reasoning.num_characters
 
     @property
     def inside(self) -> bool:
-        """Whether a character of the text has begun that is not finished yet."""
         return self._content.inside or self._reasoning.inside
 
     def feed(self, token_id: int) -> bool:
-        """Takes one token; True if it completed a stop string, which ends the output.
-
-        Raises InvalidRequest for an id outside the vocabulary, and what the check of calls raises.
-        """
         mark = self._marks.get(token_id)
         if mark is not None:
             self._ended = self._turn(mark, token_id)
@@ -124,35 +91,25 @@ class OutputParser:
         return self._ended
 
     @property
-    def plain(self) -> State | None:
-        """What tokens that are whole characters would be, CONTENT or REASONING, each for itself and at once.
-
-        None: not every one would. It stays as it is until `feed`, `end` or `take` is called.
-        """
+    def plain(self) -> TextKind | None:
         if self._state is State.CONTENT:
-            return State.CONTENT if self._content.free else None
+            return TextKind.CONTENT if self._content.free else None
         if self._state is not State.REASONING or self._reasoning is self._content or self._holds_reasoning():
             return None
-        return State.REASONING if self._reasoning.free else None
+        return TextKind.REASONING if self._reasoning.free else None
 
     def count_plain(self) -> None:
-        """In place of `feed`, for a token that was `plain` and went another way."""
         if self._state is State.REASONING:
             self.reasoning_tokens += 1
 
     def end(self, *, by_model: bool) -> bool:
-        """The output is over; True if what was held back turns out to complete a stop string.
-
-        `by_model`: with a stop token, so that a last call that only lacks its end marker counts. Otherwise it
-        was cut. Not after a stop string. Raises what the check of calls raises.
-        """
+        # A last call that only lacks its end marker counts where the model ended.
         self._ended = True
         if by_model and self._state is State.ARGUMENTS:
             self._calls.end(closed=False)
         return self._end_text(self._state)
 
     def take(self) -> Piece:
-        """What is new since the last time."""
         reasoning = ""
         if self._reasoning is not self._content and not self._holds_reasoning():
             reasoning = self._reasoning.take()

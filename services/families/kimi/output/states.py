@@ -10,7 +10,7 @@ names (`<|tool_call_section_begin|>`, without its s, is no token).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum, auto
 from functools import cache
 from types import MappingProxyType
@@ -74,16 +74,3 @@ def marks_of(special: SpecialTokens, *, calls: bool) -> Mapping[int, Mark]:
     """The ids that are markers. Without `calls` those within a section are ordinary tokens."""
     marks = Mark if calls else (*THINK_MARKS, Mark.SECTION_BEGIN)
     return MappingProxyType({getattr(special, mark.value): mark for mark in marks})
-
-
-def first_state(prompt: Sequence[int], special: SpecialTokens) -> State:
-    """Where the output begins: inside reasoning if the assistant's turn that ends the prompt has it open.
-
-    The turn is read backwards to its beginning. Text of callers cannot forge the ids.
-    """
-    for token_id in reversed(prompt):
-        if token_id == special.think:
-            return State.REASONING
-        if token_id in (special.end_think, special.tool_calls_section_begin, special.im_middle):
-            break
-    return State.CONTENT

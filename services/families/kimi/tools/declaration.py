@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 from services.families.kimi.tools.schema import ROOT_NAME, SchemaReader, UnsupportedSchema, description
 from services.families.kimi.tools.typescript import Record, TsType, comment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 
 # bool is an int to Python, and the published encoder lets it pass as one.
 _CHECKED: dict[str, tuple[type, ...]] = {

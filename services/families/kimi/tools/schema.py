@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
 from services.families.kimi.tools.literals import write_enum
 from services.families.kimi.tools.typescript import ArrayOf, Documented, Field, Record, TsType, Union, Word
 

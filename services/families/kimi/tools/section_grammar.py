@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from services.families.kimi.messages import Json
+from services.families.conversation import Json
+from services.families.grammar import ToolGrammar, json_rule
 from services.families.kimi.special import SpecialTokens
 
-MAX_CALLS = 64
 # Between the parts of arguments as the model writes them: one space or none.
 _ARGUMENT_SPACE: dict[str, Json] = {
     "whitespace_flexible": False,
     "item_separator": ", ?",
     "key_separator": ": ?",
 }
-
-
-@dataclass(frozen=True)
-class ToolGrammar:
-    """A function that may be called, with the schema of its arguments."""
-
-    name: str
-    schema: Json
 
 
 def section_rules(
@@ -51,9 +42,3 @@ def section_rules(
         f"index::_ : {indices}\n"
         f"{arguments}"
     )
-
-
-def json_rule(schema: Json, space: dict[str, Json]) -> str:
-    """The grammar's term for JSON values under `schema`; `space`: llguidance's options for white space."""
-    wrapped = {"allOf": [schema]} if isinstance(schema, bool) else schema
-    return f"%json {json.dumps({'x-guidance': space, **wrapped}, ensure_ascii=False)}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perigee.v1 import sampling_pb2
-from services.families.kimi.tokenizer import Tokenizer
 from services.families.text.detokenizer import Detokenizer
+from services.families.tokenizer import Tokenizer
 from services.gateway.http.shapes.completion import CompletionLogprobs
 
 

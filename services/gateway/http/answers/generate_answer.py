@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.tokenizer import Tokenizer
 from services.gateway.http.shapes.generate import FinishAnswer, GenerateAnswer, MetaInfo
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.events import ChoiceDelta

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
-from services.families.kimi.output.calls import FinishedCall
+from services.families.output import FinishedCall
 from services.gateway.http.shapes.chat import (
     ChatAnswer,
     ChatChoice,

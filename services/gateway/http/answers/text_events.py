@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.tokenizer import Tokenizer
 from services.gateway.http.connection.streaming_protocol import BodyChunks
 from services.gateway.http.shapes.base import encode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.params import FieldName
-from services.families.kimi.messages import (
+from services.families.conversation import (
     Conversation,
     ImagePart,
     Message,

@@ -71,7 +71,7 @@ class TokenizeEndpoint:
     async def tokenize(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
         """Answers `tokens`, `count`, `max_model_len` (null: not known) and `text`.
 
-        `text` is the rendered prompt, an image being one `<|media_pad|>` in it; `tokens` and `count` have as
+        `text` is the rendered prompt, an image being one media pad in it; `tokens` and `count` have as
         many pads as the image has tokens. Raises the InvalidRequest family naming the field.
         """
         call = await in_thread_if_long(self._call, body)

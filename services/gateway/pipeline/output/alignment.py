@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.families.kimi.output.parser import OutputParser, Piece
-from services.families.kimi.output.states import State
+from services.families.output import OutputParser, Piece, TextKind
 
 
 class AlignedPiece(NamedTuple):
@@ -73,7 +72,7 @@ class Alignment:
         pieces, self._pieces = self._pieces, []
         return pieces
 
-    def _give_certain(self, kind: State) -> None:
+    def _give_certain(self, kind: TextKind) -> None:
         certain, count, end = self._given + len(self._text), 0, self._given
         for index, place in enumerate(self._waiting):
             if place.end is None:
@@ -83,18 +82,18 @@ class Alignment:
             count, end = index + 1, place.end
         self._give(kind, end - self._given, count)
 
-    def _close(self, kind: State, piece: Piece) -> None:
+    def _close(self, kind: TextKind, piece: Piece) -> None:
         """Gives all text there is, at its end or before a stop string, with the tokens that begin in it."""
         self._text += _text(piece, kind)
         certain = self._given + len(self._text)
         self._give(kind, len(self._text), sum(place.start < certain for place in self._waiting))
 
-    def _give(self, kind: State, length: int, count: int) -> None:
+    def _give(self, kind: TextKind, length: int, count: int) -> None:
         if not count:
             return
         text, self._text = self._text[:length], self._text[length:]
         self._given += length
-        self._add(Piece(text, "", ()) if kind is State.REASONING else Piece("", text, ()), count)
+        self._add(Piece(text, "", ()) if kind is TextKind.REASONING else Piece("", text, ()), count)
 
     def _give_calls(self, piece: Piece) -> None:
         for call in piece.calls:
@@ -105,5 +104,5 @@ class Alignment:
         del self._waiting[:count]
 
 
-def _text(piece: Piece, kind: State) -> str:
-    return piece.reasoning if kind is State.REASONING else piece.content
+def _text(piece: Piece, kind: TextKind) -> str:
+    return piece.reasoning if kind is TextKind.REASONING else piece.content

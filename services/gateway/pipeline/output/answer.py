@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from perigee.v1 import sampling_pb2
-from services.families.kimi.output.calls import FinishedCall
+from services.families.output import FinishedCall
 from services.gateway.pipeline.output.events import ChoiceDelta
 
 

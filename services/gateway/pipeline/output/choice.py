@@ -6,9 +6,8 @@ from itertools import zip_longest
 from typing import TypeAlias
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.families.kimi.output.parser import OutputParser, Piece
-from services.families.kimi.output.states import State
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.output import OutputParser, Piece, TextKind
+from services.families.tokenizer import Tokenizer
 from services.gateway.pipeline.output.alignment import Alignment
 from services.gateway.pipeline.output.events import ChoiceDelta
 
@@ -44,7 +43,7 @@ class ChoiceDecoder:
         self._alignment = Alignment(parser) if sampling.logprobs else None
         self._tokens = parser if self._alignment is None else self._alignment
         self._waiting: list[_Token] = []
-        self._im_end = tokenizer.special.im_end
+        self._end_of_turn = tokenizer.end_of_turn
         self._is_cut = False
         self.finished = False
         self.finish: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
@@ -52,7 +51,7 @@ class ChoiceDecoder:
 
     @property
     def reasoning_tokens(self) -> int:
-        """How many came before the content, `</think>` included, whether reasoning is shown apart or not."""
+        """How many came before the content, whether reasoning is shown apart or not."""
         return self._parser.reasoning_tokens
 
     def feed(self, delta: decode_pb2.SequenceDelta) -> list[ChoiceDelta]:
@@ -81,7 +80,7 @@ class ChoiceDecoder:
         return deltas
 
     @property
-    def plain(self) -> State | None:
+    def plain(self) -> TextKind | None:
         """The kind of text that a token of whole characters would be, if it needs no other handling."""
         return None if self.finished or self._alignment is not None else self._parser.plain
 
@@ -111,7 +110,7 @@ class ChoiceDecoder:
         if finish == _STOP:
             return token_id in self._ends
         # A grammar that closed in haste ends like any other; only its reason is another one.
-        return finish == _LENGTH and self._is_cut and token_id == self._im_end
+        return finish == _LENGTH and self._is_cut and token_id == self._end_of_turn
 
     def _apart(self, piece: Piece) -> list[ChoiceDelta]:
         """Returns a delta for each kind of text and each call, in the order the model writes them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perigee.v1 import sampling_pb2
-from services.families.kimi.output.calls import FinishedCall
+from services.families.output import FinishedCall
 
 
 @dataclass(frozen=True)

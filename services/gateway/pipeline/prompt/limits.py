@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.common.errors import ContextLengthExceeded, InvalidRequest, UnsupportedValue
-from services.families.kimi.messages import Conversation, Message, TextPart
+from services.families.conversation import Conversation, Message, TextPart
 from services.gateway.pipeline.prompt.json_size import json_characters
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.profile import Profile, check_moonshot
@@ -14,8 +14,6 @@ from services.gateway.served_model import ServedModel
 
 MAX_SALT_CHARACTERS = 256
 MOST_PRIORITY = 1000
-# Every turn has a marker of its role, one behind its name and one at its end.
-_MARKERS_PER_MESSAGE = 3
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,10 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
         _check_conversation(prompt.conversation, rules)
+        _check_abilities(prompt, model)
         if rules.profile == "moonshot":
-            check_moonshot(request.sampling, prompt.defaults, request.field_name)
-        if prompt.media and not model.vision:
-            raise UnsupportedValue("this gateway has no vision workers: text only", prompt.media[0].param)
+            defaults = model.family.defaults.of(prompt.conversation)
+            check_moonshot(request.sampling, defaults, request.field_name)
     elif not (prompt.text if isinstance(prompt, TextPrompt) else prompt.token_ids):
         raise InvalidRequest("the prompt is empty", request.prompt_param)
     elif isinstance(prompt, TextPrompt):
@@ -73,6 +71,18 @@ def _check_conversation(conversation: Conversation, rules: RequestRules) -> None
     _check_characters(written + json_characters(tools, most), rules, "tools")
 
 
+def _check_abilities(prompt: ChatPrompt, model: ServedModel) -> None:
+    conversation = prompt.conversation
+    if not model.chat.takes_tools and (conversation.tools or conversation.num_calls):
+        raise UnsupportedValue(
+            "the served model calls no tools", "tools" if conversation.tools else "messages"
+        )
+    if prompt.media and model.family.media is None:
+        raise UnsupportedValue("the served model takes no images or videos", prompt.media[0].param)
+    if prompt.media and not model.vision:
+        raise UnsupportedValue("this gateway has no vision workers: text only", prompt.media[0].param)
+
+
 def _other_characters(message: Message, most: int) -> int:
     """Beside its content."""
     calls = message.tool_calls
@@ -91,7 +101,7 @@ def _check_length(request: GenerationRequest, model: ServedModel) -> None:
     """Encoding many megabytes takes minutes; that they do not fit is known before."""
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
-        markers = _MARKERS_PER_MESSAGE * len(prompt.conversation.messages)
+        markers = model.chat.markers_per_message * len(prompt.conversation.messages)
         least = markers + model.tokenizer.least_tokens(_characters(prompt.conversation))
     elif isinstance(prompt, TextPrompt):
         least = model.tokenizer.least_tokens(len(prompt.text), prompt.parse_special)
@@ -111,7 +121,7 @@ def _characters(conversation: Conversation) -> int:
 
 
 def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> None:
-    media_pad = model.tokenizer.special.media_pad
+    media_pad = model.tokenizer.media_pad
     for index, token_id in enumerate(token_ids):
         if not 0 <= token_id < model.vocab_size:
             raise InvalidRequest(

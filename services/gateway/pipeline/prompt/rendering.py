@@ -8,14 +8,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
-from services.families.kimi.chat.call_ids import normalise_call_ids
-from services.families.kimi.chat.prompt import RenderedPrompt, expand_media, render
-from services.families.kimi.messages import Conversation, Message, TextPart
-from services.families.kimi.tokenizer import Tokenizer
+from services.common.errors import UnsupportedValue
+from services.families.conversation import Conversation, Message, TextPart
+from services.families.prompt import RenderedPrompt, expand_media
 from services.gateway.media.images import PromptImage
 from services.gateway.media.remote_media import RemoteMedia
 from services.gateway.media.request_media import LoadedMedia, PromptMedium, load_media
 from services.gateway.pipeline.request import AnyPrompt, ChatPrompt, TextPrompt
+from services.gateway.served_model import ServedModel
 
 # Below this, encoding takes less than the hop to a thread and back is worth, about 1 ms.
 _THREAD_CHARACTERS = 8_192
@@ -54,8 +54,9 @@ class Renderer:
     `executor`: whose threads; None: asyncio's own.
     """
 
-    def __init__(self, tokenizer: Tokenizer, remote: RemoteMedia, executor: Executor | None = None) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, model: ServedModel, remote: RemoteMedia, executor: Executor | None = None) -> None:
+        self._chat = model.chat
+        self._media = model.family.media
         self._remote = remote
         self._executor = executor
 
@@ -67,22 +68,23 @@ class Renderer:
             return TokenizedPrompt(prompt.token_ids)
         loaded = LoadedMedia((), ())
         if prompt.media:
+            if self._media is None:
+                raise UnsupportedValue("the served model takes no images or videos", prompt.media[0].param)
             media = await self._remote.fetch(prompt.media)
-            loaded = await self._in_thread(load_media, media, self._remote.limits)
+            loaded = await self._in_thread(load_media, media, self._remote.limits, self._media)
         rendered = await self._render_chat(loaded.placed_in(prompt.conversation))
         token_ids, runs = expand_media(rendered, [medium.num_tokens for medium in loaded.media])
         return TokenizedPrompt(token_ids, loaded.media, tuple(run.offset for run in runs), rendered.text)
 
     async def _encode(self, prompt: TextPrompt) -> list[int]:
         if len(prompt.text) < _THREAD_CHARACTERS:
-            return self._tokenizer.encode(prompt.text, prompt.parse_special)
-        return await self._in_thread(self._tokenizer.encode, prompt.text, prompt.parse_special)
+            return self._chat.tokenizer.encode(prompt.text, prompt.parse_special)
+        return await self._in_thread(self._chat.tokenizer.encode, prompt.text, prompt.parse_special)
 
     async def _render_chat(self, conversation: Conversation) -> RenderedPrompt:
-        normalised = normalise_call_ids(conversation)
         if _is_short(conversation):
-            return render(normalised, self._tokenizer)
-        return await self._in_thread(render, normalised, self._tokenizer)
+            return self._chat.render(conversation)
+        return await self._in_thread(self._chat.render, conversation)
 
     async def _in_thread(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)

@@ -40,7 +40,7 @@ class Tokenizing:
         self._model = model
         self._pool = pool
         self._executor = ThreadPoolExecutor(_THREADS, "tokenizing")
-        self._renderer = Renderer(model.tokenizer, remote, self._executor)
+        self._renderer = Renderer(model, remote, self._executor)
         self._timeout_s = timeout_s
 
     @property

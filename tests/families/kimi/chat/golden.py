@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.families.kimi.chat.call_ids import normalise_call_ids
-from services.families.kimi.messages import (
+from services.families.conversation import (
     Conversation,
     ImagePart,
     Message,
@@ -19,6 +18,7 @@ from services.families.kimi.messages import (
     ToolCall,
     VideoPart,
 )
+from services.families.kimi.chat.call_ids import normalise_call_ids
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
 _PART_TYPES = frozenset({"text", "image", "image_url"})

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from services.families.conversation import Conversation, Message, ToolCall
 from services.families.kimi.chat.call_ids import normalise_call_ids
-from services.families.kimi.messages import Conversation, Message, ToolCall
 
 
 def calls(*pairs) -> Message:

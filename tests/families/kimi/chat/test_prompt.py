@@ -3,20 +3,21 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.chat.prompt import expand_media, render
-from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.conversation import Conversation, ImagePart, Message, TextPart
+from services.families.kimi.chat.prompt import render
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.prompt import expand_media
 from tests.families.kimi.chat.golden import conversation, expected_ids, expected_text, read_vectors
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 @pytest.fixture(scope="module")
-def published(shared_dir) -> Tokenizer:
-    return Tokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
+def published(shared_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
 
 
 def test_every_golden_conversation_gives_its_text_and_ids(shared_dir, published, fidelity):

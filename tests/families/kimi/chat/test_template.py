@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from services.families.conversation import Conversation, ImagePart, Message, TextPart, ToolCall, VideoPart
 from services.families.kimi.chat.template import lay_out
-from services.families.kimi.messages import Conversation, ImagePart, Message, TextPart, ToolCall, VideoPart
 
 
 def text(*messages, **options) -> str:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.families.kimi.output.calls import CallRules
-from services.families.kimi.output.parser import OutputParser, OutputRules
-from services.families.kimi.output.states import State
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.output.parser import KimiParser
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import CallRules, OutputRules, TextKind
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 
 LENGTH, STOP = sampling_pb2.FINISH_REASON_LENGTH, sampling_pb2.FINISH_REASON_STOP
@@ -34,7 +33,7 @@ class Message:
     finish: str = "stop"
 
 
-def encode_output(tokenizer: Tokenizer, text: str) -> list[int]:
+def encode_output(tokenizer: KimiTokenizer, text: str) -> list[int]:
     """Special-token strings, also in SHORT form, become control tokens; what is in «» is ordinary text."""
     ids: list[int] = []
     for index, piece in enumerate(re.split("«(.*?)»", text, flags=re.DOTALL)):
@@ -47,12 +46,12 @@ def encode_output(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def rules(*tools: str, first: State = State.REASONING, first_index: int = 0, **fields) -> OutputRules:
-    return OutputRules(first, calls=CallRules(frozenset(tools), first_index), **fields)
+def rules(*tools: str, in_reasoning: bool = True, first_index: int = 0, **fields) -> OutputRules:
+    return OutputRules(in_reasoning, calls=CallRules(frozenset(tools), first_index), **fields)
 
 
-def choice_of(tokenizer: Tokenizer, given: OutputRules | None, stop: Sequence[str] = ()) -> ChoiceDecoder:
-    parser = OutputParser(tokenizer, stop, given)
+def choice_of(tokenizer: KimiTokenizer, given: OutputRules | None, stop: Sequence[str] = ()) -> ChoiceDecoder:
+    parser = KimiParser(tokenizer, stop, given)
     return ChoiceDecoder(
         tokenizer, 0, sampling_pb2.SamplingParams(stop=tuple(stop)), parser, silent_deltas=given is None
     )
@@ -64,7 +63,7 @@ def read(
     cuts: Iterable[int] = (),
     finish: int = STOP,
     *,
-    plain: Tokenizer | None = None,
+    plain: KimiTokenizer | None = None,
 ) -> Message:
     """What a client that appends every delta gets of an output sent in pieces, cut at `cuts`.
 
@@ -78,9 +77,9 @@ def read(
             delta.finish_reason = finish
         text = plain.whole_text(ids[begin]) if plain and begin + 1 == end < len(ids) else ""
         if text and choice.plain is not None:
-            assert choice.plain in (State.REASONING, State.CONTENT)
-            reasoning += text if choice.plain is State.REASONING else ""
-            content += text if choice.plain is State.CONTENT else ""
+            assert choice.plain in (TextKind.REASONING, TextKind.CONTENT)
+            reasoning += text if choice.plain is TextKind.REASONING else ""
+            content += text if choice.plain is TextKind.CONTENT else ""
             choice.count_plain()
             continue
         for news in choice.feed(delta):

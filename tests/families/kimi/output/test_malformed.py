@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from services.families.kimi.output.states import State
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from tests.families.kimi.output.outputs import LENGTH, STOP, Message, choice_of, encode_output, read, rules
 
 TOOLS = ("f", "g.h", "über-3", "list_2")
@@ -123,14 +122,14 @@ CORPUS = [
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 @pytest.mark.parametrize("case", CORPUS, ids=lambda case: case.name)
 def test_a_malformed_output_has_the_documented_result_however_it_is_cut(tokenizer, case):
     output = case.output
-    first = State.CONTENT if output.startswith("instant:") else State.REASONING
+    in_reasoning = not output.startswith("instant:")
     finish = LENGTH if output.endswith("…") else STOP
     ids = encode_output(tokenizer, output.removeprefix("instant:").removesuffix("…"))
     if finish == STOP:
@@ -142,7 +141,7 @@ def test_a_malformed_output_has_the_documented_result_however_it_is_cut(tokenize
     for cuts in ((), range(len(ids) + 1), some):
         counts = set()
         for plain in (None, tokenizer):
-            choice = choice_of(tokenizer, rules(*TOOLS, first=first, first_index=4))
+            choice = choice_of(tokenizer, rules(*TOOLS, in_reasoning=in_reasoning, first_index=4))
             assert read(choice, ids, cuts, finish, plain=plain) == expected
             counts.add((choice.completion_tokens, choice.reasoning_tokens))
         assert len(counts) == 1

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.output.calls import CallRules
-from services.families.kimi.output.parser import OutputParser, OutputRules
-from services.families.kimi.output.states import State
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.output.parser import KimiParser
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import CallRules, OutputRules
 from tests.families.kimi.output.outputs import LENGTH, SHORT, Message, choice_of, encode_output, read, rules
 
 CALL = '[S>[C>functions.f:0[A>{"a": 1}<C]<S]'
@@ -16,8 +15,8 @@ MADE = (("functions.f:0", "f", '{"a": 1}'),)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 def message(tokenizer, text, given, stop=()):
@@ -69,7 +68,7 @@ def test_markers_of_reasoning_are_no_part_of_a_call_whatever_is_told_apart(token
 
 def pieces(tokenizer, text, given):
     """What is new after each token and, last, at the end."""
-    parser = OutputParser(tokenizer, (), given)
+    parser = KimiParser(tokenizer, (), given)
     taken = []
     for token_id in encode_output(tokenizer, text):
         assert not parser.feed(token_id)
@@ -96,7 +95,7 @@ def test_reasoning_that_does_not_stream_is_given_where_a_stop_string_ends_it(tok
 
 def test_content_streams_token_by_token(tokenizer):
     ids = tokenizer.encode("plain content")
-    news = [piece.content for piece in pieces(tokenizer, "plain content", rules(first=State.CONTENT))]
+    news = [piece.content for piece in pieces(tokenizer, "plain content", rules(in_reasoning=False))]
     assert news == [*(tokenizer.decode([token_id]) for token_id in ids), ""]
 
 

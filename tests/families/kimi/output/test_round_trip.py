@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.families.kimi.output.states import State
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from tests.families.kimi.output.outputs import LENGTH, STOP, Message, choice_of, read, rules
 
 NAMES = ("search", "a.b.c", "get-weather", "über_straße", "天気", "f")
@@ -24,12 +23,12 @@ NUM_MESSAGES, NUM_SPLITS = 1_250, 4
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 def encode_message(
-    tokenizer: Tokenizer, message: Message, *, thinking: bool, closed: bool = True
+    tokenizer: KimiTokenizer, message: Message, *, thinking: bool, closed: bool = True
 ) -> list[int]:
     """As the model writes it; markers are the only control tokens. `closed`: with `</think>`."""
     special, encode = tokenizer.special, tokenizer.encode
@@ -78,7 +77,7 @@ def some_cuts(draw: random.Random, length: int) -> Sequence[int]:
     return sorted(draw.choices(range(length + 1), k=draw.randrange(6)))
 
 
-def check(tokenizer: Tokenizer, draw: random.Random, num_splits: int) -> None:
+def check(tokenizer: KimiTokenizer, draw: random.Random, num_splits: int) -> None:
     """One message: read whole, it is what was written; read in pieces, it is the same. So is its beginning.
 
     These are two pairs per split.
@@ -87,10 +86,9 @@ def check(tokenizer: Tokenizer, draw: random.Random, num_splits: int) -> None:
     message = some_message(draw, thinking=thinking, first_index=first_index)
     forgotten = thinking and not message.content and bool(message.calls) and draw.random() < 0.5
     ids = encode_message(tokenizer, message, thinking=thinking, closed=not forgotten)
-    first = State.REASONING if thinking else State.CONTENT
 
     def parsed(token_ids: Sequence[int], cuts: Sequence[int], finish: int) -> Message:
-        given = rules(*NAMES, first=first, first_index=first_index)
+        given = rules(*NAMES, in_reasoning=thinking, first_index=first_index)
         return read(choice_of(tokenizer, given), token_ids, cuts, finish)
 
     assert parsed(ids, (), STOP) == message
@@ -110,7 +108,7 @@ def test_ten_thousand_messages_and_splits_give_what_was_written_streamed_or_not(
 
 
 def test_so_with_the_published_tokenizer(shared_dir):
-    published = Tokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
+    published = KimiTokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
     draw = random.Random(6)
     for _ in range(25):
         check(published, draw, 4)
@@ -166,7 +164,7 @@ def test_arguments_of_any_length_and_depth_come_whole(tokenizer):
         arguments = json.dumps(fields)
         message = Message("", "", (("functions.f:0", "f", arguments),), "tool_calls")
         ids = encode_message(tokenizer, message, thinking=False)
-        given = rules("f", first=State.CONTENT)
+        given = rules("f", in_reasoning=False)
         assert read(choice_of(tokenizer, given), ids, range(0, len(ids), 100)) == message
 
 

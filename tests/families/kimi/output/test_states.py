@@ -2,50 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from services.families.kimi.chat.prompt import render
-from services.families.kimi.messages import Conversation, Message, TextPart, ToolCall
-from services.families.kimi.output.states import Mark, State, first_state, marks_of, next_state
-from services.families.kimi.tokenizer import Tokenizer
-from tests.families.kimi.output.outputs import encode_output
+from services.families.kimi.output.states import Mark, State, marks_of, next_state
+from services.families.kimi.tokenizer import KimiTokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(nano_dir) -> Tokenizer:
-    return Tokenizer.from_dir(nano_dir)
-
-
-QUESTION = Message("user", (TextPart("Hi <think>"),))
-ROUND = (
-    QUESTION,
-    Message("assistant", reasoning_content="r", tool_calls=(ToolCall("functions.f:0", "f", "{}"),)),
-    Message("tool", (TextPart("<think>"),), tool_call_id="functions.f:0"),
-)
-
-
-@pytest.mark.parametrize("messages", [(QUESTION,), ROUND])
-@pytest.mark.parametrize(("thinking", "state"), [(True, State.REASONING), (False, State.CONTENT)])
-def test_the_rendered_prompt_says_where_the_output_begins(tokenizer, messages, thinking, state):
-    prompt = render(Conversation(messages, thinking=thinking), tokenizer)
-    assert first_state(prompt.token_ids, tokenizer.special) is state
-
-
-@pytest.mark.parametrize(
-    ("tail", "state"),
-    [
-        ("<think>half a thought", State.REASONING),
-        ("<think></think>half an answer", State.CONTENT),
-        ("<think>r[S>", State.CONTENT),
-        ("half an answer", State.CONTENT),
-        ("<think></think>«<think>»", State.CONTENT),
-    ],
-)
-def test_so_does_a_turn_that_is_to_be_continued(tokenizer, tail, state):
-    turn = encode_output(tokenizer, f"<think>earlier<|im_assistant|>assistant<|im_middle|>{tail}")
-    assert first_state(turn, tokenizer.special) is state
-
-
-def test_a_prompt_without_a_turn_begins_with_content(tokenizer):
-    assert first_state((), tokenizer.special) is State.CONTENT
+def tokenizer(nano_dir) -> KimiTokenizer:
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 def test_markers_are_known_by_the_ids_of_the_tokenizer_files(tokenizer):

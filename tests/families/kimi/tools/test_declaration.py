@@ -5,7 +5,7 @@ import json
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.kimi.tools.declaration import declare_tools
 from tests.families.kimi.chat.golden import read_vectors
 
@@ -28,7 +28,7 @@ def fields(**properties) -> str:
 
 
 def test_every_golden_declaration_gives_its_text_and_ids(shared_dir, fidelity):
-    tokenizer = Tokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
+    tokenizer = KimiTokenizer.from_dir(shared_dir / "data" / "kimi-k2.5")
     vectors = read_vectors(shared_dir, "tool_declaration.jsonl")
     for vector in vectors:
         text = declare_tools(vector["input"]["tools"])

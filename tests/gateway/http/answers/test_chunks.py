@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from perigee.v1 import sampling_pb2
-from services.families.kimi.output.calls import FinishedCall
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import FinishedCall
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.chunks import ChunkEncoder
 from services.gateway.http.answers.text_events import TokenTexts
@@ -46,7 +46,7 @@ def test_every_chunk_is_the_one_that_is_encoded_whole(fields, usage):
 
 
 def test_the_texts_of_tokens_are_json_if_they_are_whole_characters(nano_dir):
-    tokenizer = Tokenizer.from_dir(nano_dir)
+    tokenizer = KimiTokenizer.from_dir(nano_dir)
     texts = TokenTexts(tokenizer)
     whole = {token_id for token_id in range(tokenizer.num_ranks) if texts[token_id]}
     for token_id in whole:

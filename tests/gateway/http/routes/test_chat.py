@@ -7,7 +7,7 @@ import pytest
 
 from perigee.v1 import sampling_pb2
 from services.families.kimi.media import image_grid
-from services.families.kimi.video import chunk_hash
+from services.families.media import chunk_hash
 from tests.gateway.pictures import image_part, picture, video_part
 from tests.gateway.suite import joined, open_suite, wait_until
 from tests.support.videos import film

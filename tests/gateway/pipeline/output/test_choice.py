@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
-from services.families.kimi.output.parser import OutputParser
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.output.parser import KimiParser
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from tests.families.kimi.output.outputs import rules
@@ -16,11 +16,11 @@ STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGT
 
 @pytest.fixture(scope="module")
 def tokenizer(nano_dir):
-    return Tokenizer.from_dir(nano_dir)
+    return KimiTokenizer.from_dir(nano_dir)
 
 
 def decoder(tokenizer, *, chat=True, **options):
-    parser = OutputParser(tokenizer, options.get("stop", ()), rules("f") if chat else None)
+    parser = KimiParser(tokenizer, options.get("stop", ()), rules("f") if chat else None)
     return ChoiceDecoder(tokenizer, 0, sampling_pb2.SamplingParams(**options), parser, silent_deltas=not chat)
 
 
@@ -200,4 +200,4 @@ async def test_an_end_that_the_caller_ignores_is_text_where_the_budget_ends(toke
 def shown(tokenizer, **options):
     """Special tokens are text."""
     sampling = sampling_pb2.SamplingParams(keep_special_tokens=True, **options)
-    return ChoiceDecoder(tokenizer, 0, sampling, OutputParser(tokenizer, (), None, ()), silent_deltas=True)
+    return ChoiceDecoder(tokenizer, 0, sampling, KimiParser(tokenizer, (), None, ()), silent_deltas=True)

@@ -6,10 +6,13 @@ import threading
 import pytest
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc
-from services.families.kimi.messages import Conversation, Message, TextPart, ToolCall
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.conversation import Conversation, Message, TextPart, ToolCall
+from services.families.kimi.chat_format import KimiChat
+from services.families.kimi.family import KIMI
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.pipeline.prompt.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, TextPrompt
+from services.gateway.served_model import ServedModel
 from tests.gateway.local_media import local_media
 
 
@@ -26,9 +29,13 @@ class Watched:
         return self.tokenizer.encode(text, parse_special)
 
 
+def model(tokenizer) -> ServedModel:
+    return ServedModel(("m",), KIMI, KimiChat(tokenizer), 100, 100, vision=False)
+
+
 async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_dir):
-    tokenizer = Watched(Tokenizer.from_dir(nano_dir))
-    renderer = Renderer(tokenizer, local_media())
+    tokenizer = Watched(KimiTokenizer.from_dir(nano_dir))
+    renderer = Renderer(model(tokenizer), local_media())
     for text in ("short", "long " * 5000):
         prompt = await renderer.render(TextPrompt(text))
         assert (list(prompt.token_ids), prompt.text) == (tokenizer.tokenizer.encode(text), text)
@@ -47,14 +54,14 @@ async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_
     ids=["short", "many turns", "long content", "long name", "calls"],
 )
 async def test_only_a_short_conversation_is_rendered_in_place(nano_dir, messages, in_place):
-    tokenizer = Watched(Tokenizer.from_dir(nano_dir))
-    renderer = Renderer(tokenizer, local_media())
+    tokenizer = Watched(KimiTokenizer.from_dir(nano_dir))
+    renderer = Renderer(model(tokenizer), local_media())
     await renderer.render(ChatPrompt(Conversation(messages)))
     assert {thread is threading.main_thread() for thread in tokenizer.threads} == {in_place}
 
 
 async def test_while_huge_texts_are_encoded_other_requests_are_answered(suite, monkeypatch):
-    begun, answered, encode = threading.Semaphore(0), threading.Event(), Tokenizer.encode
+    begun, answered, encode = threading.Semaphore(0), threading.Event(), KimiTokenizer.encode
 
     def hold(self, text, parse_special=False):
         if len(text) > 100_000:
@@ -62,7 +69,7 @@ async def test_while_huge_texts_are_encoded_other_requests_are_answered(suite, m
             assert answered.wait(60)
         return encode(self, text, parse_special)
 
-    monkeypatch.setattr(Tokenizer, "encode", hold)
+    monkeypatch.setattr(KimiTokenizer, "encode", hold)
     stub = generation_pb2_grpc.GenerationServiceStub(suite.channel)
     request = generation_pb2.TokenizeRequest(text="Déjà vu 你好! " * 20_000)
     huge = [stub.Tokenize(request) for _ in range(3)]

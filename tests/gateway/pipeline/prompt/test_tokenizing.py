@@ -8,12 +8,15 @@ import threading
 import pytest
 
 from services.common.errors import DeadlineExceeded
-from services.families.kimi.tokenizer import Tokenizer
+from services.families.kimi.chat_format import KimiChat
+from services.families.kimi.family import KIMI
+from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.pipeline.request import TextPrompt
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
 from tests.gateway.local_media import local_media
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
 
 LONG = "long " * 5000
@@ -22,7 +25,7 @@ LONG = "long " * 5000
 class Held:
     """A tokenizer that works only once it is released."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: KimiTokenizer) -> None:
         self.special = tokenizer.special
         self.inside = 0
         self.released = threading.Event()
@@ -35,14 +38,14 @@ class Held:
 
 @pytest.fixture
 def tokenizer(nano_dir):
-    held = Held(Tokenizer.from_dir(nano_dir))
+    held = Held(KimiTokenizer.from_dir(nano_dir))
     yield held
     held.released.set()
 
 
 def tokenizing(tokenizer, timeout_s=10.0) -> Tokenizing:
-    model = ServedModel(("m",), tokenizer, 100, 100, vision=False)
-    return Tokenizing(model, WorkerPool("", "", "", lambda address: None), local_media(), timeout_s)
+    model = ServedModel(("m",), KIMI, KimiChat(tokenizer), 100, 100, vision=False)
+    return Tokenizing(model, WorkerPool("", "", "", ENDPOINTS), local_media(), timeout_s)
 
 
 async def test_however_many_texts_are_to_be_encoded_two_are_at_a_time_and_other_threads_are_free(tokenizer):

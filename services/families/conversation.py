@@ -1,4 +1,4 @@
-"""A conversation as the chat template takes it; every door converts its own spelling to these."""
+"""A conversation as a family's chat template takes it; every door converts its own spelling to these."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ class TextPart:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A picture. The template writes one media pad for it whatever `data`, the encoded file, holds."""
+    """A picture. A template writes one media pad for it whatever `data`, the encoded file, holds."""
 
     data: bytes = b""
 
 
 @dataclass(frozen=True)
 class VideoPart:
-    """A film. The template writes a time and a media pad for each of its chunks, which begin at `timestamps`.
-
-    While these are unknown, it writes the model's placeholder text, which is no token, in their place.
-    """
+    """A film in chunks, which begin at `timestamps`; a template writes a media pad for each."""
 
     timestamps: tuple[str, ...] = ()
 
@@ -38,7 +35,7 @@ Part: TypeAlias = TextPart | ImagePart | VideoPart
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A past call. `id`: `functions.NAME:IDX`, the only place where the model sees the name.
+    """A past call. `id`: as the caller gave it.
 
     `arguments`: text is written verbatim, any other JSON value as Python's `json.dumps` spells it.
     """
@@ -66,7 +63,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """All that the template needs. `tools`: the OpenAI `tools` array; empty: none are declared.
+    """All that a template needs. `tools`: the OpenAI `tools` array; empty: none are declared.
 
     `thinking`: whether the model reasons first; `add_generation_prompt`: whether the assistant's turn is
     opened; `continues`: whether the last message, an assistant's without calls, is left open instead.
@@ -79,8 +76,15 @@ class Conversation:
     continues: bool = False
 
     @property
+    def num_calls(self) -> int:
+        """How many past calls it has: the index of the next one."""
+        return sum(len(message.tool_calls) for message in self.messages)
+
+    @property
     def starts_in_reasoning(self) -> bool:
-        """Whether the answer begins inside reasoning: what is left open has no content yet."""
+        """Whether the answer of a model that reasons begins inside reasoning: what is left open has no
+        content yet.
+        """
         return self.thinking and not (self.continues and _says_something(self.messages[-1]))
 
     def with_messages(self, messages: tuple[Message, ...]) -> Conversation:
