@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from perigee.v1 import sampling_pb2
 from services.common.errors import CheckpointError, UnsupportedValue
 from services.engine.loading.text import load_text_model
 from services.engine.loading.vision import load_vision_model
@@ -20,7 +21,6 @@ from services.gateway.media.images import ImageSource
 from services.gateway.pipeline.prompt.limits import RequestRules, check_request
 from services.gateway.pipeline.prompt.rendering import Renderer
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
-from services.gateway.sampling import SamplingOptions
 from services.gateway.served_model import ServedModel
 from tests.families.tern.checkpoint import CONFIG, SITE, write_checkpoint
 from tests.gateway.local_media import local_media
@@ -47,7 +47,7 @@ def served(checkpoint: Path) -> ServedModel:
 
 
 def request(prompt: ChatPrompt) -> GenerationRequest:
-    return GenerationRequest("", prompt, SamplingOptions(), lambda name: name, "messages")
+    return GenerationRequest("", prompt, sampling_pb2.SamplingParams(), lambda name: name, "messages")
 
 
 def test_both_tables_know_it_once_its_package_is_there():
