@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
 from services.families.output import TextKind
 from services.gateway.admission import Ticket
@@ -16,6 +16,7 @@ from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.output.plain_tokens import PlainTokens
 from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.token_source import TokenSource
+from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import Shortcut
 
 
@@ -143,14 +144,13 @@ class Generation:
             shortcut = self._shortcuts[index, plain] = tokens.take
         self._source.shortcuts[index] = shortcut
 
-    def _note(self, delta: decode_pb2.SequenceDelta, now: float) -> None:
+    def _note(self, delta: TokenDelta, now: float) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice, now)
         # Later stats come only after a failure.
-        if (self._cached_tokens is None or self._source.failovers) and delta.HasField("stats"):
+        if (self._cached_tokens is None or self._source.failovers) and delta.stats is not None:
             self._ticket.record.served_by("prefill", delta.stats.prefill_address)
             if self._cached_tokens is not None:
                 return
             # After a failure, cached pages may be those of the failed attempt, which save the caller nothing.
-            found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
-            self._cached_tokens = 0 if self._source.failovers else found
+            self._cached_tokens = 0 if self._source.failovers else delta.stats.cached_tokens

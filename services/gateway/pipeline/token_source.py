@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from perigee.v1 import decode_pb2
 from services.common.errors import Overloaded, PerigeeError, Unavailable, WorkerLost
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import Router
+from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import NO_SHORTCUTS, Shortcut, StreamInbox, TokenStream
 
 log = structlog.get_logger()
@@ -91,14 +91,14 @@ class TokenSource:
         self._router.require(images=False)
         await self._send([Part(range(len(self.outputs)))])
 
-    async def next(self) -> list[decode_pb2.SequenceDelta]:
+    async def next(self) -> list[TokenDelta]:
         """Returns all deltas of any choice since the last call, at least one.
 
         Raises the error that no failover can cure.
         """
         while True:
             await self._inbox.wait()
-            deltas: list[decode_pb2.SequenceDelta] = []
+            deltas: list[TokenDelta] = []
             while self._inbox:
                 stream, item = taken = self._inbox.take()
                 leg = self._legs.get(stream)
@@ -133,7 +133,7 @@ class TokenSource:
             self._watch.cancel()
         self.shortcuts.clear()
 
-    def _take(self, stream: TokenStream, leg: _Leg, delta: decode_pb2.SequenceDelta) -> None:
+    def _take(self, stream: TokenStream, leg: _Leg, delta: TokenDelta) -> None:
         """Records the tokens, from which another worker would continue."""
         stream.last_seen_at = self._clock()
         choice, token_ids = delta.choice, delta.token_ids

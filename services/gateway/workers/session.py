@@ -18,6 +18,7 @@ from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.remote_error import failure_of
 from services.gateway.workers.session_reader import SessionReader
+from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import StreamInbox, TokenStream
 
 log = structlog.get_logger()
@@ -141,7 +142,7 @@ class DecodeSession:
                 continue
             failure = failure_of(delta, self._name)
             if failure is None:
-                stream.put(delta)
+                stream.put(TokenDelta.from_proto(delta))
             else:
                 stream.fail(failure)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from perigee.v1 import decode_pb2
 from services.common.errors import PerigeeError
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.token_delta import TokenDelta
 
 Shortcut: TypeAlias = Callable[[int, float], bool]
 """Takes a token with the time.monotonic() of its arrival; returns False if it does not take it."""
-StreamInbox: TypeAlias = "Inbox[tuple[TokenStream, decode_pb2.SequenceDelta | PerigeeError]]"
+StreamInbox: TypeAlias = "Inbox[tuple[TokenStream, TokenDelta | PerigeeError]]"
 """Collects the deltas and failures of several streams, each with its stream."""
 NO_SHORTCUTS: Mapping[int, Shortcut] = MappingProxyType({})
 
@@ -50,7 +50,7 @@ class TokenStream:
         """True once the worker has finished every choice, so that nothing is left to cancel."""
         return self._unfinished <= 0
 
-    def put(self, delta: decode_pb2.SequenceDelta) -> None:
+    def put(self, delta: TokenDelta) -> None:
         """Called by the session."""
         if delta.finish_reason:
             self._unfinished -= 1
@@ -67,8 +67,7 @@ class TokenStream:
 
     def put_late_token(self, choice: int, token_id: int) -> None:
         """Does what `put_token` does, without shortcuts."""
-        delta = decode_pb2.SequenceDelta(handle=self.handle, choice=choice, token_ids=(token_id,))
-        self._inbox.put((self, delta))
+        self._inbox.put((self, TokenDelta(choice, (token_id,))))
 
     def fail(self, error: PerigeeError) -> None:
         """Called by the session; the first failure counts, and none does that comes after all is finished."""

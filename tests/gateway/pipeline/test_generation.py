@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError, WorkerLost
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.output import OutputRules
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.choice import ChoiceDecoder
+from services.gateway.workers.token_delta import TokenDelta
 from tests.support.waiting import let_tasks_run, until
 
 STOP = sampling_pb2.FINISH_REASON_STOP
@@ -68,7 +69,7 @@ def make(tokenizer):
 def delta(tokenizer):
     def made(text, choice=0, finish=0):
         ids = tokenizer.encode(text, parse_special=text.startswith("<"))
-        return decode_pb2.SequenceDelta(choice=choice, token_ids=ids, finish_reason=finish)
+        return TokenDelta(choice=choice, token_ids=ids, finish_reason=finish)
 
     return made
 
@@ -102,7 +103,7 @@ async def test_what_comes_behind_a_stop_string_is_dropped(make, delta):
 
 
 async def test_text_that_came_before_a_failure_is_given_before_it(make, delta, tokenizer):
-    unknown = decode_pb2.SequenceDelta(token_ids=[tokenizer.vocab_size])
+    unknown = TokenDelta(token_ids=[tokenizer.vocab_size])
     for source in (Source([delta("Hm")], WorkerLost("gone")), Source([delta("Hm"), unknown])):
         deltas = aiter(make(source))
         assert (await anext(deltas)).reasoning == "Hm"

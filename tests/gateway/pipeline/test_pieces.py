@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pytest
 from msgspec import to_builtins
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.families.kimi.output.parser import KimiParser
 from services.gateway.http.answers import openai as shape
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import Completion
+from services.gateway.workers.token_delta import TokenDelta
 from tests.families.kimi.output.outputs import encode_output, rules
 
 HEAD = Completion("chatcmpl-1", 1, "kimi")
@@ -67,14 +68,15 @@ def some_deltas(draw, tokenizer, choice, *, logprobs):
     while ids or not deltas:
         size = draw.randrange(1, most + 1)
         taken, ids = ids[:size], ids[size:]
-        delta = decode_pb2.SequenceDelta(choice=choice, token_ids=taken, finish_reason=0 if ids else finish)
+        delta = TokenDelta(choice=choice, token_ids=taken, finish_reason=0 if ids else finish)
         if logprobs:
             for token_id in taken:
-                delta.logprobs.add().sampled.token_id = token_id
+                sampled = sampling_pb2.TokenLogprob(token_id=token_id)
+                delta.logprobs = (*delta.logprobs, sampling_pb2.PositionLogprobs(sampled=sampled))
         deltas.append(delta)
     if draw.random() < 0.3:
         deltas[-1].finish_reason = 0
-        deltas.append(decode_pb2.SequenceDelta(choice=choice, finish_reason=finish))
+        deltas.append(TokenDelta(choice=choice, finish_reason=finish))
     return deltas
 
 
@@ -83,7 +85,7 @@ def some_bursts(draw, queues):
     bursts, most = [], draw.choice((1, 4, 100))
     queues = [list(queue) for queue in queues]
     while any(queues):
-        burst: list[decode_pb2.SequenceDelta] = []
+        burst: list[TokenDelta] = []
         size = draw.randrange(1, most + 1)
         while len(burst) < size and (full := [queue for queue in queues if queue]):
             burst.append(draw.choice(full).pop(0))

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.common.errors import MediaLost, Overloaded, Unavailable, WorkerLost
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import TokenStream
 from tests.support.virtual_time import advance, idle
 
@@ -33,9 +34,7 @@ class Sent:
 
     def give(self, *token_ids, choice=None, finish=0, is_cut=False):
         choice = self.part.choices.start if choice is None else choice
-        self.stream.put(
-            decode_pb2.SequenceDelta(choice=choice, token_ids=token_ids, finish_reason=finish, is_cut=is_cut)
-        )
+        self.stream.put(TokenDelta(choice=choice, token_ids=token_ids, finish_reason=finish, is_cut=is_cut))
 
 
 class StrawSubmission:

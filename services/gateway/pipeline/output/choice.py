@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import zip_longest
 from typing import TypeAlias
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.families.output import OutputParser, Piece, TextKind
 from services.families.tokenizer import Tokenizer
 from services.gateway.pipeline.output.alignment import Alignment
 from services.gateway.pipeline.output.events import ChoiceDelta
+from services.gateway.workers.token_delta import TokenDelta
 
 _STOP = sampling_pb2.FINISH_REASON_STOP
 _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -54,7 +55,7 @@ class ChoiceDecoder:
         """How many came before the content, whether reasoning is shown apart or not."""
         return self._parser.reasoning_tokens
 
-    def feed(self, delta: decode_pb2.SequenceDelta) -> list[ChoiceDelta]:
+    def feed(self, delta: TokenDelta) -> list[ChoiceDelta]:
         """Returns what a delta adds, without tokens after a stop string; the last has the finish reason.
 
         Raises what the check of calls raises.

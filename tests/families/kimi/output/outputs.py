@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.output import CallRules, OutputRules, TextKind
 from services.gateway.pipeline.output.choice import ChoiceDecoder
+from services.gateway.workers.token_delta import TokenDelta
 
 LENGTH, STOP = sampling_pb2.FINISH_REASON_LENGTH, sampling_pb2.FINISH_REASON_STOP
 SHORT = {
@@ -72,7 +73,7 @@ def read(
     reasoning, content, calls, reason = "", "", [], 0
     bounds = [0, *cuts, len(ids)]
     for begin, end in pairwise(bounds):
-        delta = decode_pb2.SequenceDelta(token_ids=ids[begin:end])
+        delta = TokenDelta(token_ids=ids[begin:end])
         if end == len(ids):
             delta.finish_reason = finish
         text = plain.whole_text(ids[begin]) if plain and begin + 1 == end < len(ids) else ""

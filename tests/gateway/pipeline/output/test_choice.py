@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from perigee.v1 import decode_pb2, sampling_pb2
+from perigee.v1 import sampling_pb2
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
+from services.gateway.workers.token_delta import TokenDelta
 from tests.families.kimi.output.outputs import rules
 
 STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH
@@ -31,7 +32,7 @@ async def decode(tokenizer, choice, text, *, size=1, finish=LENGTH):
         ids = tokenizer.encode(text, parse_special=True)
         for start in range(0, len(ids), size):
             last = start + size >= len(ids)
-            delta = decode_pb2.SequenceDelta(token_ids=ids[start : start + size])
+            delta = TokenDelta(token_ids=ids[start : start + size])
             delta.finish_reason = finish if last else sampling_pb2.FINISH_REASON_UNSPECIFIED
             if not choice.finished:
                 for news in choice.feed(delta):
@@ -95,7 +96,7 @@ async def test_half_a_character_at_the_end_becomes_a_replacement_mark(tokenizer)
     if cut is None:
         pytest.skip("this vocabulary has a token for the whole character")
     choice = decoder(tokenizer, chat=False)
-    delta = decode_pb2.SequenceDelta(token_ids=first[:cut], finish_reason=LENGTH)
+    delta = TokenDelta(token_ids=first[:cut], finish_reason=LENGTH)
     [text, end] = choice.feed(delta)
     assert (text.content, end.content, end.finish_reason) == ("\ufffd", "", LENGTH)
 
@@ -154,8 +155,9 @@ async def test_every_token_has_its_logprobs_with_its_text_its_call_or_the_end(to
     choice = decoder(tokenizer, logprobs=True)
     news = []
     for index, token_id in enumerate(ids):
-        delta = decode_pb2.SequenceDelta(token_ids=[token_id])
-        delta.logprobs.add().sampled.token_id = token_id
+        delta = TokenDelta(token_ids=[token_id])
+        sampled = sampling_pb2.TokenLogprob(token_id=token_id)
+        delta.logprobs = (*delta.logprobs, sampling_pb2.PositionLogprobs(sampled=sampled))
         delta.finish_reason = LENGTH if index == len(ids) - 1 else sampling_pb2.FINISH_REASON_UNSPECIFIED
         news += choice.feed(delta)
     found = {
@@ -181,7 +183,7 @@ async def test_the_end_of_a_grammar_that_closed_in_haste_is_no_text(tokenizer, s
 
     async def deltas():
         for start in range(0, len(ids), size):
-            delta = decode_pb2.SequenceDelta(token_ids=ids[start : start + size], is_cut=start == 0)
+            delta = TokenDelta(token_ids=ids[start : start + size], is_cut=start == 0)
             if start + size >= len(ids):
                 delta.finish_reason = LENGTH
             for news in choice.feed(delta):

@@ -1,0 +1,50 @@
+"""What a decode worker adds to one choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from perigee.v1 import decode_pb2, sampling_pb2
+
+
+@dataclass(frozen=True)
+class PromptStats:
+    """Where the prompt's pages came from. `cached_tokens`: of the prompt, in a cache of either worker."""
+
+    prefill_address: str
+    cached_tokens: int
+
+
+@dataclass(slots=True)
+class TokenDelta:
+    """Tokens of one choice, and how it ended if it did.
+
+    The form of perigee.v1.SequenceDelta inside the gateway: messages of decode.proto end at the session, the
+    values of sampling.proto in them (log-probabilities, finish reasons) go on to the doors. `is_cut`: the
+    constraint put a token in the place of the one that was drawn. `logprobs`: one per token if asked for,
+    without texts. `stats`: once per request and worker.
+    """
+
+    choice: int = 0
+    token_ids: Sequence[int] = ()
+    finish_reason: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
+    is_cut: bool = False
+    logprobs: Sequence[sampling_pb2.PositionLogprobs] = ()
+    stats: PromptStats | None = None
+
+    @classmethod
+    def from_proto(cls, delta: decode_pb2.SequenceDelta) -> TokenDelta:
+        """The same, without the failure that the message may report."""
+        stats = None
+        if delta.HasField("stats"):
+            found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
+            stats = PromptStats(delta.stats.prefill_address, found)
+        return cls(
+            delta.choice,
+            tuple(delta.token_ids),
+            delta.finish_reason,
+            delta.is_cut,
+            tuple(delta.logprobs),
+            stats,
+        )
