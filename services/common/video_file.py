@@ -35,7 +35,7 @@ class VideoLimits:
 class VideoHeader:
     """Frame size in pixels, frames in the file (not only sampled ones), average frames per second.
 
-    Rotation tags are ignored, as for images.
+    Rotation tags are ignored.
     """
 
     width: int

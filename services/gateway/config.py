@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from services.common.errors import ConfigError
+from services.common.image_file import ImagePreprocess
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
@@ -135,6 +136,13 @@ class GatewayConfig:
     max_images: int = field(default=32, metadata={"help": "most images in one request"})
     max_image_bytes: int = field(default=16 << 20, metadata={"help": "largest image file, bytes"})
     max_image_pixels: int = field(default=50_000_000, metadata={"help": "largest image, width x height"})
+    image_preprocess: ImagePreprocess = field(
+        default="standard",
+        metadata={
+            "help": "standard: images as viewers show them (EXIF orientation applied, transparency on white,"
+            " 16-bit grey scaled); parity: as the published preprocessing reads them, without any of this"
+        },
+    )
     max_videos: int = field(default=4, metadata={"help": "most videos in one request"})
     max_video_bytes: int = field(default=32 << 20, metadata={"help": "largest video file, bytes"})
     max_video_pixels: int = field(

@@ -251,7 +251,9 @@ def _served_model(config: GatewayConfig) -> ServedModel:
 
 def _media_limits(config: GatewayConfig) -> MediaLimits:
     return MediaLimits(
-        ImageLimits(config.max_images, config.max_image_bytes, config.max_image_pixels),
+        ImageLimits(
+            config.max_images, config.max_image_bytes, config.max_image_pixels, config.image_preprocess
+        ),
         VideoBounds(
             config.max_videos,
             config.max_video_bytes,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from services.common.errors import Cancelled, Overloaded, PerigeeError, Unavailable
+from services.common.image_file import ImagePreprocess
 from services.common.video_file import VideoLimits
 from services.families.media import ImageGrid, MediaArithmetic, VideoChunk, chunk_hash
 from services.vision.embedding_pool import PAGE_ROWS, EmbeddingPool, StoredEmbedding, pages_of
@@ -100,8 +101,10 @@ class ImageEncoder:
         """Accepts files again."""
         self._draining = False
 
-    async def encode(self, content_hash: bytes, image: bytes) -> Encoded:
-        """Returns the embedding of an image file whose SHA-256 is `content_hash`.
+    async def encode(
+        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess = "standard"
+    ) -> Encoded:
+        """Returns the embedding of an image file, whose `image_hash` is `content_hash`.
 
         Raises Overloaded if the queue or the pool is full, InvalidRequest if the file is not a supported
         image, Unavailable while draining.
@@ -111,7 +114,7 @@ class ImageEncoder:
         if found is not None:
             self.counts.hits += 1
             return Encoded(found, cached=True)
-        embeddings = await self._shared(content_hash, lambda: self._run(content_hash, image))
+        embeddings = await self._shared(content_hash, lambda: self._run(content_hash, image, preprocess))
         return Encoded(embeddings[0], cached=False)
 
     async def encode_video(self, content_hash: bytes, video: bytes) -> list[Encoded]:
@@ -159,11 +162,13 @@ class ImageEncoder:
         if self._flights.get(content_hash) is flight:
             del self._flights[content_hash]
 
-    async def _run(self, content_hash: bytes, image: bytes) -> tuple[StoredEmbedding, ...]:
+    async def _run(
+        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess
+    ) -> tuple[StoredEmbedding, ...]:
         self.counts.misses += 1
         running = asyncio.get_running_loop()
         patches = await running.run_in_executor(
-            self._decoders, preprocess_image, image, self._max_pixels, self._arithmetic
+            self._decoders, preprocess_image, image, self._max_pixels, self._arithmetic, preprocess
         )
         async with self._turn:
             stop = threading.Event()

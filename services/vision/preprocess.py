@@ -1,7 +1,8 @@
 """Converts an image file to the patches that the vision tower takes.
 
-Sizes follow the model's family. Pixels equal those of the published preprocessing with Pillow: RGB without
-alpha, bicubic resizing, black padding at the right and bottom, scaled to [-1, 1].
+Sizes follow the model's family. For parity, pixels equal those of the published preprocessing
+with Pillow: RGB without alpha, bicubic resizing, black padding at the right and bottom, scaled to [-1, 1].
+For standard, the default, the image first becomes what viewers show; then the same is done.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
+from services.common.image_file import FORMATS, ImagePreprocess, upright_turn
 from services.families.media import ImageGrid, MediaArithmetic
 
 PATCH_SIZE = 14
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_SIDE = 65_535
 
 
@@ -32,26 +33,27 @@ class Patches:
     grid: ImageGrid
 
 
-def preprocess_image(data: bytes, max_pixels: int, arithmetic: MediaArithmetic) -> Patches:
+def preprocess_image(
+    data: bytes, max_pixels: int, arithmetic: MediaArithmetic, preprocess: ImagePreprocess = "standard"
+) -> Patches:
     """Decodes an image file (the first frame of an animation) and cuts it into patches.
 
-    Orientation tags are ignored, as in the published preprocessing.
     Raises InvalidRequest if `data` is not a complete image of a supported format or exceeds `max_pixels`.
     """
-    image = decode_image(data, max_pixels)
+    image = decode_image(data, max_pixels, preprocess)
     grid = arithmetic.image_grid(image.width, image.height)
     return Patches(image_patches(image, grid), grid)
 
 
-def decode_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Returns the file's first frame in mode RGB, without alpha. Raises as `preprocess_image` does."""
+def decode_image(data: bytes, max_pixels: int, preprocess: ImagePreprocess = "standard") -> Image.Image:
+    """Returns the file's first frame in mode RGB. Raises as `preprocess_image` does."""
     if not data:
         raise InvalidRequest("the image is empty", "image")
     try:
         # Only the listed decoders: Pillow's others start external programs or are rarely fuzzed.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             check_size(image.width, image.height, max_pixels)
-            return image.convert("RGB")
+            return _as_shown(image) if preprocess == "standard" else image.convert("RGB")
     except InvalidRequest:
         raise
     except Image.DecompressionBombError as error:
@@ -62,6 +64,31 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
         # Barrier: given hostile bytes, decoders raise OSError, SyntaxError, ValueError, struct.error,
         # zlib.error and others; each means that the file is broken.
         raise InvalidRequest(f"the image is broken: {error}", "image") from error
+
+
+def _as_shown(image: Image.Image) -> Image.Image:
+    """The opened image in mode RGB as viewers show it."""
+    turn = upright_turn(image)
+    if image.mode.startswith("I"):
+        image = _scaled_to_8_bits(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.new("RGBA", layer.size, "white")
+        image.alpha_composite(layer)
+    shown = image.convert("RGB")
+    return shown if turn is None else shown.transpose(turn)
+
+
+def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit grey image (Pillow: mode I;16 or I) in mode L, or LA where one level is transparent."""
+    levels = np.asarray(image).clip(0, 65_535).astype(np.uint16)
+    scaled = ((np.arange(65_536) * 255 + 32_767) // 65_535).astype(np.uint8)
+    grey = Image.fromarray(scaled[levels])
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return grey
+    alpha = Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8))
+    return Image.merge("LA", (grey, alpha))
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -11,6 +11,7 @@ import grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest
+from services.common.image_file import ImagePreprocess, image_hash
 from services.engine.leases.lease_stream import check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
 from services.vision.embedding_lessor import EmbeddingLessor
@@ -40,11 +41,12 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     async def Encode(
         self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeResponse:
-        content_hash = await asyncio.to_thread(sha256, request.image)
+        preprocess: ImagePreprocess = "parity" if request.parity else "standard"
+        content_hash = await asyncio.to_thread(image_hash, request.image, preprocess)
         # A wrong hash would file one image's embedding under another's name, here and in prefix caches.
         if request.content_hash and request.content_hash != content_hash:
-            raise InvalidRequest("content_hash is not the SHA-256 of image", "content_hash")
-        return self._answer(await self._encoder.encode(content_hash, request.image))
+            raise InvalidRequest("content_hash is not that of image", "content_hash")
+        return self._answer(await self._encoder.encode(content_hash, request.image, preprocess))
 
     async def EncodeVideo(
         self, request: vision_pb2.EncodeVideoRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -22,6 +22,7 @@ from perigee.v1 import (
     worker_pb2_grpc,
 )
 from services.common.errors import PerigeeError
+from services.common.image_file import image_hash, shown_size
 from services.common.rpc.status import to_status
 from services.common.video_file import VideoLimits, read_header
 from services.families.kimi.media import image_grid
@@ -236,11 +237,12 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "encoder broke")
         try:
             with Image.open(io.BytesIO(request.image)) as image:
+                preprocess = "parity" if request.parity else "standard"
+                grid = image_grid(*shown_size(image, preprocess))
                 image.load()
-                grid = image_grid(*image.size)
         except OSError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not an image: {error}")
-        assert request.content_hash == hashlib.sha256(request.image).digest()
+        assert request.content_hash == image_hash(request.image, preprocess)
         self.encoded.append(request.content_hash)
         return vision_pb2.EncodeResponse(
             content_hash=request.content_hash,

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from services.common.errors import InvalidRequest
+from services.common.image_file import shown_size
 from services.families.kimi.family import MEDIA
 from services.families.kimi.media import image_grid
 from services.vision.preprocess import decode_image, image_patches, preprocess_image
@@ -51,7 +52,7 @@ def test_the_golden_images_give_exactly_the_golden_patches(shared_dir, fidelity)
     for case in cases:
         given, expected = case["input"], case["expected"]
         image = formula_image(given["width"], given["height"], given["mode"], given["channels"])
-        patches = preprocess_image(encoded(image, "PNG"), LIMIT, MEDIA)
+        patches = preprocess_image(encoded(image, "PNG"), LIMIT, MEDIA, "parity")
         assert list(patches.pixels.shape) == expected["shape"], case["id"]
         assert patches.pixels.dtype == np.float32
         for patch, channel, row, column, value in expected["samples"]:
@@ -61,11 +62,67 @@ def test_the_golden_images_give_exactly_the_golden_patches(shared_dir, fidelity)
     fidelity.equal("Image pixels", "patches of whole images", "golden vectors", len(cases))
 
 
-def test_alpha_is_dropped_and_not_composited():
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_parity_drops_alpha_and_composes_nothing(kind):
     image = Image.new("RGBA", (28, 28), (200, 100, 50, 0))
     opaque = Image.new("RGB", (28, 28), (200, 100, 50))
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     expected = preprocess_image(encoded(opaque, "PNG"), LIMIT, MEDIA).pixels
-    assert np.array_equal(preprocess_image(encoded(image, "PNG"), LIMIT, MEDIA).pixels, expected)
+    assert np.array_equal(
+        preprocess_image(encoded(image, kind, **options), LIMIT, MEDIA, "parity").pixels, expected
+    )
+
+
+def transparent(mode: str) -> Image.Image:
+    """Black, and transparent but for a dot in its middle, whose alpha is 51 of 255 where there are shades."""
+    image = Image.new("RGBA", (28, 28), (0, 0, 0, 0))
+    image.putpixel((14, 14), (0, 0, 0, 51))
+    if mode == "RGBA":
+        return image
+    if mode == "LA":
+        return image.convert("LA")
+    palette = Image.new("P", (28, 28), 0)
+    palette.putpalette([0, 0, 0, 0, 0, 0])
+    palette.putpixel((14, 14), 1)
+    return palette
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options", "dot"),
+    [
+        ("RGBA", "PNG", {}, 204),
+        ("RGBA", "WEBP", {"lossless": True}, 204),
+        ("LA", "PNG", {}, 204),
+        ("P", "PNG", {"transparency": bytes([0, 51])}, 204),
+        ("P", "PNG", {"transparency": 0}, 0),
+        ("P", "GIF", {"transparency": 0, "optimize": False}, 0),
+    ],
+)
+def test_what_is_transparent_shows_white(mode, kind, options, dot):
+    image = decode_image(encoded(transparent(mode), kind, **options), LIMIT)
+    assert image.getpixel((3, 3)) == (255, 255, 255)
+    assert image.getpixel((14, 14)) == (dot, dot, dot)
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("L", 7), ("RGB", (7, 7, 7)), ("I;16", 7)])
+def test_one_transparent_level_of_an_image_without_alpha_shows_white(mode, clear):
+    image = Image.new(mode, (28, 28), clear)
+    image.putpixel((14, 14), (9, 9, 9) if mode == "RGB" else 9)
+    shown = decode_image(encoded(image, "PNG", transparency=clear), LIMIT)
+    assert shown.getpixel((3, 3)) == (255, 255, 255)
+    assert shown.getpixel((14, 14))[0] < 10
+
+
+def test_16_bit_grey_is_scaled_to_8_bits():
+    levels = np.array([[0, 128, 129, 257, 32_768, 65_278, 65_279, 65_535]], dtype=np.uint16)
+    data = encoded(Image.fromarray(levels), "PNG")
+    shown = [pixel[0] for pixel in np.asarray(decode_image(data, LIMIT))[0]]
+    assert shown == [0, 0, 1, 1, 128, 254, 254, 255]
+
+
+def test_parity_cuts_16_bit_grey_off_at_255():
+    data = encoded(Image.fromarray(np.full((4, 4), 32_768, dtype=np.uint16)), "PNG")
+    assert decode_image(data, LIMIT, "parity").getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_padding_is_black_at_the_right_and_bottom():
@@ -109,12 +166,68 @@ def test_every_colour_mode_becomes_rgb(mode, kind):
     assert decode_image(encoded(Image.new(mode, (28, 28)), kind), LIMIT).mode == "RGB"
 
 
-def test_an_orientation_tag_is_left_alone():
-    image = Image.new("RGB", (56, 28))
+def turned(orientation: object, kind: str = "PNG") -> bytes:
+    """A wide image, red at the left and blue at the right, that carries an orientation tag."""
+    image = Image.new("RGB", (56, 28), "red")
+    image.paste((0, 0, 255), (28, 0, 56, 28))
     exif = Image.Exif()
-    exif[0x0112] = 6
-    grid = preprocess_image(encoded(image, "JPEG", exif=exif), LIMIT, MEDIA).grid
+    exif[0x0112] = orientation
+    return encoded(image, kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    ("orientation", "size", "red"),
+    [
+        (1, (56, 28), "left"),
+        (2, (56, 28), "right"),
+        (3, (56, 28), "right"),
+        (4, (56, 28), "left"),
+        (5, (28, 56), "top"),
+        (6, (28, 56), "top"),
+        (7, (28, 56), "bottom"),
+        (8, (28, 56), "bottom"),
+    ],
+)
+def test_an_image_is_turned_as_its_orientation_tag_says(kind, orientation, size, red):
+    image = decode_image(turned(orientation, kind), LIMIT)
+    assert image.size == size
+    width, height = size
+    at_red = {"left": (5, 5), "right": (width - 5, 5), "top": (5, 5), "bottom": (5, height - 5)}[red]
+    red_level, _, blue_level = image.getpixel(at_red)
+    assert red_level > 200
+    assert blue_level < 60
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_is_none_turns_nothing(orientation):
+    assert decode_image(turned(orientation), LIMIT).size == (56, 28)
+
+
+def test_damaged_tags_turn_nothing():
+    data = encoded(Image.new("RGB", (56, 28)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    assert decode_image(data, LIMIT).size == (56, 28)
+
+
+def test_parity_leaves_an_orientation_tag_alone():
+    grid = preprocess_image(turned(6, "JPEG"), LIMIT, MEDIA, "parity").grid
     assert (grid.grid_h, grid.grid_w) == (2, 4)
+
+
+def test_standard_and_parity_agree_where_there_is_nothing_to_turn_or_compose():
+    data = encoded(Image.effect_noise((50, 40), 60).convert("RGB"), "PNG")
+    standard, parity = (preprocess_image(data, LIMIT, MEDIA, each).pixels for each in ("standard", "parity"))
+    assert np.array_equal(standard, parity)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("preprocess", ["standard", "parity"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_header_tells_the_size_that_decoding_gives(kind, preprocess, orientation):
+    data = turned(orientation, kind)
+    with Image.open(io.BytesIO(data)) as opened:
+        size = shown_size(opened, preprocess)
+    assert decode_image(data, LIMIT, preprocess).size == size
 
 
 def test_a_file_cut_short_is_refused():

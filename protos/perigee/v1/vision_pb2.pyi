@@ -26,19 +26,27 @@ class EncodeRequest(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    PARITY_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded file (PNG, JPEG, WebP, GIF, BMP)."""
     content_hash: _builtins.bytes
-    """SHA-256 of `image`, 32 bytes; the key in the cache and in page hashes. Empty: computed here."""
+    """SHA-256 of `image`, 32 bytes; with `parity`, SHA-256 of that followed by the text "parity". The key in the cache
+    and in page hashes. Empty: computed here.
+    """
+    parity: _builtins.bool
+    """False: pixels as a viewer shows them: EXIF orientation applied, transparency on white, 16-bit grey scaled to 8 bits.
+    True: pixels as the published preprocessing has them, without any of this.
+    """
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
         content_hash: _builtins.bytes = ...,
+        parity: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "parity", b"parity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -109,7 +117,7 @@ class EncodeResponse(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     content_hash: _builtins.bytes
-    """SHA-256 of the image file. For a chunk of a video: SHA-256 of the video's SHA-256 followed by the chunk's index as
+    """As in EncodeRequest. For a chunk of a video: SHA-256 of the video's SHA-256 followed by the chunk's index as
     4 bytes, least significant first.
     """
     num_tokens: _builtins.int

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import io
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
 from PIL import Image, UnidentifiedImageError
 
-from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.errors import InvalidRequest
+from services.common.image_file import FORMATS, ImagePreprocess, image_hash, shown_size
 from services.families.media import MediaArithmetic
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+from services.gateway.media.data_url import decode_url
 
 
 @dataclass(frozen=True)
@@ -27,21 +23,26 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """Most images in a request, bytes of one file, and pixels (width x height) of one image."""
+    """Most images in a request, bytes of one file, and pixels (width x height) of one image.
+
+    `preprocess`: how the vision worker reads pixels, which decides which side is the width.
+    """
 
     count: int
     num_bytes: int
     pixels: int
+    preprocess: ImagePreprocess = "standard"
 
 
 @dataclass(frozen=True)
 class PromptImage:
-    """An image whose header is read. `content_hash`: SHA-256 of the file; `num_tokens`: its media pads."""
+    """An image whose header is read. `content_hash`: see `image_hash`; `num_tokens`: its media pads."""
 
     data: bytes
     content_hash: bytes
     num_tokens: int
     param: str
+    preprocess: ImagePreprocess = "standard"
 
 
 def load_images(
@@ -60,25 +61,26 @@ def _load(source: ImageSource, limits: ImageLimits, arithmetic: MediaArithmetic)
         raise InvalidRequest(
             f"the image has {len(data)} bytes; at most {limits.num_bytes} are taken", source.param
         )
-    width, height = _size(data, source.param)
+    width, height = _size(data, source.param, limits.preprocess)
     if width * height > limits.pixels:
         raise InvalidRequest(
             f"the image has {width} x {height} pixels; at most {limits.pixels} are taken", source.param
         )
     return PromptImage(
         data=data,
-        content_hash=hashlib.sha256(data).digest(),
+        content_hash=image_hash(data, limits.preprocess),
         num_tokens=arithmetic.image_grid(width, height).num_tokens,
         param=source.param,
+        preprocess=limits.preprocess,
     )
 
 
-def _size(data: bytes, param: str) -> tuple[int, int]:
+def _size(data: bytes, param: str, preprocess: ImagePreprocess) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            width, height = image.size
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = shown_size(image, preprocess)
     except UnidentifiedImageError as error:
-        raise InvalidRequest(f"not an image: one of {', '.join(_FORMATS)} is expected", param) from error
+        raise InvalidRequest(f"not an image: one of {', '.join(FORMATS)} is expected", param) from error
     except Image.DecompressionBombError as error:
         raise InvalidRequest(f"the image is too large: {error}", param) from error
     # Each format's reader has its own ways to trip over a damaged header.
@@ -87,18 +89,3 @@ def _size(data: bytes, param: str) -> tuple[int, int]:
     if width < 1 or height < 1:
         raise InvalidRequest("the image has no pixels", param)
     return width, height
-
-
-def decode_url(url: str, param: str) -> bytes:
-    """The bytes in a `data:` URL. Raises UnsupportedValue for other URLs, InvalidRequest for damaged ones."""
-    if not url.startswith("data:"):
-        raise UnsupportedValue("only URLs of data:, http: and https: are taken", param)
-    head, comma, body = url.partition(",")
-    if not comma:
-        raise InvalidRequest("the data: URL has no comma", param)
-    if not head.endswith(";base64"):
-        return unquote_to_bytes(body)
-    try:
-        return base64.b64decode(unquote_to_bytes(body) if "%" in body else body, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"the data: URL is not valid base64: {error}", param) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.common.errors import InvalidRequest
 from services.common.video_file import VideoLimits, read_header
 from services.families.media import MediaArithmetic, chunk_hash
-from services.gateway.media.images import decode_url
+from services.gateway.media.data_url import decode_url
 
 
 @dataclass(frozen=True)

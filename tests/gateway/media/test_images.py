@@ -1,9 +1,13 @@
 """From an image's spelling to its pads."""
 
+import dataclasses
 import hashlib
+import io
+from unittest import mock
 from urllib.parse import quote_from_bytes
 
 import pytest
+from PIL import Image
 
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.video_file import VideoLimits
@@ -32,6 +36,37 @@ def test_a_url_and_the_bytes_it_holds_are_the_same_image():
     data = picture()
     assert load(data_url(data)) == load(data)
     assert load(f"data:image/png,{quote_from_bytes(data)}") == load(data)
+
+
+def turned(kind: str) -> bytes:
+    """A picture of 392 x 28 pixels whose tag says that it stands upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (392, 28)).save(file, kind, exif=exif)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_pads_are_counted_of_the_turned_image(kind):
+    grid = mock.Mock(wraps=MEDIA.image_grid)
+    for limits in (LIMITS, dataclasses.replace(LIMITS, preprocess="parity")):
+        source = ImageSource(turned(kind), "here")
+        load_images((source,), limits, dataclasses.replace(MEDIA, image_grid=grid))
+    assert [call.args for call in grid.call_args_list] == [(28, 392), (392, 28)]
+
+
+def test_an_embedding_for_parity_has_a_name_of_its_own():
+    standard = load(picture())
+    parity = load(picture(), dataclasses.replace(LIMITS, preprocess="parity"))
+    assert parity.content_hash != standard.content_hash
+    assert len(parity.content_hash) == 32
+
+
+def test_the_pixels_of_a_picture_are_not_decoded_for_its_tags():
+    """An image of a PNG without tags, cut where its pixels begin."""
+    data = picture()
+    assert load(data[: data.index(b"IDAT") + 4]).num_tokens == load(data).num_tokens
 
 
 @pytest.mark.parametrize(

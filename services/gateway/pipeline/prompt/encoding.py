@@ -105,7 +105,9 @@ async def _encode_video(
 async def _encode_image(
     link: WorkerLink, image: PromptImage, timeout_s: float
 ) -> list[vision_pb2.EncodeResponse]:
-    request = vision_pb2.EncodeRequest(image=image.data, content_hash=image.content_hash)
+    request = vision_pb2.EncodeRequest(
+        image=image.data, content_hash=image.content_hash, parity=image.preprocess == "parity"
+    )
     return [await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(request, timeout=timeout_s)]
 
 
