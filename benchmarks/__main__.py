@@ -1,9 +1,9 @@
-"""All benchmarks that need nothing but this machine, or those that are named.
+"""Runs all benchmarks that need only this machine, or the named ones.
 
 python -m benchmarks [--out DIR] [NAME ...]
 
-Each prints its table and writes DIR/NAME.json. At the end stands which bounds are held; exits with 1 if one
-is not. The others' engines and gateways take part where `python -m benchmarks.peers` has installed them.
+Each prints its table and writes DIR/NAME.json. The last lines show which bounds are held; exits with 1 if one
+is not. The others' engines and gateways take part if `python -m benchmarks.peers` has installed them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BENCHMARKS = (
 
 
 def main() -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--out", type=Path, default=Path(".run/benchmarks"))

@@ -1,7 +1,8 @@
-"""What one caller can send to a gateway to hurt others; benchmarks.hostile_inputs measures whether it does.
+"""Inputs with which one caller can hurt others at a gateway; benchmarks.hostile_inputs measures whether they
+do.
 
-An attack is a function of a Target that sends its input and returns what came back: a status, and how often.
-To add one, write its function and list it in ATTACKS.
+An attack is a function of a Target that sends its input and returns the answers: a status, and how often. To
+add one, write its function and list it in ATTACKS.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.grammar_attacks import GRAMMAR_ATTACKS
 from benchmarks.target import PATIENCE_S, Target, chat, post
 
 _HELD = 520
-"""Connections: more than the requests a gateway takes at once by default."""
+"""Number of connections: more than the requests that a gateway takes at once by default."""
 _HOLD_S = 5.0
 
 
@@ -28,7 +29,7 @@ Attack = Callable[[Target], Counter[str]]
 
 
 def _call(target: Target, method: str, message: bytes) -> Counter[str]:
-    """One gRPC request, its bytes as given."""
+    """Sends one gRPC request of these bytes."""
     with grpc.insecure_channel(f"127.0.0.1:{target.grpc_port}") as channel:
         call = channel.unary_unary(f"/perigee.v1.{method}", None, None)
         try:
@@ -39,7 +40,9 @@ def _call(target: Target, method: str, message: bytes) -> Counter[str]:
 
 
 def _hold(target: Target, beginning: bytes) -> Counter[str]:
-    """Many connections that begin a request and wait; meanwhile a neighbour asks, and must be answered."""
+    """Opens many connections that begin a request and wait; meanwhile a neighbour's request must be
+    answered.
+    """
     with ExitStack() as stack:
         for _ in range(_HELD):
             held = stack.enter_context(socket.create_connection(("127.0.0.1", target.http_port), 10))
@@ -49,7 +52,7 @@ def _hold(target: Target, beginning: bytes) -> Counter[str]:
 
 
 def body_behind_an_offer(target: Target) -> Counter[str]:
-    """The body of a request that offers an upgrade is another request."""
+    """A request that offers an upgrade, whose body is another request."""
     inner = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
     with socket.create_connection(("127.0.0.1", target.http_port), 10) as connection:
         connection.sendall(
@@ -140,19 +143,19 @@ def stop_strings(target: Target) -> Counter[str]:
 
 
 def unknown_field(target: Target) -> Counter[str]:
-    """A field nobody knows, of 60 MB of lists."""
+    """An unknown field with 60 MB of lists."""
     filler = b"[]," * 20_000_000
     return post(target, "/v1/chat/completions", b'{"messages":[],"x":[' + filler + b"[]]}")
 
 
 def escaped_quotes(target: Target) -> Counter[str]:
-    """A string that never ends, of 60 MB of escaped quotes, behind braces."""
+    """A string without an end, of 60 MB of escaped quotes, after braces."""
     text = b"{" * 100_000 + b'\\"' * 30_000_000
     return post(target, "/v1/chat/completions", b'{"messages":"' + text)
 
 
 def deep_lists(target: Target) -> Counter[str]:
-    """Lists nested 200,000 deep, where anything is taken."""
+    """Lists nested 200,000 deep, in a field that may hold anything."""
     return post(target, "/v1/chat/completions", b'{"messages":[],"audio":' + b"[" * 200_000)
 
 
@@ -179,7 +182,7 @@ def grpc_empty_messages(target: Target) -> Counter[str]:
 
 
 def grpc_unknown_fields(target: Target) -> Counter[str]:
-    """20 MB of fields nobody knows."""
+    """20 MB of unknown fields."""
     return _call(target, "ChatService/Complete", b"\x98\x06\x00" * 6_666_666)
 
 

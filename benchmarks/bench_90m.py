@@ -1,4 +1,4 @@
-"""The model that CPU engines are measured on: 90 M random parameters in the real latent width.
+"""Writes the model that measures CPU engines: 90 M random parameters in the real latent width.
 
 python -m benchmarks.bench_90m DIR
 
@@ -43,7 +43,7 @@ _SEED = 90
 
 
 def config(template: Path) -> dict[str, Any]:
-    """That of a checkpoint in the published layout, with these sizes."""
+    """The configuration of a checkpoint in the published layout, with these sizes."""
     values = read_config(template / "config.json")
     values["text_config"] |= TEXT
     values["vision_config"] |= {"text_hidden_size": TEXT["hidden_size"]}
@@ -51,7 +51,7 @@ def config(template: Path) -> dict[str, Any]:
 
 
 def write(directory: Path, template: Path) -> None:
-    """Both; ConfigError where `directory` has something already."""
+    """Writes both; raises ConfigError if `directory` already holds something."""
     kimi, deepseek = directory / "kimi", directory / "deepseek"
     write_random_checkpoint(kimi, config(template), seed=_SEED)
     checkpoint = Checkpoint.checked(kimi)
@@ -70,7 +70,7 @@ def write(directory: Path, template: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_90m", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--template", type=Path, default=Path("models/kimi-nano"))

@@ -1,4 +1,4 @@
-"""A process of a benchmark's own, whose end is noticed at once, however it comes."""
+"""A process of a benchmark, whose end is noticed at once, however it comes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 _PATIENCE_S = 5.0
-"""For a child that should end."""
+"""Seconds to wait for a child that should end."""
 
 
 class Blocked(Exception):
-    """What the benchmark needs cannot be had here."""
+    """The benchmark cannot run here, because something it needs is missing."""
 
 
 class Wrong(Exception):
-    """The benchmark ran, and what came out is not what should have."""
+    """The benchmark ran, and its result is wrong."""
 
 
 class Child:
-    """Runs `function(pipe, *arguments)` of `module`, which is loaded there and nowhere else.
+    """Runs `function(pipe, *arguments)` of `module`, which is loaded only in the child.
 
-    What the function sends is received here, and last what it returns. It should end when the pipe does.
+    The parent receives what the function sends, and last what it returns. The function should end when the
+    pipe does.
     """
 
     def __init__(self, name: str, module: str, function: str, *arguments: Any) -> None:
@@ -35,13 +36,14 @@ class Child:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(theirs, module, function, arguments), daemon=True)
         self._process.start()
-        theirs.close()  # with the process the pipe ends, too
+        theirs.close()  # so that the pipe ends with the process
 
     def receive(self, until: float, *others: Child) -> Any:
-        """The next thing that it sends, before `until` of the monotonic clock and while `others` live.
+        """Returns the next value that the child sends, before `until` of the monotonic clock and while
+        `others` live.
 
-        Raises Blocked or Wrong if it did, Blocked where nothing can come any more, RuntimeError for whatever
-        else it raised.
+        Raises Blocked or Wrong if the child raised it, Blocked if nothing can come any more, RuntimeError for
+        any other error of the child.
         """
         sentinels = {other._process.sentinel: other for other in others}
         ready = wait([self._pipe, *sentinels], max(until - time.monotonic(), 0))
@@ -49,10 +51,10 @@ class Child:
             return self._received()
         for sentinel in ready:
             raise Blocked(sentinels[sentinel]._ending())  # type: ignore[index]
-        raise Blocked(f"the {self._name} has not done its work in time")
+        raise Blocked(f"the {self._name} did not do its work in time")
 
     def close(self) -> None:
-        """Ends it, at last by force. Idempotent."""
+        """Ends the child, by force if necessary. Idempotent."""
         self._pipe.close()
         self._process.join(_PATIENCE_S)
         self._process.kill()
@@ -79,17 +81,17 @@ class Child:
 
 
 class Pipe:
-    """The child's end."""
+    """The child's end of the pipe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def send(self, value: object) -> None:
-        """For the parent's next `receive`."""
+        """Sends a value for the parent's next `receive`."""
         self._connection.send(("sent", value))
 
     def wait(self) -> None:
-        """Until the parent closes the child, or dies."""
+        """Waits until the parent closes the child, or dies."""
         wait([self._connection])
 
 

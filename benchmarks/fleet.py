@@ -23,7 +23,7 @@ _STOP_S = 30.0
 
 
 class Fleet:
-    """A context manager; what it has started ends with it. Logs go to `logs`, one file a process."""
+    """A context manager; ends what it has started. Logs go to `logs`, one file per process."""
 
     def __init__(self, model: Path, logs: Path) -> None:
         self._model = model
@@ -53,8 +53,8 @@ class Fleet:
         flags: Mapping[str, object] | None = None,
         within: Sequence[str] = (),
     ) -> str:
-        """Starts a prefill, decode or vision worker; its address, once it is healthy. `within`: words before
-        the command.
+        """Starts a prefill, decode or vision worker; returns its address once it is healthy. `within`: words
+        before the command.
         """
         own = {"host": "127.0.0.1", "port": free_port(), "metrics_port": free_port()} | dict(flags or {})
         address = f"{own['host']}:{own['port']}"
@@ -68,7 +68,7 @@ class Fleet:
         vision: Iterable[str] = (),
         cores: Iterable[int] | None = None,
     ) -> str:
-        """Starts a gateway before these workers, on all cores unless told; the address of its REST door."""
+        """Starts a gateway for these workers, on all cores by default; returns the URL of its REST door."""
         return self.both_doors(decode, prefill, vision, cores)[0]
 
     def both_doors(
@@ -78,7 +78,7 @@ class Fleet:
         vision: Iterable[str] = (),
         cores: Iterable[int] | None = None,
     ) -> tuple[str, int]:
-        """As `gateway`; beside the address, the port of its gRPC door."""
+        """Like `gateway`; also returns the port of its gRPC door."""
         http_port, grpc_port = free_port(), free_port()
         pools = {"decode": decode, "prefill": prefill, "vision": vision}
         flags: dict[str, object] = {"http_port": http_port, "grpc_port": grpc_port, "operator_port": 0}
@@ -109,7 +109,7 @@ class Fleet:
 
 
 def free_port() -> int:
-    """Nobody listens there at the moment."""
+    """A port on which nobody listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -117,7 +117,7 @@ def free_port() -> int:
 
 
 def stop(process: subprocess.Popen[bytes], patience_s: float = _STOP_S) -> None:
-    """Waits for a process that was asked to end; kills it where it does not."""
+    """Waits for a process that was asked to end; kills it if it does not."""
     try:
         process.wait(patience_s)
     except subprocess.TimeoutExpired:
@@ -125,7 +125,7 @@ def stop(process: subprocess.Popen[bytes], patience_s: float = _STOP_S) -> None:
 
 
 def wait_until_up(name: str, is_up: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    """RuntimeError with the end of its log where a process has ended or takes too long."""
+    """Raises RuntimeError with the end of the log if the process has ended or takes too long."""
     end = time.monotonic() + _START_S
     while not is_up():
         if process.poll() is not None or time.monotonic() > end:

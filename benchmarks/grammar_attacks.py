@@ -1,7 +1,7 @@
-"""What one caller can ask a grammar for to hurt others; part of benchmarks.attacks.
+"""Grammars with which one caller can hurt others; part of benchmarks.attacks.
 
-Each is sent eight times at once; meanwhile a neighbour asks for a JSON object, again and again, and must be
-answered within a second more than without them.
+Each is sent eight times at once. Meanwhile a neighbour asks repeatedly for a JSON object, and must be
+answered at most a second later than without them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _tool(properties: Mapping[str, object]) -> dict[str, object]:
 
 
 def _answer(properties: Mapping[str, object]) -> dict[str, object]:
-    """Unlike a tool's, its schema is no part of the prompt."""
+    """Unlike a tool's schema, this one is not part of the prompt."""
     schema = {"type": "object", "properties": properties}
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
 

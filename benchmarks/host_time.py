@@ -1,11 +1,11 @@
-"""What a decode step costs the host beside the model: scheduling, the batch, sampling, news.
+"""Measures the host's time of a decode step beside the model: scheduling, the batch, sampling, output.
 
 python -m benchmarks.host_time [--steps 40] [--out FILE]
 
-The engine of a decode worker over a model that computes nothing. By batch size at contexts of 1,024 tokens,
-with rows drawn on the host and with rows drawn where the logits are, as on a GPU, and by context length for
-32 sequences. Exits with 1 if the time grows faster than the batch does (with a fifth of tolerance), or
-depends on the context by more than a fifth.
+Runs the engine of a decode worker over a model that computes nothing. Measures by batch size at contexts of
+1,024 tokens, with rows drawn on the host and with rows drawn where the logits are, as on a GPU, and by
+context length for 32 sequences. Exits with 1 if the time grows faster than the batch (with a fifth of
+tolerance), or depends on the context by more than a fifth.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _VOCAB = 1_024
 
 
 class NoModel:
-    """Gives every row the same logits."""
+    """Returns the same logits for every row."""
 
     def __init__(self) -> None:
         self._logits = torch.zeros(max(BATCHES), _VOCAB)
@@ -55,7 +55,7 @@ class NoModel:
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
     ) -> Tensor:
-        """`[rows that are wanted, vocab]`."""
+        """Logits `[rows with logits, vocab]`."""
         return self._logits[: len(batch.logits_rows)]
 
     @property
@@ -64,13 +64,13 @@ class NoModel:
         return self._logits.device
 
     def copy(self, source: int, destination: int) -> None:
-        """There are no pages."""
+        """Does nothing: there are no pages."""
 
     def share_pages(self, pages: Sequence[int]) -> None:
-        """Nobody else is to know."""
+        """Does nothing: there are no other ranks."""
 
     def mark(self) -> DeviceEvent:
-        """It is done at once."""
+        """An event that has already happened."""
         return DeviceEvent(self._logits.device)
 
 
@@ -78,24 +78,24 @@ class NoIO:
     """There are no prefill workers and no media."""
 
     def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
-        """Never asked."""
+        """Never called."""
         raise AssertionError
 
     def stop_fetch(self, prompt: Prompt) -> None:
         """Nothing to stop."""
 
     def start_media(self, prompt: Prompt, indices: tuple[int, ...]) -> None:
-        """Never asked."""
+        """Never called."""
         raise AssertionError
 
 
 def no_draw(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
-    """Any tokens, at once: a device's draw costs the host nothing."""
+    """Returns some tokens at once: a device's draw costs the host nothing."""
     return torch.zeros(len(states), dtype=torch.int64)
 
 
 class Bench:
-    """`batch` running sequences of `context` tokens each, no two alike."""
+    """`batch` running sequences of `context` tokens each, all different."""
 
     def __init__(self, batch: int, context: int, on_host: bool = True) -> None:
         self.tokens = 0
@@ -128,7 +128,7 @@ class Bench:
             self._engine.step()
 
     def step_ms(self) -> float:
-        """One step."""
+        """Milliseconds of one step."""
         began = time.perf_counter()
         self._engine.step()
         return 1e3 * (time.perf_counter() - began)
@@ -138,7 +138,7 @@ class Bench:
 
 
 def medians(benches: dict[int, Bench], steps: int) -> dict[int, float]:
-    """Milliseconds a step of each; they take turns, so that what disturbs the machine disturbs all."""
+    """Milliseconds per step of each; they take turns, so that disturbances of the machine affect all."""
     times: dict[int, list[float]] = {name: [] for name in benches}
     for _ in range(steps):
         for name, bench in benches.items():
@@ -166,7 +166,7 @@ def _request(session: Session, handle: int, prompt: list[int], most: int) -> Req
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.host_time", description=__doc__)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--out", type=Path, default=None, help="JSON beside the table")

@@ -1,13 +1,13 @@
-"""What hostile inputs do to a stream of somebody else's.
+"""Measures what hostile inputs do to another client's stream.
 
 python -m benchmarks.hostile_inputs [ATTACK ...] [--model DIR] [--settle 60] [--most-gap 1.0] [--out FILE]
 
-A gateway and a decode worker of their own, a core each. A well-behaved client streams tokens while each
-attack (benchmarks/attacks.py; all of them unless named) is sent from a process of its own. Reported are the
-longest gap of the stream without and with the attack, what the attacker was answered, and the memory of the
-services before and after, at last once more after a pause. Exits with 1 if a gap was longer than `--most-gap`
-seconds, if the memory at the end is over 100 MB above that at the start, if the stream failed, or if a status
-of 5xx was answered.
+Starts a gateway and a decode worker, with a core each. A well-behaved client streams tokens while each attack
+(benchmarks/attacks.py; all of them by default) is sent from its own process. Reports the longest gap of the
+stream without and with the attack, the attacker's answers, and the memory of the services before and after,
+and once more after a pause at the end. Exits with 1 if a gap was longer than `--most-gap` seconds, if the
+memory at the end is over 100 MB above that at the start, if the stream failed, or if a status of 5xx was
+answered.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FAULT = re.compile(r"\b5\d\d\b|INTERNAL|UNKNOWN")
 
 
 class Stream:
-    """A client whose stream runs on and on, in a thread."""
+    """A client whose stream never ends, in a thread."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -55,16 +55,16 @@ class Stream:
 
     @property
     def longest_gap_s(self) -> float:
-        """Since `begin`, one that still lasts included."""
+        """The longest gap since `begin`, including one that still lasts."""
         return max(self._gap, time.perf_counter() - self._last)
 
     @property
     def failures(self) -> Counter[str]:
-        """What its requests failed with."""
+        """The errors of its requests, with their counts."""
         return self._failures
 
     def close(self) -> None:
-        """Ends with the next token."""
+        """Ends the stream with the next token."""
         self._ended.set()
         self._thread.join(10)
 
@@ -94,7 +94,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Row:
-    """What one attack did. Gaps in ms, memory of all services in MB."""
+    """The effect of one attack. Gaps in ms, memory of all services in MB."""
 
     attack: str
     seconds: float
@@ -107,12 +107,12 @@ class Row:
 
 
 def attack_in_child(pipe: Pipe, name: str, target: Target) -> Counter[str]:
-    """Sends it from a process of its own (benchmarks.child): building the input is nobody's gap."""
+    """Runs the attack in its own process (benchmarks.child), so that building the input causes no gap."""
     return ATTACKS[name](target)
 
 
 def measure(name: str, target: Target, stream: Stream, fleet: Fleet) -> Row:
-    """One attack, after some time without."""
+    """Measures one attack, after some time without."""
     stream.begin()
     time.sleep(_QUIET_S)
     quiet, before = stream.longest_gap_s, _megabytes(fleet)
@@ -124,7 +124,7 @@ def measure(name: str, target: Target, stream: Stream, fleet: Fleet) -> Row:
     finally:
         child.close()
     seconds = time.monotonic() - began
-    time.sleep(1)  # what is left to do of it, is done to the stream too
+    time.sleep(1)  # what remains of the attack's work affects the stream too
     gap = stream.longest_gap_s
     return Row(name, seconds, 1e3 * quiet, 1e3 * gap, gap / quiet, before, _megabytes(fleet), dict(answers))
 
@@ -134,7 +134,7 @@ def _megabytes(fleet: Fleet) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile_inputs", description=__doc__)
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=", ".join(ATTACKS))
     parser.add_argument("--model", type=Path, default=Path("models/kimi-nano"))

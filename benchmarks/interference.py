@@ -1,13 +1,13 @@
-"""What long prompts do to running streams: workers of two pools against the same workers doing both.
+"""Measures what long prompts do to running streams: separate pools against workers that do both.
 
 python -m benchmarks.interference [--model DIR] [--seconds 20] [--streams 8] [--prompt-tokens 2000]
 
-Two workers of one thread, each on a core of its own. Disaggregated, one computes prompts and the other one
+Runs two workers of one thread, each on its own core. Disaggregated, one computes prompts and the other
 decodes; aggregated, both do everything, with the chunk size (of several) that serves the streams best. In
-both cases streams of long answers run, and a long prompt arrives whenever the one before has its first
+both cases streams of long answers run, and a long prompt arrives whenever the previous one has its first
 token. Gateway and clients run where they disturb the streams least: beside the worker that computes prompts,
-or on both cores. Reported are the times between tokens of the running streams, and how much was done at all.
-Exits with 1 if the 99th percentile of the disaggregated run is more than half of the aggregated one's.
+or on both cores. Reports the times between tokens of the running streams, and the throughput. Exits with 1 if
+the 99th percentile of the disaggregated run is more than half of the aggregated one's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ANSWER_TOKENS = 4_000
 
 @dataclass
 class Load:
-    """What was seen: seconds between two tokens of a stream, and what was done."""
+    """Measurements: seconds between two tokens of a stream, and the work done."""
 
     gaps: list[float] = field(default_factory=list)
     tokens: int = 0
@@ -45,7 +45,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of one way to run the workers, in milliseconds and per second."""
+    """The figures of one arrangement of the workers, in milliseconds and per second."""
 
     name: str
     p50_ms: float
@@ -57,7 +57,7 @@ class Result:
 
     @classmethod
     def of(cls, name: str, load: Load, seconds: float) -> Result:
-        """From what was seen in so many seconds."""
+        """Computes the figures from the load of so many seconds."""
         gaps = sorted(load.gaps) or [0.0]
         firsts = sorted(load.first_tokens) or [0.0]
         return cls(
@@ -72,7 +72,7 @@ class Result:
 
 
 class Clients:
-    """Those whose streams run, and one who sends long prompts."""
+    """Clients whose streams run, and one that sends long prompts."""
 
     def __init__(self, url: str, streams: int, prompt_tokens: int, seconds: float) -> None:
         self._url = url
@@ -83,7 +83,7 @@ class Clients:
         self._counts = False
 
     async def run(self) -> Load:
-        """For the first fifth of the time nothing counts."""
+        """Runs the clients; ignores the first fifth of the time."""
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=self._url, timeout=600, limits=limits) as client:
             model = (await client.get("/v1/models")).json()["data"][0]["id"]
@@ -98,7 +98,7 @@ class Clients:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in ended:
-            task.result()  # none ends but by an error
+            task.result()  # a task ends only with an error
         return self._load
 
     async def _stream(self, client: httpx.AsyncClient, model: str, number: int) -> None:
@@ -130,7 +130,7 @@ class Clients:
 
 
 def _request(model: str, tokens: int, most: int, seed: str) -> dict[str, Any]:
-    """A prompt of random tokens that nobody has cached, answered to its full length."""
+    """A prompt of random tokens that is cached nowhere, answered to its full length."""
     dice = random.Random(seed)
     prompt = [dice.randrange(10, 1000) for _ in range(tokens)]
     return {
@@ -139,7 +139,7 @@ def _request(model: str, tokens: int, most: int, seed: str) -> dict[str, Any]:
         "max_tokens": most,
         "temperature": 0.0,
         "ignore_eos": True,
-        # Else a token of no text has no event, and the next one seems late.
+        # Else a token without text has no event, and the next one seems late.
         "skip_special_tokens": False,
         "stream": True,
     }
@@ -154,7 +154,7 @@ def measure(
     prompt_tokens: int,
     seconds: float,
 ) -> Result:
-    """A fleet of its own for every way, with the clients on `cores`."""
+    """Measures one arrangement with its own fleet, with the clients on `cores`."""
     all_cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as logs, Fleet(model, Path(logs)) as fleet:
         clients = Clients(begin(fleet), streams, prompt_tokens, seconds)
@@ -166,7 +166,7 @@ def measure(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.interference", description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("models/kimi-nano"))
     parser.add_argument("--seconds", type=float, default=20.0, help="for each way")

@@ -1,12 +1,12 @@
-"""How fast pages come from another process: ours, against bare NIXL and against a copy in memory.
+"""Measures how fast pages arrive from another process, against bare NIXL and a copy in memory.
 
 python -m benchmarks.kv_transfer [--device cpu|cuda:0] [--pages 256] [--layers 8] [--rounds 9]
 
-One process offers a pool of pages in its own memory, or in that of the GPU. In a second one the same entries,
-in random order, are read by the transfer thread of a worker and by a NIXL agent that does nothing else; as
-many bytes are copied within that process; one after the other in every round. All bytes are compared with
-what the source holds. Exits with 1 where they differ, or where ours reaches less than 0.85 of bare NIXL. On a
-GPU it says "not run" where bare NIXL cannot move its memory, and writes `nixl.csv` and `nixl.md` for it.
+One process offers a pool of pages in its own memory, or in that of the GPU. In a second process the same
+entries, in random order, are read by a worker's transfer thread and by a NIXL agent that does nothing else,
+and as many bytes are copied within that process, one after the other in every round. All bytes are compared
+with those of the source. Exits with 1 if they differ, or if ours reaches less than 0.85 of bare NIXL. On a
+GPU it prints "not run" if bare NIXL cannot move its memory, and writes `nixl.csv` and `nixl.md` for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WAYS = "benchmarks.transfer_ways"
 
 @dataclass
 class Row:
-    """One way."""
+    """The result of one way."""
 
     way: str
     verdict: str = "not run"
@@ -42,16 +42,16 @@ class Row:
 
 
 class Transfer:
-    """Both processes; here nothing is loaded that could take this one with it."""
+    """Both processes; nothing is loaded in this one that could crash it."""
 
     def __init__(self, plan: Plan, seconds: float = LIMIT_S - LAST_ROW_S) -> None:
         self._plan = plan
         self._end = time.monotonic() + seconds
         self.device_name = ""
-        """Known once the source has begun."""
+        """Known once the source has started."""
 
     def run(self) -> dict[str, Any]:
-        """What the reader found; see Child for what it raises."""
+        """The reader's findings; see Child for the errors."""
         with closing(Child("source", WAYS, "serve", self._plan)) as source:
             self.device_name = source.receive(self._end)
             offer = source.receive(self._end)
@@ -60,7 +60,7 @@ class Transfer:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kv_transfer", description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--pages", type=int, default=256)
@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_on_gpu(plan: Plan, results: Path) -> int:
-    """Prints what it finds, and writes it below `results`; 1 where something is wrong, and not where NIXL
-    cannot do it here.
+    """Prints the findings, and writes them below `results`. Returns 1 if something is wrong, but 0 if NIXL
+    cannot run here.
     """
     if reason := not_installed("torch", "nixl"):
         print(f"kv transfer: not run: {reason}")
@@ -103,7 +103,7 @@ def check_on_gpu(plan: Plan, results: Path) -> int:
 
 
 def _write(transfer: Transfer, results: Path, facts: dict[str, str], rows: list[Row]) -> str:
-    """Nowhere, if the device has not told its name."""
+    """Writes the report; nowhere if the device's name is unknown."""
     name = transfer.device_name
     report = Report(results_of(name, results) if name else None, "nixl", Row)
     return report.write({"device": name, **facts}, rows)

@@ -1,12 +1,12 @@
-"""A slice of Kimi-K2.5 on a GPU: how near decode steps and prefill are to what the hardware allows.
+"""Measures how close decode steps and prefill of a slice of Kimi-K2.5 come to a GPU's limits.
 
 python -m benchmarks.layer_slice [--dry-run] [--results DIR]
 
-One dense and three MoE layers at full width with random weights, int4 experts. First their logits, at full
-width with fewer experts, are compared with the model in plain PyTorch, in fast and in deterministic mode;
-then decode steps run as CUDA graphs for many batches and contexts, and prompts in chunks. Limits are the
-larger of bytes / measured reads and operations / measured bfloat16 products. Writes `layer_slice.csv` and
-`layer_slice.md` as rows come; exits with 1 where something is wrong. Without a GPU it says "not run".
+The slice is one dense and three MoE layers at full width with random weights, int4 experts. First its logits,
+at full width with fewer experts, are compared with the model in plain PyTorch, in fast and in deterministic
+mode. Then decode steps run as CUDA graphs for many batches and contexts, and prompts in chunks. Limits are
+the larger of bytes / measured reads and operations / measured bfloat16 products. Writes `layer_slice.csv` and
+`layer_slice.md` row by row; exits with 1 if something is wrong. Without a GPU it prints "not run".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kernels.benchmarks.wheels import not_installed
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.layer_slice", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes in Triton's interpreter, no GPU")
     parser.add_argument("--results", type=Path, default=None, help="where to write, not beside the kernels")
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"layer slice: not run: {reason}")
         return 0
     with time_limit():
-        # Late, because it imports triton.
+        # Imported late, because it imports triton.
         script = importlib.import_module("benchmarks.slice_script")
         if options.dry_run:
             return int(script.try_on_cpu(options.results))

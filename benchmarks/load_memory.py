@@ -1,11 +1,12 @@
-"""How much memory loading takes: a random int4 checkpoint at Kimi-K2.5's layer shapes, of about 2 GB.
+"""Measures the memory that loading takes: a random int4 checkpoint at Kimi-K2.5's layer shapes, of about 2
+GB.
 
 python -m benchmarks.load_memory --config CONFIG_JSON [--directory DIR] [--tp N --rank R]
 
-CONFIG_JSON is the published one; layers, experts, vocabulary and vision tower are cut down. Loading runs in a
-process of its own; the peak is what its resident memory grew to at most since everything was imported. With
---tp it loads what rank R of N would hold, int4 experts packed, instead of the whole model in bf16. The files'
-pages are dropped from the page cache before, so that what is read comes from the disk, where it is counted.
+CONFIG_JSON is the published one; layers, experts, vocabulary and vision tower are reduced. Loading runs in
+its own process; the peak is the most that its resident memory grew since all imports. With --tp it loads what
+rank R of N would hold, int4 experts packed, instead of the whole model in bf16. The files' pages are dropped
+from the page cache first, so that reads come from the disk and are counted there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TOLERANCE = 0.10
 
 
 def reduced(published: dict[str, Any]) -> dict[str, Any]:
-    """The published configuration with the full shapes of its layers."""
+    """The published configuration, reduced, with the full shapes of its layers."""
     few = {"num_hidden_layers": LAYERS, "n_routed_experts": EXPERTS, "vocab_size": VOCABULARY}
     tower = {"vt_num_hidden_layers": 1, "init_pos_emb_height": 8, "init_pos_emb_width": 8}
     return with_int4(
@@ -55,7 +56,9 @@ def reduced(published: dict[str, Any]) -> dict[str, Any]:
 
 
 def planned_bytes(config: ModelConfig, rank: Rank | None) -> tuple[int, int]:
-    """What is loaded of the text model, and what readers hold beside it: as many of its largest tensor."""
+    """Bytes loaded of the text model, and bytes that readers hold beside it: that many of its
+    largest tensor.
+    """
     held = config if rank is not None else dataclasses.replace(config, quantization=None)
     tensors = expected_tensors(held)
     shares = shares_of(tensors, rank or ALONE)
@@ -68,7 +71,7 @@ def planned_bytes(config: ModelConfig, rank: Rank | None) -> tuple[int, int]:
 
 
 def load(directory: Path, rank: Rank | None) -> None:
-    """Prints what loading in this process did, as JSON."""
+    """Loads in this process and prints the measurements as JSON."""
     before, read, started = resident_bytes(), disk_bytes(), time.monotonic()
     held: Sized
     if rank is None:
@@ -82,13 +85,13 @@ def load(directory: Path, rank: Rank | None) -> None:
 
 
 def disk_bytes() -> int:
-    """What this process had the disks read, through mapped files too."""
+    """Bytes that the disks read for this process, including mapped files."""
     counters = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(counters["read_bytes"])
 
 
 def drop_from_page_cache(directory: Path) -> None:
-    """The shards, once they are on the disk."""
+    """Drops the shards from the page cache, once they are on the disk."""
     for path in directory.glob("*.safetensors"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -96,7 +99,7 @@ def drop_from_page_cache(directory: Path) -> None:
 
 
 def measure(config_path: Path, directory: Path, rank: Rank | None) -> int:
-    """Writes, loads, compares; 1 where the peak is beyond the plan."""
+    """Writes, loads, compares; returns 1 if the peak exceeds the plan."""
     write_random_checkpoint(directory, reduced(read_config(config_path)))
     verdict = verify(directory)
     print(f"checkpoint    {verdict.nbytes / 1e9:8.3f} GB in {verdict.tensors} tensors")
@@ -115,14 +118,14 @@ def measure(config_path: Path, directory: Path, rank: Rank | None) -> int:
 
 
 def chosen_rank(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Rank | None:
-    """None for the whole model."""
+    """The chosen rank; None for the whole model."""
     if (arguments.tp is None) != (arguments.rank is None):
         parser.error("--tp and --rank go together")
     return None if arguments.tp is None else Rank(arguments.rank, arguments.tp)
 
 
 def main() -> int:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure the memory that loading takes.")
     parser.add_argument("--config", type=Path, help="the published config.json")
     parser.add_argument("--directory", type=Path, help="where there is room (default: a temporary one)")

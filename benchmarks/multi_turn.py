@@ -1,10 +1,10 @@
-"""What a conversation costs as it grows: time to the first token, turn by turn.
+"""Measures what a conversation costs as it grows: time to the first token, turn by turn.
 
 python -m benchmarks.multi_turn [--url URL] [--conversations 8] [--turns 10] [--words 10]
 
-Against a running suite, or one worker of each kind that is started for it. Every turn's question has the same
-number of words; the last turn is compared with the first turn of another conversation, with as many tokens as
-the last one had new to the suite. The conversations run one after another; a line of the table is the median
+Runs against a running suite, or against one worker of each kind that it starts. Every turn's question has the
+same number of words; the last turn is compared with the first turn of another conversation that has as many
+tokens as the last one had new. The conversations run one after another; a line of the table is the median
 over them, and so is the ratio. Exits with 1 if the last turn takes more than 1.5 times as long.
 """
 
@@ -35,7 +35,9 @@ WORDS = ("river", "stone", "light", "garden", "window", "paper", "morning", "sil
 
 @dataclass(frozen=True)
 class Turn:
-    """`seconds` to the first token of the answer; of `prompt_tokens`, `cached_tokens` were not computed."""
+    """`seconds` to the first token of the answer; `cached_tokens` of the `prompt_tokens` were not
+    computed.
+    """
 
     seconds: float
     prompt_tokens: int
@@ -43,12 +45,12 @@ class Turn:
 
     @property
     def new_tokens(self) -> int:
-        """Those that were computed."""
+        """Prompt tokens that were computed."""
         return self.prompt_tokens - self.cached_tokens
 
 
 class Conversation:
-    """Questions of random words, each behind all earlier questions and their answers."""
+    """Questions of random words, each after all earlier questions and their answers."""
 
     def __init__(self, client: httpx.Client, model: str, words: int, seed: str) -> None:
         self._client, self._model, self._words = client, model, words
@@ -56,8 +58,8 @@ class Conversation:
         self._messages: list[dict[str, str]] = []
 
     def turn(self) -> Turn:
-        """Asks the next question and hears the whole answer. The clock runs from a request that is written
-        out already: what a client's library does with a long list of messages is not the suite's.
+        """Asks the next question and reads the whole answer. The clock starts when the request is already
+        serialised, because the client library's time for a long list of messages is not the suite's.
         """
         question = " ".join(self._dice.choices(WORDS, k=self._words))
         self._messages.append({"role": "user", "content": question})
@@ -87,7 +89,7 @@ class Conversation:
 
 
 def _chunks(response: httpx.Response) -> Iterator[dict[str, Any]]:
-    """The events of an answer, up to the one that says it is done."""
+    """The events of an answer, up to the last one."""
     with closing(response):
         response.raise_for_status()
         for line in response.iter_lines():
@@ -97,14 +99,16 @@ def _chunks(response: httpx.Response) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation's turns, and the first one of another with as many new tokens as the last of them."""
+    """A conversation's turns, and the first turn of another one with as many new tokens as the last
+    of them.
+    """
 
     turns: list[Turn]
     fresh: Turn
 
 
 def measure(url: str, conversations: int, turns: int, words: int) -> list[Talk]:
-    """All conversations; one more, of other words, warms the suite up."""
+    """Runs all conversations; one more, of other words, warms the suite up."""
     client = httpx.Client(base_url=url, timeout=60.0)
     model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
     found = []
@@ -118,7 +122,9 @@ def measure(url: str, conversations: int, turns: int, words: int) -> list[Talk]:
 
 
 def compare(talks: list[Talk]) -> float:
-    """Prints the table; how much longer the last turns take than the fresh ones after them, in the median."""
+    """Prints the table; returns the median ratio of the last turns' times to those of the fresh ones after
+    them.
+    """
     print("turn   prompt tokens  cached   new  ms to the first token")
     rows = {str(number): each for number, each in enumerate(zip(*(t.turns for t in talks), strict=True), 1)}
     rows["fresh"] = tuple(talk.fresh for talk in talks)
@@ -130,7 +136,7 @@ def compare(talks: list[Talk]) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.multi_turn", description=__doc__)
     parser.add_argument("--url", default=None, help="of a gateway; else one is started, with workers")
     parser.add_argument("--model", type=Path, default=MODEL, help="for workers started here")

@@ -1,8 +1,8 @@
-"""Installs what Perigee is measured against, each in a virtual environment of its own.
+"""Installs the systems that Perigee is compared with, each in its own virtual environment.
 
 python -m benchmarks.peers [--root DIR] [NAME ...]
 
-makes those environments, all of them without a name. Benchmarks leave out what is not there.
+makes these environments, by default all of them. Benchmarks leave out what is not installed.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ for line in importlib.metadata.requires(sys.argv[1]) or ():
 
 
 def binaries(name: str, root: Path) -> Path:
-    """Where a peer's programs are, once it is installed."""
+    """The directory of a peer's programs, once it is installed."""
     return (root / name / "bin").absolute()
 
 
 def install(name: str, root: Path) -> None:
-    """Makes a peer's environment anew. CalledProcessError where pip cannot."""
+    """Makes a peer's environment again. Raises CalledProcessError if pip fails."""
     venv.create(root / name, clear=True, with_pip=True)
     python, peer = binaries(name, root) / "python", PEERS[name]
     for packages in peer.packages:
@@ -68,7 +68,7 @@ def _pip(python: Path, *words: str) -> None:
 
 
 def main() -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PEERS))
     parser.add_argument("--root", type=Path, default=ROOT, help="where the environments are")

@@ -1,4 +1,4 @@
-"""Weights of a text model that nobody has to download."""
+"""Random weights of a text model, which need no download."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.engine.weights.int4 import dequantise
 
 
 class RandomWeights(Mapping[str, Tensor]):
-    """Tensors of a text model made when they are asked for, experts packed as int4."""
+    """Tensors of a text model, made on access, experts packed as int4."""
 
     def __init__(self, config: TextConfig, device: torch.device, dtype: torch.dtype) -> None:
         self._shapes = text_tensors(config)
@@ -21,7 +21,7 @@ class RandomWeights(Mapping[str, Tensor]):
         self._dtype = dtype
 
     def __getitem__(self, name: str) -> Tensor:
-        """The same for the same name."""
+        """A tensor, the same for the same name."""
         generator = torch.Generator(self._device).manual_seed(sum(name.encode()))
         make = {"device": self._device, "generator": generator}
         weight = name.removesuffix("_packed").removesuffix("_scale")

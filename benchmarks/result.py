@@ -1,4 +1,4 @@
-"""What a benchmark found, for programs."""
+"""Writes a benchmark's findings for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_result(path: Path | None, found: dict[str, Any]) -> None:
-    """JSON beside the table, if it is wanted; makes the directory."""
+    """Writes JSON to `path`, unless it is None; makes its directory."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found, indent=1) + "\n")

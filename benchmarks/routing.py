@@ -1,8 +1,9 @@
-"""How long a route takes: who decodes a prompt and who computes it, over many simulated workers.
+"""Measures the time of a route: choosing the workers that decode and compute a prompt, among many simulated
+ones.
 
 python -m benchmarks.routing [--workers 1000] [--pages 100] [--out FILE]
 
-Half of the workers decode, half prefill. Each has told of a full prefix cache; every fourth holds some
+Half of the workers decode, half prefill. Each has reported a full prefix cache; every fourth holds some
 beginning of the prompt. No worker is contacted. Exits with 1 if the median is 1 ms or more.
 """
 
@@ -35,21 +36,21 @@ ROUTES = 300
 
 
 class _Prefill(Worker):
-    """Is heard, but not watched."""
+    """A worker whose reports are given here, without a watch."""
 
     def start(self) -> None:
-        """Nobody is there."""
+        """Does nothing: there is no such worker."""
 
 
 class _Decode(DecodeWorker):
-    """Is heard, but not watched."""
+    """A worker whose reports are given here, without a watch."""
 
     def start(self) -> None:
-        """Nobody is there."""
+        """Does nothing: there is no such worker."""
 
 
 class Fleet:
-    """Pools of simulated workers, each with a load and a cache made up at random."""
+    """Pools of simulated workers, each with a random load and cache."""
 
     def __init__(self, workers: int, prompt: PromptPages, channel: grpc.aio.Channel) -> None:
         self._prompt = prompt
@@ -92,7 +93,7 @@ async def measure(workers: int, pages: int) -> list[float]:
 
 
 def main() -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--pages", type=int, default=100, help="of the prompt")

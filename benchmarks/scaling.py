@@ -1,11 +1,11 @@
-"""What more workers and longer contexts do to the rate at which tokens come.
+"""Measures how more workers and longer contexts change the rate of tokens.
 
 python -m benchmarks.scaling [--model DIR] [--streams 8] [--tokens 64] [--out FILE]
 
-From one to four decode workers of one thread, dealt out over this machine's cores, behind one gateway, each
-with as many streams. Then one worker, whose streams have contexts of several lengths, cached before the clock
-starts. Gateway and clients share the cores with the workers: on a small machine there is less than one
-for each of these.
+Runs one to four decode workers of one thread, distributed over this machine's cores, behind one gateway, each
+with the same number of streams. Then runs one worker whose streams have contexts of several lengths, cached
+before the clock starts. Gateway and clients share the cores with the workers: on a small machine each has
+less than one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _VOCAB = 1024
 
 
 class Streams:
-    """So many prompts of random tokens, asked all at once, each for as many tokens."""
+    """So many prompts of random tokens, sent at once, each for the same number of tokens."""
 
     def __init__(self, url: str, number: int, context: int, tokens: int, seed: str) -> None:
         dice = random.Random(seed)
@@ -47,7 +47,7 @@ class Streams:
         ]
 
     async def rate(self) -> float:
-        """Tokens a second. The first call also computes the prompts; later ones find them cached."""
+        """Tokens per second. The first call also computes the prompts; later ones find them cached."""
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=self._url, timeout=600, limits=limits) as client:
             began = time.perf_counter()
@@ -57,13 +57,13 @@ class Streams:
         return sum(counts) / seconds
 
     def median_rate(self) -> float:
-        """The median rate of some rounds, the prompts being cached."""
+        """The median rate of some rounds with cached prompts."""
         asyncio.run(self.rate())
         return statistics.median(asyncio.run(self.rate()) for _ in range(ROUNDS))
 
 
 def by_workers(model: Path, streams: int, tokens: int) -> dict[int, float]:
-    """Tokens a second for each number of workers, of `streams` on each."""
+    """Tokens per second for each number of workers, with `streams` on each."""
     cores = sorted(os.sched_getaffinity(0))
     rates = {}
     for number in WORKERS:
@@ -76,7 +76,7 @@ def by_workers(model: Path, streams: int, tokens: int) -> dict[int, float]:
 
 
 def by_context(model: Path, streams: int, tokens: int) -> dict[int, float]:
-    """Tokens a second of one worker for each length of its streams' contexts."""
+    """Tokens per second of one worker for each length of its streams' contexts."""
     pages = streams * (max(CONTEXTS) + tokens) // 64 + 2 * streams
     with tempfile.TemporaryDirectory() as logs, Fleet(model, Path(logs)) as fleet:
         url = fleet.gateway([fleet.worker("decode", os.sched_getaffinity(0), {"kv_pages": 2 * pages})])
@@ -87,7 +87,7 @@ def by_context(model: Path, streams: int, tokens: int) -> dict[int, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line. There is no bound: the exit status is 0."""
+    """Runs the command line. There is no bound: the exit status is 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--streams", type=int, default=8, help="at once on a worker")

@@ -1,4 +1,4 @@
-"""The check of the slice, row by row."""
+"""Runs the check of the slice, row by row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from benchmarks.slice_row import Cases, Row
 
 
 class SliceCheck:
-    """Rows of one part after another; whatever goes wrong is a note in its row, and the others go on.
+    """Rows of one part after another. A failure becomes a note in its row, and the other rows continue.
 
-    What no time is left for when `seconds` are over is not run. `save` gets all rows before each is filled,
-    for a kernel that hangs ends the process.
+    Rows for which no time is left after `seconds` are not run. `save` gets all rows before each is filled,
+    because a kernel that hangs ends the process.
     """
 
     def __init__(
@@ -30,17 +30,17 @@ class SliceCheck:
 
     @property
     def failed(self) -> bool:
-        """Whether logits were wrong, or something raised."""
+        """Whether logits were wrong, or a case raised."""
         return any(row.verdict in ("WRONG", "failed") for row in self.rows)
 
     def run(self, part: str, cases: Cases) -> None:
-        """All cases of a part."""
+        """Runs all cases of a part."""
         while self._next(part, cases):
             pass
 
     def _next(self, part: str, cases: Cases) -> bool:
-        """Whether there may be another case."""
-        row = Row(part)  # until the case says what it is
+        """Runs the next case. Returns whether there may be another one."""
+        row = Row(part)  # until the case names itself
         self.rows.append(row)
         if self._clock() > self._end:
             row.note = "not run: no time was left"
@@ -56,6 +56,6 @@ class SliceCheck:
             fill(row)
         except torch.OutOfMemoryError as error:
             row.note = f"not run: {str(error).splitlines()[0]}"
-        except Exception as error:  # noqa: BLE001 - barrier: the other rows are filled all the same
+        except Exception as error:  # noqa: BLE001 - barrier: the other rows must still be filled
             row.verdict, row.note = "failed", repr(error)
         return True

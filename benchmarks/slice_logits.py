@@ -1,4 +1,6 @@
-"""Whether the slice on kernels says what the model in plain PyTorch says, with fewer experts."""
+"""Compares the logits of the slice on kernels with those of the model in plain PyTorch, with fewer
+experts.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ _STEPS = 2
 
 
 class SliceLogits:
-    """Prompts, of which the last is long enough for the expanded form, and decode steps of all of them."""
+    """Prompts, the last long enough for the expanded form, and decode steps of all of them."""
 
     def __init__(self, sizes: Sizes, device: torch.device, record: Record) -> None:
         self._dtype = sizes.dtype
@@ -43,7 +45,7 @@ class SliceLogits:
         ]
 
     def cases(self) -> Cases:
-        """Every step in both modes; in the deterministic one also the bits of its rows."""
+        """Every step in both modes; in deterministic mode also the bits of its rows."""
         wanted = self._wanted()
         for deterministic in (False, True):
             yield from self._mode(deterministic, wanted)
@@ -75,7 +77,7 @@ class SliceLogits:
             yield f"{part}, the same bits alone as in a batch", partial(self._same_bits, model, found)
 
     def _same_bits(self, model: KernelTextModel, found: Sequence[Tensor], row: Row) -> None:
-        """Prompts were alone and decode steps together: now it is the other way round."""
+        """Runs prompts in one batch and decode steps alone: the other way round than before."""
         run = _Steps(model, self._pages(), self._record, 1)
         together = [item for (item,) in self._prefills()]
         alone = [[item] for step in self._decodes() for item in step]
@@ -99,7 +101,7 @@ class SliceLogits:
 
 
 class _Steps:
-    """A model over pages of its own: decode steps of up to `rows` sequences as graphs."""
+    """A model over its own pages, with decode steps of up to `rows` sequences as graphs."""
 
     def __init__(self, model: KernelTextModel, pages: Tensor, record: Record, rows: int) -> None:
         self._model = model
@@ -116,7 +118,7 @@ class _Steps:
 
 
 def random_pages(config: TextConfig, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`[count, layers, 64, latent + rope]`, the same each time."""
+    """Random pages `[count, layers, 64, latent + rope]`, the same each time."""
     shape = (count, config.num_hidden_layers, PAGE_TOKENS, config.kv_width)
     generator = torch.Generator(device).manual_seed(1)
     return torch.randn(shape, device=device, dtype=dtype, generator=generator)

@@ -1,4 +1,4 @@
-"""What was found of the slice at one place."""
+"""The findings of one case of the slice."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TypeAlias
 from torch import Tensor
 
 TOLERANCE = 3e-2
-"""As a share of the norm of the logits: bfloat16 in four layers, against float32."""
+"""Largest error, as a share of the norm of the logits: bfloat16 in four layers, against float32."""
 
 
 @dataclass
 class Row:
-    """One comparison or measurement; empty texts are what was not measured."""
+    """One comparison or measurement; an empty text was not measured."""
 
     what: str
     verdict: str = ""
@@ -26,17 +26,17 @@ class Row:
     note: str = ""
 
     def compare(self, found: Tensor, wanted: Tensor) -> None:
-        """Notes whether logits are near enough."""
+        """Records whether logits are near enough."""
         error = ((found - wanted).norm() / wanted.norm()).item()
         self.judge(error <= TOLERANCE)
         self.note = f"error {error:.1e} of {TOLERANCE:.0e}"
 
     def judge(self, right: bool) -> None:
-        """Notes a verdict."""
+        """Records a verdict."""
         self.verdict = "right" if right else "WRONG"
 
     def time(self, device: float, host: float, limit: float, tokens: int) -> None:
-        """Notes the seconds that the device takes for so many tokens, those that the host takes to enqueue
+        """Records the seconds that the device takes for so many tokens, those that the host takes to enqueue
         them, and the limit.
         """
         self.microseconds, self.limit_microseconds = f"{1e6 * device:.0f}", f"{1e6 * limit:.0f}"
@@ -46,4 +46,4 @@ class Row:
 
 
 Cases: TypeAlias = Iterator[tuple[str, Callable[[Row], None]]]
-"""What a row is about, and what fills it."""
+"""The name of a row, and the function that fills it."""

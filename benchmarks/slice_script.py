@@ -1,4 +1,4 @@
-"""The whole way of the slice's check, on a GPU or tried on a CPU."""
+"""Runs the whole check of the slice, on a GPU or as a trial on a CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from services.engine.kernel_model.decode_graphs import CudaGraph
 
 
 def check_on_gpu(results: Path) -> int:
-    """Prints, and writes below `results`, what the first GPU shows; 1 where something is wrong."""
+    """Checks the first GPU; prints the findings and writes them below `results`. Returns 1 if any
+    is wrong.
+    """
     if not torch.cuda.is_available():
         print("layer slice: not run: torch sees no CUDA device here")
         return 0
@@ -30,14 +32,14 @@ def check_on_gpu(results: Path) -> int:
 
 
 def try_on_cpu(results: Path | None) -> int:
-    """The same way at tiny sizes in Triton's interpreter: the times mean nothing."""
+    """Like `check_on_gpu`, at tiny sizes in Triton's interpreter: its times mean nothing."""
     device, name = torch.device("cpu"), "dry run in Triton's interpreter, tiny sizes"
     ceilings = Ceilings.measure(ClockTimer(), device, programs=1, side=64)
     return _check(TINY, device, _Again, ceilings, name, results)
 
 
 class _Again:
-    """What a graph is where there is no GPU: the computation, done again."""
+    """Replaces a graph where there is no GPU: runs the computation again."""
 
     def __init__(self, compute: Callable[[], None]) -> None:
         self.replay = compute

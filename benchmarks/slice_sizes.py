@@ -1,4 +1,4 @@
-"""What the slice of Kimi-K2.5 is, what is run of it, and the least time that takes."""
+"""The sizes of the slice of Kimi-K2.5, the cases to run, and the least time they take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INT4_BYTES = 9 / 16
 
 @dataclass(frozen=True)
 class Sizes:
-    """`batches` x `contexts` decode steps, `prompts` prefilled; `few` experts where logits are compared."""
+    """`batches` x `contexts` decode steps, `prompts` prefilled; `few` experts for comparing logits."""
 
     config: TextConfig
     batches: tuple[int, ...] = (1, 16, 64, 100, 256)
@@ -50,7 +50,7 @@ KIMI = TextConfig(
     rope_theta=50000.0,
     rope_scaling=YarnScaling(64.0, 4096, 32.0, 1.0, 1.0, 1.0),
     max_position_embeddings=262144,
-    vocab_size=1024,  # the head is no part of the slice
+    vocab_size=1024,  # the head is not part of the slice
 )
 TINY = Sizes(
     replace(
@@ -113,7 +113,7 @@ class Limits:
         )
 
     def _dense_weights(self) -> int:
-        """Weights that every token meets, without embedding, head and routed experts."""
+        """Weights that every token uses, without embedding, head and routed experts."""
         skipped = (".mlp.experts.", "embed_tokens", "lm_head")
         return sum(
             torch.Size(shape).numel()

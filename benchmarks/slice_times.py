@@ -1,4 +1,4 @@
-"""How long decode steps and prefill of the slice take, beside the least that they could."""
+"""Times decode steps and prefill of the slice, beside the least that they could take."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SliceTimes:
             yield f"prefill {prompt} in chunks of {CHUNK}", partial(self._prefill, model, prompt)
 
     def _decode(self, model: KernelTextModel, batch: int, context: int, row: Row) -> None:
-        """One step of `batch` sequences whose contexts are that long, as a CUDA graph."""
+        """Times one step of `batch` sequences with contexts of that length, as a CUDA graph."""
         each = -(-context // PAGE_TOKENS)
         pages = random_pages(model.config, batch * each, self._sizes.dtype, self._device)
         order = torch.randperm(batch * each).view(batch, each).tolist()
@@ -55,7 +55,7 @@ class SliceTimes:
         row.time(gpu, host, self._limits.decode(batch, context), batch)
 
     def _prefill(self, model: KernelTextModel, prompt: int, row: Row) -> None:
-        """A prompt in chunks."""
+        """Times a prompt in chunks."""
         each = -(-prompt // PAGE_TOKENS)
         pages = random_pages(model.config, each, self._sizes.dtype, self._device)
         views = PageViews(pages, model.config.kv_lora_rank)
@@ -74,7 +74,7 @@ class SliceTimes:
 
 
 def _times(run: Callable[[], object], device: torch.device, repeats: int = _REPLAYS) -> tuple[float, float]:
-    """Seconds on the device, and what the host needs to enqueue it, of the median run."""
+    """Seconds on the device, and seconds for the host to enqueue it, each in the median."""
     if device.type != "cuda":
         began = time.perf_counter()
         run()

@@ -1,4 +1,4 @@
-"""The gateway that attacks are sent to, and the simplest ways to ask it."""
+"""The gateway that attacks are sent to, and the simplest requests to it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Target:
 
 
 def post(target: Target, path: str, body: bytes) -> Counter[str]:
-    """One request; its status, and what the error says."""
+    """Sends one request; returns its status and the error's message."""
     try:
         answer = httpx.post(f"{target.url}{path}", content=body, timeout=PATIENCE_S, trust_env=False)
     except httpx.TransportError as error:
         return Counter({type(error).__name__: 1})
-    said = "" if answer.status_code == 200 else answer.json()["error"]["message"]
-    return Counter({f"{answer.status_code} {said[:100]}".strip(): 1})
+    message = "" if answer.status_code == 200 else answer.json()["error"]["message"]
+    return Counter({f"{answer.status_code} {message[:100]}".strip(): 1})
 
 
 def chat(target: Target, **fields: Any) -> Counter[str]:
-    """One chat of a token, unless `fields` say more."""
+    """Sends one chat, of one token unless `fields` ask for more."""
     body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, **fields}
     return post(target, "/v1/chat/completions", json.dumps(body).encode())

@@ -1,12 +1,12 @@
-"""How much of a KV transfer shows where the link is slow: two namespaces of the network, a limited link.
+"""Measures how much of a KV transfer is exposed on a slow link: two network namespaces, a limited link.
 
-python -m benchmarks.throttled_link [--prompts 5] [--out FILE]     # as root, with ip and tc
+python -m benchmarks.throttled_link [--prompts 5] [--out FILE] # as root, with ip and tc
 
-A prefill and a decode worker, each in a network namespace of its own, a core each, TCP. The link between them
-is limited so that moving a prompt's KV takes about half of what computing it takes. Serial: the pages are all
-there, because prefill has them in its cache, and only the transfer takes time. Overlapped: a prompt that
-nobody knows; exposed is the time from the last page's computation to its arrival. It cannot be less than what
-the last group of layers takes, because that is ready last. Exits with 1 if it is more than 1.2 times as much.
+A prefill and a decode worker run in a network namespace each, with a core each, over TCP. The link between
+them is limited so that moving a prompt's KV takes about half as long as computing it. Serial: prefill has all
+pages in its cache, and only the transfer takes time. Overlapped: a prompt that is cached nowhere; exposed is
+the time from the last page's computation to its arrival. It is at least the time of the last group of layers,
+because that is ready last. Exits with 1 if it is more than 1.2 times as long.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from services.common.rpc.endpoints import Endpoints
 BOUND = 1.2
 TOKENS, CHUNK = 2_048, 512
 SHARE = 0.5
-"""The serial transfer's time, as a share of the time that computing takes."""
+"""The serial transfer's time, as a share of the computing time."""
 _SPACES = {"perigee-prefill": "10.77.77.1", "perigee-decode": "10.77.77.2"}
 _PREFILL, _DECODE = _SPACES
 _LINK = "kv0"
@@ -50,7 +50,7 @@ class Seen:
 
 
 class Decoder:
-    """One request at a time on a decode worker."""
+    """Sends one request at a time to a decode worker."""
 
     def __init__(self, address: str, prefill: str) -> None:
         channel = Endpoints("operator").sync_channel(address, "decode")
@@ -61,7 +61,7 @@ class Decoder:
         self._handle = 0
 
     def ask(self, prompt: list[int]) -> Seen:
-        """One token."""
+        """Asks for one token."""
         self._handle += 1
         sampling = sampling_pb2.SamplingParams(temperature=0, top_p=1, n=1, seed=1, max_tokens=1)
         submit = decode_pb2.Submit(
@@ -80,19 +80,19 @@ class Decoder:
         return Seen(time.monotonic() - began, stats.transfer_tail_seconds, stats.transfer_bytes)
 
     def forget(self) -> None:
-        """Its cache, not prefill's."""
+        """Empties decode's cache, but not prefill's."""
         self._worker.Flush(worker_pb2.FlushRequest())
 
 
 def prompts() -> Iterator[list[int]]:
-    """Whose KV is whole pages, without the last token, that nobody has."""
+    """Prompts whose KV is whole pages without the last token, and which are cached nowhere."""
     for number in range(1 << 30):
         dice = random.Random(f"link {number}")
         yield [dice.randrange(10, 1200) for _ in range(TOKENS + 1)]
 
 
 def inside(model: Path, count: int) -> dict[str, float]:
-    """In decode's namespace: everything in seconds and bytes."""
+    """Measures in decode's namespace; returns everything in seconds and bytes."""
     os.environ["UCX_TLS"] = "tcp"
     first, second = sorted(os.sched_getaffinity(0))[:2]
     with tempfile.TemporaryDirectory() as logs, Fleet(model, Path(logs)) as fleet:
@@ -121,7 +121,7 @@ def inside(model: Path, count: int) -> dict[str, float]:
 
 
 def last_group(model: Path) -> float:
-    """Its share of a prompt's KV: the layers that are ready last, of the last chunk."""
+    """The share of the last group in a prompt's KV: the layers that are ready last, of the last chunk."""
     layers = json.loads((model / "config.json").read_text())["text_config"]["num_hidden_layers"]
     group = -(-layers // 4)
     return (layers % group or group) / layers * CHUNK / TOKENS
@@ -142,7 +142,7 @@ def _run(*words: str) -> None:
 
 
 def make_spaces() -> None:
-    """Two namespaces with a link between them."""
+    """Makes two namespaces with a link between them."""
     remove_spaces()
     for space in _SPACES:
         _run("ip", "netns", "add", space)
@@ -155,13 +155,13 @@ def make_spaces() -> None:
 
 
 def remove_spaces() -> None:
-    """If they are there."""
+    """Removes the namespaces, if they exist."""
     for space in _SPACES:
         subprocess.run(["ip", "netns", "delete", space], stderr=subprocess.DEVNULL)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throttled_link", description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("models/kimi-nano"))
     parser.add_argument("--prompts", type=int, default=5)

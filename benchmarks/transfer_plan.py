@@ -1,4 +1,4 @@
-"""What is moved from one process to another."""
+"""The pages that are moved from one process to another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """`pages` of `layers` layers on `device`, in `rounds` that count behind one that does not."""
+    """`pages` of `layers` layers on `device`, in `rounds` measured rounds after an unmeasured one."""
 
     device: str
     pages: int

@@ -1,4 +1,4 @@
-"""Ways to get pages out of another process, and what each reaches."""
+"""Ways to get pages from another process, and the rate of each."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ PATIENCE_S = 60.0
 
 
 def make_pool(plan: Plan) -> Tensor:
-    """Zeros, or with `fill` what the source has."""
+    """A pool of zeros."""
     return allocate_kv_pages(plan.pages, plan.layers, WIDTH, BFLOAT16, plan.device)
 
 
 def fill(pool: Tensor) -> None:
-    """With values that tell every entry from every other."""
+    """Fills the source's pool with values that are different in every entry."""
     generator = torch.Generator(pool.device).manual_seed(3)
     pool.copy_(torch.randn(pool.shape, generator=generator, device=pool.device, dtype=torch.float32))
 
@@ -61,15 +61,17 @@ def serve(pipe: Pipe, plan: Plan) -> None:
 
 
 def read(_: Pipe, plan: Plan, offer: bytes) -> dict[str, object]:
-    """The reader of a pickled offer: what `measure` finds, and `reads`: the device's bytes/s, or why not."""
+    """The reader of a pickled offer: the findings of `measure`, and `reads`: the device's bytes/s, or why
+    not.
+    """
     torch.set_num_threads(1)
     found = measure(plan, pickle.loads(offer))
-    # Behind the transfers: nothing else may use the device while a graph is recorded.
+    # After the transfers: nothing else may use the device while a graph is recorded.
     return {**found, "reads": _reads(plan)}
 
 
 class Ours:
-    """Reads as a worker does."""
+    """Reads like a worker."""
 
     name = "transfer thread"
 
@@ -82,11 +84,11 @@ class Ours:
 
     @property
     def transport(self) -> str:
-        """What UCX chose."""
+        """The transport that UCX chose."""
         return self._transport
 
     def read(self, local: npt.NDArray[np.int32], remote: npt.NDArray[np.int32]) -> None:
-        """Waits until all bytes are there; RuntimeError where they cannot be had."""
+        """Waits until all bytes are there; raises RuntimeError if the read fails."""
         settled, outcomes = threading.Event(), list[ReadOutcome]()
         self._thread.read(
             ReadRequest(
@@ -108,7 +110,7 @@ class Ours:
 
 
 class Bare:
-    """NIXL's own calls, on this thread."""
+    """Reads with NIXL's own calls, on this thread."""
 
     name = "bare NIXL"
 
@@ -124,7 +126,7 @@ class Bare:
         self._remote = self._agent.prepare_remote(peer, theirs)
 
     def read(self, local: npt.NDArray[np.int32], remote: npt.NDArray[np.int32]) -> None:
-        """Polls until it is done."""
+        """Polls until the read is done."""
         transfer = self._agent.make_read(self._local, local, self._remote, remote)
         state = self._agent.post(transfer)
         end = time.monotonic() + PATIENCE_S
@@ -140,7 +142,7 @@ class Bare:
 
 
 class Copy:
-    """As many bytes within this process, in one piece."""
+    """Copies as many bytes within this process, in one piece."""
 
     name = "copy in memory"
 
@@ -151,7 +153,7 @@ class Copy:
         self._source = source
 
     def read(self, local: npt.NDArray[np.int32], remote: npt.NDArray[np.int32]) -> None:
-        """All of them, whichever are asked for."""
+        """Copies all bytes, whatever the entries."""
         self.pool.copy_(self._source)
         if self.pool.is_cuda:
             torch.cuda.synchronize()
@@ -163,7 +165,7 @@ Way = Ours | Bare | Copy
 def measure(plan: Plan, offer: Offer) -> dict[str, object]:
     """Median GB/s of each way, and the ratios of one run.
 
-    Blocked where bare NIXL cannot do it, Wrong where bytes differ; what only ours cannot do is an error.
+    Raises Blocked if bare NIXL cannot read, Wrong if bytes differ; a failure of ours alone is an error.
     """
     entries = layer_pages(range(plan.pages), plan.layers, 0, plan.layers)
     order = np.random.default_rng(1).permutation(entries).astype(np.int32)
@@ -189,7 +191,7 @@ def measure(plan: Plan, offer: Offer) -> dict[str, object]:
 
 
 def _rates(ways: Sequence[Way], order: npt.NDArray[np.int32], rounds: int) -> dict[str, list[float]]:
-    """GB/s of each round but the first, which connects."""
+    """GB/s of each round except the first, which connects."""
     rates: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in range(rounds + 1):
         for way in ways:
@@ -226,17 +228,17 @@ def _reads(plan: Plan) -> float | str:
     if reason := not_installed("triton"):
         return f"not run: {reason}"
     try:
-        # Late, because they import triton.
+        # Imported late, because they import triton.
         ceilings = importlib.import_module("kernels.benchmarks.ceilings")
         timer = importlib.import_module("kernels.benchmarks.timer").GraphTimer()
         return float(ceilings.measure_reads(timer, torch.device(plan.device)))
-    except Exception as error:  # noqa: BLE001 - barrier: it only stands beside what was measured
+    except Exception as error:  # noqa: BLE001 - barrier: this is only shown beside the measurements
         return f"not run: {error!r}"
 
 
 @contextmanager
 def _blocked() -> Iterator[None]:
-    """What NIXL, UCX or the device cannot do here, as Blocked."""
+    """Turns failures of NIXL, UCX or the device into Blocked."""
     try:
         yield
     except (ImportError, OSError, RuntimeError, AgentError, ConfigError, TransferFailed) as error:

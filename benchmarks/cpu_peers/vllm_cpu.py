@@ -1,9 +1,9 @@
-"""vLLM on the CPU, in the environment that benchmarks.peers made for it; spoken to line by line.
+"""vLLM on the CPU, in the environment that benchmarks.peers made for it; answers line by line.
 
 python vllm_cpu.py MODEL_DIR
 
-Reads JSON lines: {"prompts": [[token, ...], ...], "tokens": N}; answers each by a line with the greedy
-tokens of every prompt and the seconds it took.
+Reads JSON lines: {"prompts": [[token, ...], ...], "tokens": N}; answers each with a line that holds the
+greedy tokens of every prompt and the seconds it took.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ |= {
 
 
 def main() -> None:
-    """Until the input ends."""
+    """Answers lines until the input ends."""
     answers, sys.stdout = sys.stdout, sys.stderr
     from vllm import LLM, SamplingParams
 

@@ -1,13 +1,13 @@
-"""Gateways before an engine without a model: how much later each token arrives than it was sent.
+"""Compares gateways before an engine without a model: how much later a token arrives than it was sent.
 
 python -m benchmarks.gateways [--peers DIR] [--rounds 3] [--tokens 50] [--out FILE]
 
-The engine gives one token to every stream each 20 ms. Perigee's gateway speaks gRPC to it and does all its
-work: tokens to text, reasoning and tool calls told apart, events built; the others forward the engine's
-events over HTTP. The engine and the clients share the last core and the gateway has the others, so that it is
-not measured how they get in each other's way. One gateway runs at a time, all in this run, the rounds taking
-turns; a number is the median of the rounds. `python -m benchmarks.peers` installs the others; one that is not
-installed is left out. Exits with 1 where a bound against sglang-router is not held.
+The engine gives one token to every stream each 20 ms. Perigee's gateway talks gRPC to it and does all its
+work: tokens to text, reasoning and tool calls separated, events built; the others forward the engine's events
+over HTTP. The engine and the clients share the last core and the gateway has the others, so that they do not
+slow each other down. One gateway runs at a time, in turns over the rounds of one run; a number is the median
+of the rounds. `python -m benchmarks.peers` installs the others; one that is not installed is left out. Exits
+with 1 if a bound against sglang-router is not held.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ BOUNDS = {
     (256, "p99_ms"): 2.0,
     (256, "finish_s"): 1.3,
 }
-"""What ours may be, in times of the reference."""
+"""The most that ours may take, as a multiple of the reference."""
 _COUNT_S = 2.0
 _COUNT_STREAMS = 32
 
 
 @dataclass(frozen=True)
 class Lag:
-    """How late the tokens of so many streams come. `finish_s`: until the last of them had ended."""
+    """How late the tokens of a number of streams arrive. `finish_s`: until the last stream had ended."""
 
     p50_ms: float
     p99_ms: float
@@ -58,14 +58,14 @@ class Lag:
 
     @classmethod
     def of(cls, load: Load) -> Lag:
-        """From all that came."""
+        """Computes it from all arrivals of a load."""
         lags = sorted(load.lags)
         return cls(1e3 * lags[len(lags) // 2], 1e3 * lags[int(0.99 * (len(lags) - 1))], load.seconds)
 
 
 @dataclass(frozen=True)
 class Result:
-    """`lags` by the number of streams; requests of one token, a second; memory at the end."""
+    """`lags` by the number of streams; requests of one token per second; memory at the end."""
 
     lags: dict[int, Lag]
     requests_per_second: float
@@ -74,7 +74,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Target:
-    """What the clients speak to."""
+    """The server that the clients call."""
 
     port: int
     model: str
@@ -82,7 +82,7 @@ class Target:
 
 
 async def measure(target: Target, stamps: Stamps, tokens: int, count_s: float = _COUNT_S) -> Result:
-    """One round, of which `count_s` seconds are for the requests of one token."""
+    """Measures one round, of which `count_s` seconds are for the requests of one token."""
     clients = Clients(target.port, target.model, stamps)
     await clients.stream(_COUNT_STREAMS, 5)
     lags = {number: Lag.of(await clients.stream(number, tokens)) for number in STREAMS}
@@ -90,7 +90,7 @@ async def measure(target: Target, stamps: Stamps, tokens: int, count_s: float = 
 
 
 def median(rounds: list[Result]) -> Result:
-    """Number by number."""
+    """The median of each number."""
     return Result(
         {
             number: Lag(
@@ -107,7 +107,7 @@ def median(rounds: list[Result]) -> Result:
 
 
 class Bench:
-    """One engine for everybody. A context manager."""
+    """One engine for all gateways. A context manager."""
 
     def __init__(self, directory: Path, peers: Path) -> None:
         self._directory = directory
@@ -139,7 +139,7 @@ class Bench:
 
     @contextlib.contextmanager
     def gateway(self, name: str) -> Iterator[Target]:
-        """Starts one; it ends with the block."""
+        """Starts a gateway, which ends with the block."""
         with contextlib.ExitStack() as stack:
             os.sched_setaffinity(0, self._gateway_cores)
             try:
@@ -189,7 +189,7 @@ def _rss_mib(pid: int) -> float:
 
 
 def ratios(results: dict[str, Result]) -> dict[str, float]:
-    """Ours over the reference, where there is a bound."""
+    """Ours divided by the reference, for each bound."""
     ours, reference = results[OURS], results[REFERENCE]
     return {
         f"{number} streams, {name}": getattr(ours.lags[number], name) / getattr(reference.lags[number], name)
@@ -198,7 +198,7 @@ def ratios(results: dict[str, Result]) -> dict[str, float]:
 
 
 def table(results: dict[str, Result]) -> str:
-    """For people."""
+    """The results as text."""
     heads = "".join(f"  C={number:<3} p50 /    p99 ms  finish s" for number in STREAMS)
     lines = [f"{'':14}{heads}  requests/s  RSS MiB"]
     for name, each in results.items():
@@ -210,7 +210,7 @@ def table(results: dict[str, Result]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateways", description=__doc__)
     parser.add_argument("--peers", type=Path, default=ROOT, help="where the environments of the others are")
     parser.add_argument("--only", nargs="*", default=None, metavar="NAME", help="in this order")

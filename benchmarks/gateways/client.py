@@ -1,4 +1,4 @@
-"""Clients that read streamed chat completions, as cheaply as Python can, and note when each token came."""
+"""Clients that read streamed chat completions at low cost, and record when each token arrives."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _END = b"0\r\n\r\n"
 
 @dataclass
 class Load:
-    """`lags`: seconds from the engine's sending of a token to its arrival; `seconds`: of the whole."""
+    """`lags`: seconds from the engine's sending of a token to its arrival; `seconds`: of the whole load."""
 
     lags: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection, one request at a time. Text may be cut anywhere by the network."""
+    """One keep-alive connection, with one request at a time. The network may split the text anywhere."""
 
     def __init__(self, stamps: Stamps, lags: list[float]) -> None:
         self._stamps = stamps
@@ -42,7 +42,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def ask(self, stream: int, length: int, model: str) -> asyncio.Future[int]:
-        """Resolves to the number of tokens that came."""
+        """Sends a request; resolves to the number of tokens that arrived."""
         body = json.encode(
             {
                 "model": model,
@@ -91,7 +91,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Clients:
-    """A number of connections to one gateway."""
+    """Several connections to one gateway."""
 
     def __init__(self, port: int, model: str, stamps: Stamps) -> None:
         self._port = port
@@ -101,7 +101,7 @@ class Clients:
         self._connections: list[_Connection] = []
 
     async def open(self, number: int) -> None:
-        """Connects as many as there are to be; anew where an idle one was closed."""
+        """Opens connections up to this number; replaces idle ones that were closed."""
         loop = asyncio.get_running_loop()
         self._connections = [connection for connection in self._connections if not connection.closed]
         while len(self._connections) < number:
@@ -111,7 +111,7 @@ class Clients:
             self._connections.append(connection)
 
     async def stream(self, number: int, length: int) -> Load:
-        """So many streams at once, to their end. RuntimeError where tokens are missing."""
+        """Runs so many streams at once to their end. Raises RuntimeError if tokens are missing."""
         await self.open(number)
         self._lags.clear()
         began = time.monotonic()
@@ -124,7 +124,7 @@ class Clients:
         return Load(list(self._lags), seconds)
 
     async def count(self, number: int, seconds: float) -> float:
-        """Requests of one token that `number` connections get answered, a second."""
+        """Requests of one token per second that `number` connections get answered."""
         await self.open(number)
         end, answered = time.monotonic() + seconds, 0
 

@@ -1,4 +1,4 @@
-"""How each of the other gateways is started before the engine."""
+"""Command lines that start the other gateways before the engine."""
 
 from __future__ import annotations
 

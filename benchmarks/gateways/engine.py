@@ -1,10 +1,9 @@
-"""An engine without a model: every stream's first token at once, then one each in every step.
+"""An engine without a model: sends every stream's first token at once, then one per step.
 
 python -m benchmarks.gateways.engine --http-port PORT --grpc-port PORT --stamps FILE [--step-ms 20]
 
-It has two doors: OpenAI's chat over HTTP, as engines behind routers speak it, and the decode worker's
-protocol, which Perigee's gateway speaks. A request's seed is the number of its stream; every token is one
-letter.
+It has two doors: OpenAI's chat over HTTP, for routers, and the decode worker's protocol, for Perigee's
+gateway. A request's seed is the number of its stream; every token is one letter.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _ROOM = 1 << 20
 
 @dataclass(eq=False)
 class Stream:
-    """`door` sends its tokens; `name`: what it is there."""
+    """`door` sends its tokens; `name` identifies it there."""
 
     number: int
     length: int
@@ -51,28 +50,28 @@ class Door(Protocol):
     """A way to clients."""
 
     def send(self, streams: list[Stream]) -> None:
-        """One more token of each; stamps them."""
+        """Sends one more token of each stream, and stamps it."""
 
 
 class Steps:
-    """All streams, in step, as those of an engine are."""
+    """All streams, which get their tokens in common steps, as in an engine."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._streams: dict[Door, list[Stream]] = {}
 
     def add(self, stream: Stream) -> None:
-        """Its first token comes at once."""
+        """Adds a stream; its first token is sent at once."""
         self._give(stream.door, [stream])
         if stream.sent < stream.length:
             self._streams.setdefault(stream.door, []).append(stream)
 
     def remove(self, door: Door) -> None:
-        """Nobody listens there any more."""
+        """Removes the streams of a door whose client is gone."""
         self._streams.pop(door, None)
 
     async def run(self) -> None:
-        """Until cancelled. A step that comes late does not put off those behind it."""
+        """Runs until cancelled. A late step does not delay the steps after it."""
         due = time.monotonic()
         while True:
             due += self._seconds
@@ -89,7 +88,9 @@ class Steps:
 
 
 class HttpDoor(asyncio.Protocol):
-    """One connection: streamed chat completions, and an empty document for whatever else a router asks."""
+    """One connection: streamed chat completions, and an empty document for everything else that a router
+    asks.
+    """
 
     _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -129,7 +130,7 @@ class HttpDoor(asyncio.Protocol):
         self._steps.add(Stream(request["seed"], length, self))
 
     def send(self, streams: list[Stream]) -> None:
-        """There is only one."""
+        """See Door; a connection has only one stream."""
         for stream in streams:
             self._stamps.set(stream.number, stream.sent, time.monotonic())
             self._transport.write(_EVENTS[stream.sent + 1 == stream.length])
@@ -153,7 +154,7 @@ _EVENTS = {
 
 @dataclass(frozen=True)
 class Responses:
-    """A stream's, with its first token, a later one, and its last; those of many joined are one response."""
+    """A stream's responses with its first token, a later one, and its last; joined ones form one response."""
 
     first: bytes
     later: bytes
@@ -161,7 +162,7 @@ class Responses:
 
     @classmethod
     def of(cls, handle: int, letter: int) -> Responses:
-        """As a worker would answer."""
+        """The responses of a worker for this handle and token."""
         deltas = (
             decode_pb2.SequenceDelta(handle=handle, token_ids=[letter], stats=decode_pb2.RequestStats()),
             decode_pb2.SequenceDelta(
@@ -173,14 +174,14 @@ class Responses:
         return cls(first, decode_pb2.SessionResponse(tokens=columns).SerializeToString(), last)
 
     def at(self, sent: int, length: int) -> bytes:
-        """After so many of so many tokens."""
+        """The response after `sent` of `length` tokens."""
         if sent + 1 == length:
             return self.last
         return self.later if sent else self.first
 
 
 class Session:
-    """A decode worker's session: one message for all tokens of a step, put together of bytes made once."""
+    """A decode worker's session: one message for all tokens of a step, joined from bytes made once."""
 
     def __init__(self, steps: Steps, stamps: Stamps, letter: int) -> None:
         self._steps = steps
@@ -189,7 +190,7 @@ class Session:
         self._outbox: asyncio.Queue[tuple[bytes, list[tuple[int, int]]]] = asyncio.Queue()
 
     async def converse(self, requests: AsyncIterator[decode_pb2.SessionRequest]) -> AsyncIterator[bytes]:
-        """The service's only method."""
+        """Serves the session."""
         reader = asyncio.create_task(self._read(requests))
         try:
             while True:
@@ -203,7 +204,7 @@ class Session:
             self._steps.remove(self)
 
     def send(self, streams: list[Stream]) -> None:
-        """As one message."""
+        """See Door; sends one message."""
         message = b"".join([stream.name.at(stream.sent, stream.length) for stream in streams])
         self._outbox.put_nowait((message, [(stream.number, stream.sent) for stream in streams]))
 
@@ -230,21 +231,21 @@ class Worker(worker_pb2_grpc.WorkerServiceServicer):
     """A decode worker that always has room."""
 
     async def GetInfo(self, request: worker_pb2.GetInfoRequest, context: Any) -> worker_pb2.WorkerInfo:
-        """Who it is."""
+        """Returns the worker's identity."""
         identity = worker_pb2.ModelIdentity(name="engine", context_length=1 << 18)
         return worker_pb2.WorkerInfo(role=worker_pb2.WORKER_ROLE_DECODE, incarnation="engine", model=identity)
 
     async def WatchLoad(
         self, request: worker_pb2.WatchLoadRequest, context: Any
     ) -> AsyncIterator[worker_pb2.LoadReport]:
-        """The same every second."""
+        """Sends the same report every second."""
         while True:
             yield worker_pb2.LoadReport(pages=worker_pb2.PageCounts(free=_ROOM))
             await asyncio.sleep(1)
 
 
 async def serve(http_port: int, grpc_port: int, stamps: Path, step_s: float, tokenizer: Path) -> None:
-    """Until cancelled."""
+    """Serves until cancelled."""
     steps, table = Steps(step_s), Stamps(stamps)
     (letter,) = KimiTokenizer.from_dir(tokenizer).encode("a")
     server = Endpoints("decode").grpc_server()
@@ -260,7 +261,7 @@ async def serve(http_port: int, grpc_port: int, stamps: Path, step_s: float, tok
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gateways.engine", description=__doc__)
     parser.add_argument("--http-port", type=int, required=True)
     parser.add_argument("--grpc-port", type=int, required=True)

@@ -1,4 +1,4 @@
-"""When the engine sent what: times of CLOCK_MONOTONIC, which processes of one machine share."""
+"""Times at which the engine sent tokens: CLOCK_MONOTONIC, which processes of one machine share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_TOKENS = 256
 
 
 class Stamps:
-    """A table in a file, one row a stream and one column a token, that engine and client map."""
+    """A table in a file that engine and client map: one row per stream, one column per token."""
 
     def __init__(self, path: Path) -> None:
         size = 8 * MAX_STREAMS * MAX_TOKENS
@@ -20,7 +20,7 @@ class Stamps:
         self._times = memoryview(self._memory).cast("d")
 
     def set(self, stream: int, token: int, time: float) -> None:
-        """Before the token is sent."""
+        """Stores the time; call it before the token is sent."""
         self._times[stream * MAX_TOKENS + token] = time
 
     def get(self, stream: int, token: int) -> float:

@@ -1,4 +1,4 @@
-"""What is promised of the suite in containers; the tests run in this order, over one running project."""
+"""The suite in containers; the tests run in this order, over one running project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.traffic import Answer, Traffic, mixture
 STREAMS = 20
 # `perigee workers` shows the first 8 of an incarnation's 32 digits.
 _HIDDEN_DIGITS = 24
-# What grows on a worker of each role with every request that it serves.
+# For each role, a metric that grows with every request that a worker serves.
 SERVED = {
     "vision": "perigee_vision_cache_misses_total",
     "prefill": "perigee_prefill_computed_tokens_total",

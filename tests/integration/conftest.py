@@ -1,4 +1,4 @@
-"""Stacks of real processes, and the loop their tokens are compared with."""
+"""Stacks of real processes, and the loop that computes the expected tokens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support.stack import TRANSPORTS, Stack
 
 @pytest.fixture(scope="session")
 def suite(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All four processes on the default transport, for tests that leave them as they are.
+    """All four processes on the default transport, for tests that do not change them.
 
-    Every announcement is checksummed, and every process ends well after SIGTERM.
+    Every announcement is checksummed, and every process must exit with 0 after SIGTERM.
     """
     flags = {
         "prefill": {"checksum_fraction": 1.0},

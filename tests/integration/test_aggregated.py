@@ -1,4 +1,4 @@
-"""Without a prefill worker decode computes prompts: the answers are those of a suite that has one."""
+"""Without a prefill worker decode computes prompts, and answers as in a suite that has one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STREAMS = [chat(seed, num_words=100, max_tokens=60) for seed in range(11, 14)]
 
 @pytest.fixture(scope="module")
 def aggregated(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Vision, decode and a gateway that is patient enough for a restart of decode."""
+    """Vision, decode and a gateway that waits long enough for a restart of decode."""
     flags = {"gateway": {"prefill": "", "worker_wait_seconds": 100.0}, "decode": {"aggregated": True}}
     with Stack(nano_dir, tmp_path_factory.mktemp("aggregated"), flags) as stack:
         stack.start("vision", "decode", "gateway")

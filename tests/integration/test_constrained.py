@@ -1,4 +1,4 @@
-"""Answers held to a form, through the real suite, at temperature 1 on random weights."""
+"""Answers under a grammar, through the real suite, at temperature 1 on random weights."""
 
 from __future__ import annotations
 

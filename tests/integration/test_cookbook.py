@@ -1,7 +1,7 @@
 """The five Python examples of SGLang's cookbook for Kimi-K2.5 against the real suite.
 
-Their URL and image are other ones, and they send an `extra_body`, for the embedded weights are random: left
-alone, these would think to the end of the context and call no tool.
+URL and image differ, and an `extra_body` is sent, because the embedded weights are random: without it the
+model would think to the end of the context and call no tool.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.gateway.pictures import image_part
 from tests.integration.test_same_tokens import picture
 
 MODEL = "moonshotai/Kimi-K2.5"
-# Where a form or a call is asked for, thinking ends at half of max_tokens at the latest.
+# With a grammar or a required call, thinking ends at half of max_tokens at the latest.
 ANSWER = {"max_tokens": 80, "seed": 5, "regex": "[A-Z][a-z]{3,8}( [a-z]{1,8}){2,4}[.]"}
 CALL = {"max_tokens": 160, "seed": 5, "tool_choice": "required"}
 INSTANT = {"chat_template_kwargs": {"thinking": False}}
@@ -60,7 +60,7 @@ SEARCH_PRODUCT = {
 
 
 def check_answer(response: ChatCompletion, *, thinking: bool) -> None:
-    """Typed, ended by itself, an answer in the content, and thoughts beside it if there are to be any."""
+    """Checks a typed response that ended by itself: an answer in the content, thoughts only if `thinking`."""
     ChatCompletion.model_validate(response.to_dict())
     [choice] = response.choices
     message = choice.message
@@ -72,12 +72,12 @@ def check_answer(response: ChatCompletion, *, thinking: bool) -> None:
 
 
 def names_and_arguments(message: ChatCompletionMessage) -> list[tuple[str, str]]:
-    """Of its calls."""
+    """The name and arguments of each of its calls."""
     return [(call.function.name, call.function.arguments) for call in message.tool_calls]
 
 
 def check_calls(calls: list[tuple[str, str]], tool: dict[str, Any]) -> None:
-    """`calls`: names and arguments."""
+    """Checks (name, arguments) of at least one call against a tool's schema."""
     function = tool["function"]
     assert calls
     for name, arguments in calls:

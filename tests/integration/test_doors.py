@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 LIMITS = VideoLimits(pixels=1_000_000, frames=1_000, seconds=60.0)
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MESSAGES = [{"role": "user", "content": "Which one is bigger, 9.11 or 9.9? Think carefully."}]
-# Greedy, long enough to matter, and past end-of-turn tokens that random weights may give at any time.
+# Greedy, long enough, and past end-of-turn tokens, which random weights may give at any time.
 GREEDY = {"temperature": 0, "max_tokens": 48, "extra_body": {"ignore_eos": True}}
 
 

@@ -1,4 +1,4 @@
-"""LangChain's client through the real suite; calls are forced, for the embedded weights are random."""
+"""LangChain's client through the real suite; calls are forced, because the embedded weights are random."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ANSWERED = 24
 
 @pytest.fixture(scope="module")
 def page_bytes(nano_dir: Path) -> int:
-    """One page of all layers, float32."""
+    """Bytes of one page of all layers, float32."""
     text = load_config(nano_dir).text
     return text.num_hidden_layers * PAGE * text.kv_width * 4
 
@@ -40,7 +40,9 @@ def read_by_prefill(workers: Stack) -> int:
 def turn(
     workers: Stack, client: DecodeClient, prompt: list[int], num_tokens: int, source: str | None = None
 ) -> Outcome:
-    """One greedy turn; `source`: the decode worker's address as told to itself, by default its own."""
+    """One greedy turn; `source`: the address that the decode worker gets as its own, by default the
+    real one.
+    """
     own = workers.address("decode") if source is None else source
     outcome = client.generate(prompt, num_tokens, [workers.address("prefill")], own_address=own)
     assert outcome.error is None, outcome.error
@@ -48,7 +50,7 @@ def turn(
 
 
 def second_prompt(workers: Stack, client: DecodeClient, seed: str) -> list[int]:
-    """What the first turn's prompt and answer are, and a suffix."""
+    """The prompt and answer of a first turn, and a suffix."""
     prompt = random_prompt(FIRST, seed)
     answer = turn(workers, client, prompt, GENERATED).tokens[0]
     assert len(answer) == GENERATED
@@ -70,11 +72,11 @@ def test_pages_of_generated_tokens_are_read_from_decode_and_not_computed_again(
     assert known - at_prefill >= 2
     before = read_by_prefill(workers)
     outcome = turn(workers, decode_client, prompt, ANSWERED)
-    # Cached tokens are the prompt's less those that prefill says it computed.
+    # Cached tokens are the prompt's minus those that prefill reports as computed.
     assert (outcome.stats.cached_tokens, outcome.stats.prefill_cached_tokens) == (known * PAGE, 0)
     assert read_by_prefill(workers) - before == (known - at_prefill) * page_bytes
-    blocks = -(-(len(prompt) - 1) // PAGE)
-    assert outcome.stats.transfer_bytes == (blocks - known) * page_bytes, "decode reads what it lacks, once"
+    pages = -(-(len(prompt) - 1) // PAGE)
+    assert outcome.stats.transfer_bytes == (pages - known) * page_bytes, "decode reads what it lacks, once"
     assert outcome.tokens[0] == reference.greedy(prompt, ANSWERED)
     check_quiet(workers)
 

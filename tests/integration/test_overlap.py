@@ -1,4 +1,4 @@
-"""KV moves between processes while it is computed, and no more of it than is lacking."""
+"""KV moves between processes while it is computed, and only what the reader lacks."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def layers(nano_dir: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def slab_bytes(nano_dir: Path) -> int:
-    """One page of one layer, float32."""
+def layer_page_bytes(nano_dir: Path) -> int:
+    """Bytes of one layer page, float32."""
     text = load_config(nano_dir).text
     assert text.kv_width == 576
     return PAGE * 576 * 4
@@ -50,12 +50,12 @@ def flush_decode(workers: Stack) -> None:
 
 
 def test_most_bytes_are_read_before_prefill_ends_and_the_tail_is_the_last_group(
-    workers, decode_client, layers, slab_bytes
+    workers, decode_client, layers, layer_page_bytes
 ):
     num_tokens = 2000
     prompt = random_prompt(num_tokens, "overlap")
-    total = -(-(num_tokens - 1) // PAGE) * layers * slab_bytes
-    last_group = -(-((num_tokens - 1) % CHUNK) // PAGE) * slab_bytes
+    total = -(-(num_tokens - 1) // PAGE) * layers * layer_page_bytes
+    last_group = -(-((num_tokens - 1) % CHUNK) // PAGE) * layer_page_bytes
     shares, tails = [], []
     for run in range(3):
         stats = stats_of(workers, decode_client, prompt, f"run {run}")
@@ -71,15 +71,15 @@ def test_most_bytes_are_read_before_prefill_ends_and_the_tail_is_the_last_group(
 
 
 @pytest.mark.parametrize("num_tokens", [1, 2, 17, 18, 64, 65, 66, 129, 500, 1025])
-def test_only_pages_that_decode_lacks_are_read(workers, decode_client, layers, slab_bytes, num_tokens):
-    page_bytes = layers * slab_bytes
+def test_only_pages_that_decode_lacks_are_read(workers, decode_client, layers, layer_page_bytes, num_tokens):
+    page_bytes = layers * layer_page_bytes
     prompt = random_prompt(num_tokens, "bytes")
     counted = workers.counter("decode", "perigee_kv_transfer_bytes_total")
     first = stats_of(workers, decode_client, prompt, "once")
     computed = num_tokens - 1
-    blocks = -(-computed // PAGE) if computed > SKIPPED else 0
-    assert first.transfer_bytes == blocks * page_bytes
-    assert first.prefill_address == (workers.address("prefill") if blocks else "")
+    pages = -(-computed // PAGE) if computed > SKIPPED else 0
+    assert first.transfer_bytes == pages * page_bytes
+    assert first.prefill_address == (workers.address("prefill") if pages else "")
     again = stats_of(workers, decode_client, prompt, "once")
     if num_tokens % PAGE:
         assert again.cached_tokens == computed, "the last page, which is not whole, too"
@@ -89,17 +89,17 @@ def test_only_pages_that_decode_lacks_are_read(workers, decode_client, layers, s
         assert again.transfer_bytes == page_bytes
     flush_decode(workers)
     anew = stats_of(workers, decode_client, prompt, "once")
-    assert anew.transfer_bytes == blocks * page_bytes
-    assert anew.prefill_cached_tokens == (computed // PAGE * PAGE if blocks else 0)
+    assert anew.transfer_bytes == pages * page_bytes
+    assert anew.prefill_cached_tokens == (computed // PAGE * PAGE if pages else 0)
     total = first.transfer_bytes + again.transfer_bytes + anew.transfer_bytes
     assert workers.counter("decode", "perigee_kv_transfer_bytes_total") - counted == total
 
 
 def test_a_longer_prompt_reads_only_what_follows_its_cached_prefix(
-    workers, decode_client, layers, slab_bytes
+    workers, decode_client, layers, layer_page_bytes
 ):
     start = random_prompt(400, "prefix")
     stats_of(workers, decode_client, start, "prefix")
     stats = stats_of(workers, decode_client, start + random_prompt(300, "suffix"), "prefix")
     assert stats.cached_tokens == 384
-    assert stats.transfer_bytes == (-(-699 // PAGE) - 384 // PAGE) * layers * slab_bytes
+    assert stats.transfer_bytes == (-(-699 // PAGE) - 384 // PAGE) * layers * layer_page_bytes

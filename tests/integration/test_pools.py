@@ -1,4 +1,4 @@
-"""Two workers of every role: they share the work, keep the cache's worth and stand in for each other."""
+"""Two workers of every role: they share the work, keep cache hits, and replace one that is killed."""
 
 from __future__ import annotations
 

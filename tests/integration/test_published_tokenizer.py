@@ -1,4 +1,4 @@
-"""A tiny random checkpoint with the published tokenizer, and the tokens its prompts are said to have."""
+"""Token counts of prompts, with the published tokenizer over a tiny random checkpoint."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def tokenizer(shared_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def published(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All four processes, serving random weights of next to no width over the whole vocabulary."""
+    """All four processes, serving tiny random weights over the whole vocabulary."""
     model = tmp_path_factory.mktemp("kimi-tiny")
     for name in ("tiktoken.model", "tokenizer_config.json"):
         (model / name).symlink_to(tokenizer / name)
     text = CONFIG["text_config"] | TEXT
     write_checkpoint(model, CONFIG | {"media_placeholder_token_id": MEDIA_PAD, "text_config": text})
-    # Trying which products are stable takes long for so large a vocabulary, and no count depends on it.
+    # Testing which products are stable takes long for so large a vocabulary, and no count depends on it.
     quick = {"PERIGEE_DETERMINISTIC": "false"}
     with Stack(model, tmp_path_factory.mktemp("logs"), environment=quick) as stack:
         stack.start()
@@ -56,13 +56,13 @@ def post(stack: Stack, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def prompt_tokens(stack: Stack, body: dict[str, Any]) -> tuple[int, int]:
-    """As a chat's usage has it, and as /tokenize counts."""
+    """Prompt tokens as the usage of a chat reports them, and as /tokenize counts them."""
     usage = post(stack, "/v1/chat/completions", {**body, "max_tokens": 1})["usage"]
     return usage["prompt_tokens"], post(stack, "/tokenize", body)["count"]
 
 
 def conversations(shared_dir: Path) -> list[dict[str, Any]]:
-    """The golden conversations that a chat may have: some message, and the assistant's turn to come."""
+    """The golden conversations that a chat request can have: a message, and the assistant's turn next."""
     return [
         vector
         for vector in read_vectors(shared_dir, "chat_template.jsonl")
@@ -107,7 +107,7 @@ def test_the_prompt_tokens_of_images_are_those_of_their_golden_sizes(published, 
 
 
 def golden_sizes(shared_dir: Path) -> list[tuple[tuple[int, int], int]]:
-    """((width, height), tokens) of those that the encoder does quickly, and of one of the largest."""
+    """((width, height), tokens) of images that the encoder processes quickly, and of one of the largest."""
     found = []
     for vector in read_vectors(shared_dir, "image_preprocess.jsonl"):
         if vector["kind"] == "image_size":

@@ -1,4 +1,4 @@
-"""No mistake of a client's, and no client that goes away, is a defect in the logs."""
+"""Neither client errors nor clients that disconnect cause errors or tracebacks in the logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from perigee.v1 import chat_pb2, decode_pb2, generation_pb2, vision_pb2, worker_pb2
 from tests.support.stack import Stack
 
-# How connections are used: raw bytes, then wait for an answer, hang up, or reset.
+# Raw bytes for a connection: send them, then wait for an answer, hang up, or reset.
 CHAT = json.dumps(
     {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 200, "stream": True}
 ).encode()
@@ -77,12 +77,14 @@ HTTP = {
 
 
 def throw(port: int, data: bytes, *, reset: bool) -> None:
-    """Sends the bytes, reads what comes within half a second, and goes; or resets the connection at once."""
+    """Sends the bytes, reads what arrives within half a second, and closes; or resets the
+    connection at once.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=0.5) as peer:
         try:
             peer.sendall(data)
             if reset:
-                time.sleep(0.05)  # the reset comes while the request is being answered, mostly
+                time.sleep(0.05)  # so that the reset usually arrives while the request is being answered
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             else:
                 while peer.recv(65536):
@@ -92,7 +94,7 @@ def throw(port: int, data: bytes, *, reset: bool) -> None:
 
 
 def call(channel: grpc.Channel, kind: str, method: str, messages: Callable[[], Iterator[bytes]]) -> None:
-    """A call with these bytes as messages; whatever ends it, it ends."""
+    """Makes a call with these bytes as messages, and ignores how it ends."""
     try:
         if kind == "unary":
             channel.unary_unary(method)(next(messages(), b""), timeout=5)
@@ -147,26 +149,26 @@ MESSAGES = {
 
 
 def defects(text: str) -> list[str]:
-    """Lines that are no JSON, or tell of an error or an exception."""
+    """Lines that are not JSON, or that report an error or an exception."""
     found = []
     for line in text.splitlines():
         try:
-            told = json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             found.append(line)
             continue
-        if told.get("level") in ("error", "critical") or "exception" in told or "Traceback" in line:
-            found.append(f"{told.get('event')} {told.get('method')} {str(told.get('exception'))[-600:]}")
+        if entry.get("level") in ("error", "critical") or "exception" in entry or "Traceback" in line:
+            found.append(f"{entry.get('event')} {entry.get('method')} {str(entry.get('exception'))[-600:]}")
     return found
 
 
 @pytest.fixture
 def quiet(suite: Stack) -> Iterator[None]:
-    """Fails where a service logs a defect during the test, or does not serve afterwards."""
+    """Fails if a service logs a defect during the test."""
     roles = ("vision", "prefill", "decode", "gateway")
     before = {role: len(suite.log(role)) for role in roles}
     yield
-    time.sleep(1.0)  # what a task that nobody awaits ends with is told when it is collected
+    time.sleep(1.0)  # the error of a task that nobody awaits is logged when the task is collected
     found = {role: defects(suite.log(role)[before[role] :]) for role in roles}
     assert not any(found.values()), "\n".join(
         f"{role}: {line[:3000]}" for role in roles for line in found[role]

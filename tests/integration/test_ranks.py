@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 FLAGS = {"prefill": {"tp": 2}, "decode": {"tp": 4}}
 NUM_TOKENS = 24
-# Transfers know nothing of groups: one transport is enough.
+# Transfers do not depend on groups: one transport is enough.
 pytestmark = pytest.mark.parametrize("transport", ["default"], indirect=True)
 
 
@@ -64,7 +64,7 @@ def test_a_group_that_lost_a_rank_ends_and_leaves_no_process_behind(workers, pro
     client.submit(prompts[3], NUM_TOKENS, [workers.address("prefill")])
     assert process.wait(60) != 0
     channel.close()
-    # The kernel ends them after their parent, in its own time.
+    # The kernel ends them some time after their parent.
     wait_until(lambda: not any(Path(f"/proc/{child}/exe").exists() for child in children), 30)
 
 

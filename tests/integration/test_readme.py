@@ -1,4 +1,4 @@
-"""The commands and prompts that README.md shows, run against a suite that serves kimi-nano."""
+"""Runs the commands and prompts of README.md against a suite that serves kimi-nano."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nano(tmp_path_factory):
 
 
 def run_block(block: str, nano: Stack) -> str:
-    """What a block prints, sent to `nano` instead of the default ports."""
+    """The output of a block whose requests go to `nano` instead of the default ports."""
     script = block.replace("http://127.0.0.1:30000", nano.base_url)
     script = script.replace("/data/checkpoint", str(nano.model)).replace("--tp 8", "--tp 2")
     script = re.sub(r"^(.*perigee chat .*)$", rf"\1 --address {nano.address('gateway')}", script, flags=re.M)

@@ -1,4 +1,4 @@
-"""One worker of each role, and the only one of a role is killed under load: no request is refused or lost."""
+"""With one worker per role, killing the only worker of a role under load refuses and loses no request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURE = chat(6, images=1, max_tokens=60)
 
 @pytest.fixture(scope="module")
 def stack(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All four processes; whoever kills one starts it again."""
+    """All four processes; a test that kills one must start it again."""
     flags = {"gateway": {"worker_wait_seconds": 1.0}, "decode": {"kv_pages": 400}}
     with Stack(nano_dir, tmp_path_factory.mktemp("away"), flags) as stack:
         stack.start()
@@ -30,7 +30,7 @@ def stack(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def ask(stack: Stack, bodies: Sequence[dict[str, Any]], salt: str) -> list[Answer]:
-    """All at once."""
+    """Sends all requests at once."""
 
     async def go() -> list[Answer]:
         async with Traffic(stack.base_url) as traffic:
@@ -40,7 +40,7 @@ def ask(stack: Stack, bodies: Sequence[dict[str, Any]], salt: str) -> list[Answe
 
 
 def ask_while_killing(stack: Stack, early: Sequence[dict[str, Any]], role: str) -> list[Answer]:
-    """The role dies when the early ones stream and the prompts of LONG are being computed."""
+    """Kills the role's worker while the early requests stream and the prompts of LONG are being computed."""
 
     async def go() -> list[Answer]:
         async with Traffic(stack.base_url) as traffic:
@@ -67,7 +67,7 @@ def prefilled(stack: Stack) -> int:
 
 @pytest.fixture(scope="module")
 def expected(stack: Stack) -> list[tuple[str, str, str | None]]:
-    """What TEXTS and PICTURE give with all workers."""
+    """The answers to TEXTS and PICTURE with all workers."""
     answers = ask(stack, [*TEXTS, PICTURE], "whole")
     assert [answer.error for answer in answers] == [None] * len(answers)
     assert prefilled(stack) > 0

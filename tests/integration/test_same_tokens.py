@@ -38,7 +38,7 @@ def greedy(max_tokens: int = NUM_TOKENS) -> sampling_pb2.SamplingParams:
 
 
 def generate(suite: Stack, prompts: list[list[int]]) -> list[list[int]]:
-    """All prompts at once through the gateway's token door."""
+    """Sends all prompts at once through the gateway's token door."""
     with suite.channel() as channel, ThreadPoolExecutor(16) as pool:
         stub = generation_pb2_grpc.GenerationServiceStub(channel)
 
@@ -154,7 +154,7 @@ def test_prompts_with_images_give_the_text_of_a_plain_loop(suite, nano_dir: Path
 
 
 def chat(stub: chat_pb2_grpc.ChatServiceStub, content: tuple[TextPart | ImagePart, ...]) -> str:
-    """Through the gateway's chat door: vision, prefill, decode."""
+    """Asks through the gateway's chat door: vision, prefill, decode."""
     message = chat_pb2.Message(role="user")
     for part in content:
         if isinstance(part, TextPart):
@@ -168,7 +168,7 @@ def chat(stub: chat_pb2_grpc.ChatServiceStub, content: tuple[TextPart | ImagePar
 def image_answer(
     content: tuple[TextPart | ImagePart, ...], tokenizer: KimiTokenizer, vision, reference: ReferenceLoop
 ) -> str:
-    """The same in this process: render, encode each image, expand, loop."""
+    """Computes the same answer in this process: render, encode each image, expand, loop."""
     conversation = Conversation(messages=(Message(role="user", content=content),), thinking=False)
     rows = []
     for part in content:
@@ -198,7 +198,9 @@ def test_a_prompt_with_a_video_gives_the_text_of_a_plain_loop(suite, nano_dir: P
 
 
 def video_answer(video: bytes, nano_dir: Path, reference: ReferenceLoop) -> str:
-    """The same in this process: sample, cut up, encode each chunk, render with its time, loop."""
+    """Computes the same answer in this process: sample, split, encode each chunk, render with its
+    time, loop.
+    """
     tokenizer, vision = KimiTokenizer.from_dir(nano_dir), load_vision_model(nano_dir)
     limits = VideoLimits(1 << 20, 1_000, 60.0)
     chunks = read_chunks(video, limits, MEDIA)

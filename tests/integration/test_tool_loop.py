@@ -1,6 +1,6 @@
 """An agent's loop over tools through the real suite, with the official client.
 
-The embedded weights are random: what an agent leaves to the model, to call or to answer, is forced here.
+The embedded weights are random, so the tests force what the model would decide: to call or to answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WEATHER = {
 }
 SECTION = "<|tool_calls_section_begin|>"
 SHORT = "It is (warm|cold)[.]"
-# No token holds two bytes of it: it is cut into tokens in one way only, however it was sampled.
+# No token holds two bytes of these characters, so the text has one tokenization, however it was sampled.
 ONE_WAY = "[♔♚]{45,50}"
 
 
@@ -44,7 +44,7 @@ def get_weather(location: str, unit: str = "celsius") -> str:
 
 
 class Agent:
-    """Asks, runs the tools that are called, and asks again until there is an answer of the form `answer`."""
+    """Asks, runs the tools that are called, and asks again until there is an answer that matches `answer`."""
 
     def __init__(
         self, client: openai.OpenAI, *, thinking: bool, stream: bool = False, answer: str = SHORT
@@ -54,7 +54,7 @@ class Agent:
         self._stream = stream
         spelled = client.post("/tokenize", cast_to=object, body={"prompt": SECTION, "parse_special": True})
         [section] = spelled["tokens"]
-        # The bias leaves tool_choice at auto, but no time to think.
+        # The bias leaves tool_choice at auto, but leaves no time to think.
         wanted = {"tool_choice": "required"} if thinking else {"logit_bias": {str(section): 100}}
         self._call = {
             "parallel_tool_calls": False,
@@ -115,10 +115,10 @@ def test_an_agents_loop_goes_the_same_way_streamed_and_not(client, thinking):
 
 
 def test_each_turn_of_a_tool_conversation_finds_what_came_before_in_the_cache(client):
-    """At least in whole pages: behind a call the prompt that led to it, behind an answer that answer too.
+    """Finds at least whole pages: after a call the prompt before it, after an answer also that answer.
 
-    An output is found again as far as its text is cut into the tokens that were sampled. That holds for the
-    answers here; calls of random weights are cut in another way. Outputs given as tokens: test_next_turn.py.
+    An output is found again as far as its text is tokenized into the sampled tokens. That holds for the
+    answers here, but not for the calls of random weights. test_next_turn.py covers outputs given as tokens.
     """
     agent = Agent(client, thinking=False, answer=ONE_WAY)
     for city in ("Oslo", "Rome", "Lima"):

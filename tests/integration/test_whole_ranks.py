@@ -1,4 +1,4 @@
-"""Groups whose ranks have whole experts, and attend for whole sequences, over one copy of the KV."""
+"""Groups whose ranks have whole experts and attend for whole sequences, over one copy of the KV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped and continued under load: never a wrong token, never a page lost."""
+"""Workers that are killed, stopped and continued under load give no wrong token and lose no page."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.support.waiting import scaled, wait_until
 
 LEASE_S = 3.0
 LONG_LEASE_S = 6.0
-# A stopped peer is noticed within this: the pings of the reader's channel.
+# A stopped peer is noticed within this time, by the pings of the reader's channel.
 NOTICED_S = 5.5
 NEVER = 10_000
-# Pools so small that pages are used again at once; no checksum that could hide a wrong page behind a retry.
+# Pools so small that pages are reused at once; no checksum that could hide a wrong page behind a retry.
 PREFILL = {
     "kv_pages": 52,
     "chunk_tokens": 256,
@@ -38,7 +38,7 @@ DECODE = {"kv_pages": 220, "prefill_silence_seconds": 15, "max_quarantined_pages
 LONG = random_prompt(1500, "long")
 SHORT = [random_prompt(16, index) for index in range(2)]
 MIDDLE = [random_prompt(600, index) for index in range(2)]
-"""SHORT is computed on decode in any case, MIDDLE there when no prefill worker is named."""
+"""Decode always computes SHORT itself, and MIDDLE if no prefill worker is named."""
 STREAMED = 160
 
 
@@ -69,14 +69,14 @@ def others(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: 
 
 @pytest.fixture
 def client(workers: Stack) -> Iterator[DecodeClient]:
-    """A session whose own end does not give up a stopped decode worker."""
+    """A session that does not give up a stopped decode worker."""
     patient = Keepalive(time_ms=60_000, timeout_ms=60_000)
     with open_sync_channel(workers.address("decode"), keepalive=patient) as channel:
         yield DecodeClient(channel)
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 20.0) -> float:
-    """Returns the seconds that pass until the condition holds; `timeout_s`: on an idle machine."""
+    """Returns the seconds until the condition holds; `timeout_s` applies to an idle machine."""
     started = time.monotonic()
     wait_until(condition, scaled(timeout_s))
     return time.monotonic() - started
@@ -107,7 +107,7 @@ def finished(outcome: Outcome, timeout_s: float) -> Outcome:
 
 
 def names(outcome: Outcome, address: str) -> bool:
-    """Whether the request ended by an error that names the worker."""
+    """Whether the request ended with an error that names the worker."""
     return outcome.error is not None and outcome.error.code != 0 and address in outcome.error.message
 
 
@@ -123,7 +123,7 @@ def test_prompts_of_a_killed_prefill_worker_are_computed_by_decode_while_their_n
     neighbours = [client.submit(prompt, STREAMED, [])[1] for prompt in SHORT]
     doomed = [client.submit(LONG, 8, [address], salt=f"killed {index}")[1] for index in range(2)]
     wait_for(lambda: leasing(workers))
-    time.sleep(0.1)  # READs are under way then, which no page of metrics shows
+    time.sleep(0.1)  # by then READs are under way, which no metrics page shows
     workers.signal("prefill", signal.SIGKILL)
     killed = time.monotonic()
     for outcome in doomed:
@@ -154,11 +154,11 @@ def test_a_killed_decode_worker_leaves_nothing_pinned_at_prefill(workers, client
     address = workers.address("prefill")
     orphans = [client.submit(LONG, 8, [address], salt=f"orphan {index}")[1] for index in range(2)]
     wait_for(lambda: leasing(workers))
-    time.sleep(0.1)  # READs are under way then, which no page of metrics shows
+    time.sleep(0.1)  # by then READs are under way, which no metrics page shows
     workers.signal("decode", signal.SIGKILL)
     try:
         print(f"prefill's pages free {workers.wait_until_free(1.0, ('prefill',)):.2f} s after the kill")
-    except OSError:  # a reader that dies with its READ queued may take a UCX source along
+    except OSError:  # a reader that dies with its READ queued may crash a UCX source
         print(f"UCX ended the prefill worker: {workers.processes['prefill'].wait(5)}")
         workers.start("prefill")
     for outcome in orphans:
@@ -174,7 +174,7 @@ def test_a_killed_decode_worker_leaves_nothing_pinned_at_prefill(workers, client
 def stop_prefill_under_reads(workers: Stack, client: DecodeClient) -> list[Outcome]:
     """Stops prefill while decode reads all pages of several requests from it."""
     address = workers.address("prefill")
-    # Prefill has it all and decode nothing, so everything is announced, and read, at once.
+    # Prefill has all pages and decode none, so all are announced, and read, at once.
     client.generate(LONG, 1, [address])
     flush(workers, "decode")
     doomed = [client.submit(LONG, 8, [address])[1] for _ in range(8)]
@@ -186,7 +186,7 @@ def stop_prefill_under_reads(workers: Stack, client: DecodeClient) -> list[Outco
 def test_bytes_of_a_stopped_prefill_worker_never_land_in_a_page_in_use(workers, client, expected, transport):
     address = workers.address("prefill")
     quarantined = 0
-    for _ in range(1 if transport == "default" else 4):  # only reads over TCP need the source to go on
+    for _ in range(1 if transport == "default" else 4):  # only reads over TCP need a running source
         doomed = stop_prefill_under_reads(workers, client)
         stopped = time.monotonic()
         for outcome in doomed:
@@ -195,7 +195,7 @@ def test_bytes_of_a_stopped_prefill_worker_never_land_in_a_page_in_use(workers, 
         print(f"all ended {time.monotonic() - stopped:.1f} s after the stop:", set(map(verdict, doomed)))
         streams = [client.submit(prompt, STREAMED, [], salt=str(stopped))[1] for prompt in MIDDLE]
         assert all(stream.first_token.wait(20) for stream in streams)
-        # gRPC's pings, by which decode notices the stop, know no other clock.
+        # gRPC's pings, by which decode notices the stop, run in real time only.
         time.sleep(max(0.0, stopped + NOTICED_S - time.monotonic()))
         quarantined = workers.pages("decode")["quarantined"]
         workers.signal("prefill", signal.SIGCONT)
@@ -214,10 +214,10 @@ def test_bytes_of_a_stopped_prefill_worker_never_land_in_a_page_in_use(workers, 
 
 
 def flood(stack: Stack, addresses: list[str]) -> None:
-    """Has every page of the prefill workers written again, for another decode worker."""
+    """Rewrites every page of the prefill workers, with requests of another decode worker."""
     with stack.channel("decode") as channel:
         client = DecodeClient(channel)
-        # Several prompts, because the time that one takes grows with the square of its length.
+        # Several prompts, because the time of one grows with the square of its length.
         tokens = (PREFILL["kv_pages"] - 1) // 3 * 64
         outcomes = [
             client.submit(random_prompt(tokens, f"flood {index}"), 1, [address])[1]
@@ -244,7 +244,7 @@ def test_a_decode_worker_stopped_past_its_lease_never_gives_a_wrong_token(worker
     print(f"continued after {time.monotonic() - submitted:.1f} s")
     for address, outcome in sleepers:
         finished(outcome, 20)
-        if client.failure is None:  # else decode's keepalive has ended the session: an error, too
+        if client.failure is None:  # else decode's keepalive has ended the session, which is an error too
             print(verdict(outcome))
             assert outcome.tokens.get(0) == expected[tuple(LONG)] or names(outcome, address), outcome
     workers.wait_until_free(1.0, ("prefill", "decode"))

@@ -1,4 +1,4 @@
-"""A model without weights that says anything, for grammars to hold it."""
+"""A model without weights that generates random text, to be held by grammars."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from tests.support.fake_runner import FakeRunner, LateRunner, read_context
 
 VOCAB = 2304
-"""As many tokens as the test checkpoint's tokenizer has."""
+"""Number of tokens of the test checkpoint's tokenizer."""
 
 
 class Babbler(FakeRunner):
-    """Normal logits, a function of the context."""
+    """Normally distributed logits, a function of the context."""
 
     def _logits(self, pages, length):
         tokens = read_context(self.kv_pages, pages, length)
@@ -24,4 +24,4 @@ class Babbler(FakeRunner):
 
 
 class LateBabbler(Babbler, LateRunner):
-    """As a device does it."""
+    """A Babbler that runs late, like a device."""

@@ -24,7 +24,7 @@ _ROLES = {role: worker_pb2.WorkerRole.Value(f"WORKER_ROLE_{role.upper()}") for r
 
 
 class Compose:
-    """One project of its own on free ports; `command` is the compose tool, e.g. "docker compose"."""
+    """A project of its own on free ports; `command` is the compose tool, e.g. "docker compose"."""
 
     def __init__(self, repository: Path, command: str) -> None:
         self._command = shlex.split(command)
@@ -41,7 +41,7 @@ class Compose:
 
     @property
     def base_url(self) -> str:
-        """Of the REST door."""
+        """The URL of the REST door."""
         return f"http://127.0.0.1:{self.http_port}"
 
     def channel(self) -> grpc.Channel:
@@ -49,7 +49,7 @@ class Compose:
         return open_sync_channel(f"127.0.0.1:{self.grpc_port}")
 
     def run(self, *arguments: str, timeout_s: float = 900.0) -> str:
-        """A command of the compose tool; its output, or an AssertionError with it."""
+        """Runs a command of the compose tool; returns its output, or raises an AssertionError with it."""
         done = subprocess.run(
             [*self._command, *arguments],
             cwd=self._repository,
@@ -64,13 +64,15 @@ class Compose:
         return done.stdout
 
     def up(self, scale: Mapping[str, int]) -> None:
-        """Starts, or changes how many workers of each role there are, and waits until all are known."""
+        """Starts the services, or changes the number of workers of each role, and waits until all
+        are known.
+        """
         flags = [text for role, count in scale.items() for text in ("--scale", f"{role}={count}")]
         self.run("up", "--detach", "--no-build", *flags)
         self.scale_now = dict(scale)
 
     def wait_until_whole(self, timeout_s: float = 180.0) -> None:
-        """Until the gateway reaches exactly the workers there should be, and no other is known."""
+        """Waits until the gateway reaches exactly the expected workers and knows no others."""
         wanted = [_ROLES[role] for role, count in self.scale_now.items() for _ in range(count)]
         found = ""
 
@@ -78,7 +80,7 @@ class Compose:
             nonlocal found
             try:
                 workers = self.workers()
-            except (AssertionError, ValueError) as error:  # the gateway is not there, or not yet
+            except (AssertionError, ValueError) as error:  # the gateway is not running, or not yet
                 found = str(error)
                 return False
             found = str([(w.address, w.reachable, w.discovered) for w in workers])
@@ -93,14 +95,14 @@ class Compose:
         )
 
     def workers(self) -> list[admin_pb2.WorkerStatus]:
-        """What the gateway knows."""
-        # The operator port is reached from within the container alone; 1: a worker is unreachable.
+        """The workers that the gateway knows."""
+        # Only the container itself reaches the operator port; exit code 1: a worker is unreachable.
         listed = self.execute("gateway", "sh", "-c", "perigee workers --json || [ $? = 1 ]")
         listed = listed[listed.index("{") :]
         return list(json_format.Parse(listed, admin_pb2.ListWorkersResponse()).workers)
 
     def addresses(self, role: str) -> list[str]:
-        """Where the gateway finds the workers of a role."""
+        """The addresses at which the gateway finds the workers of a role."""
         return [worker.address for worker in self.workers() if worker.info.role == _ROLES[role]]
 
     def flush(self) -> None:
@@ -112,7 +114,7 @@ class Compose:
         return self.run("ps", "--quiet", service).split()
 
     def inspect(self, container: str) -> dict[str, object]:
-        """What the engine knows of a container."""
+        """The container engine's description of a container."""
         found = subprocess.run(
             ["docker", "inspect", container], capture_output=True, text=True, check=True, timeout=30
         )
@@ -120,17 +122,19 @@ class Compose:
         return described
 
     def kill_process(self, container: str) -> None:
-        """kill -9 of the container's process from io, as the kernel's out-of-memory killer does it."""
+        """Kills the container's process with SIGKILL from the host, like the kernel's out-of-memory
+        killer.
+        """
         state = self.inspect(container)["State"]
         assert isinstance(state, dict)
         os.kill(int(state["Pid"]), signal.SIGKILL)
 
     def execute(self, service: str, *command: str) -> str:
-        """Runs a command in a container of the service; its output."""
+        """Runs a command in a container of the service; returns its output."""
         return self.run("exec", "-T", service, *command, timeout_s=120)
 
     def metric_by_worker(self, name: str) -> dict[str, float]:
-        """A counter of the gateway's gathered /metrics page by worker."""
+        """A counter of the gateway's combined /metrics page, by worker."""
         values: dict[str, float] = {}
         for line in httpx.get(f"{self.base_url}/metrics", timeout=10, trust_env=False).text.splitlines():
             if line.startswith(name + "{") and 'worker="' in line:

@@ -1,4 +1,4 @@
-"""Random logits, sampled under a constraint: what a model of random weights says, without the model."""
+"""Random logits sampled under a constraint: the output of a model with random weights, without the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.engine.sampling.state import SamplingState
 
 @dataclass(frozen=True)
 class Said:
-    """Tokens, and how they ended: "stop", "length" (at max_tokens, or closed in haste) or an error."""
+    """Tokens, and how they ended: "stop", "length" (at max_tokens, or closed early) or an error."""
 
     tokens: list[int]
     end: str
@@ -25,14 +25,14 @@ class Said:
 
 
 class RandomSpeaker:
-    """Samples at temperature 1 from normal logits, the same for the same seed."""
+    """Samples at temperature 1 from normally distributed logits, the same for the same seed."""
 
     def __init__(self, compiler: GrammarCompiler) -> None:
         self._compiler = compiler
         self._sampler = Sampler(compiler.vocabulary.size)
 
     def constraint(self, rules: ConstraintRules, max_tokens: int, outputs: list[int] = ()) -> TokenConstraint:
-        """Ready, with `outputs` taken."""
+        """A constraint that is ready and has taken `outputs`."""
         compiled = self._compiler.compile(rules.grammar)
         constraint = TokenConstraint("test", rules, compiled, self._compiler, max_tokens)
         constraint.start(list(outputs))
@@ -47,7 +47,7 @@ class RandomSpeaker:
         outputs: list[int] = (),
         steer: dict[int, int] | None = None,
     ) -> Said:
-        """`outputs`: said before; `steer`: token to make certain at a position, where it is allowed."""
+        """`outputs`: tokens generated before; `steer`: tokens to force at a position, if they are allowed."""
         constraint = self.constraint(rules, max_tokens, outputs)
         state = SamplingState(spec, seed, 0, [1], outputs)
         state.constraint = constraint

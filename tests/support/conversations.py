@@ -1,4 +1,4 @@
-"""A load of many conversations of several turns, in tokens, and how much of their prompts was cached."""
+"""Load of many conversations of several turns, in tokens, and how much of their prompts was cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE_TOKENS = 64
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn's prompt and output. `cached`: prompt tokens that nobody computed again."""
+    """One turn's prompt and output. `cached`: prompt tokens that were not computed again."""
 
     prompt: list[int]
     output: list[int]
@@ -24,12 +24,12 @@ class Turn:
 
     @property
     def most_cached(self) -> int:
-        """What the next turn can find: whole pages of all tokens but the last, which has no KV."""
+        """What the next turn can find: whole pages of all tokens except the last, which has no KV."""
         return (len(self.prompt) + len(self.output) - 1) // PAGE_TOKENS * PAGE_TOKENS
 
 
 class Conversation:
-    """Every turn's prompt is the last one's, its output and something new, as in a round of tool calls."""
+    """Each turn's prompt is the previous prompt, its output and new tokens, as in a round of tool calls."""
 
     def __init__(self, stub: generation_pb2_grpc.GenerationServiceStub, seed: object, salt: str = "") -> None:
         self._stub = stub
@@ -38,7 +38,7 @@ class Conversation:
         self.turns: list[Turn] = []
 
     def take_turn(self, new_tokens: int, max_tokens: int) -> Turn:
-        """One more turn."""
+        """Takes one more turn."""
         before = [*self.turns[-1].prompt, *self.turns[-1].output] if self.turns else []
         prompt = before + random_prompt(new_tokens, (self._seed, len(self.turns)))
         request = generation_pb2.GenerateRequest(
@@ -55,7 +55,7 @@ class Conversation:
 def hold_conversations(
     channel: grpc.Channel, count: int, turns: int, salt: str, at_once: int = 8
 ) -> list[Conversation]:
-    """Conversations of different length side by side, `at_once` at a time."""
+    """Runs conversations of different lengths, `at_once` at a time."""
     stub = generation_pb2_grpc.GenerationServiceStub(channel)
     conversations = [Conversation(stub, index, salt) for index in range(count)]
 
@@ -69,5 +69,5 @@ def hold_conversations(
 
 
 def cached_tokens(conversations: Sequence[Conversation]) -> int:
-    """Over all turns."""
+    """Cached tokens over all turns."""
     return sum(turn.cached for conversation in conversations for turn in conversation.turns)

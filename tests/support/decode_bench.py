@@ -1,4 +1,4 @@
-"""A decode engine on the test's own thread, over a model without weights and prefill workers of straw."""
+"""A decode engine on the test's own thread, over a model without weights and simulated prefill workers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FINISHES = sampling_pb2.FinishReason
 
 @dataclass
 class Heard:
-    """All that was said of one request, by choice."""
+    """Everything that was received for one request, by choice."""
 
     tokens: dict[int, list[int]] = field(default_factory=dict)
     finishes: dict[int, list[str]] = field(default_factory=dict)
     errors: list[PerigeeError] = field(default_factory=list)
     stats: list[RequestStats] = field(default_factory=list)
     cut_at: list[int] = field(default_factory=list)
-    """Places of tokens of choice 0 that a grammar put there."""
+    """Positions of the tokens of choice 0 that a grammar put there."""
 
     def take(self, delta: Delta) -> None:
         assert delta.choice not in self.finishes, "news after the end"
@@ -51,14 +51,14 @@ class Heard:
             self.stats.append(delta.stats)
 
     def finish(self, choice: int = 0) -> str | None:
-        """How a choice ended; it may do so once only."""
+        """How a choice ended, or None; it must end only once."""
         finishes = self.finishes.get(choice, [])
         assert len(finishes) <= 1
         return finishes[0] if finishes else None
 
 
 class RecordedIO:
-    """Records what the engine asks for; tests answer."""
+    """Records the engine's calls; tests answer them."""
 
     def __init__(self) -> None:
         self.orders: list[tuple[Prompt, FetchOrder]] = []
@@ -80,7 +80,7 @@ class RecordedIO:
 
 
 class Bench:
-    """The engine, one session, and everything it has heard."""
+    """The engine, one session, and everything the session has received."""
 
     def __init__(
         self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, late: bool = False,
@@ -88,9 +88,9 @@ class Bench:
         runner: type[FakeRunner] | None = None, vocab_size: int = VOCAB,
         stepper: Callable[[Bench], Stepper] | None = None, **limits: int,
     ) -> None:  # fmt: skip
-        """`ahead`: the next step is launched before the host knows what the last one gave. `late`, always so
-        then: the device does things at the last moment it may. `stepper`: makes another one, of a bench that
-        has its `runner`, `sampler` and `masks`.
+        """`ahead`: launches the next step before the host knows the result of the last one. `late` (implied
+        by `ahead`): the device does its work at the last possible moment. `stepper`: makes another stepper,
+        from a bench that has its `runner`, `sampler` and `masks`.
         """
         self.clock = clock
         self.serving: list[bool] = []
@@ -119,7 +119,7 @@ class Bench:
         )
         self.heard: dict[int, Heard] = {}
         self.waiting: list[int] = []
-        """Handles of which it was said that they wait, in order."""
+        """Handles of requests that were reported as waiting, in order."""
         self.session = Session(self._take)
         self.handles = 0
 
@@ -132,7 +132,7 @@ class Bench:
             self.heard[delta.handle].take(delta)
 
     def request(self, prompt: Sequence[int], max_tokens: int = 4, **options) -> Request:
-        """A request that was not submitted yet."""
+        """A request that is not submitted yet."""
         self.handles += 1
         handle = options.pop("handle", self.handles)
         session = options.pop("session", self.session)
@@ -158,20 +158,20 @@ class Bench:
         )
 
     def submit(self, prompt: Sequence[int], max_tokens: int = 4, **options) -> Heard:
-        """Submits, and returns what will be heard of it."""
+        """Submits a request; returns what will be received for it."""
         request = self.request(prompt, max_tokens, **options)
         self.engine.submit(request)
         return self.heard.get(request.handle, Heard())
 
     def run(self, steps: int = 1000) -> None:
-        """Steps until there is nothing to do at once."""
+        """Steps until the engine is idle."""
         for _ in range(steps):
             if not self.engine.step():
                 return
         raise AssertionError("the engine does not come to rest")
 
     def fill(self, number: int = -1, reused_tokens: int | None = None) -> None:
-        """A prefill worker fills the pages of an order, and the fetch ends well.
+        """Lets a prefill worker fill the pages of an order, and ends the fetch well.
 
         It computed all but the first `reused_tokens`, by default all but what was cached here.
         """
@@ -183,20 +183,20 @@ class Bench:
         self.engine.fetch_ended(prompt, result)
 
     def fail(self, error: PerigeeError, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:
-        """The fetch of an order fails with its first `at_risk` pages still open; returns these."""
+        """Fails the fetch of an order with its first `at_risk` pages still at risk; returns these."""
         prompt, order = self.io.orders[number]
         self.engine.fetch_ended(prompt, FetchResult(error, pages_at_risk=order.pages[:at_risk]))
         return order.pages[:at_risk]
 
     def give_media(self, value: float = 3.0, number: int = -1) -> None:
-        """The media asked for arrive, every row starting with `value`."""
+        """Delivers the requested media; every row starts with `value`."""
         prompt, indices = self.io.media[number]
         media = prompt.request.media
         rows = {index: torch.full((media[index].num_tokens, HIDDEN), value) for index in indices}
         self.engine.media_arrived(prompt, rows)
 
     def check_free(self) -> None:
-        """Nobody holds a page, and the pool agrees with itself."""
+        """Checks that nobody holds a page and that the pool's counts are consistent."""
         while self.engine.step():
             pass
         counts = self.engine.load.pages
@@ -212,5 +212,5 @@ def medium(offset: int, num_tokens: int, name: int = 1) -> Medium:
 
 
 def prompt_of(length: int, seed: int = 0) -> list[int]:
-    """Tokens without meaning, different for different seeds."""
+    """Arbitrary tokens, different for different seeds."""
     return [(seed * 17 + place * 5 + place // 64) % 64 for place in range(length)]

@@ -1,4 +1,4 @@
-"""A gateway's side of a decode session, for tests that want tokens and stats."""
+"""A gateway's side of a decode session, for tests that need tokens and stats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.responses import deltas_of
 
 @dataclass
 class Outcome:
-    """All a request said, by choice."""
+    """Everything that was received for a request, by choice."""
 
     tokens: dict[int, list[int]] = field(default_factory=dict)
     logprobs: dict[int, list[float]] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class DecodeClient:
         timeout_ms: int = 0,
         own_address: str = "",
     ) -> tuple[int, Outcome]:
-        """Sends a request; greedy unless told otherwise."""
+        """Sends a request; greedy by default."""
         sampling = sampling_pb2.SamplingParams(
             temperature=temperature, top_p=1.0, seed=seed, n=n, max_tokens=max_tokens, logprobs=logprobs
         )
@@ -86,20 +86,20 @@ class DecodeClient:
         """Submits and waits for the end of every choice."""
         _, outcome = self.submit(prompt, max_tokens, prefill, **options)
         if not outcome.done.wait(120):
-            # Whether the worker knows of the request tells on which side of the stream it was lost.
-            raise AssertionError(f"the request did not end: {outcome}; the worker says {self._load()}")
+            # The worker's load shows on which side of the stream the request was lost.
+            raise AssertionError(f"the request did not end: {outcome}; the worker's load: {self._load()}")
         return outcome
 
     def cancel(self, handle: int) -> None:
-        """Asks for the end of a request."""
+        """Cancels a request."""
         self._up.put(decode_pb2.SessionRequest(cancel=decode_pb2.Cancel(handle=handle)))
 
     def break_off(self) -> None:
-        """Cancels the session, as a gateway that dies does."""
+        """Cancels the session, like a gateway that dies."""
         self._stream.cancel()
 
     def close(self) -> None:
-        """Half-closes and waits."""
+        """Half-closes the session and waits for its end."""
         self._up.put(None)
         self._thread.join(10)
 

@@ -1,4 +1,4 @@
-"""A model without weights whose output tells whether the right pages were read."""
+"""A model without weights whose output shows whether the right pages were read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fake_pages(num_pages: int) -> torch.Tensor:
 
 
 def next_token(tokens: Sequence[float]) -> int:
-    """What follows `tokens`: each place matters, and so does an embedding in the place of a token."""
+    """The token that follows `tokens`: it depends on every position, and on embeddings in place of tokens."""
     state = 7
     for token in tokens:
         state = (state * 31 + int(token) + 1) % 100_003
@@ -32,7 +32,7 @@ def next_token(tokens: Sequence[float]) -> int:
 
 
 def greedy(prompt: Sequence[int], num_tokens: int) -> list[int]:
-    """What an undisturbed greedy run of `prompt` gives."""
+    """The output of an undisturbed greedy run of `prompt`."""
     context = list(prompt)
     for _ in range(num_tokens):
         context.append(next_token(context))
@@ -40,9 +40,9 @@ def greedy(prompt: Sequence[int], num_tokens: int) -> list[int]:
 
 
 class FakeRunner:
-    """Writes what it is given into the pages, layer by layer, and computes logits from what it finds there.
+    """Writes its inputs into the pages, layer by layer, and computes logits from what it reads there.
 
-    A context with a wrong, missing or foreign entry fails an assertion.
+    A wrong, missing or foreign entry in a context fails an assertion.
     """
 
     def __init__(self, kv_pages: torch.Tensor) -> None:
@@ -52,7 +52,7 @@ class FakeRunner:
         self.copies: list[tuple[int, int]] = []
         self.told: list[int] = []
         self.poison: set[int] = set()
-        """Tokens after which the logits are not numbers."""
+        """Tokens after which the logits are NaN."""
 
     @property
     def batch_device(self):
@@ -112,8 +112,8 @@ class FakeRunner:
 
 
 class LateRunner(FakeRunner):
-    """Like a device that does what it is told at the last moment it may: just before the next step, or before
-    the host waits for it. A step's entries are written at once, and then once more.
+    """Like a device that does its work at the last possible moment: just before the next step, or before the
+    host waits for it. A step's entries are written at once, and then once more.
     """
 
     def __init__(self, kv_pages: torch.Tensor) -> None:
@@ -158,7 +158,7 @@ class LateRunner(FakeRunner):
         self._enqueued += 1
 
     def _catch_up(self, end: int) -> None:
-        """Does all that was enqueued as the first `end` operations."""
+        """Does the work enqueued as the first `end` operations."""
         while self._late and self._enqueued - len(self._late) < end:
             self._late.popleft()()
 
@@ -166,8 +166,9 @@ class LateRunner(FakeRunner):
 def write_context(
     kv_pages: torch.Tensor, pages: Sequence[int], tokens: Sequence[int], first_page: int = 0
 ) -> None:
-    """Does what a prefill worker and a read of all its pages do: entries of `tokens` from page `first_page`
-    on."""
+    """Acts as a prefill worker and a read of all its pages: writes entries of `tokens` from page `first_page`
+    on.
+    """
     start = first_page * PAGE_TOKENS
     positions = torch.arange(start, len(tokens))
     slots = torch.tensor(pages, dtype=torch.int64)[positions // PAGE_TOKENS - first_page]
@@ -180,12 +181,11 @@ def write_context(
 
 
 def read_context(kv_pages: torch.Tensor, pages: Sequence[int], length: int) -> list[float]:
-    """The tokens that lie in the pages, an embedding added where there is one; asserts that they are a
-    context."""
+    """The tokens in the pages, plus the embedding where there is one; asserts that they form a context."""
     entries = kv_pages[list(pages)].transpose(1, 2).flatten(0, 1)[:length]
     positions = torch.arange(length, dtype=torch.float32)
     for layer in range(NUM_LAYERS):
-        assert torch.equal(entries[:, layer, 1], positions), "a page of another place"
+        assert torch.equal(entries[:, layer, 1], positions), "a page from another position"
         assert torch.equal(entries[:, layer, 3], torch.full((length,), float(layer))), "an unwritten entry"
         assert torch.equal(entries[:, layer, :3], entries[:, 0, :3]), "layers of different contexts"
     assert bool((entries[:, 0, 0] > 0).all()), "an unwritten entry"

@@ -1,4 +1,4 @@
-"""What was compared with what, how often and how far apart it was: the rows of docs/fidelity.md."""
+"""What was compared with what, how often, and the largest difference: the rows of docs/fidelity.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ attention are the largest of any value, as a share of the standard deviation of 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; `error` None where equality was asserted."""
+    """One line of the table; `error` is None if equality was asserted."""
 
     part: str
     what: str
@@ -54,7 +54,7 @@ class Row:
     error: float | None
 
     def merged(self, other: Row) -> Row:
-        """Both counted together."""
+        """One row for both comparisons."""
         errors = [error for error in (self.error, other.error) if error is not None]
         largest = max(errors) if errors else None
         return Row(self.part, self.what, self.reference, self.cases + other.cases, largest)
@@ -67,11 +67,11 @@ class FidelityReport:
         self._rows: dict[tuple[str, str, str], Row] = {}
 
     def equal(self, part: str, what: str, reference: str, cases: int = 1) -> None:
-        """`cases` were compared and every value was equal."""
+        """Records `cases` comparisons in which every value was equal."""
         self._add(Row(part, what, reference, cases, None))
 
     def near(self, part: str, what: str, reference: str, error: float, cases: int = 1) -> None:
-        """`cases` were compared, and `error` was the largest; of the same comparison the largest counts."""
+        """Records `cases` comparisons with this largest error; repeated comparisons keep the largest."""
         self._add(Row(part, what, reference, cases, error))
 
     def _add(self, row: Row) -> None:
@@ -82,11 +82,11 @@ class FidelityReport:
         self._rows[key] = known.merged(row) if known else row
 
     def missing(self) -> list[str]:
-        """Parts that nothing was compared of."""
+        """Parts without any comparison."""
         return [part for part in PARTS if all(row.part != part for row in self._rows.values())]
 
     def write(self, path: Path) -> None:
-        """The whole page."""
+        """Writes the whole page."""
         rows = sorted(self._rows.values(), key=lambda row: (PARTS.index(row.part), row.what, row.reference))
         path.write_text("\n".join([HEAD, *_table(rows), "", _made_with(), ""]))
 

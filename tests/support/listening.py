@@ -1,4 +1,4 @@
-"""Where processes can be reached over the network, as the kernel tells it."""
+"""The network addresses at which processes can be reached, according to the kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LISTENS, _UNCONNECTED = "0A", "07"
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The process, its children, theirs, and so on."""
+    """The process, its children, their children, and so on."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
@@ -20,7 +20,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def listening(pid: int) -> list[tuple[str, str]]:
-    """Protocol and address of each of its sockets that strangers may send to."""
+    """Protocol and address of each of its sockets that any program can send to."""
     own = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
@@ -36,14 +36,14 @@ def listening(pid: int) -> list[tuple[str, str]]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches it."""
+    """Whether only this machine can reach it."""
     parsed = ipaddress.ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
 
 
 def _address(local: str) -> str:
-    """Of the kernel's words, each in the machine's order, which is little-endian here."""
+    """Parses the kernel's words, each in the machine's byte order, which is little-endian here."""
     digits = local.partition(":")[0]
     words = [bytes.fromhex(digits[start : start + 8])[::-1] for start in range(0, len(digits), 8)]
     return str(ipaddress.ip_address(b"".join(words)))

@@ -27,7 +27,9 @@ CONTEXT = 512
 
 
 class LoopbackCall:
-    """grpc.aio's call of `Session`, answered by a servicer of this process. Every message becomes bytes."""
+    """Stands in for grpc.aio's call of `Session`: a servicer of this process answers. Serialises every
+    message.
+    """
 
     def __init__(self, servicer: DecodeServicer, requests: AsyncIterator[decode_pb2.SessionRequest]) -> None:
         self._responses = servicer.Session(self._copied(requests), None)
@@ -50,7 +52,7 @@ class LoopbackCall:
 
 
 class LoopbackWorker:
-    """Engine, servicer and the session of one gateway. `open` and `close` on an event loop."""
+    """An engine, its servicer and the session of one gateway. `open` and `close` on an event loop."""
 
     def __init__(
         self,
@@ -66,8 +68,8 @@ class LoopbackWorker:
         by_hand: bool = False,
         **limits: object,
     ) -> None:
-        """`constraints`: a ConstraintMaker; `limits`: of DecodeLimits, where they are to differ; `by_hand`:
-        the engine makes a step only where `step` is called.
+        """`constraints`: a ConstraintMaker; `limits`: values of DecodeLimits that differ from the defaults;
+        `by_hand`: the engine makes a step only when `step` is called.
         """
         pages = fake_pages(num_pages)
         self._masks = MaskThreads()
@@ -103,7 +105,7 @@ class LoopbackWorker:
             await let_tasks_run(1)
 
     async def step(self) -> None:
-        """One, on the engine's thread, after all messages so far."""
+        """Makes one step, on the engine's thread, after all messages so far."""
         await asyncio.wrap_future(self.loop.call(self.engine.step))
 
     async def close(self) -> None:
@@ -115,10 +117,10 @@ class LoopbackWorker:
 
 
 class LoopbackRouter:
-    """Takes the workers in turn; never one to avoid, if there is another."""
+    """Takes the workers in turn; skips one that must be avoided, if there is another."""
 
     def __init__(self, workers: list[LoopbackWorker], session_of: Callable[[LoopbackWorker], object]) -> None:
-        """`session_of`: where a worker's submits go."""
+        """`session_of`: returns the session for a worker's submits."""
         self._workers = workers
         self._session_of = session_of
         self._turn = 0

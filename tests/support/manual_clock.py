@@ -1,4 +1,4 @@
-"""A clock that stands still until told."""
+"""A clock that the test moves."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Processes that start quickly: importing torch, most of a worker's start, is done once for all of them.
+"""Starts processes quickly: importing torch, most of a worker's start, happens once for all of them.
 
-They are forked out of a process that did it (tests/support/nursery_process.py) and are otherwise what
-`python -m MODULE` makes: environment, signals and end of their own. `perigee run` and the role commands start
-theirs the plain way, and tests/cli tests that.
+They are forked from a process that has imported it (tests/support/nursery_process.py). Otherwise they are
+like `python -m MODULE`: own environment, signals and end. `perigee run` and the role commands start theirs
+without a nursery, and tests/cli tests that.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
-# Read when torch is loaded: a second thread beside other busy processes makes every operation slower.
+# Read when torch is loaded: with other busy processes, a second thread makes every operation slower.
 CPU_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 _START_S = 60.0
 
 
 class NurseryProcess:
-    """What subprocess.Popen offers, as far as the tests need it."""
+    """The part of subprocess.Popen's interface that the tests need."""
 
     def __init__(self, status: BinaryIO) -> None:
         self._status = status
@@ -47,16 +47,16 @@ class NurseryProcess:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Nothing where it has ended."""
+        """Sends a signal; does nothing if the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """Sends SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Sends SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def _await(self, timeout: float | None) -> int | None:
@@ -83,7 +83,7 @@ class Nursery:
     def start(
         self, module: str, arguments: Sequence[str], environment: Mapping[str, str], output: BinaryIO
     ) -> NurseryProcess:
-        """`python -m MODULE ARGUMENTS` with this environment; what it prints goes to `output`."""
+        """Runs `python -m MODULE ARGUMENTS` with this environment; its output goes to `output`."""
         request = {"module": module, "arguments": list(arguments), "environment": dict(environment)}
         reading, writing = os.pipe()
         socket.send_fds(self._control, [json.dumps(request).encode()], [output.fileno(), writing])
@@ -91,14 +91,14 @@ class Nursery:
         return NurseryProcess(os.fdopen(reading, "rb", buffering=0))
 
     def close(self) -> None:
-        """Ends what it started, whatever is left of it."""
+        """Ends the programs it started that still run."""
         self._control.close()
         self._process.wait(_START_S)
 
 
 @functools.cache
 def shared_nursery() -> Nursery:
-    """One for all tests, made when the first of them needs it."""
+    """The nursery of all tests, made on first use."""
     nursery = Nursery()
     atexit.register(nursery.close)
     return nursery

@@ -1,8 +1,8 @@
-"""Forks programs out of an interpreter that has loaded what they need. Run as a module, with FD.
+"""Forks programs from an interpreter that has loaded their modules. Run as a module, with FD.
 
 FD is a socket; tests/support/nursery.py is its other end. A message starts one program: JSON of `module`,
-`arguments` and `environment`, with two file descriptors, one for the program's output and one to which its
-process id is written and, at its end, its exit status.
+`arguments` and `environment`, with two file descriptors. One is for the program's output; its process id is
+written to the other, and at its end its exit status.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _MAX_MESSAGE = 1 << 20
 
 
 def serve(control: socket.socket) -> dict | None:
-    """Starts programs until the other end is closed, which ends them, too.
+    """Starts programs until the other end is closed, which also ends them.
 
-    Returns the request in a program that is to be run.
+    Returns the request in each process that must run a program.
     """
     while True:
         message, descriptors, *_ = socket.recv_fds(control, _MAX_MESSAGE, 2)
@@ -43,7 +43,9 @@ def serve(control: socket.socket) -> dict | None:
 
 
 def _watch_or_become(request: dict, output: int, status: int) -> dict:
-    """Forks the program and returns in it; the process before says how it is, and ends with it."""
+    """Forks the program and returns in it; the parent reports its process id and exit status, and ends with
+    it.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     watcher = os.getpid()
     child = os.fork()
@@ -63,14 +65,14 @@ def _watch_or_become(request: dict, output: int, status: int) -> dict:
 
 
 def _reap(*_: object) -> None:
-    """Takes leave of watchers that have ended, so that their processor time counts as this process's."""
+    """Reaps watchers that have ended, so that their processor time counts as this process's."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def run(request: dict) -> None:
-    """As `python -m MODULE ARGUMENTS` does, the interpreter's own end included."""
+    """Like `python -m MODULE ARGUMENTS`, including the end of the interpreter."""
     os.environ.clear()
     os.environ.update(request["environment"])
     random.seed()
@@ -84,7 +86,7 @@ if __name__ == "__main__":
     for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked for the programs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked for the programs
     signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(fileno=socket_fd) as control_socket:
         wanted = serve(control_socket)

@@ -1,4 +1,4 @@
-"""Workers inside the test's process: memory offered over real gRPC, moved by the in-memory double."""
+"""Workers in the test's process: they offer memory over real gRPC, and the in-memory NIXL moves it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def transfer_thread(
 
 
 class RecordingBackend:
-    """A WorkerBackend that lends nothing and remembers what it heard."""
+    """A WorkerBackend that lends nothing and records the calls it gets."""
 
     def __init__(self, name: str, transfer: TransferThread, kv_pages: torch.Tensor) -> None:
         self._info = worker_pb2.WorkerInfo(
@@ -73,7 +73,7 @@ class RecordingBackend:
         return report
 
     async def looks(self, count: int) -> None:
-        """Returns when the server has asked for the load so many times more."""
+        """Returns when the server has read the load `count` more times."""
         before = self.loads
         await until(lambda: self.loads >= before + count)
 
@@ -107,7 +107,7 @@ class RecordingBackend:
 
 
 class Owner:
-    """A gRPC server on a free port with WorkerService and what else `add` adds."""
+    """A gRPC server on a free port, with WorkerService and the services that `add` adds."""
 
     def __init__(self, backend: WorkerBackend) -> None:
         self.backend = backend
@@ -120,7 +120,7 @@ class Owner:
         return f"127.0.0.1:{self.port}"
 
     async def start(self, *add: Callable[[grpc.aio.Server], None], port: int = 0) -> None:
-        """Listens; on `port`, to take another worker's place."""
+        """Listens; `port` takes the place of another worker."""
         self.server = build_server()
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self.servicer, self.server)
         for function in add:
@@ -137,7 +137,7 @@ class Owner:
 def peer_directory(
     name: str, transfer: TransferThread, kv_pages: torch.Tensor, clock: Callable[[], float] = time.monotonic
 ) -> PeerDirectory:
-    """The reader's side."""
+    """The reader's side of pairing."""
     hello = worker_pb2.ReaderHello(
         incarnation=name, role=worker_pb2.WORKER_ROLE_DECODE, model=MODEL, layout=kv_layout(kv_pages)
     )

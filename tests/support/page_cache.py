@@ -1,4 +1,4 @@
-"""What of a file is in the kernel's page cache."""
+"""Which pages of a file are in the kernel's page cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def drop_pages(path: Path) -> None:
 
 
 def cached_pages(path: Path) -> set[int]:
-    """The numbers of the file's pages that are in memory, whoever read them."""
+    """Numbers of the file's pages that are in memory, whichever process read them."""
     pages = (ctypes.c_ubyte * -(-path.stat().st_size // mmap.PAGESIZE))()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
         start = ctypes.c_char.from_buffer(mapped)

@@ -1,4 +1,4 @@
-"""A decode worker that lends its cached pages, inside the test's process: a real engine, a straw model."""
+"""A decode worker in the test's process that lends its cached pages: a real engine, a fake model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 
 
 class PageLender:
-    """Its cache has the pages of the prompts it was given."""
+    """Its cache holds the pages of the prompts it was given."""
 
     def __init__(
         self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0,
@@ -51,12 +51,12 @@ class PageLender:
         )
 
     async def remember(self, tokens: Sequence[int]) -> None:
-        """Computes a prompt: its whole pages are cached from here on."""
+        """Computes a prompt, after which its whole pages are cached."""
         heard = await self._on_engine(lambda: self.bench.submit([*tokens, 1], 0))
         await until(heard.finish)
 
     async def flush(self) -> int:
-        """Drops what nobody holds."""
+        """Drops cached pages that nobody holds."""
         return await self._on_engine(self.engine.flush)
 
     def is_free(self) -> bool:
@@ -65,11 +65,11 @@ class PageLender:
         return not pages.used + pages.leased + pages.quarantined
 
     async def check_integrity(self) -> None:
-        """Raises InternalError listing what is wrong with the pool."""
+        """Raises InternalError, which lists what is wrong with the pool."""
         await self._on_engine(self.engine._pages.check_integrity)
 
     async def stop(self) -> None:
-        """Ends everything; the engine must not have broken."""
+        """Ends everything; asserts that the engine did not fail."""
         await self.owner.stop()
         self.loop.stop()
         self.thread.close()

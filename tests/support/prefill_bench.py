@@ -28,7 +28,7 @@ def order_start(job: Job, order: SourceOrder) -> int:
 
 @dataclass
 class Reader:
-    """One prompt's reader: what it heard, and the pages it could read by then."""
+    """One prompt's reader: the events it received, and the pages it could read by then."""
 
     bench: PrefillBench
     events: list[Event] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Reader:
     job: Job = field(init=False)
 
     def take(self, event: Event) -> None:
-        """Checks that what is announced is written, at the moment it is announced."""
+        """Checks that announced pages are written at the moment of their announcement."""
         self.events.append(event)
         if isinstance(event, Ready):
             pages = self.all(Admitted)[0].pages
@@ -58,11 +58,11 @@ class Reader:
         return [event for event in self.events if isinstance(event, kind)]
 
     def kinds(self) -> list[str]:
-        """What was heard, in short."""
+        """Names of the received events, in order."""
         return [type(event).__name__ for event in self.events]
 
     def refusal(self) -> str | None:
-        """The reason of the refusal; it may come once only."""
+        """The reason of the refusal, or None; it must come only once."""
         refusals = self.all(Refused)
         assert len(refusals) <= 1
         if not refusals:
@@ -70,14 +70,14 @@ class Reader:
         return prefill_pb2.PrefillRefusal.Name(refusals[0].reason).removeprefix("PREFILL_REFUSAL_")
 
     def context(self) -> list[float]:
-        """What lies in the leased pages; asserts that everything was announced."""
+        """The context in the leased pages; asserts that all of it was announced."""
         indices = range(self.job.reader_cached_pages, self.job.num_pages)
         assert self.ready == {index: set(range(NUM_LAYERS)) for index in indices}
         return read_context(self.bench.kv_pages, self.all(Admitted)[0].pages, self.job.num_tokens)
 
 
 class StrawSource:
-    """Records what the engine asks for; tests answer."""
+    """Records the engine's calls; tests answer them."""
 
     def __init__(self) -> None:
         self.orders: list[tuple[Job, SourceOrder]] = []
@@ -91,7 +91,7 @@ class StrawSource:
 
 
 class PrefillBench:
-    """The engine and what it says about serving."""
+    """The engine, and its reports of serving."""
 
     def __init__(
         self, num_pages: int, *, chunk_tokens: int = 128, max_waiting: int = 16, lease_s: float = 60.0,
@@ -112,7 +112,7 @@ class PrefillBench:
         self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
         media: Sequence[Medium] = (), source: str = "", priority: int = 0,
     ) -> Reader:  # fmt: skip
-        """A job, submitted."""
+        """Submits a job; returns its reader."""
         self.keys += 1
         news = Reader(self)
         news.job = Job(
@@ -131,9 +131,9 @@ class PrefillBench:
         return news
 
     def end_read(self, arrived: int, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:
-        """The read of an order ends: `arrived` pages hold their KV, the next `at_risk` are still open.
+        """Ends the read of an order: `arrived` pages hold their KV, the next `at_risk` are still at risk.
 
-        Returns these.
+        Returns the pages at risk.
         """
         job, order = self.source.orders[number]
         first = order_start(job, order)
@@ -144,14 +144,14 @@ class PrefillBench:
         return open_pages
 
     def run(self, steps: int = 1000) -> None:
-        """Steps until there is nothing to do at once."""
+        """Steps until the engine is idle."""
         for _ in range(steps):
             if not self.engine.step():
                 return
         raise AssertionError("the engine does not come to rest")
 
     def check_free(self) -> None:
-        """Nobody holds a page, and the pool agrees with itself."""
+        """Checks that nobody holds a page and that the pool's counts are consistent."""
         self.engine.step()
         counts = self.engine.load.pages
         assert (counts.used, counts.leased, counts.quarantined) == (0, 0, 0), counts

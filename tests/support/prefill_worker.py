@@ -1,4 +1,4 @@
-"""A whole prefill worker inside the test's process: real server, engine thread and leases, a straw model."""
+"""A whole prefill worker in the test's process: real server, engine thread and leases, a fake model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.owner import Owner, RecordingBackend, peer_directory, transfe
 
 
 class StrawEmbeddings:
-    """Rows of threes, or an error."""
+    """Returns rows of threes, or raises an error."""
 
     def __init__(self) -> None:
         self.error: MediaLost | None = None
@@ -109,11 +109,11 @@ class PrefillWorker:
         return not (held or load.running or load.waiting)
 
     async def check_integrity(self) -> None:
-        """Raises InternalError listing what is wrong with the pool."""
+        """Raises InternalError, which lists what is wrong with the pool."""
         await asyncio.wrap_future(self.loop.call(self.engine._pages.pool.check_integrity))
 
     async def stop(self) -> None:
-        """Ends everything; the engine must not have broken."""
+        """Ends everything; asserts that the engine did not fail."""
         await self.owner.stop()
         await self.peers.close()
         self.loop.stop()

@@ -1,4 +1,4 @@
-"""Prompts without meaning."""
+"""Random prompts."""
 
 from __future__ import annotations
 

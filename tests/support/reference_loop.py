@@ -15,8 +15,8 @@ from services.engine.runner import ModelRunner
 
 
 class ReferenceLoop:
-    """What the suite's greedy tokens must equal: one prompt at a time, whole, then token by token, over pages
-    of the format.
+    """Computes the greedy tokens that the suite must reproduce: one prompt at a time, in one pass, then token
+    by token, over pages of the format.
     """
 
     def __init__(self, model_dir: Path, kv_format: KvFormat = FLOAT32) -> None:
@@ -32,8 +32,9 @@ class ReferenceLoop:
         embeds: tuple[tuple[int, torch.Tensor], ...] = (),
         stop: frozenset[int] = frozenset(),
     ) -> list[int]:
-        """The `num_tokens` most likely continuations, one by one; fewer after one of `stop`, which is
-        included."""
+        """The `num_tokens` most likely continuations, one by one; ends early with a token of `stop`, which is
+        included.
+        """
         num_pages = -(-(len(prompt) + num_tokens) // PAGE_TOKENS)
         config = self.model.config
         width = config.kv_lora_rank + config.qk_rope_head_dim

@@ -1,4 +1,4 @@
-"""A decode worker's responses as lists of deltas."""
+"""Converts a decode worker's responses to and from lists of deltas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from perigee.v1 import decode_pb2
 
 
 def deltas_of(response: decode_pb2.SessionResponse) -> list[decode_pb2.SequenceDelta]:
-    """All there is in a response, a delta for each."""
+    """All tokens of a response, one delta for each."""
     columns = response.tokens
     tokens = zip(columns.handles, columns.choices, columns.token_ids, strict=True)
     return [
@@ -18,7 +18,7 @@ def deltas_of(response: decode_pb2.SessionResponse) -> list[decode_pb2.SequenceD
 
 
 def response_of(deltas: Sequence[decode_pb2.SequenceDelta]) -> decode_pb2.SessionResponse:
-    """As a worker puts them: what is one token and nothing else stands in columns."""
+    """A response as a worker makes it: deltas with one token and nothing else become columns."""
     response = decode_pb2.SessionResponse()
     for delta in deltas:
         if {field.name for field, _ in delta.ListFields()} <= _TOKEN and len(delta.token_ids) == 1:

@@ -1,4 +1,4 @@
-"""How `make test` shares the tests among several processes."""
+"""How `make test` distributes the tests over several processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ TOGETHER = "tests/integration/"
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests stay together, because they share fixtures.
+    """Keeps a file's tests in one process, because they share fixtures.
 
-    So do all that start whole suites: these would be in each other's way.
+    Also keeps all tests that start whole suites in one process, because they would slow each other down.
     """
 
     def _split_scope(self, nodeid: str) -> str:

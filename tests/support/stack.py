@@ -26,13 +26,13 @@ ROLES = ("vision", "prefill", "decode", "gateway")
 TRANSPORTS = {"default": {}, "tcp": {"UCX_TLS": "tcp", "UCX_NET_DEVICES": "lo"}}
 
 
-# Below those that the system gives to connections, which would take one between its choice and its use, and
-# another part of these for nearly every process that runs tests.
+# Below the ports that the system gives to connections, which could take one between its choice and its use.
+# Nearly every process that runs tests has its own part of them.
 _PORTS = itertools.cycle(range(20_000 + os.getpid() % 64 * 180, 20_180 + os.getpid() % 64 * 180))
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment, and nobody is likely to before it is used."""
+    """A port on which nobody listens now, and probably nobody will before it is used."""
     for port in _PORTS:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -87,7 +87,7 @@ class Stack:
 
     @property
     def base_url(self) -> str:
-        """Of the REST door."""
+        """The URL of the REST door."""
         return f"http://127.0.0.1:{self.http_port}"
 
     def channel(self, role: str = "gateway") -> grpc.Channel:
@@ -104,7 +104,9 @@ class Stack:
             self._wait_known(roles or self.names)
 
     def stop(self) -> dict[str, int]:
-        """Ends all processes politely, the stubborn ones not; returns their exit codes."""
+        """Ends all processes with SIGTERM, and those that do not end with SIGKILL; returns their
+        exit codes.
+        """
         for process in self.processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -157,7 +159,7 @@ class Stack:
     ) -> float:
         """Waits until no page of the roles is used, leased or quarantined; returns the seconds it took.
 
-        `timeout_s`: on an idle machine.
+        `timeout_s` applies to an idle machine.
         """
         started = time.monotonic()
 
@@ -177,7 +179,7 @@ class Stack:
         return time.monotonic() - started
 
     def log(self, role: str) -> str:
-        """What a role has logged so far."""
+        """The log of a role so far."""
         return (self.logs / f"{role}.log").read_text(errors="replace")
 
     def _arguments(self, name: str) -> dict[str, object]:
@@ -196,7 +198,7 @@ class Stack:
         else:
             own = {"model": self.model, "port": self.ports[name], "metrics_port": self.metrics_ports[name]}
             if role == "decode":
-                own["local_prefill_tokens"] = 16  # so that short prompts, which are quick, go through prefill
+                own["local_prefill_tokens"] = 16  # so that short prompts, which are fast, go through prefill
         return own | dict(self._flags.get(role, {}))
 
     def _spawn(self, name: str) -> None:
@@ -227,7 +229,9 @@ class Stack:
             )
 
     def _wait_known(self, names: tuple[str, ...], timeout_s: float = 20.0) -> None:
-        """The gateway is ready without prefill and vision, too; tests count on all of them."""
+        """Waits for all workers: the gateway is ready without prefill and vision, but tests need
+        all of them.
+        """
 
         def states() -> dict[str, str]:
             with urllib.request.urlopen(f"{self.base_url}/health", timeout=10) as page:

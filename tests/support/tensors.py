@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, all at once: tests have small ones. Workers stream theirs."""
+"""Reads all tensors of a checkpoint at once, because tests have small ones. Workers stream theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixed traffic on a running suite's REST door, and what became of it."""
+"""Mixed traffic on a running suite's REST door, and its answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORDS = (
 
 @dataclass
 class Answer:
-    """A streamed chat, as far as it came. `error` is what it ended with instead of its end."""
+    """A streamed chat, as far as it came. `error`: the error with which it ended, if it did."""
 
     reasoning: str = ""
     content: str = ""
@@ -34,12 +34,12 @@ class Answer:
 
     @property
     def text(self) -> tuple[str, str, str | None]:
-        """What has to be the same whatever happens to the workers."""
+        """The part that must be the same whatever happens to the workers."""
         return self.reasoning, self.content, self.finish
 
 
 def words(count: int, seed: object) -> str:
-    """Text without meaning."""
+    """Random words."""
     draw = random.Random(str(seed))
     return " ".join(draw.choice(WORDS) for _ in range(count))
 
@@ -60,7 +60,7 @@ def picture_url(seed: int, width: int = 120, height: int = 90) -> str:
 def chat(
     seed: int, *, num_words: int = 40, images: int = 0, max_tokens: int = 120, salt: str = "", **fields: Any
 ) -> dict[str, Any]:
-    """A request whose answer depends on nothing but its arguments; every other one samples."""
+    """A request whose answer depends only on its arguments; every other one samples."""
     content: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": picture_url(seed * 10 + place)}} for place in range(images)
     ]
@@ -83,7 +83,7 @@ def mixture(count: int, first_seed: int = 1, **fields: Any) -> list[dict[str, An
 
 
 class Traffic:
-    """Asks one gateway. Every answer is streamed."""
+    """Sends requests to one gateway and streams every answer."""
 
     def __init__(self, base_url: str) -> None:
         limits = httpx.Limits(max_connections=None)
@@ -96,7 +96,7 @@ class Traffic:
         await self._http.aclose()
 
     async def ask(self, body: dict[str, Any], answer: Answer | None = None) -> Answer:
-        """One request to its end."""
+        """Sends one request and reads its answer to the end."""
         answer = answer or Answer()
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
         async with self._http.stream("POST", "/v1/chat/completions", json=asked) as response:
@@ -111,7 +111,7 @@ class Traffic:
         return answer
 
     async def ask_all(self, bodies: Sequence[dict[str, Any]]) -> list[Answer]:
-        """All at once."""
+        """Sends all requests at once."""
         return await asyncio.gather(*(self.ask(body) for body in bodies))
 
     async def ask_through(
@@ -121,7 +121,7 @@ class Traffic:
         disturb: Callable[[], object],
         **fields: Any,
     ) -> list[Answer]:
-        """Calls `disturb` when all of `early` give tokens and `late` are on their way there."""
+        """Calls `disturb` when all of `early` stream tokens and `late` have just been sent."""
         answers = [Answer() for _ in early]
         asking = [
             asyncio.create_task(self.ask(body | fields, answer))

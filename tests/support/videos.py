@@ -18,7 +18,7 @@ def film(
     codec: str = "mpeg4", seed: int = 0, options: Mapping[str, str] | None = None,
     times_ms: Sequence[int] | None = None,
 ) -> bytes:  # fmt: skip
-    """A video file whose frames change colour evenly. `times_ms`: when each is shown, whatever `fps` says."""
+    """A video file whose frames change colour evenly. `times_ms`: when each is shown, overriding `fps`."""
     file = io.BytesIO()
     with av.open(file, "w", format=kind) as container:
         stream = container.add_stream(codec, rate=fps, options=dict(options or {}))
@@ -54,7 +54,7 @@ def cut_at_second_key(data: bytes, kind: str) -> bytes:
 
 
 def with_hidden_references(data: bytes, every: int) -> bytes:
-    """A WebM of VP8 with a packet that shows nothing before each `every`th one, as a second pass makes it."""
+    """A WebM of VP8 with an invisible packet before each `every`th one, as a two-pass encoder makes it."""
     file = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(file, "w", format="webm") as target:
         copy = target.add_stream_from_template(source.streams.video[0])
@@ -74,7 +74,7 @@ def with_hidden_references(data: bytes, every: int) -> bytes:
 
 
 def _open_groups(codec: str, kind: str) -> bytes:
-    """150 pictures at 25 a second behind the few that lack what they refer to."""
+    """150 pictures at 25 per second, after the few that lack what they refer to."""
     name = codec.removeprefix("lib")
     settings = "open-gop=1:keyint=50:min-keyint=50:bframes=4:b-adapt=0:scenecut=0"
     settings += ":log-level=none" if codec == "libx265" else ""
@@ -82,7 +82,7 @@ def _open_groups(codec: str, kind: str) -> bytes:
     return cut_at_second_key(whole, kind)
 
 
-# By name: a film and how many pictures a player shows of it.
+# By name: a film and the number of pictures that a player shows of it.
 ODD_FILMS: Mapping[str, tuple[Callable[[], bytes], int]] = {
     "vp8 webm with hidden references": (
         lambda: with_hidden_references(film(200, fps=25, codec="libvpx", kind="webm"), 16), 200

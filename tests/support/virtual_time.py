@@ -1,4 +1,6 @@
-"""An event loop whose clock jumps: tests of waits and timeouts take no time and depend on no machine."""
+"""An event loop whose clock jumps: tests of waits and timeouts take no time and give the same on
+any machine.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
-# Real seconds without anything to do, and no timer set, after which a test hangs.
+# Real seconds without anything to do and without a timer after which a test counts as hung.
 _HANGS_S = 10.0
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Polls; adds the seconds the loop would have slept to `now`."""
+    """Polls; adds the seconds that the loop would have slept to `now`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,8 +46,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def advance(seconds: float) -> Coroutine[Any, Any, None]:
-    """Lets so many seconds of the loop's time pass, with everything that happens in them."""
-    return asyncio.sleep(seconds)  # of virtual time: takes none
+    """Lets so many seconds of the loop's time pass, and runs everything that happens in them."""
+    return asyncio.sleep(seconds)  # virtual time, which takes no real time
 
 
 def idle() -> Coroutine[Any, Any, None]:

@@ -17,7 +17,7 @@ async def let_tasks_run(turns: int = 20) -> None:
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """Returns when `condition`, a function or coroutine function, holds; fails if it does not in time."""
+    """Returns when `condition`, a function or coroutine function, is true; fails if it is not in time."""
     end = time.monotonic() + timeout_s
     while True:
         held = condition()
@@ -34,7 +34,7 @@ def wait_until(
     every_s: float = 0.001,
     detail: Callable[[], object] = lambda: "it did not happen",
 ) -> None:
-    """As `until`, for tests without an event loop. `detail` says what is there instead."""
+    """Like `until`, for tests without an event loop. `detail` returns the state for the failure message."""
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, detail()
@@ -42,8 +42,8 @@ def wait_until(
 
 
 def scaled(seconds: float) -> float:
-    """Seconds that something may take now that takes `seconds` on an idle machine: more where other programs
-    want the cores, too.
+    """The time that something may take now if it takes `seconds` on an idle machine: more if other programs
+    use the cores too.
     """
     load, _, _, tasks, _ = Path("/proc/loadavg").read_text().split()
     wanted = max(float(load), int(tasks.partition("/")[0]))
