@@ -63,7 +63,7 @@ def test_the_death_of_another_child_ends_the_wait_for_this_one():
 def test_a_child_that_takes_too_long_blocks():
     began = time.monotonic()
     with start("hang") as child:
-        with pytest.raises(Blocked, match="not done its work in time"):
+        with pytest.raises(Blocked, match="did not do its work in time"):
             child.receive(time.monotonic() + 0.1)
         assert time.monotonic() - began < 20
         child._process.kill()
