@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+
+from services.common.rpc.reflection import add_reflection
 
 
 class Health:
@@ -41,5 +42,5 @@ async def add_health(server: grpc.aio.Server, services: Iterable[str]) -> Health
     state = Health(names)
     await state.set_not_serving()
     health_pb2_grpc.add_HealthServicer_to_server(state.servicer, server)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    add_reflection(server, [*names, health.SERVICE_NAME])
     return state

@@ -8,11 +8,12 @@ from starlette.types import Receive, Scope
 
 from services.common.errors import Cancelled, Overloaded
 from services.gateway.byte_budget import ByteBudget, Hold
+from services.gateway.http.content_encoding import Decoder, decoder_of
 from services.gateway.http.errors import BodyTooLarge, BodyTooSlow
 
 
 class BodyReader:
-    """Reads bodies of at most `limit` bytes, each within `timeout_s` however it is cut."""
+    """Reads bodies of at most `limit` bytes, compressed or not, each within `timeout_s` however it is cut."""
 
     def __init__(self, budget: ByteBudget, limit: int, timeout_s: float) -> None:
         self._budget = budget
@@ -24,18 +25,20 @@ class BodyReader:
         return self._budget.hold()
 
     async def read(self, scope: Scope, receive: Receive, hold: Hold) -> bytes:
-        """All of the body.
+        """All of the body, decompressed.
 
-        Raises BodyTooLarge as soon as the limit is known to be passed, BodyTooSlow, Overloaded if shorter
-        bodies need the memory, Cancelled when the client goes away.
+        Raises BodyTooLarge as soon as the limit is known to be passed by what was sent or by what it
+        decompresses to, BodyTooSlow, UnknownEncoding, InvalidRequest if it cannot be decompressed, Overloaded
+        if shorter bodies need the memory, Cancelled when the client goes away.
         """
+        decoder = decoder_of(scope["headers"])
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self._limit:
                 raise self._too_large()
         try:
             async with asyncio.timeout(self._timeout_s) as patience:
                 hold.read(lambda: patience.reschedule(0))
-                body = await self._read_all(receive, hold)
+                body = await self._read_all(receive, decoder, hold)
         except TimeoutError as error:
             if hold.refused:
                 raise Overloaded("the memory is needed for shorter requests; retry later", 1.0) from error
@@ -43,18 +46,25 @@ class BodyReader:
         hold.keep()
         return body
 
-    async def _read_all(self, receive: Receive, hold: Hold) -> bytes:
-        body = bytearray()
+    async def _read_all(self, receive: Receive, decoder: Decoder, hold: Hold) -> bytes:
+        body, sent = bytearray(), 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Cancelled("the client went away while sending its request")
-            piece = message.get("body", b"")
-            if len(body) + len(piece) > self._limit:
+            data = message.get("body", b"")
+            sent += len(data)
+            if sent > self._limit:
                 raise self._too_large()
-            hold.grow(len(piece))
-            body += piece
+            for number, piece in enumerate(decoder.pieces(data)):
+                if number:
+                    await asyncio.sleep(0)
+                if len(body) + len(piece) > self._limit:
+                    raise self._too_large()
+                hold.grow(len(piece))
+                body += piece
             if not message.get("more_body", False):
+                decoder.end()
                 return bytes(body)
 
     def _too_large(self) -> BodyTooLarge:

@@ -39,6 +39,12 @@ class BodyTooSlow(InvalidRequest):
     reason = "BODY_TOO_SLOW"
 
 
+class UnknownEncoding(InvalidRequest):
+    """The body is encoded in a way that this gateway does not take: 415."""
+
+    reason = "UNKNOWN_ENCODING"
+
+
 @dataclass(frozen=True)
 class _Row:
     status: int
@@ -52,6 +58,7 @@ _ROWS: Mapping[type[BaseException], _Row] = MappingProxyType(
         InvalidRequest: _Row(400, "invalid_request_error", None),
         BodyTooLarge: _Row(413, "invalid_request_error", None),
         BodyTooSlow: _Row(408, "invalid_request_error", None),
+        UnknownEncoding: _Row(415, "invalid_request_error", None),
         UnsupportedValue: _Row(400, "invalid_request_error", "unsupported_value"),
         ContextLengthExceeded: _Row(400, "invalid_request_error", "context_length_exceeded"),
         UnsupportedOperation: _Row(501, "invalid_request_error", "unsupported_operation"),
@@ -92,6 +99,8 @@ def to_http(error: BaseException, request_id: str = "") -> HttpError:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, BodyTooSlow):
         headers["Connection"] = "close"
+    if isinstance(error, UnknownEncoding):
+        headers["Accept-Encoding"] = "gzip, identity"
     return HttpError(row.status, ErrorAnswer(ErrorDetail(message, row.type, param, row.code)), headers)
 
 

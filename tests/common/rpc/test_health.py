@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.rpc.health import add_health
 from tests.support.endpoints import bind, build_server, open_channel
@@ -24,12 +23,3 @@ async def test_health_is_not_serving_until_it_is_said_to_be():
             assert (await stub.Check(request)).status == SERVING
             await health.set_not_serving()
     await server.stop(None)
-
-
-async def test_reflection_lists_the_services(serving):
-    async with serving() as channel:
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
-        answer = await call.read()
-        names = {service.name for service in answer.list_services_response.service}
-    assert {"perigee.v1.ChatService", "grpc.health.v1.Health"} <= names

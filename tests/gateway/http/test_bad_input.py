@@ -1,6 +1,7 @@
 """Every wrong request gets a 4xx, an OpenAI error object and the field's name; no worker sees it."""
 
 import asyncio
+import gzip
 import json
 
 import pytest
@@ -149,6 +150,36 @@ async def test_a_body_over_the_limit_is_refused_whether_its_length_is_announced_
             answer = await suite.http.post(URL, content=content)
             assert answer.status_code == 413
             assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+ROUTES = {
+    URL: {"messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/completions": {"prompt": "Hi"},
+    "/generate": {"text": "Hi"},
+    "/tokenize": {"prompt": "Hi"},
+    "/detokenize": {"tokens": [1]},
+}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_every_route_takes_a_gzip_body_and_names_what_it_takes_beside_another(suite, path):
+    plain = json.dumps(ROUTES[path]).encode()
+    for encoding, body in (("gzip", gzip.compress(plain)), ("identity", plain)):
+        answer = await suite.http.post(path, content=body, headers={"content-encoding": encoding})
+        assert answer.status_code == 200, answer.text
+    answer = await suite.http.post(path, content=plain, headers={"content-encoding": "br"})
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "gzip, identity")
+    error = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "'br' is not supported; a body may be gzip or identity" in error["message"]
+
+
+async def test_a_gzip_body_that_is_none_or_too_much_is_refused_and_the_connection_serves_on():
+    async with open_suite(max_body_bytes=4096) as suite:
+        for body, status in ((b"{}", 400), (gzip.compress(bytes(5000)), 413)):
+            answer = await suite.http.post(URL, content=body, headers={"content-encoding": "gzip"})
+            assert answer.status_code == status
+        assert (await suite.chat()).status_code == 200
 
 
 async def test_images_are_refused_where_no_encoder_is_configured():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from starlette.types import Send
 
 from services.common.errors import PerigeeError
+from services.gateway.http.answers.one_line import one_line
 from services.gateway.http.answers.text_events import TextEvents
 from services.gateway.http.connection.streaming_protocol import BodyChunks
 from services.gateway.http.errors import to_http
@@ -48,7 +49,7 @@ class Reply:
         """
         if not self.started or self._chunks is None:
             return None
-        return TextEvents(self._chunks, texts, _BEGIN + before, after + _END)
+        return TextEvents(self._chunks, texts, _BEGIN + one_line(before), one_line(after) + _END)
 
     async def event(self, answer: bytes | AnswerShape) -> None:
         """One `data:` line; bytes are JSON already."""
@@ -81,4 +82,4 @@ class Reply:
 
 
 def _event(data: bytes) -> bytes:
-    return _BEGIN + data + _END
+    return _BEGIN + one_line(data) + _END

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.families.tokenizer import Tokenizer
+from services.gateway.http.answers.one_line import one_line
 from services.gateway.http.connection.streaming_protocol import BodyChunks
 from services.gateway.http.shapes.base import encode
 
@@ -17,7 +18,7 @@ class TokenTexts(dict[int, bytes]):
 
     def __missing__(self, token_id: int) -> bytes:
         text = self._tokenizer.whole_text(token_id)
-        encoded = encode(text) if text else b""
+        encoded = one_line(encode(text)) if text else b""
         # Ids come from workers: those of no token are not to fill the memory.
         if 0 <= token_id < self._tokenizer.vocab_size:
             self[token_id] = encoded
