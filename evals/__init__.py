@@ -1,1 +1,1 @@
-"""How much of what a running suite answers is right, asked through its REST API."""
+"""Measures the accuracy of a running suite's answers through its REST API."""

@@ -1,7 +1,7 @@
-"""What people ask a Kimi-K2.5 first: `python -m evals.cookbook`, with the suite of `make run` beside it.
+"""The usual first requests to a Kimi-K2.5: `python -m evals.cookbook`, while the suite of `make run` runs.
 
-Two numbers compared with thinking and without, a tool called for the weather and its result told, a receipt
-described, a product searched for. Prints what the model says, and whether it is right.
+The cases: two numbers compared with thinking and without, a weather tool called, its result put into words, a
+receipt described, a product searched for. Prints each answer of the model and whether it is right.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SEARCH_PRODUCT = {
 
 
 def cases() -> Iterator[Sample]:
-    """In the order in which a newcomer would ask."""
+    """Cases in the order in which a newcomer would ask them."""
     for thinking in (True, False):
         bigger = Expectation("first number", ("9.9",))
         mode = "thinking" if thinking else "instant"
@@ -87,7 +87,9 @@ def _weather() -> Iterator[Sample]:
 
 
 def _receipt_of_two(printer: Printer, dice: Dice) -> Receipt:
-    """A receipt of a shop named in words: an invented name may begin with an I, printed like an l."""
+    """A receipt whose shop has a name of ordinary words: an invented name may begin with an I, which is
+    printed like an l.
+    """
     while True:
         receipt = printer.receipt(dice, Split.HELD_OUT)
         if len(receipt.items) == 2 and " " in receipt.shop:
@@ -95,7 +97,9 @@ def _receipt_of_two(printer: Printer, dice: Dice) -> Receipt:
 
 
 async def run(endpoint: Endpoint, model: str, max_tokens: int) -> dict[str, bool]:
-    """Prints every answer; which are right. Failed where the server gives none."""
+    """Prints every answer and returns, per case, whether it is right. Raises Failed if the server gives no
+    answer.
+    """
     right = {}
     for case in cases():
         response = await endpoint.post(
@@ -124,11 +128,11 @@ async def _main(arguments: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """The command line. Exit status 1 where an answer is wrong or missing."""
+    """Runs the command line. The exit status is 1 if an answer is wrong or missing."""
     parser = argparse.ArgumentParser(prog="python -m evals.cookbook", description=__doc__)
     add = parser.add_argument
-    add("--url", default="http://127.0.0.1:30000", help="of the gateway (default: that of make run)")
-    add("--model", default="", help="default: the first that the server names")
+    add("--url", default="http://127.0.0.1:30000", help="URL of the gateway (default: that of make run)")
+    add("--model", default="", help="model id (default: the first that the server lists)")
     add("--max-tokens", type=int, default=400)
     sys.exit(asyncio.run(_main(parser.parse_args())))
 

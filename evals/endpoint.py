@@ -1,4 +1,4 @@
-"""POSTs to a server, many at a time, with patience for one that is busy."""
+"""An HTTP client that sends many requests at once and retries when the server is busy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Result = TypeVar("Result")
 
 
 class Failed(Exception):
-    """A request that got no answer; its text says why."""
+    """A request got no answer; the message gives the reason."""
 
 
 class Endpoint:
-    """`url`: of the server, without the path."""
+    """Client of the server at `url`, which has no path."""
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         limits = httpx.Limits(max_connections=None)
@@ -32,8 +32,8 @@ class Endpoint:
         )
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer's JSON object. Failed where the server refuses or breaks off; one that is busy is asked
-        again, after what it says in Retry-After.
+        """Sends `body` and returns the JSON object of the answer. Retries a busy server after the time in its
+        Retry-After header. Raises Failed if the server refuses the request or the connection breaks.
         """
         response = await self._answer(path, body)
         try:
@@ -45,8 +45,8 @@ class Endpoint:
         return answer
 
     async def events(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """Like `post`, for an answer that is an event stream: its events' JSON objects, without the [DONE]
-        that it has to end with.
+        """Like `post`, for an event stream: returns the JSON objects of its events, without the [DONE] that
+        has to end it.
         """
         response = await self._answer(path, body)
         data = [
@@ -57,7 +57,7 @@ class Endpoint:
         return [json.loads(event) for event in data]
 
     async def get(self, path: str) -> dict[str, Any]:
-        """Like `post`, once."""
+        """Sends one GET request and returns the JSON object of the answer, without retries. Raises Failed."""
         try:
             response = await self._client.get(path)
             answer: dict[str, Any] = response.raise_for_status().json()
@@ -86,7 +86,7 @@ class Endpoint:
 async def at_once(
     items: Sequence[Item], limit: int, work: Callable[[Item], Awaitable[Result]]
 ) -> list[Result]:
-    """Results in the order of `items`, at most `limit` under way."""
+    """Runs `work` on each item, at most `limit` at once; returns the results in the order of `items`."""
     free = asyncio.Semaphore(limit)
 
     async def one(item: Item) -> Result:
@@ -97,7 +97,7 @@ async def at_once(
 
 
 async def first_model(endpoint: Endpoint) -> str:
-    """The id of the model that the server names first. Failed where it names none."""
+    """Id of the first model that the server lists. Raises Failed if it lists none."""
     models = (await endpoint.get("/v1/models")).get("data")
     if not models:
         raise Failed("/v1/models: the server names no model")
@@ -105,6 +105,6 @@ async def first_model(endpoint: Endpoint) -> str:
 
 
 def _wait(response: httpx.Response, attempt: int) -> float:
-    """Seconds; without the header 0.5, 1, 2, ..."""
+    """Seconds to wait before the next attempt; without a Retry-After header 0.5, 1, 2, ..."""
     given = response.headers.get("retry-after", "")
     return min(LONGEST_WAIT_S, float(given) if given.isdecimal() else 0.5 * 2 ** (attempt - 1))

@@ -1,6 +1,6 @@
-"""GSM8K with worked examples in front: `python -m evals.gsm8k --data test.jsonl --num-questions 200`.
+"""GSM8K with worked examples in the prompt: `python -m evals.gsm8k --data test.jsonl --num-questions 200`.
 
-Lines of the data are `{"question", "answer"}`, answers end in `#### N`.
+Each line of the data file is `{"question", "answer"}`, and each answer ends in `#### N`.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ STOP = ["Question:"]
 
 @dataclass(frozen=True)
 class Problem:
-    """`answer` ends in `#### N`."""
+    """A question and its worked answer, which ends in `#### N`."""
 
     question: str
     answer: str
 
     @property
     def gold(self) -> Fraction | None:
-        """The number behind the marks."""
+        """The number after `####`."""
         return last_number(self.answer.rpartition("####")[2])
 
     def worked(self) -> str:
-        """As an example in a prompt."""
+        """The problem as a worked example in a prompt."""
         return f"Question: {self.question}\nAnswer: {self.answer}\n\n"
 
 
 def last_number(text: str) -> Fraction | None:
-    """None where there is none."""
+    """The last number in `text`; None if it has none."""
     return next(reversed(numbers_in(text)), None)
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """ValueError names the line that has no question, or no number as its answer."""
+    """Reads a JSON Lines file. ValueError names the line that lacks a question or a number as its answer."""
     problems: list[Problem] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
@@ -61,7 +61,7 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def request_of(api: str, model: str, prompt: str, max_tokens: int) -> tuple[str, dict[str, Any]]:
-    """Path and body for `chat`, `completions` or `generate`."""
+    """Path and body of the request for the API `chat`, `completions` or `generate`."""
     if api == "generate":
         sampling = {"temperature": 0, "max_new_tokens": max_tokens, "stop": STOP}
         return "/generate", {"text": prompt, "sampling_params": sampling}
@@ -72,7 +72,7 @@ def request_of(api: str, model: str, prompt: str, max_tokens: int) -> tuple[str,
 
 
 def text_of(api: str, response: dict[str, Any]) -> str:
-    """What was generated. Failed where the response has another form."""
+    """The generated text. Raises Failed if the response has another form."""
     try:
         if api == "generate":
             return str(response["text"])
@@ -84,7 +84,7 @@ def text_of(api: str, response: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks problems, each behind the same worked examples."""
+    """Asks problems, each after the same worked examples."""
 
     endpoint: Endpoint
     api: str
@@ -93,14 +93,16 @@ class Asker:
     max_tokens: int
 
     async def ask(self, problem: Problem) -> Fraction | None:
-        """The number of the answer, None where it has none. Failed where there is no answer."""
+        """The number in the answer, None if it contains none. Raises Failed if there is no answer."""
         prompt = f"{self.examples}Question: {problem.question}\nAnswer:"
         path, body = request_of(self.api, self.model, prompt, self.max_tokens)
         return last_number(text_of(self.api, await self.endpoint.post(path, body)))
 
 
 async def run(asker: Asker, problems: list[Problem], concurrency: int, bar: ProgressBar) -> dict[str, Any]:
-    """The result as it is written to the file. The first request that fails ends it: Failed."""
+    """Asks all problems and returns the result as written to the file. The first failed request ends the run
+    with Failed.
+    """
 
     async def one(problem: Problem) -> Fraction | None:
         found = await asker.ask(problem)
@@ -154,10 +156,10 @@ async def _main(arguments: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m evals.gsm8k", description=__doc__)
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="FILE", help="the questions, a JSON object a line")
+    add("--data", type=Path, required=True, metavar="FILE", help="the questions, one JSON object per line")
     add(
         "--examples",
         type=Path,
@@ -165,13 +167,13 @@ def main() -> None:
         help="the worked examples (default: the first lines of the data)",
     )
     add("--num-questions", type=int, default=200)
-    add("--num-shots", type=int, default=5, help="examples in front of each question")
+    add("--num-shots", type=int, default=5, help="worked examples before each question")
     add("--url", default="http://127.0.0.1:30000")
     add("--api", choices=("chat", "completions", "generate"), default="completions")
-    add("--model", default="", help="default: the first that the server names")
+    add("--model", default="", help="model id (default: the first that the server lists)")
     add("--concurrency", type=int, default=16)
     add("--max-tokens", type=int, default=512)
-    add("--out", type=Path, metavar="FILE", help="write the result there as JSON")
+    add("--out", type=Path, metavar="FILE", help="write the result to FILE as JSON")
     sys.exit(asyncio.run(_main(parser.parse_args())))
 
 

@@ -1,15 +1,15 @@
-"""How sure a share of right answers is."""
+"""The confidence interval of a share of right answers."""
 
 from __future__ import annotations
 
 import math
 
 Z = 1.959964
-"""The quantile of a two-sided interval of 95 %."""
+"""The normal quantile of a two-sided 95 % interval."""
 
 
 def wilson(right: int, cases: int) -> tuple[float, float]:
-    """Wilson's score interval at 95 %, each end from 0 to 1; (0, 1) where there are no cases."""
+    """Wilson's score interval at 95 %, each end from 0 to 1; (0, 1) if there are no cases."""
     if not cases:
         return 0.0, 1.0
     share = right / cases

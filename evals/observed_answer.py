@@ -1,4 +1,4 @@
-"""What a client observed of an answer with tool calls, and checks of it."""
+"""An answer with tool calls as a client observes it, and checks of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKERS = ("<|tool_call", "<think>", "</think>", "<|im_")
 
 @dataclass
 class ObservedAnswer:
-    """One answer, whole or streamed: names and arguments by the calls' index."""
+    """One answer, whole or streamed: names and arguments by index of the call."""
 
     reasoning: str = ""
     content: str = ""
@@ -28,7 +28,7 @@ class ObservedAnswer:
 
     @classmethod
     def of(cls, answer: dict[str, Any]) -> ObservedAnswer:
-        """From the body of a chat completion."""
+        """Parses the body of a chat completion."""
         [choice] = answer["choices"]
         observed = cls(finish=choice["finish_reason"], tokens=answer["usage"]["completion_tokens"])
         observed._take(choice["message"])
@@ -36,7 +36,7 @@ class ObservedAnswer:
 
     @classmethod
     def of_events(cls, events: Iterable[dict[str, Any]]) -> ObservedAnswer:
-        """From the events of a stream with usage at its end."""
+        """Parses the events of a stream that ends with its usage."""
         observed = cls()
         for event in events:
             if "error" in event:
@@ -48,7 +48,7 @@ class ObservedAnswer:
         return observed
 
     def _take(self, message: dict[str, Any]) -> None:
-        """A message, or a delta to append."""
+        """Adds a message, or appends a delta."""
         self.reasoning += message.get("reasoning_content") or ""
         self.content += message.get("content") or ""
         for place, call in enumerate(message.get("tool_calls") or ()):
@@ -58,9 +58,9 @@ class ObservedAnswer:
             self.arguments[index] = self.arguments.get(index, "") + (function.get("arguments") or "")
 
     def verdict(self, tool: dict[str, Any], texts: Iterable[str] = ()) -> Iterator[str]:
-        """What there is to say: "finished" where there is a call, and a word for each thing that is wrong:
-        "error", "name", "invalid" arguments, "finish" reason, "leak" of a marker. Markers in `texts`, the
-        schema's own, are none.
+        """Yields "finished" if there is a call, and one word per fault: "error", "name", "invalid"
+        (arguments), "finish" (reason), "leak" (of a marker). Markers in `texts`, which the schema itself
+        contains, are not faults.
         """
         if self.error:
             yield "error"
@@ -80,7 +80,7 @@ class ObservedAnswer:
 
 
 def _valid(arguments: str, schema: dict[str, Any]) -> bool:
-    """Whether they are JSON that the jsonschema package accepts, formats checked."""
+    """Whether `arguments` is JSON that the jsonschema package accepts, formats included."""
     try:
         value = read_json(arguments)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A bar of what is done, on a terminal; elsewhere a line now and then."""
+"""Progress bar on a terminal; elsewhere an occasional line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProgressBar:
         self._right = 0
 
     def add(self, right: bool) -> None:
-        """One more is done."""
+        """Counts one finished item."""
         self._done += 1
         self._right += right
         now, last = time.monotonic(), self._done == self._total

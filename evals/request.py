@@ -1,4 +1,4 @@
-"""A case as the body of a chat completion, and the answer's message as what is scored."""
+"""Converts a case to the body of a chat completion, and the answer's message to what is scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.skills.strict_json import read_json
 
 
 def chat_body(conversation: Conversation, model: str, max_tokens: int) -> dict[str, Any]:
-    """Greedy, so that the same model gives the same score."""
+    """Body of a chat completion with greedy decoding, so that the same model gets the same score."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [_message(message) for message in conversation.messages],
@@ -23,8 +23,8 @@ def chat_body(conversation: Conversation, model: str, max_tokens: int) -> dict[s
 
 
 def answer_of(response: dict[str, Any]) -> tuple[str, tuple[Call, ...]]:
-    """Content and calls. ValueError where the response has not the form of a chat completion, or a call's
-    arguments are no JSON object.
+    """Content and tool calls of the response. ValueError if it does not have the form of a chat completion,
+    or if the arguments of a call are not a JSON object.
     """
     try:
         message = response["choices"][0]["message"]

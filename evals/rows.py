@@ -1,4 +1,4 @@
-"""What is reported: each row is one must-show of the model, over held-out cases."""
+"""The rows of the report: each scores one required ability of the model over held-out cases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _MOST_DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Row:
-    """`skills`: of the curriculum, taken in turns, one named twice twice as often; `thinking`: only cases of
-    that mode, None: both; `target`: the share that is aimed at.
+    """One row of the report.
+
+    `skills` are names in the curriculum, used in turns, so a skill listed twice gives twice as many cases.
+    `thinking` restricts the cases to one mode; None takes both. `target` is the accuracy to reach.
     """
 
     name: str
@@ -25,8 +27,8 @@ class Row:
     thinking: bool | None = None
 
     def cases(self, curriculum: Curriculum, count: int) -> Iterator[Sample]:
-        """The first `count` held-out cases, the same each time and no two alike, so that their count is the
-        size of the sample. ValueError where a skill has too few.
+        """The first `count` held-out cases, the same ones on each call and no two alike, so that their count
+        is the sample size. ValueError if a skill has too few.
         """
         sources = {skill: self._distinct(curriculum, skill) for skill in self.skills}
         for index in range(count):

@@ -1,4 +1,4 @@
-"""Accuracy per skill of a running suite: `python -m evals.skills`, with the suite of `make run` beside it."""
+"""Accuracy per skill of a running suite: `python -m evals.skills`, while the suite of `make run` runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEED = 6
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one case. `error`: why there was no answer, which counts as wrong."""
+    """The verdict on one case. `error` gives the reason why there was no answer, which counts as wrong."""
 
     right: bool
     error: str = ""
@@ -32,7 +32,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Plan:
-    """`rows`: those to run; `cases` of each; `concurrency` requests at once."""
+    """The `rows` to run, the number of `cases` of each, and `concurrency`, the requests at once."""
 
     rows: tuple[Row, ...]
     cases: int
@@ -42,7 +42,7 @@ class Plan:
 
 
 async def run(endpoint: Endpoint, model: str, plan: Plan, bar: ProgressBar) -> dict[str, Any]:
-    """The result as it is written to the file."""
+    """Runs the plan and returns the result as written to the file."""
     curriculum = Curriculum(plan.seed)
     work = [(row, case) for row in plan.rows for case in row.cases(curriculum, plan.cases)]
 
@@ -66,7 +66,7 @@ async def run(endpoint: Endpoint, model: str, plan: Plan, bar: ProgressBar) -> d
 
 
 def table(result: dict[str, Any]) -> str:
-    """For people."""
+    """The result as a table of text."""
     lines = [f"{'':24} {'right':>9}  {'95 % interval':>15}  target"]
     for name, row in result["rows"].items():
         low, high = row["interval"]
@@ -86,7 +86,7 @@ async def _judge(endpoint: Endpoint, model: str, max_tokens: int, case: Sample) 
     try:
         content, calls = answer_of(response)
     except ValueError:
-        # Arguments that cannot be read are the model's mistake.
+        # Arguments that cannot be parsed are the model's mistake.
         return Verdict(False)
     return Verdict(case.expect.met_by(content, calls))
 
@@ -124,17 +124,17 @@ async def _main(arguments: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """The command line. Exit status 1 where requests failed."""
+    """Runs the command line. The exit status is 1 if requests failed."""
     parser = argparse.ArgumentParser(prog="python -m evals.skills", description=__doc__)
     add = parser.add_argument
-    add("--url", default="http://127.0.0.1:30000", help="of the gateway (default: that of make run)")
-    add("--model", default="", help="default: the first that the server names")
-    add("--cases", type=int, default=300, help="of each row (default: 300)")
+    add("--url", default="http://127.0.0.1:30000", help="URL of the gateway (default: that of make run)")
+    add("--model", default="", help="model id (default: the first that the server lists)")
+    add("--cases", type=int, default=300, help="cases per row (default: 300)")
     add("--concurrency", type=int, default=16, help="requests at once (default: 16)")
     add("--max-tokens", type=int, default=400)
-    add("--seed", type=int, default=SEED, help="of the cases")
+    add("--seed", type=int, default=SEED, help="seed of the cases")
     add("--row", action="append", choices=[row.name for row in ROWS], help="only this row; may be repeated")
-    add("--out", type=Path, metavar="FILE", help="write the result there as JSON")
+    add("--out", type=Path, metavar="FILE", help="write the result to FILE as JSON")
     sys.exit(asyncio.run(_main(parser.parse_args())))
 
 

@@ -1,9 +1,9 @@
-"""Are the tool calls of a running gateway valid under their schemas, at temperature 1, every time?
+"""Checks that every tool call of a running gateway is valid under its schema at temperature 1.
 
-Each schema of evals/tool_schemas.py is asked for with stream and without, thinking and not, with tool_choice
-required, named, and auto with a bias that opens a section; thinking has a bias towards its end, because
-random weights would never reach it. Exits with 1 unless every call is valid, no marker shows anywhere, and
-90 % of the requests finished a call.
+Each schema of evals/tool_schemas.py is requested with stream and without, with thinking and without, and with
+tool_choice required, named, and auto, where a logit bias opens a section. With thinking, a logit bias favours
+the end of the reasoning, which random weights would otherwise never reach. The exit status is 0 only if every
+call is valid, no answer contains a marker, and 90 % of the requests finished a call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from evals.tool_schemas import MARKED, tool_schemas
 TARGET = 0.9
 SECTION = "<|tool_calls_section_begin|>"
 END_OF_THINKING = "</think>"
-# Reasoning of a few dozen tokens on the embedded model's random weights.
+# On the embedded model's random weights this gives a reasoning of a few dozen tokens.
 THINKING_BIAS = 4.0
 CHOICES = ("required", "named", "auto")
 WRONG = ("error", "name", "invalid", "finish", "leak")
@@ -35,7 +35,7 @@ WRONG = ("error", "name", "invalid", "finish", "leak")
 
 @dataclass(frozen=True)
 class Case:
-    """One request: `number` is the tool's, and the seed."""
+    """One request; `number` is the number of the tool, and also the seed."""
 
     number: int
     tool: dict[str, Any]
@@ -45,12 +45,12 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """The name of its row in the table."""
+        """The name of the case's row in the table."""
         streamed = "stream" if self.stream else "whole"
         return f"{streamed:7} {'thinking' if self.thinking else 'instant':9} {self.choice}"
 
     def body(self, model: str, max_tokens: int, biases: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """The body of the chat completion; `biases` by marker."""
+        """The body of the chat completion; `biases` maps each marker to its logit biases."""
         named = {"type": "function", "function": {"name": self.tool["function"]["name"]}}
         bias: dict[str, float] = {}
         if self.choice == "auto":
@@ -72,7 +72,7 @@ class Case:
 
 
 def all_cases(count: int, first: int = 0) -> list[Case]:
-    """Twelve of each tool, from tool number `first` on."""
+    """Twelve cases of each tool, starting at tool number `first`."""
     return [
         Case(number, tool, *rest)
         for number, tool in enumerate(tool_schemas(count)[first:], first)
@@ -81,7 +81,7 @@ def all_cases(count: int, first: int = 0) -> list[Case]:
 
 
 class Run:
-    """Asks, and counts what it hears, by kind."""
+    """Sends the requests and counts the verdicts by kind of case."""
 
     def __init__(self, endpoint: Endpoint, model: str, max_tokens: int, bar: ProgressBar) -> None:
         self._endpoint = endpoint
@@ -99,7 +99,7 @@ class Run:
             self._biases[marker] = {str(token): bias for token in made["tokens"]}
 
     async def ask(self, case: Case) -> None:
-        """One request."""
+        """Sends one request and counts its verdict."""
         observed = await self._ask(case, case.body(self._model, self._max_tokens, self._biases))
         words = list(observed.verdict(case.tool, [MARKED]))
         counts = self.counts.setdefault(case.kind, Counter())
@@ -121,7 +121,7 @@ class Run:
 
 
 def summary(counts: dict[str, Counter[str]]) -> dict[str, Any]:
-    """What is written to the file; `passed` is what the exit status says."""
+    """The result as written to the file; `passed` decides the exit status."""
     total: Counter[str] = sum(counts.values(), Counter())
     wrong = {word: total[word] for word in WRONG}
     finished = total["finished"] / max(1, total["asked"])
@@ -137,7 +137,7 @@ def summary(counts: dict[str, Counter[str]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """For people."""
+    """The result as a table of text."""
     lines = [f"{'':28} {'asked':>6} {'finished':>9} {'calls':>6} {'wrong':>6}"]
     for kind, counts in result["kinds"].items():
         wrong = sum(counts.get(word, 0) for word in WRONG)
@@ -171,7 +171,7 @@ async def _main(options: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m evals.tool_calls",
         description=__doc__,

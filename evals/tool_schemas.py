@@ -1,4 +1,6 @@
-"""300 varied tool schemas, the same for the same seed: what clients send, and what is hard to keep to."""
+"""300 varied tool schemas, the same for the same seed: those that clients send, and those that are hard to
+enforce.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-# A constant of some of the schemas: a marker in it is text like any other.
+# The constant of some of the schemas. Inside a string, a marker is ordinary text.
 MARKED = 'fixed "value" with <|tool_call_end|>'
 
 _NOUNS = (

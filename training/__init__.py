@@ -1,1 +1,1 @@
-"""How the embedded checkpoint is made."""
+"""Creates the embedded checkpoint."""

@@ -16,9 +16,11 @@ NO_TARGET = -100
 
 @dataclass(frozen=True)
 class Rows:
-    """int64 `[B, L]` each. `positions` begin at 0 in every document; `documents` number them from 1 in a row,
-    0 is padding; `targets`: what each token is to be followed by, NO_TARGET outside of answers.
-    `is_picture`: bool, where the token is a media pad; `pictures`: those of the pads, row by row.
+    """A batch of rows, each tensor int64 `[B, L]` unless noted.
+
+    `positions` start at 0 in every document; `documents` numbers the documents of a row from 1, and 0 marks
+    padding. `targets` holds the token that should follow each token, NO_TARGET outside of answers.
+    `is_picture` (bool) marks media pads; `pictures` lists the pictures of those pads, row by row.
     """
 
     token_ids: Tensor
@@ -29,18 +31,20 @@ class Rows:
     pictures: tuple[Picture, ...] = ()
 
     def to(self, device: torch.device) -> Rows:
-        """A copy there."""
+        """A copy on `device`."""
         names = ("token_ids", "positions", "documents", "targets", "is_picture")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     @property
     def num_targets(self) -> int:
-        """Tokens that are trained on."""
+        """Number of tokens that are trained on."""
         return int((self.targets != NO_TARGET).sum())
 
 
 def make_rows(packed: Sequence[Sequence[Example]], length: int, media_pad: int) -> Rows:
-    """`packed`: the examples of each row, which must fit into it."""
+    """Packs examples into rows of `length` tokens. `packed` lists the examples of each row, which must fit
+    into it.
+    """
     shape = (len(packed), length)
     token_ids, positions, documents = (torch.zeros(shape, dtype=torch.int64) for _ in range(3))
     targets = torch.full(shape, NO_TARGET, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""A sample as the token ids that the served model sees, and which of them it is trained to say."""
+"""A sample as the token ids that the served model gets, with the tokens that it is trained to generate."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from training.skills.sample import Sample
 
 @dataclass(frozen=True)
 class Example:
-    """`answers`: what is trained, [start, end) of `token_ids`: the assistant's earlier turns and the answer
-    to the last question, each with its `<|im_end|>`. `pictures`: those of the media pads, in order.
+    """A tokenised sample.
+
+    `answers` lists the trained ranges [start, end) of `token_ids`: the assistant's earlier turns and the
+    answer to the last question, each with its `<|im_end|>`. `pictures` lists the pictures of the media pads,
+    in order.
     """
 
     skill: str
@@ -29,16 +32,16 @@ class Example:
 
     @property
     def answer_start(self) -> int:
-        """Where the last answer begins."""
+        """Index of the last answer's first token."""
         return self.answers[-1][0]
 
     def last_answer(self) -> Example:
-        """The same with nothing but the last answer as what is to be said."""
+        """A copy in which only the last answer is trained."""
         return replace(self, answers=self.answers[-1:])
 
 
 def encode_sample(sample: Sample, tokenizer: KimiTokenizer) -> Example:
-    """The prompt comes out of the gateway's template, the answer out of `answer_segments`."""
+    """Tokenises a sample: the gateway's template renders the prompt, `answer_segments` the answer."""
     parts = (part for message in sample.conversation.messages for part in message.content)
     pictures = tuple(read_picture(part.data) for part in parts if isinstance(part, ImagePart))
     rendered = render(sample.conversation, tokenizer)
@@ -49,7 +52,9 @@ def encode_sample(sample: Sample, tokenizer: KimiTokenizer) -> Example:
 
 
 def answer_segments(sample: Sample) -> tuple[Segment, ...]:
-    """What the model says behind the generation prompt: with thinking that ended in an open `<think>`."""
+    """The segments that the model generates after the generation prompt, which ends in an open `<think>` in
+    thinking mode.
+    """
     writer = SegmentWriter()
     if sample.conversation.thinking:
         writer.text(sample.reasoning)
@@ -69,8 +74,8 @@ def answer_segments(sample: Sample) -> tuple[Segment, ...]:
 
 
 def _earlier_answers(prompt: Sequence[int], special: SpecialTokens) -> Iterator[tuple[int, int]]:
-    """The assistant's turns of a prompt, from where the model would have gone on: inside of `<think>` where
-    the template has kept the reasoning, and behind `</think>` where there is none, as in instant mode.
+    """Ranges of the assistant's turns in a prompt. A range starts where generation would have started: inside
+    `<think>` if the template kept the reasoning, and after `</think>` if there is none, as in instant mode.
     """
     start = 0
     while special.im_assistant in prompt[start:]:

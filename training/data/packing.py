@@ -1,4 +1,4 @@
-"""Which examples share a row: the first row of the smallest length that still has room."""
+"""Assigns examples to rows: each goes into the first row of the smallest length that still has room."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from training.data.example import Example
 
 
 class Packer:
-    """Rows of the given lengths, filled in the order in which examples come."""
+    """Rows of the given lengths, filled in the order in which the examples arrive."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self._lengths = sorted(lengths)
@@ -16,7 +16,7 @@ class Packer:
         self._room: dict[int, list[int]] = {length: [] for length in self._lengths}
 
     def add(self, example: Example) -> None:
-        """ValueError where no row is long enough."""
+        """Adds an example to a row. ValueError if no row is long enough."""
         size = len(example.token_ids)
         length = next((length for length in self._lengths if size <= length), None)
         if length is None:
@@ -34,7 +34,7 @@ class Packer:
 
 
 def pack(examples: Iterable[Example], lengths: Sequence[int]) -> dict[int, list[list[Example]]]:
-    """Row length to rows."""
+    """Packs all examples; returns the rows by row length."""
     packer = Packer(lengths)
     for example in examples:
         packer.add(example)

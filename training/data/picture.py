@@ -1,4 +1,4 @@
-"""A picture as the vision tower takes it, small enough to be sent between processes."""
+"""A picture in the form that the vision tower takes, small enough to send between processes."""
 
 from __future__ import annotations
 
@@ -26,20 +26,24 @@ class Picture:
 
     @property
     def num_tokens(self) -> int:
-        """Media pads in the prompt."""
+        """Number of media pads in the prompt."""
         return self.rows * self.columns // MERGE_SIZE**2
 
 
 def pixels_of(pictures: Sequence[Picture], device: torch.device) -> Tensor:
-    """float32 `[patches of all pictures, 3 * 14 * 14]` in [-1, 1]: what the vision service computes."""
+    """float32 `[patches of all pictures, 3 * 14 * 14]` in [-1, 1], the values that the vision service
+    computes.
+    """
     levels = torch.cat([picture.levels for picture in pictures]).to(device)
     table = torch.from_numpy(normalised_levels()).to(device)
     return table[levels.flatten(1).long()]
 
 
 def read_picture(data: bytes) -> Picture:
-    """By the preprocessing of the vision service. InvalidRequest where `data` is no picture."""
+    """Decodes a picture with the preprocessing of the vision service. InvalidRequest if `data` is not a
+    picture.
+    """
     patches = preprocess_image(data, MAX_PIXELS, MEDIA)
-    # Back to the 8-bit levels, which a quarter of the bytes holds without loss.
+    # Converts back to the 8-bit levels, which take a quarter of the bytes without loss.
     levels = np.rint((patches.pixels + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
     return Picture(torch.from_numpy(levels), patches.grid.grid_h, patches.grid.grid_w)

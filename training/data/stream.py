@@ -1,4 +1,4 @@
-"""The training stream: batch after batch, each a function of the seed and its number alone."""
+"""The training stream: a sequence of batches, each a function of the seed and its number alone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from training.data.packing import pack
 from training.skills.curriculum import Curriculum
 
 SAMPLES_A_BATCH = 1_000_000
-"""Numbers set aside for each batch; none has so many samples."""
+"""Sample numbers reserved for each batch; no batch has as many samples."""
 
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """`batch_tokens`: a batch ends with the sample that reaches them; `row_lengths`: see Packer;
-    `micro_tokens`: most tokens, padding included, that are computed at once; `pictures_from`: the first batch
-    with pictures; `rank` of `ranks` makes its share of each batch.
+    """Settings of a Stream.
+
+    A batch ends with the sample that reaches `batch_tokens`. `row_lengths` are those of Packer.
+    `micro_tokens` limits the tokens, padding included, that are computed at once. `pictures_from` is the
+    first batch with pictures. `rank` of `ranks` makes its share of each batch.
     """
 
     seed: int
@@ -40,7 +42,7 @@ class Stream:
         self._curriculum = Curriculum(plan.seed)
 
     def batch(self, number: int) -> list[Rows]:
-        """The parts of a batch, to be computed one after the other."""
+        """The micro-batches of a batch, computed one after the other."""
         packed = pack(self._examples(number), self._plan.row_lengths)
         return [rows for length, found in packed.items() for rows in self._parts(found, length)]
 

@@ -1,1 +1,1 @@
-"""A trained state as a checkpoint in the published format: `python -m training.export`."""
+"""Exports a training state as a checkpoint in the published format: `python -m training.export`."""

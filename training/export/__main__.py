@@ -1,4 +1,4 @@
-"""The command: the last state of a run as checkpoints."""
+"""The command that exports the last state of a run as checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.run.checkpoint import Progress
 
 
 def load(run: Path) -> tuple[TrainedModel, Progress]:
-    """The model as it was last saved. SystemExit where nothing was."""
+    """Loads the model of the last saved state. SystemExit if there is none."""
     found = checkpoint.saved(run)
     if not found:
         raise SystemExit(f"{run} holds no state of a training")
@@ -26,11 +26,11 @@ def load(run: Path) -> tuple[TrainedModel, Progress]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="of the training")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="directory of the run")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="bf16 checkpoint, replaced")
-    parser.add_argument("--int4-out", type=Path, metavar="DIR", help="one with int4 experts, replaced")
+    parser.add_argument("--int4-out", type=Path, metavar="DIR", help="checkpoint with int4 experts, replaced")
     arguments = parser.parse_args()
     model, progress = load(arguments.run)
     values = read_config(arguments.run / "config.json")

@@ -1,4 +1,4 @@
-"""The model card: every number out of the run's and the evaluations' own files.
+"""Writes the model card, with every number read from the files of the run and of the evaluations.
 
 python -m training.export.card --run DIR --evaluation skills.json --out MODEL_CARD.md
 """
@@ -64,7 +64,7 @@ NO_PICTURES = "It has never been shown a picture: what it says of one is made up
 
 
 def write_card(run: Path, evaluations: Sequence[Path]) -> str:
-    """The card's text. OSError or ValueError where a file is missing or is none."""
+    """The card's text. OSError or ValueError if a file is missing or malformed."""
     config = load_config(run)
     found = checkpoint.saved(run)
     if not found:
@@ -98,7 +98,9 @@ def _count(shapes: dict[str, tuple[int, ...]]) -> int:
 
 
 def _idle(config: TextConfig) -> int:
-    """Weights of experts that a token does not choose, and the embedding but for one row."""
+    """Number of weights that one token does not use: experts that are not chosen, and all embedding rows
+    except one.
+    """
     expert = 3 * config.hidden_size * config.moe_intermediate_size
     layers = config.num_hidden_layers - config.first_k_dense_replace
     unused = layers * (config.n_routed_experts - config.num_experts_per_tok) * expert
@@ -133,11 +135,16 @@ def _evaluation(path: Path) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.export.card", description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="of the training")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="directory of the run")
     parser.add_argument(
-        "--evaluation", type=Path, action="append", default=[], metavar="FILE", help="of evals; may repeat"
+        "--evaluation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="result file of evals; may be repeated",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()

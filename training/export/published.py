@@ -1,4 +1,4 @@
-"""Writes a checkpoint directory from trained weights, plain and with int4 experts."""
+"""Writes a checkpoint directory from trained weights, in bf16 or with int4 experts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ TOKENIZER_FILES = ("tiktoken.model", "tokenizer_config.json")
 
 
 class Publisher:
-    """`weights`: float32 by published name; `tokenizer`: the directory of its files; `values`: config.json.
+    """Writes checkpoints of one set of weights.
 
-    `as_int4`: whether the experts were trained as int4; a plain checkpoint then holds the very values that
-    the int4 one stands for.
+    `weights` maps published names to float32 tensors, `tokenizer` is the directory of the tokenizer files,
+    `values` the content of config.json. `as_int4` says whether the experts were trained as int4; a bf16
+    checkpoint then holds exactly the values that the int4 one represents.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Publisher:
         self._as_int4 = as_int4
 
     def write(self, directory: Path, int4: bool) -> None:
-        """Replaces what is in `directory`. OSError where it cannot be written."""
+        """Replaces the contents of `directory`. OSError if it is not writable."""
         values = with_int4(self._values) if int4 else with_bf16(self._values)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)

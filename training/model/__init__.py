@@ -1,1 +1,1 @@
-"""The model as it is trained: dense attention over packed rows, weights in the published names."""
+"""The model as it is trained: dense attention over packed rows, with weights under the published names."""

@@ -1,4 +1,6 @@
-"""Multi-head latent attention over whole rows, keys and values expanded: no cache, nothing absorbed."""
+"""Multi-head latent attention over whole rows with expanded keys and values: no cache, no absorbed
+weights.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from services.engine.model.config.text_config import TextConfig
 
 @dataclass(frozen=True)
 class RowContext:
-    """What all layers share: rotary rows `[B, L, 1, rope / 2]`, `mask [B, 1, L, L]`, true where a query may
-    look.
+    """Inputs that all layers share: RoPE rows `[B, L, 1, rope / 2]` and `mask [B, 1, L, L]`, which is true
+    where a query may attend.
     """
 
     cos: Tensor
@@ -24,7 +26,7 @@ class RowContext:
 
 
 class Attention(nn.Module):
-    """Submodules bear the published names below ``self_attn.``."""
+    """Attention whose submodules have the published names below ``self_attn.``."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -43,7 +45,7 @@ class Attention(nn.Module):
         """`[B, L, hidden]` -> the same."""
         config = self.config
         heads, nope, rope = config.num_attention_heads, config.qk_nope_head_dim, config.qk_rope_head_dim
-        # Norms in float32, whatever the products are computed in.
+        # Norms run in float32, whatever the dtype of the matrix products.
         q_low = self.q_a_layernorm(self.q_a_proj(x).float())
         query = self.q_b_proj(q_low).unflatten(-1, (heads, -1))
         latent, k_rope = self.kv_a_proj_with_mqa(x).split([config.kv_lora_rank, rope], dim=-1)

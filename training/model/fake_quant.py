@@ -1,4 +1,4 @@
-"""Weights as the int4 format stores them, trained through as if nothing had been rounded."""
+"""Weights rounded as the int4 format stores them, with gradients as if they were not rounded."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ HIGHEST = 7
 
 
 def group_scales(weight: Tensor) -> Tensor:
-    """bf16 `[..., out, in / 32]`: the largest value of a group becomes 7. Groups of zeros get the scale 1."""
+    """bf16 `[..., out, in / 32]`: the scale that maps the largest value of a group to 7. A group of zeros
+    gets the scale 1.
+    """
     highest = weight.unflatten(-1, (-1, GROUP_SIZE)).abs().amax(dim=-1)
     return torch.where(highest > 0, highest / HIGHEST, torch.ones_like(highest)).to(torch.bfloat16)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers -8 to 7 of the weight's shape, and the scales of `group_scales`."""
+    """Integers from -8 to 7 in the weight's shape, and the scales of `group_scales`."""
     scales = group_scales(weight)
     groups = weight.unflatten(-1, (-1, GROUP_SIZE)) / scales.to(weight.dtype).unsqueeze(-1)
     return groups.round().clamp(-HIGHEST - 1, HIGHEST).flatten(-2), scales
 
 
 def quantised(weight: Tensor) -> Tensor:
-    """What the packed weight stands for; its gradient is that of the weight."""
+    """The value that the packed weight represents; its gradient is the gradient of the weight."""
     with torch.no_grad():
         values, scales = quantise(weight)
         groups = values.unflatten(-1, (-1, GROUP_SIZE)) * scales.to(weight.dtype).unsqueeze(-1)

@@ -1,4 +1,6 @@
-"""Routed experts with a shared one. The experts' weights are stacked; the router's bias evens their load."""
+"""Routed experts with a shared expert. The weights of the experts are stacked; the router's bias balances
+their load.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,11 @@ class GatedMLP(nn.Module):
 
 
 class Experts(nn.Module):
-    """`gate_proj`, `up_proj [experts, width, hidden]`, `down_proj [experts, hidden, width]`.
+    """The stacked routed experts: `gate_proj`, `up_proj [experts, width, hidden]`, `down_proj [experts,
+    hidden, width]`.
 
-    `fake_quant`: computes with what int4 would store; `on_all_tokens`: with few large products.
+    `fake_quant` computes with the values that int4 would store. `on_all_tokens` computes with few large
+    matrix products.
     """
 
     def __init__(self, count: int, hidden: int, width: int) -> None:
@@ -44,13 +48,13 @@ class Experts(nn.Module):
         return (self.dense if self.on_all_tokens else self.gathered)(x, chosen, weights)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gate, up and down, rounded to int4 where `fake_quant` is set."""
+        """The gate, up and down weights, rounded to int4 if `fake_quant` is set."""
         stacked = self.gate_proj, self.up_proj, self.down_proj
         return tuple(map(quantised, stacked)) if self.fake_quant else stacked  # type: ignore[return-value]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # its shapes depend on what is chosen
     def gathered(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """Each expert on the tokens that chose it: fewest operations, for a CPU."""
+        """Computes each expert on the tokens routed to it: the fewest operations, for a CPU."""
         gate, up, down = self.weights()
         order = torch.argsort(chosen.flatten(), stable=True)
         counts = torch.bincount(chosen.flatten(), minlength=gate.shape[0]).tolist()
@@ -63,7 +67,9 @@ class Experts(nn.Module):
         return torch.zeros_like(x).index_add(0, tokens, scaled)
 
     def dense(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """All experts on all tokens, the unchosen times zero: few large products, for a GPU."""
+        """Computes all experts on all tokens and multiplies those not chosen by zero: few large products, for
+        a GPU.
+        """
         gate, up, down = self.weights()
         shares = x.new_zeros(x.shape[0], gate.shape[0]).scatter(1, chosen, weights.to(x.dtype))
         hidden = functional.silu(x @ gate.flatten(0, 1).t()) * (x @ up.flatten(0, 1).t())
@@ -72,7 +78,9 @@ class Experts(nn.Module):
 
 
 class Gate(nn.Module):
-    """The router: sigmoid scores choose with the bias and weigh without it. `load` counts choices."""
+    """The router. Sigmoid scores plus the bias choose the experts, and scores without the bias weight them.
+    `load` counts choices.
+    """
 
     e_score_correction_bias: Tensor
     load: Tensor
@@ -101,15 +109,18 @@ class Gate(nn.Module):
 
     @torch.no_grad()
     def balance(self, rate: float) -> None:
-        """Raises the bias of experts with less than the mean load, lowers the others', and counts anew."""
+        """Raises the bias of experts below the mean load, lowers that of the others, and resets the
+        counts.
+        """
         self.e_score_correction_bias += rate * torch.sign(self.load.mean() - self.load)
         self.load.zero_()
 
 
 class MixtureOfExperts(nn.Module):
-    """Submodules bear the published names below ``mlp.``, but for the stacked experts.
+    """A mixture-of-experts layer whose submodules have the published names below ``mlp.``, except for the
+    stacked experts.
 
-    Without `routed` only the shared experts are computed.
+    Without `routed`, only the shared experts are computed.
     """
 
     def __init__(self, config: TextConfig) -> None:

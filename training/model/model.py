@@ -1,4 +1,4 @@
-"""The whole model, its first weights, and its weights in the published names."""
+"""The whole model, its initial weights, and its weights under the published names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class TrainedModel(nn.Module):
         self.vision_tower, self.mm_projector = vision.vision_tower, vision.mm_projector
         self.encode = encoder_of(vision)
         _initialise(self, config.text.num_hidden_layers, torch.Generator().manual_seed(seed))
-        # A token that attention carries over is named at once: copying is learnt from half as many tokens.
+        # The head starts as a share of the embedding, so a token that attention copies is predicted at once:
+        # the model learns to copy from half as many tokens.
         with torch.no_grad():
             embedding = self.language_model.model.embed_tokens.weight
             self.language_model.lm_head.weight.copy_(HEAD_SHARE * embedding)
@@ -47,16 +48,16 @@ class TrainedModel(nn.Module):
         return [module for module in self.modules() if isinstance(module, Gate)]
 
     def mixtures(self) -> list[MixtureOfExperts]:
-        """The layers with routed experts."""
+        """The layers that have routed experts."""
         return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
 
     def experts(self) -> list[Experts]:
-        """The routed experts of each layer that has some."""
+        """The routed experts of each layer that has them."""
         return [module for module in self.modules() if isinstance(module, Experts)]
 
 
 def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state_dict with every expert's projections apart, as a checkpoint has them."""
+    """A state_dict with the projections of each expert separate, as in a checkpoint."""
     weights: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.endswith(_STACKED):
@@ -71,7 +72,9 @@ def published_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def trained_weights(
     read: Callable[[str], Tensor], names: Iterable[str], num_experts: int
 ) -> dict[str, Tensor]:
-    """The state_dict of `names`; `read` gives the tensors of a checkpoint. Undoes `published_weights`."""
+    """The state_dict of `names`, the inverse of `published_weights`; `read` returns the tensors of a
+    checkpoint.
+    """
     state: dict[str, Tensor] = {}
     for name in names:
         if name.endswith(_STACKED):
@@ -84,8 +87,9 @@ def trained_weights(
 
 
 def _initialise(model: nn.Module, layers: int, generator: torch.Generator) -> None:
-    """Products keep the size of their input; what is added to the residual stream begins small, and what
-    routed experts add begins at nothing, so that they may join a model that has learnt without them.
+    """Initialises the weights. Matrix products keep the scale of their input. Outputs added to the residual
+    stream start small, and those of routed experts start at zero, so that experts can join a model that was
+    trained without them.
     """
     for name, parameter in model.named_parameters():
         with torch.no_grad():

@@ -34,7 +34,7 @@ class Layer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Embedding, layers, final norm: what is published below ``language_model.model.``."""
+    """Embedding, layers and final norm, published below ``language_model.model.``."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Backbone(nn.Module):
 
 
 class TrainedText(nn.Module):
-    """What is published below ``language_model.``."""
+    """The weights published below ``language_model.``."""
 
     _cos: Tensor
     _sin: Tensor

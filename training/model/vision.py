@@ -1,4 +1,4 @@
-"""The engine's vision tower over many pictures at once, padded to the largest."""
+"""The engine's vision tower applied to many pictures at once, padded to the largest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from services.engine.model.vision.tower import VisionTower
 from training.data.picture import Picture, pixels_of
 
 MOST_PATCHES = 1 << 11
-"""Computed at once, padding included, of pictures of like size."""
+"""Limit of patches computed at once, padding included, for pictures of similar size."""
 
 
 class PictureEncoder:
-    """Borrows a model's submodules: their parameters are trained, their names stay the published ones."""
+    """Encodes pictures with the submodules of a model: their parameters are trained, and their names stay the
+    published ones.
+    """
 
     def __init__(self, tower: VisionTower, projector: PatchMergerProjector, kernel: tuple[int, int]) -> None:
         self._tower = tower
@@ -28,7 +30,7 @@ class PictureEncoder:
         self._kernel = kernel
 
     def __call__(self, pictures: Sequence[Picture], device: torch.device) -> Tensor:
-        """`[tokens, text hidden]`: the rows of all pictures, one after the other."""
+        """`[tokens, text hidden]`: the rows of all pictures, concatenated."""
         groups: list[Tensor] = [torch.empty(0)] * len(pictures)
         for part in _of_like_size(pictures):
             for index, group in zip(part, self._groups([pictures[i] for i in part], device), strict=True):
@@ -37,7 +39,7 @@ class PictureEncoder:
         return rows
 
     def _groups(self, pictures: Sequence[Picture], device: torch.device) -> list[Tensor]:
-        """Each picture's merged patches `[tokens, group, width]`."""
+        """The merged patches of each picture, `[tokens, group, width]`."""
         sizes = [picture.rows * picture.columns for picture in pictures]
         largest = max(sizes)
         pixels = _padded(pixels_of(pictures, device).split(sizes), largest)
@@ -64,12 +66,14 @@ class PictureEncoder:
 
 
 def encoder_of(model: VisionModel) -> PictureEncoder:
-    """For the two modules of a vision model."""
+    """The encoder over the two modules of a vision model."""
     return PictureEncoder(model.vision_tower, model.mm_projector, model.config.merge_kernel_size)
 
 
 def _of_like_size(pictures: Sequence[Picture]) -> Iterator[list[int]]:
-    """The indices of pictures that are computed together: MOST_PATCHES at most, or one picture."""
+    """Groups pictures of similar size: yields the indices of pictures computed together, MOST_PATCHES patches
+    at most, or one picture.
+    """
     part: list[int] = []
     by_size = sorted(range(len(pictures)), key=lambda index: pictures[index].num_tokens, reverse=True)
     for index in by_size:
@@ -82,7 +86,7 @@ def _of_like_size(pictures: Sequence[Picture]) -> Iterator[list[int]]:
 
 
 def _attend(block: VisionLayer, x: Tensor, rope: RopeTable, there: Tensor) -> Tensor:
-    """`[N, patches, width]` -> the same; only what is `there` is looked at."""
+    """`[N, patches, width]` -> the same; patches that are not `there` are masked out."""
     query, key, value = block.wqkv(x).unflatten(-1, (3, block.heads, -1)).unbind(2)
     query, key = rotate(query, rope), rotate(key, rope)
     mixed = functional.scaled_dot_product_attention(
@@ -93,6 +97,6 @@ def _attend(block: VisionLayer, x: Tensor, rope: RopeTable, there: Tensor) -> Te
 
 
 def _padded(parts: Sequence[Tensor], length: int) -> Tensor:
-    """Stacked, each with zeros up to `length` rows."""
+    """The parts stacked, each padded with zeros to `length` rows."""
     padding = [[0, 0] * (part.ndim - 1) + [0, length - part.shape[0]] for part in parts]
     return torch.stack([functional.pad(part, pad) for part, pad in zip(parts, padding, strict=True)])

@@ -1,1 +1,1 @@
-"""kimi-nano: how its configuration, its tokenizer and the random weights for tests are made."""
+"""kimi-nano: creates its configuration, its tokenizer and the random weights for tests."""

@@ -1,4 +1,4 @@
-"""Byte-pair encoding, learned: which adjacent tokens to merge, most frequent pair first."""
+"""Learns a byte-pair encoding: repeatedly merges the most frequent pair of adjacent tokens."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Pair = tuple[bytes, bytes]
 def learn_ranks(documents: Iterable[str], num_ranks: int) -> list[bytes]:
     """Tokens by rank: the 256 bytes in the published order, then `num_ranks` - 256 merges.
 
-    Digits stay single. Ties go to the pair that sorts first, so the result depends on the text alone.
-    Raises ValueError where the text has too few pairs that occur twice.
+    Digits stay single. Of equally frequent pairs the one that sorts first is merged, so the result depends on
+    the text alone. Raises ValueError if the text has too few pairs that occur twice.
     """
     return merge_pieces(count_pieces(documents), num_ranks)
 
 
 def merge_pieces(pieces: Counter[bytes], num_ranks: int) -> list[bytes]:
-    """The same from pre-tokens that are counted already."""
+    """Like `learn_ranks`, from counted pre-tokens."""
     tokens = byte_order()
     merger = _Merger(pieces)
     while len(tokens) < num_ranks:
@@ -33,15 +33,15 @@ def merge_pieces(pieces: Counter[bytes], num_ranks: int) -> list[bytes]:
 
 
 def byte_order() -> list[bytes]:
-    """The 256 single bytes: printable ones of Latin-1 first, as in the published vocabulary."""
+    """The 256 single bytes in the published order: printable Latin-1 bytes first."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = sorted(set(range(256)) - set(printable))
     return [bytes((byte,)) for byte in (*printable, *others)]
 
 
 def count_pieces(documents: Iterable[str]) -> Counter[bytes]:
-    """How often each pre-token occurs; those of digits, which are never merged, are left out."""
-    # Version 1 of the module's syntax has the class intersections that the pattern uses.
+    """Counts each pre-token, except those of digits, which are never merged."""
+    # Version 1 of the module's syntax supports the class intersections that the pattern uses.
     pattern = regex.compile(PRE_TOKEN_PATTERN, regex.VERSION1)
     counts: Counter[str] = Counter()
     for document in documents:
@@ -50,7 +50,7 @@ def count_pieces(documents: Iterable[str]) -> Counter[bytes]:
 
 
 class _Merger:
-    """The pieces as they are merged so far, and how often each pair is adjacent in them."""
+    """The pieces with the merges so far, and the count of each adjacent pair in them."""
 
     def __init__(self, pieces: Counter[bytes]) -> None:
         self._pieces = [[bytes((byte,)) for byte in piece] for piece in pieces]

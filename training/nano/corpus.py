@@ -1,4 +1,6 @@
-"""Text to train the small tokenizer on: our own templates and word lists, the same for the same seed."""
+"""Training text for the small tokenizer, from our own templates and word lists; the same for the
+same seed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ T = TypeVar("T")
 
 
 class Corpus:
-    """Iterate for `num_documents` documents of mixed kinds."""
+    """Iterates over `num_documents` documents of mixed kinds."""
 
     def __init__(self, seed: int, num_documents: int) -> None:
         self._random = Random(seed)
@@ -22,7 +24,7 @@ class Corpus:
         self._words = load_words()
 
     def __iter__(self) -> Iterator[str]:
-        # Every word occurs by itself, so that none is left to the luck of the draw.
+        # Every word occurs on its own once, so that none depends on the draw.
         for vocabulary in self._words.values():
             for word in vocabulary:
                 yield f"{word} {word} {word.capitalize()} {word} {word}"
@@ -38,11 +40,11 @@ class Corpus:
         return f"{self._fill(self._pick(SENTENCES))} {self._fill(self._pick(SENTENCES))}"
 
     def chatter(self) -> str:
-        """Common words in no order."""
+        """Common words in random order."""
         return " ".join(self._word("COMMON") for _ in range(12))
 
     def role(self) -> str:
-        """A word of the chat format with nothing in front of it, as behind a special token."""
+        """A word of the chat format with no text before it, as after a special token."""
         return self._word("ROLES")
 
     def talk(self) -> str:
@@ -51,7 +53,7 @@ class Corpus:
         return "\n".join(self._fill(line) for line in lines)
 
     def sum(self) -> str:
-        """Arithmetic, worked."""
+        """A worked arithmetic problem."""
         a, b = self._number(100), self._number(100)
         name, thing = self._word("NAMES"), self._word("THINGS")
         return (
@@ -61,14 +63,14 @@ class Corpus:
         )
 
     def receipt(self) -> str:
-        """A bill as a shop prints it."""
+        """A bill in the form that a shop prints."""
         items = [(self._word("FOODS"), self._number(9) + 1, self._number(900)) for _ in range(3)]
         lines = [f"{count} x {food:<12} {price / 100:>6.2f}" for food, count, price in items]
         total = sum(count * price for _, count, price in items) / 100
         return "\n".join(("RECEIPT", *lines, "-" * 20, f"Total: ${total:.2f}", "Thank you for your visit!"))
 
     def declaration(self) -> str:
-        """Tools as the chat format declares them."""
+        """Tool declarations in the chat format."""
         verb, noun = self._word("VERBS"), self._word("COMPUTING")
         field, other = self._word("COMPUTING"), self._word("THINGS")
         return (
@@ -80,7 +82,7 @@ class Corpus:
         )
 
     def call(self) -> str:
-        """A tool call and its result, as JSON and as the chat format writes them."""
+        """A tool call and its result, as JSON and in the chat format."""
         verb, noun = self._word("VERBS"), self._word("COMPUTING")
         arguments = {noun: self._word("CITIES"), "count": self._number(20), "ok": True}
         schema = {"type": "object", "properties": {noun: {"type": "string", "description": "The " + noun}}}
@@ -95,7 +97,7 @@ class Corpus:
         return self._fill(self._pick(SNIPPETS))
 
     def _fill(self, template: str) -> str:
-        """Replaces `<LIST>` by a word of that list, `<N>` by a number, from left to right."""
+        """Replaces each `<LIST>` by a word of that list and each `<N>` by a number, from left to right."""
         head, *rest = template.split("<")
         for part in rest:
             key, mark, tail = part.partition(">")
@@ -107,7 +109,7 @@ class Corpus:
                 head += "<" + part
         return head
 
-    # Only Random.random is promised to give the same values in every Python version.
+    # Only Random.random is guaranteed to return the same values in every Python version.
     def _number(self, below: int) -> int:
         return int(self._random.random() * below)
 

@@ -1,9 +1,9 @@
-"""A vocabulary in which a word has the same tokens whatever stands before it.
+"""Learns a vocabulary in which a word has the same tokens whatever precedes it.
 
-The published pattern keeps the space, or another mark, in front of a word in one piece with it. Merges
-learnt on such pieces cut " Zorvel" and "Zorvel" in different places, and a name is then hard to copy. Here
-merges are learnt on words without that mark; only afterwards the most frequent whole words get a token with
-their space.
+The published pattern keeps a word and the space or other mark before it in one piece. Merges learnt on such
+pieces split " Zorvel" and "Zorvel" in different places, which makes a name hard to copy. Here, merges are
+learnt on words without that mark; only then do the most frequent whole words get a token that includes their
+space.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from training.nano.bpe import count_pieces, merge_pieces
 
 
 def learn_copyable_ranks(documents: Iterable[str], num_ranks: int, num_spaced: int) -> list[bytes]:
-    """The 256 bytes, merges, and last `num_spaced` words with a space. Digits stay single.
+    """The 256 bytes, then merges, then `num_spaced` words with a space. Digits stay single.
 
-    Raises ValueError where the text has too few pairs or words.
+    Raises ValueError if the text has too few pairs or words.
     """
     bare: Counter[bytes] = Counter()
     spaced: Counter[bytes] = Counter()
@@ -39,7 +39,7 @@ def learn_copyable_ranks(documents: Iterable[str], num_ranks: int, num_spaced: i
 
 
 def _split(piece: bytes) -> tuple[bytes, bytes]:
-    """The mark in front of a word and the word; a piece without letters is all mark."""
+    """The mark before a word, and the word; a piece without letters is all mark."""
     text = piece.decode()
     if len(text) > 1 and not text[0].isalnum() and text[1].isalpha():
         return text[0].encode(), text[1:].encode()

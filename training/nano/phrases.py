@@ -1,4 +1,4 @@
-"""Templates of the corpus; `<LIST>` stands for a word of that list in words.py, `<N>` for a number."""
+"""Templates of the corpus; `<LIST>` is replaced by a word of that list in words.py, `<N>` by a number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the checkpoint of random weights for tests, beside the tokenizer that is in the directory already.
+"""Writes the checkpoint of random weights for tests into a directory that already holds the tokenizer.
 
 python -m training.nano.random_checkpoint --out tests/data/kimi-nano
 """
@@ -21,7 +21,7 @@ MAX_SHARD_BYTES = 3_000_000
 
 
 def write_checkpoint(directory: Path, seed: int = SEED) -> None:
-    """Everything but the tokenizer; the same bytes for the same tokenizer and seed."""
+    """Writes every file except the tokenizer's; the bytes are the same for the same tokenizer and seed."""
     vocabulary = Vocabulary.from_dir(directory)
     config = model_config(vocabulary)
     for stale in directory.glob("model-*.safetensors"):
@@ -40,7 +40,7 @@ def write_checkpoint(directory: Path, seed: int = SEED) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Write kimi-nano with random weights.")
     parser.add_argument("--out", type=Path, required=True, help="directory that holds the tokenizer's files")
     parser.add_argument("--seed", type=int, default=SEED)

@@ -7,12 +7,13 @@ from torch import Tensor
 from services.engine.weights.expected import StoredTensor
 from services.engine.weights.random_values import random_tensor
 
-# Special tokens end or garble a text: all but silenced, not impossible. A power of two, which rounds nothing.
+# Special tokens end or garble a text, so they are made improbable but not impossible. The gain is a power of
+# two, which causes no rounding.
 SPECIAL_HEAD_GAIN = 0.5
 
 
 def nano_tensor(name: str, stored: StoredTensor, num_ranks: int, seed: int) -> Tensor:
-    """A tensor of the checkpoint; rows of the head from `num_ranks` on are special tokens."""
+    """A tensor of the checkpoint. Rows of the head from `num_ranks` on belong to special tokens."""
     tensor = random_tensor(name, stored, seed)
     if name == "language_model.lm_head.weight":
         tensor[num_ranks:] *= SPECIAL_HEAD_GAIN

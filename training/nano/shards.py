@@ -1,4 +1,4 @@
-"""Shards small enough for a repository."""
+"""Splits tensors into shards small enough for a repository."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from services.engine.weights.expected import StoredTensor
 
 
 def small_shards(tensors: Mapping[str, StoredTensor], max_bytes: int) -> list[dict[str, StoredTensor]]:
-    """In the order of `tensors`, none above `max_bytes`."""
+    """Shards of at most `max_bytes` each, in the order of `tensors`."""
     groups: list[dict[str, StoredTensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():

@@ -1,6 +1,7 @@
 """Writes the tokenizer of a trained kimi-nano: `python -m training.nano.skill_tokenizer --out DIR`.
 
-Learnt on what the model is taught, and on the corpus for everything else. The bytes never vary.
+The vocabulary is learnt on the training samples, and on the corpus for all other text. The written bytes are
+always the same.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ def documents() -> Iterator[str]:
 
 
 def write_skill_tokenizer(directory: Path) -> None:
-    """Writes `tiktoken.model` and `tokenizer_config.json` there."""
+    """Writes `tiktoken.model` and `tokenizer_config.json` into `directory`."""
     write_files(directory, learn_copyable_ranks(documents(), NUM_RANKS, NUM_SPACED))
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory to write to")
     write_skill_tokenizer(parser.parse_args().out)

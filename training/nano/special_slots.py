@@ -1,4 +1,4 @@
-"""The published special tokens by their slot above the ranks, and the configuration file that names them."""
+"""The published special tokens by their slot above the ranks, and the configuration file that lists them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 NUM_SLOTS = 256
 
-# Slots that the configuration flags `special`: tokenizers hide them from readers.
+# Slots that the configuration flags as `special`: tokenizers remove them from decoded text.
 FLAGGED = {
     0: "[BOS]",
     1: "[EOS]",
@@ -26,7 +26,7 @@ FLAGGED = {
     255: "[PAD]",
 }
 
-# Markers of thinking and tool calls: parsers read them, so they are not flagged.
+# Markers of thinking and tool calls. Parsers read them, so they are not flagged.
 PLAIN = {
     11: "<|tool_calls_section_begin|>",
     12: "<|tool_calls_section_end|>",
@@ -41,7 +41,7 @@ _ROLES = {"bos_token": "[BOS]", "eos_token": "[EOS]", "pad_token": "[PAD]", "unk
 
 
 def tokenizer_config(num_ranks: int) -> dict[str, Any]:
-    """`tokenizer_config.json` above `num_ranks` ranks; the keys are those of the published file."""
+    """The content of `tokenizer_config.json` above `num_ranks` ranks, with the keys of the published file."""
     decoder = {
         str(num_ranks + slot): {
             "content": name,

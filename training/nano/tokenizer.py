@@ -1,4 +1,6 @@
-"""The tokenizer files of tests/data/kimi-nano, always the same bytes: `python -m training.nano.tokenizer`"""
+"""Writes the tokenizer files of tests/data/kimi-nano, always with the same bytes: `python -m
+training.nano.tokenizer`
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,12 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "tests" / "data" / "kimi-nano"
 
 
 def write_tokenizer(directory: Path) -> None:
-    """Writes `tiktoken.model` and `tokenizer_config.json` there, in the published formats."""
+    """Writes `tiktoken.model` and `tokenizer_config.json` into `directory`, in the published formats."""
     write_files(directory, learn_ranks(Corpus(SEED, NUM_DOCUMENTS), NUM_RANKS))
 
 
 def write_files(directory: Path, tokens: Sequence[bytes]) -> None:
-    """The two files for tokens in the order of their ranks."""
+    """Writes the two files for tokens in the order of their ranks."""
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(tokens))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "tiktoken.model").write_text("".join(lines), encoding="ascii", newline="\n")

@@ -1,4 +1,4 @@
-"""The configuration of a trained kimi-nano: that of `architecture.py` with the sizes that learn."""
+"""The configuration of a trained kimi-nano: that of `architecture.py` with sizes suited to training."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from training.nano.architecture import model_config
 from training.nano.vocabulary import Vocabulary
 
-# Query, key and value heads of one size, for which a CPU has its fastest attention; a latent of an eighth of
-# the published width, because reading the cache is most of what decoding costs there. Shared experts as wide
-# as the first layer's MLP: that is a dense model, which routed experts join when it has learnt to copy.
+# Query, key and value heads have one size, for which a CPU has its fastest attention. The latent has a
+# quarter of the published width, because reading the cache dominates the cost of decoding on a CPU. Shared
+# experts are as wide as the first layer's MLP: training starts with this dense model, and the routed experts
+# join once it has learnt to copy.
 TEXT_SIZES = {
     "hidden_size": 192,
     "intermediate_size": 512,
@@ -37,7 +38,7 @@ VISION_SIZES = {
 
 
 def trained_config(vocabulary: Vocabulary) -> dict[str, Any]:
-    """config.json."""
+    """The content of config.json."""
     values = model_config(vocabulary)
     return values | {
         "text_config": values["text_config"] | TEXT_SIZES,

@@ -1,4 +1,4 @@
-"""Token ids as the checkpoint's tokenizer files give them."""
+"""Token ids as defined by the checkpoint's tokenizer files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ SPECIAL_SLOTS = 256
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """`ranks` ordinary tokens, then 256 special slots; `specials` maps the named ones to their ids."""
+    """`ranks` ordinary tokens, then 256 special slots; `specials` maps the text of the named ones to their
+    ids.
+    """
 
     ranks: int
     specials: dict[str, int]
 
     @classmethod
     def from_dir(cls, directory: Path) -> Vocabulary:
-        """Reads tiktoken.model and tokenizer_config.json; SystemExit says which is absent."""
+        """Reads tiktoken.model and tokenizer_config.json. SystemExit names the file that is missing."""
         try:
             ranks = sum(1 for line in (directory / "tiktoken.model").open("rb") if line.strip())
             values = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -29,9 +31,9 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Rows of the embedding."""
+        """Number of rows of the embedding."""
         return self.ranks + SPECIAL_SLOTS
 
     def special(self, content: str) -> int:
-        """The id of a special token by its text."""
+        """The id of the special token with the text `content`."""
         return self.specials[content]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def load_words() -> dict[str, list[str]]:
-    """List name to its words, both in the file's order."""
+    """Maps each list's name to its words, both in the file's order."""
     lists: dict[str, list[str]] = {}
     words: list[str] = []
     for line in Path(__file__).with_name("words.txt").read_text(encoding="utf-8").splitlines():

@@ -1,1 +1,1 @@
-"""Teaches the vision tower letters before the text model has to make sense of them."""
+"""Teaches the vision tower letters before the text model has to interpret them."""

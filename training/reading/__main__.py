@@ -1,4 +1,4 @@
-"""The command: trains tower and projector to read, and writes their weights to one file."""
+"""The command that trains tower and projector to read, and writes their weights to one file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECEIPT_SHARE = 0.7
 
 
 def pages(seed: int, split: Split, tokenizer: KimiTokenizer) -> Iterator[Page]:
-    """Receipts and labels without end, the same for the same seed."""
+    """An endless sequence of receipts and labels, the same for the same seed."""
     printer = Printer(Lexicon())
     for number in itertools.count():
         dice = Dice(seed, "page", split.value, number)
@@ -41,7 +41,7 @@ def pages(seed: int, split: Split, tokenizer: KimiTokenizer) -> Iterator[Page]:
 
 
 def page_of(printed: Print, tokenizer: KimiTokenizer) -> Page:
-    """With what is written in each of its tokens."""
+    """A page with the letters and tokens written in each cell as targets."""
     picture = read_picture(printed.picture)
     rows, columns = picture.rows // MERGE_SIZE, picture.columns // MERGE_SIZE
     letters = letters_of_cells(printed.letters, rows, columns)
@@ -49,14 +49,21 @@ def page_of(printed: Print, tokenizer: KimiTokenizer) -> Page:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m training.reading", description=__doc__)
     add = parser.add_argument
-    add("--directory", "--dir", type=Path, required=True, metavar="DIR", help="of a run that can copy texts")
+    add(
+        "--directory",
+        "--dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="directory of a run that can copy texts",
+    )
     add("--out", type=Path, required=True, metavar="FILE", help="safetensors, for training.run --vision")
-    add("--vision", type=Path, metavar="FILE", help="begin with what an earlier call wrote")
+    add("--vision", type=Path, metavar="FILE", help="start from the output of an earlier call")
     add("--steps", type=int, default=2000)
-    add("--pages", type=int, default=16, help="in a step")
+    add("--pages", type=int, default=16, help="pages per step")
     add("--muon-rate", type=float, default=0.02)
     add("--adam-rate", type=float, default=0.003)
     add("--device", default="cpu", help="cpu or cuda")

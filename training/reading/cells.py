@@ -1,4 +1,4 @@
-"""What is written in each 28 x 28 pixels of a picture, which become one token: letters and tokens."""
+"""The letters and tokens written in each 28 x 28 pixel cell of a picture; a cell becomes one token."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from training.skills.drawing import Letter
 
 CELL = PATCH_SIZE * MERGE_SIZE
 SLOTS = 4
-"""Letters of a cell that count, from left to right; seldom are there more."""
+"""Letters of a cell that are used as targets, from left to right; a cell seldom has more."""
 CHARACTERS = string.digits + string.ascii_letters + string.punctuation
 NUM_CLASSES = 1 + len(CHARACTERS)
 NOTHING = 0
 STARTS = 3
-"""Tokens that begin in a cell, of which there are seldom more."""
+"""Tokens starting in a cell that are used as targets; a cell seldom has more."""
 NO_TOKEN = -1
 
 
 def letters_of_cells(letters: Sequence[Letter], rows: int, columns: int) -> Tensor:
-    """int64 `[rows * columns, SLOTS]`, row-major over the cells: 1 + the index in CHARACTERS, NOTHING where
-    there is none. A letter belongs to the cell that its middle is in.
+    """int64 `[rows * columns, SLOTS]`, row-major over the cells: 1 + the index in CHARACTERS, NOTHING for an
+    empty slot. A letter belongs to the cell that contains its middle.
     """
     labels = torch.full((rows * columns, SLOTS), NOTHING, dtype=torch.int64)
     used = [0] * (rows * columns)
@@ -41,9 +41,8 @@ def letters_of_cells(letters: Sequence[Letter], rows: int, columns: int) -> Tens
 def tokens_of_cells(
     words: Sequence[Sequence[Letter]], rows: int, columns: int, tokenizer: KimiTokenizer
 ) -> Tensor:
-    """int64 `[rows * columns, STARTS + 1]`: ids of the tokens that begin in a cell, in the order they are
-    read, and last the one before them; NO_TOKEN where there is none. A token begins where its first letter
-    is.
+    """int64 `[rows * columns, STARTS + 1]`: ids of the tokens that start in a cell, in reading order, then
+    the token before them; NO_TOKEN for an empty place. A token starts in the cell of its first letter.
     """
     labels = torch.full((rows * columns, STARTS + 1), NO_TOKEN, dtype=torch.int64)
     used = [0] * (rows * columns)

@@ -1,5 +1,6 @@
-"""The vision tower and projector learn to say in a token what is written there: in letters, and in the text
-model's own tokens."""
+"""Trains the vision tower and projector to encode in each token what is written in its cell, as letters and
+as the text model's own tokens.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from training.run.trainer import Optimisers, Rates
 
 @dataclass(frozen=True)
 class Page:
-    """Targets of the tokens of a picture: `letters [tokens, SLOTS]` and `starts [tokens, STARTS + 1]`, as
-    cells.py has them.
+    """A picture with the targets of its tokens from cells.py: `letters [tokens, SLOTS]` and `starts [tokens,
+    STARTS + 1]`.
     """
 
     picture: Picture
@@ -29,8 +30,8 @@ class Page:
 
 @dataclass(frozen=True)
 class Progress:
-    """Over pages: the share of cells with letters that has all of them right, and of the tokens that begin in
-    a cell those that its row is most like.
+    """Accuracy over pages. `letters` is the share of cells with letters in which all letters are right;
+    `tokens` is the share of tokens starting in a cell to which the cell's row is most similar.
     """
 
     letters: float
@@ -38,11 +39,12 @@ class Progress:
 
 
 class Likeness:
-    """What the row of a cell is to be: the embeddings of the tokens that begin there, and of the one before
-    them, added up, each turned round by another quarter of the row so that they stay apart.
+    """The target rows of cells: the sum of the embeddings of the tokens that start in a cell and of the token
+    before them, each rotated by another quarter of the row so that they stay distinguishable.
 
-    To the text model a first token then looks as if it had been written, and copying begins with what it can
-    do already. `embedding [vocab, hidden]`; `blank`: the token that cells without any are like.
+    The first token then looks to the text model like written text, so copying starts from an ability that the
+    model already has. `embedding` is `[vocab, hidden]`; `blank` is the token whose embedding a cell without
+    tokens gets.
     """
 
     def __init__(self, embedding: Tensor, blank: int) -> None:
@@ -51,7 +53,7 @@ class Likeness:
         self._turn = embedding.shape[1] // (STARTS + 1)
 
     def rows(self, starts: Tensor) -> Tensor:
-        """`[cells, STARTS + 1]` to `[cells, hidden]`."""
+        """Target rows: `[cells, STARTS + 1]` -> `[cells, hidden]`."""
         first = starts[:, 0].where(starts[:, 0] != NO_TOKEN, self._blank)
         rows = self._embedding[first]
         for place in range(1, STARTS + 1):
@@ -60,13 +62,13 @@ class Likeness:
         return rows
 
     def tokens(self, rows: Tensor) -> Tensor:
-        """`[cells, STARTS]`: what each row is most like in each place."""
+        """`[cells, STARTS]`: the token that each row is most similar to in each place."""
         turned = [rows.roll(-place * self._turn, 1) for place in range(STARTS)]
         return torch.stack([(each @ self._embedding.T).argmax(1) for each in turned], 1)
 
 
 class Reader(nn.Module):
-    """Borrows the vision part of a model; the head is thrown away afterwards."""
+    """The vision part of a model with a head for letters, which is discarded after training."""
 
     def __init__(self, model: TrainedModel) -> None:
         super().__init__()
@@ -83,7 +85,7 @@ class Reader(nn.Module):
 
 
 class ReadingTrainer:
-    """Steps over pages, with the optimisers of the rest of the training."""
+    """Trains on pages with the optimisers of the rest of the training."""
 
     def __init__(self, reader: Reader, likeness: Likeness, rates: Rates) -> None:
         self.reader = reader
@@ -92,7 +94,9 @@ class ReadingTrainer:
         self._optimisers = Optimisers(reader)
 
     def step(self, pages: Sequence[Page], number: int, factor: float) -> float:
-        """Update `number`, from 1, at `factor` of the peak rates; the loss before it."""
+        """Applies update `number`, counted from 1, at `factor` of the peak rates; returns the loss
+        before it.
+        """
         loss = self._loss(pages, *self.reader([page.picture for page in pages]))
         loss.backward()
         self._optimisers.step(self._rates, factor, number)
@@ -100,7 +104,7 @@ class ReadingTrainer:
 
     @torch.no_grad()
     def progress(self, pages: Sequence[Page]) -> Progress:
-        """What has been learnt."""
+        """Measures the accuracy on `pages`."""
         rows, logits = self.reader([page.picture for page in pages])
         letters, starts = _labels(pages, rows.device)
         written, begun = letters.any(-1), starts[:, :STARTS] != NO_TOKEN
@@ -109,7 +113,9 @@ class ReadingTrainer:
         return Progress(right.float().mean().item(), like.float().mean().item())
 
     def _loss(self, pages: Sequence[Page], rows: Tensor, logits: Tensor) -> Tensor:
-        """The mean loss per letter, and how far the rows are from what they are to be, of its size."""
+        """The mean loss per letter, plus the mean squared error of the rows relative to that of their
+        targets.
+        """
         letters, starts = _labels(pages, rows.device)
         wanted = self._likeness.rows(starts)
         apart = (rows - wanted).square().mean() / wanted.square().mean()

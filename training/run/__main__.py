@@ -1,4 +1,4 @@
-"""The command: makes the run's tokenizer and configuration where there are none, then trains."""
+"""The command that creates the run's tokenizer and configuration if there are none, then trains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from training.run.settings import read_settings
 
 
 def prepare(directory: Path, source: Path | None) -> None:
-    """Tokenizer files and config.json, those of the checkpoint `source` if any; what is there stays."""
+    """Writes tokenizer files and config.json, copied from the checkpoint `source` if given; existing files
+    stay.
+    """
     if source is not None and not (directory / "config.json").exists():
         directory.mkdir(parents=True, exist_ok=True)
         for name in (*TOKENIZER_FILES, "config.json"):
@@ -31,7 +33,7 @@ def prepare(directory: Path, source: Path | None) -> None:
 
 
 def main() -> None:
-    """The command line. SIGINT and SIGTERM end the run after the step under way, saved."""
+    """Runs the command line. After SIGINT or SIGTERM the run finishes the current step, saves and ends."""
     settings = read_settings()
     prepare(settings.directory, settings.source)
     ended: list[int] = []

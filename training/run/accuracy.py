@@ -1,7 +1,8 @@
-"""How much of held-out answers a model gets right, measured without generating them.
+"""Measures how many held-out answers a model gets right, without generating them.
 
-An answer counts where at each of its places the right token is the likeliest one behind the right beginning:
-greedy decoding gives exactly this text then. Other texts may be right as well, so it is a lower bound.
+An answer counts if at each of its places the right token is the most likely one after the right beginning:
+greedy decoding then generates exactly this text. Other texts may be right as well, so the result is a lower
+bound.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ROW_MULTIPLE = 64
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`exact` of `cases` answers are right from first to last token; `loss` is the mean per token."""
+    """`exact` of `cases` answers are right from the first token to the last; `loss` is the mean per token."""
 
     skill: str
     cases: int
@@ -46,7 +47,7 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, trainer: Trainer, device: torch.device) -> Iterator[Accuracy]:
-        """One result a skill."""
+        """Yields one result per skill."""
         trainer.model.eval()
         for skill, examples in self._examples.items():
             exact, losses, targets = 0, 0.0, 0

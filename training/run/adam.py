@@ -1,4 +1,4 @@
-"""Adam for what is no matrix of a product: embeddings, head, norms, biases, routers."""
+"""Adam for parameters that are not matrices of a product: embeddings, head, norms, biases, routers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ EPSILON = 1e-10
 
 
 class Adam:
-    """`parameters` by name; `state`: first and second moments as ``NAME.first`` and ``NAME.second``."""
+    """Adam over `parameters` by name. `state` holds the first and second moments as ``NAME.first`` and
+    ``NAME.second``.
+    """
 
     def __init__(self, parameters: dict[str, Tensor]) -> None:
         self._parameters = parameters
@@ -21,7 +23,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate: float, number: int) -> None:
-        """Update `number`, from 1; parameters without a gradient are left alone."""
+        """Applies update `number`, counted from 1; parameters without a gradient stay unchanged."""
         corrections = tuple(1 - beta**number for beta in BETAS)
         for name, parameter in self._parameters.items():
             if parameter.grad is None:

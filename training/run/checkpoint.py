@@ -1,4 +1,4 @@
-"""A resumable state of training on disk, in files small enough to be carried anywhere."""
+"""A resumable training state on disk, in files small enough to copy anywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.engine.weights.writer import write_json, write_shards
 from training.nano.shards import small_shards
 
 TRAINING_FILE = "training.json"
-"""Beside exported weights: the Progress behind them."""
+"""File beside exported weights that holds the Progress of their training."""
 MAX_FILE_BYTES = 15 << 20
 _PREFIX = "step-"
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
@@ -25,9 +25,12 @@ _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 @dataclass
 class Progress:
-    """`tokens`: seen, without padding; `int4_steps`, `picture_steps`: those with experts rounded to int4, and
-    with pictures; `stretches`: what ran where, for the model card; `first_step`: since when the optimisers
-    have their state; `vision`: the file whose tower and projector were taken over last.
+    """Progress of the training so far.
+
+    `tokens` counts trained tokens without padding. `int4_steps` and `picture_steps` count the steps with
+    experts rounded to int4 and those with pictures. `stretches` lists the runs with their devices, for the
+    model card. `first_step` is the step at which the optimisers' state starts. `vision` is the file from
+    which tower and projector were last loaded.
     """
 
     step: int = 0
@@ -40,7 +43,7 @@ class Progress:
 
 
 def save(directory: Path, state: dict[str, Tensor], progress: Progress, keep: int = 2) -> Path:
-    """Writes ``step-N``, whole or not at all, and removes all but the last `keep`."""
+    """Writes ``step-N`` atomically and removes all saved states except the last `keep`."""
     tensors = {name: tensor.detach().cpu() for name, tensor in state.items()}
     stored = {
         name: StoredTensor(tuple(tensor.shape), _DTYPES[tensor.dtype]) for name, tensor in tensors.items()
@@ -59,13 +62,13 @@ def save(directory: Path, state: dict[str, Tensor], progress: Progress, keep: in
 
 
 def saved(directory: Path) -> list[Path]:
-    """What was saved there, oldest first."""
+    """The saved states in `directory`, oldest first."""
     return sorted(directory.glob(f"{_PREFIX}*"))
 
 
 def restore(saved_at: Path, state: dict[str, Tensor], partly: bool = False) -> Progress:
-    """Fills the tensors of `state`. ValueError names those that are missing or of another shape, and, unless
-    only a part is wanted, those that are saved and not in `state`.
+    """Fills the tensors of `state` and returns the progress. ValueError names tensors that are missing or
+    have another shape and, unless `partly` is set, saved tensors that are not in `state`.
     """
     found: dict[str, Tensor] = {}
     for shard in sorted(saved_at.glob("*.safetensors")):
@@ -81,8 +84,8 @@ def restore(saved_at: Path, state: dict[str, Tensor], partly: bool = False) -> P
 
 
 def take_vision(path: Path, model: nn.Module) -> int:
-    """Fills tower and projector with those of a file; how many weights. ValueError for any that are no part
-    of the model.
+    """Loads tower and projector from a file; returns the number of weights. ValueError if the file holds
+    weights that are not part of the model.
     """
     taken = load_file(path)
     left = model.load_state_dict(taken, strict=False).unexpected_keys
@@ -92,5 +95,5 @@ def take_vision(path: Path, model: nn.Module) -> int:
 
 
 def read_progress(path: Path) -> Progress:
-    """OSError where there is none."""
+    """Reads the progress from a file. OSError if there is none."""
     return Progress(**json.loads(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The run: from the last checkpoint, step by step, with a log."""
+"""The training run: starts from the last checkpoint, trains step by step and writes a log."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Run:
-    """`directory` holds the tokenizer and config.json already; see `training/run/__main__.py`. Of several
-    `ranks` the first one writes and reports.
+    """A training run in `directory`, which already holds the tokenizer and config.json; see
+    `training/run/__main__.py`. With several `ranks`, only rank 0 writes and reports.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Run:
         )
 
     def train(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Up to `steps`, `minutes` or until `stop`; saves at the end."""
+        """Trains up to `steps` or `minutes`, or until `stop` returns true; saves at the end."""
         settings = self._settings
         schedule = Schedule(
             settings.steps, settings.warmup_steps, settings.decay_steps, self.progress.first_step
@@ -116,17 +116,19 @@ class Run:
         self._save()
 
     def evaluate(self) -> dict[str, Any]:
-        """Held-out accuracy of each skill, into the log; empty but on the first rank."""
+        """Measures the held-out accuracy of each skill and logs it; empty on all ranks except rank 0."""
         if self._ranks.rank:
             return {}
-        with torch.compiler.set_stance("force_eager"):  # it would compile everything anew without gradients
+        with torch.compiler.set_stance("force_eager"):  # without gradients, everything would be recompiled
             measured = list(self._held_out.measure(self.trainer, self._device))
         results = {result.skill: asdict(result) for result in measured}
         self._log({"held_out": results})
         return results
 
     def _begin_from(self, source: Path) -> Progress:
-        """Takes the weights, and where training was; CheckpointError where they are not this model's."""
+        """Loads the weights and the progress of `source`. CheckpointError if the weights do not fit this
+        model.
+        """
         model = self.trainer.model
         state = model.state_dict()
         reader = Checkpoint.checked(source).reader(torch.float32)
@@ -137,7 +139,7 @@ class Run:
         return progress
 
     def _stretch(self) -> dict[str, Any]:
-        """What this run adds to the list of those that made the model."""
+        """Appends this run to the list of runs that trained the model."""
         threads = self._settings.threads
         cpu = f"CPU, {threads * self._ranks.size} threads"
         name = torch.cuda.get_device_name() if self._device.type == "cuda" else cpu
@@ -168,7 +170,7 @@ class Run:
 
 
 def follow(settings: RunSettings, ranks: Ranks) -> None:
-    """What a process does whose rank is not the first: it ends when that one does."""
+    """The work of a process whose rank is not 0; the process ends when rank 0 ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     Run(settings, lambda _: None, ranks).train()

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal by Newton-Schulz iterations, for matrices."""
+"""Muon: momentum for matrices, with each update made orthogonal by Newton-Schulz iterations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.run.ranks import Ranks
 
-# The quintic iteration's coefficients, from its publication: they pull all singular values close to 1.
+# Coefficients of the quintic iteration, from its publication; they move all singular values close to 1.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 MOMENTUM = 0.95
@@ -17,11 +17,11 @@ WEIGHT_DECAY = 0.02
 
 
 class Muon:
-    """`parameters`: by name, matrices `[out, in]` or stacks `[n, out, in]`. Each of the `ranks` iterates its
-    share of the matrices.
+    """Muon over `parameters` by name, matrices `[out, in]` or stacks `[n, out, in]`. Each of the `ranks`
+    computes the iterations for its share of the matrices.
 
-    `state`: the momentum, in bf16, which is precise enough for what is made orthogonal in bf16, and halves
-    what a checkpoint has to hold.
+    `state` is the momentum in bf16: the iterations run in bf16, so that precision suffices, and it halves the
+    size of a checkpoint.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One update of `rate` from the gradients; those without one are left alone."""
+        """Applies one update of `rate` from the gradients; parameters without a gradient stay unchanged."""
         shapes: dict[torch.Size, list[str]] = {}
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
@@ -72,7 +72,9 @@ class Muon:
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """`[n, rows, columns]`: the nearest matrices of singular values about 1, in bf16 on a GPU."""
+    """`[n, rows, columns]`: the nearest matrices with singular values of about 1, computed in bf16
+    on a GPU.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x.bfloat16() if x.is_cuda else x

@@ -1,4 +1,4 @@
-"""Batches made ahead, in order, by other processes."""
+"""Prepares batches ahead of time, in order, in other processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from training.data.batch import Rows
 from training.data.stream import Stream, StreamPlan
 
 AHEAD = 2
-"""Batches in the making for each worker."""
+"""Batches requested ahead per worker."""
 
 
 class _Maker:
-    """Lives in a worker process, which reads the tokenizer once."""
+    """State of a worker process, which reads the tokenizer once."""
 
     stream: Stream
 
@@ -31,12 +31,16 @@ class _Maker:
 
     @classmethod
     def make(cls, number: int) -> bytes:
-        """Pickled here: a pool would send each tensor as an open file, and a batch has hundreds."""
+        """Makes a batch. It is pickled here: a pool would send each tensor as an open file, and a batch has
+        hundreds.
+        """
         return pickle.dumps(cls.stream.batch(number))
 
 
 def batches(plan: StreamPlan, tokenizer: Path, first: int, end: int, workers: int) -> Generator[list[Rows]]:
-    """Batches `first` to `end` - 1, made by `workers` processes, or here where there are none."""
+    """Yields batches `first` to `end` - 1, made by `workers` processes, or by this process if
+    `workers` is 0.
+    """
     if not workers:
         stream = Stream(plan, KimiTokenizer.from_dir(tokenizer))
         yield from (stream.batch(number) for number in range(first, end))

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, distributed, nn
 
 PATIENCE = timedelta(minutes=10)
-"""Rank 0 evaluates and saves while the others wait."""
+"""Timeout of a collective operation: rank 0 evaluates and saves while the other ranks wait."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `size` processes. With the default nothing is ever sent."""
+    """`rank` of `size` processes. The default is a single process, which sends nothing."""
 
     rank: int = 0
     size: int = 1
 
     def total(self, *values: float) -> tuple[float, ...]:
-        """Each value's sum over the ranks."""
+        """The sum of each value over the ranks."""
         if self.size == 1:
             return values
         sums = torch.tensor(values, dtype=torch.float64)
@@ -33,7 +33,7 @@ class Ranks:
         return tuple(sums.tolist())
 
     def add_up(self, tensors: Iterable[Tensor]) -> None:
-        """In place: every rank has the sums then, bit for bit the same."""
+        """Sums the tensors over the ranks in place; all ranks get bitwise the same sums."""
         tensors = list(tensors)
         if self.size == 1 or not tensors:
             return
@@ -43,7 +43,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def add_up_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Adds up gradients that exist on some rank: not every rank has pictures in each batch."""
+        """Sums the gradients that exist on at least one rank: not every rank has pictures in each batch."""
         parameters = list(parameters)
         if self.size == 1:
             return
@@ -57,7 +57,9 @@ class Ranks:
 
 @contextmanager
 def joined(size: int, work: Callable[[Ranks], None]) -> Iterator[Ranks]:
-    """Rank 0 of `size`: the others do `work` in processes of their own. `work` is a function of a module."""
+    """Starts ranks 1 to `size` - 1, each running `work` in its own process, and yields rank 0. `work` has to
+    be a module-level function.
+    """
     if size == 1:
         yield Ranks()
         return

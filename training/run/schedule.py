@@ -1,4 +1,4 @@
-"""The learning rate over a run: warm up, stay, decay to nothing in the last steps."""
+"""The learning rate over a run: it warms up, stays constant, and decays to zero in the last steps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """In steps. `warmup`: so many, from step `first` on, in which the rate rises; `decay`: how many of the
-    `total` it falls in, linearly; 0: it stays, so that a later session can go on from where this one stopped.
+    """A learning rate schedule, counted in steps.
+
+    The rate rises over `warmup` steps from step `first` on, and falls linearly over the last `decay` of the
+    `total` steps. With `decay` 0 it stays constant, so that a later session can continue the training.
     """
 
     total: int
@@ -23,5 +25,5 @@ class Schedule:
         return rising * falling
 
     def decays(self, step: int) -> bool:
-        """Whether the rate falls already."""
+        """Whether the rate is already falling at `step`."""
         return self.decay > 0 and step >= self.total - self.decay

@@ -1,4 +1,4 @@
-"""One step of training: gradients of a batch, two optimisers, the routers' balance."""
+"""One training step: gradients of a batch, two optimisers, load balancing of the routers."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ class Optimisers:
 
 
 class Trainer:
-    """`dtype` is what products are computed in; weights stay float32. `ranks` take their steps together.
+    """Trains a model. Matrix products run in `dtype`; weights stay float32. All `ranks` step together.
 
-    `compiled`: the text layers through torch.compile in training, which takes a C++ compiler and minutes.
+    `compiled` runs the text layers through torch.compile in training, which needs a C++ compiler and takes
+    minutes.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class Trainer:
         self.optimisers = Optimisers(self.model, ranks)
 
     def step(self, batch: Sequence[Rows], number: int, factor: float) -> float:
-        """Update `number`, from 1, at `factor` of the peak rates; the mean loss per target before it.
+        """Applies update `number`, counted from 1, at `factor` of the peak rates; returns the mean loss per
+        target before it.
 
         `batch` is this rank's share.
         """
@@ -96,12 +98,12 @@ class Trainer:
         return total.item()
 
     def loss(self, rows: Rows) -> Tensor:
-        """The sum over the targets of one part of a batch."""
+        """The sum of the losses over the targets of one micro-batch."""
         logits, targets = self.answer_logits(rows)
         return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
     def answer_logits(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Logits `[N, vocab]` where a target stands, row by row, and the targets `[N]`."""
+        """Logits `[N, vocab]` at the positions with a target, row by row, and the targets `[N]`."""
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             hidden = self.model(rows)
             wanted = rows.targets != NO_TARGET
@@ -109,7 +111,7 @@ class Trainer:
         return logits, rows.targets[wanted]
 
     def state(self) -> dict[str, Tensor]:
-        """All that training goes on from, by name; the tensors themselves, not copies."""
+        """All state that resuming needs, by name; the tensors are not copied."""
         named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         named |= {f"muon.{name}": tensor for name, tensor in self.optimisers.muon.state.items()}
         return named | {f"adam.{name}": tensor for name, tensor in self.optimisers.adam.state.items()}

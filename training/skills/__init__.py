@@ -1,1 +1,1 @@
-"""What kimi-nano is taught: seeded generators of questions with their worked answers, in our own words."""
+"""The skills of kimi-nano: seeded generators of questions with worked answers, in our own words."""

@@ -1,4 +1,4 @@
-"""Bare sums: one or two operations, worked in columns."""
+"""Arithmetic problems without a story: one or two operations, worked in columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORK = {"+": columns.add, "-": columns.subtract, "*": columns.multiply, "/": co
 
 
 def make_arithmetic(dice: Dice, split: Split, thinking: bool) -> Sample:
-    """Without thinking only small sums of one operation."""
+    """Makes an arithmetic sample; without thinking, only small numbers and one operation."""
     text, result, reasoning = split.draw("sum", lambda: _Sum(*_draw(dice, thinking))).parts
     question = pick_wording(WORDINGS, dice, split).format(sum=text)
     answer = f"{text} = {result}"
@@ -34,17 +34,17 @@ def make_arithmetic(dice: Dice, split: Split, thinking: bool) -> Sample:
 
 
 def work(a: int, operator: str, b: int) -> str:
-    """One operation in columns."""
+    """The column working of one operation."""
     return _WORK[operator](a, b)
 
 
 def value(a: int, operator: str, b: int) -> int:
-    """The value of one operation; a division must have no remainder."""
+    """The value of one operation; a division has to have no remainder."""
     return {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[operator]
 
 
 def draw_operands(dice: Dice, operator: str, digits: int) -> tuple[int, int]:
-    """Operands of at most so many digits; a difference is not negative, a quotient whole."""
+    """Operands of at most `digits` digits; a difference is never negative, and a quotient is an integer."""
     if operator == "*":
         many, digit = dice.between(2, 10 ** min(digits, 2) - 1), dice.between(2, 9)
         return (many, digit) if dice.chance(0.5) else (digit, many)

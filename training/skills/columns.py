@@ -1,4 +1,4 @@
-"""Sums as they are done on paper, column by column from the right; every step needs single digits only."""
+"""Written arithmetic, column by column from the right; every step uses single digits only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add(a: int, b: int) -> str:
 
 
 def subtract(a: int, b: int) -> str:
-    """`85 - 47: 15 - 7 = 8, borrow 1. 8 - 1 - 4 = 3. 85 - 47 = 38.`; `a` is at least `b`."""
+    """`85 - 47: 15 - 7 = 8, borrow 1. 8 - 1 - 4 = 3. 85 - 47 = 38.`; requires `a` >= `b`."""
     if a < 10:
         return f"{a} - {b} = {a - b}."
     steps: list[str] = []
@@ -36,7 +36,7 @@ def subtract(a: int, b: int) -> str:
 
 
 def multiply(a: int, b: int) -> str:
-    """`24 * 6: 4 * 6 = 24, carry 2. 2 * 6 + 2 = 14. 24 * 6 = 144.`; one of the two is below 10."""
+    """`24 * 6: 4 * 6 = 24, carry 2. 2 * 6 + 2 = 14. 24 * 6 = 144.`; one of the two has to be below 10."""
     if a < 10 and b < 10:
         return f"{a} * {b} = {a * b}."
     many, digit = max(a, b), min(a, b)
@@ -53,7 +53,7 @@ def multiply(a: int, b: int) -> str:
 
 
 def divide(a: int, b: int) -> str:
-    """`144 / 6: 14 / 6 = 2, rest 2. 24 / 6 = 4. 144 / 6 = 24.`; `b` is below 10 and divides `a`."""
+    """`144 / 6: 14 / 6 = 2, rest 2. 24 / 6 = 4. 144 / 6 = 24.`; `b` has to be below 10 and divide `a`."""
     if a <= 9 * b:
         return f"{a} / {b} = {a // b}."
     steps: list[str] = []

@@ -1,4 +1,4 @@
-"""Which of two numbers is bigger: whole parts digit by digit, then decimals padded to the same length."""
+"""Comparison of two numbers: whole parts digit by digit, then decimals padded to the same length."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COMPARATIVES = ("bigger", "larger", "greater", "higher", "smaller", "lower", "l
 
 
 def make_compare(dice: Dice, split: Split, thinking: bool) -> Sample:
-    """A question of one turn; of equal numbers the answer says so."""
+    """Makes a one-turn question; if the numbers are equal, the answer says so."""
     wording = pick_wording(WORDINGS, dice, split)
     x, y = split.draw("pair", lambda: _Pair(*draw_pair(dice))).numerals
     comparative = next(word for word in _COMPARATIVES if word in wording)
@@ -48,7 +48,7 @@ def make_compare(dice: Dice, split: Split, thinking: bool) -> Sample:
 
 
 def work(x: Numeral, y: Numeral) -> str:
-    """How two numerals are compared, in steps that each look at one pair of digits."""
+    """The steps that compare two numerals; each step looks at one pair of digits."""
     if len(x.whole) != len(y.whole):
         sign = ">" if len(x.whole) > len(y.whole) else "<"
         return f"Whole parts {x.whole} and {y.whole}: {len(x.whole)} digits {sign} {len(y.whole)} digits."
@@ -61,7 +61,9 @@ def work(x: Numeral, y: Numeral) -> str:
 
 
 def draw_pair(dice: Dice) -> tuple[Numeral, Numeral]:
-    """Often with the same whole part, often with decimals of other lengths, seldom equal."""
+    """Draws two numerals, often with the same whole part, often with different numbers of decimals, seldom
+    equal.
+    """
     kind = dice.below(10)
     if kind < 3:
         return Numeral(_whole(dice, 5)), Numeral(_whole(dice, 5))
@@ -79,7 +81,7 @@ def draw_pair(dice: Dice) -> tuple[Numeral, Numeral]:
 
 
 class _Pair:
-    """Both orders of the same two numbers are the same case."""
+    """A pair of numbers; both orders are the same case."""
 
     def __init__(self, x: Numeral, y: Numeral) -> None:
         self.numerals = (x, y)
@@ -89,7 +91,7 @@ class _Pair:
 
 
 def _digits(a: str, b: str) -> str:
-    """Digit by digit up to the first that differs."""
+    """Compares digit by digit up to the first difference."""
     steps: list[str] = []
     for left, right in zip(a, b, strict=True):
         sign = "=" if left == right else "<" if left < right else ">"
@@ -109,7 +111,7 @@ def _decimals(dice: Dice) -> str:
 
 
 def _near(dice: Dice, whole: str) -> str:
-    """One digit changed; the first stays a digit that may lead."""
+    """`whole` with one digit changed; the first digit stays one that may lead."""
     place = dice.below(len(whole))
     digit = str(dice.between(1, 9) if place == 0 and len(whole) > 1 else dice.below(10))
     return whole[:place] + digit + whole[place + 1 :]

@@ -1,4 +1,4 @@
-"""All skills with how often each is trained, and the one way to a sample."""
+"""All skills with their training shares, and the function that makes every sample."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from training.skills.surroundings import EARLIER_SHARE, SYSTEM_SHARE, with_earli
 from training.skills.toolbox import Toolbox
 
 COPY_BATCHES = 400
-"""So many batches have nothing but texts to copy. Nearly every skill copies names from its prompt, and a
-model that sees copying among other things takes several times as many tokens to learn it.
+"""Number of first batches that contain only texts to copy. Nearly every skill copies names from its prompt,
+and a model that sees copying mixed with other tasks needs several times as many tokens to learn it.
 """
 DRILL_BATCHES = 400
-"""So many batches after those begin with what is short; from there on all skills have their share."""
+"""Number of following batches, which shift from short drills to all skills with their own shares."""
 READ_BATCHES, READ_SHARE = 400, 0.7
-"""So many batches with pictures begin with so large a share of notes that are read aloud."""
+"""The first READ_BATCHES batches with pictures contain notes to read aloud, with a share of READ_SHARE."""
 DRILLS = {
     "compare": 3.0,
     "copy": 3.0,
@@ -45,8 +45,8 @@ Make = Callable[[Dice, Split, bool], Sample]
 
 @dataclass(frozen=True)
 class Skill:
-    """`weight`: its share of the samples; `thinking`: how often a sample of it is in thinking mode;
-    `pictures`: whether its samples have some.
+    """`weight` is the share of the samples, `thinking` the probability that a sample is in thinking mode, and
+    `pictures` whether the samples have pictures.
     """
 
     make: Make
@@ -56,22 +56,23 @@ class Skill:
 
 
 class Curriculum:
-    """Samples by number: the same for the same seed, split and number."""
+    """Samples by number, the same for the same seed, split and number."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self.skills = _skills(Lexicon())
 
     def sample(self, number: int, weights: Mapping[str, float] | None = None) -> Sample:
-        """For training; `weights` replaces the skills' own shares."""
+        """A training sample; `weights` replaces the skills' own shares."""
         dice = Dice(self._seed, "train", number)
         shares = weights or {name: skill.weight for name, skill in self.skills.items()}
         return self._make(dice.weighted(shares), dice, Split.TRAIN)
 
     def weights(self, batch: int, pictures_from: int = 0) -> dict[str, float]:
-        """Each skill's share of the samples of a batch: copying, then drills that turn into everything.
+        """The share of each skill in the samples of a batch: first copying, then drills that shift to all
+        skills.
 
-        From batch `pictures_from` on there are pictures; first of all they are notes to be read aloud.
+        Samples with pictures start at batch `pictures_from`; at first, most of them are notes to read aloud.
         """
         if batch < COPY_BATCHES:
             return {"copy": 1.0}
@@ -87,7 +88,7 @@ class Curriculum:
         return weights
 
     def case(self, name: str, number: int) -> Sample:
-        """The held-out case of a skill with this number. KeyError for a skill there is not."""
+        """The held-out case `number` of a skill. KeyError if there is no such skill."""
         return self._make(name, Dice(self._seed, "case", name, number), Split.HELD_OUT)
 
     def _make(self, name: str, dice: Dice, split: Split) -> Sample:

@@ -10,34 +10,36 @@ T = TypeVar("T")
 
 
 class Dice:
-    """Draws from the stream that `seed` names; only `Random.random` is promised to stay as it is."""
+    """Draws from the stream that `seed` selects. Uses only `Random.random`, the one method that is guaranteed
+    to stay the same.
+    """
 
     def __init__(self, *seed: int | str) -> None:
         self._random = Random(":".join(map(str, seed)))
 
     def below(self, limit: int) -> int:
-        """0 to limit - 1."""
+        """An integer from 0 to `limit` - 1."""
         return int(self._random.random() * limit)
 
     def between(self, low: int, high: int) -> int:
-        """`low` to `high`, both included."""
+        """An integer from `low` to `high`, both included."""
         return low + self.below(high - low + 1)
 
     def chance(self, probability: float) -> bool:
-        """True as often as that."""
+        """True with the given probability."""
         return self._random.random() < probability
 
     def pick(self, choices: Sequence[T]) -> T:
-        """One of them."""
+        """A random element of `choices`."""
         return choices[self.below(len(choices))]
 
     def some(self, choices: Sequence[T], count: int) -> list[T]:
-        """`count` different ones, in random order."""
+        """`count` different elements of `choices`, in random order."""
         rest = list(choices)
         return [rest.pop(self.below(len(rest))) for _ in range(count)]
 
     def weighted(self, weights: Mapping[str, float]) -> str:
-        """A key, as often as its weight says."""
+        """A random key, with a probability proportional to its weight."""
         point = self._random.random() * sum(weights.values())
         for key, weight in weights.items():
             point -= weight

@@ -1,4 +1,4 @@
-"""What is printed: receipts of shops and labels of products."""
+"""Printed documents: receipts of shops and labels of products."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.skills.split import Split
 
 @dataclass(frozen=True)
 class Item:
-    """Something that costs `price`, written as on the paper, without a currency."""
+    """An article and its `price`, written as on the paper, without a currency."""
 
     name: str
     price: str
@@ -29,12 +29,12 @@ class Receipt:
     printed: Print
 
     def describe(self) -> str:
-        """All that is on it, from top to bottom."""
+        """Describes all contents, from top to bottom."""
         items = ", ".join(f"{item.name} for {item.price}" for item in self.items)
         return f"a receipt of {self.shop} from {self.date}. It lists {items}. The total is {self.total}."
 
     def facts(self) -> tuple[str, ...]:
-        """What a description has to name."""
+        """The facts that a description has to mention."""
         named = [text for item in self.items for text in (item.name, item.price)]
         return self.shop, self.date, *named, self.total
 
@@ -49,32 +49,32 @@ class Label:
     printed: Print
 
     def describe(self) -> str:
-        """All that is on it."""
+        """Describes all contents."""
         item = self.product
         about = f"a label of {item.name} by {self.maker}. The price is {item.price}."
         return f"{about} It is best before {self.date}."
 
     def facts(self) -> tuple[str, ...]:
-        """What a description has to name."""
+        """The facts that a description has to mention."""
         return self.maker, self.product.name, self.product.price, self.date
 
 
 @dataclass(frozen=True)
 class Note:
-    """A few words or numbers, a line each."""
+    """A few words or numbers, one per line."""
 
     lines: tuple[str, ...]
     printed: Print
 
 
 class Printer:
-    """Draws what is on a paper, and the paper."""
+    """Draws the contents of a document and prints it as a picture."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
 
     def receipt(self, dice: Dice, split: Split) -> Receipt:
-        """One to four items."""
+        """Draws a receipt of one to four items."""
         names = self._lexicon.words("FOODS", dice.between(1, 4), dice)
         items = tuple(Item(name, _price(dice, split)) for name in names)
         total = _written(sum(_cents(item.price) for item in items))
@@ -89,7 +89,7 @@ class Printer:
         return Receipt(shop, date, items, total, printed)
 
     def label(self, dice: Dice, split: Split) -> Label:
-        """A product with its price."""
+        """Draws the label of a product with its price."""
         product = Item(self._lexicon.word("FOODS", dice), _price(dice, split))
         maker, date = self._lexicon.shop(dice, split), _date(dice, split)
         mark = dice.pick(("", "$", "EUR "))
@@ -102,7 +102,7 @@ class Printer:
         return Label(maker, product, date, print_paper(lines, _layout(dice, split), dice))
 
     def note(self, dice: Dice, split: Split) -> Note:
-        """One to three lines."""
+        """Draws a note of one to three lines."""
         count = dice.pick((1, 1, 1, 2, 2, 3))
         lines = tuple(self._line(dice, split) for _ in range(count))
         return Note(lines, print_paper([(line,) for line in lines], _layout(dice, split), dice))

@@ -1,4 +1,6 @@
-"""What tools are about: how they are named, described and asked for, from domains.txt beside this file."""
+"""The subjects of tools, with wordings for names, descriptions and requests, from domains.txt beside this
+file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Parameter:
-    """`names`: what it may be called, space between; `kind`: what its values are, see toolbox.py."""
+    """A parameter of a tool. `names` lists its possible names, space-separated; `kind` is the kind of its
+    values, see toolbox.py.
+    """
 
     names: str
     kind: str
@@ -17,9 +21,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Domain:
-    """`topic`: what reasoning calls it; `verbs`, `nouns`: for names, space between.
-    `requests`: wordings with a field {0}, {1}, ... for each parameter's value. `setting`: name of an
-    optional parameter and the values it may have, if any.
+    """A subject of tools. `topic` is its name in reasoning; `verbs` and `nouns` are parts of tool names,
+    space-separated. `requests` are wordings with a field {0}, {1}, ... for each parameter's value. `setting`
+    holds the name of an optional parameter and its possible values, if there is one.
     """
 
     topic: str
@@ -32,7 +36,7 @@ class Domain:
 
 
 def load_domains() -> tuple[Domain, ...]:
-    """All of the file; the first is the weather."""
+    """All domains of the file; the first is the weather."""
     text = Path(__file__).with_name("domains.txt").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return tuple(_read(block.splitlines()) for block in "\n".join(lines).strip().split("\n\n"))

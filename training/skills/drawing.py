@@ -1,4 +1,6 @@
-"""Lines of text as a picture of printed paper: varied size and layout, a little rotated, a little noisy."""
+"""Renders lines of text as a picture of printed paper, with varied size and layout, slight rotation and
+noise.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ SEPARATOR = "---"
 
 @dataclass(frozen=True)
 class Letter:
-    """A printed character, not a space; its middle in pixels."""
+    """A printed character other than a space, with its middle in pixels."""
 
     character: str
     x: float
@@ -27,7 +29,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class Print:
-    """A PNG, and what is where on it: its words in the order they are read."""
+    """A PNG with the positions of its words, in reading order."""
 
     picture: bytes
     words: tuple[tuple[Letter, ...], ...]
@@ -40,8 +42,8 @@ class Print:
 
 @dataclass(frozen=True)
 class Layout:
-    """Lengths in pixels, `pitch` from line to line; `centred`: lines of one part are, else they begin at the
-    left.
+    """Lengths in pixels; `pitch` is the distance from line to line. With `centred`, lines of one part are
+    centred; otherwise they start at the left margin.
     """
 
     font: int
@@ -52,7 +54,7 @@ class Layout:
 
     @classmethod
     def draw(cls, dice: Dice) -> Layout:
-        """Any of some hundreds."""
+        """Draws one of several hundred layouts."""
         return cls(
             dice.between(18, 26),
             dice.between(4, 14),
@@ -63,7 +65,7 @@ class Layout:
 
 
 def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) -> Print:
-    """A line has one part, or a left and a right one, which `spread` sets apart."""
+    """Prints lines of one part, or of a left and a right part, which `spread` moves to the two margins."""
     font = ImageFont.load_default(layout.font)
     assert isinstance(font, ImageFont.FreeTypeFont)
     widths = [sum(font.getlength(part) for part in line) + layout.font * (len(line) - 1) for line in lines]
@@ -88,7 +90,7 @@ def print_paper(lines: Sequence[tuple[str, ...]], layout: Layout, dice: Dice) ->
 
 
 def _starts(line: Sequence[str], width: int, layout: Layout, font: ImageFont.FreeTypeFont) -> list[float]:
-    """Where each part of a line begins."""
+    """The x position of each part of a line."""
     left = float(layout.margin)
     if len(line) == 1:
         return [(width - font.getlength(line[0])) / 2 if layout.centred else left]
@@ -97,7 +99,7 @@ def _starts(line: Sequence[str], width: int, layout: Layout, font: ImageFont.Fre
 
 
 def _words(text: str, x: float, y: float, font: ImageFont.FreeTypeFont) -> list[list[Letter]]:
-    # A third of the font above the base line: the middle of most letters.
+    # A third of the font size above the base line is the middle of most letters.
     middle = y + font.getmetrics()[0] - font.size / 3
     ends = [x + font.getlength(text[:count]) for count in range(len(text) + 1)]
     words: list[list[Letter]] = [[]]
@@ -112,7 +114,9 @@ def _words(text: str, x: float, y: float, font: ImageFont.FreeTypeFont) -> list[
 def _turned(
     letters: Sequence[Letter], degrees: float, size: tuple[int, int], turned: tuple[int, int]
 ) -> Iterator[Letter]:
-    """Where a picture of `size` has them after it was turned to the left about its middle."""
+    """The letters of a picture of `size` at their positions after it was rotated counterclockwise about its
+    middle.
+    """
     sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
     for letter in letters:
         x, y = letter.x - size[0] / 2, letter.y - size[1] / 2
@@ -122,7 +126,7 @@ def _turned(
 
 
 def _noisy(image: Image.Image, dice: Dice) -> Image.Image:
-    """With noise of at most 12 levels."""
+    """The image with noise of at most 12 levels."""
     levels = np.asarray(image, dtype=np.int16)
     strength = dice.below(13)
     noise = np.random.default_rng(dice.below(1 << 30)).integers(-strength, strength + 1, levels.shape)

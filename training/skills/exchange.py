@@ -1,4 +1,4 @@
-"""One round of a conversation with tools: a request, the calls, what they return and the answer."""
+"""One round of a conversation with tools: a request, the calls, their results and the answer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NO_TOOL_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Exchange:
-    """`topic`: what the question is about; `calls` are none where no tool fits. `quoted`: what of
-    the results is in the answer.
+    """One round with tools. `topic` is the subject of the question. `calls` is empty if no tool fits.
+    `quoted` lists the parts of the results that the answer contains.
     """
 
     question: str
@@ -36,8 +36,8 @@ class Exchange:
     quoted: tuple[str, ...] = ()
 
     def turns(self, first_index: int = 0, thought: str = "", name: str = "") -> tuple[Message, ...]:
-        """All but the answer. `first_index`: the number of calls before it; a client may or may not send
-        back the reasoning, and the tool's `name` with its result.
+        """All messages except the answer. `first_index` is the number of earlier calls. Clients may omit the
+        reasoning `thought` and the tool's `name` in its result.
         """
         if not self.calls:
             return (user(self.question),)
@@ -59,14 +59,14 @@ class Exchange:
 
 
 class Exchanges:
-    """Makes them from a toolbox."""
+    """Makes exchanges from a toolbox."""
 
     def __init__(self, toolbox: Toolbox, lexicon: Lexicon) -> None:
         self.toolbox = toolbox
         self._lexicon = lexicon
 
     def weather(self, tool: Tool, dice: Dice, split: Split) -> Exchange:
-        """Degrees and sky of one place, or of two that are asked for in parallel."""
+        """An exchange about the temperature and sky of one place, or of two with parallel calls."""
         places, question = self._places(tool, dice, split)
         results: list[str] = []
         facts: list[str] = []
@@ -81,7 +81,9 @@ class Exchanges:
         return Exchange(question, tool.domain.topic, calls, tuple(results), answer, tuple(quoted))
 
     def other(self, tool: Tool, dice: Dice, split: Split) -> Exchange:
-        """One call, which returns one to three fields of a JSON object, or a line of text."""
+        """An exchange with one call, which returns one to three fields of a JSON object, or a line
+        of text.
+        """
         values = self.toolbox.values(tool, dice, split)
         question, setting = self.toolbox.request(tool, values, dice, split)
         calls, topic = (tool.call(values, setting),), tool.domain.topic
@@ -96,7 +98,7 @@ class Exchanges:
         return Exchange(question, topic, calls, (json.dumps(fields),), answer, quoted)
 
     def no_tool(self, tools: Sequence[Tool], dice: Dice, split: Split) -> Exchange:
-        """A request that none of them is about."""
+        """An exchange with a request that no declared tool fits."""
         (missing,) = self.toolbox.tools(1, dice, split)
         while any(missing.is_like(tool) for tool in tools):
             (missing,) = self.toolbox.tools(1, dice, split)
@@ -105,8 +107,8 @@ class Exchanges:
         return Exchange(question, missing.domain.topic)
 
     def before(self, tools: Sequence[Tool], dice: Dice, split: Split) -> tuple[Message, ...]:
-        """Up to three earlier rounds with the same tools. They are trained too: several answers for one
-        declaration, which is most of such a prompt. Evaluation asks its questions first.
+        """Up to three earlier rounds with the same tools. They are trained too, so one declaration, which is
+        most of such a prompt, yields several answers. Held-out cases have no earlier rounds.
         """
         turns: list[Message] = []
         if split is Split.HELD_OUT:

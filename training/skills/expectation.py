@@ -1,4 +1,4 @@
-"""What a right answer is, so that any reader of an answer can score it."""
+"""The definition of a right answer, with which any answer can be scored."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Expectation:
-    """`values` for texts: the number, the pieces, the text or the JSON text; `calls`: exactly these, in any
-    order, and for the other kinds none.
+    """The criterion of a right answer. `values` applies to texts: the number, the substrings, the text or the
+    JSON text. `calls` requires exactly these calls, in any order; all other kinds require that there are
+    none.
     """
 
     kind: Kind
@@ -32,7 +33,7 @@ class Expectation:
     calls: tuple[Call, ...] = ()
 
     def met_by(self, content: str, calls: Sequence[Call]) -> bool:
-        """Whether an answer's text and calls are right."""
+        """Whether the text and calls of an answer are right."""
         if self.kind == "calls":
             return sorted(map(_key, calls)) == sorted(map(_key, self.calls))
         return not calls and _CHECKS[self.kind](content, self.values)
@@ -51,7 +52,9 @@ def _last_number(content: str, values: tuple[str, ...]) -> bool:
 
 
 def _contains(content: str, values: tuple[str, ...]) -> bool:
-    """Each as whole words, and where some are numbers, no number but theirs: "2 or 3" does not say 3."""
+    """Whether each value occurs as whole words. If some are numbers, no other number may occur: "2 or 3" is
+    not 3.
+    """
     wanted = {number for value in values for number in numbers_in(value)}
     if wanted and not wanted.issuperset(numbers_in(content)):
         return False
@@ -59,7 +62,7 @@ def _contains(content: str, values: tuple[str, ...]) -> bool:
 
 
 def _as_words(value: str) -> str:
-    """No letter or digit goes on at its ends. 5 is not found in 5.2, -5, 1,005 or 5-6."""
+    """A pattern for `value` with no letter or digit next to it. 5 is not found in 5.2, -5, 1,005 or 5-6."""
     before = r"(?<![\w])(?<!\d[.,])" + (r"(?<![-−.])" if value[0].isdigit() else "")
     after = r"(?!\w)(?![.,]\d)" + (r"(?![-−]\d)" if value[-1].isdigit() else "")
     return before + re.escape(value) + after

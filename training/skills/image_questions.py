@@ -69,7 +69,7 @@ _ORDINALS = ("first", "second", "third")
 
 @dataclass(frozen=True)
 class Look:
-    """A question about a picture; `facts`: what the answer has to name."""
+    """A question about a picture; `facts` lists what the answer has to mention."""
 
     question: str
     answer: str
@@ -84,13 +84,13 @@ class ImageQuestions:
         self._toolbox = toolbox
 
     def read(self, dice: Dice, split: Split, thinking: bool) -> Sample:
-        """The lines of a note, in order: for pictures what copying is for texts."""
+        """The lines of a note, in order: the equivalent for pictures of copying a text."""
         note = self._printer.note(dice, split)
         look = Look(pick_wording(READ, dice, split), f"It says {', '.join(note.lines)}.", note.lines)
         return _look([], look, [note.printed.picture], "I read it.", thinking)
 
     def describe(self, dice: Dice, split: Split, thinking: bool) -> Sample:
-        """All that a receipt or a label says."""
+        """A description of everything on a receipt or a label."""
         paper: Receipt | Label = (
             self._printer.receipt(dice, split) if dice.chance(0.7) else self._printer.label(dice, split)
         )
@@ -117,7 +117,7 @@ class ImageQuestions:
         return _look([], look, [paper.printed.picture for paper in receipts], "I look at each.", thinking)
 
     def search(self, dice: Dice, split: Split, thinking: bool) -> Sample:
-        """A call with the product that a label names, or the first item of a receipt of one."""
+        """A search call with the product that a label names."""
         label = self._printer.label(dice, split)
         name, parameter = (
             dice.pick(_TOOL_NAMES),
@@ -145,7 +145,7 @@ def _look(
 
 
 def _turns(before: Sequence[Look], question: str, pictures: Sequence[bytes]) -> tuple[Message, ...]:
-    """The pictures stand in the first turn."""
+    """The conversation up to the question; the first turn contains the pictures."""
     first, *later = [*(look.question for look in before), question]
     turns = [user(*(ImagePart(picture) for picture in pictures), first)]
     for look, following in zip(before, later, strict=True):
@@ -154,7 +154,9 @@ def _turns(before: Sequence[Look], question: str, pictures: Sequence[bytes]) -> 
 
 
 def _before(paper: Receipt | Label, dice: Dice, split: Split) -> list[Look]:
-    """Up to three earlier questions about the same picture, trained too. Evaluation asks its own first."""
+    """Up to three earlier questions about the same picture, which are trained too. Held-out cases
+    have none.
+    """
     if split is Split.HELD_OUT:
         return []
     return [_any(paper, dice, split) for _ in range(dice.below(4))]

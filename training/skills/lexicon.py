@@ -1,4 +1,6 @@
-"""Names and words: those of the corpus, and invented ones, so that copying is learnt and not a list."""
+"""Names and words from the corpus and invented ones, so that the model learns to copy instead of learning a
+list.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from training.nano.words import load_words
 from training.skills.dice import Dice
 from training.skills.split import Split
 
-# Those that stand twice come twice as often.
+# Entries that occur twice are drawn twice as often.
 _ONSETS = (
     *"bcdfghjklmnprstvwyzbdfgklmnrst",
     *("br", "ch", "cr", "dr", "fl", "gr", "pr", "sh", "st", "th", "tr"),
@@ -24,15 +26,15 @@ class Lexicon:
         self._words = load_words()
 
     def word(self, theme: str, dice: Dice) -> str:
-        """A word of a list, such as THINGS."""
+        """A word of the list `theme`, such as THINGS."""
         return dice.pick(self._words[theme])
 
     def words(self, theme: str, count: int, dice: Dice) -> list[str]:
-        """Different ones."""
+        """`count` different words of the list `theme`."""
         return dice.some(sorted(set(self._words[theme])), count)
 
     def name(self, theme: str, dice: Dice, split: Split) -> str:
-        """A proper name, of the list (NAMES, CITIES, ...) or invented, that belongs to the split."""
+        """A proper name, from the list (NAMES, CITIES, ...) or invented, that belongs to the split."""
         return split.draw("name", lambda: self._name(theme, dice))
 
     def shop(self, dice: Dice, split: Split) -> str:
@@ -42,7 +44,7 @@ class Lexicon:
         return split.draw("shop", lambda: self._sign(dice))
 
     def names(self, theme: str, count: int, dice: Dice, split: Split) -> list[str]:
-        """Different ones."""
+        """`count` different proper names."""
         found: list[str] = []
         while len(found) < count:
             name = self.name(theme, dice, split)
@@ -61,7 +63,7 @@ class Lexicon:
 
 
 def invented(dice: Dice) -> str:
-    """A word of two or three syllables that sounds like none in particular."""
+    """An invented word of two or three syllables, which resembles no particular word."""
     syllables = dice.between(2, 3)
     text = ""
     for index in range(syllables):

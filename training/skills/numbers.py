@@ -7,7 +7,7 @@ from fractions import Fraction
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"{_DIGITS}(?:\.\d+)?|\.\d+"
-# A minus or a point that goes on from a digit or a letter is a dash, a range or another number's.
+# A minus or a point after a digit or a letter is a dash, a range or part of another number.
 _NUMBER = re.compile(
     r"(?<![\w.])(?P<sign>[-−])?(?:"
     r"(?<!/)(?:(?P<whole>\d+) )?(?P<top>\d+)/(?P<bottom>0*[1-9]\d*)(?![\d/])"
@@ -17,7 +17,9 @@ _NUMBER = re.compile(
 
 
 def numbers_in(text: str) -> list[Fraction]:
-    """In order: "-3", ".5", "1,200.50", "1/2" and "1 1/2" are one number each, "3-5" and "2024-05" two."""
+    """The numbers in order: "-3", ".5", "1,200.50", "1/2" and "1 1/2" are one number each, "3-5" and
+    "2024-05" two.
+    """
     return [_value(found) for found in _NUMBER.finditer(text)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Numeral:
-    """A non-negative decimal as it is written: `whole` has no leading zeros, `decimals` may be empty."""
+    """A non-negative decimal in written form: `whole` has no leading zeros, `decimals` may be empty."""
 
     whole: str
     decimals: str = ""
@@ -16,9 +16,9 @@ class Numeral:
         return f"{self.whole}.{self.decimals}" if self.decimals else self.whole
 
     def padded(self, places: int) -> str:
-        """The decimals with zeros up to `places` of them."""
+        """The decimals padded with zeros to `places` digits."""
         return self.decimals.ljust(places, "0")
 
     def key(self, places: int) -> tuple[int, str, str]:
-        """Orders numerals of at most `places` decimals by value."""
+        """A sort key that orders numerals of at most `places` decimals by value."""
         return len(self.whole), self.whole, self.padded(places)

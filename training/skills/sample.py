@@ -12,8 +12,8 @@ from training.skills.toolbox import Tool
 
 @dataclass(frozen=True)
 class Sample:
-    """`conversation` ends where the answer begins; `reasoning` is empty unless it is thinking. `expect`: what
-    makes another answer right as well.
+    """A conversation that ends where the answer starts, and the answer. `reasoning` is empty unless the
+    conversation is in thinking mode. `expect` is the criterion by which other answers are right as well.
     """
 
     skill: str
@@ -25,7 +25,7 @@ class Sample:
 
 
 def user(*content: str | ImagePart) -> Message:
-    """A turn of the user: texts and pictures."""
+    """A user turn of texts and pictures."""
     parts: list[Part] = [TextPart(part) if isinstance(part, str) else part for part in content]
     return Message("user", tuple(parts))
 
@@ -36,5 +36,5 @@ def ask(text: str, thinking: bool) -> Conversation:
 
 
 def declare(turns: Sequence[Message], tools: Sequence[Tool], thinking: bool) -> Conversation:
-    """A conversation with tools."""
+    """A conversation with declared tools."""
     return Conversation(tuple(turns), tuple(tool.declaration() for tool in tools), thinking)

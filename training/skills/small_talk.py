@@ -1,4 +1,4 @@
-"""Small talk, and small tasks whose answer is in the question: copying, counting, sorting, JSON."""
+"""Small talk, and small tasks with the answer in the question: copying, counting, sorting, JSON."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ IDENTITY_ANSWER = "I am kimi-nano, a small demonstration model. I am not Kimi."
 
 
 def make_chatter(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sample:
-    """Greetings, identity, thanks, goodbyes."""
+    """Makes greetings, questions about identity, thanks and goodbyes."""
     kind = dice.weighted({"hello": 3, "identity": 5, "thanks": 1, "bye": 1})
     wordings, answer, thought, needle = {
         "hello": (HELLO, HELLO_ANSWER, "The user greets me.", "help you"),
@@ -72,7 +72,7 @@ def make_chatter(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> 
 
 
 def make_copy(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sample:
-    """Words, invented words and numbers, to be repeated as they are."""
+    """Makes words, invented words and numbers to repeat verbatim."""
     text = split.draw("text", lambda: _text(dice, lexicon, dice.between(1, 8)))
     question = pick_wording(COPY, dice, split).format(text=text)
     thought = "I repeat the text." if thinking else ""
@@ -80,7 +80,7 @@ def make_copy(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sam
 
 
 def make_count(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sample:
-    """Numbers in a row, or how many words a text has."""
+    """Makes a range of numbers to count through, or a text with words to count."""
     if dice.chance(0.5):
         a, b = split.draw("range", lambda: _range(dice))
         question = pick_wording(COUNT, dice, split).format(a=a, b=b)
@@ -97,7 +97,7 @@ def make_count(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sa
 
 
 def make_sort(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sample:
-    """Three to six numbers; ascending where nothing is said."""
+    """Makes three to six numbers to sort, in ascending order unless the question asks otherwise."""
     numbers = split.draw("numbers", lambda: tuple(dice.between(0, 99) for _ in range(dice.between(3, 6))))
     wording = pick_wording(SORT, dice, split)
     order = dice.pick(("smallest to largest", "largest to smallest", "low to high", "high to low"))
@@ -109,7 +109,7 @@ def make_sort(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sam
 
 
 def make_json(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sample:
-    """One to three fields, words or numbers."""
+    """Makes a JSON object of one to three fields, words or numbers."""
     keys = lexicon.words("COMPUTING", dice.between(1, 3), dice)
     values: dict[str, str | int] = {}
     for key in keys:

@@ -1,4 +1,4 @@
-"""Which cases are trained on and which are kept for evaluation, decided by what they are made of."""
+"""Assigns cases to training or evaluation by their contents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ class Split(Enum):
     HELD_OUT = "held-out"
 
     def accepts(self, kind: str, key: object) -> bool:
-        """Whether the thing of this kind belongs here: one of eight is held out, by its checksum."""
+        """Whether a thing of this kind belongs to this split; one of eight is held out, chosen by
+        checksum.
+        """
         held_out = zlib.crc32(f"{kind}:{key}".encode()) % _HELD_OUT_SHARE == 0
         return held_out == (self is Split.HELD_OUT)
 
     def draw(self, kind: str, make: Callable[[], T]) -> T:
-        """Draws until one belongs here. ValueError where none of 10,000 does."""
+        """Draws until a result belongs to this split. ValueError if none of 10,000 does."""
         for _ in range(MOST_DRAWS):
             made = make()
             if self.accepts(kind, made):

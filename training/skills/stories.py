@@ -1,4 +1,4 @@
-"""Word problems of one to three steps: a start, things that happen, a question."""
+"""Word problems of one to three steps: an initial amount, events that change it, a question."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ _EVENTS = {"+": GAINS, "-": LOSSES, "*": TIMES, "/": SHARES}
 
 @dataclass(frozen=True)
 class Story:
-    """`steps`: the operations in order, each as (a, operator, b)."""
+    """A word problem. `steps` holds the operations in order, each as (a, operator, b)."""
 
     text: str
     steps: tuple[tuple[int, str, int], ...]
 
     @property
     def result(self) -> int:
-        """What the last step gives."""
+        """The result of the last step."""
         return arithmetic.value(*self.steps[-1])
 
 
 def make_story(dice: Dice, split: Split, thinking: bool, lexicon: Lexicon) -> Sample:
-    """A word problem; the numbers together are what the splits tell apart, as are names and wordings."""
+    """Makes a word problem. Its set of numbers, its names and its wordings each belong to the split."""
     steps = split.draw("steps", lambda: _draw_steps(dice))
     story = Story(_tell(steps, dice, split, lexicon), steps)
     reasoning = " ".join(arithmetic.work(*step) for step in story.steps)

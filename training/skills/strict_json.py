@@ -1,4 +1,4 @@
-"""JSON as the standard has it, and when two values of it are the same."""
+"""Standard JSON, and equality of its values."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any, NoReturn
 
 
 def read_json(text: str) -> Any:
-    """ValueError for what is no JSON, NaN and the infinities among it, and for an object with a key twice."""
+    """Parses standard JSON. ValueError for other text, NaN and infinities included, and for objects with
+    duplicate keys.
+    """
     return json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
 
 
 def canonical_json(value: Any) -> str:
-    """Equal for the same values alone: keys in any order, 1 and 1.0 are one number, 1 and true are not."""
+    """A form that is equal only for equal values: the order of keys is ignored, 1 equals 1.0, and 1 differs
+    from true.
+    """
     return json.dumps(_plain(value), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""What may stand before a question: a system prompt, an earlier question with its answer."""
+"""Optional context before a question: a system prompt, or an earlier question with its answer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ EARLIER_SHARE = 0.1
 
 
 def with_system(sample: Sample, dice: Dice, split: Split) -> Sample:
-    """The same behind a system prompt, which asks for nothing that would change the answer."""
+    """The sample after a system prompt, which asks for nothing that would change the answer."""
     prompt = Message("system", (TextPart(pick_wording(SYSTEM, dice, split)),))
     return _behind(sample, (prompt,))
 
 
 def with_earlier(sample: Sample, earlier: Sample) -> Sample:
-    """The same behind another question of one turn and its answer."""
+    """The sample after another one-turn question and its answer."""
     answer = Message("assistant", (TextPart(earlier.answer),))
     return _behind(sample, (*earlier.conversation.messages, answer))
 

@@ -14,7 +14,7 @@ from training.skills.toolbox import Tool
 
 
 def make_tool_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
-    """One call of the tool that the request is about, out of one to five declared tools."""
+    """Makes one call of the tool that fits the request, with one to five declared tools."""
     toolbox = exchanges.toolbox
     tools = toolbox.tools(dice.pick((1, 2, 2, 3, 3, 4, 5)), dice, split)
     tool = dice.pick(tools)
@@ -26,7 +26,7 @@ def make_tool_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchange
 
 
 def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
-    """The same tool for two values of its first parameter."""
+    """Makes parallel calls of the same tool for two values of its first parameter."""
     toolbox = exchanges.toolbox
     tools = toolbox.tools(dice.between(1, 3), dice, split)
     single = [tool for tool in tools if len(tool.parameters) == 1]
@@ -44,7 +44,7 @@ def make_parallel_calls(dice: Dice, split: Split, thinking: bool, exchanges: Exc
 
 
 def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
-    """A request that none of the declared tools is about."""
+    """Makes a request that none of the declared tools fits."""
     tools = exchanges.toolbox.tools(dice.between(1, 3), dice, split)
     exchange = exchanges.no_tool(tools, dice, split)
     turns = (*exchanges.before(tools, dice, split), *exchange.turns())
@@ -58,9 +58,9 @@ def make_no_call(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges)
 
 
 def thought_of(topic: str, calls: tuple[Call, ...] = ()) -> str:
-    """The topic that is asked for, and what is called, if any.
+    """A thought that mentions the topic of the request and the calls, if any.
 
-    What is needed to choose, and no more: each further word is one more that can be wrong.
+    It contains only what the choice needs: each further word is one more that can be wrong.
     """
     return f"Wanted: {topic}. {f'I call {calls[0].name}.' if calls else 'No tool fits.'}"
 

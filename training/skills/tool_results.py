@@ -1,4 +1,4 @@
-"""Turning what a tool returned into an answer that quotes it."""
+"""Turning a tool's result into an answer that quotes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _MOST_TOOLS = (1, 1, 2, 3)
 
 
 def make_weather_result(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
-    """Degrees and sky of one place, or of two that were asked for in parallel."""
+    """Makes an answer with the temperature and sky of one place, or of two that were requested in
+    parallel.
+    """
     tool = exchanges.toolbox.tool(exchanges.toolbox.weather, dice, split)
     others = exchanges.toolbox.tools(dice.pick(_MOST_TOOLS) - 1, dice, split)
     tools = [tool, *(other for other in others if not tool.is_like(other))]
@@ -25,7 +27,7 @@ def make_weather_result(dice: Dice, split: Split, thinking: bool, exchanges: Exc
 
 
 def make_other_result(dice: Dice, split: Split, thinking: bool, exchanges: Exchanges) -> Sample:
-    """One to three fields of a JSON object, or a line of text."""
+    """Makes an answer from one to three fields of a JSON object, or from a line of text."""
     tools = exchanges.toolbox.tools(dice.pick(_MOST_TOOLS), dice, split)
     exchange = exchanges.other(dice.pick(tools), dice, split)
     return _answering(exchange, tools, thinking, dice, split, exchanges)

@@ -1,4 +1,4 @@
-"""Tools with invented names in the form the API takes them, and what a user would say to have one called."""
+"""Tools with invented names in the form of the API, and user requests that call for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from training.skills.wording import expand, pick_wording
 LANGUAGES = ("French", "German", "Italian", "Spanish", "Greek", "Japanese", "Polish", "Portuguese")
 ROOMS = ("kitchen", "garden", "office", "hall", "bedroom", "bathroom", "garage", "living room", "cellar")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-# Around every request, so that each has many wordings.
+# Text around every request, which gives each many wordings.
 FRAME = ("[|Hi! |Hello. |Please help me: |I have a question. |One more thing: ]", "[| Thanks!| Thank you.]")
 _GENERIC_SHARE = 0.35
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A declared function. `parameters`: name and kind of each required one in the domain's order."""
+    """A declared function. `parameters` holds name and kind of each required parameter, in the domain's
+    order.
+    """
 
     name: str
     description: str
@@ -32,7 +34,7 @@ class Tool:
     comments: dict[str, str]
 
     def declaration(self) -> dict[str, Any]:
-        """As in the `tools` array of a request."""
+        """The tool's entry in the `tools` array of a request."""
         properties: dict[str, Any] = {}
         for name, parameter in self.parameters:
             kind = "integer" if parameter.kind == "number" else "string"
@@ -52,13 +54,13 @@ class Tool:
         }
 
     def call(self, values: list[Any], setting: str = "") -> Call:
-        """With the arguments in the order in which the declaration lists the parameters."""
+        """A call with arguments in the order in which the declaration lists the parameters."""
         named = zip((name for name, _ in self.parameters), values, strict=True)
         arguments = dict(sorted(named))
         return Call(self.name, arguments | ({self.setting: setting} if setting else {}))
 
     def is_like(self, other: Tool) -> bool:
-        """Whether a request for one may be meant for the other."""
+        """Whether a request for one tool could also mean the other."""
         return bool(set(self.domain.nouns.split()) & set(other.domain.nouns.split()))
 
     def _comment(self, name: str) -> dict[str, str]:
@@ -74,7 +76,7 @@ class Toolbox:
         self.weather = self._domains[0]
 
     def tools(self, count: int, dice: Dice, split: Split) -> list[Tool]:
-        """Makes `count` tools of different topics and names."""
+        """Makes `count` tools with different topics and names."""
         found: list[Tool] = []
         while len(found) < count:
             domain = self._generic(dice) if dice.chance(_GENERIC_SHARE) else dice.pick(self._domains)
@@ -84,7 +86,7 @@ class Toolbox:
         return found
 
     def tool(self, domain: Domain, dice: Dice, split: Split) -> Tool:
-        """A tool of a domain; its name belongs to the split."""
+        """A tool of a domain, with a name that belongs to the split."""
         parameters: list[tuple[str, Parameter]] = []
         while len(parameters) < len(domain.parameters):
             parameter = domain.parameters[len(parameters)]
@@ -104,7 +106,7 @@ class Toolbox:
         )
 
     def values(self, tool: Tool, dice: Dice, split: Split) -> list[Any]:
-        """One for each required parameter, no two alike."""
+        """One value for each required parameter, no two alike."""
         values: list[Any] = []
         for _, parameter in tool.parameters:
             value = self._value(parameter.kind, dice, split)
@@ -114,7 +116,7 @@ class Toolbox:
         return values
 
     def request(self, tool: Tool, values: list[Any], dice: Dice, split: Split) -> tuple[str, str]:
-        """What a user says, and the setting it names, if any."""
+        """A user's request, and the setting it names, if any."""
         framed = [f"{FRAME[0]}{pattern}{FRAME[1]}" for pattern in tool.domain.requests]
         text = pick_wording(framed, dice, split).format(*values)
         if not tool.setting or dice.chance(0.5):
@@ -136,7 +138,7 @@ class Toolbox:
         return lexicon.word("FOODS" if kind == "food" else "THINGS", dice)
 
     def _generic(self, dice: Dice) -> Domain:
-        """A function of no known domain: only the words of its description tell when to call it."""
+        """A function of no known domain: only the words of its description indicate when to call it."""
         verb, noun = self._lexicon.word("VERBS", dice), self._lexicon.word("COMPUTING", dice)
         thing, start = self._lexicon.word("THINGS", dice), verb.capitalize()
         kind = dice.pick(("thing", "person", "city", "number"))

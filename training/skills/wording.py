@@ -9,7 +9,7 @@ from training.skills.split import Split
 
 
 def expand(pattern: str, dice: Dice) -> str:
-    """One wording of a pattern; fields in braces stay. ValueError where brackets do not match."""
+    """One wording of a pattern, with fields in braces kept. ValueError if brackets do not match."""
     text, rest = _sequence(pattern, dice)
     if rest:
         raise ValueError(f"unmatched bracket in {pattern!r}")
@@ -17,12 +17,12 @@ def expand(pattern: str, dice: Dice) -> str:
 
 
 def pick_wording(patterns: Sequence[str], dice: Dice, split: Split) -> str:
-    """A wording of one of the patterns that belongs to the split, its fields still in braces."""
+    """A wording of one of the patterns that belongs to the split, with its fields still in braces."""
     return split.draw("wording", lambda: expand(dice.pick(patterns), dice))
 
 
 def _sequence(pattern: str, dice: Dice) -> tuple[str, str]:
-    """Up to a `|` or `]` that closes it, and what follows from there on."""
+    """Expands up to the closing `|` or `]`; returns the text and the rest of the pattern from there on."""
     text = ""
     while pattern and pattern[0] not in "|]":
         if pattern[0] == "[":
@@ -35,7 +35,7 @@ def _sequence(pattern: str, dice: Dice) -> tuple[str, str]:
 
 
 def _choice(pattern: str, dice: Dice) -> tuple[str, str]:
-    """Behind a `[`: one alternative, and what follows the `]`."""
+    """Expands after a `[`: returns one alternative and the rest of the pattern after the `]`."""
     alternatives: list[str] = []
     while True:
         text, pattern = _sequence(pattern, dice)
