@@ -196,7 +196,6 @@ def random_case(number: random.Random, tokenizer: KimiTokenizer, kind: str) -> C
         top_p=number.choice((1.0, 0.9)),
         top_k=number.choice((0, 0, 40)),
         min_p=number.choice((0.0, 0.05)),
-        top_a=number.choice((0.0, 0.3)),
         presence_penalty=number.choice((0.0, 0.7)),
         frequency_penalty=number.choice((0.0, -0.5, 0.8)),
         repetition_penalty=number.choice((None, 1.3)),

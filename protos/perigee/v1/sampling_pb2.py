@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19perigee/v1/sampling.proto\x12\nperigee.v1\"\xc5\x04\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x05 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x06 \x01(\x02\x12\x1f\n\x12repetition_penalty\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12=\n\nlogit_bias\x18\x08 \x03(\x0b\x32).perigee.v1.SamplingParams.LogitBiasEntry\x12\x11\n\x04seed\x18\t \x01(\x04H\x03\x88\x01\x01\x12\t\n\x01n\x18\n \x01(\r\x12\x17\n\nmax_tokens\x18\x0b \x01(\rH\x04\x88\x01\x01\x12\x12\n\nmin_tokens\x18\x0c \x01(\r\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12\x16\n\x0estop_token_ids\x18\x0e \x03(\r\x12\x0c\n\x04stop\x18\x0f \x03(\t\x12\x10\n\x08logprobs\x18\x10 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x11 \x01(\r\x12\r\n\x05top_a\x18\x12 \x01(\x02\x12\x1b\n\x13keep_special_tokens\x18\x1e \x01(\x08\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\r\n\x0b_max_tokens\"U\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\r\n\x05token\x18\x03 \x01(\t\x12\x13\n\x0btoken_bytes\x18\x04 \x01(\x0c\"d\n\x10PositionLogprobs\x12)\n\x07sampled\x18\x01 \x01(\x0b\x32\x18.perigee.v1.TokenLogprob\x12%\n\x03top\x18\x02 \x03(\x0b\x32\x18.perigee.v1.TokenLogprob\"\x96\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\r\x12\x14\n\x0cimage_tokens\x18\x05 \x01(\r\x12\x14\n\x0cvideo_tokens\x18\x06 \x01(\r*\xb3\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x04\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19perigee/v1/sampling.proto\x12\nperigee.v1\"\xb6\x04\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x05 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x06 \x01(\x02\x12\x1f\n\x12repetition_penalty\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12=\n\nlogit_bias\x18\x08 \x03(\x0b\x32).perigee.v1.SamplingParams.LogitBiasEntry\x12\x11\n\x04seed\x18\t \x01(\x04H\x03\x88\x01\x01\x12\t\n\x01n\x18\n \x01(\r\x12\x17\n\nmax_tokens\x18\x0b \x01(\rH\x04\x88\x01\x01\x12\x12\n\nmin_tokens\x18\x0c \x01(\r\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12\x16\n\x0estop_token_ids\x18\x0e \x03(\r\x12\x0c\n\x04stop\x18\x0f \x03(\t\x12\x10\n\x08logprobs\x18\x10 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x11 \x01(\r\x12\x1b\n\x13keep_special_tokens\x18\x1e \x01(\x08\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\r\n\x0b_max_tokens\"U\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\r\n\x05token\x18\x03 \x01(\t\x12\x13\n\x0btoken_bytes\x18\x04 \x01(\x0c\"d\n\x10PositionLogprobs\x12)\n\x07sampled\x18\x01 \x01(\x0b\x32\x18.perigee.v1.TokenLogprob\x12%\n\x03top\x18\x02 \x03(\x0b\x32\x18.perigee.v1.TokenLogprob\"\x96\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\r\x12\x14\n\x0cimage_tokens\x18\x05 \x01(\r\x12\x14\n\x0cvideo_tokens\x18\x06 \x01(\r*\xb3\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x03\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\x04\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=968
-  _globals['_FINISHREASON']._serialized_end=1147
+  _globals['_FINISHREASON']._serialized_start=953
+  _globals['_FINISHREASON']._serialized_end=1132
   _globals['_SAMPLINGPARAMS']._serialized_start=42
-  _globals['_SAMPLINGPARAMS']._serialized_end=623
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=502
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=550
-  _globals['_TOKENLOGPROB']._serialized_start=625
-  _globals['_TOKENLOGPROB']._serialized_end=710
-  _globals['_POSITIONLOGPROBS']._serialized_start=712
-  _globals['_POSITIONLOGPROBS']._serialized_end=812
-  _globals['_USAGE']._serialized_start=815
-  _globals['_USAGE']._serialized_end=965
+  _globals['_SAMPLINGPARAMS']._serialized_end=608
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=487
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=535
+  _globals['_TOKENLOGPROB']._serialized_start=610
+  _globals['_TOKENLOGPROB']._serialized_end=695
+  _globals['_POSITIONLOGPROBS']._serialized_start=697
+  _globals['_POSITIONLOGPROBS']._serialized_end=797
+  _globals['_USAGE']._serialized_start=800
+  _globals['_USAGE']._serialized_end=950
 # @@protoc_insertion_point(module_scope)

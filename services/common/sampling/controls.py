@@ -50,7 +50,6 @@ CONTROLS: tuple[Control, ...] = (
     Number("top_p", _TOKEN, Range(0.0, 1.0, open_low=True), default=0.95),
     Number("top_k", _TOKEN, Range(0, _MOST_INT32), int, default=0, normalise=_unlimited),
     Number("min_p", _TOKEN, Range(0.0, 1.0), default=0.0),
-    Number("top_a", _TOKEN, Range(0.0, 1.0), default=0.0),
     Number("presence_penalty", _TOKEN, Range(-2.0, 2.0), default=0.0),
     Number("frequency_penalty", _TOKEN, Range(-2.0, 2.0), default=0.0),
     Number("repetition_penalty", _TOKEN, Range(0.0, 2.0, open_low=True), default=1.0),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
@@ -19,22 +17,17 @@ def draw_token(row: npt.NDArray[np.float32], spec: SamplingSpec, uniform: float)
 
     row: [V] adjusted logits with a finite maximum. Filters apply in this order, each to what the previous one
     left, renormalised: top_k keeps the first k tokens in rank order; top_p the shortest prefix with at least
-    that mass; min_p those at least min_p times as likely as the first; top_a those with at least top_a times the
-    square of the first one's probability, both in the whole row. So a prefix of the rank order remains, and the
-    token is the first in it whose cumulative mass exceeds `uniform` times the whole: an inverse CDF in float64
-    that depends only on this row.
+    that mass; min_p those at least min_p times as likely as the first. So a prefix of the rank order remains,
+    and the token is the first in it whose cumulative mass exceeds `uniform` times the whole: an inverse CDF
+    in float64 that depends only on this row.
     """
     maximum = float(row.max())
     keys = rank_keys(row)
-    limits_k = 0 < spec.top_k < len(row)
-    total = 0.0 if limits_k and not spec.top_a else float(_weights(row, maximum, spec.temperature).sum())
-    if spec.top_a:
-        # The likeliest token has weight 1: its probability is 1 / total.
-        spec = replace(spec, min_p=max(spec.min_p, spec.top_a / total))
-    if limits_k:
+    if 0 < spec.top_k < len(row):
         ids = first_ranked(keys, spec.top_k)
         weights = _weights(row[ids], maximum, spec.temperature)
         return int(ids[_last_resort(_place(weights, float(weights.sum()), spec, uniform), weights)])
+    total = float(_weights(row, maximum, spec.temperature).sum())
     if len(row) > 2 * _HEAD:
         ids = first_ranked(keys, _HEAD)
         place = _place(_weights(row[ids], maximum, spec.temperature), total, spec, uniform, complete=False)

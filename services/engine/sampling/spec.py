@@ -22,7 +22,6 @@ class SamplingSpec:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
-    top_a: float = 0.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0

@@ -19,7 +19,6 @@ OUT_OF_RANGE = [
     ("top_p", 1.1),
     ("min_p", 1.5),
     ("min_p", -0.1),
-    ("top_a", 1.5),
     ("presence_penalty", 2.5),
     ("frequency_penalty", -3.0),
     ("repetition_penalty", 0.0),

@@ -28,8 +28,7 @@ def filtered(row, spec):
             break
         kept.append(token_id)
         mass += weight[token_id]
-    least = max(spec.min_p, spec.top_a * weight[order[0]] / weight.sum())
-    kept = [token_id for token_id in kept if weight[token_id] >= least * weight[order[0]]]
+    kept = [token_id for token_id in kept if weight[token_id] >= spec.min_p * weight[order[0]]]
     probabilities = np.zeros(len(row))
     probabilities[kept] = weight[kept] / sum(weight[token_id] for token_id in kept)
     return probabilities, kept
@@ -44,8 +43,6 @@ def filtered(row, spec):
         SamplingSpec(top_k=7),
         SamplingSpec(top_p=0.8),
         SamplingSpec(min_p=0.1),
-        SamplingSpec(top_a=0.9),
-        SamplingSpec(top_a=0.5, top_k=12, temperature=0.7),
         SamplingSpec(temperature=1.3, top_k=20, top_p=0.9, min_p=0.05),
     ],
 )

@@ -26,13 +26,13 @@ def test_the_fields_are_all_controls_that_apply_to_a_token():
 
 def test_every_field_of_a_spec_comes_from_the_message():
     params = SamplingParams(
-        temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, top_a=0.5, presence_penalty=-1.0,
-        frequency_penalty=1.5, repetition_penalty=1.25, logit_bias={7: 1.0, 3: -2.0}, min_tokens=4, stop_token_ids=[9, 8],
+        temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, presence_penalty=-1.0, frequency_penalty=1.5,
+        repetition_penalty=1.25, logit_bias={7: 1.0, 3: -2.0}, min_tokens=4, stop_token_ids=[9, 8],
         logprobs=True, top_logprobs=2, seed=5, n=2,
     )  # fmt: skip
     assert SamplingSpec.from_proto(params, 10) == SamplingSpec(
-        temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, top_a=0.5, presence_penalty=-1.0,
-        frequency_penalty=1.5, repetition_penalty=1.25, logit_bias=((3, -2.0), (7, 1.0)), min_tokens=4,
+        temperature=0.5, top_p=0.25, top_k=3, min_p=0.125, presence_penalty=-1.0, frequency_penalty=1.5,
+        repetition_penalty=1.25, logit_bias=((3, -2.0), (7, 1.0)), min_tokens=4,
         stop_token_ids=frozenset((8, 9)), logprobs=True, top_logprobs=2,
     )  # fmt: skip
 

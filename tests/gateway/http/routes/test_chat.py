@@ -167,14 +167,14 @@ async def test_without_max_tokens_the_rest_of_the_context_is_asked_for():
 
 async def test_sampling_controls_reach_the_worker_as_given(suite):
     await suite.chat(
-        temperature=0, top_p=0.5, top_k=7, min_p=0.25, top_a=0.5, presence_penalty=1, frequency_penalty=-1,
+        temperature=0, top_p=0.5, top_k=7, min_p=0.25, presence_penalty=1, frequency_penalty=-1,
         repetition_penalty=1.5, seed=-1, min_tokens=1, ignore_eos=True, stop_token_ids=[5],
         logit_bias={"7": -3}, max_tokens=9, cache_salt="tenant", priority=-1000,
     )  # fmt: skip
     submit = suite.decode.submits[0]
     assert (submit.cache_salt, submit.priority) == ("tenant", -1000)
     assert submit.sampling == sampling_pb2.SamplingParams(
-        temperature=0, top_p=0.5, top_k=7, min_p=0.25, top_a=0.5, presence_penalty=1, frequency_penalty=-1,
+        temperature=0, top_p=0.5, top_k=7, min_p=0.25, presence_penalty=1, frequency_penalty=-1,
         repetition_penalty=1.5, seed=(1 << 64) - 1, n=1, max_tokens=9, min_tokens=1, ignore_eos=True,
         stop_token_ids=[5], logit_bias={7: -3},
     )  # fmt: skip
