@@ -41,12 +41,13 @@ class ChatRequest(_message.Message):
     RESPONSE_FORMAT_JSON_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
     EBNF_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     thinking: _builtins.bool
     """Whether the model reasons first. Absent: yes."""
     tools_json: _builtins.str
-    """Tool declarations as an OpenAI `tools` array in JSON. Empty: no tools, and no calls in the answer."""
+    """Tool declarations as an OpenAI `tools` array in JSON. Empty: those of `tools`. INVALID_ARGUMENT if both are set."""
     cache_salt: _builtins.str
     """Isolates prefix-cache entries: requests share cached pages only with requests that have the same salt. Empty: the
     common cache. At most 256 characters.
@@ -86,6 +87,12 @@ class ChatRequest(_message.Message):
     def sampling(self) -> _sampling_pb2.SamplingParams:
         """Sampling controls. Absent: the defaults."""
 
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
+        """Tool declarations as messages: the same prompt and answer as with the same tools in tools_json. Empty: those of
+        tools_json; if that is empty too, no tools and no calls in the answer.
+        """
+
     def __init__(
         self,
         *,
@@ -105,10 +112,11 @@ class ChatRequest(_message.Message):
         response_format_json: _builtins.str = ...,
         regex: _builtins.str = ...,
         ebnf: _builtins.str = ...,
+        tools: _abc.Iterable[Global___Tool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
@@ -266,6 +274,42 @@ class Video(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
 Global___Video: _TypeAlias = Video  # noqa: Y015
+
+@_typing.final
+class Tool(_message.Message):
+    """A function that the model may call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, unique among the tools, without white space at its ends. Empty: INVALID_ARGUMENT."""
+    description: _builtins.str
+    """What it does, for the model. Empty: none."""
+    parameters_json: _builtins.str
+    """JSON schema of its arguments, in JSON. Empty: an object without declared properties."""
+    strict: _builtins.bool
+    """Whether every call must satisfy the schema as generated: INVALID_ARGUMENT if a grammar cannot enforce all of it.
+    False: what no grammar can enforce is checked when the call is complete.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        parameters_json: _builtins.str = ...,
+        strict: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_json", b"parameters_json", "strict", b"strict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):

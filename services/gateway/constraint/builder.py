@@ -122,14 +122,14 @@ class ConstraintBuilder:
         if len(tools) > MAX_TOOLS:
             raise InvalidRequest(f"{len(tools)} tools; {MAX_TOOLS} at most", wish.tools_param)
         for index, tool in enumerate(tools):
-            param = f"{wish.tools_param}[{index}].function"
+            param = f"{wish.tools_param}[{index}]{wish.function_path}"
             function = tool.get("function") if isinstance(tool, dict) else None
             if not isinstance(function, dict):
                 continue  # a tool of another type: declared, never called
             name = _name(function, param, ready)
             if not named or wish.tool_name == name:
                 strict = wish.tool_choice != "auto" or function.get("strict") is True
-                ready[name] = self._arguments(function, f"{param}.parameters", strict, meter)
+                ready[name] = self._arguments(function, param + wish.parameters_path, strict, meter)
         if not ready and wish.tool_choice != "auto":
             wanted = f" {wish.tool_name!r}" if named else ""
             raise InvalidRequest(f"no function{wanted} is among the tools", wish.choice_param)

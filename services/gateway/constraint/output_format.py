@@ -41,7 +41,8 @@ Answer = JsonAnswer | RegexAnswer | GrammarAnswer
 class OutputFormat:
     """`tool_name`: with the choice "function". `answer`: of an answer that is no call; None: free text.
 
-    `parallel`: whether there may be several calls. `choice_param`, `tools_param`: how the door spells these.
+    `parallel`: whether there may be several calls. `choice_param`, `tools_param`: how the door spells these;
+    `function_path`, `parameters_path`: what it appends for a tool's function, and then for its schema.
     """
 
     tool_choice: ToolChoice = "auto"
@@ -50,3 +51,5 @@ class OutputFormat:
     answer: Answer | None = None
     choice_param: str = "tool_choice"
     tools_param: str = "tools"
+    function_path: str = ".function"
+    parameters_path: str = ".parameters"

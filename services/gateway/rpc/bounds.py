@@ -16,6 +16,7 @@ def request_reader(config: GatewayConfig, budget: ByteBudget, calls: Calls) -> R
     counts = WireCounts(
         {
             "perigee.v1.ChatRequest.messages": config.max_messages,
+            "perigee.v1.ChatRequest.tools": config.max_tools,
             **{f"perigee.v1.SamplingParams.{each.name}": each.most for each in CONTROLS if each.most},
         }
     )

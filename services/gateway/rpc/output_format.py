@@ -17,6 +17,7 @@ from services.gateway.constraint.output_format import (
 )
 from services.gateway.constraint.response_format import ResponseFormatBody, json_answer, only_one
 from services.gateway.pipeline.prompt.json_counts import check_counts
+from services.gateway.rpc.tools import tool_paths
 
 _CHOICES = ("auto", "none", "required", "function")
 
@@ -37,7 +38,7 @@ def chat_output_format(request: chat_pb2.ChatRequest) -> OutputFormat:
         tool_name=request.tool_name,
         parallel=parallel,
         answer=only_one([json_answer(body, "response_format_json"), *_texts(request)]),
-        tools_param="tools_json",
+        **tool_paths(request),
     )
 
 

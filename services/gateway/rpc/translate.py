@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 from google.protobuf.message import Message as ProtoMessage
 
 from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
@@ -23,10 +22,10 @@ from services.families.conversation import (
 from services.gateway.media.images import ImageSource
 from services.gateway.media.request_media import MediaSource
 from services.gateway.media.videos import VideoSource
-from services.gateway.pipeline.prompt.json_counts import check_counts
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
 from services.gateway.rpc.output_format import chat_output_format, generate_output_format
+from services.gateway.rpc.tools import declared_tools
 
 Given = TypeVar("Given", bound=ProtoMessage)
 
@@ -51,7 +50,7 @@ def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) ->
     )
     thinking = request.thinking if request.HasField("thinking") else True
     output = chat_output_format(request)
-    tools = _tools(request.tools_json) if output.tool_choice != "none" else ()
+    tools = declared_tools(request) if output.tool_choice != "none" else ()
     continues = request.continue_final_message
     if continues and not (messages and messages[-1].role == "assistant" and not messages[-1].tool_calls):
         raise InvalidRequest("the last message is no assistant's without calls", "continue_final_message")
@@ -134,13 +133,3 @@ def _part(part: chat_pb2.ContentPart, param: str, media: list[MediaSource]) -> P
         media.append(VideoSource(getattr(part.video, origin), f"{param}.video.{origin}"))
         return VideoPart()
     raise InvalidRequest("a content part needs text, or data or url of an image or a video", param)
-
-
-def _tools(text: str) -> tuple[dict[str, Any], ...]:
-    if not text:
-        return ()
-    check_counts(text.encode(), "tools_json")
-    try:
-        return tuple(msgspec.json.decode(text, type=list[dict[str, Any]]))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"tools_json is no JSON array of objects: {error}", "tools_json") from error

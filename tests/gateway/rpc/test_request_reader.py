@@ -36,6 +36,8 @@ def field(number, data):
     return bytes([number << 3 | 2]) + length_of(data) + data
 
 
+# A tool whose schema has fewer lists than one request may have; four of them have more.
+LISTS = field(3, b'{"enum":[' + b"[]," * 20_000 + b"[]]}")
 COMPLETE, GENERATE = "ChatService/Complete", "GenerationService/Generate"
 CASES = [
     (COMPLETE, field(2, b"") * 10_000, "messages"),
@@ -46,6 +48,8 @@ CASES = [
     (COMPLETE, HI + field(3, b"\x70\x07" * 10_000), "sampling.stop_token_ids"),
     (COMPLETE, HI + b"\x98\x06\x00" * 200_000, None),
     (COMPLETE, HI + field(5, b"[" + b"{}," * 100_000 + b"{}]"), "tools_json"),
+    (COMPLETE, HI + (b"\xd2\x01" + length_of(b"\x0a\x01x") + b"\x0a\x01x") * 10_000, "tools"),
+    (COMPLETE, HI + (b"\xd2\x01" + length_of(LISTS) + LISTS) * 4, "tools"),
     (GENERATE, field(3, field(1, b"\x07" * 2_200_000)), "token_ids.ids"),
     (GENERATE, field(2, b"x") + field(4, field(14, b"\xff\x07" * 10_000)), "sampling.stop_token_ids"),
     ("GenerationService/Detokenize", field(2, b"\x07" * 2_200_000), "token_ids"),

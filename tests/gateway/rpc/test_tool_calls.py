@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import grpc
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
+from services.common.errors import InvalidRequest
+from services.common.rpc.status import from_rpc_error
 from tests.gateway.tools import PARIS, ROME, TOOLS, TWO_CALLS, call, section
 
 MADE = [("functions.get_weather:0", "get_weather", PARIS), ("functions.a.b-c:1", "a.b-c", ROME)]
@@ -120,3 +123,75 @@ async def test_each_delta_of_a_stream_has_one_kind_of_news(suite, chat, tokens_p
         )
         assert order.count("tool_calls") == 2
         assert order.count("finish_reason") == 1
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string", "description": "Its name"}}}
+UNENFORCEABLE = {"type": "object", "properties": {"any": {"not": {}}}}
+DECLARED = [
+    {"name": "get_weather", "description": "The weather now", "parameters": CITY, "strict": True},
+    {"name": "a.b-c"},
+    {"name": "odd", "parameters": UNENFORCEABLE},
+]
+
+
+def as_message(function):
+    function = dict(function)
+    parameters = function.pop("parameters", None)
+    return chat_pb2.Tool(**function, parameters_json=json.dumps(parameters) if parameters else "")
+
+
+def as_json(functions):
+    return json.dumps([{"type": "function", "function": function} for function in functions])
+
+
+def asking(**fields):
+    question = chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hi")])
+    return chat_pb2.ChatRequest(messages=[question], **fields)
+
+
+@pytest.mark.parametrize(
+    ("count", "choice"), [(1, ""), (2, ""), (3, ""), (3, "none"), (1, "required"), (2, "required")]
+)
+async def test_tools_as_messages_give_the_prompt_and_the_constraint_of_tools_in_json(
+    suite, chat, count, choice
+):
+    functions = DECLARED[:count]
+    typed = asking(tools=[as_message(function) for function in functions], tool_choice=choice)
+    await chat.Complete(asking(tools_json=as_json(functions), tool_choice=choice))
+    await chat.Complete(typed)
+    first, second = suite.decode.submits
+    assert list(first.prompt_token_ids) == list(second.prompt_token_ids)
+    assert first.constraint == second.constraint
+    declared = "get_weather" in suite.tokenizer.decode(second.prompt_token_ids)
+    assert declared == (choice != "none")
+
+
+async def test_calls_of_tools_declared_as_messages_come_as_calls(suite, chat):
+    suite.say(f"r</think>{TWO_CALLS}")
+    tools = [chat_pb2.Tool(name="get_weather"), chat_pb2.Tool(name="a.b-c")]
+    [choice] = (await chat.Complete(asking(tools=tools))).choices
+    assert calls(choice) == MADE
+
+
+GOOD = chat_pb2.Tool(name="good")
+WRONG_TOOLS = [
+    ({"tools": [GOOD], "tools_json": as_json([{"name": "good"}])}, "tools"),
+    ({"tools": [GOOD], "tools_json": "[]", "tool_choice": "none"}, "tools"),
+    ({"tools": [GOOD, chat_pb2.Tool()]}, "tools[1].name"),
+    ({"tools": [GOOD, GOOD]}, "tools[1].name"),
+    ({"tools": [GOOD, chat_pb2.Tool(name="x", parameters_json="{")]}, "tools[1].parameters_json"),
+    ({"tools": [chat_pb2.Tool(name="x", parameters_json="[]")]}, "tools[0].parameters_json"),
+    ({"tools": [chat_pb2.Tool(name="x", parameters_json='{"type": "string"}')]}, "tools[0].parameters_json"),
+    ({"tools": [as_message({"name": "x", "parameters": UNENFORCEABLE, "strict": True})]},
+     "tools[0].parameters_json"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param"), WRONG_TOOLS)
+async def test_a_wrong_tool_is_named(suite, chat, fields, param):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await chat.Complete(asking(**fields))
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, InvalidRequest)
+    assert error.param.startswith(param)
+    assert not suite.decode.submits
