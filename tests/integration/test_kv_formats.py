@@ -1,4 +1,4 @@
-"""Workers whose pages are in another format than their weights."""
+"""Workers with pages in a format other than that of their weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAGS = {
     "decode": {"kv_format": "bfloat16", "tp": 2},
 }
 NUM_TOKENS = 24
-# Transfers move bytes, whatever these mean: one transport is enough.
+# Transfers move bytes regardless of their format, so one transport is enough.
 pytestmark = pytest.mark.parametrize("transport", ["default"], indirect=True)
 
 

@@ -1,4 +1,4 @@
-"""A family that only the tests know serves text: gateway, prefill and decode find it by its package."""
+"""A family defined only in the tests serves text: gateway, prefill and decode find it by its package."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def chat(stack: Stack, **body: Any) -> httpx.Response:
 
 
 def expected_text(checkpoint: Path, num_tokens: int) -> str:
-    """What a plain loop over the model says."""
+    """The text that a plain loop over the model generates."""
     prompt = [MARKERS["{{you}}"], *QUESTION.encode(), MARKERS["{{stop}}"], MARKERS["{{bird}}"]]
     tokens = ReferenceLoop(checkpoint).greedy(prompt, num_tokens, stop=frozenset({MARKERS["{{stop}}"]}))
     return bytes(token for token in tokens if token < 256).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Channels and servers of a test, opened by the Endpoints of a process of no particular role."""
+"""Channels and servers for tests, opened by the Endpoints of a process without a particular role."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ bind = ENDPOINTS.bind_grpc
 
 
 def open_channel(address: str, keepalive: Keepalive | None = None) -> grpc.aio.Channel:
-    """To whatever server is there."""
+    """A channel to any server at `address`."""
     return ENDPOINTS.channel(address, "gateway", keepalive=keepalive)
 
 
 def open_sync_channel(address: str, keepalive: Keepalive | None = None) -> grpc.Channel:
-    """The same for threads."""
+    """Like `open_channel`, for threads."""
     return ENDPOINTS.sync_channel(address, "gateway", keepalive=keepalive)

@@ -1,4 +1,4 @@
-"""When an engine checks its page pool."""
+"""Schedules the integrity checks of an engine's page pool."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ log = structlog.get_logger()
 
 
 class IdleCheck:
-    """Runs an integrity check once whenever an engine falls idle; `failures` counts those that failed."""
+    """Runs an integrity check once each time an engine becomes idle; `failures` counts failed checks."""
 
     def __init__(self, check: Callable[[], None]) -> None:
-        """`check` raises a PerigeeError that lists what is wrong."""
+        """`check` raises a PerigeeError that lists the violations."""
         self._check = check
         self._is_checked = False
         self.failures = 0
 
     def note_request(self) -> None:
-        """Call for every request: it may come and end between two steps."""
+        """Call for every request, because a request may arrive and end between two steps."""
         self._is_checked = False
 
     def note_step(self, *, idle: bool) -> None:
-        """Call after every step. `idle`: the engine has nothing to do."""
+        """Call after every step. `idle` tells whether the engine has no work left."""
         if idle and not self._is_checked:
             try:
                 self._check()

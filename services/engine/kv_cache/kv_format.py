@@ -1,4 +1,4 @@
-"""How KV pages hold their values, apart from how the model computes."""
+"""Storage formats of KV pages, independent of the dtype in which the model computes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from services.common.errors import InternalError
 
 @dataclass(frozen=True)
 class KvFormat(ABC):
-    """How the row of a token and layer, its latent and rotated rope key, is held in a page.
+    """Storage format of a row in a page: the latent and the rotated RoPE key of one token and layer.
 
-    `name` is what workers compare before they share pages. `dtype` is that of the page tensor. Rows are
-    independent: what `store` makes of a row depends on no other row, so a page is the same wherever chunks
-    end.
+    Workers compare `name` before they share pages. `dtype` is the dtype of the page tensor. Rows are
+    independent: `store` converts each row without regard to the others, so the contents of a page do not
+    depend on chunk boundaries.
     """
 
     name: str
@@ -25,12 +25,12 @@ class KvFormat(ABC):
 
     @property
     def in_place(self) -> bool:
-        """Whether `load` returns the page's own memory, so that a view of a page shows later writes too."""
+        """Whether `load` returns the page's own memory, so that a view of a page reflects later writes."""
         return False
 
     @abstractmethod
     def row_width(self, width: int) -> int:
-        """How many elements of `dtype` a row of `width` values takes."""
+        """Number of elements of `dtype` in a stored row of `width` values."""
 
     @abstractmethod
     def store(self, rows: Tensor) -> Tensor:
@@ -39,21 +39,21 @@ class KvFormat(ABC):
     @abstractmethod
     def load(self, stored: Tensor) -> Tensor:
         """Rows of pages `[T, row_width]` -> values `[T, width]` of a float dtype; attention widens these to
-        float32. Rows never stored may give anything, but no error.
+        float32. A row that was never stored yields arbitrary values, but no error.
         """
 
     def bytes_per_token(self, layers: int, width: int) -> int:
-        """Bytes of a token in a page: of its rows in all layers."""
+        """Bytes that a token takes in a page, over its rows of all layers."""
         return layers * self.row_width(width) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class FloatFormat(KvFormat):
-    """The values as they are, rounded to `dtype`."""
+    """Stores the values rounded to `dtype`, without further encoding."""
 
     @property
     def in_place(self) -> bool:
-        """Nothing is copied."""
+        """True: `load` copies nothing."""
         return True
 
     def row_width(self, width: int) -> int:
@@ -61,7 +61,7 @@ class FloatFormat(KvFormat):
         return width
 
     def store(self, rows: Tensor) -> Tensor:
-        """`rows` rounded; itself where it is of `dtype`."""
+        """`rows` rounded to `dtype`; the same tensor if it has that dtype already."""
         return rows.to(self.dtype)
 
     def load(self, stored: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ class FloatFormat(KvFormat):
 FLOAT32 = FloatFormat("float32", torch.float32)
 BFLOAT16 = FloatFormat("bfloat16", torch.bfloat16)
 KV_FORMATS: tuple[KvFormat, ...] = (FLOAT32, BFLOAT16)
-"""What `--kv-format` may name."""
+"""The formats that `--kv-format` accepts."""
 
 
 def float_format(dtype: torch.dtype) -> KvFormat:
-    """The format of pages whose values are in `dtype`; InternalError where there is none."""
+    """The format of pages with values in `dtype`. InternalError if there is none."""
     for kv_format in (FLOAT32, BFLOAT16):
         if kv_format.dtype == dtype:
             return kv_format
-    raise InternalError(f"pages of {dtype} say nothing of their KV format: it must be given")
+    raise InternalError(f"pages of {dtype} do not determine their KV format: it must be given")

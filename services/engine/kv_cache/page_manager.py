@@ -24,7 +24,7 @@ class PageDevice(Protocol):
 
 
 class HasContent(Protocol):
-    """What decides, beside the tokens, what a request's pages hold."""
+    """The inputs besides the tokens that determine the contents of a request's pages."""
 
     @property
     def media(self) -> tuple[Medium, ...]: ...
@@ -35,8 +35,8 @@ class HasContent(Protocol):
 class PageManager:
     """Reserves, copies, caches and frees the pages of page tables. Engine thread only.
 
-    The device copies pages later than it is asked to, and what is read from a peer lands at any time. So a
-    page becomes free, and may be read into, only after the copies from it and to it are over.
+    The device copies pages later than requested, and data read from a peer may land at any time. So a page
+    becomes free, and may be read into, only after the copies from it and to it have finished.
     """
 
     def __init__(self, num_pages: int, device: PageDevice) -> None:
@@ -59,8 +59,8 @@ class PageManager:
     ) -> int | None:
         """Fills an empty table with room for `num_tokens`, cached pages first.
 
-        Returns how many leading tokens are cached. None, with nothing held, where fewer than the missing
-        pages plus `headroom` are available.
+        Returns the number of leading tokens that are cached. Returns None and holds nothing if fewer than
+        the missing pages plus `headroom` are available.
         """
         cached = self._match(table, hashes, num_tokens, headroom)
         if cached is not None:
@@ -78,9 +78,9 @@ class PageManager:
     ) -> int | None:
         """Does what `reserve` does for the tokens of `context`, and then copies a cached tail.
 
-        The tail is copied only if `is_computed_here(n)`: this worker computes what follows the first n
-        tokens. A fetch reads that page whole, and the copy might come after it. The last token of the context
-        never counts as cached.
+        The tail is copied only if `is_computed_here(n)`, which tells whether this worker computes the tokens
+        after the first n. A fetch would read that page whole, and the copy might run after it. The last token
+        of the context never counts as cached.
         """
         start = self._match(table, hashes, len(context), headroom)
         if start is None:
@@ -100,7 +100,7 @@ class PageManager:
         return start + common
 
     def cached_tokens(self, hashes: Sequence[bytes]) -> int:
-        """Returns how many leading tokens are in whole cached pages with these hashes; holds none of them."""
+        """Returns the number of leading tokens in whole cached pages with these hashes; holds no page."""
         return len(self.cache.find(hashes)) * PAGE_TOKENS
 
     def remember_tail(
@@ -112,7 +112,7 @@ class PageManager:
         num_tokens: int,
     ) -> None:
         """Keeps the partial last page of a context that ends with `num_tokens` written: sequences that
-        continue it can copy that page. `hashes`: those of the whole pages.
+        continue it can copy that page. `hashes` are those of the whole pages.
         """
         full = self.whole_pages(num_tokens)
         start = full * PAGE_TOKENS
@@ -130,19 +130,19 @@ class PageManager:
 
     def step_begins(self) -> None:
         """Call before a computation goes to the device, which may write to the pages of all running sequences
-        until it ends. The copies asked for so far are over then.
+        until it ends. The copies requested so far have finished by then.
         """
         self._retired.append([self._copied_from])
         self._copied_from = self.new_table()
         self._copied_to.clear()
 
     def step_ended(self) -> None:
-        """Call when the first computation in flight is over."""
+        """Call when the first computation in flight has ended."""
         for table in self._retired.popleft():
             table.free()
 
     def retire(self, table: PageTable) -> None:
-        """Frees the pages of a table that nobody needs any more, as soon as the device is done with them."""
+        """Frees the pages of a table that is no longer needed, once the device has finished with them."""
         if not self._copied_to.isdisjoint(table.pages):
             self._device.mark().wait()
             self._copied_from.free()
@@ -155,32 +155,32 @@ class PageManager:
     def hashes(
         self, request: HasContent, context: Sequence[int], num_tokens: int, known: Sequence[bytes] = ()
     ) -> list[bytes]:
-        """Returns the hashes of the whole pages among the first `num_tokens` of a context. `known`: the first
-        of them.
+        """Returns the hashes of the whole pages among the first `num_tokens` of a context. `known` holds the
+        first of these hashes.
         """
         spans = media_spans(request.media, num_tokens)
         return chain_hashes(context[:num_tokens], spans, request.cache_salt, PAGE_TOKENS, known)
 
     def remember(self, hashes: Sequence[bytes], table: PageTable, start: int, end: int) -> None:
-        """Makes the pages findable that became whole when tokens [start, end) were written."""
+        """Adds the pages that writing tokens [start, end) completed to the prefix cache."""
         for index in range(self.whole_pages(start), self.whole_pages(end)):
             self.cache.insert(hashes[index], table.pages[index])
 
     @staticmethod
     def whole_pages(num_tokens: int) -> int:
-        """Returns how many pages `num_tokens` fill entirely."""
+        """Returns the number of pages that `num_tokens` fill entirely."""
         return num_tokens // PAGE_TOKENS
 
     def quarantine(self, pages: Sequence[int]) -> None:
-        """Keeps pages out of use into which a byte may still land."""
+        """Keeps pages out of use while a transfer may still write to them."""
         self.pool.quarantine(pages)
 
     def settle(self, pages: Sequence[int]) -> None:
-        """Ends a quarantine: no byte can land any more."""
+        """Ends a quarantine: no transfer can write to the pages any more."""
         self.pool.settle(pages)
 
     def flush(self) -> int:
-        """Drops cached pages nobody holds; returns how many."""
+        """Drops cached pages that are not held; returns their number."""
         return self.cache.clear()
 
     def counts(self) -> PageCounts:
@@ -188,11 +188,11 @@ class PageManager:
         return self.pool.counts()
 
     def check_integrity(self) -> None:
-        """Raises InternalError listing what is wrong."""
+        """Raises InternalError that lists the violations."""
         self.pool.check_integrity()
 
     def _match(self, table: PageTable, hashes: Sequence[bytes], num_tokens: int, headroom: int) -> int | None:
-        """Puts cached pages into a table; returns how many tokens they hold. None: see `reserve`."""
+        """Puts cached pages into a table; returns the number of their tokens, or None as `reserve` does."""
         cached = self.cache.match(hashes)
         missing = -(-num_tokens // PAGE_TOKENS) - len(cached)
         if missing + headroom > self.pool.available():

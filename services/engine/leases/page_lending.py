@@ -13,9 +13,9 @@ from services.engine.leases.lessor import Lessor
 class PageLending(Lessor):
     """Leases pages of the prefix cache. Engine thread only.
 
-    A lease takes pages that hold their KV already and allocates none, so it never waits for a page; and its
-    reader holds all the pages it reads into. Whatever waits here for pages waits for leases at most as long
-    as their readers renew them.
+    A lease takes pages that already hold their KV and allocates none, so it never waits for a page, and its
+    reader holds all the pages it reads into. A request that waits here for pages therefore waits for a lease
+    at most as long as the lease's reader renews it.
     """
 
     def __init__(
@@ -30,11 +30,11 @@ class PageLending(Lessor):
         self._cache = pages.cache
 
     def lease(self, reader: str, key: int, hashes: Sequence[bytes]) -> Lease:
-        """Pins the pages of the longest prefix of `hashes` that is cached; they stay findable.
+        """Pins the pages of the longest cached prefix of `hashes`; they stay in the prefix cache.
 
-        NotFound: not even the first is. Else errors as in LeaseTable.grant.
+        Raises NotFound if the first page is not cached, and otherwise the errors of LeaseTable.grant.
         """
         pages = self._cache.find(hashes)
         if not pages:
-            raise NotFound("the first of these pages is not cached any more", "page_hashes")
+            raise NotFound("the first of these pages is no longer cached", "page_hashes")
         return self.grant(pages, reader, key)

@@ -34,8 +34,8 @@ def parse_dtype(text: str | None, device: torch.device) -> torch.dtype:
 
 
 def parse_kv_format(text: str | None, dtype: torch.dtype, device: torch.device) -> KvFormat:
-    """The KV format of that name, by default that of the weights' `dtype`; ConfigError for a name that is
-    none, and on a GPU for a format that the kernels do not take.
+    """The KV format of that name, by default that of the weights' `dtype`. ConfigError for an unknown name,
+    and on a GPU for a format that the kernels do not support.
     """
     if text is None:
         return float_format(dtype)

@@ -1,4 +1,4 @@
-"""The model families as the engine computes them: one entry per `model_type`."""
+"""How the engine reads and computes model families: one entry per `model_type`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def common_text_layer() -> type[TextLayer]:
-    """Imports what computes the layers of all families that need no other."""
+    """Imports the layer class of all families that do not define their own."""
     from services.engine.model.text_layer import TextLayer
 
     return TextLayer
@@ -30,12 +30,12 @@ def common_text_layer() -> type[TextLayer]:
 class Architecture:
     """How checkpoints of one `model_type` are read and computed.
 
-    `read_config`: from the top of config.json; complaints go to the section's problems. `text_section`: the
-    key of the text model's configuration; empty: it is not nested. `text_prefix`, `vision_prefixes`: what the
-    names of tensors in the shards begin with; no `vision_prefixes`: the model has no vision part.
-    `text_tensors`: names below the prefix and shapes. `text_layer`: imports the class that computes a layer
-    of the text model, which needs torch; the compiled decode step and the kernels for GPUs know TextLayer
-    alone.
+    `read_config` reads the top level of config.json and adds problems to its section. `text_section` is the
+    key of the text model's configuration, or empty if it is not nested. `text_prefix` and `vision_prefixes`
+    are prefixes of tensor names in the shards; a model without `vision_prefixes` has no vision part.
+    `text_tensors` returns the names below the prefix with their shapes. `text_layer` imports the class that
+    computes a layer of the text model, because the class needs torch; the compiled decode step and the GPU
+    kernels support TextLayer only.
     """
 
     read_config: Callable[[ConfigSection], ModelConfig]
@@ -58,13 +58,13 @@ ARCHITECTURES = ModelTypes(
 
 
 def architecture_of(config: ModelConfig) -> Architecture:
-    """The architecture by which the configuration was read."""
+    """The architecture with which the configuration was read."""
     return ARCHITECTURES.find(config.model_type, "config.json")
 
 
 def load_config(directory: Path) -> ModelConfig:
-    """Reads a checkpoint's config.json. CheckpointError names an unknown `model_type`, or else every missing
-    or unsupported key.
+    """Reads a checkpoint's config.json. CheckpointError names an unknown `model_type`, or otherwise every
+    missing or unsupported key.
     """
     path = Path(directory) / "config.json"
     return parse_config(read_config(path), str(path))

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class ConfigSection:
-    """Reads typed values; adds what is missing or wrong to `problems` and returns a harmless value instead.
+    """Reads typed values; adds missing and invalid keys to `problems` and returns a valid value instead.
 
     `path` prefixes the names in problems, e.g. ``text_config.``; sections of one file share `problems`.
     """
@@ -80,7 +80,7 @@ class ConfigSection:
         return list(self._values)
 
     def has(self, name: str) -> bool:
-        """Whether the key is there and not null."""
+        """Whether the key is present and not null."""
         return self._values.get(name) is not None
 
     def equals(self, name: str, value: object) -> bool:
@@ -88,7 +88,7 @@ class ConfigSection:
         return self._values.get(name) == value
 
     def complain(self, name: str, what: str) -> None:
-        """Adds a problem that the caller found with `name`."""
+        """Adds a problem that the caller found in `name`."""
         self._complain(name, what, None)
 
     def _complain(self, name: str, what: str, instead: T) -> T:

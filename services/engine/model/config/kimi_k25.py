@@ -13,15 +13,15 @@ TEXT_SECTION = "text_config"
 
 
 def read_kimi_k25(top: ConfigSection) -> ModelConfig:
-    """The whole file; what is missing or unsupported goes to the section's problems."""
+    """Reads the whole file; adds missing and unsupported keys to the section's problems."""
     top.expect("tie_word_embeddings", [False], False)
     text_section = top.required_section(TEXT_SECTION)
     text_section.expect("model_type", ["kimi_k2", "deepseek_v3"], None)
     text = read_text_config(text_section)
-    # A checkpoint without the section has the published tower, as in transformers.
+    # As in transformers, a checkpoint without the section has the published tower.
     vision_section = top.section("vision_config") or ConfigSection({}, "vision_config.", top.problems)
     vision = read_vision_config(vision_section, text.hidden_size)
-    # transformers writes these two values of the tower outside of its section.
+    # transformers writes these two values outside of the vision section.
     top.expect("projection_hidden_size", [vision.hidden_size], vision.hidden_size)
     top.expect("projection_layer_norm_eps", [vision.projector_ln_eps], vision.projector_ln_eps)
     placeholder = top.integer("media_placeholder_token_id", minimum=0)
@@ -32,7 +32,7 @@ def read_kimi_k25(top: ConfigSection) -> ModelConfig:
 
 
 def _check_groups(section: ConfigSection, text: TextConfig) -> None:
-    """Checks that the rows of these widths, which experts multiply, are whole groups."""
+    """Checks that the rows that experts multiply consist of whole groups."""
     for name in ("hidden_size", "moe_intermediate_size"):
         if getattr(text, name) % GROUP_SIZE:
             section.complain(name, f"must be a multiple of {GROUP_SIZE} for int4 experts")

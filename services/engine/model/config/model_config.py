@@ -11,7 +11,7 @@ from services.engine.model.config.vision_config import VisionModelConfig
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole checkpoint. `vision`, `media_placeholder_token_id`: None for a model of text alone.
+    """The configuration of a checkpoint. `vision` and `media_placeholder_token_id` are None for a text model.
 
     `quantization` is ``compressed-tensors`` if the routed experts are int4.
     """
@@ -24,7 +24,7 @@ class ModelConfig:
 
     @property
     def vision_part(self) -> VisionModelConfig:
-        """The vision part's sizes. Raises CheckpointError for a model of text alone."""
+        """The vision part's sizes. Raises CheckpointError for a text model."""
         if self.vision is None:
             raise CheckpointError(f"a model of type {self.model_type} has no vision part")
         return self.vision

@@ -1,4 +1,4 @@
-"""The sizes of a text model with latent attention and routed experts, and their reading."""
+"""Reads the sizes of a text model with latent attention and routed experts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TextConfig:
 
     @property
     def qk_head_dim(self) -> int:
-        """Values of one head's query."""
+        """Number of values in one head's query."""
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
     def is_dense(self, layer: int) -> bool:
@@ -50,7 +50,7 @@ class TextConfig:
 
 
 def read_text_config(section: ConfigSection) -> TextConfig:
-    """Reads a section in the names of DeepSeek-V3; complains about what this engine does not compute."""
+    """Reads a section with the names of DeepSeek-V3; adds a problem for each unsupported feature."""
     section.expect("hidden_act", ["silu"], "silu")
     section.expect("scoring_func", ["sigmoid"], "sigmoid")
     section.expect("topk_method", ["noaux_tc"], "noaux_tc")

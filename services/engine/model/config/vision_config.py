@@ -1,4 +1,4 @@
-"""The sizes of the vision tower and its projector, and their reading."""
+"""Reads the sizes of the vision tower and its projector."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VisionModelConfig:
 
 
 def read_vision_config(section: ConfigSection, text_hidden_size: int) -> VisionModelConfig:
-    """Reads a section in the published names; complains about what this engine does not compute."""
+    """Reads a section with the published names; adds a problem for each unsupported feature."""
 
     def tower(name: str, default: int) -> int:
         return section.integer(f"vt_{name}" if section.has(f"vt_{name}") else name, default)
