@@ -60,6 +60,8 @@ class Postprocessor:
         token_id, constraint = token.token_id, sequence.constraint
         sequence.context.append(token_id)
         sequence.sampling.append(token_id)
+        if constraint is not None and token.drawn_id is not None:
+            constraint.is_cut = True  # a fork may have replaced the token
         if constraint is not None and constraint.is_end(token_id):
             # The output is whole, but cut short: the caller learns that the model had more to say.
             return _LENGTH if constraint.is_cut else _STOP

@@ -36,11 +36,14 @@ class Delta:
     waits: bool = False
 
     @property
-    def is_token(self) -> bool:
-        """Whether the delta is one plain token and nothing else."""
-        if self.finish or self.error is not None or self.stats is not None or len(self.tokens) != 1:
+    def is_plain(self) -> bool:
+        """Whether the delta is plain tokens and nothing else."""
+        if self.finish or self.error is not None or self.stats is not None:
             return False
-        return self.tokens[0].logprob is None and not self.is_cut
+        for token in self.tokens:  # noqa: SIM110 - a generator costs more than all else here
+            if token.logprob is not None or token.drawn_id is not None:
+                return False
+        return True
 
     @property
     def is_cut(self) -> bool:

@@ -177,20 +177,20 @@ def _choices(submit: decode_pb2.Submit) -> range:
 
 
 def to_response(deltas: list[Delta]) -> decode_pb2.SessionResponse:
-    """The wire form of a batch."""
-    tokens: list[Delta] = []
+    """Returns the wire form of a batch."""
+    plain: list[Delta] = []
     others: list[Delta] = []
     for delta in deltas:
         if not delta.waits:
-            (tokens if delta.is_token else others).append(delta)
+            (plain if delta.is_plain else others).append(delta)
     response = decode_pb2.SessionResponse(
         deltas=map(to_proto, others), waiting_handles=[delta.handle for delta in deltas if delta.waits]
     )
-    if tokens:
+    if plain:
         columns = response.tokens
-        columns.handles.extend([delta.handle for delta in tokens])
-        columns.choices.extend([delta.choice for delta in tokens])
-        columns.token_ids.extend([delta.tokens[0].token_id for delta in tokens])
+        columns.handles.extend([delta.handle for delta in plain for _ in delta.tokens])
+        columns.choices.extend([delta.choice for delta in plain for _ in delta.tokens])
+        columns.token_ids.extend([token.token_id for delta in plain for token in delta.tokens])
     return response
 
 

@@ -2,7 +2,7 @@
 
 `python -m tests.decode.resume [--choices N] [--seed S]` tries at least N random choices and stops at the
 first that differs. The requests come from a gateway's own code, the tokens from decode engines' over a model
-without weights: one engine works in step, one is ahead of its host.
+without weights: one engine works in step, one is ahead of its host, one gives five tokens a step.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from services.gateway.request_record import RequestRecord
 from services.gateway.sampling import resolve
 from services.gateway.workers.router import PromptPages
 from tests.support.babbler import VOCAB
+from tests.support.burst_stepper import BurstStepper
 from tests.support.loopback import LoopbackRouter, LoopbackWorker
 
 NANO = Path(__file__).resolve().parents[1] / "data" / "kimi-nano"
@@ -107,7 +108,7 @@ class MovingInbox:
 
 
 class Trial:
-    """Two workers, and requests that are left in peace or moved."""
+    """Three workers, one of which gives five tokens a step; requests are left in peace or moved."""
 
     def __init__(self) -> None:
         self.moved: Counter = Counter()
@@ -123,8 +124,9 @@ class Trial:
         self._stack.callback(self._grammars.close)
         self._stack.callback(self._formats.close)
         self._workers = [
-            LoopbackWorker(name, self._grammars, ahead=ahead)
-            for name, ahead in (("w:1", False), ("w:2", True))
+            LoopbackWorker("w:1", self._grammars),
+            LoopbackWorker("w:2", self._grammars, ahead=True),
+            LoopbackWorker("w:3", self._grammars, stepper=partial(BurstStepper, burst=5)),
         ]
         for worker in self._workers:
             await worker.open()
@@ -134,8 +136,8 @@ class Trial:
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
-    async def answer(self, case: Case, *, moving: bool) -> Answer:
-        """What a client gets."""
+    async def answer(self, case: Case, *, moving: bool = False, worker: int | None = None) -> Answer:
+        """What a client gets; `worker`: from this one alone."""
         self._runs += 1
         salt = f"run-{self._runs}"
         if case.warm:
@@ -145,10 +147,11 @@ class Trial:
                 sampling=sampling_pb2.SamplingParams(),
                 output=OutputFormat(),
             )
-            for worker in self._workers:
+            for each in self._workers:
                 page = replace(case, prompt=case.prompt[: SHARED + 1], request=short, max_tokens=1)
-                await self._ask(page, salt, LoopbackRouter([worker], lambda one: one.session))
-        router = LoopbackRouter(self._workers, self._mover if moving else lambda worker: worker.session)
+                await self._ask(page, salt, LoopbackRouter([each], lambda one: one.session))
+        workers = self._workers if worker is None else [self._workers[worker]]
+        router = LoopbackRouter(workers, self._mover if moving else lambda worker: worker.session)
         return await self._ask(case, salt, router)
 
     def _mover(self, worker: LoopbackWorker) -> SimpleNamespace:
@@ -252,7 +255,7 @@ async def compare(choices: int, seed: int, kinds: Sequence[str] = tuple(FORMATS)
         while seen["choices"] < choices:
             number = random.Random(f"{seed}-{seen['requests']}")
             case = random_case(number, trial.tokenizer, kinds[seen["requests"] % len(kinds)])
-            peace = await trial.answer(case, moving=False)
+            peace = await trial.answer(case)
             moved = await trial.answer(case, moving=True)
             found = differences(peace, moved)
             assert not found, f"case {seed}-{seen['requests']} ({case}):\n" + "\n".join(found)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from services.common.errors import Cancelled, TransferFailed, Unavailable
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.request import Prompt, Request
+from tests.support.burst_stepper import BurstStepper
 from tests.support.decode_bench import Bench
 from tests.support.fake_runner import greedy, write_context
 
@@ -30,9 +32,10 @@ class Told:
 class Schedule:
     """Random submits, cancels, steps and ends of fetches over a pool that is too small."""
 
-    def __init__(self, seed: int, ahead: bool) -> None:
+    def __init__(self, seed: int, **options) -> None:
+        """`options`: of the bench."""
         self.random = random.Random(seed)
-        self.bench = Bench(PAGES, ahead=ahead, max_running=5, headroom_pages=seed % 3, chunk_tokens=64)
+        self.bench = Bench(PAGES, max_running=5, headroom_pages=seed % 3, chunk_tokens=64, **options)
         self.requests: list[Told] = []
         self.open: list[tuple[Prompt, FetchOrder]] = []
         self.seen = 0
@@ -112,10 +115,18 @@ class Schedule:
         raise AssertionError("it does not come to an end")
 
 
-@pytest.mark.parametrize("ahead", [False, True])
+KINDS = {
+    "in step": {},
+    "ahead": {"ahead": True},
+    "bursts": {"stepper": partial(BurstStepper, burst=5)},
+    "bursts ahead": {"stepper": partial(BurstStepper, burst=3, overlaps=True)},
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("seed", range(40))
-def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_comes_back(seed, ahead):
-    schedule = Schedule(seed, ahead)
+def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_comes_back(seed, kind):
+    schedule = Schedule(seed, **KINDS[kind])
     for _ in range(150):
         schedule.act()
         schedule.bench.engine._pages.check_integrity()
@@ -137,11 +148,11 @@ def test_every_choice_ends_once_with_the_tokens_of_a_plain_run_and_every_page_co
     schedule.bench.check_free()
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_the_schedules_visit_what_they_are_for(ahead):
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_schedules_visit_what_they_are_for(kind):
     preemptions = finishes = errors = cancels = late = 0
     for seed in range(12):
-        schedule = Schedule(seed, ahead)
+        schedule = Schedule(seed, **KINDS[kind])
         for _ in range(150):
             schedule.act()
             late += len(schedule.at_risk)
@@ -153,4 +164,5 @@ def test_the_schedules_visit_what_they_are_for(ahead):
         finishes += ends.count("LENGTH")
         errors += ends.count("ERROR")
         cancels += ends.count("CANCELLED")
-    assert min(preemptions, finishes, errors, cancels, late) > 5
+    assert min(preemptions, finishes, cancels, late) > 5
+    assert errors > 5 or "bursts" in kind, "several tokens a step empty the queue before it is full"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 import torch
@@ -24,6 +25,7 @@ from services.engine.sampling.spec import SamplingSpec
 from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, LateRunner, fake_pages, write_context
 
 FINISHES = sampling_pb2.FinishReason
+MakeStepper = Callable[[FakeRunner, Sampler, MaskThreads], Stepper]
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Heard:
     finishes: dict[int, list[str]] = field(default_factory=dict)
     errors: list[PerigeeError] = field(default_factory=list)
     stats: list[RequestStats] = field(default_factory=list)
+    logprobs: dict[int, list[tuple[float | None, object]]] = field(default_factory=dict)
+    """Of each token, its own and those of the likeliest."""
     cut_at: list[int] = field(default_factory=list)
     """Positions of the tokens of choice 0 that a grammar put there."""
 
@@ -42,6 +46,8 @@ class Heard:
         if delta.is_cut and delta.choice == 0:
             self.cut_at.append(len(self.tokens.get(0, [])))
         self.tokens.setdefault(delta.choice, []).extend(token.token_id for token in delta.tokens)
+        told = [(token.logprob, token.top) for token in delta.tokens]
+        self.logprobs.setdefault(delta.choice, []).extend(told)
         if delta.finish:
             name = FINISHES.Name(delta.finish).removeprefix("FINISH_REASON_")
             self.finishes.setdefault(delta.choice, []).append(name)
@@ -86,11 +92,10 @@ class Bench:
         self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, late: bool = False,
         io: RecordedIO | None = None, clock: Callable[[], float] = monotonic,
         runner: type[FakeRunner] | None = None, vocab_size: int = VOCAB,
-        stepper: Callable[[Bench], Stepper] | None = None, **limits: int,
+        stepper: MakeStepper | None = None, **limits: int,
     ) -> None:  # fmt: skip
         """`ahead`: launches the next step before the host knows the result of the last one. `late` (implied
-        by `ahead`): the device does its work at the last possible moment. `stepper`: makes another stepper,
-        from a bench that has its `runner`, `sampler` and `masks`.
+        by `ahead`): the device does its work at the last possible moment. `stepper`: makes another one.
         """
         self.clock = clock
         self.serving: list[bool] = []
@@ -106,10 +111,10 @@ class Bench:
             "context_length": num_pages * 64,
         }
         self.masks = MaskThreads()
-        self.sampler = Sampler(vocab_size)
-        single = SingleTokenStepper(self.runner, self.sampler, self.masks, overlaps=ahead)
+        make = stepper or partial(SingleTokenStepper, overlaps=ahead)
+        self.stepper = make(self.runner, Sampler(vocab_size), self.masks)
         self.engine = DecodeEngine(
-            stepper(self) if stepper else single,
+            self.stepper,
             PageManager(num_pages, self.runner),
             self.masks,
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
@@ -145,7 +150,10 @@ class Bench:
             request_id=f"test-{handle}",
             prompt_ids=list(prompt),
             output_ids=list(options.pop("outputs", ())),
-            spec=SamplingSpec(temperature=0.0, stop_token_ids=frozenset(options.pop("stop", ()))),
+            spec=SamplingSpec(
+                stop_token_ids=frozenset(options.pop("stop", ())),
+                **({"temperature": 0.0} | options.pop("sampling", {})),
+            ),
             seed=1,
             choices=range(first, first + options.pop("n", 1)),
             max_tokens=max_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 
 import grpc
@@ -19,7 +20,7 @@ from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
 from services.gateway.workers.session import DecodeSession
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
-from tests.support.decode_bench import RecordedIO
+from tests.support.decode_bench import MakeStepper, RecordedIO
 from tests.support.fake_runner import fake_pages
 from tests.support.waiting import let_tasks_run
 
@@ -66,10 +67,12 @@ class LoopbackWorker:
         engine_options: Mapping[str, object] | None = None,
         session_options: Mapping[str, object] | None = None,
         by_hand: bool = False,
+        stepper: MakeStepper | None = None,
         **limits: object,
     ) -> None:
         """`constraints`: a ConstraintMaker; `limits`: values of DecodeLimits that differ from the defaults;
-        `by_hand`: the engine makes a step only when `step` is called.
+        `by_hand`: the engine makes a step only when `step` is called; `stepper`: makes another one than
+        `ahead` says.
         """
         pages = fake_pages(num_pages)
         self._masks = MaskThreads()
@@ -80,7 +83,7 @@ class LoopbackWorker:
         make = runner or (LateBabbler if ahead else Babbler)
         model = make(pages)
         self.engine = DecodeEngine(
-            SingleTokenStepper(model, Sampler(vocab_size), self._masks, overlaps=ahead),
+            (stepper or partial(SingleTokenStepper, overlaps=ahead))(model, Sampler(vocab_size), self._masks),
             PageManager(num_pages, model), self._masks, DecodeLimits(**(defaults | limits)), RecordedIO(),
             lambda serving: None, **(engine_options or {}),
         )  # fmt: skip

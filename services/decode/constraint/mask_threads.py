@@ -23,18 +23,18 @@ class MaskThreads:
     def __init__(self, num_threads: int = 2) -> None:
         self._quick = ThreadPoolExecutor(num_threads, "mask")
         self._slow = ThreadPoolExecutor(1, "mask-slow")
-        self._moved: list[TokenConstraint] = []
+        self._moved: dict[TokenConstraint, None] = {}
         self._preparing: Future[None] | None = None
         self._late: set[Future[None]] = set()
 
     def advance(self, constraint: TokenConstraint, token_id: int) -> None:
         """Advances a constrained choice by this token; `begin` starts the work on its next mask."""
         if constraint.advance(token_id):
-            self._moved.append(constraint)
+            self._moved[constraint] = None
 
     def begin(self) -> None:
         """Starts preparing the masks of all choices advanced since the last call."""
-        moved, self._moved = self._moved, []
+        moved, self._moved = self._moved, {}
         self._late = {future for future in self._late if not future.done()}
         self._late |= {
             self._slow.submit(self._prepare, [constraint])

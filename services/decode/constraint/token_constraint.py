@@ -61,7 +61,8 @@ class _WayOut:
 
 class TokenConstraint:
     """A RowConstraint. For each token the engine thread calls `allowed`, `substitute`, `is_end` and
-    `advance`, in this order. From `advance` until `is_prepared`, the thread that calls `prepare` owns the
+    `advance`, in this order. If a step gives several, forks choose them, and then `is_end` and `advance` are
+    called for each. From the last `advance` until `is_prepared`, the thread that calls `prepare` owns the
     state.
 
         FREE  --(end of reasoning, unless it waits for a section)--> BOUND
@@ -107,7 +108,7 @@ class TokenConstraint:
         self._free = self._allowed_while_free()
         self._end_of_reasoning = _bits(self._vocab_size, _ids(self._markers.end_reasoning))
         self._mask: npt.NDArray[np.uint8] | None = None
-        self._taken = 0
+        self._taken: list[int] = []
         self._consumed: list[int] = []
         self._failure: PerigeeError | None = None
         self._spent_s = 0.0
@@ -120,6 +121,7 @@ class TokenConstraint:
         other.__dict__.update(self.__dict__)
         other._matcher = self._matcher.deep_copy()
         other._consumed = list(self._consumed)
+        other._taken = list(self._taken)
         if self._way is not None:
             other._way = _WayOut(list(self._way.tokens), self._way.certain, self._way.age)
         return other
@@ -156,14 +158,18 @@ class TokenConstraint:
 
     def is_end(self, token_id: int) -> bool:
         """Whether `token_id`, just chosen, ends the grammar."""
-        return self._phase is _Phase.BOUND and token_id == self._markers.end
+        bound = self._phase is _Phase.BOUND or bool(self._taken)
+        return bound and token_id == self._markers.end
 
     def advance(self, token_id: int) -> bool:
-        """Records a token that does not end the choice. Returns whether `prepare` must run for the next."""
-        if self._phase is _Phase.FREE and not self._begins(token_id):
+        """Records a token that does not end the choice. Returns whether `prepare` must run before the next one
+        is chosen.
+        """
+        if self._phase is _Phase.FREE and not self._taken and not self._begins(token_id):
             self._left -= 1
             return False
-        self._taken, self.is_prepared = token_id, False
+        self._taken.append(token_id)
+        self.is_prepared = False
         return True
 
     def prepare(self) -> bool:
@@ -174,8 +180,10 @@ class TokenConstraint:
         """
         started = time.monotonic()
         with self._metered(_MOST_STEP_S) as meter:
-            self._take(self._taken, meter)
+            for token_id in self._taken:
+                self._take(token_id, meter)
             self._compute_mask()
+        self._taken.clear()
         self.took_s = time.monotonic() - started
         if self._failure is None and self._matcher.is_error():
             return False

@@ -24,13 +24,16 @@ PROMPT = list(range(70))
 
 
 class ConstrainedBench(Bench):
-    def __init__(self, num_pages: int = 64, ahead: bool = False) -> None:
-        runner = LateBabbler if ahead else Babbler
-        super().__init__(num_pages, ahead=ahead, runner=runner, vocab_size=VOCAB, local_prefill_tokens=1000)
+    def __init__(self, num_pages: int = 64, ahead: bool = False, **options) -> None:
+        options.setdefault("runner", LateBabbler if ahead else Babbler)
+        super().__init__(num_pages, ahead=ahead, vocab_size=VOCAB, local_prefill_tokens=1000, **options)
 
-    def ask(self, compiler, grammar: str | None = OBJECT, made=None, max_tokens: int = 200, **options):
+    def ask(
+        self, compiler, grammar: str | None = OBJECT, made=None, max_tokens: int = 200, *,
+        in_reasoning: bool = False, **options,
+    ):  # fmt: skip
         """Submits a request at temperature 1, its constraint there at once; `made`: in its place."""
-        rules = None if grammar is None else ConstraintRules(grammar, False, False, False)
+        rules = None if grammar is None else ConstraintRules(grammar, in_reasoning, False, False)
         request = self.request(PROMPT, max_tokens, rules=rules, **options)
         object.__setattr__(request, "spec", SamplingSpec())
         self.engine.submit(request)
