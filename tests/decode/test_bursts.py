@@ -296,6 +296,14 @@ def test_tokens_before_an_error_are_sent_before_it(stepper):
     assert tokens.index(tokens[3]) == 3
 
     def scenario(bench):
+        emit = bench.session.emit
+
+        def watched(deltas):
+            failed = {delta.handle for delta in deltas if delta.error is not None}
+            assert not any(delta.is_plain and delta.handle in failed for delta in deltas), "in one response"
+            emit(deltas)
+
+        bench.session.emit = watched
         bench.runner.poison.add(tokens[3])
         bad, good = bench.submit([9], 6), bench.submit([9], 3)
         bench.run()
