@@ -292,8 +292,8 @@ def test_a_cut_choice_goes_on_elsewhere_from_the_middle_of_a_burst(stepper, comp
 
 
 def test_tokens_before_an_error_are_sent_before_it(stepper):
-    tokens = greedy([9], 6)
-    assert tokens.index(tokens[3]) == 3
+    tokens = greedy([9], 9)
+    assert tokens.index(tokens[6]) == 6
 
     def scenario(bench):
         emit = bench.session.emit
@@ -304,14 +304,14 @@ def test_tokens_before_an_error_are_sent_before_it(stepper):
             emit(deltas)
 
         bench.session.emit = watched
-        bench.runner.poison.add(tokens[3])
-        bad, good = bench.submit([9], 6), bench.submit([9], 3)
+        bench.runner.poison.add(tokens[6])
+        bad, good = bench.submit([9], 9), bench.submit([9], 3)
         bench.run()
         return [bad, good]
 
     bad, good = compare(partial(plain, 8), stepper, scenario)
     assert (bad.finish(), good.finish()) == ("ERROR", "LENGTH")
-    assert bad.tokens[0] == tokens[:4]
+    assert bad.tokens[0] == tokens[:7]
     assert [type(error) for error in bad.errors] == [InternalError]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import abc
 from dataclasses import dataclass, field
 
@@ -93,8 +94,10 @@ class BurstStepper:
     def sample(self, running: abc.Container[Sequence]) -> None:
         step, self._launched = self._launched, None
         assert step is not None
-        ready = [step.running[row] for row in self._masks.ready([one.constraint for one in step.running])]
-        drafts = [_Draft(sequence, _fork(sequence)) for sequence in ready if sequence in running]
+        constraints = [sequence.constraint for sequence in step.running]
+        while len(self._masks.ready(constraints)) < len(constraints):
+            os.sched_yield()
+        drafts = [_Draft(sequence, _fork(sequence)) for sequence in step.running if sequence in running]
         self.sequences |= dict.fromkeys(draft.sequence for draft in drafts)
         for _ in range(self._burst):
             self._extend([draft for draft in drafts if not draft.is_over])
