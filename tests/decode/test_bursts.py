@@ -292,7 +292,7 @@ def test_a_cut_choice_goes_on_elsewhere_from_the_middle_of_a_burst(stepper, comp
 
 
 def test_tokens_before_an_error_are_sent_before_it(stepper):
-    tokens = greedy([9], 9)
+    tokens = greedy([11], 9)
     assert tokens.index(tokens[6]) == 6
 
     def scenario(bench):
@@ -305,7 +305,7 @@ def test_tokens_before_an_error_are_sent_before_it(stepper):
 
         bench.session.emit = watched
         bench.runner.poison.add(tokens[6])
-        bad, good = bench.submit([9], 9), bench.submit([9], 3)
+        bad, good = bench.submit([11], 9), bench.submit([11], 3)
         bench.run()
         return [bad, good]
 
