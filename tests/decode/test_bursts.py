@@ -208,12 +208,13 @@ def test_a_grammar_ends_a_choice_and_cuts_it_short_as_with_single_tokens(stepper
 
 def test_a_grammar_that_begins_in_a_burst_may_end_in_it(compiler):
     """The end of reasoning, the only token of the grammar and the end of the turn come in one step."""
-    special = compiler.vocabulary.special
+    markers = compiler.vocabulary.markers
+    end_reasoning = markers.end_reasoning
 
     class Scripted(Babbler):
         def _logits(self, pages, length):
             logits = super()._logits(pages, length)
-            script = {len(PROMPT) + 1: special.end_think}
+            script = {len(PROMPT) + 1: end_reasoning}
             if length in script:
                 logits[script[length]] = 1000.0
             return logits
@@ -226,8 +227,8 @@ def test_a_grammar_that_begins_in_a_burst_may_end_in_it(compiler):
         bench.masks.close()
         answers.append(answer(heard))
         assert heard.finish() == "STOP"
-        assert heard.tokens[0][1] == special.end_think
-        assert heard.tokens[0][-1] == special.im_end
+        assert heard.tokens[0][1] == end_reasoning
+        assert heard.tokens[0][-1] == markers.end
         assert len(heard.tokens[0]) == 4
     assert answers[0] == answers[1]
 

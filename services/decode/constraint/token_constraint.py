@@ -162,8 +162,8 @@ class TokenConstraint:
         return bound and token_id == self._markers.end
 
     def advance(self, token_id: int) -> bool:
-        """Records a token that does not end the choice. Returns whether `prepare` must run before the next one
-        is chosen.
+        """Records a token that does not end the choice. Returns whether `prepare` must run before the next
+        one is chosen.
         """
         if self._phase is _Phase.FREE and not self._taken and not self._begins(token_id):
             self._left -= 1
