@@ -221,12 +221,12 @@ class SessionResponse(_message.Message):
     WAITING_HANDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceDelta]:
-        """The results of one engine step that are not in `tokens`. Each choice is in at most one of the two, once."""
+        """The results of one engine step that are not in `tokens`. Each choice is in at most one of the two, here once."""
 
     @_builtins.property
     def tokens(self) -> Global___TokenColumns:
-        """The choices with just one new token: in most steps nearly all. A gateway that does not know this field loses them,
-        so upgrade gateways before decode workers.
+        """The choices that have new tokens and nothing else: in most steps nearly all. A gateway that does not know this
+        field loses them, so upgrade gateways before decode workers.
         """
 
     @_builtins.property
@@ -253,8 +253,8 @@ Global___SessionResponse: _TypeAlias = SessionResponse  # noqa: Y015
 
 @_typing.final
 class TokenColumns(_message.Message):
-    """One token each of many choices, in lists of equal length. Parsing a message per choice would take the gateway most of
-    the time it has per token.
+    """New tokens of many choices, one per row, in lists of equal length. A choice may have several rows, in the order of
+    its tokens. Parsing a message per choice would take the gateway most of the time it has per token.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -315,7 +315,7 @@ class SequenceDelta(_message.Message):
     """
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """New tokens, usually one. A stop token that ended the choice is included."""
+        """New tokens, in order: one or more from each engine step. A stop token that ended the choice is included."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.PositionLogprobs]:
