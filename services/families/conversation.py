@@ -77,7 +77,7 @@ class Conversation:
 
     @property
     def num_calls(self) -> int:
-        """How many past calls it has: the index of the next one."""
+        """How many past calls it has."""
         return sum(len(message.tool_calls) for message in self.messages)
 
     @property

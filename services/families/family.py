@@ -33,8 +33,8 @@ class ChatFormat(Protocol):
 
     @property
     def takes_tools(self) -> bool:
-        """Whether the template declares tools and the model calls them; without, the two methods about tools
-        are never called.
+        """Whether the template declares tools and the model calls them; without, the methods about tools are
+        never called.
         """
 
     @property
@@ -59,6 +59,9 @@ class ChatFormat(Protocol):
 
     def declared_names(self, tools: Sequence[Json]) -> frozenset[str]:
         """The names that the model knows the functions of an OpenAI `tools` array by."""
+
+    def next_call_index(self, conversation: Conversation) -> int:
+        """The number that the next call gets in its id."""
 
     def section_rules(self, tools: Sequence[ToolGrammar], first_index: int, max_calls: int) -> str:
         """The rules of a section of 1 to `max_calls` calls, numbered from `first_index`, in llguidance's

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from services.families.conversation import Json
 
 
 class TextKind(Enum):
@@ -25,13 +27,25 @@ def accept_all(name: str, arguments: str) -> bool:
     return True
 
 
+# Why a call is dropped: no tool that may be called is meant, or it is not written as calls are.
+DropReason: TypeAlias = Literal["no_tool", "malformed"]
+
+
+def ignore_drop(reason: DropReason) -> None:
+    """For who does not count dropped calls."""
+
+
 @dataclass(frozen=True)
 class CallRules:
-    """`tools`: the names declared; `first_index`: how many calls the conversation had before this answer."""
+    """`tools`: the names that may be called; `schemas`: the parameters of those whose schemas are known;
+    `first_index`: the number in the id of the answer's first call; `on_drop`: called for each dropped call.
+    """
 
     tools: frozenset[str] = frozenset()
     first_index: int = 0
     accept: CallCheck = accept_all
+    schemas: Mapping[str, Json] = field(default_factory=dict)
+    on_drop: Callable[[DropReason], None] = ignore_drop
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from services.common.errors import (
     PerigeeError,
     Unavailable,
 )
+from services.families.output import DropReason
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_record import RequestRecord
 
@@ -65,6 +66,10 @@ class Ticket:
     def refused_call(self) -> None:
         """Records that a tool call of the model was invalid and is withheld."""
         self._metrics.refused_calls.inc()
+
+    def dropped_call(self, reason: DropReason) -> None:
+        """Records that a tool call of the model is in no answer."""
+        self._metrics.dropped_calls.labels(reason).inc()
 
     def end(self) -> None:
         """Called once, by Admission."""

@@ -58,6 +58,12 @@ class GatewayMetrics:
             "Finished tool calls that were not valid under their schema, and so not released",
             registry=registry,
         )
+        self.dropped_calls = Counter(
+            "perigee_dropped_tool_calls",
+            "Tool calls of the model that are in no answer, by reason (no_tool, malformed)",
+            ["reason"],
+            registry=registry,
+        )
         self.unreachable_pages = Counter(
             "perigee_worker_metrics_unreachable",
             "Times a worker's metrics page could not be gathered",

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 from services.families.conversation import Conversation, Json
 from services.families.grammar import ToolGrammar
-from services.families.kimi.chat.call_ids import normalise_call_ids
+from services.families.kimi.chat.call_ids import next_call_index, normalise_call_ids
 from services.families.kimi.chat.prompt import render
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
@@ -39,6 +39,9 @@ class KimiChat:
 
     def declared_names(self, tools: Sequence[Json]) -> frozenset[str]:
         return declared_names(tools)
+
+    def next_call_index(self, conversation: Conversation) -> int:
+        return next_call_index(conversation)
 
     def section_rules(self, tools: Sequence[ToolGrammar], first_index: int, max_calls: int) -> str:
         return section_rules(tools, self.tokenizer.special, first_index, max_calls)

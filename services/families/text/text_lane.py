@@ -24,6 +24,10 @@ class TextLane:
         self._certain: list[str] = []
         self.num_characters = 0
 
+    def watch(self, stop: Sequence[str]) -> None:
+        """Looks for stop strings, these alone, in what comes from here on."""
+        self._matcher = StopMatcher(stop) if any(stop) else None
+
     def feed(self, token_id: int) -> bool:
         """Adds a token's text; whether a stop string, which is left out, ended it."""
         return self._add(self._detokenizer.feed(token_id))

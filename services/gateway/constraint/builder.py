@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ class ConstraintBuilder:
         where too many are waiting.
         """
         tools = () if conversation is None else conversation.tools
-        if wish.tool_choice in ("required", "function") and not tools:
+        if wish.must_call and not tools:
             raise InvalidRequest(f"{wish.choice_param} needs tools", wish.choice_param)
         if (not tools or wish.tool_choice == "none") and wish.answer is None:
             return Constraint()
@@ -90,7 +90,7 @@ class ConstraintBuilder:
 
     def _build(self, wish: OutputFormat, conversation: Conversation | None, effort: Effort) -> Constraint:
         meter = WorkMeter(effort.value, effort)
-        bound = wish.tool_choice in ("required", "function")
+        bound = wish.must_call
         tools = self._tools(wish, conversation.tools if conversation is not None else (), meter)
         section = answer = ""
         if not tools and wish.answer is None:
@@ -98,7 +98,8 @@ class ConstraintBuilder:
         if tools and conversation is not None:
             single = not wish.parallel or wish.tool_choice == "function"
             grammars = [ToolGrammar(name, ready.schema) for name, ready in tools.items()]
-            section = self._chat.section_rules(grammars, conversation.num_calls, 1 if single else MAX_CALLS)
+            first_index = self._chat.next_call_index(conversation)
+            section = self._chat.section_rules(grammars, first_index, 1 if single else MAX_CALLS)
         if wish.answer is not None and not bound:
             answer = self._answer(wish.answer, meter)
         return Constraint(
@@ -119,6 +120,7 @@ class ConstraintBuilder:
             return {}
         named = wish.tool_choice == "function"
         ready: dict[str, ReadySchema] = {}
+        declared: set[str] = set()
         if len(tools) > MAX_TOOLS:
             raise InvalidRequest(f"{len(tools)} tools; {MAX_TOOLS} at most", wish.tools_param)
         for index, tool in enumerate(tools):
@@ -126,10 +128,13 @@ class ConstraintBuilder:
             function = tool.get("function") if isinstance(tool, dict) else None
             if not isinstance(function, dict):
                 continue  # a tool of another type: declared, never called
-            name = _name(function, param, ready)
-            if not named or wish.tool_name == name:
+            name = _name(function, param, declared)
+            declared.add(name)
+            if (not named or wish.tool_name == name) and wish.may_call(name):
                 strict = wish.tool_choice != "auto" or function.get("strict") is True
                 ready[name] = self._arguments(function, param + wish.parameters_path, strict, meter)
+        if unknown := sorted((wish.allowed_tools or frozenset()) - declared):
+            raise InvalidRequest(f"no function {unknown[0]!r} is among the tools", wish.choice_param)
         if not ready and wish.tool_choice != "auto":
             wanted = f" {wish.tool_name!r}" if named else ""
             raise InvalidRequest(f"no function{wanted} is among the tools", wish.choice_param)
@@ -154,7 +159,7 @@ class ConstraintBuilder:
         return self._texts.of_gbnf(answer.ebnf, answer.param, meter.effort)
 
 
-def _name(function: dict[str, Json], param: str, taken: dict[str, ReadySchema]) -> str:
+def _name(function: dict[str, Json], param: str, taken: Set[str]) -> str:
     name = function.get("name")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise InvalidRequest(f"{param}.name has 1 to {MAX_NAME_CHARACTERS} characters", f"{param}.name")

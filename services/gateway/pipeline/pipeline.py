@@ -116,7 +116,7 @@ class Pipeline:
                     head=head,
                     source=source,
                     choices=self._choices.make(
-                        request, CallValidator(constraint.checks, ticket.refused_call)
+                        request, CallValidator(constraint.checks, ticket.refused_call), ticket.dropped_call
                     ),
                     prompt=prompt,
                     ticket=ticket,

@@ -21,14 +21,14 @@ class KimiParser:
 
     - reasoning: up to the first `</think>` or tool section, whichever marker comes first, streamed or not: a
       section that the model drafts before `</think>` ends the reasoning and makes calls;
-    - content: up to the first tool section, white space as it is;
+    - content: up to the first tool section, or a call whose section's begin is missing, white space as it is;
     - calls: each when its end marker has come, whole. None is begun before, because nobody knows yet whether
       it will end: where `max_tokens` cuts a call, no part of it is in the message, streamed or not.
 
     Between the section's begin and its first call, between calls, and behind the section, text is dropped; a
     second section goes on with the calls. A marker where it has no meaning is dropped, and never text. Stop
-    strings are looked for in reasoning and in content, in each by itself, and nowhere else. `rules` None: all
-    is content, whatever the markers.
+    strings are looked for in the content behind the reasoning, and nowhere else, also where the reasoning is
+    shown as content. `rules` None: all is content, whatever the markers.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class KimiParser:
         if rules is not None:
             self._marks = marks_of(tokenizer.special, calls=rules.calls is not None)
         self._calls = CallReader(tokenizer, self._rules.calls or CallRules())
-        self._content = TextLane(tokenizer, stop, hidden)
+        self._stop = stop
+        self._content = TextLane(tokenizer, (), hidden)
         self._reasoning = self._content
         if self._rules.separate_reasoning:
-            self._reasoning = TextLane(tokenizer, stop, hidden)
+            self._reasoning = TextLane(tokenizer, (), hidden)
         self._sinks: Mapping[State, _Sink] = {
             State.REASONING: self._reasoning,
             State.CONTENT: self._content,
@@ -59,6 +60,8 @@ class KimiParser:
         self._sink = self._sinks[self._state]
         self._ended = False
         self.reasoning_tokens = 0
+        if self._state is State.CONTENT:
+            self._content.watch(stop)
 
     @property
     def num_calls(self) -> int:
@@ -107,6 +110,8 @@ class KimiParser:
         self._ended = True
         if by_model and self._state is State.ARGUMENTS:
             self._calls.end(closed=False)
+        if by_model and self._state is State.CALL_ID:
+            self._calls.drop()
         return self._end_text(self._state)
 
     def take(self) -> Piece:
@@ -127,9 +132,14 @@ class KimiParser:
                 return True
             if before is State.ARGUMENTS:
                 self._calls.end(closed=mark is Mark.CALL_END)
+            if before is State.CALL_ID and after is not State.ARGUMENTS:
+                self._calls.drop()
         if mark is Mark.CALL_BEGIN and after is State.CALL_ID:
             self._calls.begin()
-        return self._is_text(mark) and self._sink.feed(token_id)
+        stopped = self._is_text(mark) and self._sink.feed(token_id)
+        if before is State.REASONING and after is State.CONTENT:
+            self._content.watch(self._stop)
+        return stopped
 
     def _is_text(self, mark: Mark) -> bool:
         """Whether a marker is shown where it leads to, because what it marks is not taken apart."""

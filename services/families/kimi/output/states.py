@@ -4,8 +4,9 @@
     section   := <|tool_calls_section_begin|> call+ <|tool_calls_section_end|>
     call      := <|tool_call_begin|> id <|tool_call_argument_begin|> arguments <|tool_call_end|>
 
-Only these single ids are markers: the same characters spelt in ordinary tokens are text, and so are other
-names (`<|tool_call_section_begin|>`, without its s, is no token).
+The model sometimes forgets the section's begin: a call in the content begins a section too, one in the
+reasoning does not. Only these single ids are markers: the same characters spelt in ordinary tokens are text,
+and so are other names (`<|tool_call_section_begin|>`, without its s, is no token).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _NEXT: Mapping[tuple[State, Mark], State] = MappingProxyType(
         (State.REASONING, Mark.END_THINK): State.CONTENT,
         (State.REASONING, Mark.SECTION_BEGIN): State.SECTION,
         (State.CONTENT, Mark.SECTION_BEGIN): State.SECTION,
+        (State.CONTENT, Mark.CALL_BEGIN): State.CALL_ID,
         (State.SECTION, Mark.CALL_BEGIN): State.CALL_ID,
         (State.CALL_ID, Mark.ARGUMENT_BEGIN): State.ARGUMENTS,
         (State.CALL_ID, Mark.CALL_END): State.SECTION,

@@ -88,9 +88,10 @@ def test_reasoning_that_does_not_stream_comes_in_one_piece_when_it_ends(tokenize
     assert sum(map(bool, streamed)) > 1
 
 
-def test_reasoning_that_does_not_stream_is_given_where_a_stop_string_ends_it(tokenizer):
+def test_reasoning_that_does_not_stream_is_given_whole_whatever_stop_string_is_in_it(tokenizer):
     given = rules(stream_reasoning=False)
-    assert message(tokenizer, "abc STOP def</think>x", given, ("STOP",)) == Message("abc ", "")
+    expected = Message("abc STOP def", "x ")
+    assert message(tokenizer, "abc STOP def</think>x STOP", given, ("STOP",)) == expected
 
 
 def test_content_streams_token_by_token(tokenizer):
@@ -124,20 +125,36 @@ def test_half_a_character_before_a_marker_becomes_a_replacement_mark_and_never_j
 def test_a_replacement_mark_may_complete_a_stop_string(tokenizer):
     half = next(token for token in range(tokenizer.num_ranks) if tokenizer.token_bytes(token) == b"\xe6")
     end, more = tokenizer.special.end_think, tokenizer.encode("more")
-    for ids in ([half, end, *more], [half]):
+    for ids in ([end, half, tokenizer.special.tool_calls_section_begin, *more], [end, half]):
         choice = choice_of(tokenizer, rules(), ("\ufffd",))
         assert read(choice, ids, (), LENGTH) == Message()
 
 
-def test_stop_strings_are_looked_for_in_reasoning_and_content_by_themselves(tokenizer):
-    assert message(tokenizer, "aXb</think>c", rules(), ("X",)) == Message("a", "")
-    assert message(tokenizer, "a</think>bXc", rules(), ("X",)) == Message("a", "b")
-    assert message(tokenizer, "aX</think>Yb", rules(), ("XY",)) == Message("aX", "Yb")
+@pytest.mark.parametrize("separate", [True, False])
+def test_stop_strings_are_looked_for_behind_the_reasoning_alone(tokenizer, separate):
+    given = rules("f", separate_reasoning=separate)
+
+    def shown(reasoning, content):
+        return Message(reasoning, content) if separate else Message("", f"{reasoning}</think>{content}")
+
+    assert message(tokenizer, "aXb</think>c", given, ("X",)) == shown("aXb", "c")
+    assert message(tokenizer, "aXb</think>cXd", given, ("X",)) == shown("aXb", "c")
+    assert message(tokenizer, "aX</think>Yb", given, ("XY", "X</think>Y")) == shown("aX", "Yb")
+    assert message(tokenizer, "aX</think>b", given, ("</think>",)) == shown("aX", "b")
+    drafted = message(tokenizer, f"aXb{CALL}", given, ("X",))
+    assert (drafted.reasoning or drafted.content, drafted.calls) == ("aXb", MADE)
 
 
-def test_where_reasoning_is_content_a_stop_string_may_reach_over_its_end(tokenizer):
-    given = rules(separate_reasoning=False)
-    assert message(tokenizer, "aX</think>Yb", given, ("X</think>Y",)) == Message("", "a")
+def test_in_an_instant_answer_stop_strings_are_looked_for_at_once(tokenizer):
+    """A guard."""
+    for separate in (True, False):
+        given = rules(in_reasoning=False, separate_reasoning=separate)
+        assert message(tokenizer, "aXb", given, ("X",)) == Message("", "a")
+
+
+def test_without_rules_stop_strings_are_looked_for_everywhere(tokenizer):
+    """A guard: a raw continuation has no reasoning."""
+    assert message(tokenizer, "aXb</think>c", None, ("X",)).content == "a"
 
 
 def test_stop_strings_are_not_looked_for_in_a_tool_section(tokenizer):
@@ -158,6 +175,68 @@ def test_ids_are_counted_over_the_conversation(tokenizer):
 
 def test_a_bare_index_means_the_only_declared_tool(tokenizer):
     assert message(tokenizer, '[S>[C>3[A>{"a": 1}<C]<S]', rules("f")).calls == MADE
+
+
+SCHEMAS = {
+    "f": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+    "g": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+def bare(call_id, arguments, schemas=SCHEMAS, dropped=None):
+    calls = CallRules(
+        frozenset(schemas),
+        schemas=schemas,
+        on_drop=(lambda reason: None) if dropped is None else dropped.append,
+    )
+    return OutputRules(calls=calls), f"[S>[C>{call_id}[A>{arguments}<C]<S]"
+
+
+@pytest.mark.parametrize("call_id", ["0", "3", "", " ", "functions.:1", ":0", "functions.2"])
+@pytest.mark.parametrize(
+    ("arguments", "name"), [('{"a": 1}', "f"), ('{"city": "Oslo"}', "g"), ("{}", "g"), ("", "g")]
+)
+def test_a_call_without_a_name_means_the_only_tool_that_its_arguments_fit(
+    tokenizer, call_id, arguments, name
+):
+    given, output = bare(call_id, arguments)
+    assert message(tokenizer, output, given).calls == (("functions." + name + ":0", name, arguments or "{}"),)
+
+
+@pytest.mark.parametrize(
+    ("call_id", "arguments"),
+    [("0", '{"b": 1}'), ("0", '{"a": "x"}'), ("0", "[1]"), ("0", "{"), ("k", '{"a": 1}')],
+)
+def test_a_call_that_fits_no_tool_is_dropped_and_counted(tokenizer, call_id, arguments):
+    dropped = []
+    given, output = bare(call_id, arguments, dropped=dropped)
+    ids = [*encode_output(tokenizer, output), tokenizer.special.im_end]
+    assert read(choice_of(tokenizer, given), ids) == Message()
+    assert dropped == ["no_tool"]
+
+
+def test_a_call_that_fits_several_tools_is_dropped_and_counted(tokenizer):
+    dropped = []
+    given, output = bare("0", '{"city": "Oslo"}', {"g": SCHEMAS["g"], "h": SCHEMAS["g"]}, dropped)
+    assert read(choice_of(tokenizer, given), encode_output(tokenizer, output)) == Message()
+    assert dropped == ["no_tool"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "</think>[C>functions.f:0<C]",
+        "</think>[S>[C>functions.f:0<S]",
+        "</think>[C>functions.f:0",
+        '[S>[C>f[A>{"a"<S]',
+    ],
+)
+def test_what_is_not_written_as_a_call_is_dropped_and_counted(tokenizer, output):
+    dropped = []
+    given, _ = bare("0", "{}", dropped=dropped)
+    ids = [*encode_output(tokenizer, output), tokenizer.special.im_end]
+    assert read(choice_of(tokenizer, given), ids) == Message()
+    assert dropped == ["malformed"]
 
 
 def test_without_declared_tools_a_section_gives_no_call_and_leaks_nothing(tokenizer):

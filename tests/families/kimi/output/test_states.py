@@ -26,4 +26,5 @@ def test_nothing_leads_back_from_a_section_and_a_stray_marker_leads_nowhere():
     for state in inside:
         assert {next_state(state, mark, calls=True) for mark in Mark} <= inside
     assert next_state(State.CONTENT, Mark.THINK, calls=True) is State.CONTENT
+    assert next_state(State.CONTENT, Mark.CALL_BEGIN, calls=True) is State.CALL_ID
     assert next_state(State.REASONING, Mark.CALL_BEGIN, calls=True) is State.REASONING

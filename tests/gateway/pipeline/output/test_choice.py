@@ -59,9 +59,9 @@ async def test_a_stop_string_ends_the_choice_wherever_tokens_are_cut(tokenizer, 
     assert choice.completion_tokens < len(tokenizer.encode("a</think>some text STOP HERE and more", True))
 
 
-async def test_a_stop_string_in_the_reasoning_ends_the_choice_too(tokenizer):
-    answer = await decode(tokenizer, decoder(tokenizer, stop=("xyz",)), "first xyz</think>content")
-    assert (answer.reasoning, answer.content, answer.finish_reason) == ("first ", "", STOP)
+async def test_a_stop_string_in_the_reasoning_ends_nothing(tokenizer):
+    answer = await decode(tokenizer, decoder(tokenizer, stop=("xyz",)), "first xyz</think>content xyz")
+    assert (answer.reasoning, answer.content, answer.finish_reason) == ("first xyz", "content ", STOP)
 
 
 async def test_a_stop_string_does_not_reach_over_the_end_of_the_reasoning(tokenizer):

@@ -50,6 +50,9 @@ class TernChat:
     def declared_names(self, tools: Sequence[Json]) -> frozenset[str]:
         raise NotImplementedError
 
+    def next_call_index(self, conversation: Conversation) -> int:
+        raise NotImplementedError
+
     def section_rules(self, tools: Sequence[ToolGrammar], first_index: int, max_calls: int) -> str:
         raise NotImplementedError
 
