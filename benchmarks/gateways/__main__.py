@@ -50,17 +50,20 @@ _COUNT_STREAMS = 32
 
 @dataclass(frozen=True)
 class Lag:
-    """How late the tokens of a number of streams arrive. `finish_s`: until the last stream had ended."""
+    """How late the tokens of a number of streams arrive. `finish_s`: until the last stream had ended. `cpu_us`:
+    processor time of the gateway per token, in microseconds; it varies less than the lags."""
 
     p50_ms: float
     p99_ms: float
     finish_s: float
+    cpu_us: float
 
     @classmethod
-    def of(cls, load: Load) -> Lag:
-        """Computes it from all arrivals of a load."""
+    def of(cls, load: Load, cpu_s: float) -> Lag:
+        """Computes it from all arrivals of a load, which took `cpu_s` seconds of the gateway's processor time."""
         lags = sorted(load.lags)
-        return cls(1e3 * lags[len(lags) // 2], 1e3 * lags[int(0.99 * (len(lags) - 1))], load.seconds)
+        p99 = lags[int(0.99 * (len(lags) - 1))]
+        return cls(1e3 * lags[len(lags) // 2], 1e3 * p99, load.seconds, 1e6 * cpu_s / len(lags))
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,11 @@ async def measure(target: Target, stamps: Stamps, tokens: int, count_s: float = 
     """Measures one round, of which `count_s` seconds are for the requests of one token."""
     clients = Clients(target.port, target.model, stamps)
     await clients.stream(_COUNT_STREAMS, 5)
-    lags = {number: Lag.of(await clients.stream(number, tokens)) for number in STREAMS}
+    lags = {}
+    for number in STREAMS:
+        began_s = _cpu_s(target.pid)
+        load = await clients.stream(number, tokens)
+        lags[number] = Lag.of(load, _cpu_s(target.pid) - began_s)
     return Result(lags, await clients.count(_COUNT_STREAMS, count_s), _rss_mib(target.pid))
 
 
@@ -96,7 +103,7 @@ def median(rounds: list[Result]) -> Result:
             number: Lag(
                 *(
                     statistics.median(getattr(each.lags[number], name) for each in rounds)
-                    for name in ("p50_ms", "p99_ms", "finish_s")
+                    for name in ("p50_ms", "p99_ms", "finish_s", "cpu_us")
                 )
             )
             for number in STREAMS
@@ -182,6 +189,12 @@ def _answers(port: int) -> bool:
     return health.status_code == 200
 
 
+def _cpu_s(pid: int) -> float:
+    """Returns the processor time of all threads of a process, in seconds."""
+    times = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in times) / 1e9
+
+
 def _rss_mib(pid: int) -> float:
     """Resident memory of a process without its children."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -199,11 +212,12 @@ def ratios(results: dict[str, Result]) -> dict[str, float]:
 
 def table(results: dict[str, Result]) -> str:
     """The results as text."""
-    heads = "".join(f"  C={number:<3} p50 /    p99 ms  finish s" for number in STREAMS)
+    heads = "".join(f"  C={number:<3} p50 /    p99 ms  finish s    CPU us" for number in STREAMS)
     lines = [f"{'':14}{heads}  requests/s  RSS MiB"]
     for name, each in results.items():
         lags = "".join(
-            f"{lag.p50_ms:11.2f} /{lag.p99_ms:9.2f}{lag.finish_s:10.2f}" for lag in each.lags.values()
+            f"{lag.p50_ms:11.2f} /{lag.p99_ms:9.2f}{lag.finish_s:10.2f}{lag.cpu_us:10.1f}"
+            for lag in each.lags.values()
         )
         lines.append(f"{name:14}{lags}{each.requests_per_second:12.0f}{each.rss_mib:9.0f}")
     return "\n".join(lines)

@@ -47,9 +47,9 @@ def test_a_stream_that_lacks_tokens_is_no_result(bench):
 
 
 def test_lags_are_ranked_and_ratios_taken_of_the_same_numbers():
-    lag = Lag.of(Load([0.001 * number for number in range(100)], 2.0))
-    assert (lag.p50_ms, lag.p99_ms, lag.finish_s) == pytest.approx((50.0, 98.0, 2.0))
-    half = Lag(25.0, 49.0, 1.0)
+    lag = Lag.of(Load([0.001 * number for number in range(100)], 2.0), cpu_s=0.005)
+    assert (lag.p50_ms, lag.p99_ms, lag.finish_s, lag.cpu_us) == pytest.approx((50.0, 98.0, 2.0, 50.0))
+    half = Lag(25.0, 49.0, 1.0, 50.0)
     results = {
         "perigee": Result({16: half, 64: half, 256: half}, 1.0, 1.0),
         "sglang-router": Result({16: lag, 64: lag, 256: lag}, 1.0, 1.0),
