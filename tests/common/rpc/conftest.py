@@ -24,6 +24,7 @@ async def serving(*, chat=None, prefill=None, **options):
     await server.start()
     await health.set_serving()
     channel = open_channel(f"127.0.0.1:{port}")
+    channel.target = f"127.0.0.1:{port}"
     try:
         yield channel
     finally:
