@@ -50,8 +50,9 @@ _COUNT_STREAMS = 32
 
 @dataclass(frozen=True)
 class Lag:
-    """How late the tokens of a number of streams arrive. `finish_s`: until the last stream had ended. `cpu_us`:
-    processor time of the gateway per token, in microseconds; it varies less than the lags."""
+    """How late the tokens of a number of streams arrive. `finish_s`: until the last stream had ended.
+    `cpu_us`: processor time of the gateway per token, in microseconds; it varies less than the lags.
+    """
 
     p50_ms: float
     p99_ms: float
@@ -60,7 +61,7 @@ class Lag:
 
     @classmethod
     def of(cls, load: Load, cpu_s: float) -> Lag:
-        """Computes it from all arrivals of a load, which took `cpu_s` seconds of the gateway's processor time."""
+        """Computes it from all arrivals of a load; `cpu_s`: seconds of processor time of the gateway."""
         lags = sorted(load.lags)
         p99 = lags[int(0.99 * (len(lags) - 1))]
         return cls(1e3 * lags[len(lags) // 2], 1e3 * p99, load.seconds, 1e6 * cpu_s / len(lags))
