@@ -49,7 +49,7 @@ def run_block(block: str, nano: Stack) -> str:
     [
         ("perigee chat", ["9.9 is bigger.\n", "9.9 is bigger.\n", '"content":"9.9 is bigger."']),
         ('"tools"', ['"name":"get_weather"', '\\"city\\": \\"Paris\\"']),
-        ("checkpoint verify", ["every tensor of the configuration is there"]),
+        ("checkpoint verify", ["every tensor of the configuration exists"]),
     ],
 )
 def test_a_command_prints_what_readme_says(nano, mark, printed):

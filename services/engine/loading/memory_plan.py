@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
-from services.engine.kv_cache.kv_format import BFLOAT16
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.rank import Rank
 from services.engine.weights.expected import expected_tensors
@@ -15,7 +14,8 @@ from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 10
 """Percentage of a GPU's memory for activations, communication and the allocator."""
-_KV_FORMAT = BFLOAT16
+_KV_VALUE_BYTES = DTYPE_BYTES["BF16"]
+# Not KvFormat: a command makes this plan without a tensor library.
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def plan_memory(config: ModelConfig, ranks: int, memory: int) -> MemoryPlan:
             split += shares[name].values * DTYPE_BYTES[tensor.dtype]
         else:
             replicated += tensor.nbytes
-    page_bytes = PAGE_TOKENS * _KV_FORMAT.bytes_per_token(config.text.num_hidden_layers, config.text.kv_width)
+    page_bytes = PAGE_TOKENS * config.text.num_hidden_layers * config.text.kv_width * _KV_VALUE_BYTES
     plan = MemoryPlan(ranks, memory, split, replicated, page_bytes, vision)
     if plan.pages < 1:
         raise ConfigError(
