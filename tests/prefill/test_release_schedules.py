@@ -14,7 +14,6 @@ from services.engine.kv_cache.page_pool import PagePool
 from services.prefill.events import Admitted, Released
 from services.prefill.job import JobState
 from tests.support.decode_bench import prompt_of
-from tests.support.manual_clock import ManualClock
 from tests.support.prefill_bench import PrefillBench, Reader
 
 LEASE_S = 10.0
@@ -37,9 +36,8 @@ class Witness:
 class Schedule:
     """Two readers, and somebody who says things in their names, over a pool that is short of pages."""
 
-    def __init__(self, seed: int, clock: ManualClock) -> None:
+    def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.clock = clock
         self.bench = PrefillBench(8, chunk_tokens=64, lease_s=LEASE_S)
         self.witness = Witness(self.bench.engine._pages.pool)
         self.readers: list[Reader] = []
@@ -99,7 +97,7 @@ class Schedule:
             self.bench.engine.abandon(self.dice.choice(self.readers).job)
 
     def pass_time(self) -> None:
-        self.clock.now += self.dice.choice([LEASE_S / 3, LEASE_S, LEASE_S * 2])
+        self.bench.clock.now += self.dice.choice([LEASE_S / 3, LEASE_S, LEASE_S * 2])
 
     def gone(self) -> None:
         """A handshake ends and begins again."""
@@ -108,25 +106,18 @@ class Schedule:
         self.bench.engine.reader_joined(reader)
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    clock = ManualClock()
-    monkeypatch.setattr("services.prefill.engine.time.monotonic", clock)
-    return clock
-
-
 @pytest.mark.parametrize("seed", range(24))
-def test_a_confirmed_release_means_that_the_pages_were_nobody_elses(seed, clock):
-    schedule = Schedule(seed, clock)
+def test_a_confirmed_release_means_that_the_pages_were_nobody_elses(seed):
+    schedule = Schedule(seed)
     for _ in range(300):
         schedule.act()
     schedule.bench.engine._pages.pool.check_integrity()
 
 
-def test_the_schedules_confirm_refuse_and_forge(clock):
+def test_the_schedules_confirm_refuse_and_forge():
     answers: Counter[str] = Counter()
     for seed in range(10):
-        schedule = Schedule(seed, clock)
+        schedule = Schedule(seed)
         for _ in range(300):
             schedule.act()
         answers += schedule.answers
