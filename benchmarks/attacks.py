@@ -53,10 +53,11 @@ def _hold(target: Target, beginning: bytes) -> Counter[str]:
 
 def body_behind_an_offer(target: Target) -> Counter[str]:
     """A request that offers an upgrade, whose body is another request."""
-    inner = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
+    inner = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with socket.create_connection(("127.0.0.1", target.http_port), 10) as connection:
         connection.sendall(
-            b"POST /tokenize HTTP/1.1\r\nhost: a\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
+            b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\n"
+            b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
             b"content-length: %d\r\n\r\n" % len(inner)
         )
         time.sleep(0.5)
@@ -73,13 +74,13 @@ def body_behind_an_offer(target: Target) -> Counter[str]:
 
 def one_byte_of_body(target: Target) -> Counter[str]:
     """Connections that send one byte of their body and wait."""
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
     return _hold(target, head + b"{")
 
 
 def half_a_head(target: Target) -> Counter[str]:
     """Connections that send half a header and wait."""
-    return _hold(target, b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-")
+    return _hold(target, b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-")
 
 
 def nothing_at_all(target: Target) -> Counter[str]:
@@ -89,7 +90,7 @@ def nothing_at_all(target: Target) -> Counter[str]:
 
 def long_bodies_unfinished(target: Target) -> Counter[str]:
     """Connections that each send 8 MB of a longer body and wait."""
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 60000000\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000000\r\n\r\n"
     seen: Counter[str] = Counter()
     with ExitStack() as stack:
         for _ in range(200):
@@ -110,7 +111,7 @@ def endless_header(target: Target) -> Counter[str]:
             connection.sendall(b"GET /v1/models HTTP/1.1\r\nx: ")
             for _ in range(64):
                 connection.sendall(b"x" * (1 << 20))
-            connection.sendall(b"\r\nhost: a\r\n\r\n")
+            connection.sendall(b"\r\nhost: localhost\r\n\r\n")
             return Counter({connection.recv(1 << 16)[9:12].decode(): 1})
         except OSError as error:
             return Counter({type(error).__name__: 1})

@@ -54,7 +54,7 @@ class _Connection(asyncio.Protocol):
             }
         )
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer any\r\n"
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._stream, self._tokens, self._unread = stream, 0, b""

@@ -97,7 +97,8 @@ def add_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
     for field in dataclasses.fields(cls):
         text = field.metadata.get("help", "").replace("%", "%%")
         if field.default is not dataclasses.MISSING and field.default is not None:
-            text = f"{text} (default: {str(field.default) or 'empty'})"
+            default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
+            text = f"{text} (default: {default or 'empty'})"
         group.add_argument(
             flag_name(field.name),
             dest=field.name,

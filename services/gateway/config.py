@@ -38,6 +38,20 @@ class GatewayConfig:
     host: str = field(default="127.0.0.1", metadata={"help": "address of the ports for clients"})
     http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    allowed_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "names by which requests may call REST beside localhost, 127.0.0.1 and [::1]: name,"
+            " *.name or *, comma-separated; others get 421: always on a loopback address, else if this is set"
+        },
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "origins whose pages may use REST from a browser, scheme://host[:port], comma-separated,"
+            " or * for any; empty: none"
+        },
+    )
     operator_host: str = field(
         default="127.0.0.1",
         metadata={"help": "address of the operator port; whoever reaches it can stop the service"},
@@ -191,6 +205,7 @@ class GatewayConfig:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         AllowedHosts(self.allowed_media_hosts)
         check_ports(self, "http_port", "grpc_port", "operator_port")
+        self._refuse_shared_ports()
         check_counts(
             self, "processes", "max_concurrent_requests", "max_body_bytes", "max_held_bytes",
             "max_header_bytes", "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools",
@@ -209,6 +224,14 @@ class GatewayConfig:
             "first_token_timeout_seconds", "token_timeout_seconds",
         )  # fmt: skip
         check_seconds(self, "grace_seconds", "worker_wait_seconds", or_zero=True)
+
+    def _refuse_shared_ports(self) -> None:
+        """Raises ConfigError if clients, or a page that CORS lets in, would reach the operators' port."""
+        for key in ("http_port", "grpc_port"):
+            if self.operator_port and getattr(self, key) == self.operator_port:
+                raise ConfigError(
+                    f"operator_port: {self.operator_port} is {key} too; operators need their own"
+                )
 
     def _refuse_beside_tokenizer(self) -> None:
         """A setting that would silently have no effect is an error."""

@@ -21,6 +21,8 @@ from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.http.app import App
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
+from services.gateway.http.cors import Cors
+from services.gateway.http.host_check import HostCheck
 from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.pages.process_metrics import ProcessMetrics
 from services.gateway.http.route_table import DoorParts
@@ -67,7 +69,7 @@ class Gateway:
     """Made on the event loop; `start` binds all ports, `stop` drains and closes everything.
 
     Raises CheckpointError when the checkpoint directory lacks what the gateway needs, ConfigError when a port
-    is taken.
+    is taken, or for origins and hosts that are none.
     """
 
     def __init__(
@@ -220,7 +222,9 @@ class Gateway:
                 admission=self._admission,
                 bodies=bodies,
                 directory=config.tokenizer or config.model,
-            )
+            ),
+            HostCheck(config.allowed_hosts),
+            Cors(config.cors_origins),
         )
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:

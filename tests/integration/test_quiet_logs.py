@@ -25,7 +25,13 @@ JSON = b"Content-Type: application/json\r\n"
 
 def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
     length = b"Content-Length: %d\r\n" % len(body)
-    return b"POST %b HTTP/1.1\r\nHost: x\r\n" % path + JSON + (b"".join(headers) or length) + b"\r\n" + body
+    return (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\n" % path
+        + JSON
+        + (b"".join(headers) or length)
+        + b"\r\n"
+        + body
+    )
 
 
 CHATS = b"/v1/chat/completions"
@@ -33,13 +39,13 @@ HTTP = {
     "no HTTP": b"\x00\x01\x02 garbage\r\n\r\n",
     "TLS": bytes.fromhex("16030100a5010000a10303") + bytes(200),
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "bad method": b"BREW /coffee HTTP/1.1\r\nHost: x\r\n\r\n",
-    "bad header": b"GET / HTTP/1.1\r\nHost: x\r\nbroken header line\r\n\r\n",
-    "bad version": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
-    "bad target": b"GET /%ff%00/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    "bad escape": b"GET /v1/models/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "bad query": b"GET /metrics?%ff=\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
-    "absolute target": b"GET http://elsewhere/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "bad method": b"BREW /coffee HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bad header": b"GET / HTTP/1.1\r\nHost: localhost\r\nbroken header line\r\n\r\n",
+    "bad version": b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    "bad target": b"GET /%ff%00/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bad escape": b"GET /v1/models/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bad query": b"GET /metrics?%ff=\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "absolute target": b"GET http://elsewhere/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "CONNECT": b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: elsewhere\r\n\r\n",
     "bad length": post(CHATS, CHAT, b"Content-Length: minus one\r\n"),
     "negative length": post(CHATS, CHAT, b"Content-Length: -1\r\n"),
@@ -50,7 +56,7 @@ HTTP = {
     "unknown encoding": post(CHATS, CHAT, b"Transfer-Encoding: gzip\r\n"),
     "short body": post(CHATS, CHAT, b"Content-Length: 5000\r\n"),
     "half a chunk": post(CHATS, b"50\r\nhello", b"Transfer-Encoding: chunked\r\n"),
-    "upgrade": b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "upgrade": b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     "expect": post(CHATS, CHAT, b"Expect: 100-continue\r\nContent-Length: %d\r\n" % len(CHAT)),
     "no JSON": post(CHATS, b"{"),
     "no text": post(CHATS, b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}'),
@@ -71,8 +77,8 @@ HTTP = {
     "bad prompt": post(b"/v1/completions", b'{"prompt": [[1], "x"]}'),
     "bad ids": post(b"/generate", b'{"input_ids": [4294967295]}'),
     "a stream": post(CHATS, CHAT),
-    "long header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
-    "pipelined": post(CHATS, b"{") + post(CHATS, CHAT) + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    "long header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+    "pipelined": post(CHATS, b"{") + post(CHATS, CHAT) + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 

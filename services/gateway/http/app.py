@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
 from services.gateway.http.answers.page import json_page
+from services.gateway.http.cors import Cors
 from services.gateway.http.errors import bad_request, to_http
+from services.gateway.http.host_check import HostCheck
 from services.gateway.http.pages.docs import DocumentPages
 from services.gateway.http.pages.openapi import describe
 from services.gateway.http.post import PostEndpoint
@@ -23,10 +25,13 @@ class App:
     """The ASGI application.
 
     An Authorization header is accepted and ignored: authentication is off. Every answer carries its
-    request's id in a header.
+    request's id in a header. Before any route, `hosts` checks the request's Host, and `cors` answers a
+    browser's preflight requests.
     """
 
-    def __init__(self, parts: DoorParts) -> None:
+    def __init__(self, parts: DoorParts, hosts: HostCheck, cors: Cors) -> None:
+        self._hosts = hosts
+        self._cors = cors
         documents = DocumentPages()
         offered = operations(parts, documents)
         documents.publish(describe(offered))
@@ -51,12 +56,18 @@ class App:
         return self._app.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            send = named(scope, send)
-        post = (
-            self._posts.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        )
-        await (post or self._app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        send = self._cors.answering(scope, named(scope, send))
+        app: ASGIApp | None = self._refusal(scope) or self._cors.preflight(scope)
+        if app is None:
+            app = (self._posts.get(scope["path"]) if scope["method"] == "POST" else None) or self._app
+        await app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        refusal = self._hosts.refusal(scope)
+        return None if refusal is None else json_page(bad_request(refusal, "host_not_allowed"), 421)
 
 
 async def _perigee_error(request: Request, error: Exception) -> Response:

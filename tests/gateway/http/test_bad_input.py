@@ -130,7 +130,7 @@ async def test_a_prompt_that_cannot_fit_is_refused_before_it_is_encoded(suite):
 async def test_a_body_that_does_not_arrive_gives_its_place_free():
     async with open_suite(body_timeout_seconds=0.2, max_concurrent_requests=1) as suite:
         reader, writer = await asyncio.open_connection("127.0.0.1", suite.gateway.http_port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 5)
         writer.close()
         assert answer.startswith(b"HTTP/1.1 408 ")

@@ -6,7 +6,7 @@ import contextlib
 from tests.gateway.http.connection.test_request_protocol import SMUGGLED, TOKENIZE, Client, post
 from tests.gateway.suite import open_suite, wait_until
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
@@ -38,12 +38,12 @@ async def test_a_connection_that_is_idle_is_closed():
 
 
 async def test_headers_over_the_limit_are_refused_however_they_come():
-    chunks = b"POST /tokenize HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunks = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     async with open_suite(max_header_bytes=2000) as suite:
         for data in [
             b"GET /" + b"x" * 3000,
             b"GET / HTTP/1.1\r\nx: " + b"x" * 3000,
-            b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
+            b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
             b"\r\n" * 3000,
             chunks + b"1\r\n \r\n0\r\nx: " + b"x" * 3000,
             chunks + b"1\r\n \r\n0\r\n" + b"x: y\r\n" * 1000,
@@ -83,7 +83,7 @@ async def test_the_connection_that_waits_longest_makes_room():
 
 
 async def test_bytes_held_are_bounded_and_the_longest_unfinished_body_makes_room(received):
-    long = b"POST /tokenize HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n" + b" " * 50_000
+    long = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\n" + b" " * 50_000
     async with open_suite(max_held_bytes=100_000, max_body_bytes=100_000) as suite:
         async with clients(suite, 2, long):
             await wait_until(lambda: received.count == 2 * len(long))

@@ -8,7 +8,7 @@ import pytest
 from tests.gateway.suite import chat_body, wait_until
 
 TOKENIZE = json.dumps({"prompt": "Hi"}).encode()
-SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
+SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
 OFFERS = [
     "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAABAAMAAABk",
     "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13",
@@ -50,7 +50,7 @@ async def client(suite):
 
 
 def post(body, *lines, path="/tokenize", framed=True):
-    head = [f"POST {path} HTTP/1.1", "host: a", *lines]
+    head = [f"POST {path} HTTP/1.1", "host: localhost", *lines]
     head += [f"content-length: {len(body)}"] if framed else []
     return "\r\n".join([*head, "", ""]).encode() + body
 
@@ -85,7 +85,7 @@ async def test_a_body_that_comes_after_an_offer_is_no_second_request(client, rec
 
 async def test_chunks_behind_an_offer_are_its_body(client):
     client.send(post(chunked(TOKENIZE), OFFERS[0], "transfer-encoding: chunked", framed=False))
-    client.send(b"GET /v1/models HTTP/1.1\r\nhost: a\r\n" + OFFERS[1].encode() + b"\r\n\r\n")
+    client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n" + OFFERS[1].encode() + b"\r\n\r\n")
     assert (await client.answer())[1]["text"] == "Hi"
     assert (await client.answer())[1]["object"] == "list"
 
@@ -107,7 +107,7 @@ async def test_an_offer_cut_anywhere_is_read_alike(client, received):
 
 
 async def test_nothing_behind_a_connect_is_a_request(client):
-    client.send(b"CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n" + SMUGGLED)
+    client.send(b"CONNECT a:80 HTTP/1.1\r\nhost: localhost\r\n\r\n" + SMUGGLED)
     status, answer = await client.answer()
     assert (status, answer["error"]["type"]) == (405, "invalid_request_error")
     client.send(SMUGGLED)

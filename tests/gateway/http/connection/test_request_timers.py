@@ -12,8 +12,8 @@ from tests.support.virtual_time import advance, idle
 
 pytestmark = pytest.mark.virtual_time
 PATIENCE = Patience(header_bytes=2000, header_s=10.0, keep_alive_s=30)
-GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
 MOMENT_S = 0.01
 
 

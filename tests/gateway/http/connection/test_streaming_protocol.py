@@ -29,7 +29,7 @@ async def post(suite, version="1.1", *, keep=False):
 def request(version, connection):
     body = json.dumps(chat_body(stream=True, max_tokens=7000)).encode()
     head = (
-        f"POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\nconnection: {connection}\r\n"
+        f"POST /v1/chat/completions HTTP/{version}\r\nhost: localhost\r\nconnection: {connection}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

@@ -1,19 +1,11 @@
 """The page at /: its safety by reading, its behaviour in a real browser."""
 
-import asyncio
 import base64
-import contextlib
 import hashlib
-import json
 import re
-import shutil
 
-import httpx
-import pytest
-
+from tests.gateway.browser import needs_browser, open_browser
 from tests.gateway.suite import open_suite
-
-CHROMEDRIVER = shutil.which("chromedriver")
 
 
 async def test_the_page_is_small_and_loads_nothing_from_elsewhere(suite):
@@ -44,73 +36,12 @@ async def test_every_link_of_the_page_leads_somewhere(suite):
         assert (await suite.http.get(f"/{link}")).status_code == 200, link
 
 
-class Browser:
-    """A headless Chromium, by the WebDriver protocol."""
-
-    def __init__(self, session: httpx.AsyncClient) -> None:
-        self._session = session
-
-    async def go(self, url: str) -> None:
-        (await self._session.post("/url", json={"url": url})).raise_for_status()
-
-    async def run(self, script: str) -> object:
-        """The value that `script`, a function's body, returns in the page."""
-        answer = await self._session.post("/execute/sync", json={"script": script, "args": []})
-        answer.raise_for_status()
-        return answer.json()["value"]
-
-    async def ask(self, question: str) -> None:
-        await self.run(
-            f'document.getElementById("text").value = {json.dumps(question)};'
-            'document.getElementById("form").requestSubmit()'
-        )
-
-    async def until(self, expression: str) -> None:
-        """Returns when `expression` is true in the page; fails after 20 s with the page's text."""
-        script = """
-            const [done] = arguments, until = performance.now() + 20000;
-            const look = () => (EXPRESSION) ? done("") : performance.now() > until
-                ? done(document.body.innerText) : setTimeout(look, 20);
-            look();"""
-        body = {"script": script.replace("EXPRESSION", expression), "args": []}
-        answer = await self._session.post("/execute/async", json=body)
-        answer.raise_for_status()
-        assert answer.json()["value"] == "", expression
-
-
-@contextlib.asynccontextmanager
-async def open_browser():
-    assert CHROMEDRIVER is not None
-    driver = await asyncio.create_subprocess_exec(CHROMEDRIVER, "--port=0", stdout=asyncio.subprocess.PIPE)
-    try:
-        assert driver.stdout is not None
-        port = None
-        while port is None:
-            line = (await driver.stdout.readline()).decode()
-            assert line, "chromedriver ended"
-            port = next(iter(re.findall(r"started.*port (\d+)", line)), None)
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        options = {"goog:chromeOptions": {"args": arguments}, "timeouts": {"script": 30_000}}
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            made = await client.post("/session", json={"capabilities": {"alwaysMatch": options}})
-            made.raise_for_status()
-            session = f"/session/{made.json()['value']['sessionId']}"
-            async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}{session}", timeout=60
-            ) as session_client:
-                yield Browser(session_client)
-            await client.delete(session)
-    finally:
-        driver.terminate()
-        await driver.wait()
-
-
 QUESTION = "Is <b>9.9</b> bigger?"
 TURNS = 'return [...document.querySelectorAll("#turns > div")].map(turn => turn.innerText)'
 IDLE = 'document.getElementById("stop").disabled && !document.getElementById("send").disabled'
 
 
-@pytest.mark.skipif(CHROMEDRIVER is None, reason="chromedriver (Debian: chromium-driver) is not installed")
+@needs_browser
 async def test_in_a_browser_the_page_shows_workers_and_streams_an_answer_with_its_reasoning_apart():
     async with open_suite() as suite, open_browser() as browser:
         await browser.go(str(suite.http.base_url))
@@ -134,7 +65,7 @@ async def test_in_a_browser_the_page_shows_workers_and_streams_an_answer_with_it
         assert (await browser.run(TURNS))[3].endswith("Really.")
 
 
-@pytest.mark.skipif(CHROMEDRIVER is None, reason="chromedriver (Debian: chromium-driver) is not installed")
+@needs_browser
 async def test_in_a_browser_a_failure_is_explained_and_an_answer_can_be_stopped():
     async with open_suite() as suite, open_browser() as browser:
         await browser.go(str(suite.http.base_url))
