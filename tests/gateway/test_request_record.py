@@ -163,7 +163,15 @@ async def test_every_answer_has_the_name_and_only_work_has_a_line(suite, lines):
 
 
 async def initial(call):
-    return [value for key, value in await call.initial_metadata() if key == "x-request-id"]
+    return names(await call.initial_metadata())
+
+
+async def trailing(call):
+    return names(await call.trailing_metadata())
+
+
+def names(metadata):
+    return [value for key, value in metadata if key == "x-request-id"]
 
 
 async def test_over_grpc_it_is_metadata(suite, lines):
@@ -172,7 +180,7 @@ async def test_over_grpc_it_is_metadata(suite, lines):
     request = chat_pb2.ChatRequest(messages=[message])
     call = stub.Stream(request, metadata=(("x-request-id", "mine"),))
     assert [chunk async for chunk in call]
-    assert await initial(call) == ["mine"]
+    assert await initial(call) == await trailing(call) == ["mine"]
     line = await line_of(lines, "mine")
     assert (line["door"], line["route"], line["status"]) == ("grpc", "ChatService/Stream", "OK")
     assert (line["finish"], line["model"]) == ("stop:1", "kimi")
@@ -188,7 +196,7 @@ async def test_a_failed_or_cancelled_call_is_named_too(suite, lines):
     call = stub.Generate(generation_pb2.GenerateRequest(), metadata=(("x-request-id", "empty"),))
     with pytest.raises(grpc.aio.AioRpcError):
         await call
-    assert await initial(call) == ["empty"]
+    assert (await initial(call), await trailing(call)) == ([], ["empty"])
     line = await line_of(lines, "empty")
     assert (line["status"], line["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
     suite.decode.admit.clear()
@@ -211,7 +219,7 @@ async def test_a_call_refused_before_it_is_a_request_has_its_line_too(lines):
             call = method(messages, metadata=metadata)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await call
-            assert await initial(call) == [name]
+            assert (await initial(call), await trailing(call)) == ([], [name])
             line = await line_of(lines, name)
             assert (line["door"], line["route"]) == ("grpc", "ChatService/Complete")
             assert line["status"] == raised.value.code().name

@@ -89,16 +89,21 @@ def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes],
 
 def written(
     behaviour: Callable[[Any, Context], AsyncIterator[Any]],
+    before_first: Callable[[Context], Awaitable[None]] | None = None,
 ) -> Callable[[Any, Context], Awaitable[None]]:
-    """Converts a generator of responses to a coroutine that writes them.
+    """Converts a generator of responses to a coroutine: it writes them, and `before_first` runs before that.
 
     gRPC drops a cancelled call's generator without closing it. The coroutine closes it, so that its `finally`
     runs when the call ends, not when it is collected, and frees the resources of a client that disconnected.
     """
 
     async def write_all(request: Any, context: Context) -> None:
+        before = before_first
         async with contextlib.aclosing(behaviour(request, context)) as responses:  # type: ignore[type-var]
             async for response in responses:
+                if before is not None:
+                    await before(context)
+                    before = None
                 await context.write(response)
 
     return write_all
@@ -129,5 +134,6 @@ def _guard(
 
 async def _abort(context: Context, error: PerigeeError, request_id: str = "") -> NoReturn:
     status = to_status(error, request_id)
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    trailing = (*(context.trailing_metadata() or ()), *status.trailing_metadata)
+    await context.abort(status.code, status.details, trailing)
     raise AssertionError("abort raises")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf import any_pb2
@@ -90,6 +91,7 @@ def to_status(error: PerigeeError, request_id: str = "") -> grpc.Status:
 
     It has code, message, ErrorInfo (domain "perigee", the error's reason), and BadRequest or RetryInfo if the
     error has a parameter or a delay. A message over 1,500 bytes is cut to fit a peer's header limit.
+    The delay is sent as `grpc-retry-pushback-ms` too, which gRPC's own retries obey.
     """
     message = _clipped(error.message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
@@ -99,12 +101,15 @@ def to_status(error: PerigeeError, request_id: str = "") -> grpc.Status:
     if isinstance(error, InvalidRequest | NotFound) and error.param:
         violation = error_details_pb2.BadRequest.FieldViolation(field=_clipped(error.param, 200))
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    pushback: tuple[tuple[str, str], ...] = ()
     if isinstance(error, Overloaded):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         status.details.append(_packed(retry))
-    converted: grpc.Status = rpc_status.to_status(status)
-    return converted
+        pushback = (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1000))),)
+    converted: Any = rpc_status.to_status(status)
+    trailing = (*converted.trailing_metadata, *pushback)
+    return cast(grpc.Status, converted._replace(trailing_metadata=trailing))
 
 
 def from_rpc_error(error: grpc.RpcError) -> PerigeeError:

@@ -20,7 +20,11 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Calls:
-    """Names calls (in their initial metadata), admits them, and logs how each ended."""
+    """Names calls in their metadata, admits them, and logs how each ended.
+
+    The name is part of the trailing metadata, and of the initial metadata once there is an answer. A failure
+    is answered by trailing metadata alone: after initial metadata no gRPC client retries a call.
+    """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -30,29 +34,31 @@ class Calls:
         """Admits a call for the length of the block. Raises as Admission.enter."""
         record = _record(context, method)
         try:
-            with _noting(record):
-                await context.send_initial_metadata(((HEADER, record.name),))
-                with self._admission.enter("grpc", record) as ticket:
-                    yield ticket
+            with _noting(record), self._admission.enter("grpc", record) as ticket:
+                yield ticket
         finally:
             log.info("request", **record.line())
 
     @asynccontextmanager
     async def reading(self, context: Context, method: str) -> AsyncIterator[None]:
-        """Reads a call's message within the block; a failure ends the call before it is admitted."""
+        """Names a call and reads its message within the block; a failure ends it before it is admitted."""
         record = _record(context, method)
+        context.set_trailing_metadata(((HEADER, record.name),))
         try:
             with self._admission.failing("grpc"), _noting(record):
                 yield
-        except BaseException as error:
+        except BaseException:
             log.info("request", **record.line())
-            if isinstance(error, PerigeeError):
-                await context.send_initial_metadata(((HEADER, record.name),))
             raise
+
+    async def answering(self, context: Context) -> None:
+        """Sends the name of a call whose message has been read. Call once, before the first response."""
+        await context.send_initial_metadata(context.trailing_metadata())
 
 
 def _record(context: Context, method: str) -> RequestRecord:
-    metadata = context.invocation_metadata() or ()
+    # The name that the call got when its message was read, else the client's.
+    metadata = context.trailing_metadata() or context.invocation_metadata() or ()
     given = next((value for key, value in metadata if key == HEADER and isinstance(value, str)), None)
     return RequestRecord(request_name(given), "grpc", method)
 

@@ -44,8 +44,10 @@ class RequestReader(Interceptor):
             return handler
         behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
         if inspect.isasyncgenfunction(behaviour):
-            behaviour = written(behaviour)
-        elif not inspect.iscoroutinefunction(behaviour):
+            behaviour = written(behaviour, before_first=self._calls.answering)
+        elif inspect.iscoroutinefunction(behaviour):
+            behaviour = self._named(behaviour)
+        else:
             return handler
         wrap: Any = (
             grpc.stream_stream_rpc_method_handler
@@ -57,6 +59,16 @@ class RequestReader(Interceptor):
             response_serializer=handler.response_serializer,
         )
         return taking
+
+    def _named(
+        self, behaviour: Callable[[Any, Context], Awaitable[Any]]
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        async def answer(request: Any, context: Context) -> Any:
+            response = await behaviour(request, context)
+            await self._calls.answering(context)
+            return response
+
+        return answer
 
     def _reading(
         self, behaviour: Callable[[Any, Context], Awaitable[Any]], deserialize: Any, method: str

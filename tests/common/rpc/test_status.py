@@ -56,6 +56,12 @@ def test_the_delay_before_a_retry_travels_along():
     assert received(errors.PagesExhausted("m", 2.5)).retry_after_s == 2.5
 
 
+def test_grpc_s_own_retries_get_the_delay_too():
+    trailing = dict(to_status(errors.Overloaded("m", 0.0301)).trailing_metadata)
+    assert trailing["grpc-retry-pushback-ms"] == "31"
+    assert "grpc-retry-pushback-ms" not in dict(to_status(errors.Unavailable("m")).trailing_metadata)
+
+
 def test_a_program_finds_domain_and_reason_in_the_details():
     status = to_status(errors.ModelNotFound("no such model"), request_id="req-1")
     ((key, value),) = status.trailing_metadata

@@ -167,6 +167,9 @@ async def test_a_message_is_counted_beside_the_event_loop():
         async def reading(self, context, method):
             yield
 
+        async def answering(self, context):
+            pass
+
     class Counts:
         def check(self, data, kind):
             threads.append(threading.get_ident())
