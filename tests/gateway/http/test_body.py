@@ -146,7 +146,7 @@ async def test_other_tasks_run_while_a_long_body_is_decompressed():
         nonlocal turns
         while True:
             turns += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the loop
 
     other = asyncio.create_task(count())
     await decoded([b"gzip"], gzip.compress(bytes(LIMIT)), LIMIT)
