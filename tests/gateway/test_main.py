@@ -55,3 +55,9 @@ async def test_a_checkpoint_without_what_is_needed_is_refused_by_file(tmp_path, 
             ENDPOINTS,
             asyncio.Event(),
         )
+
+
+async def test_a_checkpoint_of_no_family_is_refused_with_those_that_are_served(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "dodo"}')
+    with pytest.raises(CheckpointError, match=r"config\.json: model_type is 'dodo'; served: kimi_k25$"):
+        await serve(GatewayConfig(model=str(tmp_path)), ENDPOINTS, asyncio.Event())
