@@ -18,14 +18,17 @@ def published(shared_dir):
     return load_config(shared_dir / "data" / "kimi-k2.5")
 
 
-def test_the_published_checkpoint_has_208550_tensors_of_595_gb(published):
-    expected = expected_tensors(published)
+@pytest.fixture(scope="module")
+def expected(published):
+    return expected_tensors(published)
+
+
+def test_the_published_checkpoint_has_208550_tensors_of_595_gb(expected):
     assert len(expected) == 208_550
     assert sum(tensor.nbytes for tensor in expected.values()) == 595_148_192_736
 
 
-def test_routed_experts_and_nothing_else_are_packed(published):
-    expected = expected_tensors(published)
+def test_routed_experts_and_nothing_else_are_packed(expected):
     assert expected[f"{EXPERT}gate_proj.weight_packed"] == StoredTensor((2048, 896), "I32", 0)
     assert expected[f"{EXPERT}gate_proj.weight_scale"] == StoredTensor((2048, 224), "BF16", 0)
     assert expected[f"{EXPERT}down_proj.weight_packed"] == StoredTensor((7168, 256), "I32", 1, 4)
