@@ -37,7 +37,7 @@ class SliceLogits:
         chosen = min(sizes.few, sizes.config.num_experts_per_tok)
         self._config = replace(sizes.config, n_routed_experts=sizes.few, num_experts_per_tok=chosen)
         self._weights = RandomWeights(self._config, device, sizes.dtype)
-        lengths = (35, 5, (worthwhile_tokens(self._config) or 0) + 30)
+        lengths = (35, 5, (worthwhile_tokens(self._config) or 0) + 1)
         each = -(-(max(lengths) + _STEPS) // PAGE_TOKENS)
         self._tables = [list(range(row * each, (row + 1) * each)) for row in range(len(lengths))]
         self._prompts = [

@@ -72,7 +72,7 @@ TINY = Sizes(
     ),
     batches=(3,),
     contexts=(70,),
-    prompts=(40,),
+    prompts=(20,),
     few=2,
     dtype=torch.float32,
 )

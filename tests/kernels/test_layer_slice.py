@@ -20,7 +20,7 @@ from tests.kernels.alone import run_alone
 from tests.support.manual_clock import ManualClock
 
 H200 = Ceilings(bandwidth=4.3e12, rate=790e12)
-STEPS = ("prompt of 35", "prompt of 5", "prompt of 52", "decode step 1 of 3 rows", "decode step 2 of 3 rows")
+STEPS = ("prompt of 35", "prompt of 5", "prompt of 23", "decode step 1 of 3 rows", "decode step 2 of 3 rows")
 
 
 def test_a_dry_run_with_few_packages_finds_the_logits_of_both_modes_right_and_writes_both_files(tmp_path):
@@ -35,7 +35,7 @@ def test_a_dry_run_with_few_packages_finds_the_logits_of_both_modes_right_and_wr
     assert found == {
         **dict.fromkeys(logits, "right"),
         "decode B=3 context=70": "",
-        "prefill 40 in chunks of 8192": "",
+        "prefill 20 in chunks of 8192": "",
     }
     assert all(float(row["microseconds"]) > 0 for row in rows if not row["verdict"])
     table = (tmp_path / "layer_slice.md").read_text()
