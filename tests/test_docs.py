@@ -13,7 +13,8 @@ from services.common.settings import flag_name
 from services.engine.model.architectures import load_config
 
 CODE = (
-    "services/**/*.py", "kernels/**/*.py", "protos/perigee/v1/*.proto", "tests/support/*.py",
+    "services/**/*.py", "kernels/**/*.py", "protos/perigee/v1/*.proto", "protos/perigee/client/*.py",
+    "tests/support/*.py",
     "benchmarks/**/*.py", "training/**/*.py", "evals/**/*.py", "examples/*.py", "scripts/*", "Makefile",
     "*.toml", "*.yml", "models/kimi-nano/*config.json", "services/*/Dockerfile",
 )  # fmt: skip

@@ -19,9 +19,9 @@ def readme(repository):
     return (repository / "README.md").read_text()
 
 
-def test_the_grpc_client_fits_in_twenty_lines_of_code(repository):
+def test_the_grpc_client_fits_in_ten_lines_of_code(repository):
     lines = (repository / "examples" / "grpc_chat.py").read_text().splitlines()
-    assert len([line for line in lines if line.strip()]) <= 20
+    assert len([line for line in lines if line.strip()]) <= 10
 
 
 def test_the_ports_it_names_are_the_defaults(readme):
