@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import av
@@ -20,7 +22,7 @@ def film(
 ) -> bytes:  # fmt: skip
     """A video file whose frames change colour evenly. `times_ms`: when each is shown, overriding `fps`."""
     file = io.BytesIO()
-    with av.open(file, "w", format=kind) as container:
+    with same_scheduling(), av.open(file, "w", format=kind) as container:
         stream = container.add_stream(codec, rate=fps, options=dict(options or {}))
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -34,6 +36,17 @@ def film(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def same_scheduling() -> Iterator[None]:
+    """Restores how the system schedules this thread: the SVT-AV1 encoder, run by root, makes it a real-time
+    thread, which starves all others of its core, and whose child processes do the same."""
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, param)
 
 
 def cut_at_second_key(data: bytes, kind: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import av
 import pytest
@@ -50,3 +51,8 @@ def test_every_chunk_has_its_pictures_and_a_time_within_the_film(name):
     times = [seconds_of(chunk.timestamp) for chunk in chunks]
     assert times == sorted(times)
     assert times[-1] < seconds
+
+
+def test_the_av1_encoder_does_not_change_how_later_tests_are_scheduled():
+    ODD_FILMS["av1 mp4"][0]()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
