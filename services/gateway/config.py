@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from services.common.errors import ConfigError
 from services.common.image_file import ImagePreprocess
@@ -91,6 +92,10 @@ class GatewayConfig:
     tool_call_parser: str = field(
         default=KIMI_K2,
         metadata={"help": "kimi_k2: tool sections become tool calls; none: they are raw content"},
+    )
+    reasoning_field: Literal["reasoning_content", "reasoning"] = field(
+        default="reasoning_content",
+        metadata={"help": "the name that reasoning has in answers of /v1/chat/completions"},
     )
     max_concurrent_requests: int = field(
         default=512,

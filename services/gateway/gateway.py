@@ -222,6 +222,7 @@ class Gateway:
                 admission=self._admission,
                 bodies=bodies,
                 directory=config.tokenizer or config.model,
+                reasoning=config.reasoning_field,
             ),
             HostCheck(config.allowed_hosts),
             Cors(config.cors_origins),

@@ -1,13 +1,15 @@
-"""Rules beyond the model's limits: Moonshot's own API fixes the sampling of chats."""
+"""Rules of Moonshot's own API beyond the model's limits: what it fixes, and what it insists on."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Literal, TypeAlias
 
 from perigee.v1 import sampling_pb2
-from services.common.errors import UnsupportedValue
+from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.controls import BY_NAME
 from services.common.sampling.params import FieldName
+from services.families.conversation import Conversation
 from services.families.sampling_defaults import SamplingDefaults
 
 Profile: TypeAlias = Literal["none", "moonshot"]
@@ -35,3 +37,24 @@ def check_moonshot(params: sampling_pb2.SamplingParams, fixed: SamplingDefaults,
                 f"{name(control)} is {given:g}; under the profile moonshot it is always {wanted:g}",
                 name(control),
             )
+
+
+def check_past_reasoning(conversation: Conversation, unreasoned: Set[int]) -> None:
+    """Raises InvalidRequest naming the first message of the open tool round that has calls but no reasoning.
+
+    `unreasoned`: indices of the messages with calls for which none was given. The open round is what stands
+    behind the last answer without calls. With thinking off nothing is wrong.
+    """
+    if not conversation.thinking:
+        return
+    answered = -1
+    for index, message in enumerate(conversation.messages):
+        if message.role == "assistant" and not message.tool_calls:
+            answered = index
+    missing = min((index for index in unreasoned if index > answered), default=None)
+    if missing is not None:
+        param = f"messages[{missing}].reasoning_content"
+        raise InvalidRequest(
+            f"{param} is missing; under the profile moonshot a message with calls needs it while thinking",
+            param,
+        )

@@ -37,6 +37,7 @@ def resolve(
         explicit.ClearField(name)  # type: ignore[arg-type]
     fill_defaults(explicit, vars(defaults))
     explicit.max_tokens = max_tokens
+    explicit.min_tokens = min(explicit.min_tokens, max_tokens)
     if not explicit.HasField("seed"):
         explicit.seed = secrets.randbits(64)
     explicit.stop_token_ids[:] = sorted(end_ids(params, stop_ids))

@@ -37,6 +37,7 @@ class ChatRequest(_message.Message):
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     TOOL_NAME_FIELD_NUMBER: _builtins.int
+    ALLOWED_TOOLS_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     RESPONSE_FORMAT_JSON_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
@@ -88,6 +89,12 @@ class ChatRequest(_message.Message):
         """Sampling controls. Absent: the defaults."""
 
     @_builtins.property
+    def allowed_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the only declared tools that may be called, with tool_choice auto or required; the model sees them all.
+        Empty: all. INVALID_ARGUMENT for a name that is not declared.
+        """
+
+    @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
         """Tool declarations as messages: the same prompt and answer as with the same tools in tools_json. Empty: those of
         tools_json; if that is empty too, no tools and no calls in the answer.
@@ -108,6 +115,7 @@ class ChatRequest(_message.Message):
         continue_final_message: _builtins.bool = ...,
         tool_choice: _builtins.str = ...,
         tool_name: _builtins.str = ...,
+        allowed_tools: _abc.Iterable[_builtins.str] | None = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
         response_format_json: _builtins.str = ...,
         regex: _builtins.str = ...,
@@ -116,7 +124,7 @@ class ChatRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "allowed_tools", b"allowed_tools", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015

@@ -123,7 +123,9 @@ class SamplingParams(_message.Message):
     n: _builtins.int
     """Independent continuations of one prompt, 1..16. 0: 1."""
     max_tokens: _builtins.int
-    """Most tokens to generate per choice. Absent: the rest of the context length. 0: prefill only."""
+    """Most tokens to generate per choice. Absent, or more than the context leaves: the rest of the context length.
+    0: prefill only.
+    """
     min_tokens: _builtins.int
     """No stop token is sampled before this many tokens. 0: off."""
     ignore_eos: _builtins.bool

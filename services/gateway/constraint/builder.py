@@ -62,7 +62,7 @@ class ConstraintBuilder:
         where too many are waiting.
         """
         tools = () if conversation is None else conversation.tools
-        if wish.must_call and not tools:
+        if (wish.must_call or wish.allowed_tools) and not tools:
             raise InvalidRequest(f"{wish.choice_param} needs tools", wish.choice_param)
         if (not tools or wish.tool_choice == "none") and wish.answer is None:
             return Constraint()

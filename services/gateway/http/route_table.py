@@ -23,7 +23,7 @@ from services.gateway.http.routes.health import HealthPage
 from services.gateway.http.routes.info import InfoPages
 from services.gateway.http.routes.models import ModelPages
 from services.gateway.http.routes.tokenize import DetokenizeBody, TokenizeBody, TokenizeEndpoint
-from services.gateway.http.shapes.chat import ChatAnswer
+from services.gateway.http.shapes.chat import ChatAnswer, ReasoningField
 from services.gateway.http.shapes.chat_chunk import ChatChunk
 from services.gateway.http.shapes.completion import CompletionAnswer
 from services.gateway.http.shapes.generate import GenerateAnswer
@@ -47,7 +47,9 @@ _TEXT, _HTML = "text/plain", "text/html"
 
 @dataclass(frozen=True)
 class DoorParts:
-    """What the routes need of the gateway. `directory`: of the checkpoint or tokenizer, as configured."""
+    """What the routes need of the gateway. `directory`: of the checkpoint or tokenizer, as configured;
+    `reasoning`: the name that reasoning has in answers.
+    """
 
     pipeline: Pipeline
     batches: BatchPipeline
@@ -59,6 +61,7 @@ class DoorParts:
     admission: Admission
     bodies: BodyReader
     directory: str
+    reasoning: ReasoningField = "reasoning_content"
 
     def post(
         self, path: str, answer: BodyHandler, body: Any, good: dict[str, Any], summary: str
@@ -77,7 +80,7 @@ def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, .
 def _generating(parts: DoorParts) -> Iterator[Operation]:
     yield parts.post(
         "/v1/chat/completions",
-        ChatEndpoint(parts.pipeline, parts.model).answer,
+        ChatEndpoint(parts.pipeline, parts.model, parts.reasoning).answer,
         ChatBody,
         {JSON: ChatAnswer, EVENTS: ChatChunk},
         "Continue a conversation.",

@@ -89,9 +89,8 @@ class Pipeline:
                     constraint = await self._constraints.build(request.output, chat)
                     prompt = await self._renderer.render(request.prompt)
                     pages = await prompt_pages(prompt, request.cache_salt)
-                budget = token_budget(
-                    request, len(prompt.token_ids), self._model.context(self._pool.context_length())
-                )
+                context_length = self._model.context(self._pool.context_length())
+                budget = token_budget(request, len(prompt.token_ids), context_length, self._rules.profile)
                 submission = Submission(
                     request_id=head.id,
                     prompt=prompt,

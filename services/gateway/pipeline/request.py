@@ -14,10 +14,14 @@ from services.gateway.media.request_media import MediaSource
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """A conversation for the model's template. `media`: one per image or video part, in order."""
+    """A conversation for the model's template. `media`: one per image or video part, in order. `unreasoned`:
+    indices of the assistant's messages with calls for which the caller gave no reasoning, not even an empty
+    one.
+    """
 
     conversation: Conversation
     media: tuple[MediaSource, ...] = ()
+    unreasoned: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from services.gateway.constraint.output_format import (
     RegexAnswer,
     ToolChoice,
 )
-from services.gateway.constraint.response_format import ResponseFormatBody, json_answer, only_one
+from services.gateway.constraint.response_format import json_answer, only_one
 from services.gateway.pipeline.prompt.json_counts import check_counts
 from services.gateway.rpc.tools import tool_paths
 
@@ -29,13 +29,16 @@ def chat_output_format(request: chat_pb2.ChatRequest) -> OutputFormat:
         raise InvalidRequest(f"tool_choice is not one of {', '.join(_CHOICES)}", "tool_choice")
     if (choice == "function") != bool(request.tool_name):
         raise InvalidRequest("tool_name belongs to the tool_choice 'function', and that to it", "tool_name")
+    if request.allowed_tools and choice not in ("auto", "required"):
+        raise InvalidRequest("allowed_tools needs the tool_choice auto or required", "allowed_tools")
     body = None
     if request.response_format_json:
-        body = _decoded(request.response_format_json, ResponseFormatBody, "response_format_json")
+        body = _decoded(request.response_format_json, dict[str, Any], "response_format_json")
     parallel = request.parallel_tool_calls if request.HasField("parallel_tool_calls") else True
     return OutputFormat(
         tool_choice=cast(ToolChoice, choice),
         tool_name=request.tool_name,
+        allowed_tools=frozenset(request.allowed_tools) or None,
         parallel=parallel,
         answer=only_one([json_answer(body, "response_format_json"), *_texts(request)]),
         **tool_paths(request),

@@ -8,11 +8,14 @@ import msgspec
 
 from perigee.v1 import chat_pb2
 from services.common.errors import InvalidRequest
+from services.gateway.constraint.declared_tools import declared_functions
 from services.gateway.pipeline.prompt.json_counts import check_counts
 
 
 def declared_tools(request: chat_pb2.ChatRequest) -> tuple[dict[str, Any], ...]:
-    """Returns the declared tools as an OpenAI array. Raises InvalidRequest naming the field."""
+    """Returns the declared tools as an OpenAI array. Raises InvalidRequest or UnsupportedValue naming the
+    field.
+    """
     return _from_messages(request) if request.tools else _from_json(request.tools_json)
 
 
@@ -51,7 +54,8 @@ def _from_json(text: str) -> tuple[dict[str, Any], ...]:
     if not text:
         return ()
     check_counts(text.encode(), "tools_json")
-    return tuple(_decoded(text, list[dict[str, Any]], "tools_json", "array of objects"))
+    given = _decoded(text, list[dict[str, Any]], "tools_json", "array of objects")
+    return declared_functions(given, "tools_json")
 
 
 def _decoded(text: str, kind: Any, param: str, wanted: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.usage_options import Counted, UsageOptions
 from services.gateway.http.shapes.base import encode
+from services.gateway.http.shapes.chat import ReasoningField
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 
 # Its JSON form never occurs after the text of a chunk.
@@ -14,8 +15,16 @@ _MARK = "\0"
 class ChunkEncoder:
     """The chunks of one streamed chat, as JSON."""
 
-    def __init__(self, head: Completion, usage: UsageOptions, generation: Counted) -> None:
+    def __init__(
+        self,
+        head: Completion,
+        usage: UsageOptions,
+        generation: Counted,
+        reasoning: ReasoningField = "reasoning_content",
+    ) -> None:
+        """`reasoning`: the name that reasoning has in a delta."""
         self._head = head
+        self._reasoning = reasoning
         self._usage = usage
         self._generation = generation
         self._templates: dict[tuple[int, bool], tuple[bytes, bytes]] = {}
@@ -55,4 +64,5 @@ class ChunkEncoder:
         return before, after
 
     def _whole(self, delta: ChoiceDelta) -> bytes:
-        return encode(shape.delta_chunk(self._head, delta, self._usage.in_chunk(self._generation)))
+        usage = self._usage.in_chunk(self._generation)
+        return encode(shape.delta_chunk(self._head, delta, usage, self._reasoning))

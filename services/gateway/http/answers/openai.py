@@ -16,6 +16,7 @@ from services.gateway.http.shapes.chat import (
     FunctionAnswer,
     MessageAnswer,
     PositionEntry,
+    ReasoningField,
     TokenEntry,
     ToolCallAnswer,
 )
@@ -31,27 +32,29 @@ FINISH: dict[int, FinishReason] = {
 }
 
 
-def completion(head: Completion, answer: Answer) -> ChatAnswer:
-    """A `chat.completion`."""
+def completion(
+    head: Completion, answer: Answer, reasoning: ReasoningField = "reasoning_content"
+) -> ChatAnswer:
+    """A `chat.completion`. `reasoning`: the name that reasoning has in it."""
     return ChatAnswer(
         id=head.id,
         object="chat.completion",
         created=head.created,
         model=head.model,
-        choices=[_choice(choice) for choice in answer.choices],
+        choices=[_choice(choice, reasoning) for choice in answer.choices],
         usage=usage(answer.usage),
     )
 
 
-def _choice(choice: ChoiceAnswer) -> ChatChoice:
+def _choice(choice: ChoiceAnswer, reasoning: ReasoningField) -> ChatChoice:
     message = MessageAnswer(
         role="assistant",
         # Beside calls OpenAI has null for an empty content.
         content=choice.content or (None if choice.calls else ""),
-        # Null if there is none: OpenAI's client raises on a field it does not know and was not sent.
-        reasoning_content=choice.reasoning or None,
         tool_calls=[ToolCallAnswer(call.id, "function", _function(call)) for call in choice.calls] or UNSET,
     )
+    # Null if there is none: OpenAI's client raises on a field it does not know and was not sent.
+    setattr(message, reasoning, choice.reasoning or None)
     return ChatChoice(choice.index, message, logprobs(choice.logprobs), FINISH[choice.finish_reason])
 
 
@@ -66,15 +69,19 @@ def role_chunk(head: Completion, index: int, usage: UsageAnswer | UnsetType | No
 
 
 def delta_chunk(
-    head: Completion, delta: ChoiceDelta, usage: UsageAnswer | UnsetType | None = UNSET
+    head: Completion,
+    delta: ChoiceDelta,
+    usage: UsageAnswer | UnsetType | None = UNSET,
+    reasoning: ReasoningField = "reasoning_content",
 ) -> ChatChunk:
-    """The chunk of one delta."""
+    """The chunk of one delta. `reasoning`: the name that reasoning has in it."""
     call = delta.call
     fields = DeltaAnswer(
-        reasoning_content=delta.reasoning or UNSET,
         content=delta.content or UNSET,
         tool_calls=[ToolCallDelta(call.index, call.id, "function", _function(call))] if call else UNSET,
     )
+    if delta.reasoning:
+        setattr(fields, reasoning, delta.reasoning)
     finish = FINISH[delta.finish_reason] if delta.finish_reason else None
     return _chunk(head, [ChunkChoice(delta.index, fields, logprobs(delta.logprobs), finish)], usage)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.gateway.http.answers.openai import usage
-from services.gateway.http.bodies.chat import StreamOptionsBody
+from services.gateway.http.bodies.nested_fields import read_stream_options
 from services.gateway.http.shapes.usage import UsageAnswer
 
 
@@ -28,11 +28,10 @@ class UsageOptions:
     continuous: bool
 
     @classmethod
-    def of(cls, options: StreamOptionsBody | None) -> UsageOptions:
-        """Without options: never."""
-        if options is None:
-            return cls(False, False)
-        return cls(bool(options.include_usage), bool(options.continuous_usage_stats))
+    def of(cls, given: dict[str, Any] | None) -> UsageOptions:
+        """Of a body's `stream_options`; without: never. Raises InvalidRequest naming the field."""
+        options = read_stream_options(given)
+        return cls(options.include_usage, options.continuous_usage_stats)
 
     def in_chunk(self, generation: Counted) -> UsageAnswer | UnsetType | None:
         """The usage in a chunk with choices: null if usage comes only in the last chunk, as OpenAI does."""

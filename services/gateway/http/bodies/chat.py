@@ -9,25 +9,28 @@ from typing import Any
 
 from msgspec import Struct
 
-from services.gateway.constraint.response_format import ResponseFormatBody
+from services.gateway.constraint.response_format import ResponseFormatField
 from services.gateway.http.bodies.known_fields import KnownFields
+from services.gateway.http.bodies.nested_fields import (
+    ReasoningField,
+    StreamOptionsField,
+    TemplateField,
+    ThinkingField,
+    UrlField,
+)
 from services.gateway.http.bodies.sampling_fields import with_controls
 
 
-class UrlBody(Struct):
-    """A URL of `data:`, `http:` or `https:`. `detail` is ignored: the model has one rule for all sizes."""
-
-    url: str
-    detail: str | None = None
-
-
 class PartBody(Struct):
-    """One piece of content: `text`, `image_url` or `video_url`."""
+    """One piece of content. `type`: `text` (also `input_text` and `output_text`), `refusal`, which is the
+    assistant's text, `image_url` or `video_url`.
+    """
 
     type: str
     text: str | None = None
-    image_url: UrlBody | str | None = None
-    video_url: UrlBody | str | None = None
+    refusal: str | None = None
+    image_url: UrlField | str | None = None
+    video_url: UrlField | str | None = None
 
 
 class FunctionBody(Struct):
@@ -42,38 +45,36 @@ class ToolCallBody(Struct):
 
     function: FunctionBody
     id: str | None = None
-    type: str = "function"
+    type: str | None = None
+
+
+class ReasoningDetailBody(Struct):
+    """A piece of past reasoning; only `reasoning.text` has any that the model can read."""
+
+    type: str | None = None
+    text: str | None = None
 
 
 class MessageBody(Struct):
-    """One turn of the conversation. `partial`: the answer goes on with this message, the last one."""
+    """One turn of the conversation. `partial`: the answer goes on with this message, the last one.
+
+    Past reasoning is `reasoning_content`; where that is absent `reasoning`, or else `reasoning_details`.
+    `refusal` is the assistant's text where there is no content.
+    """
 
     role: str
     content: str | list[PartBody] | None = None
     name: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[ReasoningDetailBody] | None = None
+    refusal: str | None = None
     tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
     partial: bool | None = None
 
-
-class StreamOptionsBody(Struct):
-    """Only with `stream`. Usage in a last chunk without choices, or so far, in every chunk."""
-
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-class ThinkingBody(Struct):
-    """Moonshot's switch: `enabled` or `disabled`."""
-
-    type: str
-
-
-class TemplateBody(Struct):
-    """The self-hosted engines' switch."""
-
-    thinking: bool | None = None
+    function_call: Any = None
+    audio: Any = None
 
 
 @with_controls("openai")
@@ -85,15 +86,17 @@ class ChatBody(KnownFields, kw_only=True):
     messages: list[MessageBody]
     model: str | None = None
     stream: bool | None = None
-    stream_options: StreamOptionsBody | None = None
+    stream_options: StreamOptionsField | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    thinking: ThinkingBody | None = None
-    chat_template_kwargs: TemplateBody | None = None
+    thinking: ThinkingField | None = None
+    chat_template_kwargs: TemplateField | None = None
+    enable_thinking: bool | None = None
+    reasoning: ReasoningField | None = None
     reasoning_effort: str | None = None
     cache_salt: str | None = None
     separate_reasoning: bool | None = None
@@ -101,7 +104,7 @@ class ChatBody(KnownFields, kw_only=True):
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
-    response_format: ResponseFormatBody | None = None
+    response_format: ResponseFormatField | None = None
     parallel_tool_calls: bool | None = None
     regex: str | None = None
     ebnf: str | None = None
@@ -123,6 +126,8 @@ class ChatBody(KnownFields, kw_only=True):
     guided_grammar: Any = None
     include_reasoning: bool | None = None
     thinking_token_budget: int | None = None
+    thinking_budget: int | None = None
+    preserve_thinking: bool | None = None
     verbosity: str | None = None
     store: bool | None = None
     input_ids: Any = None

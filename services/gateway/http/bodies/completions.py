@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from services.common.errors import UnsupportedValue
-from services.gateway.constraint.response_format import ResponseFormatBody
-from services.gateway.http.bodies.chat import StreamOptionsBody
+from services.gateway.constraint.response_format import ResponseFormatField
 from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
+from services.gateway.http.bodies.nested_fields import StreamOptionsField
 from services.gateway.http.bodies.sampling_fields import with_controls
 
 # OpenAI's, and the engines'.
@@ -24,13 +24,13 @@ class CompletionBody(KnownFields, kw_only=True):
     prompt: str | list[str | int | list[int]]
     model: str | None = None
     stream: bool | None = None
-    stream_options: StreamOptionsBody | None = None
+    stream_options: StreamOptionsField | None = None
     max_tokens: int | None = None
     echo: bool | None = None
     logprobs: int | None = None
     parse_special: bool | None = None
     cache_salt: str | None = None
-    response_format: ResponseFormatBody | None = None
+    response_format: ResponseFormatField | None = None
     json_schema: str | dict[str, Any] | bool | None = None
     regex: str | None = None
     ebnf: str | None = None

@@ -12,24 +12,25 @@ from services.gateway.constraint.output_format import (
     JsonAnswer,
     OutputFormat,
     RegexAnswer,
-    ToolChoice,
 )
-from services.gateway.constraint.response_format import ResponseFormatBody, json_answer, only_one
+from services.gateway.constraint.response_format import json_answer, only_one
+from services.gateway.http.bodies.tool_choice import read_tool_choice
 from services.gateway.pipeline.prompt.json_counts import check_counts
 
 
 def output_format(
     tool_choice: str | dict[str, Any] | None,
     parallel_tool_calls: bool | None,
-    response_format: ResponseFormatBody | None,
+    response_format: dict[str, Any] | None,
     regex: str | None,
     ebnf: str | None,
 ) -> OutputFormat:
     """Null means absent; empty strings too. Raises InvalidRequest or UnsupportedValue naming the field."""
-    choice, name = _tool_choice(tool_choice)
+    chosen = read_tool_choice(tool_choice)
     return OutputFormat(
-        tool_choice=choice,
-        tool_name=name,
+        tool_choice=chosen.choice,
+        tool_name=chosen.name,
+        allowed_tools=chosen.allowed,
         parallel=parallel_tool_calls is not False,
         answer=only_one(
             [
@@ -42,7 +43,7 @@ def output_format(
 
 
 def raw_output_format(
-    response_format: ResponseFormatBody | None,
+    response_format: dict[str, Any] | None,
     json_schema: str | dict[str, Any] | bool | None,
     regex: str | None,
     ebnf: str | None,
@@ -74,21 +75,3 @@ def _schema_answer(schema: str | dict[str, Any] | bool | None, param: str) -> Js
         return JsonAnswer(msgspec.json.decode(schema, type=dict[str, Any] | bool), param)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidRequest(f"{param} is no JSON schema: {error}", param) from error
-
-
-def _tool_choice(value: str | dict[str, Any] | None) -> tuple[ToolChoice, str]:
-    if value is None or value == "auto":
-        return "auto", ""
-    if value == "none":
-        return "none", ""
-    if value == "required":
-        return "required", ""
-    if isinstance(value, dict) and value.get("type") == "function":
-        function = value.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
-        if isinstance(name, str) and name:
-            return "function", name
-    raise InvalidRequest(
-        'tool_choice is \'auto\', \'none\', \'required\' or {"type": "function", "function": {"name": …}}',
-        "tool_choice",
-    )

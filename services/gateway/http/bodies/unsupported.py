@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from services.common.errors import UnsupportedValue
-from services.gateway.http.bodies.chat import ChatBody, StreamOptionsBody
+from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.known_fields import refuse_known
 
 # Field of a chat body -> the values that mean "as usual" beside null.
@@ -34,6 +34,8 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "guided_grammar": (),
         "include_reasoning": (True,),
         "thinking_token_budget": (),
+        "thinking_budget": (),
+        "preserve_thinking": (False,),
         "verbosity": ("medium",),
         "store": (False,),
         "input_ids": (),
@@ -51,7 +53,7 @@ def refuse_unsupported(body: ChatBody) -> None:
     refuse_stream_options_alone(body.stream_options, body.stream)
 
 
-def refuse_stream_options_alone(options: StreamOptionsBody | None, stream: bool | None) -> None:
+def refuse_stream_options_alone(options: dict[str, Any] | None, stream: bool | None) -> None:
     """Raises UnsupportedValue for options of a stream where there is none."""
     if options is not None and not stream:
         raise UnsupportedValue("stream_options needs stream to be true", "stream_options")

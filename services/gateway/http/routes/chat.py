@@ -14,6 +14,7 @@ from services.gateway.http.answers.usage_options import UsageOptions
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.to_request import request_from_body
+from services.gateway.http.shapes.chat import ReasoningField
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
@@ -49,8 +50,12 @@ class _EventSink:
 class ChatEndpoint:
     """Answers chat bodies, streaming or not, through the pipeline."""
 
-    def __init__(self, pipeline: Pipeline, model: ServedModel) -> None:
+    def __init__(
+        self, pipeline: Pipeline, model: ServedModel, reasoning: ReasoningField = "reasoning_content"
+    ) -> None:
+        """`reasoning`: the name that reasoning has in answers."""
         self._pipeline = pipeline
+        self._reasoning = reasoning
         self._vocab_size = model.vocab_size
         self._texts = TokenTexts(model.tokenizer)
         self._decoder = BodyDecoder(ChatBody)
@@ -60,7 +65,8 @@ class ChatEndpoint:
         call = await in_thread_if_long(self._call, body)
         async with self._pipeline.open(call.request, ticket) as generation:
             if not call.stream:
-                await reply.json(shape.completion(generation.head, await generation.answer()))
+                answer = await generation.answer()
+                await reply.json(shape.completion(generation.head, answer, self._reasoning))
                 return
             await self._stream(call, generation, reply)
 
@@ -74,7 +80,7 @@ class ChatEndpoint:
 
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent before the first news, so that a failure until then has a status of its own."""
-        chunks = ChunkEncoder(generation.head, call.usage, generation)
+        chunks = ChunkEncoder(generation.head, call.usage, generation, self._reasoning)
         generation.attach(_EventSink(chunks, reply, self._texts))
         async for delta in generation:
             if not reply.started:

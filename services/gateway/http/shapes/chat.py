@@ -46,13 +46,17 @@ class ToolCallAnswer(AnswerShape):
     function: FunctionAnswer
 
 
+ReasoningField = Literal["reasoning_content", "reasoning"]
+
+
 class MessageAnswer(AnswerShape):
-    """The assistant's turn."""
+    """The assistant's turn. The gateway's setting decides which of the two names its reasoning has."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None = None
-    reasoning_content: str | None = None
+    reasoning_content: str | UnsetType | None = UNSET
+    reasoning: str | UnsetType | None = UNSET
     tool_calls: list[ToolCallAnswer] | UnsetType = UNSET
 
 

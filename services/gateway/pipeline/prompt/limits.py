@@ -8,7 +8,7 @@ from services.common.errors import ContextLengthExceeded, InvalidRequest, Unsupp
 from services.families.conversation import Conversation, Message, TextPart
 from services.gateway.pipeline.prompt.json_size import json_characters
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
-from services.gateway.profile import Profile, check_moonshot
+from services.gateway.profile import Profile, check_moonshot, check_past_reasoning
 from services.gateway.sampling import check_sampling
 from services.gateway.served_model import ServedModel
 
@@ -46,6 +46,7 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
         if rules.profile == "moonshot":
             defaults = model.family.defaults.of(prompt.conversation)
             check_moonshot(request.sampling, defaults, request.field_name)
+            check_past_reasoning(prompt.conversation, prompt.unreasoned)
     elif not (prompt.text if isinstance(prompt, TextPrompt) else prompt.token_ids):
         raise InvalidRequest("the prompt is empty", request.prompt_param)
     elif isinstance(prompt, TextPrompt):
@@ -92,7 +93,7 @@ def _other_characters(message: Message, most: int) -> int:
 
 def _check_characters(count: int, rules: RequestRules, param: str) -> None:
     if count > rules.max_characters:
-        raise InvalidRequest(
+        raise ContextLengthExceeded(
             f"the prompt has {count} characters; at most {rules.max_characters} are taken", param
         )
 
@@ -134,10 +135,13 @@ def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> No
             )
 
 
-def token_budget(request: GenerationRequest, prompt_tokens: int, context_length: int) -> int:
-    """How many tokens a choice may have: max_tokens, or what the context leaves.
+def token_budget(
+    request: GenerationRequest, prompt_tokens: int, context_length: int, profile: Profile
+) -> int:
+    """How many tokens a choice may have: what the context leaves, or max_tokens if that is less.
 
-    Raises ContextLengthExceeded when the prompt leaves no room for a token, or less than max_tokens.
+    Raises ContextLengthExceeded when the prompt leaves no room for a token; under the profile moonshot
+    InvalidRequest for a chat whose max_tokens are more than the context leaves.
     """
     left = context_length - prompt_tokens
     if left < 1:
@@ -148,9 +152,9 @@ def token_budget(request: GenerationRequest, prompt_tokens: int, context_length:
     if not request.sampling.HasField("max_tokens"):
         return left
     asked = request.sampling.max_tokens
-    if asked > left:
-        raise ContextLengthExceeded(
+    if asked > left and profile == "moonshot" and isinstance(request.prompt, ChatPrompt):
+        raise InvalidRequest(
             f"{prompt_tokens} prompt tokens and {asked} new ones exceed the context length {context_length}",
             request.field_name("max_tokens"),
         )
-    return asked
+    return min(asked, left)

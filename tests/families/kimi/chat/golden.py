@@ -21,7 +21,7 @@ from services.families.conversation import (
 from services.families.kimi.chat.call_ids import normalise_call_ids
 
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
-_PART_TYPES = frozenset({"text", "image", "image_url"})
+_PART_TYPES = frozenset({"text", "input_text", "image", "image_url"})
 
 
 def read_vectors(shared_dir: Path, name: str) -> list[dict[str, Any]]:
@@ -79,8 +79,14 @@ def chat_body(vector: dict[str, Any], image_urls: Sequence[str] = ()) -> dict[st
 
 
 def refused(vector: dict[str, Any]) -> bool:
-    """Whether REST refuses the vector's input: roles and parts that are not OpenAI's, and video for now."""
-    return not (_roles(vector) <= {*_ROLES, "developer"} and _parts(vector) <= _PART_TYPES)
+    """Whether REST refuses the vector's input: roles, parts, tools and results that are not OpenAI's, and
+    video for now.
+    """
+    given = vector["input"]
+    other_tools = any(tool["type"] != "function" for tool in given.get("tools") or ())
+    stray = any(each["role"] == "tool" and each.get("tool_call_id", "") is None for each in given["messages"])
+    known = _roles(vector) <= {*_ROLES, "developer"} and _parts(vector) <= _PART_TYPES
+    return not known or other_tools or stray
 
 
 def verbatim(vector: dict[str, Any]) -> bool:

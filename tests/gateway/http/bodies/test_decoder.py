@@ -20,8 +20,8 @@ from services.gateway.http.bodies.decoder import BodyDecoder
         (b'{"messages": [], "temperature": "hot"}', "temperature"),
         (b'{"messages": [], "n": 1.5}', "n"),
         (b'{"messages": [], "stream": 1}', "stream"),
-        (b'{"messages": [], "stream_options": {"include_usage": "x"}}', "stream_options.include_usage"),
-        (b'{"messages": [], "chat_template_kwargs": {"thinking": "no"}}', "chat_template_kwargs.thinking"),
+        (b'{"messages": [], "stream_options": "usage"}', "stream_options"),
+        (b'{"messages": [], "chat_template_kwargs": [false]}', "chat_template_kwargs"),
     ],
 )  # fmt: skip
 def test_a_wrong_type_is_named_by_its_path(body, param):
