@@ -56,6 +56,10 @@ class RunConfig:
         default=False, metadata={"help": "run without prefill workers: decode computes prompts itself"}
     )
     tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
+    context_length: int = field(
+        default=0,
+        metadata={"help": "longest prompt plus completion, tokens; 0: what model and KV pages allow"},
+    )
     run_dir: Path = field(
         default=Path(".run"),
         metadata={"help": "directory of the services' logs; one suite at a time uses it"},
@@ -77,4 +81,6 @@ class RunConfig:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         if self.tp < 1:
             raise ConfigError(f"tp: must be at least 1, is {self.tp}")
+        if self.context_length < 0:
+            raise ConfigError(f"context_length: must be at least 0, is {self.context_length}")
         check_seconds(self, "start_timeout_s", "stop_timeout_s")

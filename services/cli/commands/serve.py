@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-remote-code", action="store_true", help="no effect: a checkpoint's code is never run"
     )
     cookbook.add_argument("--served-model-name", default=_ABSENT, help="name of the model in requests")
+    cookbook.add_argument(
+        "--context-length", type=int, default=_ABSENT, help="longest prompt plus completion, tokens"
+    )
     cookbook.add_argument("--host", default=_ABSENT, help="address on which REST and gRPC listen")
     cookbook.add_argument("--port", dest="http_port", type=int, default=_ABSENT, help="REST port")
     ours = parser.add_argument_group("as for run")

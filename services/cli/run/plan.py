@@ -72,6 +72,8 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
         own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
         if config.tp > 1 and role != "vision":
             own += ("--tp", str(config.tp))
+        if config.context_length and role != "vision":
+            own += ("--context-length", str(config.context_length))
         if config.aggregated and role == "decode":
             own += ("--aggregated",)
         workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))

@@ -15,7 +15,6 @@ import torch
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.common.rpc.endpoints import Endpoints
-from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_region
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
@@ -38,6 +37,7 @@ from services.engine.ranks.rank_group import RankGroup
 from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
 from services.engine.sampling.sampler import Draw
+from services.engine.serving.context_length import served_context
 from services.engine.serving.identity import model_identity
 
 log = structlog.get_logger()
@@ -50,6 +50,8 @@ class TextWorkerSettings(Protocol):
     def model(self) -> str: ...
     @property
     def kv_pages(self) -> int: ...
+    @property
+    def context_length(self) -> int: ...
     @property
     def staging_blocks(self) -> int: ...
     @property
@@ -120,7 +122,7 @@ async def build_text_worker(
     directory = Path(settings.model)
     config = load_config(directory)
     text = config.text
-    context_length = min(text.max_position_embeddings, settings.kv_pages * PAGE_TOKENS)
+    context_length = served_context(settings.context_length, text.max_position_embeddings, settings.kv_pages)
     log.info("loading", model=str(directory))
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)

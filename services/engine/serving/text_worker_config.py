@@ -15,6 +15,13 @@ class TextWorkerConfig:
 
     model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
     host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
+    context_length: int = field(
+        default=0,
+        metadata={
+            "help": "longest prompt plus completion, tokens, within the model's and 64 per KV page; 0: the"
+            " smaller of these"
+        },
+    )
     staging_blocks: int = field(
         default=512, metadata={"help": "pages of 64 embedding rows being read at once"}
     )
@@ -68,6 +75,6 @@ class TextWorkerConfig:
             if getattr(self, key) and self.tp == 1:
                 raise ConfigError(f"{key}: applies to several processes that share a model; set tp above 1")
         check_counts(self, "staging_blocks", "threads", "tp")
-        check_counts(self, "max_quarantined_pages", least=0)
+        check_counts(self, "max_quarantined_pages", "context_length", least=0)
         check_seconds(self, "lease_seconds")
         check_seconds(self, "grace_seconds", or_zero=True)

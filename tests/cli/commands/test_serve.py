@@ -34,6 +34,11 @@ def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
     assert "0.0.0.0" in gateway
 
 
+def test_the_context_length_reaches_the_workers_of_text(nano_dir):
+    config = run_config(parsed(f"serve --model {nano_dir} --context-length 2048"))
+    assert config.context_length == 2048
+
+
 def test_prefill_and_decode_are_as_many_processes_as_tp_says(nano_dir):
     config = run_config(parsed(f"serve --model {nano_dir} --tp 2 --port 0"))
     free = dataclasses.replace(config, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0)

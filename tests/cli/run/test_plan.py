@@ -104,6 +104,14 @@ def test_parsers_are_passed_on_to_the_gateway_only_if_they_were_named(checkpoint
     assert value(told, "--tool-call-parser") == "kimi_k2"
 
 
+def test_a_context_length_is_passed_on_to_the_workers_of_text(checkpoint):
+    vision, prefill, decode, gateway = make_plan(config(checkpoint, context_length=4096), ENDPOINTS).children
+    assert value(prefill, "--context-length") == value(decode, "--context-length") == "4096"
+    assert "--context-length" not in (*vision.arguments, *gateway.arguments)
+    for child in make_plan(config(checkpoint), ENDPOINTS).children:
+        assert "--context-length" not in child.arguments
+
+
 @pytest.mark.parametrize("key", ["reasoning_parser", "tool_call_parser"])
 def test_an_unknown_parser_is_refused_before_anything_starts(checkpoint, key):
     with pytest.raises(ConfigError, match=f"{key}: 'qwen' is not one of kimi_k2, none"):
