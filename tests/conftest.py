@@ -58,13 +58,13 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 
 @pytest.fixture(scope="session")
 def fidelity(pytestconfig: pytest.Config) -> FidelityReport:
-    """Where a test that compares with a reference notes what it found."""
+    """The report in which tests that compare with a reference record their results."""
     return pytestconfig.stash[FIDELITY]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Of `--dist loadfile`; None leaves the others as they are."""
+    """Returns the scheduler for `--dist loadfile`; None keeps the default of other modes."""
     if config.getoption("dist") != "loadfile":
         return None
     from tests.support.sharing import ByFile  # where pytest-xdist is

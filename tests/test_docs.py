@@ -81,7 +81,7 @@ def test_the_metrics_they_name_exist(quoted, words):
 
 
 def test_the_flags_of_the_roles_exist(pages):
-    """Of the commands that start roles, and of flags that stand alone between backquotes."""
+    """Covers the commands that start roles, and flags that stand alone between backquotes."""
     classes = (RunConfig, *(config_class(role) for role in ROLES))
     known = {flag_name(key) for cls in classes for key in cls.__dataclass_fields__} | {"--config"}
     starts = re.compile(rf"perigee (?:run|{'|'.join(ROLES)})((?: [^`\n]*)?)")

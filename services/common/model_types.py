@@ -1,4 +1,4 @@
-"""What is known of each model family, by the `model_type` of its checkpoints."""
+"""The facts about each model family, by the `model_type` of its checkpoints."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Delta:
 
 @dataclass
 class RequestStats:
-    """Where the prompt's KV came from; bytes and seconds of the last transfer that succeeded."""
+    """The origin of the prompt's KV; bytes and seconds of the last transfer that succeeded."""
 
     cached_tokens: int = 0
     prefill_cached_tokens: int = 0

@@ -99,7 +99,7 @@ class ModelRunner:
 
     @property
     def batch_device(self) -> torch.device:
-        """Where batches must be built: for a group on the host, from where they are sent to the
+        """The device on which batches must be built: for a group the host, from where they are sent to the
         other ranks.
         """
         return self.kv_pages.device if self._ranks is None else torch.device("cpu")

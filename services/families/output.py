@@ -78,7 +78,7 @@ class OutputRules:
 
 
 class Piece(NamedTuple):
-    """What is new of a message; everything is to be appended."""
+    """The new parts of a message; the receiver appends each of them."""
 
     reasoning: str
     content: str
@@ -135,4 +135,4 @@ class OutputParser(Protocol):
         """
 
     def take(self) -> Piece:
-        """What is new since the last time."""
+        """Returns the parts that are new since the last call."""

@@ -20,7 +20,7 @@ class RenderedPrompt:
 
 @dataclass(frozen=True)
 class MediaRun:
-    """Where a medium's pads are: tokens [offset, offset + num_tokens) of the expanded prompt."""
+    """The place of a medium's pads: tokens [offset, offset + num_tokens) of the expanded prompt."""
 
     offset: int
     num_tokens: int

@@ -55,7 +55,7 @@ class GatewayConfig:
     )
     operator_host: str = field(
         default="127.0.0.1",
-        metadata={"help": "address of the operator port; whoever reaches it can stop the service"},
+        metadata={"help": "address of the operator port; anyone who reaches it can stop the service"},
     )
     operator_port: int = field(
         default=50049,

@@ -20,7 +20,7 @@ PLAN = Plan("cpu", 2, 1, 1)
 
 @pytest.fixture
 def offer():
-    """Of a source that runs."""
+    """The offer of a running source."""
     with closing(Child("source", kv_transfer.WAYS, "serve", PLAN)) as source:
         assert source.receive(time.monotonic() + 60) == "cpu"
         yield pickle.loads(source.receive(time.monotonic() + 60))

@@ -11,12 +11,12 @@ from tests.support.fake_runner import greedy, write_context
 
 FIRST = prompt_of(100)
 CONTEXT = FIRST + greedy(FIRST, 4)
-"""Of the first turn 103 tokens are written: a page, and a tail of 39."""
+"""The first turn writes 103 tokens: a page, and a tail of 39."""
 FAR = ["prefill:1"]
 
 
 class QuickFetches(RecordedIO):
-    """What is ordered has been read before the order is even placed in full."""
+    """Fetches that finish before the call that orders them returns."""
 
     bench: Bench
 

@@ -71,7 +71,7 @@ class BurstStepper:
         self._launched: Step | None = None
         self._flight: Landed | None = None
         self._lengths: dict[Sequence, int] = {}
-        """Of the sequences in flight, with the tokens that count at most."""
+        """The most tokens that each sequence will have once the step in flight has landed."""
 
     @property
     def in_flight(self) -> bool:

@@ -37,7 +37,7 @@ class Heard:
     errors: list[PerigeeError] = field(default_factory=list)
     stats: list[RequestStats] = field(default_factory=list)
     logprobs: dict[int, list[tuple[float | None, object]]] = field(default_factory=dict)
-    """Of each token, its own and those of the likeliest."""
+    """For each token, its log-probability and those of the likeliest ones."""
     cut_at: list[int] = field(default_factory=list)
     """Positions of the tokens of choice 0 that a grammar put there."""
 

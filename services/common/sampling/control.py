@@ -13,7 +13,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest
 
 Door: TypeAlias = Literal["openai", "sglang"]
-"""Whose names a REST route uses."""
+"""The API whose field names a REST route uses."""
 
 
 class AppliesTo(enum.Enum):

@@ -48,7 +48,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def prebuilt() -> Path:
-    """Where `prebuild.py` puts the library of these sources."""
+    """The path at which `prebuild.py` puts the library of these sources."""
     return SOURCES[0].with_name(f"loops-{_sources().hexdigest()[:16]}.so")
 
 

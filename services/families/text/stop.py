@@ -34,7 +34,7 @@ class StopMatcher:
         return text[:certain], False
 
     def flush(self) -> str:
-        """What is held back, at the end of a text that no stop string ended."""
+        """Returns the text held back, at the end of a text that no stop string ended."""
         held, self._held = self._held, ""
         for automaton in self._automata:
             automaton.matched = 0

@@ -22,7 +22,7 @@ class CallChecks:
         return bool(self._validators)
 
     def complaint(self, name: str, arguments: str) -> str:
-        """What is wrong with the arguments, JSON text; empty: nothing."""
+        """Returns the fault of the arguments (JSON text); empty if there is none."""
         validator = self._validators.get(name)
         if validator is None:
             return ""

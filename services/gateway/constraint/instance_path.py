@@ -6,5 +6,5 @@ from collections.abc import Iterable
 
 
 def path_text(path: Iterable[str | int]) -> str:
-    """As error messages and `param` spell it: `.properties.a[0]`."""
+    """Returns a path as error messages and `param` spell it: `.properties.a[0]`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

@@ -113,7 +113,7 @@ class _Graph:
 
 
 def _contained(schema: dict[str, Json]) -> Iterator[tuple[str | int, ...]]:
-    """Where the schemas are of what every value contains, or is."""
+    """Yields the schemas that every value must satisfy, in whole or for a part that it must have."""
     members = schema.get("allOf")
     yield from (("allOf", index) for index in range(len(members) if isinstance(members, list) else 0))
     if schema.get("type") in ("object", ["object"]):

@@ -30,7 +30,7 @@ def with_uri_references(schema: Json) -> Json:
 
 
 class References:
-    """Where `$id` and `$anchor` of one schema point to."""
+    """The targets of `$id` and `$anchor` in one schema."""
 
     def __init__(self, root: Json) -> None:
         """`root`: as `with_uri_references` gives it."""

@@ -47,7 +47,7 @@ def decoder_of(headers: Iterable[tuple[bytes, bytes]]) -> Decoder:
 
 
 class Identity:
-    """As it is."""
+    """Returns the data unchanged."""
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """See Decoder."""

@@ -94,7 +94,7 @@ class Cors:
 
 
 def _allowed_headers(scope: Scope) -> bytes:
-    """Those of the headers asked for that may be sent; without a question all that have a name."""
+    """Returns the requested headers that may be sent; if none were requested, all that have a name."""
     asked = _header(scope, b"access-control-request-headers")
     if asked is None:
         return ", ".join(_HEADERS).encode()

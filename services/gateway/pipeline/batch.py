@@ -84,7 +84,7 @@ class BatchPipeline:
 
     @asynccontextmanager
     async def open(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> AsyncIterator[Batch]:
-        """As Pipeline.open; also raises Overloaded unless all requests fit in.
+        """Like Pipeline.open; also raises Overloaded unless all requests fit in.
 
         Every request is checked before the first is submitted.
         """

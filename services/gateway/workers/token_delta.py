@@ -10,7 +10,7 @@ from perigee.v1 import decode_pb2, sampling_pb2
 
 @dataclass(frozen=True)
 class PromptStats:
-    """Where the prompt's pages came from. `cached_tokens`: of the prompt, in a cache of either worker."""
+    """The origin of the prompt's pages. `cached_tokens`: of the prompt, in a cache of either worker."""
 
     prefill_address: str
     cached_tokens: int

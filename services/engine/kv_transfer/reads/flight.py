@@ -34,7 +34,7 @@ class ReadFlight:
         return len(self.read.request.local_entries) * self.local.entry_bytes
 
     def mismatch(self) -> str | None:
-        """What is wrong with the bytes that arrived; None if nothing is or the request has no checksums."""
+        """Returns the fault of the bytes that arrived; None if they are right or have no checksums."""
         request = self.read.request
         if request.crc32 is None:
             return None

@@ -16,7 +16,7 @@ _MINUS_INFINITY = float("-inf")
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """Where the pages of N one-token sequences are in a flat list of P pages, the same for all layers.
+    """The places of the pages of N one-token sequences in a flat list of P pages, the same for all layers.
 
     `owner` and `ordinal` int64 `[P]`: the page's sequence, and its index among that sequence's pages; `last`
     int64 `[N]`: the flat index of each sequence's last page; `hidden` bool `[N, 64]`: the slots of that page

@@ -21,7 +21,7 @@ MOST_WIDTH = 1024
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """Where the rows of a batch find their keys, the same for all layers; the C source explains `tiles`.
+    """The places of the keys of a batch's rows, the same for all layers; the C source explains `tiles`.
 
     `tables` int32: page ids of one sequence after the other; `seen` int32 `[A]`: keys that each token sees;
     `tiles` int32 `[tiles, 3]`, of `tile_rows` rows each.

@@ -1,4 +1,4 @@
-"""Where in an output a token stands, and which markers lead from there to where: by token ids alone.
+"""The states of an output and the markers that change them, by token ids alone.
 
     output    := [reasoning </think>] content [section] <|im_end|>
     section   := <|tool_calls_section_begin|> call+ <|tool_calls_section_end|>
@@ -65,7 +65,7 @@ _NEXT: Mapping[tuple[State, Mark], State] = MappingProxyType(
 
 
 def next_state(state: State, mark: Mark, *, calls: bool) -> State:
-    """Where a marker leads. Without `calls` a section is content; its begin ends the reasoning still."""
+    """Returns the state after a marker. Without `calls` a section is content; it still ends the reasoning."""
     if not calls and mark is Mark.SECTION_BEGIN:
         return State.CONTENT
     return _NEXT.get((state, mark), state)

@@ -29,7 +29,7 @@ class UsageOptions:
 
     @classmethod
     def of(cls, given: dict[str, Any] | None) -> UsageOptions:
-        """Of a body's `stream_options`; without: never. Raises InvalidRequest naming the field."""
+        """Reads a body's `stream_options`; without them, no usage. Raises InvalidRequest naming the field."""
         options = read_stream_options(given)
         return cls(options.include_usage, options.continuous_usage_stats)
 

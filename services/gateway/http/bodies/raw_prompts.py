@@ -22,7 +22,7 @@ def text_prompts(given: str | Sequence[str], param: str, *, parse: bool) -> list
 
 
 def token_prompts(given: Sequence[int | Sequence[int]], param: str) -> list[tuple[RawPrompt, str]]:
-    """As text_prompts, of ids: a flat list is one prompt."""
+    """Like text_prompts, for token ids: a flat list is one prompt."""
     if given and all(isinstance(each, int) for each in given):
         return [(TokenPrompt(tuple(cast(Sequence[int], given))), param)]
     _check_count(given, param)
@@ -37,7 +37,7 @@ def token_prompts(given: Sequence[int | Sequence[int]], param: str) -> list[tupl
 def any_prompts(
     given: str | Sequence[str | int | Sequence[int]], param: str, *, parse: bool
 ) -> list[tuple[RawPrompt, str]]:
-    """As text_prompts or token_prompts, by what there is."""
+    """Calls text_prompts or token_prompts, depending on which field the body has."""
     if isinstance(given, str):
         return text_prompts(given, param, parse=parse)
     texts = [each for each in given if isinstance(each, str)]

@@ -62,7 +62,7 @@ def _allowed(value: Mapping[str, Any]) -> ChosenTools:
 
 
 def _name(tool: Mapping[str, Any]) -> str:
-    """Of a function in the form of chats or of Responses; empty: there is none."""
+    """Returns the name of a function, in the form of chats or of Responses; empty if there is none."""
     function = tool.get("function")
     name = function.get("name") if isinstance(function, dict) else tool.get("name")
     return name if isinstance(name, str) else ""

@@ -39,7 +39,7 @@ class _EventSink:
         self._texts = texts
 
     def writer(self, choice: int, *, reasoning: bool) -> Callable[[int], bool] | None:
-        """As Sink."""
+        """See Sink."""
         if not self._chunks.alike:
             return None
         before, after = self._chunks.around(choice, is_content=not reasoning)

@@ -173,7 +173,7 @@ def _answer(
 def _pieces(
     index: int, text: str, logprobs: CompletionLogprobs | None, finish: TextFinish | None
 ) -> list[CompletionChoice]:
-    """What is new of a choice, event by event: how it ended comes without text, be that an echo alone."""
+    """Yields the new parts of a choice, one per event; the finish comes without text, not even an echo."""
     if finish is None:
         return [CompletionChoice(index, text, logprobs, None)] if text or logprobs else []
     last = CompletionChoice(index, "", logprobs, finish)

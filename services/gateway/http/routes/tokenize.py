@@ -108,7 +108,7 @@ class TokenizeEndpoint:
         return self._chat_call(body)
 
     def _chat_call(self, body: bytes) -> _Call:
-        """As for a chat completion, but that the assistant's turn may be left unopened."""
+        """Renders as for a chat completion, except that the assistant's turn may be left unopened."""
         given = self._chat.decode(body)
         refuse_unsupported(given)
         prompt = prompt_from_body(given)

@@ -46,7 +46,7 @@ class Location:
         return cls(text, httpcore.URL(scheme=scheme, host=host, port=port or own, target=target))
 
     def redirected(self, to: str, hosts: AllowedHosts) -> Location:
-        """Where a Location header leads. Raises as `parse`."""
+        """Returns the target of a Location header. Raises like `parse`."""
         try:
             return self.parse(urljoin(self.text, to), hosts)
         except ValueError as error:

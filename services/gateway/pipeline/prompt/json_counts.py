@@ -94,7 +94,7 @@ def _walk(json: bytes) -> Iterator[tuple[_Counts, bytes]]:
 
 
 def _end_of_string(json: bytes, start: int) -> int:
-    """Where its closing quote is, or the end of all."""
+    """Returns the index of the closing quote, or of the end of the text."""
     end = start
     while end < len(json) and json[end] != ord('"'):
         found = _INSIDE.match(json, end, end + _STRIDE)
