@@ -61,6 +61,11 @@ class DeltaOutbox:
             sign = Delta(request.handle, request.choices.start, waits=True)
             self._deltas.setdefault(request.session, []).append(sign)
 
+    def put_accepted(self, request: Request) -> None:
+        """Adds that a request is no longer refused."""
+        sign = Delta(request.handle, request.choices.start, accepts=True)
+        self._deltas.setdefault(request.session, []).append(sign)
+
     def publish(self) -> None:
         """Hands every session its batch."""
         deltas, self._deltas = self._deltas, {}

@@ -90,6 +90,8 @@ class DecodeEngine:
             refusal = self._prompts.append(request, sequences)
             if refusal is not None:
                 self._fail(request, refusal)
+            else:
+                self._accept_if_certain(request)
         self._publish()
 
     def cancel(self, session: Session, handle: int) -> None:
@@ -115,6 +117,14 @@ class DecodeEngine:
         error = self._prompts.fetch_ended(prompt, result)
         if error is not None:
             self._fail(prompt.request, error)
+        else:
+            self._accept_if_certain(prompt.request)
+        self._publish()
+
+    def fetch_admitted(self, prompt: Prompt) -> None:
+        """A prefill worker has admitted a prompt."""
+        prompt.admitted = True
+        self._accept_if_certain(prompt.request)
         self._publish()
 
     def pages_settled(self, pages: abc.Sequence[int]) -> None:
@@ -136,6 +146,8 @@ class DecodeEngine:
         if isinstance(made, TokenConstraint):
             made.is_cut = request.output_is_cut
             request.constraint = made
+            self._accept_if_certain(request)
+            self._publish()
         elif request.unfinished:
             self._fail(request, made)
             self._publish()
@@ -244,6 +256,14 @@ class DecodeEngine:
             max_length=min(len(request.prompt_ids) + request.max_tokens, self._limits.context_length),
             table=self._pages.new_table(),
         )
+
+    def _accept_if_certain(self, request: Request) -> None:
+        """Informs the gateway, once and before the first token, that a request is no longer refused."""
+        if request.has_begun or not request.unfinished:
+            return
+        if (request.rules is None or request.constraint is not None) and self._prompts.is_certain(request):
+            request.accepted = True
+            self._outbox.put_accepted(request)
 
     def _withdraw(self, request: Request) -> None:
         """Takes everything of a request out of the engine, wherever it stands."""

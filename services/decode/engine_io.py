@@ -27,6 +27,9 @@ class DecodeIO:
         self._engine = engine
         self._loop = loop
 
+        def on_admitted(prompt: Prompt) -> None:
+            loop.post(lambda: engine.fetch_admitted(prompt))
+
         def on_end(prompt: Prompt, result: FetchResult) -> None:
             loop.post(lambda: engine.fetch_ended(prompt, result))
 
@@ -40,6 +43,7 @@ class DecodeIO:
             self._worker.config.text.num_hidden_layers,
             self._silence_s,
             not self._worker.kv_pages.is_cuda,
+            on_admitted,
             on_end,
             on_settled,
         )

@@ -24,7 +24,8 @@ from services.engine.sampling.state import SamplingState
 class Delta:
     """Changes of one choice, for its session.
 
-    `waits`: no change; its request waits or its prompt is computed.
+    `waits`: no change; its request waits or its prompt is computed. `accepts`: no change; its request is no
+    longer refused.
     """
 
     handle: int
@@ -34,6 +35,7 @@ class Delta:
     error: PerigeeError | None = None
     stats: RequestStats | None = None
     waits: bool = False
+    accepts: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -93,12 +95,15 @@ class Request:
     unfinished: set[int] = field(default_factory=set)
     stats: RequestStats = field(default_factory=RequestStats)
     stats_sent: bool = False
+    accepted: bool = False
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @property
     def has_begun(self) -> bool:
-        """Whether the caller has got a delta of it, from this worker or an earlier one."""
-        return self.stats_sent or bool(self.output_ids)
+        """Whether the caller has got a delta of it, from this worker or an earlier one, or was informed that
+        it is accepted.
+        """
+        return self.accepted or self.stats_sent or bool(self.output_ids)
 
 
 @dataclass(eq=False)
@@ -177,7 +182,7 @@ class Prompt:
 
     All choices of a fresh request share one prompt. A preempted or resumed choice, which has output, has a
     prompt of its own. `computed`: leading tokens that have KV. `retried`: whether a failed transfer was
-    repeated. `attempts`: fetches started.
+    repeated. `attempts`: fetches started. `admitted`: whether a prefill worker has admitted it.
     """
 
     request: Request
@@ -190,6 +195,7 @@ class Prompt:
     computed: int = 0
     retried: bool = False
     attempts: int = 0
+    admitted: bool = False
 
     @property
     def priority(self) -> int:

@@ -181,10 +181,12 @@ def to_response(deltas: list[Delta]) -> decode_pb2.SessionResponse:
     plain: list[Delta] = []
     others: list[Delta] = []
     for delta in deltas:
-        if not delta.waits:
+        if not delta.waits and not delta.accepts:
             (plain if delta.is_plain else others).append(delta)
     response = decode_pb2.SessionResponse(
-        deltas=map(to_proto, others), waiting_handles=[delta.handle for delta in deltas if delta.waits]
+        deltas=map(to_proto, others),
+        waiting_handles=[delta.handle for delta in deltas if delta.waits],
+        accepted_handles=[delta.handle for delta in deltas if delta.accepts],
     )
     if plain:
         columns = response.tokens

@@ -125,6 +125,19 @@ class GatewayConfig:
     keep_alive_seconds: int = field(
         default=75, metadata={"help": "how long a connection may be idle between two requests, seconds"}
     )
+    sse_keep_alive: Literal["none", "comment", "chunk"] = field(
+        default="none",
+        metadata={
+            "help": "what an event stream sends while there is nothing new: none, comment (an SSE comment) or"
+            " chunk (an event without text)"
+        },
+    )
+    sse_keep_alive_seconds: float = field(
+        default=15.0,
+        metadata={
+            "help": "how long a stream is silent before that, and at most before its headers go out, seconds"
+        },
+    )
     max_waiting_connections: int = field(
         default=2048,
         metadata={
@@ -226,6 +239,7 @@ class GatewayConfig:
             self, "max_video_seconds", "header_timeout_seconds", "body_timeout_seconds",
             "request_timeout_seconds",
             "encode_timeout_seconds", "discovery_seconds", "media_timeout_seconds",
+            "sse_keep_alive_seconds",
             "first_token_timeout_seconds", "token_timeout_seconds",
         )  # fmt: skip
         check_seconds(self, "grace_seconds", "worker_wait_seconds", or_zero=True)

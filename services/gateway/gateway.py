@@ -18,6 +18,7 @@ from services.gateway.admission import Admission
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.config import KIMI_K2, GatewayConfig
 from services.gateway.constraint.builder import ConstraintBuilder
+from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.app import App
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
@@ -221,6 +222,7 @@ class Gateway:
                 metrics=MetricsPage(self._metrics, self.pool, self._processes),
                 admission=self._admission,
                 bodies=bodies,
+                keep_alive=KeepAlive(config.sse_keep_alive, config.sse_keep_alive_seconds),
                 directory=config.tokenizer or config.model,
                 reasoning=config.reasoning_field,
             ),
@@ -229,9 +231,12 @@ class Gateway:
         )
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(self._pipeline, self._calls), server)
+        silence_s = self._config.sse_keep_alive_seconds
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(
+            ChatServicer(self._pipeline, self._calls, silence_s), server
+        )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(self._pipeline, self._calls, self._tokenizing), server
+            GenerationServicer(self._pipeline, self._calls, self._tokenizing, silence_s), server
         )
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
 

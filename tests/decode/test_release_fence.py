@@ -62,6 +62,7 @@ class Suite:
             NUM_LAYERS,
             5.0,
             verifies=True,
+            on_admitted=lambda prompt: self.loop.post(lambda: engine.fetch_admitted(prompt)),
             on_end=lambda prompt, result: self.loop.post(lambda: engine.fetch_ended(prompt, result)),
             on_settled=lambda pages: self.loop.post(lambda: engine.pages_settled(pages)),
         )

@@ -87,7 +87,7 @@ async def deltas(session, finishes: int = 1) -> list[decode_pb2.SequenceDelta]:
         response = await session.read()
         assert isinstance(response, decode_pb2.SessionResponse)
         news = deltas_of(response)
-        assert news
+        assert news or response.accepted_handles
         heard.extend(news)
     return heard
 
@@ -257,3 +257,11 @@ async def test_media_of_a_submit_reach_the_engine(worker):
     heard = await deltas(session)
     expected = [t + (3 if 2 <= i < 5 else 0) for i, t in enumerate(prompt_of(10))]
     assert tokens(heard) == greedy(expected, 2)
+
+
+async def test_a_request_is_reported_as_accepted_before_its_first_token(worker):
+    session = worker.stub.Session()
+    await session.write(submit(7, prompt_of(10), 2))
+    first = await session.read()
+    assert (list(first.accepted_handles), list(first.deltas), len(first.tokens.handles)) == ([7], [], 0)
+    await deltas(session)

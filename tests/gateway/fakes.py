@@ -108,6 +108,8 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     fail_after: int | None = None
     deaths: int = 1_000_000
     admit: asyncio.Event = field(default_factory=asyncio.Event)
+    accepts: bool = True
+    """Whether a submit that waits is accepted; one that is refused is not."""
     submits: list[decode_pb2.Submit] = field(default_factory=list)
     cancels: list[int] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -152,6 +154,8 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
                     task.cancel()
 
     async def _play(self, submit: decode_pb2.Submit, outbox: asyncio.Queue) -> None:
+        if self.accepts and not (self.refuse is not None and self.refusals):
+            outbox.put_nowait(decode_pb2.SessionResponse(accepted_handles=[submit.handle]))
         await self.admit.wait()
         if self.refuse is not None and self.refusals:
             self.refusals -= 1

@@ -125,12 +125,19 @@ class Bench:
         self.heard: dict[int, Heard] = {}
         self.waiting: list[int] = []
         """Handles of requests that were reported as waiting, in order."""
+        self.accepted: list[int] = []
+        """Handles of requests that were reported as accepted, in order."""
         self.session = Session(self._take)
         self.handles = 0
 
     def _take(self, deltas: list[Delta]) -> None:
-        news = [delta for delta in deltas if not delta.waits]
+        news = [delta for delta in deltas if not delta.waits and not delta.accepts]
         self.waiting += [delta.handle for delta in deltas if delta.waits]
+        for delta in deltas:
+            if delta.accepts:
+                heard = self.heard[delta.handle]
+                assert (heard.tokens, heard.finishes) == ({}, {}), "accepted after the first news"
+                self.accepted.append(delta.handle)
         once = [(delta.handle, delta.choice) for delta in news if delta.error is None]
         assert len(set(once)) == len(once), "a choice has news of two steps in one batch"
         for delta in news:

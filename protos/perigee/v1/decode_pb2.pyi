@@ -219,6 +219,7 @@ class SessionResponse(_message.Message):
     DELTAS_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     WAITING_HANDLES_FIELD_NUMBER: _builtins.int
+    ACCEPTED_HANDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceDelta]:
         """The results of one engine step that are not in `tokens`. Each choice is in at most one of the two, here once."""
@@ -233,7 +234,14 @@ class SessionResponse(_message.Message):
     def waiting_handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Handles of requests that have no new token because they wait for pages (first or after preemption), a prefill
         worker, media or their grammar, or because their prompt is being computed here. Each is repeated about once a
-        second, so that the gateway knows that the worker is alive. Every response has at least one of the three fields.
+        second, so that the gateway knows that the worker is alive.
+        """
+
+    @_builtins.property
+    def accepted_handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Handles of requests that this worker would no longer refuse: they are queued, their grammar is compiled, and their
+        prompt is computed here or admitted by a prefill worker. Each at most once, before its first token, and not at all
+        if that comes first. Every response has at least one of the four fields.
         """
 
     def __init__(
@@ -242,10 +250,11 @@ class SessionResponse(_message.Message):
         deltas: _abc.Iterable[Global___SequenceDelta] | None = ...,
         tokens: Global___TokenColumns | None = ...,
         waiting_handles: _abc.Iterable[_builtins.int] | None = ...,
+        accepted_handles: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "tokens", b"tokens", "waiting_handles", b"waiting_handles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_handles", b"accepted_handles", "deltas", b"deltas", "tokens", b"tokens", "waiting_handles", b"waiting_handles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

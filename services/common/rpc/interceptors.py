@@ -93,6 +93,8 @@ def written(
 ) -> Callable[[Any, Context], Awaitable[None]]:
     """Converts a generator of responses to a coroutine: it writes them, and `before_first` runs before that.
 
+    The generator may yield None first: `before_first` then runs at once, although there is no response yet.
+
     gRPC drops a cancelled call's generator without closing it. The coroutine closes it, so that its `finally`
     runs when the call ends, not when it is collected, and frees the resources of a client that disconnected.
     """
@@ -104,7 +106,8 @@ def written(
                 if before is not None:
                     await before(context)
                     before = None
-                await context.write(response)
+                if response is not None:
+                    await context.write(response)
 
     return write_all
 

@@ -52,6 +52,7 @@ class PrefillStream:
         lease_key: int,
         num_layers: int,
         verifies: bool,
+        on_admitted: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.peer = peer
@@ -60,6 +61,7 @@ class PrefillStream:
         self._order = order
         self._num_layers = num_layers
         self._verifies = verifies
+        self._on_admitted = on_admitted
         self._clock = clock
         self._lease = LeaseClock(clock)
         self._outgoing: asyncio.Queue[prefill_pb2.PrefillRequest | None] = asyncio.Queue()
@@ -154,6 +156,7 @@ class PrefillStream:
                 case "admitted":
                     self._lease.granted(message.admitted.lease)
                     self._remote_pages = list(message.admitted.pages)
+                    self._on_admitted()
                 case "ready":
                     self._read(message.ready)
                 case "done":

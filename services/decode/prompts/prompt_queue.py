@@ -85,6 +85,14 @@ class PromptQueue:
             (self._waiting.append_front if request.output_ids else self._waiting.append)(prompt)
         return refusal
 
+    def is_certain(self, request: Request) -> bool:
+        """Whether nobody refuses a request's prompt any more: a prefill worker has admitted it, or it is
+        computed here.
+        """
+        return all(
+            prompt.admitted or self._belongs_here(prompt, prompt.computed) for prompt in self.of(request)
+        )
+
     def append_front(self, sequence: Sequence) -> None:
         """Queues a sequence that lost or never got its pages, before others of its priority."""
         self._waiting.append_front(self._prompt(sequence.request, [sequence]))

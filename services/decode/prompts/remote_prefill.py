@@ -27,8 +27,8 @@ class RemotePrefill:
 
     `start` and `stop` may be called from any thread. `on_end(prompt, result)` is called once per fetch, on
     the event loop; for a result with pages at risk, `on_settled(pages)` follows when no byte can land in
-    them any more. `verifies`: whether announced checksums are compared; false on a GPU, whose memory the CPU
-    cannot read.
+    them any more. `on_admitted(prompt)` is called when a prefill worker admits a prompt. `verifies`: whether
+    announced checksums are compared; false on a GPU, whose memory the CPU cannot read.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class RemotePrefill:
         num_layers: int,
         silence_s: float,
         verifies: bool,
+        on_admitted: Callable[[Prompt], None],
         on_end: Callable[[Prompt, FetchResult], None],
         on_settled: Callable[[tuple[int, ...]], None],
         clock: Callable[[], float] = time.monotonic,
@@ -49,6 +50,7 @@ class RemotePrefill:
         self._num_layers = num_layers
         self._silence_s = silence_s
         self._verifies = verifies
+        self._on_admitted = on_admitted
         self._on_end = on_end
         self._on_settled = on_settled
         self._clock = clock
@@ -72,7 +74,10 @@ class RemotePrefill:
             peer = await self._peers.get(order.address, "prefill")
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
             key = self._peers.next_lease_key()
-            fetch = PrefillStream(order, peer, group, key, self._num_layers, self._verifies, self._clock)
+            fetch = PrefillStream(
+                order, peer, group, key, self._num_layers, self._verifies,
+                lambda: self._on_admitted(prompt), self._clock,
+            )  # fmt: skip
             result = await fetch.run(self._reader, self._silence_s)
         except asyncio.CancelledError:
             result = FetchResult(Cancelled("the request was cancelled"))

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import Cancelled, InternalError, PerigeeError
 from services.gateway.admission import Admission, Ticket
+from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.disconnect import run_while_connected
@@ -30,13 +31,16 @@ class PostEndpoint:
     application, because it must notice a disconnect in every phase, the queue included.
     """
 
-    def __init__(self, answer: BodyHandler, admission: Admission, bodies: BodyReader) -> None:
+    def __init__(
+        self, answer: BodyHandler, admission: Admission, bodies: BodyReader, keep_alive: KeepAlive
+    ) -> None:
         self._answer = answer
         self._admission = admission
         self._bodies = bodies
+        self._keep_alive = keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = Reply(send, (scope.get("extensions") or {}).get(BODY_CHUNKS))
+        reply = Reply(send, self._keep_alive, (scope.get("extensions") or {}).get(BODY_CHUNKS))
         record = RequestRecord(name_of(scope), "rest", scope["path"])
         try:
             with self._bodies.hold() as hold:
@@ -56,5 +60,6 @@ class PostEndpoint:
             record.reason = Cancelled.reason
             raise
         finally:
+            reply.close()
             record.status = reply.status
             log.info("request", **record.line())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.gateway.admission import Admission
+from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
 from services.gateway.http.bodies.generate import GenerateBody
@@ -60,6 +61,7 @@ class DoorParts:
     metrics: MetricsPage
     admission: Admission
     bodies: BodyReader
+    keep_alive: KeepAlive
     directory: str
     reasoning: ReasoningField = "reasoning_content"
 
@@ -67,7 +69,7 @@ class DoorParts:
         self, path: str, answer: BodyHandler, body: Any, good: dict[str, Any], summary: str
     ) -> Operation:
         """A route that takes a body."""
-        endpoint = PostEndpoint(answer, self.admission, self.bodies)
+        endpoint = PostEndpoint(answer, self.admission, self.bodies, self.keep_alive)
         return Operation(path, ("POST",), endpoint, summary, good, body)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from perigee.v1 import sampling_pb2
 from services.gateway.admission import Admission, Ticket
@@ -14,6 +14,8 @@ from services.gateway.pipeline.output.answer import Answer
 from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
+
+Result = TypeVar("Result")
 
 # The index of a prompt with its next delta; at the end, with the task that read its deltas.
 _Item: TypeAlias = tuple[int, "ChoiceDelta | asyncio.Task[None]"]
@@ -34,14 +36,13 @@ class Batch:
                 setattr(total, field.name, getattr(total, field.name) + count)
         return total
 
+    async def accepted(self, within_s: float) -> None:
+        """As Generation.accepted, for all of them. The first failure is raised."""
+        await _together(generation.accepted(within_s) for generation in self.generations)
+
     async def answers(self) -> list[Answer]:
         """Returns all answers, whole. The first failure cancels the others and is raised."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(generation.answer()) for generation in self.generations]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await _together(generation.answer() for generation in self.generations)
 
     async def deltas(self) -> AsyncGenerator[tuple[int, ChoiceDelta], None]:
         """Yields the index of a prompt and its next delta, as they come; raises the first failure.
@@ -67,6 +68,16 @@ class Batch:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Runs all at once. The first failure cancels the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _pump(index: int, generation: Generation, items: asyncio.Queue[_Item]) -> None:

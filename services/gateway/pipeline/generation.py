@@ -65,6 +65,12 @@ class Generation:
             video_tokens=self._prompt.video_tokens,
         )
 
+    async def accepted(self, within_s: float) -> None:
+        """Returns when no worker refuses the request any more, at the latest after `within_s`. Raises the
+        request's failure. Call it before iterating, or not at all.
+        """
+        await self._source.accepted(within_s)
+
     async def __aiter__(self) -> AsyncIterator[ChoiceDelta]:
         """Yields deltas in the order the workers sent them; raises the request's failure.
 

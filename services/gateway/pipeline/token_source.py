@@ -17,7 +17,7 @@ from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import Router
 from services.gateway.workers.token_delta import TokenDelta
-from services.gateway.workers.token_stream import NO_SHORTCUTS, Shortcut, StreamInbox, TokenStream
+from services.gateway.workers.token_stream import ACCEPTED, NO_SHORTCUTS, Shortcut, StreamInbox, TokenStream
 
 log = structlog.get_logger()
 
@@ -91,6 +91,27 @@ class TokenSource:
         self._router.require(images=False)
         await self._send([Part(range(len(self.outputs)))])
 
+    async def accepted(self, within_s: float) -> None:
+        """Returns when a worker no longer refuses the request or has begun to answer it, at the latest after
+        `within_s`. Raises as `next`. Call it before `next`, or not at all.
+        """
+        until = self._clock() + within_s
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._inbox.wait()
+            except TimeoutError:
+                return
+            stream, item = taken = self._inbox.take()
+            leg = self._legs.get(stream)
+            if leg is None:
+                continue
+            if isinstance(item, PerigeeError):
+                await self._go_on_elsewhere(stream, leg, item)
+                continue
+            self._inbox.put_back(taken)
+            return
+
     async def next(self) -> list[TokenDelta]:
         """Returns all deltas of any choice since the last call, at least one.
 
@@ -104,7 +125,9 @@ class TokenSource:
                 leg = self._legs.get(stream)
                 if leg is None:
                     continue  # from a worker that was given up
-                if not isinstance(item, PerigeeError):
+                if item is ACCEPTED:
+                    stream.last_seen_at = self._clock()
+                elif not isinstance(item, PerigeeError):
                     self._take(stream, leg, item)
                     deltas.append(item)
                 elif deltas:

@@ -16,9 +16,11 @@ from services.gateway.rpc.translate import request_from_chat, translated
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """Both rpcs walk the same pipeline; errors become statuses in the server's interceptor."""
 
-    def __init__(self, pipeline: Pipeline, calls: Calls) -> None:
+    def __init__(self, pipeline: Pipeline, calls: Calls, silence_s: float) -> None:
+        """`silence_s`: after so many seconds a stream begins even if no worker has accepted it."""
         self._pipeline = pipeline
         self._calls = calls
+        self._silence_s = silence_s
 
     async def Complete(self, request: chat_pb2.ChatRequest, context: Context) -> chat_pb2.ChatResponse:
         async with self._calls.enter(context, "ChatService/Complete") as ticket:
@@ -35,10 +37,12 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
 
     async def Stream(
         self, request: chat_pb2.ChatRequest, context: Context
-    ) -> AsyncIterator[chat_pb2.ChatChunk]:
+    ) -> AsyncIterator[chat_pb2.ChatChunk | None]:
         async with self._calls.enter(context, "ChatService/Stream") as ticket:
             call = await translated(request_from_chat, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
+                await generation.accepted(self._silence_s)
+                yield None  # the call begins
                 async for delta in generation:
                     yield _chunk(generation.head, deltas=[_delta(delta)])
                 yield _chunk(generation.head, usage=generation.usage)

@@ -17,7 +17,9 @@ from services.gateway.rpc.translate import request_from_generate, translated
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     """Generation walks the pipeline without template and reasoning split."""
 
-    def __init__(self, pipeline: Pipeline, calls: Calls, tokenizing: Tokenizing) -> None:
+    def __init__(self, pipeline: Pipeline, calls: Calls, tokenizing: Tokenizing, silence_s: float) -> None:
+        """`silence_s`: after so many seconds a stream begins even if no worker has accepted it."""
+        self._silence_s = silence_s
         self._pipeline = pipeline
         self._calls = calls
         self._tokenizing = tokenizing
@@ -35,10 +37,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     async def StreamGenerate(
         self, request: generation_pb2.GenerateRequest, context: Context
-    ) -> AsyncIterator[generation_pb2.GenerateChunk]:
+    ) -> AsyncIterator[generation_pb2.GenerateChunk | None]:
         async with self._calls.enter(context, "GenerationService/StreamGenerate") as ticket:
             call = await translated(request_from_generate, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
+                await generation.accepted(self._silence_s)
+                yield None  # the call begins
                 async for delta in generation:
                     yield generation_pb2.GenerateChunk(id=generation.head.id, deltas=[_choice(delta)])
                 yield generation_pb2.GenerateChunk(id=generation.head.id, usage=generation.usage)

@@ -118,6 +118,7 @@ class DecodeSession:
         """
         late = len(responses) > _FEW
         for response in responses:
+            self._note_accepted(response)
             self._put_deltas(response)
             tokens, now = self._tokens(response), self._clock()
             self._note_waiting(response, now)
@@ -145,6 +146,12 @@ class DecodeSession:
                 stream.put(TokenDelta.from_proto(delta))
             else:
                 stream.fail(failure)
+
+    def _note_accepted(self, response: decode_pb2.SessionResponse) -> None:
+        for handle in response.accepted_handles:
+            stream = self._streams.get(handle)
+            if stream is not None:
+                stream.accept()
 
     def _note_waiting(self, response: decode_pb2.SessionResponse, now: float) -> None:
         for handle in response.waiting_handles:

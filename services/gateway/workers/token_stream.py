@@ -14,6 +14,8 @@ Shortcut: TypeAlias = Callable[[int, float], bool]
 """Takes a token with the time.monotonic() of its arrival; returns False if it does not take it."""
 StreamInbox: TypeAlias = "Inbox[tuple[TokenStream, TokenDelta | PerigeeError]]"
 """Collects the deltas and failures of several streams, each with its stream."""
+ACCEPTED = TokenDelta()
+"""In an inbox: not a delta, but that the worker no longer refuses the request."""
 NO_SHORTCUTS: Mapping[int, Shortcut] = MappingProxyType({})
 
 
@@ -68,6 +70,10 @@ class TokenStream:
     def put_late_token(self, choice: int, token_id: int) -> None:
         """Does what `put_token` does, without shortcuts."""
         self._inbox.put((self, TokenDelta(choice, (token_id,))))
+
+    def accept(self) -> None:
+        """Called by the session: the worker no longer refuses the request."""
+        self._inbox.put((self, ACCEPTED))
 
     def fail(self, error: PerigeeError) -> None:
         """Called by the session; the first failure counts, and none does that comes after all is finished."""

@@ -41,6 +41,7 @@ class Suite:
         )
         self.peers = peer_directory("reader-1", self.thread, self.pages)
         self.ends: list[tuple[object, FetchResult]] = []
+        self.admitted: list[object] = []
         self.settled: list[int] = []
         self.workers: list[PrefillWorker] = []
         self.remote = self.make_remote()
@@ -53,6 +54,7 @@ class Suite:
             NUM_LAYERS,
             silence_s,
             verifies=True,
+            on_admitted=self.admitted.append,
             on_end=lambda prompt, result: self.ends.append((prompt, result)),
             on_settled=self.settled.extend,
             clock=self.clock,
@@ -109,6 +111,7 @@ async def test_the_pages_of_a_prompt_arrive_whole_and_the_lease_is_released(suit
     result = await suite.result(suite.start(worker.address, prompt_of(length), first_page=3))
     num_pages = -(-length // 64)
     assert result.error is None
+    assert len(suite.admitted) == 1
     assert result.bytes_read == num_pages * PAGE_BYTES
     assert 0 <= result.bytes_before_done <= result.bytes_read
     assert read_context(suite.pages, range(3, 3 + num_pages), length) == prompt_of(length)

@@ -30,6 +30,7 @@ async def test_a_stopped_fetch_ends_as_cancelled_even_if_it_has_not_begun(turns_
         num_layers=1,
         silence_s=1.0,
         verifies=True,
+        on_admitted=lambda prompt: None,
         on_end=lambda prompt, result: ends.append(result),
         on_settled=lambda pages: None,
     )

@@ -152,6 +152,7 @@ async def test_reasoning_that_is_not_told_apart_is_content(suite, client, stream
 
 async def test_reasoning_that_does_not_stream_comes_in_one_chunk(suite):
     suite.say("a longer thought</think>content")
+    suite.decode.step_s = 0.01
     chunks = await suite.stream(stream_reasoning=False)
     news = [chunk["choices"][0]["delta"].get("reasoning_content") for chunk in chunks]
     assert [text for text in news if text] == ["a longer thought"]

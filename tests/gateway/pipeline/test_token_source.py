@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from perigee.v1 import sampling_pb2
-from services.common.errors import MediaLost, Overloaded, Unavailable, WorkerLost
+from services.common.errors import InvalidRequest, MediaLost, Overloaded, Unavailable, WorkerLost
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import TokenStream
@@ -326,3 +326,43 @@ async def test_after_a_failure_the_next_news_of_every_worker_are_the_callers(mak
     one.give_token(5)
     assert list((await going)[0].token_ids) == [5]
     assert taken == [4]
+
+
+async def test_a_request_is_accepted_when_its_worker_says_so_or_answers_and_nothing_is_lost(make):
+    for says in (True, False):
+        source, submission = await make()
+        waiting = asyncio.create_task(source.accepted(100.0))
+        await idle()
+        assert not waiting.done()
+        if says:
+            submission.sent[0].stream.accept()
+        submission.sent[0].give(5)
+        await waiting
+        assert [list(delta.token_ids) for delta in await source.next()] == [[5]]
+
+
+async def test_a_failure_before_the_acceptance_is_raised_or_cured_by_another_worker(make, failovers):
+    source, submission = await make()
+    waiting = asyncio.create_task(source.accepted(100.0))
+    submission.sent[0].stream.fail(WorkerLost("w1 is gone"))
+    await advance(0.5)
+    await idle()
+    assert not waiting.done()
+    submission.sent[1].stream.accept()
+    await waiting
+    assert failovers == [1]
+
+    source, submission = await make()
+    submission.sent[0].stream.fail(InvalidRequest("the grammar does not compile"))
+    with pytest.raises(InvalidRequest):
+        await source.accepted(100.0)
+
+
+async def test_of_a_silent_worker_the_acceptance_is_not_awaited_forever(make):
+    source, submission = await make()
+    began = asyncio.get_running_loop().time()
+    await source.accepted(4.0)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(4.0)
+    submission.sent[0].stream.accept()
+    submission.sent[0].give(5)
+    assert [list(delta.token_ids) for delta in await source.next()] == [[5]]

@@ -94,6 +94,7 @@ async def test_reasoning_can_be_left_in_the_content(suite, chat):
 
 async def test_reasoning_can_come_in_one_piece(suite, chat):
     suite.say("a longer thought</think>content")
+    suite.decode.step_s = 0.01
     for stream, least, most in ((False, 1, 1), (True, 2, 99)):
         deltas = [
             delta

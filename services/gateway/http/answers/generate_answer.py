@@ -44,6 +44,11 @@ class GenerateAnswerBuilder:
         self._top: list[list[list[Any]]] = []
         self._finish: FinishAnswer | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the choice has ended."""
+        return self._finish is not None
+
     def feed(self, delta: ChoiceDelta) -> None:
         """Adds what is new."""
         self._text += delta.content

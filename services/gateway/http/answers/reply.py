@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.types import Send
 
 from services.common.errors import PerigeeError
+from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.answers.one_line import one_line
 from services.gateway.http.answers.text_events import TextEvents
 from services.gateway.http.connection.streaming_protocol import BodyChunks
@@ -20,10 +22,15 @@ class Reply:
     """Writes to the client. `started` says whether the status is already sent, so that only an event can tell
     of a failure; `status`: the one that was sent, or 0."""
 
-    def __init__(self, send: Send, chunks: BodyChunks | None = None) -> None:
-        """`chunks`: what the server offers beside `send`."""
+    def __init__(self, send: Send, keep_alive: KeepAlive, chunks: BodyChunks | None = None) -> None:
+        """`keep_alive`: of event streams. `chunks`: what the server offers beside `send`. `close` must be
+        called in the end.
+        """
         self._send = send
+        self.keep_alive = keep_alive
         self._chunks = chunks
+        self._written = False
+        self._living: asyncio.Task[None] | None = None
         self.started = False
         self.status = 0
 
@@ -38,9 +45,18 @@ class Reply:
         await self._head(status, "application/json", {"content-length": str(len(body)), **(headers or {})})
         await self._send({"type": "http.response.body", "body": body})
 
-    async def start_events(self) -> None:
-        """Status and headers of an event stream."""
+    async def start_events(self, empty: Callable[[], bytes | AnswerShape]) -> None:
+        """Status and headers of an event stream. `empty`: makes an event in which nothing is new, asked for
+        while nothing else is sent, if such events keep the stream alive.
+        """
         await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
+        if self.keep_alive.kind != "none":
+            self._living = asyncio.create_task(self._live(lambda: _event(_json(empty()))))
+
+    def close(self) -> None:
+        """Sends no signs of life any more. Idempotent."""
+        if self._living is not None:
+            self._living.cancel()
 
     def text_events(self, texts: Mapping[int, bytes], before: bytes, after: bytes) -> TextEvents | None:
         """Events of `before`, a token's text and `after`, without waiting, while nothing else is sent.
@@ -53,7 +69,7 @@ class Reply:
 
     async def event(self, answer: bytes | AnswerShape) -> None:
         """One `data:` line; bytes are JSON already."""
-        data = answer if isinstance(answer, bytes) else encode(answer)
+        data = _json(answer)
         if self.started and self._chunks is not None and self._chunks.open:
             self._chunks.write(_event(data))
         else:
@@ -61,11 +77,13 @@ class Reply:
 
     async def end_events(self) -> None:
         """OpenAI's end mark."""
+        self.close()
         await self._data(b"[DONE]", more=False)
 
     async def fail(self, error: PerigeeError) -> None:
         """The error object, as the answer or, mid-stream, as the last event."""
         answer = to_http(error)
+        self.close()
         if self.started:
             await self._data(encode(answer.body), more=False)
         else:
@@ -77,8 +95,28 @@ class Reply:
         encoded = [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
+    async def _live(self, empty_event: Callable[[], bytes]) -> None:
+        """Sends a sign of life whenever nothing was sent for half of the time that may be silent."""
+        while True:
+            self._written = False
+            if self._chunks is not None:
+                self._chunks.written = False
+            await asyncio.sleep(self.keep_alive.seconds / 2)
+            if self._written or (self._chunks is not None and self._chunks.written):
+                continue
+            sign = self.keep_alive.sign(empty_event)
+            if self._chunks is None:
+                await self._send({"type": "http.response.body", "body": sign, "more_body": True})
+            elif self._chunks.open:  # else the client has not read what was sent
+                self._chunks.write(sign)
+
     async def _data(self, data: bytes, *, more: bool) -> None:
+        self._written = True
         await self._send({"type": "http.response.body", "body": _event(data), "more_body": more})
+
+
+def _json(answer: bytes | AnswerShape) -> bytes:
+    return answer if isinstance(answer, bytes) else encode(answer)
 
 
 def _event(data: bytes) -> bytes:

@@ -49,12 +49,14 @@ class _CloseDelimited(RequestResponseCycle):
 class BodyChunks:
     """Chunks of an answer's body, between `http.response.start` and the last piece, without a coroutine.
 
-    Through `send`, a token's event costs twice the time that all else about the token does.
+    Through `send`, a token's event costs twice the time that all else about the token does. `written`: set by
+    every chunk, for those who clear it.
     """
 
     def __init__(self, flow: FlowControl, transport: asyncio.Transport) -> None:
         self._flow = flow
         self._transport = transport
+        self.written = False
 
     @property
     def open(self) -> bool:
@@ -63,5 +65,6 @@ class BodyChunks:
 
     def write(self, data: bytes) -> None:
         """One chunk, not empty. A connection may have been lost since; then there is nobody to write to."""
+        self.written = True
         if not self._transport.is_closing():
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))

@@ -79,12 +79,15 @@ class ChatEndpoint:
         )
 
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
-        """Nothing is sent before the first news, so that a failure until then has a status of its own."""
+        """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
         chunks = ChunkEncoder(generation.head, call.usage, generation, self._reasoning)
+        await generation.accepted(reply.keep_alive.seconds)
+        await reply.start_events(chunks.empty)
         generation.attach(_EventSink(chunks, reply, self._texts))
+        begun = False
         async for delta in generation:
-            if not reply.started:
-                await reply.start_events()
+            if not begun:
+                begun = True
                 for index in range(call.request.choices):
                     await reply.event(chunks.role(index))
             await reply.event(chunks.delta(delta))

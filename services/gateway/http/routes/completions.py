@@ -140,10 +140,16 @@ class CompletionEndpoint:
         return _answer(batch, choices, usage(batch.usage))
 
     async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
-        """Nothing is sent before the first news, so that a failure until then has a status of its own."""
+        """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
+
+        def empty() -> CompletionAnswer:
+            return _answer(batch, [CompletionChoice(0, "", None, None)], call.usage.in_chunk(batch))
+
         count = call.choices
         logprobs = [self._logprobs(call) for _ in range(count * len(call.requests))]
         unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
+        await batch.accepted(reply.keep_alive.seconds)
+        await reply.start_events(empty)
         async with aclosing(batch.deltas()) as deltas:
             async for prompt, delta in deltas:
                 index = prompt * count + delta.index
@@ -151,8 +157,6 @@ class CompletionEndpoint:
                 finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
                 shown = logprobs[index].of(delta.logprobs)
                 for choice in _pieces(index, text, shown, finish):
-                    if not reply.started:
-                        await reply.start_events()
                     await reply.event(_answer(batch, [choice], call.usage.in_chunk(batch)))
         if call.usage.include:
             await reply.event(_answer(batch, [], usage(batch.usage)))

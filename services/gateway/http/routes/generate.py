@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,9 @@ from services.gateway.http.bodies.generate import (
 )
 from services.gateway.http.bodies.output_format import raw_output_format
 from services.gateway.http.bodies.raw_prompts import RawPrompt, text_prompts, token_prompts
+from services.gateway.http.shapes.generate import GenerateAnswer
 from services.gateway.pipeline.batch import Batch, BatchPipeline
+from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.request import GenerationRequest
 from services.gateway.served_model import ServedModel
 
@@ -54,22 +57,47 @@ class GenerateEndpoint:
     async def answer(self, body: bytes, ticket: Ticket, reply: Reply) -> None:
         """Raises what the pipeline raises, and InvalidRequest for a body that is none."""
         call = await in_thread_if_long(self._call, body)
-        async with self._batches.open(call.requests, ticket) as batch, aclosing(batch.deltas()) as deltas:
+        async with self._batches.open(call.requests, ticket) as batch:
             answers = self._answers(call, batch)
-            first = list(accumulate((request.choices for request in call.requests), initial=0))
+            if call.stream:
+                await self._stream(call, batch, answers, reply)
+                return
+            async with aclosing(self._fed(call, batch, answers)) as deltas:
+                async for _ in deltas:
+                    pass
+        whole = [answer.answer() for answer in answers]
+        await reply.json(whole[0] if call.single else whole)
+
+    async def _stream(
+        self, call: _Call, batch: Batch, answers: list[GenerateAnswerBuilder], reply: Reply
+    ) -> None:
+        """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
+
+        def event(index: int) -> GenerateAnswer:
+            return answers[index].answer(UNSET if call.single else index)
+
+        def empty() -> GenerateAnswer:
+            return event(next((i for i, answer in enumerate(answers) if not answer.finished), 0))
+
+        await batch.accepted(reply.keep_alive.seconds)
+        await reply.start_events(empty)
+        async with aclosing(self._fed(call, batch, answers)) as fed:
+            async for prompt, delta, index in fed:
+                # Once a choice has ended, its last delta says all that those on their way before it would.
+                if delta.finish_reason or not batch.generations[prompt].ended(delta.index):
+                    await reply.event(event(index))
+        await reply.end_events()
+
+    async def _fed(
+        self, call: _Call, batch: Batch, answers: list[GenerateAnswerBuilder]
+    ) -> AsyncGenerator[tuple[int, ChoiceDelta, int], None]:
+        """Adds each delta to its answer, then yields its prompt, the delta and the answer's index."""
+        first = list(accumulate((request.choices for request in call.requests), initial=0))
+        async with aclosing(batch.deltas()) as deltas:
             async for prompt, delta in deltas:
                 index = first[prompt] + delta.index
                 answers[index].feed(delta)
-                # Once a choice has ended, its last delta says all that those on their way before it would.
-                if call.stream and (delta.finish_reason or not batch.generations[prompt].ended(delta.index)):
-                    if not reply.started:
-                        await reply.start_events()
-                    await reply.event(answers[index].answer(UNSET if call.single else index))
-        if call.stream:
-            await reply.end_events()
-            return
-        whole = [answer.answer() for answer in answers]
-        await reply.json(whole[0] if call.single else whole)
+                yield prompt, delta, index
 
     def _answers(self, call: _Call, batch: Batch) -> list[GenerateAnswerBuilder]:
         """One per choice, prompt by prompt."""
