@@ -18,6 +18,7 @@ def spelt(name):
     ("params", "param"),
     [
         (SamplingParams(temperature=2.5), "here.temperature"),
+        (SamplingParams(stop_token_ids=[1] * 65), "here.stop_token_ids"),
         (SamplingParams(min_tokens=5, max_tokens=4), "here.min_tokens"),
         (SamplingParams(top_logprobs=2), "here.top_logprobs"),
     ],

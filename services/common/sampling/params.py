@@ -25,6 +25,7 @@ def from_json(given: Mapping[str, Any], vocab_size: int, name: FieldName) -> sam
             kind, param = BY_NAME[control], name(control)
             value = kind.from_json(value, param)
             # Here too: the message has no place for some numbers, and rounds others.
+            kind.check_count(value, param)
             kind.check(value, param, vocab_size)
             kind.put(params, value)
     return params
@@ -34,6 +35,12 @@ def check(params: sampling_pb2.SamplingParams, vocab_size: int, name: FieldName 
     """Raises InvalidRequest naming the first control that is out of its range."""
     for field, value in params.ListFields():
         BY_NAME[field.name].check(value, name(field.name), vocab_size)
+
+
+def check_counts(params: sampling_pb2.SamplingParams, name: FieldName = str) -> None:
+    """Raises InvalidRequest naming the first list or map with more entries than a caller may give."""
+    for field, value in params.ListFields():
+        BY_NAME[field.name].check_count(value, name(field.name))
 
 
 def fill_defaults(params: sampling_pb2.SamplingParams, recommended: Mapping[str, float]) -> None:

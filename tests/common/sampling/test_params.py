@@ -7,7 +7,7 @@ import pytest
 from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest
 from services.common.sampling.controls import BY_NAME, CONTROLS
-from services.common.sampling.params import check, fill_defaults, from_json
+from services.common.sampling.params import check, check_counts, fill_defaults, from_json
 
 VOCABULARY = 1000
 OUT_OF_RANGE = [
@@ -29,13 +29,15 @@ OUT_OF_RANGE = [
     ("max_tokens", 1 << 31),
     ("min_tokens", 1 << 31),
     ("stop_token_ids", [VOCABULARY]),
-    ("stop_token_ids", [1] * 65),
     ("stop", [""]),
     ("stop", ["x" * 257]),
-    ("stop", ["x"] * 17),
     ("logit_bias", {VOCABULARY: 1.0}),
     ("logit_bias", {1: 101.0}),
     ("logit_bias", {1: math.nan}),
+]
+TOO_MANY = [
+    ("stop_token_ids", [1] * 65),
+    ("stop", ["x"] * 17),
     ("logit_bias", dict.fromkeys(range(1025), 1.0)),
 ]
 # What the message has no place for.
@@ -66,7 +68,7 @@ def test_every_field_of_the_message_is_a_control():
     assert sorted(fields) == sorted(control.name for control in CONTROLS)
 
 
-@pytest.mark.parametrize(("control", "value"), OUT_OF_RANGE + NO_VALUE)
+@pytest.mark.parametrize(("control", "value"), OUT_OF_RANGE + TOO_MANY + NO_VALUE)
 def test_a_json_value_out_of_range_is_refused_by_the_caller_s_name_for_it(control, value):
     if isinstance(value, dict):
         value = {str(token_id): number for token_id, number in value.items()}
@@ -79,6 +81,13 @@ def test_a_json_value_out_of_range_is_refused_by_the_caller_s_name_for_it(contro
 def test_a_field_out_of_range_is_refused_by_the_caller_s_name_for_it(control, value):
     with pytest.raises(InvalidRequest) as caught:
         check(sampling_pb2.SamplingParams(**{control: value}), VOCABULARY, spelt)
+    assert caught.value.param == f"here.{control}"
+
+
+@pytest.mark.parametrize(("control", "value"), TOO_MANY)
+def test_a_field_with_too_many_entries_is_refused_by_the_caller_s_name_for_it(control, value):
+    with pytest.raises(InvalidRequest, match=f"at most .*, {len(value)} given") as caught:
+        check_counts(sampling_pb2.SamplingParams(**{control: value}), spelt)
     assert caught.value.param == f"here.{control}"
 
 

@@ -42,6 +42,12 @@ def test_what_the_message_leaves_out_has_its_default():
     assert SamplingSpec.from_proto(SamplingParams(temperature=0), 10).is_greedy
 
 
+def test_stop_ids_of_the_tokenizer_fit_beside_all_that_a_caller_may_give():
+    most = next(control.most for control in CONTROLS if control.name == "stop_token_ids")
+    params = SamplingParams(stop_token_ids=range(most + 2))
+    assert SamplingSpec.from_proto(params, 100).stop_token_ids == frozenset(range(most + 2))
+
+
 @pytest.mark.parametrize(
     ("control", "value"),
     [
