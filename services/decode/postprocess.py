@@ -51,8 +51,7 @@ class Postprocessor:
         if taken:
             self._deliver(sequence, tuple(taken), finish)
         if error is not None:
-            if taken:
-                self._outbox.publish()  # the error must not overtake the tokens before it
+            self._outbox.publish()  # the error must not overtake tokens of any choice of the request
             self._fail(sequence.request, error)
 
     def _append(self, sequence: Sequence, token: SampledToken) -> sampling_pb2.FinishReason.ValueType:

@@ -20,7 +20,7 @@ from tests.decode.constraint.test_engine import OBJECT, PROMPT, ConstrainedBench
 from tests.support.babbler import VOCAB, Babbler
 from tests.support.burst_stepper import BurstStepper
 from tests.support.decode_bench import Bench, Heard, prompt_of
-from tests.support.fake_runner import greedy
+from tests.support.fake_runner import greedy, read_context
 
 STEPPERS = {
     "1 token": partial(BurstStepper, burst=1),
@@ -314,6 +314,31 @@ def test_tokens_before_an_error_are_sent_before_it(stepper):
     assert (bad.finish(), good.finish()) == ("ERROR", "LENGTH")
     assert bad.tokens[0] == tokens[:7]
     assert [type(error) for error in bad.errors] == [InternalError]
+
+
+def test_tokens_of_other_choices_are_sent_before_an_error(stepper):
+    class Failing(Babbler):
+        def _logits(self, pages, length):
+            logits = super()._logits(pages, length)
+            if int(read_context(self.kv_pages, pages, length)[-1]) in self.poison:
+                logits[:] = float("nan")
+            return logits
+
+    options = {"n": 2, "sampling": RANDOM}
+    bench = wordy(16, stepper=stepper)
+    probe = bench.submit(prompt_of(30), 12, **options)
+    bench.run()
+    bench = Bench(16, runner=Failing, vocab_size=VOCAB, local_prefill_tokens=1000, stepper=stepper)
+    place = next(place for place in range(6, 12) if probe.tokens[1][place] not in probe.tokens[0])
+    bench.runner.poison.add(probe.tokens[1][place])
+    emit, sent = bench.session.emit, []
+    bench.session.emit = lambda deltas: (sent.append(list(deltas)), emit(deltas))
+    heard = bench.submit(prompt_of(30), 12, **options)
+    bench.run()
+    assert heard.finish() == heard.finish(1) == "ERROR"
+    assert probe.tokens[0][: len(heard.tokens[0])] == heard.tokens[0] != []
+    [failing] = [deltas for deltas in sent if any(delta.error is not None for delta in deltas)]
+    assert not any(delta.tokens for delta in failing)
 
 
 def test_sequences_that_lose_their_pages_give_the_same_tokens_later(stepper):
