@@ -41,8 +41,8 @@ class ModelTypes(Generic[Entry]):
                     kind = self._kind.__name__
                     raise CheckpointError(f"{declared.value}, {self._group} {model_type}, is no {kind}")
                 return entry
-        served = ", ".join(sorted(self.names))
-        raise CheckpointError(f"{source}: model_type is {model_type!r}; served: {served}")
+        found = "missing" if model_type is None else repr(model_type)
+        raise CheckpointError(f"{source}: model_type is {found}; served: {', '.join(sorted(self.names))}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -73,9 +73,10 @@ class ChatFormat(Protocol):
 class Family:
     """All of these raise CheckpointError that lists what is wrong with the files.
 
-    `read_limits`: from the parsed config.json; KeyError names a key that is missing. `open_chat`: from a
-    directory with the tokenizer's files, and so `read_grammar_tokens`, for the grammars of answers. `media`:
-    None: the model sees neither images nor videos.
+    `read_limits`: from the parsed config.json; KeyError names a key that is missing, TypeError and ValueError
+    report a value of the wrong kind. `open_chat`: from a directory with the tokenizer's files, and so
+    `read_grammar_tokens`, for the grammars of answers. `media`: None: the model sees neither images nor
+    videos.
     """
 
     read_limits: Callable[[Mapping[str, Any]], ModelLimits]

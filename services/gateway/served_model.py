@@ -39,6 +39,8 @@ class ServedModel:
             limits = family.read_limits(read_config(path))
         except KeyError as error:
             raise CheckpointError(f"{path}: {error.args[0]} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: no context length or vocabulary size: {error}") from error
         return cls(
             names=names or (directory.resolve().name,),
             family=family,

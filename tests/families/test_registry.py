@@ -67,5 +67,11 @@ def test_an_unknown_model_type_is_refused_in_a_sentence_that_says_what_is_served
             read(tmp_path)
 
 
+def test_a_configuration_without_a_model_type_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"config\.json: model_type is missing; served: kimi_k25$"):
+        family_in(tmp_path)
+
+
 def test_tokenizer_files_without_a_configuration_are_those_of_kimi(tmp_path):
     assert family_of_tokenizer(tmp_path) is FAMILIES.find("kimi_k25", "here")

@@ -1,6 +1,7 @@
 """The gateway process, from start to stop."""
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -61,3 +62,13 @@ async def test_a_checkpoint_of_no_family_is_refused_with_those_that_are_served(t
     (tmp_path / "config.json").write_text('{"model_type": "dodo"}')
     with pytest.raises(CheckpointError, match=r"config\.json: model_type is 'dodo'; served: kimi_k25$"):
         await serve(GatewayConfig(model=str(tmp_path)), ENDPOINTS, asyncio.Event())
+
+
+@pytest.mark.parametrize(
+    "text", [None, 5, {"max_position_embeddings": None, "vocab_size": 9}, {"max_position_embeddings": "far"}]
+)
+async def test_a_configuration_with_limits_of_the_wrong_kind_is_refused_by_file(tmp_path, text):
+    model = checkpoint(tmp_path, KimiTokenizer.from_dir(NANO))
+    (model / "config.json").write_text(json.dumps({"model_type": "kimi_k25", "text_config": text}))
+    with pytest.raises(CheckpointError, match=r"config\.json: no context length or vocabulary size"):
+        await serve(GatewayConfig(model=str(model)), ENDPOINTS, asyncio.Event())
