@@ -20,22 +20,31 @@ ALLOWED = SERVICES / "common" / "rpc" / "endpoints.py"
 
 OPENERS = {
     "insecure_channel", "secure_channel", "add_insecure_port", "add_secure_port", "bind", "create_server",
-    "start_server", "start_unix_server", "create_unix_server", "create_datagram_endpoint", "HTTPServer",
-    "ThreadingHTTPServer", "TCPServer", "ThreadingTCPServer", "UDPServer",
+    "start_server", "start_unix_server", "create_unix_server", "create_datagram_endpoint",
+    "start_http_server", "start_wsgi_server", "make_server",
+}  # fmt: skip
+SERVERS = {
+    "HTTPServer", "ThreadingHTTPServer", "TCPServer", "ThreadingTCPServer", "UDPServer", "UnixStreamServer",
+    "WSGIServer", "Listener",
 }  # fmt: skip
 MODULE_OPENERS = {"grpc.server", "grpc.aio.server", "aio.server", "uvicorn.run"}
+ADDRESSES = {"host", "port", "uds", "fd"}
 
 
 def opened_in(source: str) -> list[tuple[int, str]]:
-    """Line and name of every call that opens a channel or binds a server, and of every import of one."""
+    """Line and name of everything that opens a channel or binds a server: called, passed on or imported."""
     return sorted(_found(ast.parse(source)))
 
 
 def _found(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if node.attr in OPENERS or name in MODULE_OPENERS:
+                yield node.lineno, name
+        elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            if name.rpartition(".")[2] in OPENERS or name in MODULE_OPENERS:
+            if name.rpartition(".")[2] in SERVERS or _binds_by_address(name, node):
                 yield node.lineno, name
         elif isinstance(node, ast.ImportFrom):
             names = (f"{node.module}.{alias.name}" for alias in node.names)
@@ -45,13 +54,18 @@ def _found(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _is_opener(name: str) -> bool:
-    return name in MODULE_OPENERS or (name.startswith("grpc.") and name.rpartition(".")[2] in OPENERS)
+    return name in MODULE_OPENERS or name.rpartition(".")[2] in OPENERS
+
+
+def _binds_by_address(name: str, call: ast.Call) -> bool:
+    """Whether it is a configuration of uvicorn with an address, which uvicorn binds itself."""
+    return name.endswith("uvicorn.Config") and not ADDRESSES.isdisjoint(key.arg for key in call.keywords)
 
 
 def _binds_when_made(node: ast.ClassDef) -> bool:
     """Whether it is one of the standard library's servers and does not tell its base to leave that alone."""
     bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-    return bool(bases & OPENERS) and "bind_and_activate=False" not in ast.unparse(node)
+    return bool(bases & SERVERS) and "bind_and_activate=False" not in ast.unparse(node)
 
 
 def test_nothing_else_in_services_opens_a_channel_or_binds_a_server():
@@ -76,6 +90,10 @@ def test_nothing_else_in_services_opens_a_channel_or_binds_a_server():
         "socket.socket().bind(('', 1))",
         "asyncio.start_server(answer, '', 1)",
         "class Page(HTTPServer):\n    pass",
+        "HTTPServer(('', 1), Page)",
+        "partial(grpc.aio.insecure_channel, options=[])",
+        "from asyncio import start_server as listen",
+        "uvicorn.Server(uvicorn.Config(app, host='0.0.0.0', port=1))",
     ],
 )
 def test_each_way_to_open_one_is_found(source):
