@@ -102,4 +102,4 @@ def _flags(config: GatewayConfig) -> Iterator[str]:
         if isinstance(value, bool):
             yield flag if value else flag.replace("--", "--no-", 1)
         else:
-            yield f"{flag}={value}"
+            yield f"{flag}={','.join(value) if isinstance(value, tuple) else value}"

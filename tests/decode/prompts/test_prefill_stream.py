@@ -77,6 +77,10 @@ class Suite:
         self.remote.start(prompt, order)
         return prompt
 
+    def has_posted(self) -> bool:
+        """Whether a read is under way, not only accepted."""
+        return self.fabric.agents["reader"].num_posted > 0
+
     async def result(self, prompt: object) -> FetchResult:
         await until(lambda: any(other is prompt for other, _ in self.ends))
         results = [result for other, result in self.ends if other is prompt]
@@ -272,7 +276,7 @@ async def test_a_worker_that_breaks_off_leaves_pages_at_risk_until_its_reads_hav
     await suite.peers.get(worker.address, "prefill")
     suite.fabric.held.add("prefill-a")
     prompt = suite.start(worker.address, prompt_of(300))
-    await until(lambda: suite.thread.in_flight() > 0)
+    await until(suite.has_posted)
     await worker.owner.stop()
     result = await suite.result(prompt)
     assert isinstance(result.error, Unavailable)
@@ -288,7 +292,7 @@ async def test_a_stopped_fetch_ends_at_once_and_its_lease_when_its_reads_have_se
     await suite.peers.get(worker.address, "prefill")
     suite.fabric.held.add("prefill-a")
     prompt = suite.start(worker.address, prompt_of(300))
-    await until(lambda: suite.thread.in_flight() > 0)
+    await until(suite.has_posted)
     suite.remote.stop(prompt)
     result = await suite.result(prompt)
     assert isinstance(result.error, Cancelled)
@@ -316,7 +320,7 @@ async def test_a_read_beyond_the_lease_fails_the_fetch(suite):
     suite.remote = suite.make_remote(silence_s=60.0)
     suite.fabric.held.add("prefill-a")
     prompt = suite.start(worker.address, prompt_of(100))
-    await until(lambda: suite.thread.in_flight() > 0)
+    await until(suite.has_posted)
     suite.clock.now += 9.0
     result = await suite.result(prompt)
     assert isinstance(result.error, TransferFailed)

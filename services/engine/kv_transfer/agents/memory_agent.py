@@ -114,6 +114,11 @@ class InMemoryAgent:
             raise PeerGone(f"{peer} is not known")
         return self._prepare(peer, region)
 
+    @property
+    def num_posted(self) -> int:
+        """Number of reads that are posted and not done."""
+        return len(self._processing)
+
     def release_list(self, entries: Handle) -> None:
         """See Agent."""
         self.live_lists -= 1

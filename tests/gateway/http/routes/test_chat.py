@@ -119,7 +119,8 @@ async def test_logprobs_have_openai_s_shape_one_entry_per_token(suite):
 
 
 async def test_a_stop_string_across_token_borders_is_trimmed_and_ends_the_request(suite):
-    suite.say("hm</think>The answer is forty-two. Question: next?", end=False)
+    more = " And so on." * 200  # the worker must still be at work when the gateway finds the stop string
+    suite.say("hm</think>The answer is forty-two. Question: next?" + more, end=False)
     suite.decode.step_s = 0.005
     for body in ({}, {"stream": True}):
         suite.decode.cancels.clear()
