@@ -10,13 +10,14 @@ import pytest
 from perigee.client import Cancelled, DeadlineExceeded
 from tests.client.driver import driving
 from tests.gateway.suite import wait_until
+from tests.support.waiting import scaled
 
 
 @pytest.fixture
 def endless(suite):
     """The worker goes on until it is cancelled."""
     suite.say("word " * 2000, end=False)
-    suite.decode.step_s = 0.01
+    suite.decode.step_s = 0.05
     return suite
 
 
@@ -29,12 +30,12 @@ async def cancelled(suite):
 @pytest.mark.parametrize("path", ["chat.complete", "generation.generate"])
 async def test_a_call_ends_at_its_deadline_and_so_does_the_work(endless, client, path):
     with pytest.raises(DeadlineExceeded):
-        await client.call(path, "Hi", timeout_s=0.3)
+        await client.call(path, "Hi", timeout_s=scaled(0.5))
     await cancelled(endless)
 
 
 async def test_the_clients_deadline_holds_for_streams(endless, kind):
-    async with driving(kind, endless.gateway.grpc_port, timeout_s=0.3) as client:
+    async with driving(kind, endless.gateway.grpc_port, timeout_s=scaled(0.5)) as client:
         with pytest.raises(DeadlineExceeded):
             await client.read_all(await client.stream("chat.stream", "Hi"))
     await cancelled(endless)

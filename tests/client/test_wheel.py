@@ -69,7 +69,8 @@ def test_it_has_the_client_and_the_public_protos_alone(names, repository):
 def test_it_needs_grpc_and_protobuf_alone(wheel, repository):
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read("perigee_client-0.1.0.dist-info/METADATA").decode()
-        assert "perigee_client-0.1.0.dist-info/licenses/LICENSE" in archive.namelist()
+        licence = archive.read("perigee_client-0.1.0.dist-info/licenses/LICENSE")
+    assert licence == (repository / "LICENSE").read_bytes()
     required = set(re.findall(r"^Requires-Dist: ([\w-]+)(.*)", metadata, re.MULTILINE))
     assert {name for name, _ in required} == {"grpcio", "protobuf", "googleapis-common-protos"}
     services = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
