@@ -61,7 +61,9 @@ class RankPlan:
     @property
     def pages_bytes(self) -> int:
         """The bytes of all KV pages."""
-        return torch.Size(self.pages_shape).numel() * self.kv_format.dtype.itemsize
+        text = load_config(self.model).text
+        per_token = self.kv_format.bytes_per_token(text.num_hidden_layers, text.kv_width)
+        return self.num_pages * PAGE_TOKENS * per_token
 
     def device_of(self, rank: int) -> torch.device:
         """The device that a rank computes on."""
