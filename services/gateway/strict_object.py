@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -32,7 +33,7 @@ def strict_object(
     first field that is in neither, or whose value is not neutral; InvalidRequest for a wrong type or a
     missing field.
     """
-    known = {field.encode_name for field in fields(schema)}
+    known = _known_fields(schema)
     taken = {}
     for name, value in given.items():
         if value is None:
@@ -45,6 +46,11 @@ def strict_object(
         return msgspec.convert(taken, schema)
     except msgspec.ValidationError as error:
         raise named_error(str(error), where) from error
+
+
+@functools.cache  # msgspec evaluates all annotations anew at each call
+def _known_fields(schema: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in fields(schema))
 
 
 def named_error(message: str, where: str = "") -> InvalidRequest:
