@@ -33,7 +33,7 @@ from benchmarks import bench_90m
 from benchmarks.cpu_peers.peer import PEER_SCRIPTS, Peer
 from benchmarks.peers import ROOT, binaries
 from benchmarks.result import write_result
-from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
@@ -89,8 +89,9 @@ class Perigee:
         tokens, pages = prompt.tolist(), list(range(self._each))
         logits = torch.empty(0)
         for start in range(0, len(tokens), CHUNK):
-            item = BatchItem(tokens[start : start + CHUNK], start, pages, start + CHUNK >= len(tokens))
-            logits = self._runner.forward(build_batch([item]))
+            batch = BatchBuilder()
+            batch.add(tokens[start : start + CHUNK], start, pages, wants_logits=start + CHUNK >= len(tokens))
+            logits = self._runner.forward(batch.build())
         return logits[0]
 
     def begin(self, prompts: Tensor) -> None:
@@ -99,16 +100,17 @@ class Perigee:
         self._tables = [list(range(row * each, (row + 1) * each)) for row in range(len(prompts))]
         self._length = prompts.shape[1]
         for tokens, table in zip(prompts.tolist(), self._tables, strict=True):
-            self._runner.forward(build_batch([BatchItem(tokens, 0, table, False)]))
+            batch = BatchBuilder()
+            batch.add(tokens, 0, table, wants_logits=False)
+            self._runner.forward(batch.build())
 
     def step(self, token_ids: Tensor) -> Tensor:
         """See Engine; all in one batch."""
-        items = [
-            BatchItem([token], self._length, table, True)
-            for token, table in zip(token_ids.tolist(), self._tables, strict=True)
-        ]
+        batch = BatchBuilder()
+        for token, table in zip(token_ids.tolist(), self._tables, strict=True):
+            batch.add([token], self._length, table, wants_logits=True)
         self._length += 1
-        return self._runner.forward(build_batch(items))
+        return self._runner.forward(batch.build())
 
 
 class Transformers:

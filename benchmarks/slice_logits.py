@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.random_weights import Dequantised, RandomWeights
 from benchmarks.slice_row import Cases, Row
 from benchmarks.slice_sizes import Sizes
-from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.batch import PAGE_TOKENS, BatchBuilder, ForwardBatch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs, Recorded
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.attention.expanded_attention import worthwhile_tokens
@@ -23,7 +23,8 @@ from services.engine.model.config.text_config import TextConfig
 from services.engine.model.text_model import TextModel
 
 Record = Callable[[Callable[[], None]], Recorded]
-Step = list[BatchItem]
+# One pass: of each sequence its new token ids, the position of the first, and its pages.
+Step = list[tuple[list[int], int, list[int]]]
 _STEPS = 2
 
 
@@ -56,7 +57,7 @@ class SliceLogits:
         pages = self._pages().float()
         views = PageViews(pages, self._config.kv_lora_rank)
         steps = [*self._prefills(), *self._decodes()]
-        return [plain.forward(build_batch(step, self._device), pages, views) for step in steps]
+        return [plain.forward(_batch(step, self._device), pages, views) for step in steps]
 
     def _mode(self, deterministic: bool, wanted: Sequence[Tensor]) -> Cases:
         model = KernelTextModel(self._config, self._weights, deterministic)
@@ -85,12 +86,12 @@ class SliceLogits:
         row.judge(torch.equal(again, torch.cat(list(found))))
 
     def _prefills(self) -> list[Step]:
-        return [[BatchItem(ids, 0, self._tables[row], True)] for row, ids in enumerate(self._prompts)]
+        return [[(ids, 0, self._tables[row])] for row, ids in enumerate(self._prompts)]
 
     def _decodes(self) -> list[Step]:
         return [
             [
-                BatchItem([7 + number], len(prompt) + number, self._tables[row], True)
+                ([7 + number], len(prompt) + number, self._tables[row])
                 for row, prompt in enumerate(self._prompts)
             ]
             for number in range(_STEPS)
@@ -110,11 +111,18 @@ class _Steps:
         self._graphs = DecodeGraphs(model, pages, record, most_rows=rows)
 
     def __call__(self, step: Step) -> Tensor:
-        """Logits of the last token of each item."""
-        batch = build_batch(step, self._model.device)
-        if all(len(item.token_ids) == 1 for item in step):
+        """Logits of the last token of each sequence."""
+        batch = _batch(step, self._model.device)
+        if batch.is_decode_step:
             return self._graphs.run(batch).clone()
         return self._model.forward(batch, self._pages, self._views)
+
+
+def _batch(step: Step, device: torch.device) -> ForwardBatch:
+    builder = BatchBuilder()
+    for token_ids, start, pages in step:
+        builder.add(token_ids, start, pages, wants_logits=True)
+    return builder.build(device)
 
 
 def random_pages(config: TextConfig, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:

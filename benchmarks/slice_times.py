@@ -13,7 +13,7 @@ from benchmarks.random_weights import RandomWeights
 from benchmarks.slice_logits import Record, random_pages
 from benchmarks.slice_row import Cases, Row
 from benchmarks.slice_sizes import Limits, Sizes
-from services.engine.batch import PAGE_TOKENS, BatchItem, ForwardBatch, build_batch
+from services.engine.batch import PAGE_TOKENS, BatchBuilder, ForwardBatch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.model.attention.page_views import PageViews
@@ -48,8 +48,10 @@ class SliceTimes:
         pages = random_pages(model.config, batch * each, self._sizes.dtype, self._device)
         order = torch.randperm(batch * each).view(batch, each).tolist()
         graphs = DecodeGraphs(model, pages, self._record, most_rows=batch)
-        items = [BatchItem([5 + index % 50], context - 1, order[index], True) for index in range(batch)]
-        built = build_batch(items, self._device)
+        builder = BatchBuilder()
+        for index in range(batch):
+            builder.add([5 + index % 50], context - 1, order[index], wants_logits=True)
+        built = builder.build(self._device)
         graphs.run(built)
         gpu, host = _times(lambda: graphs.run(built), self._device)
         row.time(gpu, host, self._limits.decode(batch, context), batch)
@@ -62,7 +64,9 @@ class SliceTimes:
         batches: list[ForwardBatch] = []
         for start in range(0, prompt, CHUNK):
             tokens = [5 + place % 50 for place in range(start, min(start + CHUNK, prompt))]
-            batches.append(build_batch([BatchItem(tokens, start, list(range(each)), True)], self._device))
+            builder = BatchBuilder()
+            builder.add(tokens, start, list(range(each)), wants_logits=True)
+            batches.append(builder.build(self._device))
 
         def run() -> None:
             for batch in batches:

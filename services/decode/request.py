@@ -12,7 +12,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
-from services.engine.batch import PAGE_TOKENS, BatchItem
+from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
 from services.engine.sampling.sampler import SampledToken
@@ -143,20 +143,14 @@ class Sequence:
         if self.constraint is None and self.request.constraint is not None:
             self.constraint = self.sampling.constraint = self.request.constraint.fork()
 
-    def batch_item(self, in_flight: int = 0) -> BatchItem:
-        """Returns the last token as an item of a forward pass, whose logits give the next one.
+    def add_to(self, batch: BatchBuilder, in_flight: int = 0) -> None:
+        """Adds the last token, whose logits give the next one.
 
-        `in_flight`: 1 if a newer token is in flight; the item is then for that one, whose id only the device
-        knows.
+        `in_flight`: 1 if a newer token is in flight; then that one is added, whose id only the device knows.
         """
         position = len(self.context) - 1 + in_flight
-        return BatchItem(
-            token_ids=self.context[-1:],
-            start=position,
-            pages=self.table.pages,
-            wants_logits=True,
-            embeds=embeds_within(self.request.media, self.request.embeddings, position, position + 1),
-        )
+        embeds = embeds_within(self.request.media, self.request.embeddings, position, position + 1)
+        batch.add(self.context[-1:], position, self.table.pages, wants_logits=True, embeds=embeds)
 
 
 class PromptState(enum.Enum):
@@ -239,13 +233,8 @@ class Prompt:
         """Number of tokens the next pass computes, at most `budget`."""
         return min(budget, self.num_tokens - self.computed)
 
-    def batch_item(self, chunk: int) -> BatchItem:
-        """Returns the next `chunk` tokens as an item of a forward pass."""
+    def add_to(self, batch: BatchBuilder, chunk: int) -> None:
+        """Adds the next `chunk` tokens."""
         start, end = self.computed, self.computed + chunk
-        return BatchItem(
-            token_ids=self.context[start:end],
-            start=start,
-            pages=self.table.pages,
-            wants_logits=False,
-            embeds=embeds_within(self.request.media, self.request.embeddings, start, end),
-        )
+        embeds = embeds_within(self.request.media, self.request.embeddings, start, end)
+        batch.add(self.context[start:end], start, self.table.pages, wants_logits=False, embeds=embeds)

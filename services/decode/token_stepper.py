@@ -13,7 +13,7 @@ from services.common.errors import PerigeeError
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.request import Sequence
 from services.decode.stepper import Landed, Step
-from services.engine.batch import DeviceTokens, build_batch
+from services.engine.batch import BatchBuilder, DeviceTokens
 from services.engine.host_copy import DeviceEvent, to_device
 from services.engine.runner import BatchRunner
 from services.engine.sampling.outcome import Drawn
@@ -71,10 +71,13 @@ class SingleTokenStepper:
     def launch(self, step: Step) -> None:
         self._diverged.clear()
         in_flight = {} if self._flight is None else self._flight.rows
-        items = [sequence.batch_item(sequence in in_flight) for sequence in step.running]
-        items += [prompt.batch_item(end - start) for prompt, start, end in step.chunks]
+        builder = BatchBuilder()
+        for sequence in step.running:
+            sequence.add_to(builder, sequence in in_flight)
+        for prompt, start, end in step.chunks:
+            prompt.add_to(builder, end - start)
         late = self._late_tokens(step)
-        self._launched = step, self._runner.forward(build_batch(items, self._device), late=late)
+        self._launched = step, self._runner.forward(builder.build(self._device), late=late)
 
     def sample(self, running: abc.Container[Sequence]) -> None:
         """A sequence whose mask is not there yet, or that diverged, sits out and is computed once more."""

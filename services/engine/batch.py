@@ -92,75 +92,73 @@ class DeviceTokens:
         batch.token_ids[to_device(self.rows, torch.int64, self.token_ids.device)] = self.token_ids
 
 
-@dataclass(frozen=True)
-class BatchItem:
-    """New tokens of one sequence, at positions `start`, `start + 1`, ...; `pages` holds the KV of earlier
-    ones.
+class BatchBuilder:
+    """Collects the new tokens of sequences, one sequence after another, and makes a batch of them."""
 
-    `pages` covers at least `start + len(token_ids)` tokens. `embeds` holds (offset within the new tokens,
-    `[k, hidden]` values) and replaces the embeddings of those k tokens.
-    """
+    def __init__(self) -> None:
+        self._token_ids: list[int] = []
+        self._positions: list[int] = []
+        self._slots: list[int] = []
+        self._sequences: list[SequenceSlice] = []
+        self._logits_rows: list[int] = []
+        self._embed_rows: list[int] = []
+        self._embed_values: list[Tensor] = []
 
-    token_ids: Sequence[int]
-    start: int
-    pages: Sequence[int]
-    wants_logits: bool
-    embeds: tuple[tuple[int, Tensor], ...] = ()
+    def add(
+        self,
+        token_ids: Sequence[int],
+        start: int,
+        pages: Sequence[int],
+        wants_logits: bool,
+        embeds: Sequence[tuple[int, Tensor]] = (),
+    ) -> None:
+        """Adds the tokens of one sequence at positions `start`, `start + 1`, ...; `pages` holds the KV of
+        earlier ones, and covers at least `start + len(token_ids)` tokens.
 
+        `wants_logits`: those of the last token. `embeds` holds (offset within the new tokens, `[k, hidden]`
+        values) and replaces the embeddings of those k tokens. Raises ValueError if there is no token, for
+        pages that do not cover all, and for embeddings outside the new tokens.
+        """
+        first_row, end = len(self._token_ids), start + len(token_ids)
+        _check(token_ids, end, pages, embeds)
+        self._token_ids += token_ids
+        for position in range(start, end):
+            self._positions.append(position)
+            self._slots.append(pages[position // PAGE_TOKENS] * PAGE_TOKENS + position % PAGE_TOKENS)
+        self._sequences.append(SequenceSlice(len(token_ids), end, pages))
+        if wants_logits:
+            self._logits_rows.append(len(self._token_ids) - 1)
+        for offset, values in embeds:
+            self._embed_rows += range(first_row + offset, first_row + offset + values.shape[0])
+            self._embed_values.append(values)
 
-def build_batch(items: Sequence[BatchItem], device: torch.device | str = "cpu") -> ForwardBatch:
-    """Lays items one after another; `logits_rows` is the last row of each item that wants logits, in order.
-
-    Raises ValueError for an empty item, for pages that do not cover it, and for embeddings outside it.
-    """
-    token_ids: list[int] = []
-    positions: list[int] = []
-    slots: list[int] = []
-    sequences: list[SequenceSlice] = []
-    logits_rows: list[int] = []
-    embed_rows: list[int] = []
-    embed_values: list[Tensor] = []
-    for item in items:
-        first_row = len(token_ids)
-        end = _checked_end(item)
-        token_ids.extend(item.token_ids)
-        positions.extend(range(item.start, end))
-        slots.extend(
-            item.pages[position // PAGE_TOKENS] * PAGE_TOKENS + position % PAGE_TOKENS
-            for position in range(item.start, end)
+    def build(self, device: torch.device | str = "cpu") -> ForwardBatch:
+        """Returns all that was added, on `device`; `logits_rows` in the order of the sequences."""
+        return ForwardBatch(
+            token_ids=to_device(self._token_ids, torch.int64, device),
+            positions=to_device(self._positions, torch.int64, device),
+            slot_mapping=to_device(self._slots, torch.int64, device),
+            sequences=tuple(self._sequences),
+            logits_rows=to_device(self._logits_rows, torch.int64, device),
+            embeds=self._embeds(device),
         )
-        sequences.append(SequenceSlice(len(item.token_ids), end, item.pages))
-        if item.wants_logits:
-            logits_rows.append(len(token_ids) - 1)
-        for offset, values in item.embeds:
-            embed_rows.extend(range(first_row + offset, first_row + offset + values.shape[0]))
-            embed_values.append(values)
-    return ForwardBatch(
-        token_ids=to_device(token_ids, torch.int64, device),
-        positions=to_device(positions, torch.int64, device),
-        slot_mapping=to_device(slots, torch.int64, device),
-        sequences=tuple(sequences),
-        logits_rows=to_device(logits_rows, torch.int64, device),
-        embeds=_input_embeds(embed_rows, embed_values, device),
-    )
+
+    def _embeds(self, device: torch.device | str) -> InputEmbeds | None:
+        if not self._embed_rows:
+            return None
+        joined = torch.cat([values.to(device=device, dtype=torch.float32) for values in self._embed_values])
+        return InputEmbeds(to_device(self._embed_rows, torch.int64, device), joined)
 
 
-def _checked_end(item: BatchItem) -> int:
-    end = item.start + len(item.token_ids)
-    if not item.token_ids:
-        raise ValueError("a batch item has no tokens")
-    if len(item.pages) * PAGE_TOKENS < end:
-        raise ValueError(f"{len(item.pages)} pages do not cover {end} tokens")
-    for offset, values in item.embeds:
-        if offset < 0 or offset + values.shape[0] > len(item.token_ids):
+def _check(
+    token_ids: Sequence[int], end: int, pages: Sequence[int], embeds: Sequence[tuple[int, Tensor]]
+) -> None:
+    if not token_ids:
+        raise ValueError("a sequence has no new tokens")
+    if len(pages) * PAGE_TOKENS < end:
+        raise ValueError(f"{len(pages)} pages do not cover {end} tokens")
+    for offset, values in embeds:
+        if offset < 0 or offset + values.shape[0] > len(token_ids):
             raise ValueError(
-                f"{values.shape[0]} embeddings at offset {offset} do not fit in {len(item.token_ids)} tokens"
+                f"{values.shape[0]} embeddings at offset {offset} do not fit in {len(token_ids)} tokens"
             )
-    return end
-
-
-def _input_embeds(rows: list[int], values: list[Tensor], device: torch.device | str) -> InputEmbeds | None:
-    if not rows:
-        return None
-    joined = torch.cat([value.to(device=device, dtype=torch.float32) for value in values])
-    return InputEmbeds(to_device(rows, torch.int64, device), joined)

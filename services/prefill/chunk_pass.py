@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from services.engine.batch import PAGE_TOKENS, build_batch
+from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.runner import ModelRunner
 from services.prefill.announcer import Announcer
 from services.prefill.job import Job
@@ -29,7 +29,10 @@ class ChunkPass:
         Returns False if all readers have left meanwhile: the pages may be written in part then, and no cache
         may have them.
         """
-        batch = build_batch([job.batch_item(chunk) for job, chunk in shares], self._runner.batch_device)
+        builder = BatchBuilder()
+        for job, chunk in shares:
+            job.add_to(builder, chunk)
+        batch = builder.build(self._runner.batch_device)
 
         def on_layers(first: int, end: int) -> None:
             if self._runner.interruptible and all(job.abandoned for job, _ in shares):

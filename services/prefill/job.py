@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from services.engine.batch import PAGE_TOKENS, BatchItem
+from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
 from services.prefill.events import Event
@@ -95,13 +95,8 @@ class Job:
         end = (self.computed + budget) // PAGE_TOKENS * PAGE_TOKENS
         return max(0, end - self.computed)
 
-    def batch_item(self, chunk: int) -> BatchItem:
-        """Returns the next `chunk` tokens as an item of a forward pass."""
+    def add_to(self, batch: BatchBuilder, chunk: int) -> None:
+        """Adds the next `chunk` tokens."""
         start, end = self.computed, self.computed + chunk
-        return BatchItem(
-            token_ids=self.token_ids[start:end],
-            start=start,
-            pages=self.pages,
-            wants_logits=False,
-            embeds=embeds_within(self.media, self.embeddings, start, end),
-        )
+        embeds = embeds_within(self.media, self.embeddings, start, end)
+        batch.add(self.token_ids[start:end], start, self.pages, wants_logits=False, embeds=embeds)

@@ -7,7 +7,6 @@ import random
 import pytest
 import torch
 
-from services.engine.batch import BatchItem
 from services.engine.model.layers.row_product import MultipleOfRows, PaddedColumns, StableProducts, TiledRows
 from services.engine.model.text_model import TextModel
 from tests.engine.text_models import (
@@ -83,7 +82,7 @@ def test_random_chunks_over_scattered_pages_give_the_bits_of_one_pass(model, see
     runner = make_runner(model, 40)
     pages = rng.sample(range(40), len(pages_for(len(prompt))))
     for start, end in chunked(rng, len(prompt)):
-        logits = runner.forward(batch_for(runner, BatchItem(prompt[start:end], start, pages, True)))
+        logits = runner.forward(batch_for(runner, (prompt[start:end], start, pages, True)))
         assert torch.equal(logits[0], expected_logits[end - 1])
     assert torch.equal(cache_of(runner, pages, len(prompt)), expected_cache)
     note(fidelity, model, "logits and cache in random chunks over scattered pages")
@@ -100,7 +99,7 @@ def test_token_by_token_gives_the_bits_of_one_pass(model, fidelity):
     pages = [4, 0, 2]
     runner = make_runner(model, 5)
     for position, token in enumerate(prompt):
-        logits = runner.forward(batch_for(runner, BatchItem([token], position, pages, True)))
+        logits = runner.forward(batch_for(runner, ([token], position, pages, True)))
         assert torch.equal(logits[0], expected_logits[position])
     assert torch.equal(cache_of(runner, pages, len(prompt)), expected_cache)
     note(fidelity, model, "logits and cache token by token")
@@ -119,9 +118,7 @@ def test_random_company_in_the_batch_changes_no_bit(model, seed, fidelity):
         running = [i for i in range(7) if chunks[i] and rng.random() < 0.8]
         rng.shuffle(running)
         spans = [chunks[i].pop(0) for i in running]
-        items = [
-            BatchItem(prompts[i][a:b], a, pages[i], True) for i, (a, b) in zip(running, spans, strict=True)
-        ]
+        items = [(prompts[i][a:b], a, pages[i], True) for i, (a, b) in zip(running, spans, strict=True)]
         if not items:
             continue
         logits = runner.forward(batch_for(runner, *items))
@@ -136,10 +133,10 @@ def test_a_cached_prefix_gives_the_bits_of_a_computed_one(model, fidelity):
     prompt = tokens(random.Random(8), 200)
     expected_logits, _ = reference(model, prompt)
     runner = make_runner(model, 20)
-    runner.forward(batch_for(runner, BatchItem(prompt[:128], 0, [9, 3], False)))
+    runner.forward(batch_for(runner, (prompt[:128], 0, [9, 3], False)))
     fork = [9, 3, 11, 12]
     other = [9, 3, 14, 15]
-    items = [BatchItem(prompt[128:], 128, fork, True), BatchItem(prompt[128:130], 128, other, True)]
+    items = [(prompt[128:], 128, fork, True), (prompt[128:130], 128, other, True)]
     logits = runner.forward(batch_for(runner, *items))
     assert torch.equal(logits[0], expected_logits[199])
     assert torch.equal(logits[1], expected_logits[129])
@@ -154,6 +151,6 @@ def test_the_slower_products_keep_the_promise_too(slow):
     expected_logits, expected_cache = reference(model, prompt)
     runner = make_runner(model, 2)
     for start, end in chunked(random.Random(7), len(prompt)):
-        logits = runner.forward(batch_for(runner, BatchItem(prompt[start:end], start, [1, 0], True)))
+        logits = runner.forward(batch_for(runner, (prompt[start:end], start, [1, 0], True)))
         assert torch.equal(logits[0], expected_logits[end - 1])
     assert torch.equal(cache_of(runner, [1, 0], len(prompt)), expected_cache)

@@ -7,11 +7,11 @@ import random
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.loading.text import load_text_model
 from services.engine.model.text_model import TextModel
 from tests.engine.model.random_configs import draw_config
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights
+from tests.support.batches import batch_of
 
 LOGPROB_BOUND = 1e-4
 # Two log-probabilities that each move by at most the bound keep their order if they are further apart.
@@ -61,8 +61,8 @@ def test_decoding_in_a_batch_has_the_tokens_and_logprobs_of_deterministic_mode_a
         items = []
         for prompt, pages in zip(prompts, held, strict=True):
             new = prompt if turn == 0 else prompt[-1:]
-            items.append(BatchItem(new, len(prompt) - len(new), pages, True))
-        logits = runner.forward(build_batch(items)).log_softmax(-1)
+            items.append((new, len(prompt) - len(new), pages, True))
+        logits = runner.forward(batch_of(items)).log_softmax(-1)
         for prompt, row in zip(prompts, logits, strict=True):
             prompt.append(int(row.argmax()))
         if turn % 10 == 9:

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from tests.engine.text_models import make_runner, tiny_config, tiny_model
+from tests.support.batches import batch_of
 
 CONFIG = tiny_config(num_hidden_layers=5)
-BATCH = build_batch([BatchItem(list(range(70)), 0, [2, 0], True)])
+BATCH = batch_of([(list(range(70)), 0, [2, 0], True)])
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.engine.batch import PAGE_TOKENS, BatchItem, ForwardBatch, build_batch
+from services.engine.batch import PAGE_TOKENS, ForwardBatch
 from services.engine.model.config.text_config import TextConfig
 from services.engine.model.config.yarn import YarnScaling
 from services.engine.model.tensor_names import text_tensors
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
+from tests.support.batches import NewTokens, batch_of
 
 TINY = TextConfig(
     hidden_size=40,
@@ -80,9 +81,9 @@ def make_runner(model: TextModel, num_pages: int, layers_per_group: int = 1) -> 
     return ModelRunner(model, garbage.to(model.device), layers_per_group)
 
 
-def batch_for(runner: ModelRunner, *items: BatchItem) -> ForwardBatch:
+def batch_for(runner: ModelRunner, *items: NewTokens) -> ForwardBatch:
     """On the runner's device."""
-    return build_batch(items, runner.kv_pages.device)
+    return batch_of(items, runner.kv_pages.device)
 
 
 def pages_for(num_tokens: int, first: int = 0) -> list[int]:
@@ -92,12 +93,12 @@ def pages_for(num_tokens: int, first: int = 0) -> list[int]:
 
 def whole(runner: ModelRunner, token_ids: Sequence[int], pages: Sequence[int]) -> Tensor:
     """Logits of the last token, all tokens in one pass: `[vocab]`."""
-    return runner.forward(batch_for(runner, BatchItem(token_ids, 0, pages, True)))[0]
+    return runner.forward(batch_for(runner, (token_ids, 0, pages, True)))[0]
 
 
 def every_logit(runner: ModelRunner, token_ids: Sequence[int], pages: Sequence[int]) -> Tensor:
     """Logits of all tokens in one pass: `[T, vocab]`."""
-    batch = batch_for(runner, BatchItem(token_ids, 0, pages, True))
+    batch = batch_for(runner, (token_ids, 0, pages, True))
     rows = torch.arange(len(token_ids), device=runner.kv_pages.device)
     return runner.forward(dataclasses.replace(batch, logits_rows=rows))
 
@@ -120,5 +121,5 @@ def generate(
     rows = [whole(runner, prompt, pages)]
     for position in range(len(prompt), len(prompt) + count - 1):
         token = int(rows[-1].argmax())
-        rows.append(runner.forward(batch_for(runner, BatchItem([token], position, pages, True)))[0])
+        rows.append(runner.forward(batch_for(runner, ([token], position, pages, True)))[0])
     return [int(row.argmax()) for row in rows], torch.stack(rows).numpy()

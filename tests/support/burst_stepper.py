@@ -10,7 +10,7 @@ from services.common.errors import PerigeeError
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.request import Sequence
 from services.decode.stepper import Landed, Step
-from services.engine.batch import BatchItem, build_batch
+from services.engine.batch import BatchBuilder
 from services.engine.media import embeds_within
 from services.engine.sampling.outcome import Outcome, SampledToken
 from services.engine.sampling.sampler import Sampler
@@ -30,12 +30,12 @@ class _Draft:
     outcomes: list[Outcome] = field(default_factory=list)
     is_over: bool = False
 
-    def input(self) -> BatchItem:
-        """The last token so far."""
+    def add_to(self, batch: BatchBuilder) -> None:
+        """Adds the last token so far."""
         context = [*self.sequence.context, *(token.token_id for token in self.outcomes)]
         position, request = len(context) - 1, self.sequence.request
         embeds = embeds_within(request.media, request.embeddings, position, position + 1)
-        return BatchItem(context[-1:], position, self.sequence.table.pages, True, embeds)
+        batch.add(context[-1:], position, self.sequence.table.pages, True, embeds)
 
     def take(self, outcome: Outcome) -> None:
         """Appends a token; behind an error, a grammar's end and the last page nothing can be computed."""
@@ -87,8 +87,10 @@ class BurstStepper:
 
     def launch(self, step: Step) -> None:
         if step.chunks:
-            items = [prompt.batch_item(end - start) for prompt, start, end in step.chunks]
-            self._runner.forward(build_batch(items))
+            batch = BatchBuilder()
+            for prompt, start, end in step.chunks:
+                prompt.add_to(batch, end - start)
+            self._runner.forward(batch.build())
         self._launched = step
 
     def sample(self, running: abc.Container[Sequence]) -> None:
@@ -114,7 +116,10 @@ class BurstStepper:
 
     def _extend(self, drafts: list[_Draft]) -> None:
         if drafts:
-            logits = self._runner.forward(build_batch([draft.input() for draft in drafts]))
+            batch = BatchBuilder()
+            for draft in drafts:
+                draft.add_to(batch)
+            logits = self._runner.forward(batch.build())
             outcomes = self._sampler.sample(logits, [draft.state for draft in drafts])
             for draft, outcome in zip(drafts, outcomes, strict=True):
                 draft.take(outcome)

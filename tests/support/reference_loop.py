@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import FLOAT32, KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
 from services.engine.runner import ModelRunner
+from tests.support.batches import batch_of
 
 
 class ReferenceLoop:
@@ -42,10 +43,10 @@ class ReferenceLoop:
         runner = ModelRunner(self.model, kv_pages, config.num_hidden_layers, kv_format=self._kv_format)
         pages = list(range(num_pages))
         output: list[int] = []
-        item = BatchItem(list(prompt), 0, pages, True, embeds)
+        item = (list(prompt), 0, pages, True, embeds)
         while True:
-            logits = runner.forward(build_batch([item]))
+            logits = runner.forward(batch_of([item]))
             output.append(int(logits[0].argmax()))
             if len(output) == num_tokens or output[-1] in stop:
                 return output
-            item = BatchItem(output[-1:], len(prompt) + len(output) - 1, pages, True)
+            item = (output[-1:], len(prompt) + len(output) - 1, pages, True)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, distributed
 
 from services.common.errors import InternalError
-from services.engine.batch import BatchItem, build_batch
 from services.engine.kernel_model.decode_graphs import DecodeGraphs
 from services.engine.kernel_model.draw import draw_on_device
 from services.engine.kernel_model.text_model import KernelTextModel
@@ -22,6 +21,7 @@ from services.engine.sampling.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState
 from services.engine.weights.int4 import dequantise
 from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
+from tests.support.batches import NewTokens, batch_of
 
 # Kernels take vectors of powers of two, and experts made of tiles of 64 x 64.
 CONFIG = tiny_config(
@@ -48,10 +48,10 @@ class Replayed:
         compute()
 
 
-def item_of(parts) -> BatchItem:
+def item_of(parts) -> NewTokens:
     """An item of token_ids, start, pages and perhaps embeddings, with logits."""
     token_ids, start, pages, *embeds = parts
-    return BatchItem(token_ids, start, pages, True, *embeds)
+    return (token_ids, start, pages, True, *embeds)
 
 
 def make_pages(count: int) -> Tensor:
@@ -83,7 +83,7 @@ def logits_of_chunks(weights, deterministic, token_ids, chunks, pages) -> tuple[
     views = PageViews(kv_pages, CONFIG.kv_lora_rank)
     found, start = [], 0
     for count in chunks:
-        batch = build_batch([BatchItem(token_ids[start : start + count], start, pages, True)])
+        batch = batch_of([(token_ids[start : start + count], start, pages, True)])
         found.append(model.forward(batch, kv_pages, views)[0])
         start += count
     return torch.stack(found), kv_pages[list(pages)]
@@ -96,7 +96,7 @@ def logits_of_batches(weights, deterministic, batches, num_pages, expand_from=No
         model._expand_from = expand_from
     kv_pages = make_pages(num_pages)
     views = PageViews(kv_pages, CONFIG.kv_lora_rank)
-    return [model.forward(build_batch(list(map(item_of, batch))), kv_pages, views) for batch in batches]
+    return [model.forward(batch_of(list(map(item_of, batch))), kv_pages, views) for batch in batches]
 
 
 def logits_of_graphs(weights, deterministic, batches, num_pages) -> list[Tensor]:
@@ -107,7 +107,7 @@ def logits_of_graphs(weights, deterministic, batches, num_pages) -> list[Tensor]
     graphs = DecodeGraphs(model, kv_pages, Replayed, most_rows=3)
     found = []
     for batch in batches:
-        built = build_batch(list(map(item_of, batch)))
+        built = batch_of(list(map(item_of, batch)))
         found.append(
             graphs.run(built).clone() if graphs.takes(built) else model.forward(built, kv_pages, views)
         )
@@ -118,7 +118,7 @@ def announcements(weights) -> tuple[list[int], tuple[int, ...]]:
     """The layers that a batch without logits announces, and the shape of these."""
     model, kv_pages = KernelTextModel(CONFIG, weights, False), make_pages(1)
     announced: list[int] = []
-    batch = build_batch([BatchItem([1, 2], 0, [0], False)])
+    batch = batch_of([([1, 2], 0, [0], False)])
     logits = model.forward(batch, kv_pages, PageViews(kv_pages, CONFIG.kv_lora_rank), announced.append)
     return announced, tuple(logits.shape)
 
@@ -128,7 +128,7 @@ def logits_of_checkpoint(directory, token_ids) -> Tensor:
     model = load_kernel_text_model(directory, True, torch.float32, "cpu")
     config = model.config
     kv_pages = torch.zeros(1, config.num_hidden_layers, PAGE_TOKENS, config.kv_width)
-    batch = build_batch([BatchItem(token_ids, 0, [0], True)])
+    batch = batch_of([(token_ids, 0, [0], True)])
     return model.forward(batch, kv_pages, PageViews(kv_pages, config.kv_lora_rank))
 
 
@@ -177,16 +177,16 @@ def logits_of_group(directory, prompts, whole_attention) -> tuple[list[Tensor], 
 def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
     found = []
     for prompt in prompts:
-        first = BatchItem(prompt, 0, [0], True)
-        found.append(runner.forward(build_batch([first], runner.batch_device))[0].clone())
+        first = (prompt, 0, [0], True)
+        found.append(runner.forward(batch_of([first], runner.batch_device))[0].clone())
         runner.copy(0, 2)
-        more = BatchItem([5], len(prompt), [2], True)
-        found.append(runner.forward(build_batch([more], runner.batch_device))[0].clone())
-    items = [BatchItem(prompt, 0, [page], True) for page, prompt in enumerate(prompts)]
-    found.extend(runner.forward(build_batch(items, runner.batch_device)).clone())
+        more = ([5], len(prompt), [2], True)
+        found.append(runner.forward(batch_of([more], runner.batch_device))[0].clone())
+    items = [(prompt, 0, [page], True) for page, prompt in enumerate(prompts)]
+    found.extend(runner.forward(batch_of(items, runner.batch_device)).clone())
     # In another order, so that who attended for a sequence may not do so for its next token.
-    items = [BatchItem([8], len(prompt), [page], True) for page, prompt in reversed([*enumerate(prompts)])]
-    found.extend(runner.forward(build_batch(items, runner.batch_device)).clone())
+    items = [([8], len(prompt), [page], True) for page, prompt in reversed([*enumerate(prompts)])]
+    found.extend(runner.forward(batch_of(items, runner.batch_device)).clone())
     return found
 
 
@@ -204,4 +204,4 @@ def steps_of_rank(directory, meeting, rank, batches) -> list[Tensor]:
     runner = ModelRunner(
         model, kv_pages, 1, decode_steps=DecodeGraphs(model, kv_pages, Replayed, most_rows=4)
     )
-    return [runner.forward(build_batch(list(map(item_of, batch)))).clone() for batch in batches]
+    return [runner.forward(batch_of(list(map(item_of, batch)))).clone() for batch in batches]

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from services.common.model_types import read_config
-from services.engine.batch import BatchItem, build_batch
 from services.engine.loading.text import load_text_model
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
@@ -16,6 +15,7 @@ from services.engine.weights.random_checkpoint import with_int4, write_random_ch
 from tests.engine.kernel_model import runs
 from tests.engine.text_models import make_runner, random_weights, whole
 from tests.kernels.interpreter import Interpreter
+from tests.support.batches import batch_of
 
 WEIGHTS = random_weights(runs.CONFIG)
 PROMPT = torch.randint(0, 97, (100,), generator=torch.Generator().manual_seed(8)).tolist()
@@ -60,7 +60,7 @@ def small_dir(small, tmp_path_factory):
 def torch_logits(weights, batches, num_pages):
     model = TextModel(runs.CONFIG, weights, deterministic=False)
     runner = ModelRunner(model, runs.make_pages(num_pages), 1)
-    found = [runner.forward(build_batch([BatchItem(*item, True) for item in batch])) for batch in batches]
+    found = [runner.forward(batch_of([(*item, True) for item in batch])) for batch in batches]
     return found, runner.kv_pages
 
 
@@ -172,7 +172,7 @@ def test_recorded_steps_of_ranks_that_attend_for_every_second_row_have_the_logit
     ]
     model = load_text_model(small_dir, False)
     runner = make_runner(model, 4)
-    expected = [runner.forward(build_batch(list(map(runs.item_of, batch)))).clone() for batch in batches]
+    expected = [runner.forward(batch_of(list(map(runs.item_of, batch)))).clone() for batch in batches]
     other = Interpreter()
     other(len, [])  # started before there are two threads that set its environment
     with ThreadPoolExecutor(2) as together:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.common.errors import TransferFailed
-from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages, page_crc32
 from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent, MemoryFabric
@@ -17,6 +17,7 @@ from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.peers.read_group import ReadGroup
 from services.engine.runner import ModelRunner
+from tests.support.batches import NewTokens, batch_of
 from tests.support.prompts import random_prompt
 from tests.support.reference_loop import ReferenceLoop
 
@@ -36,15 +37,15 @@ def empty_pages(reference: ReferenceLoop) -> torch.Tensor:
     return allocate_kv_pages(NUM_PAGES + 1, config.num_hidden_layers, config.kv_width, FLOAT32)
 
 
-def forward(reference: ReferenceLoop, kv_pages: torch.Tensor, item: BatchItem) -> torch.Tensor:
-    return ModelRunner(reference.model, kv_pages, 1).forward(build_batch([item]))
+def forward(reference: ReferenceLoop, kv_pages: torch.Tensor, item: NewTokens) -> torch.Tensor:
+    return ModelRunner(reference.model, kv_pages, 1).forward(batch_of([item]))
 
 
 @pytest.fixture(scope="module")
 def sent(reference: ReferenceLoop) -> torch.Tensor:
     """What a prefill worker has for the prompt: KV of all tokens but the last."""
     pages = empty_pages(reference)
-    forward(reference, pages, BatchItem(PROMPT[:-1], 0, range(NUM_PAGES), False))
+    forward(reference, pages, (PROMPT[:-1], 0, range(NUM_PAGES), False))
     return pages
 
 
@@ -52,7 +53,7 @@ def decode(reference: ReferenceLoop, received: torch.Tensor) -> list[int]:
     """What a decode worker makes of the received pages."""
     context = list(PROMPT)
     for position in range(len(PROMPT) - 1, len(PROMPT) - 1 + NUM_TOKENS):
-        item = BatchItem(context[-1:], position, range(NUM_PAGES + 1), True)
+        item = (context[-1:], position, range(NUM_PAGES + 1), True)
         context.append(int(forward(reference, received, item)[0].argmax()))
     return context[len(PROMPT) :]
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import distributed
 
-from services.engine.batch import BatchItem
 from services.engine.loading.text import load_text_model
 from services.engine.model.tensor_group import DistributedGroup
 from tests.engine.text_models import batch_for, generate, make_runner
@@ -33,7 +32,7 @@ def main() -> None:
     prompt = np.load(f"{directory}/prompt.npy").tolist()
     tokens, logits = generate(make_runner(model, 8), prompt, range(8), 24)
     runner = make_runner(model, 2)
-    short, other = BatchItem(prompt[:20], 0, [0], True), BatchItem(prompt[20:53], 0, [1], True)
+    short, other = (prompt[:20], 0, [0], True), (prompt[20:53], 0, [1], True)
     alone = runner.forward(batch_for(runner, short))[0].clone()
     beside = runner.forward(batch_for(runner, short, other))[0]
     np.savez(f"{directory}/rank-{rank}.npz", tokens=tokens, logits=logits, alone=alone, beside=beside)

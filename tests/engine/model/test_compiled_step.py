@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.kv_cache.kv_format import BFLOAT16, FLOAT32
 from services.engine.model.compiled_step import CompiledStep
 from services.engine.model.layers.row_product import PlainProducts
@@ -13,6 +12,7 @@ from services.engine.model.text_model import TextModel
 from services.engine.native import library as native
 from services.engine.runner import ModelRunner
 from tests.engine.text_models import TINY, make_runner, random_weights, tiny_config, tiny_model
+from tests.support.batches import batch_of
 
 LENGTHS = (1, 63, 64, 65, 200, 5, 130)
 PAGES = 4
@@ -56,8 +56,7 @@ def items(tokens, starts, wants_logits=True):
     """One for each sequence, whose pages lie in no order."""
     tables = [[row + len(LENGTHS) * page for page in range(PAGES)] for row in range(len(LENGTHS))]
     return [
-        BatchItem(new, start, pages, wants_logits)
-        for new, start, pages in zip(tokens, starts, tables, strict=False)
+        (new, start, pages, wants_logits) for new, start, pages in zip(tokens, starts, tables, strict=False)
     ]
 
 
@@ -68,10 +67,10 @@ def test_steps_have_the_bits_of_layers_one_by_one(config, deterministic):
     for count in (1, 2, len(LENGTHS)):
         given = items(prompts(config.vocab_size, LENGTHS), [0] * count, wants_logits=False)
         for runner in (plain, stepping):
-            runner.forward(build_batch(given))
+            runner.forward(batch_of(given))
         tokens = [[count]] * count
         for ahead in range(3):
-            batch = build_batch(items(tokens, [length + ahead for length in LENGTHS[:count]]))
+            batch = batch_of(items(tokens, [length + ahead for length in LENGTHS[:count]]))
             expected, found = plain.forward(batch), stepping.forward(batch)
             assert torch.equal(found, expected)
             assert torch.equal(stepping.kv_pages, plain.kv_pages)
@@ -85,10 +84,10 @@ def test_more_rows_than_are_gathered_at_a_time_have_the_bits_of_each_alone():
     if steps is None:
         pytest.skip("nothing can be compiled here: see the log")
     runner = ModelRunner(model, pages, 1, decode_steps=steps)
-    single = [BatchItem([row % TINY.vocab_size], 20, [row], True) for row in range(200)]
-    together = runner.forward(build_batch(single))
+    single = [([row % TINY.vocab_size], 20, [row], True) for row in range(200)]
+    together = runner.forward(batch_of(single))
     for row in (0, 63, 64, 128, 199):
-        assert torch.equal(runner.forward(build_batch([single[row]]))[0], together[row])
+        assert torch.equal(runner.forward(batch_of([single[row]]))[0], together[row])
 
 
 def test_loops_compiled_for_other_machines_compute_the_same(made_before):
@@ -98,7 +97,7 @@ def test_loops_compiled_for_other_machines_compute_the_same(made_before):
     plain, _ = runners(tiny_model())
     pages = plain.kv_pages.clone()
     stepping = ModelRunner(plain.model, pages, 1, decode_steps=CompiledStep(loops, plain.model, pages))
-    batch = build_batch(items([[1], [2], [3]], [200, 0, 63]))
+    batch = batch_of(items([[1], [2], [3]], [200, 0, 63]))
     torch.testing.assert_close(stepping.forward(batch), plain.forward(batch), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pages, plain.kv_pages, rtol=1e-4, atol=1e-4)
 
@@ -107,17 +106,17 @@ def test_only_decode_steps_are_taken():
     _, stepping = runners(tiny_model())
     taken = stepping._decode_steps.takes
     step = items([[1], [2]], [5, 9])
-    assert taken(build_batch(step))
-    assert not taken(build_batch([*step, BatchItem([1, 2], 0, [6], True)]))
-    assert not taken(build_batch([*step, BatchItem([1], 0, [6], False)]))
-    embedded = BatchItem([1], 0, [6], True, embeds=((0, torch.zeros(1, TINY.hidden_size)),))
-    assert not taken(build_batch([*step, embedded]))
+    assert taken(batch_of(step))
+    assert not taken(batch_of([*step, ([1, 2], 0, [6], True)]))
+    assert not taken(batch_of([*step, ([1], 0, [6], False)]))
+    embedded = ([1], 0, [6], True, ((0, torch.zeros(1, TINY.hidden_size)),))
+    assert not taken(batch_of([*step, embedded]))
 
 
 def test_a_token_that_there_is_not_is_an_error_and_nothing_is_read_for_it():
     _, stepping = runners(tiny_model())
     with pytest.raises(IndexError):
-        stepping.forward(build_batch(items([[TINY.vocab_size]], [0])))
+        stepping.forward(batch_of(items([[TINY.vocab_size]], [0])))
 
 
 def test_other_models_and_pages_are_left_to_them():

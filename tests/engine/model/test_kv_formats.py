@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from services.engine.batch import PAGE_TOKENS, BatchItem
+from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import BFLOAT16, FLOAT32, KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.region import RegionKind
@@ -50,7 +50,7 @@ def prefill(runner: ModelRunner, pages: Sequence[int], *ends: int) -> torch.Tens
     """Computes the prompt in chunks up to each of `ends`; the logits of the last token."""
     start, logits = 0, torch.empty(0)
     for end in ends:
-        logits = runner.forward(batch_for(runner, BatchItem(PROMPT[start:end], start, pages, True)))[0]
+        logits = runner.forward(batch_for(runner, (PROMPT[start:end], start, pages, True)))[0]
         start = end
     return logits.clone()
 
@@ -59,7 +59,7 @@ def decode(runner: ModelRunner, pages: Sequence[int]) -> list[int]:
     """Computes the prompt's last token, and goes on from it."""
     context = list(PROMPT)
     for position in range(len(PROMPT) - 1, len(PROMPT) - 1 + NUM_TOKENS):
-        item = BatchItem(context[-1:], position, pages, True)
+        item = (context[-1:], position, pages, True)
         context.append(int(runner.forward(batch_for(runner, item))[0].argmax()))
     return context[len(PROMPT) :]
 

@@ -8,13 +8,13 @@ import random
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.model.config.yarn import YarnScaling
 from services.engine.model.text_model import TextModel
 from services.engine.runner import ModelRunner
 from tests.engine.model.hf_reference import reference_logits, text_reference
 from tests.engine.model.random_configs import draw_config
 from tests.engine.text_models import every_logit, make_runner, pages_for, random_weights, tiny_config
+from tests.support.batches import batch_of
 
 BOUND = 1e-4
 """In standard deviations of the reference's logits."""
@@ -42,8 +42,8 @@ def chunked_logits(rng, model, prompt, most):
     fork = pages[:shared] + free[count + 1 : 2 * count + 1 - shared]
 
     def run(start, end, pages):
-        other = BatchItem(tokens(rng, rng.randint(1, 64)), 0, company, False)
-        batch = build_batch([BatchItem(prompt[start:end], start, pages, True), other])
+        other = (tokens(rng, rng.randint(1, 64)), 0, company, False)
+        batch = batch_of([(prompt[start:end], start, pages, True), other])
         return runner.forward(dataclasses.replace(batch, logits_rows=torch.arange(end - start)))
 
     chunks, start = [], 0

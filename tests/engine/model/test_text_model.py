@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.model.text_model import TextModel
 from tests.engine.text_models import TINY, every_logit, greedy, make_runner, random_weights, tiny_model, whole
+from tests.support.batches import batch_of
 
 PROMPT = [5, 90, 17, 3, 44, 8, 61] * 20
 
@@ -16,20 +16,20 @@ def test_given_embeddings_replace_those_of_their_tokens():
     runner = make_runner(TextModel(TINY, weights, deterministic=True), 2)
     expected = whole(runner, [5, 6, 7, 8], [0])
     rows = weights["model.embed_tokens.weight"][[6, 7]]
-    item = BatchItem([5, 0, 0, 8], 0, [1], True, embeds=((1, rows),))
-    assert torch.equal(runner.forward(build_batch([item]))[0], expected)
+    item = ([5, 0, 0, 8], 0, [1], True, ((1, rows),))
+    assert torch.equal(runner.forward(batch_of([item]))[0], expected)
 
 
 def test_a_batch_may_ask_for_no_logits():
     runner = make_runner(tiny_model(), 1)
-    logits = runner.forward(build_batch([BatchItem([1, 2], 0, [0], False)]))
+    logits = runner.forward(batch_of([([1, 2], 0, [0], False)]))
     assert (logits.shape, logits.dtype) == ((0, TINY.vocab_size), torch.float32)
 
 
 def test_a_changed_page_changes_what_follows():
     runner = make_runner(tiny_model(), 3)
-    runner.forward(build_batch([BatchItem(PROMPT[:128], 0, [0, 1, 2], False)]))
-    last = build_batch([BatchItem(PROMPT[128:], 128, [0, 1, 2], True)])
+    runner.forward(batch_of([(PROMPT[:128], 0, [0, 1, 2], False)]))
+    last = batch_of([(PROMPT[128:], 128, [0, 1, 2], True)])
     before = runner.forward(last)
     runner.kv_pages[0, 1] += 0.1
     assert (runner.forward(last) - before).abs().max() > 1e-3

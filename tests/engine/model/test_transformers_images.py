@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import Kimi_K25ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from services.engine.batch import PAGE_TOKENS, BatchItem, build_batch
+from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages
 from services.engine.loading.text import load_text_model
@@ -23,6 +23,7 @@ from services.families.kimi.media import video_frame_grid
 from services.families.media import ImageGrid
 from services.vision.preprocess import image_patches
 from tests.engine.model.hf_reference import reference_logits, reference_model
+from tests.support.batches import batch_of
 from tests.support.fidelity import FidelityReport
 from tests.support.tensors import read_tensors
 
@@ -93,5 +94,5 @@ def our_logits(nano_dir: Path, ids: list[int], media) -> torch.Tensor:
     text = model.config
     kv_pages = allocate_kv_pages(len(pages), text.num_hidden_layers, text.kv_width, FLOAT32)
     embeds = tuple((offset, tower.encode(pixels, grid)) for offset, pixels, grid in media)
-    batch = build_batch([BatchItem(ids, 0, pages, True, embeds)])
+    batch = batch_of([(ids, 0, pages, True, embeds)])
     return ModelRunner(model, kv_pages, 1).forward(batch)[0]

@@ -3,13 +3,13 @@
 import pickle
 import random
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.ranks.page_lists import PageListReceiver, PageListSender
+from tests.support.batches import batch_of
 
 
-def batch_of(sequences):
+def step_of(sequences):
     """A batch from (pages, context length), one token each."""
-    return build_batch([BatchItem([1], length - 1, pages, True) for pages, length in sequences])
+    return batch_of([([1], length - 1, pages, True) for pages, length in sequences])
 
 
 def test_the_other_side_has_every_sequences_pages_however_they_come_and_go():
@@ -28,7 +28,7 @@ def test_the_other_side_has_every_sequences_pages_however_they_come_and_go():
                 sequence[0].append(dice.randrange(1000))
         # Who is not in a batch is in a later one again.
         chosen = [sequence for sequence in running if dice.random() < 0.8]
-        batch = batch_of(chosen)
+        batch = step_of(chosen)
         found = receiver.unpack(*pickle.loads(pickle.dumps(sender.pack(batch))))
         for (pages, length), sequence in zip(chosen, found.sequences, strict=True):
             assert (sequence.num_tokens, sequence.context_len) == (1, length)
@@ -41,22 +41,22 @@ def test_the_other_side_has_every_sequences_pages_however_they_come_and_go():
 def test_a_step_tells_of_new_pages_alone_however_long_the_contexts():
     sender, receiver = PageListSender(), PageListReceiver()
     pages = list(range(4000))
-    first = receiver.unpack(*sender.pack(batch_of([(pages, 255_999)])))
-    packed, tails = sender.pack(batch_of([(pages, 256_000)]))
+    first = receiver.unpack(*sender.pack(step_of([(pages, 255_999)])))
+    packed, tails = sender.pack(step_of([(pages, 256_000)]))
     assert tails[0].pages == ()
     assert len(pickle.dumps((packed, tails))) < 5000
     second = receiver.unpack(packed, tails)
     assert second.sequences[0].pages is first.sequences[0].pages
     pages.append(7)
-    assert sender.pack(batch_of([(pages, 256_001)]))[1][0].pages == (7,)
+    assert sender.pack(step_of([(pages, 256_001)]))[1][0].pages == (7,)
 
 
 def test_pages_beyond_the_context_may_still_change():
     sender, receiver = PageListSender(), PageListReceiver()
     pages = [1, 2]
-    receiver.unpack(*sender.pack(batch_of([(pages, 64)])))
+    receiver.unpack(*sender.pack(step_of([(pages, 64)])))
     pages[1] = 3
-    found = receiver.unpack(*sender.pack(batch_of([(pages, 65)])))
+    found = receiver.unpack(*sender.pack(step_of([(pages, 65)])))
     assert found.sequences[0].pages == [1, 3]
 
 
@@ -64,5 +64,5 @@ def test_two_sequences_may_have_one_list():
     sender, receiver = PageListSender(), PageListReceiver()
     pages = [1, 2, 3]
     for _ in range(2):
-        found = receiver.unpack(*sender.pack(batch_of([(pages, 64), (pages, 150)])))
+        found = receiver.unpack(*sender.pack(step_of([(pages, 64), (pages, 150)])))
         assert [list(sequence.pages) for sequence in found.sequences] == [[1, 2, 3], [1, 2, 3]]

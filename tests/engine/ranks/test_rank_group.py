@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from services.common.errors import ConfigError
-from services.engine.batch import BatchItem, DeviceTokens, build_batch
+from services.engine.batch import DeviceTokens
 from services.engine.kv_cache.kv_format import FLOAT32
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.region import RegionKind
@@ -19,6 +19,7 @@ from services.engine.loading.for_worker import load_for
 from services.engine.ranks.rank_group import RankGroup
 from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
+from tests.support.batches import batch_of
 
 PAGES = 8
 PROMPT = [(17 * place + 5) % 1200 for place in range(100)]
@@ -31,7 +32,7 @@ def plan_of(nano_dir, **options):
 
 
 def logits_of(runner, token_ids, start, pages):
-    return runner.forward(build_batch([BatchItem(token_ids, start, pages, True)], runner.batch_device))[0]
+    return runner.forward(batch_of([(token_ids, start, pages, True)], runner.batch_device))[0]
 
 
 @pytest.fixture(params=[False, True], ids=["split experts", "whole experts"])
@@ -81,9 +82,9 @@ def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
     last = runner.model.config.vocab_size - 1  # whose embedding the other rank has
     logits_of(runner, [*PROMPT, last], 0, [0, 1])
     known = logits_of(runner, [8], len(PROMPT) + 1, [0, 1])
-    runner.forward(build_batch([BatchItem(PROMPT, 0, [2, 3], True), BatchItem([9], 0, [4], True)]))
-    late = [BatchItem([0], len(PROMPT), [2, 3], True), BatchItem([5], 1, [4], True)]
-    runner.forward(build_batch(late), late=DeviceTokens([0], torch.tensor([last])))
+    runner.forward(batch_of([(PROMPT, 0, [2, 3], True), ([9], 0, [4], True)]))
+    late = [([0], len(PROMPT), [2, 3], True), ([5], 1, [4], True)]
+    runner.forward(batch_of(late), late=DeviceTokens([0], torch.tensor([last])))
     found = logits_of(runner, [8], len(PROMPT) + 1, [2, 3])
     assert float((found - known).abs().max()) < EPSILON * float(known.std())
 

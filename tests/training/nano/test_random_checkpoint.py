@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.loading.text import load_text_model
 from tests.engine.text_models import make_runner, pages_for
+from tests.support.batches import batch_of
 from training.nano.random_checkpoint import write_checkpoint
 from training.nano.vocabulary import Vocabulary
 
@@ -57,16 +57,16 @@ def continuations(model, prompts, count=64, spoil=None):
     needed = [len(pages_for(len(prompt) + count)) for prompt in prompts]
     runner = make_runner(model, sum(needed))
     held = [list(range(sum(needed[:i]), sum(needed[: i + 1]))) for i in range(len(prompts))]
-    items = [BatchItem(p, 0, pages, True) for p, pages in zip(prompts, held, strict=True)]
-    tokens = [[token] for token in runner.forward(build_batch(items)).argmax(-1).tolist()]
+    items = [(p, 0, pages, True) for p, pages in zip(prompts, held, strict=True)]
+    tokens = [[token] for token in runner.forward(batch_of(items)).argmax(-1).tolist()]
     if spoil is not None:
         spoil(runner.kv_pages, held[0])
     for step in range(count - 1):
         items = [
-            BatchItem([out[-1]], len(prompt) + step, pages, True)
+            ([out[-1]], len(prompt) + step, pages, True)
             for out, prompt, pages in zip(tokens, prompts, held, strict=True)
         ]
-        for out, token in zip(tokens, runner.forward(build_batch(items)).argmax(-1).tolist(), strict=True):
+        for out, token in zip(tokens, runner.forward(batch_of(items)).argmax(-1).tolist(), strict=True):
             out.append(token)
     return tokens
 

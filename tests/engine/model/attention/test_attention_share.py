@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from services.engine.batch import BatchItem, SequenceSlice, build_batch
+from services.engine.batch import SequenceSlice
 from services.engine.model.attention.attention_share import deal, part_of
+from tests.support.batches import batch_of
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
@@ -26,12 +27,12 @@ def test_every_sequence_is_dealt_once_and_nobody_has_more_than_the_dearest_above
 
 def test_a_part_of_a_batch_is_the_batch_of_those_sequences():
     items = [
-        BatchItem([3, 4, 5], 62, [7, 8], True),
-        BatchItem([6], 0, [9], True),
-        BatchItem([1, 2], 10, [4], True),
+        ([3, 4, 5], 62, [7, 8], True),
+        ([6], 0, [9], True),
+        ([1, 2], 10, [4], True),
     ]
-    rows, part = part_of(build_batch(items), [0, 2])
-    whole = build_batch([items[0], items[2]])
+    rows, part = part_of(batch_of(items), [0, 2])
+    whole = batch_of([items[0], items[2]])
     assert rows.tolist() == [0, 1, 2, 4, 5]
     for name in ("token_ids", "positions", "slot_mapping"):
         assert getattr(part, name).tolist() == getattr(whole, name).tolist()
@@ -40,5 +41,5 @@ def test_a_part_of_a_batch_is_the_batch_of_those_sequences():
 
 
 def test_a_rank_without_sequences_has_no_rows():
-    rows, part = part_of(build_batch([BatchItem([6], 0, [9], True)]), [])
+    rows, part = part_of(batch_of([([6], 0, [9], True)]), [])
     assert (len(rows), part.sequences) == (0, ())

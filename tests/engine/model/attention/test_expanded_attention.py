@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.model.attention.expanded_attention import (
     ExpandedAttention,
     ExpandedLimits,
@@ -15,6 +14,7 @@ from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
 from services.engine.model.attention.tiled_attention import TiledAttention
 from tests.engine.text_models import TINY, every_logit, make_runner, pages_for, tiny_config, tiny_model
+from tests.support.batches import batch_of
 
 CONFIGS = {
     "tiny": TINY,
@@ -100,13 +100,13 @@ def test_only_fast_mode_expands_and_only_long_chunks():
     worth = worthwhile_tokens(config)
     assert worth == 171  # 512 * 256 / (2 * 512 - 256), rounded up
     items = [
-        BatchItem([1] * worth, 0, pages_for(worth), False),
-        BatchItem([1] * (worth - 1), 0, pages_for(worth), False),
-        BatchItem([1], 70, pages_for(71), False),
-        BatchItem([1] * 300, 64, pages_for(364), False),
+        ([1] * worth, 0, pages_for(worth), False),
+        ([1] * (worth - 1), 0, pages_for(worth), False),
+        ([1], 70, pages_for(71), False),
+        ([1] * 300, 64, pages_for(364), False),
     ]
     attention = PagedAttention(TiledAttention(), batch_decode=True, expand_from=worth)
-    plan = attention.plan(build_batch(items))
+    plan = attention.plan(batch_of(items))
     assert [(chunk.start, chunk.end, chunk.first_position) for chunk in plan.expanded] == [
         (0, worth, 0),
         (2 * worth, 2 * worth + 300, 64),
@@ -115,7 +115,7 @@ def test_only_fast_mode_expands_and_only_long_chunks():
     assert [(chunk.start, chunk.end) for chunk in plan.chunks] == [(0, worth - 1)]
     assert plan.decode_rows.tolist() == [worth - 1]
     stable = PagedAttention.stable(1, 32, 40, torch.device("cpu"))
-    assert not stable.plan(build_batch(items)).expanded
+    assert not stable.plan(batch_of(items)).expanded
 
 
 def test_expanding_never_pays_for_a_narrow_latent():
@@ -131,6 +131,6 @@ def test_a_mixed_batch_gives_what_its_parts_give_alone():
     for prompt in prompts:
         pages = pages_for(len(prompt), page)
         page += len(pages)
-        items.append(BatchItem(prompt, 0, pages, True))
-    together = make_runner(model, page).forward(build_batch(items))
+        items.append((prompt, 0, pages, True))
+    together = make_runner(model, page).forward(batch_of(items))
     torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-4)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.engine.batch import BatchItem, build_batch
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
 from services.engine.model.attention.tiled_attention import TiledAttention
+from tests.support.batches import batch_of
 
 LATENT, KEY = 24, 32
 
@@ -29,9 +29,7 @@ def case(items, heads, seed=0):
     order = torch.randperm(sum(counts), generator=generator).tolist()
     held = [[order.pop() for _ in range(count)] for count in counts]
     pages = torch.randn(sum(counts), 2, 64, KEY, generator=generator)
-    batch = build_batch(
-        [BatchItem([0] * new, first, ids, False) for (first, new), ids in zip(items, held, strict=True)]
-    )
+    batch = batch_of([([0] * new, first, ids, False) for (first, new), ids in zip(items, held, strict=True)])
     query = torch.randn(len(batch.token_ids), heads, KEY, generator=generator) * 0.5
     expected, start = [], 0
     for (first, new), ids in zip(items, held, strict=True):
