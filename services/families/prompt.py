@@ -35,6 +35,8 @@ def expand_media(
     """
     if len(num_tokens) != len(prompt.media) or min(num_tokens, default=1) < 1:
         raise ValueError(f"{len(prompt.media)} media, and counts {list(num_tokens)}")
+    if not prompt.media:
+        return prompt.token_ids, ()
     ids: list[int] = []
     runs: list[MediaRun] = []
     begin = 0

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import structlog
 from prometheus_client import CollectorRegistry
 
-from perigee.v1 import sampling_pb2
+from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import WorkerLost
 from services.decode.constraint.maker import ConstraintMaker
 from services.families.conversation import Conversation, Message, TextPart
@@ -39,7 +39,7 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
-from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
+from services.gateway.pipeline.prompt.prompt_usage import prompt_usage
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
@@ -164,21 +164,19 @@ class Trial:
         request = case.request
         chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
         constraint = await self._formats.build(request.output, chat)
-        prompt = TokenizedPrompt(case.prompt)
-        submission = Submission(
+        submit = decode_pb2.Submit(
             request_id="req-trial",
-            prompt=prompt,
-            pages=PromptPages(len(case.prompt)),
+            prompt_token_ids=case.prompt,
             sampling=resolve(request.sampling, RAW, case.max_tokens, self.tokenizer.stop_ids),
             cache_salt=salt,
-            priority=0,
-            deadline=time.monotonic() + 600,
             constraint=constraint.proto,
         )
+        record = RequestRecord()
+        submission = Submission(submit, (), PromptPages(len(case.prompt)), time.monotonic() + 600, record)
         source = TokenSource(submission, router, None, POLICY, lambda: None)
-        ticket = Ticket(self._metrics, RequestRecord())
+        ticket = Ticket(self._metrics, record)
         choices = self._choices.make(request, CallValidator(constraint.checks, lambda: None))
-        generation = Generation(None, source, choices, prompt, ticket)
+        generation = Generation(None, source, choices, prompt_usage(submit, ()), ticket)
         try:
             await source.open()
             return await generation.answer()

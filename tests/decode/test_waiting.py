@@ -10,9 +10,9 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.decode.constraint.rules import ConstraintRules
-from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.request_record import RequestRecord
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import PromptPages
 from tests.support.decode_bench import Bench, medium, prompt_of
@@ -124,16 +124,14 @@ class Suite:
 
     async def request(self, prompt, max_tokens, **fields) -> TokenSource:
         """Priority 0; 60 seconds for each token, the first one as well."""
-        submission = Submission(
+        submit = decode_pb2.Submit(
             request_id="req-test",
-            prompt=TokenizedPrompt(tuple(prompt)),
-            pages=PromptPages(len(prompt)),
+            prompt_token_ids=prompt,
             sampling=sampling_pb2.SamplingParams(temperature=0, seed=1, n=1, max_tokens=max_tokens),
-            cache_salt="",
-            priority=0,
-            deadline=time.monotonic() + 3600,
             **fields,
         )
+        deadline = time.monotonic() + 3600
+        submission = Submission(submit, (), PromptPages(len(prompt)), deadline, RequestRecord())
         policy = FailoverPolicy(first_token_s=60.0, token_s=60.0, worker_wait_s=10.0, max_failovers=5)
         router = LoopbackRouter([self.worker], lambda worker: worker.session)
         router.prefill = lambda pages, worker: ["p:1"]

@@ -14,7 +14,6 @@ from services.gateway.pipeline.output.answer import Answer, fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.output.plain_tokens import PlainTokens
-from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import Shortcut
@@ -41,9 +40,10 @@ class Generation:
         head: Completion,
         source: TokenSource,
         choices: list[ChoiceDecoder],
-        prompt: TokenizedPrompt,
+        prompt: sampling_pb2.Usage,
         ticket: Ticket,
     ) -> None:
+        """`prompt`: the tokens of the prompt alone."""
         self.head = head
         self._source = source
         self._choices = choices
@@ -56,14 +56,13 @@ class Generation:
     @property
     def usage(self) -> sampling_pb2.Usage:
         """Token accounting so far."""
-        return sampling_pb2.Usage(
-            prompt_tokens=len(self._prompt.token_ids),
+        usage = sampling_pb2.Usage(
             completion_tokens=sum(choice.completion_tokens for choice in self._choices),
-            cached_tokens=min(self._cached_tokens or 0, len(self._prompt.token_ids)),
+            cached_tokens=min(self._cached_tokens or 0, self._prompt.prompt_tokens),
             reasoning_tokens=sum(choice.reasoning_tokens for choice in self._choices),
-            image_tokens=self._prompt.image_tokens,
-            video_tokens=self._prompt.video_tokens,
         )
+        usage.MergeFrom(self._prompt)
+        return usage
 
     async def accepted(self, within_s: float) -> None:
         """Returns when no worker refuses the request any more, at the latest after `within_s`. Raises the

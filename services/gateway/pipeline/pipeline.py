@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from perigee.v1 import decode_pb2
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id
 from services.gateway.admission import Ticket
@@ -17,7 +18,7 @@ from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.output.events import Completion
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.prompt.limits import RequestRules, check_request, token_budget
-from services.gateway.pipeline.prompt.prompt_pages import prompt_pages
+from services.gateway.pipeline.prompt.prompt_usage import prompt_usage
 from services.gateway.pipeline.prompt.rendering import Renderer
 from services.gateway.pipeline.prompt.turnstile import Turnstile
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
@@ -87,26 +88,21 @@ class Pipeline:
                 record.opened(head.id, head.model)
                 with record.stage("render"):
                     constraint = await self._constraints.build(request.output, chat)
-                    prompt = await self._renderer.render(request.prompt)
-                    pages = await prompt_pages(prompt, request.cache_salt)
+                    submit = decode_pb2.Submit(
+                        request_id=head.id,
+                        cache_salt=request.cache_salt,
+                        priority=request.priority,
+                        constraint=constraint.proto,
+                    )
+                    media, pages = await self._renderer.fill(submit, request.prompt)
                 context_length = self._model.context(self._pool.context_length())
-                budget = token_budget(request, len(prompt.token_ids), context_length, self._rules.profile)
-                submission = Submission(
-                    request_id=head.id,
-                    prompt=prompt,
-                    pages=pages,
-                    sampling=resolve(
-                        request.sampling,
-                        self._model.family.defaults.of(chat),
-                        budget,
-                        self._model.tokenizer.stop_ids,
-                    ),
-                    cache_salt=request.cache_salt,
-                    priority=request.priority,
-                    deadline=deadline,
-                    constraint=constraint.proto,
-                    record=record,
+                budget = token_budget(
+                    request, len(submit.prompt_token_ids), context_length, self._rules.profile
                 )
+                defaults = self._model.family.defaults.of(chat)
+                stop_ids = self._model.tokenizer.stop_ids
+                submit.sampling.CopyFrom(resolve(request.sampling, defaults, budget, stop_ids))
+                submission = Submission(submit, media, pages, deadline, record)
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
                 )
@@ -117,7 +113,7 @@ class Pipeline:
                     choices=self._choices.make(
                         request, CallValidator(constraint.checks, ticket.refused_call), ticket.dropped_call
                     ),
-                    prompt=prompt,
+                    prompt=prompt_usage(submit, media),
                     ticket=ticket,
                 )
                 try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
+from perigee.v1 import decode_pb2, vision_pb2
+from services.gateway.media.request_media import PromptMedium
 from services.gateway.pipeline.prompt.encoding import VisionStage
-from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from services.gateway.request_record import RequestRecord
 from services.gateway.workers.router import NOBODY, PromptPages, Router
 from services.gateway.workers.token_stream import StreamInbox, TokenStream
@@ -27,23 +27,27 @@ class Part:
     is_cut: bool = False
 
 
-@dataclass(frozen=True)
 class Submission:
-    """One request, ready to be sent, and sent again in parts if a worker fails: same id, same seed.
+    """Sends a request to workers, and again in parts if one fails: same id, same seed."""
 
-    `deadline`: seconds of `clock` after which no worker may go on; `record`: where workers and times go.
-    """
-
-    request_id: str
-    prompt: TokenizedPrompt
-    pages: PromptPages
-    sampling: sampling_pb2.SamplingParams
-    cache_salt: str
-    priority: int
-    deadline: float
-    constraint: decode_pb2.Constraint | None = None
-    record: RequestRecord = field(default_factory=RequestRecord)
-    clock: Callable[[], float] = time.monotonic
+    def __init__(
+        self,
+        submit: decode_pb2.Submit,
+        media: Sequence[PromptMedium],
+        pages: PromptPages,
+        deadline: float,
+        record: RequestRecord,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`submit`: all that is the same for every worker. `media`: the files of `submit.media`, in order.
+        `deadline`: seconds of `clock` after which no worker may go on; `record`: where workers and times go.
+        """
+        self.submit = submit
+        self._media = media
+        self._pages = pages
+        self._deadline = deadline
+        self._record = record
+        self._clock = clock
 
     async def send(
         self,
@@ -59,62 +63,51 @@ class Submission:
         errors of VisionStage.encode; nothing is left running then.
         """
         # Checked before encoding, which would be wasted if no worker could decode.
-        router.require(images=bool(self.prompt.media))
-        media = await self._encode(vision)
+        router.require(images=bool(self._media))
+        encoded = await self._encode(vision)
         streams: dict[TokenStream, Part] = {}
         try:
             for part in parts:
-                streams[self._submit(part, media, router, inbox, avoid)] = part
+                streams[self._send_part(part, encoded, router, inbox, avoid)] = part
         except BaseException:
             for stream in streams:
                 stream.close()
             raise
         return streams
 
-    def _submit(
+    def _send_part(
         self,
         part: Part,
-        media: Sequence[vision_pb2.MediaRef],
+        encoded: Mapping[bytes, vision_pb2.MediaRef],
         router: Router,
         inbox: StreamInbox,
         avoid: Mapping[str, int],
     ) -> TokenStream:
-        pages = PromptPages(self.pages.num_tokens + len(part.outputs), self.pages.names)
+        pages = PromptPages(self._pages.num_tokens + len(part.outputs), self._pages.names)
         worker = router.decode(pages, avoid)
-        self.record.served_by("decode", worker.link.address)
-        submit = decode_pb2.Submit(
-            request_id=self.request_id,
-            prompt_token_ids=self.prompt.token_ids,
-            output_token_ids=part.outputs,
-            output_is_cut=part.is_cut,
-            sampling=self.sampling,
-            first_choice=part.choices.start,
-            media=media,
-            cache_salt=self.cache_salt,
-            priority=self.priority,
-            prefill_addresses=router.prefill(pages, worker),
-            timeout_ms=self._timeout_ms(),
-            own_address=worker.link.address,
-            constraint=self.constraint,
-        )
+        self._record.served_by("decode", worker.link.address)
+        submit = decode_pb2.Submit()
+        submit.CopyFrom(self.submit)
         submit.sampling.n = len(part.choices)
+        submit.first_choice = part.choices.start
+        submit.output_token_ids.extend(part.outputs)
+        submit.output_is_cut = part.is_cut
+        submit.prefill_addresses.extend(router.prefill(pages, worker))
+        submit.timeout_ms = self._timeout_ms()
+        submit.own_address = worker.link.address
+        for ref in submit.media:
+            ref.MergeFrom(encoded[ref.content_hash])
         return worker.session.submit(submit, inbox)
 
-    async def _encode(self, vision: VisionStage) -> list[vision_pb2.MediaRef]:
-        """Returns the address of each medium's embedding, with its place in the prompt."""
-        if not self.prompt.media:
-            return []
-        with self.record.stage("encode"):
-            encoded = await vision.encode(self.prompt.media)
+    async def _encode(self, vision: VisionStage) -> Mapping[bytes, vision_pb2.MediaRef]:
+        """Returns the address of each medium's embedding, by content hash."""
+        if not self._media:
+            return {}
+        with self._record.stage("encode"):
+            encoded = await vision.encode(self._media)
         for ref in encoded.values():
-            self.record.served_by("vision", ref.address)
-        placed = []
-        for medium, offset in zip(self.prompt.media, self.prompt.media_offsets, strict=True):
-            ref = vision_pb2.MediaRef()
-            ref.CopyFrom(encoded[medium.content_hash])
-            ref.token_offset = offset
-            placed.append(ref)
-        return placed
+            self._record.served_by("vision", ref.address)
+        return encoded
 
     def _timeout_ms(self) -> int:
-        return max(1, min(_MOST_MS, int((self.deadline - self.clock()) * 1000)))
+        return max(1, min(_MOST_MS, int((self._deadline - self._clock()) * 1000)))

@@ -74,8 +74,8 @@ class TokenSource:
         self.shortcuts: dict[int, Shortcut] = {}
         self._legs: dict[TokenStream, _Leg] = {}
         self._watch: asyncio.TimerHandle | None = None
-        self.outputs: list[list[int]] = [[] for _ in range(submission.sampling.n)]
-        self._unfinished = set(range(submission.sampling.n))
+        self.outputs: list[list[int]] = [[] for _ in range(submission.submit.sampling.n)]
+        self._unfinished = set(range(len(self.outputs)))
         self._cut: set[int] = set()
         self._avoid: Counter[str] = Counter()
         self.failovers = 0
@@ -221,7 +221,7 @@ class TokenSource:
         self._on_failover()
         choices = list(leg.part.choices)
         log.warning(
-            "going on elsewhere", request=self._submission.request_id, detail=error.message,
+            "going on elsewhere", request=self._submission.submit.request_id, detail=error.message,
             choices=choices, tokens=[len(self.outputs[choice]) for choice in choices],
         )  # fmt: skip
         if not leg.begun:

@@ -110,7 +110,7 @@ async def test_an_image_is_not_even_counted(served):
     image = Message("user", (ImagePart(b"x"),))
     prompt = ChatPrompt(Conversation((image,)), (ImageSource(b"x", "messages[0]"),))
     with pytest.raises(UnsupportedValue, match="takes no images or videos"):
-        await Renderer(served, local_media()).render(prompt)
+        await Renderer(served, local_media()).tokenize(prompt)
 
 
 def test_missing_tokenizer_files_are_named(tmp_path):

@@ -1,12 +1,13 @@
-"""What a worker is told of a request's time."""
+"""What a worker gets of a request: all of it, its own part, and the time that is left."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from perigee.v1 import sampling_pb2
-from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
+from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
+from services.gateway.media.images import PromptImage
 from services.gateway.pipeline.submission import Part, Submission
+from services.gateway.request_record import RequestRecord
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import PromptPages
 from tests.support.manual_clock import ManualClock
@@ -40,16 +41,54 @@ def worker():
 
 
 def submission(clock, seconds):
-    return Submission(
-        request_id="req-test",
-        prompt=TokenizedPrompt((1, 2, 3)),
-        pages=PromptPages(3),
-        sampling=sampling_pb2.SamplingParams(n=1),
-        cache_salt="",
-        priority=0,
-        deadline=clock.now + seconds,
-        clock=clock,
-    )
+    submit = decode_pb2.Submit(prompt_token_ids=(1, 2, 3), sampling=sampling_pb2.SamplingParams(n=1))
+    return Submission(submit, (), PromptPages(3), clock.now + seconds, RequestRecord(), clock)
+
+
+def picture(byte):
+    return PromptImage(data=b"", content_hash=bytes([byte]) * 32, num_tokens=2, param="")
+
+
+class Vision:
+    """Every embedding is at the address given last."""
+
+    address = ""
+
+    async def encode(self, media):
+        return {
+            each.content_hash: vision_pb2.MediaRef(
+                content_hash=each.content_hash, num_tokens=each.num_tokens, address=self.address
+            )
+            for each in media
+        }
+
+
+async def test_a_part_that_is_sent_again_has_nothing_of_the_first_time(worker):
+    request = submission(ManualClock(), 60.0)
+    parts = [Part(range(2)), Part(range(1, 2), outputs=(7, 8), is_cut=True), Part(range(1))]
+    for part in parts:
+        await request.send([part], worker, None, Inbox())
+    sent = [
+        (list(each.output_token_ids), each.output_is_cut, each.first_choice, each.sampling.n)
+        for each in worker.submits
+    ]
+    assert sent == [([], False, 0, 2), ([7, 8], True, 1, 1), ([], False, 0, 1)]
+    assert {tuple(each.prompt_token_ids) for each in worker.submits} == {(1, 2, 3)}
+    assert [list(each.prefill_addresses) for each in worker.submits] == [["p:1"]] * 3
+
+
+async def test_each_medium_goes_with_its_place_and_where_its_embedding_is_now(worker):
+    media, vision = (picture(1), picture(2), picture(1)), Vision()
+    submit = decode_pb2.Submit(sampling=sampling_pb2.SamplingParams(n=1))
+    for medium, offset in zip(media, (3, 6, 9), strict=True):
+        submit.media.add(content_hash=medium.content_hash, token_offset=offset, num_tokens=2)
+    request = Submission(submit, media, PromptPages(20), 60.0, RequestRecord(), ManualClock())
+    for vision.address in ("v:1", "v:2"):
+        await request.send([Part(range(1))], worker, vision, Inbox())
+        assert [
+            (medium.content_hash[0], medium.token_offset, medium.num_tokens, medium.address)
+            for medium in worker.submits[-1].media
+        ] == [(1, 3, 2, vision.address), (2, 6, 2, vision.address), (1, 9, 2, vision.address)]
 
 
 async def told(worker, submission):

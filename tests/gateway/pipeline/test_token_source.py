@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from perigee.v1 import sampling_pb2
+from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import InvalidRequest, MediaLost, Overloaded, Unavailable, WorkerLost
 from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
 from services.gateway.workers.token_delta import TokenDelta
@@ -41,9 +41,7 @@ class StrawSubmission:
     """Sends to workers w1, w2, … in turn; `failures` are raised first."""
 
     def __init__(self, n=1):
-        self.request_id = "req-test"
-        self.prompt = SimpleNamespace(media=())
-        self.sampling = sampling_pb2.SamplingParams(n=n)
+        self.submit = decode_pb2.Submit(request_id="req-test", sampling=sampling_pb2.SamplingParams(n=n))
         self.sent: list[Sent] = []
         self.failures: list[Exception] = []
         self.rounds = 0

@@ -56,8 +56,7 @@ class Tokenizing:
         self._model.resolve(model)
         _check_size(num_bytes, param)
         async with self._deadline():
-            rendered = await self._renderer.render(prompt)
-        return Tokenized(rendered.token_ids, rendered.text)
+            return Tokenized(*await self._renderer.tokenize(prompt))
 
     async def detokenize(
         self, model: str, token_ids: Sequence[int], num_bytes: int, param: str, skip_special: bool

@@ -2,11 +2,10 @@
 
 import random
 
+from perigee.v1 import vision_pb2
 from services.common.page_hash import short_name
 from services.engine.kv_cache.page_manager import PageManager
-from services.gateway.media.images import PromptImage
 from services.gateway.pipeline.prompt.prompt_pages import prompt_pages
-from services.gateway.pipeline.prompt.rendering import TokenizedPrompt
 from tests.support.decode_bench import Bench, medium
 from tests.support.fake_runner import FakeRunner, fake_pages
 
@@ -27,25 +26,25 @@ def tokens(length):
 
 async def test_a_text_prompt_has_the_workers_names():
     for length in (1, 64, 65, 129, 200):
-        pages = await prompt_pages(TokenizedPrompt(tokens(length)), "")
+        pages = await prompt_pages(tokens(length), (), "")
         assert pages.names == worker_names(tokens(length))
         assert pages.num_tokens == length - 1
 
 
 async def test_the_salt_takes_part():
-    pages = await prompt_pages(TokenizedPrompt(tokens(200)), "salt")
+    pages = await prompt_pages(tokens(200), (), "salt")
     assert pages.names == worker_names(tokens(200), salt="salt")
     assert pages.names != worker_names(tokens(200))
 
 
 async def test_images_take_part_with_their_hash_and_place_also_up_to_the_last_token():
     for offset in (0, 50, 170):
-        image = PromptImage(data=b"", content_hash=bytes([1]) * 32, num_tokens=30, param="")
-        pages = await prompt_pages(TokenizedPrompt(tokens(200), (image,), (offset,)), "")
+        image = vision_pb2.MediaRef(content_hash=bytes([1]) * 32, token_offset=offset, num_tokens=30)
+        pages = await prompt_pages(tokens(200), (image,), "")
         assert pages.names == worker_names(tokens(200), (medium(offset, 30),))
 
 
 async def test_a_long_prompt_has_the_same_names_as_a_short_one_begins_with():
     long, short = tokens(20_000), tokens(20_000)[:6400]
-    names = (await prompt_pages(TokenizedPrompt(long), "")).names
-    assert names[:99] == (await prompt_pages(TokenizedPrompt(short), "")).names
+    names = (await prompt_pages(long, (), "")).names
+    assert names[:99] == (await prompt_pages(short, (), "")).names

@@ -37,8 +37,7 @@ async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_
     tokenizer = Watched(KimiTokenizer.from_dir(nano_dir))
     renderer = Renderer(model(tokenizer), local_media())
     for text in ("short", "long " * 5000):
-        prompt = await renderer.render(TextPrompt(text))
-        assert (list(prompt.token_ids), prompt.text) == (tokenizer.tokenizer.encode(text), text)
+        assert await renderer.tokenize(TextPrompt(text)) == (tuple(tokenizer.tokenizer.encode(text)), text)
     assert [thread is threading.main_thread() for thread in tokenizer.threads] == [True, False]
 
 
@@ -56,7 +55,7 @@ async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_
 async def test_only_a_short_conversation_is_rendered_in_place(nano_dir, messages, in_place):
     tokenizer = Watched(KimiTokenizer.from_dir(nano_dir))
     renderer = Renderer(model(tokenizer), local_media())
-    await renderer.render(ChatPrompt(Conversation(messages)))
+    await renderer.tokenize(ChatPrompt(Conversation(messages)))
     assert {thread is threading.main_thread() for thread in tokenizer.threads} == {in_place}
 
 
