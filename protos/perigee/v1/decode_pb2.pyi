@@ -160,6 +160,7 @@ class Constraint(_message.Message):
     IN_REASONING_FIELD_NUMBER: _builtins.int
     HAS_SECTION_FIELD_NUMBER: _builtins.int
     WAITS_FOR_SECTION_FIELD_NUMBER: _builtins.int
+    CLOSES_CALLS_FIELD_NUMBER: _builtins.int
     grammar: _builtins.str
     """llguidance's Lark syntax, with special tokens by id; at most 2 MiB. INVALID_ARGUMENT if it does not compile within
     the worker's limits.
@@ -172,6 +173,10 @@ class Constraint(_message.Message):
     """Whether the output stays free until a tool section begins, if one ever does. False: the grammar begins when
     reasoning ends.
     """
+    closes_calls: _builtins.bool
+    """Whether a tool section is closed before max_tokens would cut it. False: it is cut where they end. A grammar without
+    a section is always closed.
+    """
     def __init__(
         self,
         *,
@@ -179,10 +184,11 @@ class Constraint(_message.Message):
         in_reasoning: _builtins.bool = ...,
         has_section: _builtins.bool = ...,
         waits_for_section: _builtins.bool = ...,
+        closes_calls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grammar", b"grammar", "has_section", b"has_section", "in_reasoning", b"in_reasoning", "waits_for_section", b"waits_for_section"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closes_calls", b"closes_calls", "grammar", b"grammar", "has_section", b"has_section", "in_reasoning", b"in_reasoning", "waits_for_section", b"waits_for_section"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

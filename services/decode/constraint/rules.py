@@ -18,6 +18,7 @@ class ConstraintRules:
     in_reasoning: bool
     has_section: bool
     waits_for_section: bool
+    closes_calls: bool = False
 
 
 def rules_from_proto(message: decode_pb2.Constraint) -> ConstraintRules:
@@ -30,5 +31,9 @@ def rules_from_proto(message: decode_pb2.Constraint) -> ConstraintRules:
     if message.waits_for_section and not message.has_section:
         raise InvalidRequest("a grammar without a section cannot wait for one", "constraint.has_section")
     return ConstraintRules(
-        message.grammar, message.in_reasoning, message.has_section, message.waits_for_section
+        message.grammar,
+        message.in_reasoning,
+        message.has_section,
+        message.waits_for_section,
+        message.closes_calls,
     )

@@ -74,7 +74,8 @@ class TokenConstraint:
     is less, are left.
 
     When the remaining budget only covers the way out, a token that needs more is replaced by the way out's
-    next token: valid output, cut short (`is_cut`). Everything else depends only on the tokens so far and on
+    next token: valid output, cut short (`is_cut`). Within a section only if the rules close calls: half of an
+    argument must not look like the whole. Everything else depends only on the tokens so far and on
     `max_tokens`, so a choice resumed on another worker continues identically if `is_cut` is passed along.
     """
 
@@ -107,6 +108,7 @@ class TokenConstraint:
         self._phase = _Phase.BOUND if bound else _Phase.FREE
         self._free = self._allowed_while_free()
         self._end_of_reasoning = _bits(self._vocab_size, _ids(self._markers.end_reasoning))
+        self._is_left_open = False
         self._mask: npt.NDArray[np.uint8] | None = None
         self._taken: list[int] = []
         self._consumed: list[int] = []
@@ -139,7 +141,7 @@ class TokenConstraint:
 
     def substitute(self, token_id: int) -> int:
         way = self._way
-        if self._phase is _Phase.FREE or way is None or not way.certain:
+        if self._phase is _Phase.FREE or self._is_left_open or way is None or not way.certain:
             return token_id
         spare = self._left - way.cost
         if spare > _WIDE or (spare > _NARROW and token_id not in self._openers):
@@ -268,8 +270,10 @@ class TokenConstraint:
         self._phase = _Phase.BOUND
         # The end of reasoning is no part of the grammar; the begin of a section is its first token.
         if not begins or token_id == self._section_begin:
+            if not self._consumed and token_id == self._section_begin:
+                self._is_left_open = not self._rules.closes_calls
             self._consumed.append(token_id)
-            if self._matcher.consume_token(token_id):
+            if self._matcher.consume_token(token_id) and not self._is_left_open:
                 self._look_ahead(token_id, meter)
 
     def _compute_mask(self) -> None:

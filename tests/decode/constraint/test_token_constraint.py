@@ -39,6 +39,7 @@ def bound(grammar: str, **fields) -> ConstraintRules:
         in_reasoning=fields.get("in_reasoning", False),
         has_section=fields.get("has_section", False),
         waits_for_section=fields.get("waits_for_section", False),
+        closes_calls=fields.get("closes_calls", False),
     )
 
 
@@ -132,6 +133,39 @@ def test_what_does_not_fit_into_max_tokens_is_closed_before_they_end(speaker, to
         json.loads(tokenizer.decode(said.tokens[:-1]))
         if said.is_cut:
             assert said.end == "length"
+
+
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize(
+    "fields", [{}, {"in_reasoning": True}, {"in_reasoning": True, "waits_for_section": True}]
+)
+def test_a_call_is_closed_before_max_tokens_cut_it_only_where_the_rules_say_so(
+    speaker, marks, section, fields, closes
+):
+    grammar = section.replace('"maxLength": 9', '"minLength": 90, "maxLength": 400').replace(
+        '"type": "object"', '"type": "object", "required": ["q"]', 1
+    )
+    rules = bound(grammar, has_section=True, closes_calls=closes, **fields)
+    begin = {3: marks.tool_calls_section_begin} if fields else {}
+    said = speaker.speak(rules, 160, steer=begin)
+    assert said.is_cut is closes
+    assert said.end == "length"
+    assert (said.tokens[-1] == marks.im_end) is closes
+    assert len(said.tokens) == 160 or closes
+
+
+def test_an_answer_beside_tools_is_closed_all_the_same(speaker, tokenizer, marks, section):
+    """A guard."""
+    either = (
+        section.replace("start:", "section:")
+        + LIST.replace("start:", "answer:")
+        + "\nstart: section | answer\n"
+    )
+    said = speaker.speak(
+        bound(either, has_section=True), 40, steer=dict(enumerate(tokenizer.encode('{"a": ["b')))
+    )
+    assert (said.end, said.is_cut) == ("length", True)
+    assert list(json.loads(tokenizer.decode(said.tokens[:-1]))) == ["a"]
 
 
 def test_what_ends_by_itself_is_not_called_cut(speaker):
