@@ -58,25 +58,35 @@ class ObservedAnswer:
             self.arguments[index] = self.arguments.get(index, "") + (function.get("arguments") or "")
 
     def verdict(self, tool: dict[str, Any], texts: Iterable[str] = ()) -> Iterator[str]:
-        """Yields "finished" if there is a call, and one word per fault: "error", "name", "invalid"
+        """Yields "finished" if a call is finished, and one word per fault: "error", "name", "invalid"
         (arguments), "finish" (reason), "leak" (of a marker). Markers in `texts`, which the schema itself
-        contains, are not faults.
+        contains, are not faults; nor are the last call's arguments that `max_tokens` cut.
         """
         if self.error:
             yield "error"
             return
         function = tool["function"]
+        cut = [max(self.arguments)] if self._is_cut() else []
         for index, arguments in self.arguments.items():
             if self.names[index] != function["name"]:
                 yield "name"
-            if not _valid(arguments, function["parameters"]):
+            if index not in cut and not _valid(arguments, function["parameters"]):
                 yield "invalid"
         if self.finish not in (("tool_calls", "length") if self.arguments else ("stop", "length")):
             yield "finish"
         if any(_leaks(text, texts) for text in (self.reasoning, self.content, *self.arguments.values())):
             yield "leak"
-        if self.arguments:
+        if len(self.arguments) > len(cut):
             yield "finished"
+
+    def _is_cut(self) -> bool:
+        if self.finish != "length" or not self.arguments:
+            return False
+        try:
+            read_json(self.arguments[max(self.arguments)])
+        except ValueError:
+            return True
+        return False
 
 
 def _valid(arguments: str, schema: dict[str, Any]) -> bool:

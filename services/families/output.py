@@ -35,10 +35,16 @@ def ignore_drop(reason: DropReason) -> None:
     """For who does not count dropped calls."""
 
 
+def ignore_show(name: str) -> None:
+    """For who does not count shown calls."""
+
+
 @dataclass(frozen=True)
 class CallRules:
-    """`tools`: the names that may be called; `schemas`: the parameters of those whose schemas are known;
-    `first_index`: the number in the id of the answer's first call; `on_drop`: called for each dropped call.
+    """`tools`: the names that may be called; `streamed`: those of them whose calls cannot fail the check, so
+    that their arguments are shown as they come; `schemas`: the parameters of tools whose schemas are known;
+    `first_index`: the number in the id of the answer's first call. `on_drop` is called for each dropped call,
+    `on_show` with the tool's name for each call that is shown.
     """
 
     tools: frozenset[str] = frozenset()
@@ -46,20 +52,23 @@ class CallRules:
     accept: CallCheck = accept_all
     schemas: Mapping[str, Json] = field(default_factory=dict)
     on_drop: Callable[[DropReason], None] = ignore_drop
+    streamed: frozenset[str] = frozenset()
+    on_show: Callable[[str], None] = ignore_show
 
 
 @dataclass(frozen=True)
-class FinishedCall:
-    """A call as it is released: whole.
+class CallPiece:
+    """A piece of a call. All pieces of a call come before the next call's first one.
 
-    `index`: its place in the message, from 0; `id`: as the family spells it, and as the next turn's history
-    will have it; `arguments`: JSON text as the model wrote it, usually an object.
+    `index`: the call's place in the message, from 0. The first piece has `id`, as the family spells it and as
+    the next turn's history will have it, the whole `name`, and no arguments; the others have neither.
+    `arguments`: to be appended; together JSON text as the model wrote it, usually an object.
     """
 
     index: int
-    id: str
-    name: str
-    arguments: str
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ class Piece(NamedTuple):
 
     reasoning: str
     content: str
-    calls: tuple[FinishedCall, ...]
+    calls: tuple[CallPiece, ...]
 
 
 class OutputParser(Protocol):
@@ -97,7 +106,11 @@ class OutputParser(Protocol):
 
     @property
     def num_calls(self) -> int:
-        """How many calls were finished so far."""
+        """How many calls were shown so far."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a call was shown that has not come to its end."""
 
     @property
     def text_kind(self) -> TextKind | None:

@@ -71,6 +71,13 @@ class Ticket:
         """Records that a tool call of the model is in no answer."""
         self._metrics.dropped_calls.labels(reason).inc()
 
+    def shown_call(self, held_for: str) -> None:
+        """Records that a tool call of the model is in the answer; `held_for`: why it was held, or empty."""
+        if held_for:
+            self._metrics.held_calls.labels(held_for).inc()
+        else:
+            self._metrics.streamed_calls.inc()
+
     def end(self) -> None:
         """Called once, by Admission."""
         (self._metrics.running if self._last else self._metrics.waiting).dec()

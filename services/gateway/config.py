@@ -97,6 +97,13 @@ class GatewayConfig:
         default="reasoning_content",
         metadata={"help": "the name that reasoning has in answers of /v1/chat/completions"},
     )
+    close_cut_calls: bool = field(
+        default=False,
+        metadata={
+            "help": "close a tool call before max_tokens would cut it: valid, but perhaps half of what the"
+            " model meant; by default it is left unfinished"
+        },
+    )
     max_concurrent_requests: int = field(
         default=512,
         metadata={

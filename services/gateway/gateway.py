@@ -96,7 +96,7 @@ class Gateway:
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
         self._calls = Calls(self._admission)
         self._readiness = Readiness(self.pool, self._admission)
-        self._constraints = ConstraintBuilder(self._model.chat)
+        self._constraints = ConstraintBuilder(self._model.chat, closes_calls=config.close_cut_calls)
         self._downloader = Downloader(
             AllowedHosts(config.allowed_media_hosts),
             config.media_timeout_seconds,

@@ -64,6 +64,17 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        self.streamed_calls = Counter(
+            "perigee_streamed_tool_calls",
+            "Tool calls whose arguments were sent as they came",
+            registry=registry,
+        )
+        self.held_calls = Counter(
+            "perigee_held_tool_calls",
+            "Tool calls sent when they were finished, by the schema's keyword that no grammar enforces",
+            ["reason"],
+            registry=registry,
+        )
         self.unreachable_pages = Counter(
             "perigee_worker_metrics_unreachable",
             "Times a worker's metrics page could not be gathered",

@@ -48,7 +48,15 @@ def test_an_answer_is_the_same_whole_and_streamed():
             ObservedAnswer(names={0: "f"}, arguments={0: '{"a": "1"}'}, finish="tool_calls"),
             ["invalid", "finished"],
         ),
-        (ObservedAnswer(names={0: "f"}, arguments={0: '{"a'}, finish="length"), ["invalid", "finished"]),
+        (ObservedAnswer(names={0: "f"}, arguments={0: '{"a'}, finish="length"), []),
+        (
+            ObservedAnswer(names={0: "f", 1: "f"}, arguments={0: '{"a', 1: '{"a'}, finish="length"),
+            ["invalid", "finished"],
+        ),
+        (
+            ObservedAnswer(names={0: "f"}, arguments={0: '{"a'}, finish="tool_calls"),
+            ["invalid", "finished"],
+        ),
         (
             ObservedAnswer(names={0: "f"}, arguments={0: '{"b": NaN, "a": 1}'}, finish="tool_calls"),
             ["invalid", "finished"],

@@ -37,7 +37,7 @@ def speaker(nano_dir, tokenizer) -> RandomSpeaker:
 
 @pytest.fixture
 async def build(tokenizer):
-    builder = ConstraintBuilder(KimiChat(tokenizer))
+    builder = ConstraintBuilder(KimiChat(tokenizer), closes_calls=True)
     yield builder.build
     builder.close()
 

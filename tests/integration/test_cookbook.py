@@ -1,7 +1,7 @@
 """The five Python examples of SGLang's cookbook for Kimi-K2.5 against the real suite.
 
-URL and image differ, and an `extra_body` is sent, because the embedded weights are random: without it the
-model would think to the end of the context and call no tool.
+URL and image differ, texts of arguments are bounded, and an `extra_body` is sent, because the embedded
+weights are random: without it the model would think to the end of the context, call no tool, or finish none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.integration.test_same_tokens import picture
 MODEL = "moonshotai/Kimi-K2.5"
 # With a grammar or a required call, thinking ends at half of max_tokens at the latest.
 ANSWER = {"max_tokens": 80, "seed": 5, "regex": "[A-Z][a-z]{3,8}( [a-z]{1,8}){2,4}[.]"}
-CALL = {"max_tokens": 160, "seed": 5, "tool_choice": "required"}
+CALL = {"max_tokens": 160, "seed": 5, "tool_choice": "required", "parallel_tool_calls": False}
 INSTANT = {"chat_template_kwargs": {"thinking": False}}
 MARKER = re.compile(r"</?think>|<\|(im|tool|media)_")
 
@@ -34,7 +34,7 @@ GET_WEATHER = {
         "parameters": {
             "type": "object",
             "properties": {
-                "location": {"type": "string", "description": "A city"},
+                "location": {"type": "string", "description": "A city", "maxLength": 20},
                 "unit": {
                     "type": "string",
                     "enum": ["celsius", "fahrenheit"],
@@ -52,7 +52,9 @@ SEARCH_PRODUCT = {
         "description": "Find products by a name or a few words",
         "parameters": {
             "type": "object",
-            "properties": {"query": {"type": "string", "description": "The name or the words"}},
+            "properties": {
+                "query": {"type": "string", "description": "The name or the words", "maxLength": 20}
+            },
             "required": ["query"],
         },
     },

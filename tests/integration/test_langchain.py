@@ -56,7 +56,7 @@ def test_a_call_is_run_and_its_result_gets_a_final_answer(model):
 
 
 def test_a_streams_chunks_add_up_to_the_calls_that_come_whole(model):
-    asked = model.bind_tools([get_weather], tool_choice="any")
+    asked = model.bind_tools([get_weather], tool_choice="any", parallel_tool_calls=False)
     whole = asked.invoke([QUESTION])
     total = reduce(add, asked.stream([QUESTION]))
     assert total.tool_calls == whole.tool_calls

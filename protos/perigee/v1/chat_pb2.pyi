@@ -415,7 +415,9 @@ class ChatChoice(_message.Message):
     """Why it ended. Never unspecified."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """Calls the model made. A call cut off by max_tokens is omitted. Empty: none."""
+        """Calls the model made. The last one may be unfinished, but never with FINISH_REASON_TOOL_CALLS: max_tokens or a
+        stop token cut it, and its arguments are no whole JSON. Empty: none.
+        """
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.PositionLogprobs]:
@@ -483,7 +485,7 @@ Global___ChatChunk: _TypeAlias = ChatChunk  # noqa: Y015
 
 @_typing.final
 class ChatDelta(_message.Message):
-    """An increment of one choice: exactly one of reasoning, content, a call or the finish. Strings are to be appended."""
+    """An increment of one choice: exactly one of reasoning, content, a piece of a call or the finish. Strings are to be appended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -503,7 +505,7 @@ class ChatDelta(_message.Message):
     """Set on the choice's last delta."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallDelta]:
-        """One new call, sent as one piece when it is complete. Empty: none."""
+        """One piece of a call. A call's pieces come one after another, without another call's between them. Empty: none."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.PositionLogprobs]:
@@ -542,11 +544,13 @@ class ToolCallDelta(_message.Message):
     index: _builtins.int
     """0-based position of the call in this message."""
     id: _builtins.str
-    """Set once, on the call's first delta."""
+    """Set once, on the call's first piece."""
     name: _builtins.str
-    """Set once, whole, on the call's first delta."""
+    """Set once, whole, on the call's first piece."""
     arguments: _builtins.str
-    """To be appended."""
+    """To be appended; empty on the call's first piece. Where a grammar makes every call of the tool valid, they come as
+    they are generated, else in one piece when the call is complete and valid.
+    """
     def __init__(
         self,
         *,

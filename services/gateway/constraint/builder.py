@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import unicodedata
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -35,10 +35,24 @@ MAX_NAME_CHARACTERS = 256
 
 @dataclass(frozen=True)
 class Constraint:
-    """`proto`: None where the output is free. `checks`: of finished calls, before they are released."""
+    """`proto`: None where the output is free. `checks`: of finished calls, before they are released.
+
+    `tools`: the functions that the grammar lets be called, by name, each with the keyword for which its calls
+    are held until they are checked; empty: the grammar makes every call valid.
+    """
 
     proto: decode_pb2.Constraint | None = None
     checks: CallChecks = field(default_factory=lambda: CallChecks({}))
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def streamed(self) -> frozenset[str]:
+        """Names of the functions whose calls are valid, whatever the model writes."""
+        return frozenset(name for name, keyword in self.tools.items() if not keyword)
+
+    def held_for(self, name: str) -> str:
+        """Why calls of a function are held: a keyword, or `no_grammar`; empty: they are not."""
+        return self.tools.get(name, "no_grammar")
 
 
 class ConstraintBuilder:
@@ -46,8 +60,10 @@ class ConstraintBuilder:
     that a slow one delays only its like; see also SchemaCache.
     """
 
-    def __init__(self, chat: ChatFormat) -> None:
+    def __init__(self, chat: ChatFormat, *, closes_calls: bool = False) -> None:
+        """`closes_calls`: whether a call is closed before `max_tokens` would cut it."""
         self._chat = chat
+        self._closes_calls = closes_calls
         self._schemas = SchemaCache()
         self._texts = TextGrammars()
         self._quick = ThreadPoolExecutor(2, "schemas")
@@ -108,10 +124,12 @@ class ConstraintBuilder:
                 in_reasoning=conversation is not None and self._chat.starts_in_reasoning(conversation),
                 has_section=bool(section),
                 waits_for_section=not bound and not answer,
+                closes_calls=self._closes_calls,
             ),
             CallChecks(
                 {name: ready.validator for name, ready in tools.items() if ready.validator is not None}
             ),
+            {name: ready.findings[0].keyword if ready.findings else "" for name, ready in tools.items()},
         )
 
     def _tools(self, wish: OutputFormat, tools: Sequence[Json], meter: WorkMeter) -> dict[str, ReadySchema]:

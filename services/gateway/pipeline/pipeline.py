@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from perigee.v1 import decode_pb2
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.ids import completion_id
+from services.families.output import CallRules
 from services.gateway.admission import Ticket
-from services.gateway.constraint.builder import ConstraintBuilder
+from services.gateway.constraint.builder import Constraint, ConstraintBuilder
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
@@ -110,9 +111,7 @@ class Pipeline:
                 generation = Generation(
                     head=head,
                     source=source,
-                    choices=self._choices.make(
-                        request, CallValidator(constraint.checks, ticket.refused_call), ticket.dropped_call
-                    ),
+                    choices=self._choices.make(request, _call_rules(constraint, ticket)),
                     prompt=prompt_usage(submit, media),
                     ticket=ticket,
                 )
@@ -123,3 +122,13 @@ class Pipeline:
                     ticket.spent(generation.usage, generation.finishes)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error
+
+
+def _call_rules(constraint: Constraint, ticket: Ticket) -> CallRules:
+    """Which calls are streamed, how the others are checked, and where all are counted."""
+    return CallRules(
+        accept=CallValidator(constraint.checks, ticket.refused_call),
+        on_drop=ticket.dropped_call,
+        streamed=constraint.streamed,
+        on_show=lambda name: ticket.shown_call(constraint.held_for(name)),
+    )

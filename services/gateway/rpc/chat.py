@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
-from services.families.output import FinishedCall
+from services.families.output import CallPiece
 from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.pipeline import Pipeline
@@ -65,8 +65,8 @@ def _choice(choice: ChoiceAnswer) -> chat_pb2.ChatChoice:
     )
 
 
-def _call_delta(call: FinishedCall) -> chat_pb2.ToolCallDelta:
-    return chat_pb2.ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+def _call_delta(piece: CallPiece) -> chat_pb2.ToolCallDelta:
+    return chat_pb2.ToolCallDelta(index=piece.index, id=piece.id, name=piece.name, arguments=piece.arguments)
 
 
 def _delta(delta: ChoiceDelta) -> chat_pb2.ChatDelta:

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from tests.gateway.suite import joined, open_suite
-from tests.gateway.tools import PARIS, ROME, TOOLS, TWO_CALLS, call, section
+from tests.gateway.tools import PARIS, ROME, TOOLS, TWO_CALLS, call, checked_tool, section
 
 QUESTION = {"role": "user", "content": "Hi"}
 MADE = [("functions.get_weather:0", "get_weather", PARIS), ("functions.a.b-c:1", "a.b-c", ROME)]
@@ -103,14 +103,15 @@ async def test_each_choice_has_its_own_calls(suite, client, stream):
     assert [choice.finish for choice in choices] == ["tool_calls", "stop", "tool_calls"]
 
 
-async def test_cut_anywhere_by_max_tokens_a_message_has_no_half_call_streamed_or_not(suite, client):
+async def test_cut_anywhere_by_max_tokens_a_held_call_is_whole_or_absent_streamed_or_not(suite, client):
     text = f"r</think>c{TWO_CALLS}"
     suite.say(text)
     ids = suite.tokenizer.encode(text, parse_special=True)
     ends = [index for index, token in enumerate(ids) if token == suite.tokenizer.special.tool_call_end]
+    tools = [checked_tool("get_weather"), checked_tool("a.b-c")]
     for limit in range(1, len(ids) + 1):
-        [whole] = await ask(client, stream=False, max_tokens=limit)
-        [streamed] = await ask(client, stream=True, max_tokens=limit)
+        [whole] = await ask(client, stream=False, max_tokens=limit, tools=tools)
+        [streamed] = await ask(client, stream=True, max_tokens=limit, tools=tools)
         assert whole == streamed
         assert whole.calls == MADE[: sum(limit > end for end in ends)]
         assert whole.finish == "length"

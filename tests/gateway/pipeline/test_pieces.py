@@ -17,6 +17,7 @@ from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import Completion
 from services.gateway.workers.token_delta import TokenDelta
 from tests.families.kimi.output.outputs import encode_output, rules
+from tests.gateway.tools import joined_calls
 
 HEAD = Completion("chatcmpl-1", 1, "kimi")
 STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH
@@ -128,8 +129,7 @@ def check_choice(tokenizer, events, answer, stop):
         assert "".join(event["delta"].get(key, "") for event in events) == (message[key] or "")
     calls = [event["delta"]["tool_calls"] for event in events if "tool_calls" in event["delta"]]
     assert all(len(each) == 1 for each in calls), "clients read the first alone"
-    for index, ([streamed], whole) in enumerate(zip(calls, message.get("tool_calls", ()), strict=True)):
-        assert streamed == {"index": index, **whole}
+    assert joined_calls([piece for [piece] in calls]) == message.get("tool_calls", [])
     entries = [entry for event in events for entry in (event["logprobs"] or {"content": []})["content"]]
     assert entries == (answer["logprobs"] or {"content": []})["content"]
     if entries:
@@ -155,7 +155,12 @@ async def test_each_event_has_one_kind_of_news_and_all_together_are_the_whole_an
         options = sampling_pb2.SamplingParams(
             n=draw.choice((1, 1, 2)), stop=draw.choice(STOPS), logprobs=logprobs
         )
-        output = rules("f", separate_reasoning=draw.random() < 0.8, stream_reasoning=draw.random() < 0.8)
+        output = rules(
+            "f",
+            streamed=draw.choice((("f",), ())),
+            separate_reasoning=draw.random() < 0.8,
+            stream_reasoning=draw.random() < 0.8,
+        )
         queues = [some_deltas(draw, tokenizer, index, logprobs=logprobs) for index in range(options.n)]
         wholes = await fold(
             aiter(make(tokenizer, [[delta] for queue in queues for delta in queue], options, output)),

@@ -22,8 +22,8 @@ class KimiParser:
     - reasoning: up to the first `</think>` or tool section, whichever marker comes first, streamed or not: a
       section that the model drafts before `</think>` ends the reasoning and makes calls;
     - content: up to the first tool section, or a call whose section's begin is missing, white space as it is;
-    - calls: each when its end marker has come, whole. None is begun before, because nobody knows yet whether
-      it will end: where `max_tokens` cuts a call, no part of it is in the message, streamed or not.
+    - calls: those of streamed tools from the marker before their arguments on, so that a cut one is left
+      unfinished; others when their end marker has come, whole, so that a cut one is no part of the message.
 
     Between the section's begin and its first call, between calls, and behind the section, text is dropped; a
     second section goes on with the calls. A marker where it has no meaning is dropped, and never text. Stop
@@ -54,7 +54,7 @@ class KimiParser:
             State.CONTENT: self._content,
             State.SECTION: _Dropped(),
             State.CALL_ID: self._calls.call_id,
-            State.ARGUMENTS: self._calls.arguments,
+            State.ARGUMENTS: self._calls,
         }
         self._state = State.REASONING if self._rules.in_reasoning else State.CONTENT
         self._sink = self._sinks[self._state]
@@ -66,6 +66,10 @@ class KimiParser:
     @property
     def num_calls(self) -> int:
         return self._calls.count
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self._calls.is_unfinished
 
     @property
     def text_kind(self) -> TextKind | None:
@@ -108,8 +112,11 @@ class KimiParser:
     def end(self, *, by_model: bool) -> bool:
         # A last call that only lacks its end marker counts where the model ended.
         self._ended = True
-        if by_model and self._state is State.ARGUMENTS:
-            self._calls.end(closed=False)
+        if self._state is State.ARGUMENTS:
+            if by_model:
+                self._calls.end(closed=False)
+            else:
+                self._calls.cut()
         if by_model and self._state is State.CALL_ID:
             self._calls.drop()
         return self._end_text(self._state)
@@ -132,8 +139,11 @@ class KimiParser:
                 return True
             if before is State.ARGUMENTS:
                 self._calls.end(closed=mark is Mark.CALL_END)
-            if before is State.CALL_ID and after is not State.ARGUMENTS:
-                self._calls.drop()
+            if before is State.CALL_ID:
+                if after is State.ARGUMENTS:
+                    self._calls.begin_arguments()
+                else:
+                    self._calls.drop()
         if mark is Mark.CALL_BEGIN and after is State.CALL_ID:
             self._calls.begin()
         stopped = self._is_text(mark) and self._sink.feed(token_id)

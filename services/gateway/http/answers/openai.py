@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
-from services.families.output import FinishedCall
+from services.families.conversation import ToolCall
+from services.families.output import CallPiece
 from services.gateway.http.shapes.chat import (
     ChatAnswer,
     ChatChoice,
@@ -20,7 +21,13 @@ from services.gateway.http.shapes.chat import (
     TokenEntry,
     ToolCallAnswer,
 )
-from services.gateway.http.shapes.chat_chunk import ChatChunk, ChunkChoice, DeltaAnswer, ToolCallDelta
+from services.gateway.http.shapes.chat_chunk import (
+    ChatChunk,
+    ChunkChoice,
+    DeltaAnswer,
+    FunctionDelta,
+    ToolCallDelta,
+)
 from services.gateway.http.shapes.usage import CompletionTokens, PromptTokens, UsageAnswer
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
@@ -51,15 +58,21 @@ def _choice(choice: ChoiceAnswer, reasoning: ReasoningField) -> ChatChoice:
         role="assistant",
         # Beside calls OpenAI has null for an empty content.
         content=choice.content or (None if choice.calls else ""),
-        tool_calls=[ToolCallAnswer(call.id, "function", _function(call)) for call in choice.calls] or UNSET,
+        tool_calls=[_call(call) for call in choice.calls] or UNSET,
     )
     # Null if there is none: OpenAI's client raises on a field it does not know and was not sent.
     setattr(message, reasoning, choice.reasoning or None)
     return ChatChoice(choice.index, message, logprobs(choice.logprobs), FINISH[choice.finish_reason])
 
 
-def _function(call: FinishedCall) -> FunctionAnswer:
-    return FunctionAnswer(call.name, call.arguments)
+def _call(call: ToolCall) -> ToolCallAnswer:
+    return ToolCallAnswer(call.id, "function", FunctionAnswer(call.name, call.arguments))
+
+
+def _call_delta(piece: CallPiece) -> ToolCallDelta:
+    if not piece.name:
+        return ToolCallDelta(piece.index, FunctionDelta(piece.arguments))
+    return ToolCallDelta(piece.index, FunctionDelta(piece.arguments, piece.name), piece.id, "function")
 
 
 def role_chunk(head: Completion, index: int, usage: UsageAnswer | UnsetType | None = UNSET) -> ChatChunk:
@@ -75,10 +88,9 @@ def delta_chunk(
     reasoning: ReasoningField = "reasoning_content",
 ) -> ChatChunk:
     """The chunk of one delta. `reasoning`: the name that reasoning has in it."""
-    call = delta.call
     fields = DeltaAnswer(
         content=delta.content or UNSET,
-        tool_calls=[ToolCallDelta(call.index, call.id, "function", _function(call))] if call else UNSET,
+        tool_calls=[_call_delta(delta.call)] if delta.call else UNSET,
     )
     if delta.reasoning:
         setattr(fields, reasoning, delta.reasoning)

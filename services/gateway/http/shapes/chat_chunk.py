@@ -7,21 +7,31 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from services.gateway.http.shapes.base import AnswerShape
-from services.gateway.http.shapes.chat import ChatLogprobs, FinishReason, FunctionAnswer
+from services.gateway.http.shapes.chat import ChatLogprobs, FinishReason
 from services.gateway.http.shapes.usage import UsageAnswer
 
 
+class FunctionDelta(AnswerShape):
+    """`arguments`: to be appended; together JSON text. `name`: whole, in the call's first delta alone."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
 class ToolCallDelta(AnswerShape):
-    """A whole call; `index`: of it in this message."""
+    """A piece of a call; `index`: of it in this message.
+
+    The call's first delta has `id`, `type`, the name and empty arguments; the others have arguments alone.
+    """
 
     index: int
-    id: str
-    type: Literal["function"]
-    function: FunctionAnswer
+    function: FunctionDelta
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class DeltaAnswer(AnswerShape):
-    """A message's increment: reasoning, content or one call, never two. Clients append the texts."""
+    """A message's increment: reasoning, content or a piece of a call, never two. Clients append the texts."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET

@@ -28,8 +28,8 @@ class Alignment:
     """Feeds a parser in the place of its caller, token by token, and counts the tokens of each piece.
 
     A piece of text ends where a token ends, so that its tokens spell exactly this text; only a stop string
-    may cut a token. A call has all tokens since the last piece. Tokens without text are pieces of their own;
-    those left at the end are in no piece.
+    may cut a token. A piece of a call has all tokens since the last piece; of several that one token gives,
+    the last has them. Tokens without text are pieces of their own; those left at the end are in no piece.
     """
 
     def __init__(self, parser: OutputParser) -> None:
@@ -97,7 +97,7 @@ class Alignment:
 
     def _give_calls(self, piece: Piece) -> None:
         for call in piece.calls:
-            self._add(Piece("", "", (call,)), len(self._waiting))
+            self._add(Piece("", "", (call,)), len(self._waiting) if call is piece.calls[-1] else 0)
 
     def _add(self, piece: Piece, count: int) -> None:
         self._pieces.append(AlignedPiece(piece, count))

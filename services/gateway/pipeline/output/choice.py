@@ -73,7 +73,7 @@ class ChoiceDecoder:
             self._waiting += zip_longest(token_ids[:used], delta.logprobs[:used])
             deltas = self._aligned(self._alignment)
         if finish:
-            if finish == _STOP and self._parser.num_calls:
+            if finish == _STOP and self._parser.num_calls and not self._parser.is_unfinished:
                 finish = _TOOL_CALLS
             self.finish = finish
             last = self._with_tokens(ChoiceDelta(self.index, finish_reason=finish), len(self._waiting))
@@ -114,7 +114,7 @@ class ChoiceDecoder:
         return finish == _LENGTH and self._is_cut and token_id == self._end_of_turn
 
     def _apart(self, piece: Piece) -> list[ChoiceDelta]:
-        """Returns a delta for each kind of text and each call, in the order the model writes them."""
+        """Returns a delta for each kind of text and each piece of a call, in the order of their tokens."""
         deltas = []
         if piece.reasoning:
             deltas.append(ChoiceDelta(self.index, reasoning=piece.reasoning))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 from services.families.conversation import Conversation, Json
 from services.families.family import ChatFormat
-from services.families.output import CallCheck, CallRules, DropReason, OutputRules, ignore_drop
+from services.families.output import CallRules, OutputRules
 from services.gateway.constraint.output_format import OutputFormat
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
@@ -23,14 +23,13 @@ class ChoiceMaker:
     def make(
         self,
         request: GenerationRequest,
-        accept: CallCheck,
-        on_drop: Callable[[DropReason], None] = ignore_drop,
+        calls: CallRules,
     ) -> list[ChoiceDecoder]:
-        """One per choice. `accept`: asked before a call is released; `on_drop`: called for each dropped call.
+        """One per choice. `calls`: without what the request says: names, schemas and the first number.
 
         Stop strings cut no answer that is calls or has a form: it would be neither then.
         """
-        rules = self._rules(request, accept, on_drop)
+        rules = self._rules(request, calls)
         hidden = () if request.sampling.keep_special_tokens else None
         stop = () if request.output.promises_form else request.sampling.stop
         return [
@@ -44,9 +43,7 @@ class ChoiceMaker:
             for index in range(request.choices)
         ]
 
-    def _rules(
-        self, request: GenerationRequest, accept: CallCheck, on_drop: Callable[[DropReason], None]
-    ) -> OutputRules | None:
+    def _rules(self, request: GenerationRequest, calls: CallRules) -> OutputRules | None:
         """None: a raw continuation."""
         if not isinstance(request.prompt, ChatPrompt):
             return None
@@ -56,26 +53,19 @@ class ChoiceMaker:
             in_reasoning=self._chat.starts_in_reasoning(conversation),
             separate_reasoning=self._reasoning and request.separate_reasoning,
             stream_reasoning=request.stream_reasoning,
-            calls=self._call_rules(conversation, request.output, accept, on_drop) if reads_calls else None,
+            calls=self._call_rules(conversation, request.output, calls) if reads_calls else None,
         )
 
-    def _call_rules(
-        self,
-        conversation: Conversation,
-        output: OutputFormat,
-        accept: CallCheck,
-        on_drop: Callable[[DropReason], None],
-    ) -> CallRules:
+    def _call_rules(self, conversation: Conversation, output: OutputFormat, calls: CallRules) -> CallRules:
         declared = self._chat.declared_names(conversation.tools)
         schemas = {
             name: schema for name, schema in map(_named_schema, conversation.tools) if name in declared
         }
-        return CallRules(
+        return replace(
+            calls,
             tools=frozenset(filter(output.may_call, declared)),
             first_index=self._chat.next_call_index(conversation),
-            accept=accept,
             schemas={name: schema for name, schema in schemas.items() if output.may_call(name)},
-            on_drop=on_drop,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from perigee.v1 import sampling_pb2
-from services.families.output import FinishedCall
+from services.families.output import CallPiece
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,19 @@ class Completion:
 
 @dataclass(slots=True)
 class ChoiceDelta:
-    """An addition to one choice: reasoning, content, a call or how it ended, never two.
+    """An addition to one choice: reasoning, content, a piece of a call or how it ended, never two.
 
-    So a client that reads the first it finds loses nothing. `call`: whole. `finish_reason`: unspecified (0)
-    except on the choice's last delta. `logprobs`: when asked for, token texts filled in, one for each token
-    that spells the text or the call. Tokens without text (markers, the end) come in deltas that have nothing
-    else, or with the finish. `token_ids`: with `logprobs`, the same tokens.
+    So a client that reads the first it finds loses nothing. `finish_reason`: unspecified (0) except on the
+    choice's last delta. `logprobs`: when asked for, token texts filled in, one for each token that spells the
+    text or the piece. Tokens without text (markers, the end) come in deltas that have nothing else, or with
+    the finish. `token_ids`: with `logprobs`, the same tokens.
     """
 
     index: int
     token_ids: tuple[int, ...] = ()
     reasoning: str = ""
     content: str = ""
-    call: FinishedCall | None = None
+    call: CallPiece | None = None
     logprobs: tuple[sampling_pb2.PositionLogprobs, ...] = ()
     finish_reason: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
 
@@ -42,7 +42,7 @@ class ChoiceDelta:
 
     def join(self, more: ChoiceDelta) -> bool:
         """Appends what came next if it is of the same choice and kind; whether it did."""
-        if self.index != more.index or self.call or more.call:
+        if self.index != more.index or not self._joins_call(more.call):
             return False
         if bool(self.reasoning) != bool(more.reasoning) or bool(self.content) != bool(more.content):
             return False
@@ -51,4 +51,12 @@ class ChoiceDelta:
         self.content += more.content
         self.logprobs += more.logprobs
         self.finish_reason = more.finish_reason
+        if self.call and more.call:
+            self.call = CallPiece(self.call.index, arguments=self.call.arguments + more.call.arguments)
         return True
+
+    def _joins_call(self, more: CallPiece | None) -> bool:
+        """Whether neither is a piece of a call, or both are arguments of the same."""
+        if self.call is None or more is None:
+            return self.call is more
+        return not (self.call.name or more.name) and self.call.index == more.index

@@ -10,7 +10,7 @@ from itertools import pairwise
 from perigee.v1 import sampling_pb2
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
-from services.families.output import CallRules, OutputRules, TextKind
+from services.families.output import CallPiece, CallRules, OutputRules, TextKind
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.workers.token_delta import TokenDelta
 
@@ -47,8 +47,11 @@ def encode_output(tokenizer: KimiTokenizer, text: str) -> list[int]:
     return ids
 
 
-def rules(*tools: str, in_reasoning: bool = True, first_index: int = 0, **fields) -> OutputRules:
-    return OutputRules(in_reasoning, calls=CallRules(frozenset(tools), first_index), **fields)
+def rules(
+    *tools: str, in_reasoning: bool = True, first_index: int = 0, streamed: Iterable[str] = (), **fields
+) -> OutputRules:
+    calls = CallRules(frozenset(tools), first_index, streamed=frozenset(streamed))
+    return OutputRules(in_reasoning, calls=calls, **fields)
 
 
 def choice_of(tokenizer: KimiTokenizer, given: OutputRules | None, stop: Sequence[str] = ()) -> ChoiceDecoder:
@@ -56,6 +59,20 @@ def choice_of(tokenizer: KimiTokenizer, given: OutputRules | None, stop: Sequenc
     return ChoiceDecoder(
         tokenizer, 0, sampling_pb2.SamplingParams(stop=tuple(stop)), parser, silent_deltas=given is None
     )
+
+
+def append_call(calls: list[tuple[str, str, str]], piece: CallPiece) -> None:
+    """As a client does: id and name once, with empty arguments; the arguments of the last call alone grow."""
+    if piece.name:
+        assert piece.index == len(calls)
+        assert not piece.arguments
+        calls.append((piece.id, piece.name, ""))
+        return
+    assert not piece.id
+    assert piece.arguments
+    assert piece.index == len(calls) - 1, "calls interleave"
+    call_id, name, arguments = calls[-1]
+    calls[-1] = call_id, name, arguments + piece.arguments
 
 
 def read(
@@ -88,8 +105,7 @@ def read(
             reasoning += news.reasoning
             content += news.content
             if news.call is not None:
-                assert news.call.index == len(calls)
-                calls.append((news.call.id, news.call.name, news.call.arguments))
+                append_call(calls, news.call)
             reason = news.finish_reason
         if choice.finished:
             break

@@ -7,7 +7,7 @@ import pytest
 from services.common.errors import InvalidRequest
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
-from services.families.output import CallRules, OutputRules
+from services.families.output import CallPiece, CallRules, OutputRules
 from tests.families.kimi.output.outputs import LENGTH, SHORT, Message, choice_of, encode_output, read, rules
 
 CALL = '[S>[C>functions.f:0[A>{"a": 1}<C]<S]'
@@ -104,6 +104,62 @@ def test_a_call_comes_whole_with_its_end_marker_and_not_before(tokenizer):
     news = [piece.calls for piece in pieces(tokenizer, CALL, rules("f"))]
     end = encode_output(tokenizer, CALL).index(tokenizer.special.tool_call_end)
     assert [index for index, calls in enumerate(news) if calls] == [end]
+
+
+STREAMED = rules("f", "g", streamed=("f",))
+
+
+def test_a_streamed_call_is_shown_when_its_arguments_begin_and_these_token_by_token(tokenizer):
+    output = CALL.replace(" ", "")
+    ids = encode_output(tokenizer, output)
+    news = [piece.calls for piece in pieces(tokenizer, output, STREAMED)]
+    begin, end = (
+        ids.index(getattr(tokenizer.special, f"tool_call_{mark}")) for mark in ("argument_begin", "end")
+    )
+    assert news[begin] == (CallPiece(0, "functions.f:0", "f"),)
+    assert not any(news[:begin] + news[end:])
+    given = [news[index] for index in range(begin + 1, end)]
+    assert given == [(CallPiece(0, arguments=tokenizer.decode([token])),) for token in ids[begin + 1 : end]]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("", "{}"),
+        (" \n ", "{}"),
+        ('\n {"a":  1} \n', '{"a":  1}'),
+        ('{"a": "日本🦉"}', '{"a": "日本🦉"}'),
+        ('{"a": "x  y"}', '{"a": "x  y"}'),
+    ],
+)
+@pytest.mark.parametrize("streamed", [(), ("f",)])
+def test_the_arguments_of_a_call_are_the_same_streamed_or_held(tokenizer, written, shown, streamed):
+    output = f"[S>[C>functions.f:0[A>{written}<C][C>functions.g:1[A>{{}}<C]<S]"
+    made = (("functions.f:0", "f", shown), ("functions.g:1", "g", "{}"))
+    assert message(tokenizer, output, rules("f", "g", streamed=streamed)) == Message(
+        "", "", made, "tool_calls"
+    )
+
+
+def test_a_streamed_call_that_is_cut_stays_unfinished_and_a_held_one_is_absent(tokenizer):
+    for name, calls in (("f", (("functions.f:0", "f", '{"a": "x'),)), ("g", ())):
+        ids = encode_output(tokenizer, f'[S>[C>functions.{name}:0[A>{{"a": "x')
+        assert read(choice_of(tokenizer, STREAMED), ids, (), LENGTH) == Message("", "", calls, "length")
+
+
+@pytest.mark.parametrize("end", ["<S]", "[S>", "[C>functions.f:1[A>{}<C]<S]", ""])
+def test_a_streamed_call_that_something_else_ends_is_no_finish_of_calls_unless_it_is_whole(tokenizer, end):
+    for written, finish in (('{"a": 1}', "tool_calls"), ('{"a": 1', "stop")):
+        read_as = message(tokenizer, f"[S>[C>functions.f:0[A>{written}{end}", STREAMED)
+        assert read_as.calls[0] == ("functions.f:0", "f", written)
+        assert read_as.finish == finish
+
+
+def test_half_a_character_where_a_streamed_call_is_cut_is_not_shown(tokenizer):
+    ids = encode_output(tokenizer, '[S>[C>functions.f:0[A>{"a": "')
+    half = next(token for token in range(tokenizer.num_ranks) if tokenizer.token_bytes(token) == b"\xe6")
+    made = read(choice_of(tokenizer, STREAMED), [*ids, half], (), LENGTH).calls
+    assert made == (("functions.f:0", "f", '{"a": "'),)
 
 
 def test_half_a_character_before_a_marker_becomes_a_replacement_mark_and_never_joins_what_follows(tokenizer):

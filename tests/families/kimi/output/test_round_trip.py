@@ -136,7 +136,8 @@ def test_any_message_is_read_as_written_however_it_is_cut(tokenizer, reasoning, 
     assert read(choice_of(tokenizer, rules(*NAMES)), ids, cuts) == message
 
 
-def test_any_soup_of_tokens_gives_the_same_message_however_it_is_cut_and_leaks_no_marker(tokenizer):
+@pytest.mark.parametrize("streamed", [(), ("f",)])
+def test_any_soup_of_tokens_gives_the_same_message_however_it_is_cut_and_leaks_no_marker(tokenizer, streamed):
     draw = random.Random(7)
     special = tokenizer.special
     markers = [
@@ -148,9 +149,9 @@ def test_any_soup_of_tokens_gives_the_same_message_however_it_is_cut_and_leaks_n
     for _ in range(500):
         ids = [draw.choice(markers if draw.random() < 0.4 else ordinary) for _ in range(draw.randrange(40))]
         finish = draw.choice((STOP, LENGTH))
-        whole = read(choice_of(tokenizer, rules("f")), ids, (), finish)
+        whole = read(choice_of(tokenizer, rules("f", streamed=streamed)), ids, (), finish)
         cuts = some_cuts(draw, len(ids))
-        assert read(choice_of(tokenizer, rules("f")), ids, cuts, finish) == whole
+        assert read(choice_of(tokenizer, rules("f", streamed=streamed)), ids, cuts, finish) == whole
         texts = [whole.reasoning, whole.content, *(text for call in whole.calls for text in call)]
         assert not any(tokenizer.decode([marker]) in text for marker in markers for text in texts)
         assert all(name == "f" for _, name, _ in whole.calls)

@@ -5,7 +5,7 @@ import pytest
 
 from perigee.v1 import sampling_pb2
 from services.families.kimi.tokenizer import KimiTokenizer
-from services.families.output import FinishedCall
+from services.families.output import CallPiece
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.chunks import ChunkEncoder
 from services.gateway.http.answers.text_events import TokenTexts
@@ -31,7 +31,8 @@ class Counted:
         {"reasoning": "Hm"},
         {"content": '"\0\\ \n 🦉 \u2028'},
         {"content": "a", "logprobs": (LOGPROB,)},
-        {"call": FinishedCall(1, "functions.f:1", "f", "{}")},
+        {"call": CallPiece(1, "functions.f:1", "f")},
+        {"call": CallPiece(1, arguments="{}")},
         {"finish_reason": sampling_pb2.FINISH_REASON_LENGTH},
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perigee.v1 import sampling_pb2
+from services.families.conversation import ToolCall
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.pipeline.output.answer import fold
@@ -126,9 +127,7 @@ SECTION = (
 async def test_a_choice_that_called_tools_and_stopped_says_so(tokenizer):
     answer = await decode(tokenizer, decoder(tokenizer), f"think{SECTION}<|im_end|>", finish=STOP)
     assert (answer.reasoning, answer.content) == ("think", "")
-    assert [(call.index, call.id, call.name, call.arguments) for call in answer.calls] == [
-        (0, "functions.f:0", "f", "{}")
-    ]
+    assert answer.calls == [ToolCall("functions.f:0", "f", "{}")]
     assert answer.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
 
 

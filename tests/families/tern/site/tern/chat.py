@@ -61,6 +61,7 @@ class TernParser:
     """An OutputParser."""
 
     reasoning_tokens = num_calls = 0
+    is_unfinished = False
     text_kind = TextKind.CONTENT
 
     def __init__(self, lane: TextLane) -> None:
