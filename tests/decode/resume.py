@@ -31,6 +31,7 @@ from services.families.kimi.chat_format import KimiChat
 from services.families.kimi.family import KIMI
 from services.families.kimi.sampling_defaults import RAW
 from services.families.kimi.tokenizer import KimiTokenizer
+from services.families.output import CallRules
 from services.gateway.admission import Ticket
 from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.constraint.output_format import JsonAnswer, OutputFormat, RegexAnswer
@@ -114,15 +115,17 @@ class Trial:
         self.moved: Counter = Counter()
         self.tokenizer = KimiTokenizer.from_dir(NANO)
         self._grammars = ConstraintMaker(partial(KIMI.read_grammar_tokens, NANO), VOCAB)
-        self._formats = ConstraintBuilder(KimiChat(self.tokenizer))
-        self._choices = ChoiceMaker(KimiChat(self.tokenizer), reasoning=True, tool_calls=True)
+        chat = KimiChat(self.tokenizer)
+        self._formats = [ConstraintBuilder(chat, closes_calls=closes) for closes in (False, True)]
+        self._choices = ChoiceMaker(chat, reasoning=True, tool_calls=True)
         self._metrics = GatewayMetrics(CollectorRegistry())
         self._runs = 0
 
     async def __aenter__(self) -> Trial:
         self._stack = AsyncExitStack()
         self._stack.callback(self._grammars.close)
-        self._stack.callback(self._formats.close)
+        for formats in self._formats:
+            self._stack.callback(formats.close)
         self._workers = [
             LoopbackWorker("w:1", self._grammars),
             LoopbackWorker("w:2", self._grammars, ahead=True),
@@ -163,7 +166,8 @@ class Trial:
     async def _ask(self, case: Case, salt: str, router: LoopbackRouter) -> Answer:
         request = case.request
         chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
-        constraint = await self._formats.build(request.output, chat)
+        formats = self._formats[request.sampling.seed % 2]
+        constraint = await formats.build(request.output, chat)
         submit = decode_pb2.Submit(
             request_id="req-trial",
             prompt_token_ids=case.prompt,
@@ -175,7 +179,8 @@ class Trial:
         submission = Submission(submit, (), PromptPages(len(case.prompt)), time.monotonic() + 600, record)
         source = TokenSource(submission, router, None, POLICY, lambda: None)
         ticket = Ticket(self._metrics, record)
-        choices = self._choices.make(request, CallValidator(constraint.checks, lambda: None))
+        calls = CallRules(accept=CallValidator(constraint.checks, lambda: None), streamed=constraint.streamed)
+        choices = self._choices.make(request, calls)
         generation = Generation(None, source, choices, prompt_usage(submit, ()), ticket)
         try:
             await source.open()
