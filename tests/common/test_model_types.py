@@ -32,7 +32,8 @@ def test_a_package_adds_an_entry_and_replaces_none(table):
 def test_what_has_no_entry_is_refused_with_what_is_served(table, given):
     with pytest.raises(CheckpointError) as caught:
         table.find(given, "there/config.json")
-    assert caught.value.message == f"there/config.json: model_type is {given!r}; served: auk, number, own"
+    found = "missing" if given is None else repr(given)
+    assert caught.value.message == f"there/config.json: model_type is {found}; served: auk, number, own"
 
 
 def test_an_entry_of_another_kind_is_named(table):

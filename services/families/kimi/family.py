@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from services.families.family import Family, ModelLimits
+from services.families.family import ChatFormat, Family, ModelLimits
 from services.families.grammar import GrammarTokens, OutputMarkers, SectionMarkers
 from services.families.kimi.added_tokens import read_added_tokens
-from services.families.kimi.chat_format import KimiChat
 from services.families.kimi.media import image_grid
 from services.families.kimi.merge_ranks import read_ranks
 from services.families.kimi.pattern import PRE_TOKEN_PATTERN
 from services.families.kimi.sampling_defaults import DEFAULTS
 from services.families.kimi.special import SpecialTokens
-from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.kimi.video import video_chunks
 from services.families.media import MediaArithmetic
 
@@ -25,7 +23,11 @@ def _limits(config: Mapping[str, Any]) -> ModelLimits:
     return ModelLimits(int(text["max_position_embeddings"]), int(text["vocab_size"]))
 
 
-def _chat(directory: Path) -> KimiChat:
+def _chat(directory: Path) -> ChatFormat:
+    # Only gateways have the tokenizer's library; workers use the rest of the family.
+    from services.families.kimi.chat_format import KimiChat
+    from services.families.kimi.tokenizer import KimiTokenizer
+
     return KimiChat(KimiTokenizer.from_dir(directory))
 
 
