@@ -22,8 +22,8 @@ from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.app import App
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
-from services.gateway.http.cors import Cors
-from services.gateway.http.host_check import HostCheck
+from services.gateway.http.guards.cors import Cors
+from services.gateway.http.guards.host_check import HostCheck
 from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.pages.process_metrics import ProcessMetrics
 from services.gateway.http.route_table import DoorParts

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
 from services.gateway.http.answers.page import json_page
-from services.gateway.http.cors import Cors
 from services.gateway.http.errors import bad_request, to_http
-from services.gateway.http.host_check import HostCheck
+from services.gateway.http.guards.cors import Cors
+from services.gateway.http.guards.host_check import HostCheck
 from services.gateway.http.pages.docs import DocumentPages
 from services.gateway.http.pages.openapi import describe
 from services.gateway.http.post import PostEndpoint

@@ -8,8 +8,8 @@ from starlette.types import Receive, Scope
 
 from services.common.errors import Cancelled, Overloaded
 from services.gateway.byte_budget import ByteBudget, Hold
-from services.gateway.http.content_encoding import Decoder, decoder_of
 from services.gateway.http.errors import BodyTooLarge, BodyTooSlow
+from services.gateway.http.guards.content_encoding import Decoder, decoder_of
 
 
 class BodyReader:

@@ -8,7 +8,7 @@ import msgspec
 
 from perigee.v1 import chat_pb2
 from services.common.errors import InvalidRequest
-from services.gateway.constraint.declared_tools import declared_functions
+from services.gateway.pipeline.prompt.declared_tools import declared_functions
 from services.gateway.pipeline.prompt.json_counts import check_counts
 
 

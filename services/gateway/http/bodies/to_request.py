@@ -8,7 +8,6 @@ from services.common.sampling.params import FieldName
 from services.families.conversation import (
     Conversation,
 )
-from services.gateway.constraint.declared_tools import declared_functions
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.messages import lacks_reasoning, read_message
 from services.gateway.http.bodies.nested_fields import switches_thinking_off
@@ -16,6 +15,7 @@ from services.gateway.http.bodies.output_format import output_format
 from services.gateway.http.bodies.sampling_fields import params_of
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.media.request_media import MediaSource
+from services.gateway.pipeline.prompt.declared_tools import declared_functions
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 
 

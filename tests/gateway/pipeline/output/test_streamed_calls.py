@@ -107,7 +107,7 @@ def streamed_calls(tokenizer, given: OutputRules, deltas: Sequence[TokenDelta]):
 
 
 def argument_steps(tokenizer, tokens: Sequence[int]) -> list[range]:
-    """Of each call the steps that give a token of its arguments."""
+    """For each call, the steps that give a token of its arguments."""
     special = tokenizer.special
     begins = [step for step, token in enumerate(tokens) if token == special.tool_call_argument_begin]
     ends = [step for step, token in enumerate(tokens) if token == special.tool_call_end]

@@ -7,7 +7,7 @@ import pytest
 
 from services.common.errors import ConfigError
 from services.gateway.config import GatewayConfig
-from services.gateway.http.cors import Cors
+from services.gateway.http.guards.cors import Cors
 from tests.gateway.browser import needs_browser, open_browser
 from tests.gateway.suite import chat_body, open_suite, parse_events, wait_until
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.routing import Route
 
 from services.common.errors import ConfigError
-from services.gateway.http.host_check import HostCheck
+from services.gateway.http.guards.host_check import HostCheck
 from tests.gateway.browser import needs_browser, open_browser
 from tests.gateway.suite import chat_body, open_suite
 
