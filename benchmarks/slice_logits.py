@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +24,17 @@ from services.engine.model.config.text_config import TextConfig
 from services.engine.model.text_model import TextModel
 
 Record = Callable[[Callable[[], None]], Recorded]
-# One pass: of each sequence its new token ids, the position of the first, and its pages.
-Step = list[tuple[list[int], int, list[int]]]
+
+
+class NewTokens(NamedTuple):
+    """New tokens of one sequence; `start`: the position of the first, `pages`: the sequence's."""
+
+    token_ids: list[int]
+    start: int
+    pages: list[int]
+
+
+Step = list[NewTokens]
 _STEPS = 2
 
 
@@ -86,12 +96,12 @@ class SliceLogits:
         row.judge(torch.equal(again, torch.cat(list(found))))
 
     def _prefills(self) -> list[Step]:
-        return [[(ids, 0, self._tables[row])] for row, ids in enumerate(self._prompts)]
+        return [[NewTokens(ids, 0, self._tables[row])] for row, ids in enumerate(self._prompts)]
 
     def _decodes(self) -> list[Step]:
         return [
             [
-                ([7 + number], len(prompt) + number, self._tables[row])
+                NewTokens([7 + number], len(prompt) + number, self._tables[row])
                 for row, prompt in enumerate(self._prompts)
             ]
             for number in range(_STEPS)

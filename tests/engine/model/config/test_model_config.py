@@ -202,7 +202,7 @@ def test_a_file_without_a_text_model_is_refused(values):
         parse_config(values | {"model_type": "kimi_k25"})
 
 
-@pytest.mark.parametrize(("values", "named"), [({"model_type": "llama"}, "'llama'"), ({}, "None")])
+@pytest.mark.parametrize(("values", "named"), [({"model_type": "llama"}, "'llama'"), ({}, "missing")])
 def test_a_model_type_that_is_not_served_is_refused_with_those_that_are(values, named):
     with pytest.raises(CheckpointError, match=rf"^there: model_type is {named}; served: kimi_k25$"):
         parse_config(values, "there")
