@@ -15,8 +15,8 @@ from services.gateway.pipeline.request import AnyPrompt
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
 
-# Of text or ids in one request, as they came: a bound on the time (seconds) and memory (at worst an id per
-# byte) of one. More than ten times what the longest context takes of ordinary text.
+# The most bytes of text or ids that one request may bring: bounds its time (seconds) and memory (at worst an
+# id per byte). More than ten times what the longest context takes of ordinary text.
 MAX_BYTES = 4 << 20
 # Threads of its own, few of them: however many texts are to be encoded, chats find theirs free.
 _THREADS = 2
