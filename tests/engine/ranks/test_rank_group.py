@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,10 +36,8 @@ def logits_of(runner, token_ids, start, pages):
     return runner.forward(batch_of([(token_ids, start, pages, True)], runner.batch_device))[0]
 
 
-@pytest.fixture(params=[False, True], ids=["split experts", "whole experts"])
-def group(request, nano_dir):
-    """A group of two, and its runner."""
-    group = RankGroup(plan_of(nano_dir, whole_experts=request.param))
+def runner_of(group: RankGroup, nano_dir: Path) -> ModelRunner:
+    """Rank 0's part of a group's work."""
     model, _ = load_for(
         nano_dir,
         True,
@@ -49,7 +48,14 @@ def group(request, nano_dir):
         decodes=False,
         group=group.group,
     )
-    yield group, ModelRunner(model, group.kv_pages, 1, group)
+    return ModelRunner(model, group.kv_pages, 1, group)
+
+
+@pytest.fixture(params=[False, True], ids=["split experts", "whole experts"])
+def group(request, nano_dir):
+    """A group of two, and its runner."""
+    group = RankGroup(plan_of(nano_dir, whole_experts=request.param))
+    yield group, runner_of(group, nano_dir)
     group.close()
 
 
@@ -92,17 +98,7 @@ def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
 def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):
     opening = TransferOpening("reader", {}, "any")
     group = RankGroup(plan_of(nano_dir, open_transfer=opening))
-    model, _ = load_for(
-        nano_dir,
-        True,
-        torch.float32,
-        group.kv_pages,
-        FLOAT32,
-        kernels=False,
-        decodes=False,
-        group=group.group,
-    )
-    runner = ModelRunner(model, group.kv_pages, 1, group)
+    runner = runner_of(group, nano_dir)
     layers = group.kv_pages.shape[1]
     reader = opening.shared([kv_region(group.kv_pages)], group.readers, layers)
     lent = torch.zeros_like(group.kv_pages)
