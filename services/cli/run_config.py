@@ -31,6 +31,13 @@ class RunConfig:
         default="",
         metadata={"help": "names of the model in requests, primary first; empty: the directory's name"},
     )
+    model_profile: str = field(
+        default="",
+        metadata={
+            "help": "which model of the family it is: k2.5, k2.6 or k2.7-code; empty: the gateway's own"
+            " setting, by default as the checkpoint suggests"
+        },
+    )
     reasoning_parser: str = field(
         default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
     )

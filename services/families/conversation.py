@@ -66,7 +66,8 @@ class Conversation:
     """All that a template needs. `tools`: the OpenAI `tools` array; empty: none are declared.
 
     `thinking`: whether the model reasons first; `add_generation_prompt`: whether the assistant's turn is
-    opened; `continues`: whether the last message, an assistant's without calls, is left open instead.
+    opened; `continues`: whether the last message, an assistant's without calls, is left open instead;
+    `preserve_thinking`: whether the reasoning of all past turns is written, where the template can.
     """
 
     messages: tuple[Message, ...]
@@ -74,6 +75,7 @@ class Conversation:
     thinking: bool = True
     add_generation_prompt: bool = True
     continues: bool = False
+    preserve_thinking: bool = False
 
     @property
     def num_calls(self) -> int:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from services.families.conversation import Conversation, Json
 from services.families.grammar import GrammarTokens, ToolGrammar
 from services.families.media import MediaArithmetic
+from services.families.model_profile import ModelProfile, SuggestProfile
 from services.families.output import OutputParser, OutputRules
 from services.families.prompt import RenderedPrompt
-from services.families.sampling_defaults import ModeDefaults
 from services.families.tokenizer import Tokenizer
 
 
@@ -75,12 +75,14 @@ class Family:
 
     `read_limits`: from the parsed config.json; KeyError names a key that is missing, TypeError and ValueError
     report a value of the wrong kind. `open_chat`: from a directory with the tokenizer's files, and so
-    `read_grammar_tokens`, for the grammars of answers. `media`: None: the model sees neither images nor
-    videos.
+    `read_grammar_tokens`, for the grammars of answers. `profiles`: the published models that share the
+    family, one or more. `media`: None: the model sees neither images nor videos. `suggest_profile`: None: the
+    first profile is always meant.
     """
 
     read_limits: Callable[[Mapping[str, Any]], ModelLimits]
     open_chat: Callable[[Path], ChatFormat]
     read_grammar_tokens: Callable[[Path], GrammarTokens]
-    defaults: ModeDefaults
+    profiles: tuple[ModelProfile, ...]
     media: MediaArithmetic | None = None
+    suggest_profile: SuggestProfile | None = None

@@ -85,6 +85,13 @@ class GatewayConfig:
         default="",
         metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
     )
+    model_profile: str = field(
+        default="",
+        metadata={
+            "help": "which model of the family it is: k2.5, k2.6 or k2.7-code; empty: as the checkpoint's"
+            " chat template and the names say, else k2.5"
+        },
+    )
     reasoning_parser: str = field(
         default=KIMI_K2,
         metadata={"help": "kimi_k2: separates reasoning from content; none: all is content"},
@@ -159,7 +166,7 @@ class GatewayConfig:
     )
     profile: Profile = field(
         default="none",
-        metadata={"help": "moonshot: refuse chats whose sampling differs from what Moonshot's own API fixes"},
+        metadata={"help": "moonshot: refuse chats that Moonshot's own API refuses, as it does for the model"},
     )
     allowed_media_hosts: str = field(
         default="",

@@ -159,6 +159,8 @@ class Gateway:
             grpc=f"{self._config.host}:{self.grpc_port}",
             operator=f"{self._config.operator_host}:{self.operator_port}",
             models=",".join(self._model.names),
+            model_profile=self._model.profile.name,
+            because=self._model.profile_because,
         )
 
     async def stop(self) -> None:
@@ -233,7 +235,7 @@ class Gateway:
     def _add_servicers(self, server: grpc.aio.Server) -> None:
         silence_s = self._config.sse_keep_alive_seconds
         chat_pb2_grpc.add_ChatServiceServicer_to_server(
-            ChatServicer(self._pipeline, self._calls, silence_s), server
+            ChatServicer(self._pipeline, self._calls, silence_s, self._model.profile), server
         )
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationServicer(self._pipeline, self._calls, self._tokenizing, silence_s), server
@@ -255,8 +257,10 @@ class Gateway:
 
 def _served_model(config: GatewayConfig) -> ServedModel:
     if config.tokenizer:
-        return ServedModel.of_tokenizer(Path(config.tokenizer), config.served_names)
-    return ServedModel.from_dir(Path(config.model), config.served_names, bool(config.vision))
+        return ServedModel.of_tokenizer(Path(config.tokenizer), config.served_names, config.model_profile)
+    return ServedModel.from_dir(
+        Path(config.model), config.served_names, bool(config.vision), config.model_profile
+    )
 
 
 def _media_limits(config: GatewayConfig) -> MediaLimits:

@@ -10,7 +10,9 @@ from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.controls import BY_NAME
 from services.common.sampling.params import FieldName
 from services.families.conversation import Conversation
+from services.families.model_profile import HostedRules
 from services.families.sampling_defaults import SamplingDefaults
+from services.gateway.constraint.output_format import OutputFormat
 
 Profile: TypeAlias = Literal["none", "moonshot"]
 
@@ -39,22 +41,33 @@ def check_moonshot(params: sampling_pb2.SamplingParams, fixed: SamplingDefaults,
             )
 
 
-def check_past_reasoning(conversation: Conversation, unreasoned: Set[int]) -> None:
-    """Raises InvalidRequest naming the first message of the open tool round that has calls but no reasoning.
+def check_past_reasoning(conversation: Conversation, unreasoned: Set[int], rules: HostedRules) -> None:
+    """Raises InvalidRequest naming the first message that has calls but lacks the reasoning it needs.
 
-    `unreasoned`: indices of the messages with calls for which none was given. The open round is what stands
-    behind the last answer without calls. With thinking off nothing is wrong.
+    `unreasoned`: indices of the messages with calls for which none was given. Those of the open tool round
+    need it, which stands behind the last answer without calls; under some rules all do. With thinking off
+    nothing is wrong.
     """
     if not conversation.thinking:
         return
     answered = -1
-    for index, message in enumerate(conversation.messages):
-        if message.role == "assistant" and not message.tool_calls:
-            answered = index
+    if not rules.wants_all_reasoning:
+        for index, message in enumerate(conversation.messages):
+            if message.role == "assistant" and not message.tool_calls:
+                answered = index
     missing = min((index for index in unreasoned if index > answered), default=None)
     if missing is not None:
         param = f"messages[{missing}].reasoning_content"
         raise InvalidRequest(
             f"{param} is missing; under the profile moonshot a message with calls needs it while thinking",
             param,
+        )
+
+
+def check_forced_calls(conversation: Conversation, output: OutputFormat, rules: HostedRules) -> None:
+    """Raises UnsupportedValue for a call that is demanded while the model thinks, unless that is allowed."""
+    if conversation.thinking and output.must_call and not rules.forces_calls:
+        raise UnsupportedValue(
+            f"{output.choice_param}: under the profile moonshot it is auto or none while the model thinks",
+            output.choice_param,
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 from services.common.errors import CheckpointError, ModelNotFound
 from services.common.model_types import read_config
 from services.families.family import ChatFormat, Family
+from services.families.model_profile import ModelProfile
+from services.families.profile_choice import choose_profile
 from services.families.registry import family_in, family_of_tokenizer
 from services.families.tokenizer import Tokenizer
 
@@ -18,8 +20,9 @@ class ServedModel:
     """Constant for the life of the gateway.
 
     `chat`: the family's format with the checkpoint's tokenizer. `context_length` (0: not known) and
-    `vocab_size`: tokens; `vision`: whether the model sees and an image encoder is configured; `created`: Unix
-    seconds the gateway started serving it.
+    `vocab_size`: tokens; `vision`: whether the model sees and an image encoder is configured; `profile`:
+    which of the family's models it is, and `profile_because` why; `created`: Unix seconds the gateway started
+    serving it.
     """
 
     names: tuple[str, ...]
@@ -28,11 +31,18 @@ class ServedModel:
     context_length: int
     vocab_size: int
     vision: bool
+    profile: ModelProfile
+    profile_because: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    def from_dir(cls, directory: Path, names: tuple[str, ...], vision: bool) -> ServedModel:
-        """Reads config.json and the tokenizer files; raises CheckpointError naming what is missing."""
+    def from_dir(
+        cls, directory: Path, names: tuple[str, ...], vision: bool, profile: str = ""
+    ) -> ServedModel:
+        """Reads config.json and the tokenizer files; `profile`: its name; empty: as the checkpoint suggests.
+
+        Raises CheckpointError naming what is missing, ConfigError for an unknown profile.
+        """
         family = family_in(directory)
         path = directory / "config.json"
         try:
@@ -41,6 +51,7 @@ class ServedModel:
             raise CheckpointError(f"{path}: {error.args[0]} is missing") from error
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: no context length or vocabulary size: {error}") from error
+        chosen = choose_profile(family, directory, names, profile)
         return cls(
             names=names or (directory.resolve().name,),
             family=family,
@@ -48,15 +59,18 @@ class ServedModel:
             context_length=limits.context_length,
             vocab_size=limits.vocab_size,
             vision=vision and family.media is not None,
+            profile=chosen.profile,
+            profile_because=chosen.because,
         )
 
     @classmethod
-    def of_tokenizer(cls, directory: Path, names: tuple[str, ...]) -> ServedModel:
-        """A model from tokenizer files alone: no images, unknown context length.
+    def of_tokenizer(cls, directory: Path, names: tuple[str, ...], profile: str = "") -> ServedModel:
+        """A model from tokenizer files alone: no images, unknown context length. `profile` as in `from_dir`.
 
-        Raises CheckpointError listing what is missing or wrong.
+        Raises CheckpointError listing what is missing or wrong, ConfigError for an unknown profile.
         """
         family = family_of_tokenizer(directory)
+        chosen = choose_profile(family, directory, names, profile)
         chat = family.open_chat(directory)
         return cls(
             names=names or (directory.resolve().name,),
@@ -65,6 +79,8 @@ class ServedModel:
             context_length=0,
             vocab_size=chat.tokenizer.vocab_size,
             vision=False,
+            profile=chosen.profile,
+            profile_because=chosen.because,
         )
 
     @property

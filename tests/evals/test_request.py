@@ -7,6 +7,7 @@ import json
 import pytest
 
 from evals.request import chat_body
+from services.families.kimi.family import KIMI
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder
 from services.gateway.http.bodies.to_request import prompt_from_body
@@ -19,7 +20,7 @@ CURRICULUM = Curriculum(1)
 def test_the_gateway_reads_the_conversation_that_was_meant(skill):
     case = CURRICULUM.case(skill, 1)
     raw = json.dumps(chat_body(case.conversation, "m", 10)).encode()
-    found = prompt_from_body(BodyDecoder(ChatBody).decode(raw)).conversation
+    found = prompt_from_body(BodyDecoder(ChatBody).decode(raw), KIMI.profiles[0]).conversation
     assert found.thinking == case.conversation.thinking
     assert list(found.tools) == list(case.conversation.tools)
     for ours, theirs in zip(case.conversation.messages, found.messages, strict=True):

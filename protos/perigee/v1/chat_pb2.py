@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from perigee.v1 import sampling_pb2 as perigee_dot_v1_dot_sampling__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15perigee/v1/chat.proto\x12\nperigee.v1\x1a\x19perigee/v1/sampling.proto\"\xb0\x04\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.perigee.v1.Message\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.perigee.v1.SamplingParams\x12\x15\n\x08thinking\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ntools_json\x18\x05 \x01(\t\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\t \x01(\x05\x12\x1f\n\x12separate_reasoning\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x1d\n\x10stream_reasoning\x18\x08 \x01(\x08H\x02\x88\x01\x01\x12\x1e\n\x16\x63ontinue_final_message\x18\x0f \x01(\x08\x12\x13\n\x0btool_choice\x18\x14 \x01(\t\x12\x11\n\ttool_name\x18\x15 \x01(\t\x12\x15\n\rallowed_tools\x18\x1b \x03(\t\x12 \n\x13parallel_tool_calls\x18\x16 \x01(\x08H\x03\x88\x01\x01\x12\x1c\n\x14response_format_json\x18\x17 \x01(\t\x12\r\n\x05regex\x18\x18 \x01(\t\x12\x0c\n\x04\x65\x62nf\x18\x19 \x01(\t\x12\x1f\n\x05tools\x18\x1a \x03(\x0b\x32\x10.perigee.v1.ToolB\x0b\n\t_thinkingB\x15\n\x13_separate_reasoningB\x13\n\x11_stream_reasoningB\x16\n\x14_parallel_tool_calls\"\xaa\x01\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12(\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x17.perigee.v1.ContentPart\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x19\n\x11reasoning_content\x18\x04 \x01(\t\x12(\n\ntool_calls\x18\x05 \x03(\x0b\x32\x14.perigee.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x06 \x01(\t\"m\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x11.perigee.v1.ImageH\x00\x12\"\n\x05video\x18\x03 \x01(\x0b\x32\x11.perigee.v1.VideoH\x00\x42\x06\n\x04part\"0\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"0\n\x05Video\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"R\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x0e\n\x06strict\x18\x04 \x01(\x08\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"\x85\x01\n\x0c\x43hatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x03\x12\'\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x16.perigee.v1.ChatChoice\x12 \n\x05usage\x18\x05 \x01(\x0b\x32\x11.perigee.v1.Usage\"\xd2\x01\n\nChatChoice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x19\n\x11reasoning_content\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12(\n\ntool_calls\x18\x04 \x03(\x0b\x32\x14.perigee.v1.ToolCall\x12/\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12.\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\"\x80\x01\n\tChatChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x03\x12%\n\x06\x64\x65ltas\x18\x04 \x03(\x0b\x32\x15.perigee.v1.ChatDelta\x12 \n\x05usage\x18\x05 \x01(\x0b\x32\x11.perigee.v1.Usage\"\xd6\x01\n\tChatDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\x19\n\x11reasoning_content\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.perigee.v1.ToolCallDelta\x12/\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12.\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t2\x88\x01\n\x0b\x43hatService\x12=\n\x08\x43omplete\x12\x17.perigee.v1.ChatRequest\x1a\x18.perigee.v1.ChatResponse\x12:\n\x06Stream\x12\x17.perigee.v1.ChatRequest\x1a\x15.perigee.v1.ChatChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15perigee/v1/chat.proto\x12\nperigee.v1\x1a\x19perigee/v1/sampling.proto\"\xe6\x04\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.perigee.v1.Message\x12,\n\x08sampling\x18\x03 \x01(\x0b\x32\x1a.perigee.v1.SamplingParams\x12\x15\n\x08thinking\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x1e\n\x11preserve_thinking\x18\x1c \x01(\x08H\x01\x88\x01\x01\x12\x12\n\ntools_json\x18\x05 \x01(\t\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x10\n\x08priority\x18\t \x01(\x05\x12\x1f\n\x12separate_reasoning\x18\x07 \x01(\x08H\x02\x88\x01\x01\x12\x1d\n\x10stream_reasoning\x18\x08 \x01(\x08H\x03\x88\x01\x01\x12\x1e\n\x16\x63ontinue_final_message\x18\x0f \x01(\x08\x12\x13\n\x0btool_choice\x18\x14 \x01(\t\x12\x11\n\ttool_name\x18\x15 \x01(\t\x12\x15\n\rallowed_tools\x18\x1b \x03(\t\x12 \n\x13parallel_tool_calls\x18\x16 \x01(\x08H\x04\x88\x01\x01\x12\x1c\n\x14response_format_json\x18\x17 \x01(\t\x12\r\n\x05regex\x18\x18 \x01(\t\x12\x0c\n\x04\x65\x62nf\x18\x19 \x01(\t\x12\x1f\n\x05tools\x18\x1a \x03(\x0b\x32\x10.perigee.v1.ToolB\x0b\n\t_thinkingB\x14\n\x12_preserve_thinkingB\x15\n\x13_separate_reasoningB\x13\n\x11_stream_reasoningB\x16\n\x14_parallel_tool_calls\"\xaa\x01\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12(\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x17.perigee.v1.ContentPart\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x19\n\x11reasoning_content\x18\x04 \x01(\t\x12(\n\ntool_calls\x18\x05 \x03(\x0b\x32\x14.perigee.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x06 \x01(\t\"m\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x11.perigee.v1.ImageH\x00\x12\"\n\x05video\x18\x03 \x01(\x0b\x32\x11.perigee.v1.VideoH\x00\x42\x06\n\x04part\"0\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"0\n\x05Video\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"R\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x0e\n\x06strict\x18\x04 \x01(\x08\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"\x85\x01\n\x0c\x43hatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x03\x12\'\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x16.perigee.v1.ChatChoice\x12 \n\x05usage\x18\x05 \x01(\x0b\x32\x11.perigee.v1.Usage\"\xd2\x01\n\nChatChoice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x19\n\x11reasoning_content\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12(\n\ntool_calls\x18\x04 \x03(\x0b\x32\x14.perigee.v1.ToolCall\x12/\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12.\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\"\x80\x01\n\tChatChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\x03\x12%\n\x06\x64\x65ltas\x18\x04 \x03(\x0b\x32\x15.perigee.v1.ChatDelta\x12 \n\x05usage\x18\x05 \x01(\x0b\x32\x11.perigee.v1.Usage\"\xd6\x01\n\tChatDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\x19\n\x11reasoning_content\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\t\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.perigee.v1.ToolCallDelta\x12/\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12.\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\"K\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\t2\x88\x01\n\x0b\x43hatService\x12=\n\x08\x43omplete\x12\x17.perigee.v1.ChatRequest\x1a\x18.perigee.v1.ChatResponse\x12:\n\x06Stream\x12\x17.perigee.v1.ChatRequest\x1a\x15.perigee.v1.ChatChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,29 +33,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perigee.v1.chat_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATREQUEST']._serialized_start=65
-  _globals['_CHATREQUEST']._serialized_end=625
-  _globals['_MESSAGE']._serialized_start=628
-  _globals['_MESSAGE']._serialized_end=798
-  _globals['_CONTENTPART']._serialized_start=800
-  _globals['_CONTENTPART']._serialized_end=909
-  _globals['_IMAGE']._serialized_start=911
-  _globals['_IMAGE']._serialized_end=959
-  _globals['_VIDEO']._serialized_start=961
-  _globals['_VIDEO']._serialized_end=1009
-  _globals['_TOOL']._serialized_start=1011
-  _globals['_TOOL']._serialized_end=1093
-  _globals['_TOOLCALL']._serialized_start=1095
-  _globals['_TOOLCALL']._serialized_end=1150
-  _globals['_CHATRESPONSE']._serialized_start=1153
-  _globals['_CHATRESPONSE']._serialized_end=1286
-  _globals['_CHATCHOICE']._serialized_start=1289
-  _globals['_CHATCHOICE']._serialized_end=1499
-  _globals['_CHATCHUNK']._serialized_start=1502
-  _globals['_CHATCHUNK']._serialized_end=1630
-  _globals['_CHATDELTA']._serialized_start=1633
-  _globals['_CHATDELTA']._serialized_end=1847
-  _globals['_TOOLCALLDELTA']._serialized_start=1849
-  _globals['_TOOLCALLDELTA']._serialized_end=1924
-  _globals['_CHATSERVICE']._serialized_start=1927
-  _globals['_CHATSERVICE']._serialized_end=2063
+  _globals['_CHATREQUEST']._serialized_end=679
+  _globals['_MESSAGE']._serialized_start=682
+  _globals['_MESSAGE']._serialized_end=852
+  _globals['_CONTENTPART']._serialized_start=854
+  _globals['_CONTENTPART']._serialized_end=963
+  _globals['_IMAGE']._serialized_start=965
+  _globals['_IMAGE']._serialized_end=1013
+  _globals['_VIDEO']._serialized_start=1015
+  _globals['_VIDEO']._serialized_end=1063
+  _globals['_TOOL']._serialized_start=1065
+  _globals['_TOOL']._serialized_end=1147
+  _globals['_TOOLCALL']._serialized_start=1149
+  _globals['_TOOLCALL']._serialized_end=1204
+  _globals['_CHATRESPONSE']._serialized_start=1207
+  _globals['_CHATRESPONSE']._serialized_end=1340
+  _globals['_CHATCHOICE']._serialized_start=1343
+  _globals['_CHATCHOICE']._serialized_end=1553
+  _globals['_CHATCHUNK']._serialized_start=1556
+  _globals['_CHATCHUNK']._serialized_end=1684
+  _globals['_CHATDELTA']._serialized_start=1687
+  _globals['_CHATDELTA']._serialized_end=1901
+  _globals['_TOOLCALLDELTA']._serialized_start=1903
+  _globals['_TOOLCALLDELTA']._serialized_end=1978
+  _globals['_CHATSERVICE']._serialized_start=1981
+  _globals['_CHATSERVICE']._serialized_end=2117
 # @@protoc_insertion_point(module_scope)

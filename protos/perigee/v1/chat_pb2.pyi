@@ -29,6 +29,7 @@ class ChatRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
+    PRESERVE_THINKING_FIELD_NUMBER: _builtins.int
     TOOLS_JSON_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
@@ -46,7 +47,12 @@ class ChatRequest(_message.Message):
     model: _builtins.str
     """Served model name or alias. Empty: the only model served."""
     thinking: _builtins.bool
-    """Whether the model reasons first. Absent: yes."""
+    """Whether the model reasons first. Absent: yes. INVALID_ARGUMENT for false where the model always does."""
+    preserve_thinking: _builtins.bool
+    """Whether the reasoning of all past turns is in the prompt, not only that since the last answer without calls.
+    Absent: as the served model does by itself (K2.5, K2.6: no; K2.7-Code: yes). INVALID_ARGUMENT for a value that the
+    model does not offer, and for true without thinking.
+    """
     tools_json: _builtins.str
     """Tool declarations as an OpenAI `tools` array in JSON. Empty: those of `tools`. INVALID_ARGUMENT if both are set."""
     cache_salt: _builtins.str
@@ -107,6 +113,7 @@ class ChatRequest(_message.Message):
         messages: _abc.Iterable[Global___Message] | None = ...,
         sampling: _sampling_pb2.SamplingParams | None = ...,
         thinking: _builtins.bool | None = ...,
+        preserve_thinking: _builtins.bool | None = ...,
         tools_json: _builtins.str = ...,
         cache_salt: _builtins.str = ...,
         priority: _builtins.int = ...,
@@ -122,12 +129,14 @@ class ChatRequest(_message.Message):
         ebnf: _builtins.str = ...,
         tools: _abc.Iterable[Global___Tool] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_preserve_thinking", b"_preserve_thinking", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "parallel_tool_calls", b"parallel_tool_calls", "preserve_thinking", b"preserve_thinking", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "allowed_tools", b"allowed_tools", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "tools_json", b"tools_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_preserve_thinking", b"_preserve_thinking", "_separate_reasoning", b"_separate_reasoning", "_stream_reasoning", b"_stream_reasoning", "_thinking", b"_thinking", "allowed_tools", b"allowed_tools", "cache_salt", b"cache_salt", "continue_final_message", b"continue_final_message", "ebnf", b"ebnf", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "preserve_thinking", b"preserve_thinking", "priority", b"priority", "regex", b"regex", "response_format_json", b"response_format_json", "sampling", b"sampling", "separate_reasoning", b"separate_reasoning", "stream_reasoning", b"stream_reasoning", "thinking", b"thinking", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "tools_json", b"tools_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofReturnType__preserve_thinking: _TypeAlias = _typing.Literal["preserve_thinking"]  # noqa: Y015
+    _WhichOneofArgType__preserve_thinking: _TypeAlias = _typing.Literal["_preserve_thinking", b"_preserve_thinking"]  # noqa: Y015
     _WhichOneofReturnType__separate_reasoning: _TypeAlias = _typing.Literal["separate_reasoning"]  # noqa: Y015
     _WhichOneofArgType__separate_reasoning: _TypeAlias = _typing.Literal["_separate_reasoning", b"_separate_reasoning"]  # noqa: Y015
     _WhichOneofReturnType__stream_reasoning: _TypeAlias = _typing.Literal["stream_reasoning"]  # noqa: Y015
@@ -136,6 +145,8 @@ class ChatRequest(_message.Message):
     _WhichOneofArgType__thinking: _TypeAlias = _typing.Literal["_thinking", b"_thinking"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preserve_thinking) -> _WhichOneofReturnType__preserve_thinking | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__separate_reasoning) -> _WhichOneofReturnType__separate_reasoning | None: ...
     @_typing.overload

@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_ABSENT,
         help="run without prefill workers: decode computes prompts itself",
     )
+    ours.add_argument(
+        "--model-profile",
+        default=_ABSENT,
+        help="k2.5, k2.6 or k2.7-code (default: as the checkpoint's chat template and the names say)",
+    )
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
     parser.set_defaults(execute=execute)
 

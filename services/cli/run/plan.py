@@ -14,6 +14,8 @@ from services.common.errors import ConfigError
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
 from services.common.settings import flag_name
+from services.families.profile_choice import find_profile
+from services.families.registry import family_in
 
 WORKERS: tuple[Role, ...] = ("vision", "prefill", "decode")
 _LOOPBACK = "127.0.0.1"
@@ -48,11 +50,15 @@ class SuitePlan:
 
 
 def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None = None) -> SuitePlan:
-    """Chooses ports and arguments. Raises ConfigError if the checkpoint is absent or a port is taken."""
+    """Chooses ports and arguments. Raises ConfigError if the checkpoint is absent, its family has no such
+    profile, or a port is taken; CheckpointError for an unknown family.
+    """
     if not (Path(config.model) / "config.json").is_file():
         raise ConfigError(
             f"model: {config.model} is not a checkpoint directory (it has no config.json); see --model"
         )
+    if config.model_profile:
+        find_profile(family_in(Path(config.model)), config.model_profile)
     # All ports are held until the last is chosen: the kernel may return the same free port twice.
     with ExitStack() as held:
         http_port, grpc_port, operator_port = (
@@ -83,7 +89,7 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
     pools = tuple(text for role in WORKERS for text in (f"--{role}", addresses[role]))
     passed_on = tuple(
         text
-        for key in ("served_model_name", "reasoning_parser", "tool_call_parser")
+        for key in ("served_model_name", "model_profile", "reasoning_parser", "tool_call_parser")
         if (value := getattr(config, key))
         for text in (f"--{key.replace('_', '-')}", value)
     )

@@ -1,4 +1,4 @@
-"""Kimi-K2.5 as an entry of the table of families."""
+"""Kimi-K2.5, K2.6 and K2.7-Code as one entry of the table of families."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.families.kimi.added_tokens import read_added_tokens
 from services.families.kimi.media import image_grid
 from services.families.kimi.merge_ranks import read_ranks
 from services.families.kimi.pattern import PRE_TOKEN_PATTERN
-from services.families.kimi.sampling_defaults import DEFAULTS
+from services.families.kimi.profiles import PROFILES, suggest_profile
 from services.families.kimi.special import SpecialTokens
 from services.families.kimi.video import video_chunks
 from services.families.media import MediaArithmetic
@@ -53,4 +53,4 @@ def markers(special: SpecialTokens) -> OutputMarkers:
 
 
 MEDIA = MediaArithmetic(image_grid, video_chunks)
-KIMI = Family(_limits, _chat, _grammar_tokens, DEFAULTS, MEDIA)
+KIMI = Family(_limits, _chat, _grammar_tokens, PROFILES, MEDIA, suggest_profile)

@@ -106,7 +106,7 @@ def _generating(parts: DoorParts) -> Iterator[Operation]:
 
 
 def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
-    endpoint = TokenizeEndpoint(parts.tokenizing)
+    endpoint = TokenizeEndpoint(parts.tokenizing, parts.model.profile)
     for prefix in ("", "/v1"):
         yield parts.post(
             f"{prefix}/tokenize",

@@ -98,9 +98,12 @@ class Pipeline:
                     media, pages = await self._renderer.fill(submit, request.prompt)
                 context_length = self._model.context(self._pool.context_length())
                 budget = token_budget(
-                    request, len(submit.prompt_token_ids), context_length, self._rules.profile
+                    request,
+                    len(submit.prompt_token_ids),
+                    context_length,
+                    self._model.profile.hosted if self._rules.profile == "moonshot" else None,
                 )
-                defaults = self._model.family.defaults.of(chat)
+                defaults = self._model.profile.defaults.of(chat)
                 stop_ids = self._model.tokenizer.stop_ids
                 submit.sampling.CopyFrom(resolve(request.sampling, defaults, budget, stop_ids))
                 submission = Submission(submit, media, pages, deadline, record)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
+from services.families.model_profile import ModelProfile
 from services.families.output import CallPiece
 from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
@@ -16,15 +18,18 @@ from services.gateway.rpc.translate import request_from_chat, translated
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """Both rpcs walk the same pipeline; errors become statuses in the server's interceptor."""
 
-    def __init__(self, pipeline: Pipeline, calls: Calls, silence_s: float) -> None:
-        """`silence_s`: after so many seconds a stream begins even if no worker has accepted it."""
+    def __init__(self, pipeline: Pipeline, calls: Calls, silence_s: float, profile: ModelProfile) -> None:
+        """`silence_s`: after so many seconds a stream begins even if no worker has accepted it; `profile`:
+        the served model's.
+        """
         self._pipeline = pipeline
         self._calls = calls
         self._silence_s = silence_s
+        self._translate = functools.partial(request_from_chat, profile)
 
     async def Complete(self, request: chat_pb2.ChatRequest, context: Context) -> chat_pb2.ChatResponse:
         async with self._calls.enter(context, "ChatService/Complete") as ticket:
-            call = await translated(request_from_chat, request, context.time_remaining())
+            call = await translated(self._translate, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 answer, head = await generation.answer(), generation.head
         return chat_pb2.ChatResponse(
@@ -39,7 +44,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         self, request: chat_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[chat_pb2.ChatChunk | None]:
         async with self._calls.enter(context, "ChatService/Stream") as ticket:
-            call = await translated(request_from_chat, request, context.time_remaining())
+            call = await translated(self._translate, request, context.time_remaining())
             async with self._pipeline.open(call, ticket) as generation:
                 await generation.accepted(self._silence_s)
                 yield None  # the call begins

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from google.protobuf.message import Message as ProtoMessage
 
@@ -19,9 +19,11 @@ from services.families.conversation import (
     ToolCall,
     VideoPart,
 )
+from services.families.model_profile import ModelProfile
 from services.gateway.media.images import ImageSource
 from services.gateway.media.request_media import MediaSource
 from services.gateway.media.videos import VideoSource
+from services.gateway.pipeline.prompt.thinking import Switch, thinking_mode
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
 from services.gateway.pipeline.roles import template_role
 from services.gateway.rpc.output_format import chat_output_format, generate_output_format
@@ -36,25 +38,29 @@ _THREAD_BYTES = 1 << 17
 async def translated(
     function: Callable[[Given, float | None], GenerationRequest], request: Given, timeout_s: float | None
 ) -> GenerationRequest:
-    """Translates a request with `function`, one of those below; in a thread if the request is long."""
+    """Translates a request with `function`, made of one of those below; in a thread if it is long."""
     if request.ByteSize() < _THREAD_BYTES:
         return function(request, timeout_s)
     return await asyncio.to_thread(function, request, timeout_s)
 
 
-def request_from_chat(request: chat_pb2.ChatRequest, timeout_s: float | None) -> GenerationRequest:
-    """Raises InvalidRequest naming the field."""
+def request_from_chat(
+    profile: ModelProfile, request: chat_pb2.ChatRequest, timeout_s: float | None
+) -> GenerationRequest:
+    """`profile`: the served model's. Raises InvalidRequest or UnsupportedValue naming the field."""
     media: list[MediaSource] = []
     messages = tuple(
         _message(message, f"messages[{index}]", media) for index, message in enumerate(request.messages)
     )
-    thinking = request.thinking if request.HasField("thinking") else True
+    mode = thinking_mode(profile, _switch(request, "thinking"), _switch(request, "preserve_thinking"))
     output = chat_output_format(request)
     tools = declared_tools(request) if output.tool_choice != "none" else ()
     continues = request.continue_final_message
     if continues and not (messages and messages[-1].role == "assistant" and not messages[-1].tool_calls):
         raise InvalidRequest("the last message is no assistant's without calls", "continue_final_message")
-    conversation = Conversation(messages, tools, thinking, not continues, continues)
+    conversation = Conversation(
+        messages, tools, mode.thinking, not continues, continues, mode.preserve_thinking
+    )
     return GenerationRequest(
         model=request.model,
         prompt=ChatPrompt(conversation, tuple(media)),
@@ -93,6 +99,11 @@ def request_from_generate(
         timeout_s=timeout_s,
         output=generate_output_format(request),
     )
+
+
+def _switch(request: chat_pb2.ChatRequest, field: Literal["thinking", "preserve_thinking"]) -> Switch | None:
+    """Returns an optional bool of the request; None: absent."""
+    return Switch(getattr(request, field), field) if request.HasField(field) else None
 
 
 def _apart(sampling: sampling_pb2.SamplingParams) -> sampling_pb2.SamplingParams:

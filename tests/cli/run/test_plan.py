@@ -104,6 +104,21 @@ def test_parsers_are_passed_on_to_the_gateway_only_if_they_were_named(checkpoint
     assert value(told, "--tool-call-parser") == "kimi_k2"
 
 
+def test_a_model_profile_is_passed_on_to_the_gateway_only_if_it_was_named(checkpoint):
+    (checkpoint / "config.json").write_text('{"model_type": "kimi_k25"}')
+    gateway = make_plan(config(checkpoint), ENDPOINTS).children[-1]
+    assert "--model-profile" not in gateway.arguments
+    *workers, gateway = make_plan(config(checkpoint, model_profile="k2.6"), ENDPOINTS).children
+    assert value(gateway, "--model-profile") == "k2.6"
+    assert not any("--model-profile" in worker.arguments for worker in workers)
+
+
+def test_an_unknown_model_profile_is_refused_before_anything_starts(checkpoint):
+    (checkpoint / "config.json").write_text('{"model_type": "kimi_k25"}')
+    with pytest.raises(ConfigError, match=r"model_profile: 'k3' is not one of k2\.5, k2\.6, k2\.7-code"):
+        make_plan(config(checkpoint, model_profile="k3"), ENDPOINTS)
+
+
 def test_a_context_length_is_passed_on_to_the_workers_of_text(checkpoint):
     vision, prefill, decode, gateway = make_plan(config(checkpoint, context_length=4096), ENDPOINTS).children
     assert value(prefill, "--context-length") == value(decode, "--context-length") == "4096"

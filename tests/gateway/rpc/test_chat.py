@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 from tests.gateway.pictures import data_url, picture
-from tests.gateway.suite import joined, wait_until
+from tests.gateway.suite import joined, open_suite, wait_until
 from tests.support.waiting import scaled
 
 
@@ -171,3 +171,38 @@ async def test_the_caller_s_deadline_reaches_the_worker(suite, chat):
     rounded_up = 1.02 * 1000 * timeout_s  # gRPC writes a deadline with few digits
     assert 0 < suite.decode.submits[0].timeout_ms <= rounded_up
     await wait_until(suite.decode.cancelled.is_set)
+
+
+async def test_past_reasoning_is_kept_where_the_model_offers_it():
+    past = [text("Hello!")]
+    messages = [
+        chat_pb2.Message(role="user", content=[text("Hi")]),
+        chat_pb2.Message(role="assistant", content=past, reasoning_content="a greeting"),
+        chat_pb2.Message(role="user", content=[text("And?")]),
+    ]
+    for profile, preserve, kept in (
+        ("k2.6", None, False),
+        ("k2.6", True, True),
+        ("k2.7-code", None, True),
+        ("k2.5", False, False),
+    ):
+        async with open_suite(model_profile=profile) as opened:
+            stub = chat_pb2_grpc.ChatServiceStub(opened.channel)
+            await stub.Complete(request(messages=messages, preserve_thinking=preserve))
+            prompt = opened.tokenizer.decode(list(opened.decode.submits[-1].prompt_token_ids))
+            assert f"<think>{'a greeting' if kept else ''}</think>Hello!" in prompt, (profile, preserve)
+
+
+async def test_a_mode_that_the_model_lacks_is_refused_by_its_field():
+    for profile, fields, named in (
+        ("k2.5", {"preserve_thinking": True}, "preserve_thinking"),
+        ("k2.6", {"preserve_thinking": True, "thinking": False}, "preserve_thinking"),
+        ("k2.7-code", {"preserve_thinking": False}, "preserve_thinking"),
+        ("k2.7-code", {"thinking": False}, "thinking"),
+    ):
+        async with open_suite(model_profile=profile) as opened:
+            stub = chat_pb2_grpc.ChatServiceStub(opened.channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Complete(request(**fields))
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert caught.value.details().startswith(f"{named}")

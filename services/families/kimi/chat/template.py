@@ -6,7 +6,8 @@
     generation := <|im_assistant|>assistant<|im_middle|><think>      (and </think> with thinking off)
 
 An assistant's body is `<think>` reasoning `</think>` content and calls. Reasoning survives only behind the
-last assistant message without calls, that is inside the tool round that is still open. Where a conversation
+last assistant message without calls, that is inside the tool round that is still open; with
+`preserve_thinking` it survives everywhere. Where a conversation
 goes on with its last message, that one takes the generation prompt's place: its body, reasoning included, is
 left open behind its content, or behind its reasoning where it has no content.
 """
@@ -31,7 +32,7 @@ def lay_out(conversation: Conversation) -> tuple[Segment, ...]:
         writer.text(declare_tools(conversation.tools))
         writer.marker("im_end")
     closed = conversation.messages[:-1] if conversation.continues else conversation.messages
-    last_answer = _last_answer(closed)
+    last_answer = -1 if conversation.preserve_thinking else _last_answer(closed)
     for index, message in enumerate(closed):
         _begin(writer, _ROLE_MARKERS.get(message.role, "im_system"), message.name or message.role)
         if message.role == "assistant":

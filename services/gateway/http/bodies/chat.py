@@ -58,7 +58,8 @@ class ReasoningDetailBody(Struct):
 class MessageBody(Struct):
     """One turn of the conversation. `partial`: the answer goes on with this message, the last one.
 
-    Past reasoning is `reasoning_content`; where that is absent `reasoning`, or else `reasoning_details`.
+    Past reasoning is `reasoning_content` or `reasoning`, whichever the model profile reads first, or else
+    `reasoning_details`.
     `refusal` is the assistant's text where there is no content.
     """
 
@@ -96,6 +97,7 @@ class ChatBody(KnownFields, kw_only=True):
     thinking: ThinkingField | None = None
     chat_template_kwargs: TemplateField | None = None
     enable_thinking: bool | None = None
+    preserve_thinking: bool | None = None
     reasoning: ReasoningField | None = None
     reasoning_effort: str | None = None
     cache_salt: str | None = None
@@ -127,7 +129,6 @@ class ChatBody(KnownFields, kw_only=True):
     include_reasoning: bool | None = None
     thinking_token_budget: int | None = None
     thinking_budget: int | None = None
-    preserve_thinking: bool | None = None
     verbosity: str | None = None
     store: bool | None = None
     input_ids: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from services.common.errors import InvalidRequest, UnsupportedValue
@@ -17,8 +18,11 @@ from services.gateway.pipeline.roles import template_role
 _TEXT_TYPES = ("text", "input_text", "output_text")
 
 
-def read_message(body: MessageBody, param: str, media: list[MediaSource]) -> Message:
-    """The message, which came in the field `param`; adds its media to `media`.
+def read_message(
+    body: MessageBody, param: str, media: list[MediaSource], reasoning_fields: Sequence[str]
+) -> Message:
+    """The message, which came in the field `param`; adds its media to `media`. `reasoning_fields`: where past
+    reasoning is read from, as in ModelProfile.
 
     Raises InvalidRequest or UnsupportedValue naming the field.
     """
@@ -33,7 +37,7 @@ def read_message(body: MessageBody, param: str, media: list[MediaSource]) -> Mes
         role=role,
         content=_content(body, param, media),
         name=body.name or "",
-        reasoning_content=_reasoning(body) or "",
+        reasoning_content=_reasoning(body, reasoning_fields) or "",
         tool_calls=tuple(_tool_call(call, f"{param}.tool_calls[{i}]") for i, call in enumerate(calls)),
         tool_call_id=body.tool_call_id or "",
     )
@@ -41,15 +45,21 @@ def read_message(body: MessageBody, param: str, media: list[MediaSource]) -> Mes
 
 def lacks_reasoning(body: MessageBody) -> bool:
     """Whether it is an assistant's message with calls and without a field of past reasoning."""
-    return body.role == "assistant" and bool(body.tool_calls) and _reasoning(body) is None
+    return (
+        body.role == "assistant"
+        and bool(body.tool_calls)
+        and _reasoning(body, ("reasoning_content", "reasoning")) is None
+    )
 
 
-def _reasoning(body: MessageBody) -> str | None:
-    """Past reasoning; None: no field has any. An empty `reasoning_content` is one, and wins."""
-    if body.reasoning_content is not None:
-        return body.reasoning_content
-    if body.reasoning is not None or not body.reasoning_details:
-        return body.reasoning
+def _reasoning(body: MessageBody, fields: Sequence[str]) -> str | None:
+    """Past reasoning; None: no field has any. The first of `fields` that is there wins, be it empty."""
+    for field in fields:
+        given: str | None = getattr(body, field)
+        if given is not None:
+            return given
+    if not body.reasoning_details:
+        return None
     return "".join(each.text or "" for each in body.reasoning_details if each.type == "reasoning.text")
 
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.params import FieldName
-from services.families.conversation import (
-    Conversation,
-)
+from services.families.conversation import Conversation
+from services.families.model_profile import ModelProfile
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.messages import lacks_reasoning, read_message
-from services.gateway.http.bodies.nested_fields import switches_thinking_off
 from services.gateway.http.bodies.output_format import output_format
 from services.gateway.http.bodies.sampling_fields import params_of
+from services.gateway.http.bodies.thinking import read_thinking
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.media.request_media import MediaSource
 from services.gateway.pipeline.prompt.declared_tools import declared_functions
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 
 
-def request_from_body(body: ChatBody, vocab_size: int) -> GenerationRequest:
+def request_from_body(body: ChatBody, vocab_size: int, profile: ModelProfile) -> GenerationRequest:
     """Raises InvalidRequest or UnsupportedValue naming the field."""
     refuse_unsupported(body)
-    prompt = prompt_from_body(body)
+    prompt = prompt_from_body(body, profile)
     if not (prompt.conversation.add_generation_prompt or prompt.conversation.continues):
         raise UnsupportedValue("an answer needs its turn opened", "add_generation_prompt")
     return GenerationRequest(
@@ -41,23 +40,20 @@ def request_from_body(body: ChatBody, vocab_size: int) -> GenerationRequest:
     )
 
 
-def prompt_from_body(body: ChatBody) -> ChatPrompt:
+def prompt_from_body(body: ChatBody, profile: ModelProfile) -> ChatPrompt:
     """The fields that the template renders. Raises InvalidRequest or UnsupportedValue naming the field."""
     media: list[MediaSource] = []
     messages = tuple(
-        read_message(message, f"messages[{index}]", media) for index, message in enumerate(body.messages)
+        read_message(message, f"messages[{index}]", media, profile.reasoning_fields)
+        for index, message in enumerate(body.messages)
     )
     tools = declared_functions(body.tools or (), "tools")
     if body.tool_choice == "none":
         tools = ()
     continues = _continues(body)
     opened = body.add_generation_prompt is not False and not continues
-    thinking = not switches_thinking_off(
-        body.thinking, body.chat_template_kwargs, body.reasoning, body.reasoning_effort
-    )
-    conversation = Conversation(
-        messages, tools, thinking and body.enable_thinking is not False, opened, continues
-    )
+    mode = read_thinking(body, profile)
+    conversation = Conversation(messages, tools, mode.thinking, opened, continues, mode.preserve_thinking)
     unreasoned = frozenset(index for index, each in enumerate(body.messages) if lacks_reasoning(each))
     return ChatPrompt(conversation, tuple(media), unreasoned)
 

@@ -35,7 +35,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "include_reasoning": (True,),
         "thinking_token_budget": (),
         "thinking_budget": (),
-        "preserve_thinking": (False,),
         "verbosity": ("medium",),
         "store": (False,),
         "input_ids": (),

@@ -57,6 +57,7 @@ class ChatEndpoint:
         self._pipeline = pipeline
         self._reasoning = reasoning
         self._vocab_size = model.vocab_size
+        self._profile = model.profile
         self._texts = TokenTexts(model.tokenizer)
         self._decoder = BodyDecoder(ChatBody)
 
@@ -73,7 +74,7 @@ class ChatEndpoint:
     def _call(self, body: bytes) -> _Call:
         decoded = self._decoder.decode(body)
         return _Call(
-            request=request_from_body(decoded, self._vocab_size),
+            request=request_from_body(decoded, self._vocab_size, self._profile),
             stream=bool(decoded.stream),
             usage=UsageOptions.of(decoded.stream_options),
         )

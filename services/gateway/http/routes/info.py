@@ -41,6 +41,7 @@ class InfoPages:
             "model_path": self._directory,
             "tokenizer_path": self._directory,
             "served_model_name": self._model.names[0],
+            "model_profile": self._model.profile.name,
             "is_generation": bool(self._pool.configured),
             "has_image_understanding": self._model.vision,
             "max_model_len": self._model.context(self._pool.context_length()) or None,

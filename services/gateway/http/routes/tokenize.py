@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from services.common.errors import InvalidRequest, UnsupportedValue
+from services.families.model_profile import ModelProfile
 from services.gateway.admission import Ticket
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.bodies.chat import ChatBody
@@ -62,8 +63,9 @@ class _Call:
 class TokenizeEndpoint:
     """Both routes; they share the threads and bounds of Tokenizing."""
 
-    def __init__(self, tokenizing: Tokenizing) -> None:
+    def __init__(self, tokenizing: Tokenizing, profile: ModelProfile) -> None:
         self._tokenizing = tokenizing
+        self._profile = profile
         self._tokenize = BodyDecoder(TokenizeBody)
         self._chat = BodyDecoder(ChatBody)
         self._detokenize = BodyDecoder(DetokenizeBody)
@@ -111,7 +113,7 @@ class TokenizeEndpoint:
         """Renders as for a chat completion, except that the assistant's turn may be left unopened."""
         given = self._chat.decode(body)
         refuse_unsupported(given)
-        prompt = prompt_from_body(given)
+        prompt = prompt_from_body(given, self._profile)
         num_bytes = len(body) - sum(len(medium.source) for medium in prompt.media)
         return _Call(given.model or "", prompt, num_bytes, "messages")
 

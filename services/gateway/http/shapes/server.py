@@ -28,11 +28,14 @@ class ModelsAnswer(AnswerShape):
 
 
 class ModelInfo(AnswerShape):
-    """The served model. `model_path`: the directory, as configured."""
+    """The served model. `model_path`: the directory, as configured; `model_profile`: which model of its
+    family it is served as.
+    """
 
     model_path: str
     tokenizer_path: str
     served_model_name: str
+    model_profile: str
     is_generation: bool
     has_image_understanding: bool
     max_model_len: int | None

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from services.common.errors import ContextLengthExceeded, InvalidRequest, UnsupportedValue
 from services.families.conversation import Conversation, Message, TextPart
+from services.families.model_profile import HostedRules, ModelProfile
 from services.gateway.pipeline.prompt.json_size import json_characters
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
-from services.gateway.profile import Profile, check_moonshot, check_past_reasoning
+from services.gateway.profile import Profile, check_forced_calls, check_moonshot, check_past_reasoning
 from services.gateway.sampling import check_sampling
 from services.gateway.served_model import ServedModel
 
@@ -44,9 +45,7 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
         _check_conversation(prompt.conversation, rules)
         _check_abilities(prompt, model)
         if rules.profile == "moonshot":
-            defaults = model.family.defaults.of(prompt.conversation)
-            check_moonshot(request.sampling, defaults, request.field_name)
-            check_past_reasoning(prompt.conversation, prompt.unreasoned)
+            _check_hosted(request, prompt, model.profile)
     elif not (prompt.text if isinstance(prompt, TextPrompt) else prompt.token_ids):
         raise InvalidRequest("the prompt is empty", request.prompt_param)
     elif isinstance(prompt, TextPrompt):
@@ -54,6 +53,12 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
     _check_length(request, model)
     if isinstance(prompt, TokenPrompt):
         _check_ids(prompt.token_ids, request.prompt_param, model)
+
+
+def _check_hosted(request: GenerationRequest, prompt: ChatPrompt, profile: ModelProfile) -> None:
+    check_moonshot(request.sampling, profile.defaults.of(prompt.conversation), request.field_name)
+    check_past_reasoning(prompt.conversation, prompt.unreasoned, profile.hosted)
+    check_forced_calls(prompt.conversation, request.output, profile.hosted)
 
 
 def _check_conversation(conversation: Conversation, rules: RequestRules) -> None:
@@ -136,13 +141,16 @@ def _check_ids(token_ids: tuple[int, ...], param: str, model: ServedModel) -> No
 
 
 def token_budget(
-    request: GenerationRequest, prompt_tokens: int, context_length: int, profile: Profile
+    request: GenerationRequest, prompt_tokens: int, context_length: int, hosted: HostedRules | None
 ) -> int:
     """How many tokens a choice may have: what the context leaves, or max_tokens if that is less.
 
-    Raises ContextLengthExceeded when the prompt leaves no room for a token; under the profile moonshot
-    InvalidRequest for a chat whose max_tokens are more than the context leaves.
+    `hosted`: rules of the vendor's API for chats; None: none. Raises ContextLengthExceeded when the prompt
+    leaves no room for a token; under these rules InvalidRequest for a chat whose max_tokens are more than the
+    context leaves.
     """
+    if not isinstance(request.prompt, ChatPrompt):
+        hosted = None
     left = context_length - prompt_tokens
     if left < 1:
         raise ContextLengthExceeded(
@@ -150,9 +158,9 @@ def token_budget(
             request.prompt_param,
         )
     if not request.sampling.HasField("max_tokens"):
-        return left
+        return min(left, hosted.max_tokens or left) if hosted else left
     asked = request.sampling.max_tokens
-    if asked > left and profile == "moonshot" and isinstance(request.prompt, ChatPrompt):
+    if asked > left and hosted is not None:
         raise InvalidRequest(
             f"{prompt_tokens} prompt tokens and {asked} new ones exceed the context length {context_length}",
             request.field_name("max_tokens"),

@@ -30,7 +30,7 @@ class Watched:
 
 
 def model(tokenizer) -> ServedModel:
-    return ServedModel(("m",), KIMI, KimiChat(tokenizer), 100, 100, vision=False)
+    return ServedModel(("m",), KIMI, KimiChat(tokenizer), 100, 100, vision=False, profile=KIMI.profiles[0])
 
 
 async def test_a_long_text_is_encoded_in_a_thread_and_a_short_one_in_place(nano_dir):

@@ -44,7 +44,7 @@ def tokenizer(nano_dir):
 
 
 def tokenizing(tokenizer, timeout_s=10.0) -> Tokenizing:
-    model = ServedModel(("m",), KIMI, KimiChat(tokenizer), 100, 100, vision=False)
+    model = ServedModel(("m",), KIMI, KimiChat(tokenizer), 100, 100, vision=False, profile=KIMI.profiles[0])
     return Tokenizing(model, WorkerPool("", "", "", ENDPOINTS), local_media(), timeout_s)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.families.family import Family, ModelLimits
 from services.families.grammar import GrammarTokens, OutputMarkers
+from services.families.model_profile import ModelProfile
 from services.families.sampling_defaults import ModeDefaults, SamplingDefaults
 from tern.chat import TernChat
 from tern.tokenizer import TernTokenizer
@@ -31,4 +32,6 @@ def _grammar_tokens(directory: Path) -> GrammarTokens:
 
 
 _ALWAYS = SamplingDefaults(temperature=0.5, top_p=1.0)
-TERN = Family(_limits, _chat, _grammar_tokens, ModeDefaults(_ALWAYS, _ALWAYS, _ALWAYS))
+TERN = Family(
+    _limits, _chat, _grammar_tokens, (ModelProfile("tern", ModeDefaults(_ALWAYS, _ALWAYS, _ALWAYS)),)
+)
