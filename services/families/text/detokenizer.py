@@ -7,6 +7,8 @@ from collections.abc import Container
 
 from services.families.text.vocabulary import Vocabulary
 
+_UTF8 = codecs.getincrementaldecoder("utf-8")
+
 
 class Detokenizer:
     """One text. The pieces it returns join to what decoding all ids at once would give, however they come.
@@ -18,7 +20,7 @@ class Detokenizer:
     def __init__(self, vocabulary: Vocabulary, hidden: Container[int] | None = None) -> None:
         self._vocabulary = vocabulary
         self._hidden = vocabulary.flagged_ids if hidden is None else hidden
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder = _UTF8(errors="replace")
         self._inside = False
 
     def feed(self, token_id: int) -> str:

@@ -96,21 +96,15 @@ class TokenSource:
         `within_s`. Raises as `next`. Call it before `next`, or not at all.
         """
         until = self._clock() + within_s
-        while True:
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._inbox.wait()
-            except TimeoutError:
-                return
+        while await self._inbox.wait_until(until):
             stream, item = taken = self._inbox.take()
             leg = self._legs.get(stream)
             if leg is None:
                 continue
-            if isinstance(item, PerigeeError):
-                await self._go_on_elsewhere(stream, leg, item)
-                continue
-            self._inbox.put_back(taken)
-            return
+            if not isinstance(item, PerigeeError):
+                self._inbox.put_back(taken)
+                return
+            await self._go_on_elsewhere(stream, leg, item)
 
     async def next(self) -> list[TokenDelta]:
         """Returns all deltas of any choice since the last call, at least one.

@@ -31,8 +31,8 @@ class Inbox(Generic[Item]):
         """Appends an item; wakes the reader."""
         self._items.append(item)
         reader, self._reader = self._reader, None
-        if reader is not None and not reader.done():
-            reader.set_result(None)
+        if reader is not None:
+            _wake(reader)
 
     def take(self) -> Item:
         """Removes and returns the first item; raises IndexError if there is none."""
@@ -47,3 +47,23 @@ class Inbox(Generic[Item]):
         while not self._items:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
+
+    async def wait_until(self, when: float) -> bool:
+        """Waits until there is an item, at the latest until `when` by the loop's clock; whether there is one.
+
+        For one reader at a time. Not asyncio.timeout_at, which costs four times as much.
+        """
+        loop = asyncio.get_running_loop()
+        while not self._items and loop.time() < when:
+            self._reader = reader = loop.create_future()
+            timer = loop.call_at(when, _wake, reader)
+            try:
+                await reader
+            finally:
+                timer.cancel()
+        return bool(self._items)
+
+
+def _wake(reader: asyncio.Future[None]) -> None:
+    if not reader.done():
+        reader.set_result(None)

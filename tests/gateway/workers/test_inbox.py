@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from services.gateway.workers.inbox import Inbox
 from tests.support.waiting import let_tasks_run
 
@@ -50,3 +52,17 @@ async def test_an_inbox_is_idle_while_its_reader_waits_for_the_first_news():
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert not inbox.idle
+
+
+@pytest.mark.virtual_time
+async def test_a_reader_with_a_limit_returns_what_has_come_or_at_the_limit():
+    loop, inbox = asyncio.get_running_loop(), Inbox()
+    began = loop.time()
+    assert not await inbox.wait_until(began + 3.0)
+    assert loop.time() == pytest.approx(began + 3.0)
+    reading = asyncio.create_task(inbox.wait_until(began + 100.0))
+    await let_tasks_run()
+    inbox.put(1)
+    assert await reading
+    assert await inbox.wait_until(began), "what is there counts after the limit too"
+    assert loop.time() < began + 4.0

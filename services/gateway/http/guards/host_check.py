@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from starlette.types import Scope
 
@@ -17,6 +18,8 @@ from services.common.errors import ConfigError
 _ALWAYS = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::[0-9]{0,5})?")
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+# A name of 253 characters, with its last dot and a port.
+_MOST_BYTES = 260
 
 
 class HostCheck:
@@ -36,6 +39,7 @@ class HostCheck:
         self._below: set[str] = set()
         self._any = False
         self._set = bool(entries)
+        self._allows = lru_cache(maxsize=64)(self._decide)
         for entry in entries:
             self._add(entry.lower())
 
@@ -45,7 +49,10 @@ class HostCheck:
         A request without a Host comes from no browser.
         """
         for name, value in scope["headers"]:
-            if name == b"host" and value and not self._allows(value.decode("latin-1").lower(), scope):
+            if name != b"host" or not value:
+                continue
+            server = scope["server"]
+            if len(value) > _MOST_BYTES or not self._allows(value, server[0] if server else ""):
                 shown = value.decode("latin-1")[:100]
                 return f"host {shown!r} is not served here; --allowed-hosts adds names to localhost"
         return None
@@ -61,16 +68,17 @@ class HostCheck:
         else:
             raise ConfigError(f"allowed_hosts: {entry!r} is no name, IP address, *.name or *")
 
-    def _allows(self, host: str, scope: Scope) -> bool:
+    def _decide(self, host: bytes, server: str) -> bool:
+        """`server`: the address that the client connected to, empty if it is not known."""
         if self._any:
             return True
-        found = _HOST.fullmatch(host)
+        found = _HOST.fullmatch(host.decode("latin-1").lower())
         if found is None:
             return False
         name: str = found["v6"] or found["name"].removesuffix(".")
         if name in self._exact or any(parent in self._below for parent in _parents(name)):
             return True
-        return not _at_loopback(scope) and (_is_address(name) or not self._set)
+        return not _is_loopback(server) and (_is_address(name) or not self._set)
 
 
 def _parents(name: str) -> Iterable[str]:
@@ -86,11 +94,11 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _at_loopback(scope: Scope) -> bool:
-    """Whether the client connected to a loopback address of this machine, or it is not known to which."""
+def _is_loopback(server: str) -> bool:
+    """True for what is no address, too: nothing shows then where the client connected to."""
     try:
-        address = ipaddress.ip_address(scope["server"][0])
-    except (TypeError, ValueError):
+        address = ipaddress.ip_address(server)
+    except ValueError:
         return True
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback

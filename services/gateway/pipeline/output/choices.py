@@ -57,6 +57,8 @@ class ChoiceMaker:
         )
 
     def _call_rules(self, conversation: Conversation, output: OutputFormat, calls: CallRules) -> CallRules:
+        if not conversation.tools:
+            return calls
         declared = self._chat.declared_names(conversation.tools)
         schemas = {
             name: schema for name, schema in map(_named_schema, conversation.tools) if name in declared

@@ -48,6 +48,18 @@ def test_a_request_without_a_host_is_served(host):
     assert not refused(HostCheck([]), host)
 
 
+def test_a_name_is_judged_by_where_the_client_connected_to_each_time():
+    check = HostCheck([])
+    for _ in range(2):
+        assert refused(check, "gateway.svc", LOOPBACK)
+        assert not refused(check, "gateway.svc", POD)
+
+
+def test_a_host_longer_than_any_name_is_refused():
+    assert not refused(HostCheck(["*"]), "a" * 253 + ".:30000")
+    assert refused(HostCheck(["*"]), "a" * 300)
+
+
 def test_names_of_the_setting_are_served_beside_the_own_ones():
     check = HostCheck(["Models.Example.org", "*.lab.test", "192.0.2.7", "[2001:db8::7]"])
     served = ["models.example.org:30000", "a.lab.test", "b.a.lab.test", "192.0.2.7:1", "[2001:db8::7]", *OWN]
