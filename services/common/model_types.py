@@ -30,8 +30,16 @@ class ModelTypes(Generic[Entry]):
         """Every `model_type` that has an entry."""
         return frozenset(self._own) | entry_points(group=self._group).names
 
-    def find(self, model_type: object, source: str) -> Entry:
-        """The entry of a `model_type`. Raises CheckpointError naming it, `source` and what is served."""
+    def find_for(self, config: Mapping[str, Any], source: str) -> Entry:
+        """Returns the entry for a parsed config.json. Raises as `find`; names the `architectures` too."""
+        classes = config.get("architectures")
+        named = ", ".join(str(each)[:80] for each in classes[:2]) if isinstance(classes, list) else ""
+        return self.find(config.get("model_type"), source, f" ({named})" if named else "")
+
+    def find(self, model_type: object, source: str, more: str = "") -> Entry:
+        """Returns the entry of a `model_type`. Raises CheckpointError naming it, with `more` behind it,
+        `source` and what is served.
+        """
         if isinstance(model_type, str):
             if model_type in self._own:
                 return self._own[model_type]
@@ -42,7 +50,8 @@ class ModelTypes(Generic[Entry]):
                     raise CheckpointError(f"{declared.value}, {self._group} {model_type}, is no {kind}")
                 return entry
         found = "missing" if model_type is None else repr(model_type)
-        raise CheckpointError(f"{source}: model_type is {found}; served: {', '.join(sorted(self.names))}")
+        served = ", ".join(sorted(self.names))
+        raise CheckpointError(f"{source}: model_type is {found}{more}; served: {served}")
 
 
 def read_config(path: Path) -> dict[str, Any]:

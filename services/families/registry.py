@@ -15,7 +15,7 @@ _OF_BARE_TOKENIZERS = "kimi_k25"
 def family_in(directory: Path) -> Family:
     """The family of a checkpoint, by its config.json. CheckpointError names an unknown `model_type`."""
     path = directory / "config.json"
-    return FAMILIES.find(read_config(path).get("model_type"), str(path))
+    return FAMILIES.find_for(read_config(path), str(path))
 
 
 def family_of_tokenizer(directory: Path) -> Family:

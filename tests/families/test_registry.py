@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import CheckpointError
-from services.engine.model.architectures import ARCHITECTURES
+from services.engine.model.architectures import ARCHITECTURES, load_config
 from services.families.kimi.special import NAMES
 from services.families.registry import FAMILIES, family_in, family_of_tokenizer
 
@@ -65,6 +66,22 @@ def test_an_unknown_model_type_is_refused_in_a_sentence_that_says_what_is_served
     for read in (family_in, family_of_tokenizer):
         with pytest.raises(CheckpointError, match=r"config\.json: model_type is 'dodo'; served: kimi_k25$"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "read", [family_in, family_of_tokenizer, load_config], ids=lambda read: read.__name__
+)
+def test_kimi_k3_is_refused_by_name_everywhere(tmp_path, read):
+    config = {
+        "model_type": "kimi_k3",
+        "architectures": ["KimiK3ForConditionalGeneration"],
+        "text_config": {"model_type": "kimi_linear", "num_hidden_layers": 93},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path)
+    sentence = "model_type is 'kimi_k3' (KimiK3ForConditionalGeneration); served: kimi_k25"
+    assert caught.value.message == f"{tmp_path}/config.json: {sentence}"
 
 
 def test_a_configuration_without_a_model_type_is_refused(tmp_path):

@@ -57,8 +57,9 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
         raise ConfigError(
             f"model: {config.model} is not a checkpoint directory (it has no config.json); see --model"
         )
+    family = family_in(Path(config.model))
     if config.model_profile:
-        find_profile(family_in(Path(config.model)), config.model_profile)
+        find_profile(family, config.model_profile)
     # All ports are held until the last is chosen: the kernel may return the same free port twice.
     with ExitStack() as held:
         http_port, grpc_port, operator_port = (

@@ -73,7 +73,7 @@ def load_config(directory: Path) -> ModelConfig:
 def parse_config(values: dict[str, Any], source: str = "config.json") -> ModelConfig:
     """Reads the parsed file; errors name `source`."""
     problems: list[str] = []
-    architecture = ARCHITECTURES.find(values.get("model_type"), source)
+    architecture = ARCHITECTURES.find_for(values, source)
     config = architecture.read_config(ConfigSection(values, "", problems))
     if problems:
         raise CheckpointError(f"{source}: " + "; ".join(problems))

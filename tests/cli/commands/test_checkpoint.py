@@ -62,6 +62,14 @@ sys.exit(status)
 """
 
 
+def test_a_checkpoint_of_another_architecture_is_refused_by_name(tmp_path, capsys):
+    config = {"model_type": "kimi_k3", "architectures": ["KimiK3ForConditionalGeneration"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert main(["checkpoint", "verify", str(tmp_path)]) == 1
+    sentence = "model_type is 'kimi_k3' (KimiK3ForConditionalGeneration); served: kimi_k25"
+    assert capsys.readouterr().err == f"perigee checkpoint: {tmp_path}/config.json: {sentence}\n"
+
+
 def test_the_check_takes_bounded_time_and_memory(published):
     before = time.monotonic()
     # A process of its own, which says what it took: what the kernel says of children begins at the size

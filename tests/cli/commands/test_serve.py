@@ -53,6 +53,10 @@ def test_aggregated_means_what_it_means_for_run():
     assert not run_config(parsed("serve --no-aggregated")).aggregated
 
 
+def test_a_model_profile_is_taken_over():
+    assert run_config(parsed("serve --model-profile k2.6")).model_profile == "k2.6"
+
+
 def test_both_spellings_of_the_model_mean_the_same(nano_dir):
     assert run_config(parsed(f"serve --model {nano_dir}")) == run_config(
         parsed(f"serve --model-path {nano_dir}")

@@ -8,15 +8,17 @@ import pytest
 from services.cli.run.plan import child_environment, make_plan
 from services.cli.run.ports import take_ports
 from services.cli.run_config import RunConfig
-from services.common.errors import ConfigError
+from services.common.errors import CheckpointError, ConfigError
 from tests.support.endpoints import ENDPOINTS
+
+K3 = '{"model_type": "kimi_k3", "architectures": ["KimiK3ForConditionalGeneration"]}'
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "little-one"
     path.mkdir()
-    (path / "config.json").write_text("{}")
+    (path / "config.json").write_text('{"model_type": "kimi_k25"}')
     return path
 
 
@@ -105,7 +107,6 @@ def test_parsers_are_passed_on_to_the_gateway_only_if_they_were_named(checkpoint
 
 
 def test_a_model_profile_is_passed_on_to_the_gateway_only_if_it_was_named(checkpoint):
-    (checkpoint / "config.json").write_text('{"model_type": "kimi_k25"}')
     gateway = make_plan(config(checkpoint), ENDPOINTS).children[-1]
     assert "--model-profile" not in gateway.arguments
     *workers, gateway = make_plan(config(checkpoint, model_profile="k2.6"), ENDPOINTS).children
@@ -114,7 +115,6 @@ def test_a_model_profile_is_passed_on_to_the_gateway_only_if_it_was_named(checkp
 
 
 def test_an_unknown_model_profile_is_refused_before_anything_starts(checkpoint):
-    (checkpoint / "config.json").write_text('{"model_type": "kimi_k25"}')
     with pytest.raises(ConfigError, match=r"model_profile: 'k3' is not one of k2\.5, k2\.6, k2\.7-code"):
         make_plan(config(checkpoint, model_profile="k3"), ENDPOINTS)
 
@@ -141,6 +141,12 @@ def test_a_settings_file_is_handed_to_every_child(checkpoint):
 def test_a_directory_without_a_checkpoint_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ConfigError, match="is not a checkpoint directory"):
         make_plan(config(tmp_path), ENDPOINTS)
+
+
+def test_another_architecture_is_refused_before_anything_starts(checkpoint):
+    (checkpoint / "config.json").write_text(K3)
+    with pytest.raises(CheckpointError, match=r"'kimi_k3' \(KimiK3.*\); served: kimi_k25$"):
+        make_plan(config(checkpoint), ENDPOINTS)
 
 
 def test_children_run_the_same_interpreter(checkpoint):

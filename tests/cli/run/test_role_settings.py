@@ -16,7 +16,7 @@ from tests.support.endpoints import ENDPOINTS
 def checkpoint(tmp_path):
     path = tmp_path / "little-one"
     path.mkdir()
-    (path / "config.json").write_text("{}")
+    (path / "config.json").write_text('{"model_type": "kimi_k25"}')
     return path
 
 
