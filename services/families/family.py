@@ -47,6 +47,9 @@ class ChatFormat(Protocol):
         Raises InvalidRequest for a conversation that the template cannot write.
         """
 
+    def template_variables(self, tools: Sequence[Json]) -> Mapping[str, Json]:
+        """Returns what a checkpoint's own template is given for an OpenAI `tools` array."""
+
     def starts_in_reasoning(self, conversation: Conversation) -> bool:
         """Whether the answer to the rendered conversation begins inside reasoning."""
 

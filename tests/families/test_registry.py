@@ -68,9 +68,7 @@ def test_an_unknown_model_type_is_refused_in_a_sentence_that_says_what_is_served
             read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "read", [family_in, family_of_tokenizer, load_config], ids=lambda read: read.__name__
-)
+@pytest.mark.parametrize("read", [family_in, family_of_tokenizer, load_config])
 def test_kimi_k3_is_refused_by_name_everywhere(tmp_path, read):
     config = {
         "model_type": "kimi_k3",

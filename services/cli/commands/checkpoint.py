@@ -16,6 +16,9 @@ _VERIFY = """\
 Checks config.json, and that exactly the tensors of that model exist, with their shapes and dtypes. Reads the
 index and the headers of the shards; weights only with --read-rank. Exit status 0: no findings; 1: at least
 one.
+
+With --template only the checkpoint's chat_template.jinja: renders conversations with it, in a sandbox, and
+compares the prompts with Perigee's under each model profile. Exit status 0: a profile fits; 1: none does.
 """
 
 _RANDOM = """\
@@ -45,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="R",
         help="read the share that GPU R (from 0) would load, and print the speed",
+    )
+    check.add_argument(
+        "--template",
+        action="store_true",
+        help="compare the checkpoint's chat template with the model profiles, and check nothing else",
     )
     check.set_defaults(execute=_verify)
     write = actions.add_parser(
@@ -77,13 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    """Returns 1 if the checkpoint contradicts its configuration."""
+    """Returns 1 if the checkpoint contradicts its configuration, or its template every profile."""
     purposes = arguments.gpu_memory, arguments.read_rank
     if (arguments.tp is None) != (purposes == (None, None)):
         raise ConfigError("--tp goes together with --gpu-memory, --read-rank or both")
     rank = None if arguments.read_rank is None else Rank(arguments.read_rank, arguments.tp)
     try:
-        return _verdict(arguments, rank)
+        return _compare_template(arguments.directory) if arguments.template else _verdict(arguments, rank)
     except CheckpointError as error:
         print(f"perigee checkpoint: {error.message}", file=sys.stderr)
         return 1
@@ -106,6 +114,16 @@ def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
 
         print(read_share(arguments.directory, rank).line())
     return 0
+
+
+def _compare_template(directory: Path) -> int:
+    # Imported here, because a worker's image lacks the gateway's dependencies.
+    from services.cli.template_check.comparison import compare_template
+    from services.cli.template_check.report import lines
+
+    verdict = compare_template(directory)
+    print("\n".join(lines(verdict)))
+    return 0 if any(fit.fits for fit in verdict.fits) else 1
 
 
 def _random(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from services.families.conversation import Conversation, Json
 from services.families.grammar import ToolGrammar
@@ -10,7 +10,7 @@ from services.families.kimi.chat.call_ids import next_call_index, normalise_call
 from services.families.kimi.chat.prompt import render
 from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
-from services.families.kimi.tools.declaration import declared_names
+from services.families.kimi.tools.declaration import declared_names, template_variables
 from services.families.kimi.tools.section_grammar import section_rules
 from services.families.output import OutputRules
 from services.families.prompt import RenderedPrompt
@@ -28,6 +28,9 @@ class KimiChat:
 
     def render(self, conversation: Conversation) -> RenderedPrompt:
         return render(normalise_call_ids(conversation), self.tokenizer)
+
+    def template_variables(self, tools: Sequence[Json]) -> Mapping[str, Json]:
+        return template_variables(tools)
 
     def starts_in_reasoning(self, conversation: Conversation) -> bool:
         return conversation.starts_in_reasoning

@@ -19,14 +19,31 @@ def declare_tools(tools: Sequence[Json]) -> str:
     """
     try:
         ordered = [_sorted_keys(tool) for tool in tools]
-        try:
-            functions = [_function(tool["function"]) for tool in ordered if _is_function(tool)]
-        except UnsupportedSchema:
-            functions = []
-        if not functions:
-            return json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+        return _namespace(ordered) or json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
     except RecursionError as error:
         raise InvalidRequest("tools are nested too deeply", "tools") from error
+
+
+def template_variables(tools: Sequence[Json]) -> dict[str, Json]:
+    """Returns what the published template is given for an OpenAI `tools` array; nothing for an empty one.
+
+    The template itself writes the JSON if there is no namespace. Raises RecursionError.
+    """
+    if not tools:
+        return {}
+    ordered = [_sorted_keys(tool) for tool in tools]
+    namespace = _namespace(ordered)
+    return {"tools": ordered, **({"tools_ts_str": namespace} if namespace else {})}
+
+
+def _namespace(ordered: Sequence[Json]) -> str:
+    """Returns the functions of tools with sorted keys in TypeScript; empty if they cannot be encoded."""
+    try:
+        functions = [_function(tool["function"]) for tool in ordered if _is_function(tool)]
+    except UnsupportedSchema:
+        return ""
+    if not functions:
+        return ""
     return "\n".join(("# Tools\n\n## functions\nnamespace functions {", *functions, "}\n"))
 
 

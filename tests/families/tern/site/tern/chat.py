@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from services.families.conversation import Conversation, Json, TextPart
 from services.families.grammar import ToolGrammar
@@ -38,6 +38,9 @@ class TernChat:
             ids.append(self.tokenizer.ids["{{bird}}"])
             text += "{{bird}}"
         return RenderedPrompt(tuple(ids), text, ())
+
+    def template_variables(self, tools: Sequence[Json]) -> Mapping[str, Json]:
+        return {}
 
     def starts_in_reasoning(self, conversation: Conversation) -> bool:
         return False
