@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.errors import ConfigError
+from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_seconds
 from services.gateway.config import PARSERS
 
@@ -21,7 +22,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(TlsSettings):
     """Settings of the suite as a whole; a role's own come from the settings file or PERIGEE_* variables."""
 
     model: str = field(
@@ -43,6 +44,16 @@ class RunConfig:
     )
     tool_call_parser: str = field(
         default="", metadata={"help": "kimi_k2, or none for raw text; empty: the gateway's own setting"}
+    )
+    tls_dir: str = field(
+        default="",
+        metadata={
+            "help": "directory with one per role, as perigee certs dev makes it: services accept only each"
+            " other and operators; empty: plain TCP, on loopback addresses"
+        },
+    )
+    public_tls_dir: str = field(
+        default="", metadata={"help": "directory of the certificate of REST and gRPC; empty: no TLS"}
     )
     host: str = field(default="127.0.0.1", metadata={"help": "address on which REST and gRPC listen"})
     http_port: int = field(default=30000, metadata={"help": "REST port; 0: any free one"})
@@ -79,6 +90,7 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
+        self.check_tls()
         for key, count in _PORTS:
             value = getattr(self, key)
             if not 0 <= value <= 65536 - count:

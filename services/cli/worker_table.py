@@ -8,7 +8,7 @@ from perigee.v1 import admin_pb2, worker_pb2
 from services.cli.admin_client import role_name
 
 _NUMBERS = ("RUNNING", "WAITING", "QUEUED", "PAGES")
-_HEAD = ("ROLE", "ADDRESS", "STATE", "INCARNATION", "VERSION", "TRANSPORT", *_NUMBERS)
+_HEAD = ("ROLE", "ADDRESS", "STATE", "TLS", "INCARNATION", "VERSION", "TRANSPORT", *_NUMBERS)
 # An incarnation is a role and 32 digits. Eight identify a worker, and the commands accept them.
 _SHOWN_DIGITS = 8
 _UNKNOWN = "-"
@@ -38,7 +38,8 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _row(worker: admin_pb2.WorkerStatus) -> tuple[str, ...]:
-    start = (role_name(worker.info.role), worker.address, state_of(worker))
+    tls = "mtls" if worker.mtls else "off"
+    start = (role_name(worker.info.role), worker.address, state_of(worker), tls)
     if not worker.reachable:
         return (*start, *[_UNKNOWN] * (len(_HEAD) - len(start)))
     info, load = worker.info, worker.load

@@ -15,6 +15,7 @@ PerigeeError
 │   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
 ├── PreconditionFailed          the server's state forbids it; the message says what would allow it
+├── PermissionDenied            the caller may not do that, whatever the state is
 ├── InvalidToolCall             the model's call violates its schema; asking again may help
 ├── DeadlineExceeded
 ├── Cancelled
@@ -148,6 +149,12 @@ class PreconditionFailed(PerigeeError):
     """The request is valid, but the server's present state forbids it."""
 
     reason = "PRECONDITION_FAILED"
+
+
+class PermissionDenied(PerigeeError):
+    """The caller is known and may not do this."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class InvalidToolCall(PerigeeError):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from services.common.errors import ConfigError
 from services.common.image_file import ImagePreprocess
+from services.common.rpc.tls.settings import TlsSettings, is_loopback, plain_refused
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
@@ -22,7 +23,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class GatewayConfig:
+class GatewayConfig(TlsSettings):
     """Settings of one gateway process; lists are comma-separated text in flags, variables and files alike."""
 
     model: str = field(
@@ -39,6 +40,19 @@ class GatewayConfig:
     host: str = field(default="127.0.0.1", metadata={"help": "address of the ports for clients"})
     http_port: int = field(default=30000, metadata={"help": "REST and /metrics port; 0: any free one"})
     grpc_port: int = field(default=50050, metadata={"help": "gRPC port; 0: any free one"})
+    public_tls_dir: str = field(
+        default="",
+        metadata={
+            "help": "directory of the certificate of both ports for clients: tls.crt and tls.key; empty: no"
+            " TLS"
+        },
+    )
+    public_client_ca: str = field(
+        default="",
+        metadata={
+            "help": "file with the CA of clients' certificates; with it, every client needs one; empty: none"
+        },
+    )
     allowed_hosts: tuple[str, ...] = field(
         default=(),
         metadata={
@@ -236,6 +250,7 @@ class GatewayConfig:
             if getattr(self, key) not in PARSERS:
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
         AllowedHosts(self.allowed_media_hosts)
+        self._check_tls()
         check_ports(self, "http_port", "grpc_port", "operator_port")
         self._refuse_shared_ports()
         check_counts(
@@ -257,6 +272,16 @@ class GatewayConfig:
             "first_token_timeout_seconds", "token_timeout_seconds",
         )  # fmt: skip
         check_seconds(self, "grace_seconds", "worker_wait_seconds", or_zero=True)
+
+    def _check_tls(self) -> None:
+        self.check_tls()
+        self.refuse_plain("operator_host")
+        if self.public_client_ca and not self.public_tls_dir:
+            raise ConfigError("public_client_ca: has no use without public_tls_dir")
+        if not (self.public_tls_dir or self.insecure or is_loopback(self.host)):
+            raise plain_refused(
+                f"host: other machines reach {self.host}", "--public-tls-dir (PERIGEE_PUBLIC_TLS_DIR)"
+            )
 
     def _refuse_shared_ports(self) -> None:
         """Raises ConfigError if clients, or a page that CORS lets in, would reach the operators' port."""

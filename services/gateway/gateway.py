@@ -120,6 +120,7 @@ class Gateway:
             max_message_bytes=config.max_body_bytes,
             share_port=bool(config.crew),
             more_options=connection_options(config),
+            door=True,
         )
         self._add_servicers(self._grpc)
         self._operators = OperatorServer(
@@ -142,7 +143,7 @@ class Gateway:
         """Watches the workers and opens all ports; requests before the workers are up get 503."""
         health = await add_health(self._grpc, _SERVICES)
         self.grpc_port = self._endpoints.bind_grpc(
-            self._grpc, self._config.host, self._config.grpc_port, "--grpc-port"
+            self._grpc, self._config.host, self._config.grpc_port, "--grpc-port", door=True
         )
         self._tasks.append(asyncio.create_task(self._discovery.run()))
         await self._discovery.first_look()
@@ -252,6 +253,7 @@ class Gateway:
                 await (health.set_serving() if ready else health.set_not_serving())
                 await health.say("text", serving=text)
                 await health.say("images", serving=images)
+                await self._operators.say_ready(ready=ready)
             await asyncio.sleep(_HEALTH_POLL_S)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
 
 
 @dataclass(frozen=True)
-class VisionConfig:
+class VisionConfig(TlsSettings):
     """Every field is a flag, an environment variable PERIGEE_… and a key of the settings file."""
 
     model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
@@ -49,6 +50,8 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming the first invalid setting."""
+        self.check_tls()
+        self.refuse_plain("host")
         check_ports(self, "port", "metrics_port")
         check_counts(
             self, "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames",

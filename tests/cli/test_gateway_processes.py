@@ -14,9 +14,8 @@ import httpx
 import pytest
 
 from services.cli.admin_client import AdminClient
-from services.cli.gateway_address import connected
 from services.cli.run.ports import take_ports
-from tests.support.endpoints import ENDPOINTS
+from tests.support.endpoints import ENDPOINTS, open_sync_channel
 from tests.support.waiting import wait_until
 
 NANO = Path(__file__).resolve().parents[2] / "models" / "kimi-nano"
@@ -97,7 +96,7 @@ def test_an_operators_command_is_answered_by_either(gateway):
     gateway, _ = gateway
     (line,) = gateway.lines("gateway processes")
     for _ in range(8):
-        with connected(f"127.0.0.1:{line['operator']}") as channel:
+        with open_sync_channel(f"127.0.0.1:{line['operator']}") as channel:
             assert list(AdminClient(channel).list_workers().workers) == []
 
 

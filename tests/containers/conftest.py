@@ -53,3 +53,9 @@ def compose(repository):
 def gpu_compose(repository):
     """The override for GPUs, alone."""
     return yaml.safe_load((repository / "docker-compose.gpu.yml").read_text())
+
+
+@pytest.fixture(scope="session")
+def secure_compose(repository):
+    """The override for certificates, alone."""
+    return yaml.safe_load((repository / "docker-compose.secure.yml").read_text())

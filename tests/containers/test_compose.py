@@ -95,3 +95,41 @@ def test_the_gpu_file_builds_the_pinned_torch_for_the_workers_that_have_a_gpu(gp
         service = gpu_compose["services"][role]
         assert service["build"]["args"]["TORCH"] == f"${{TORCH:-{pinned}}}"
         assert service["environment"]["PERIGEE_DEVICE"] == "cuda:0"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_plain_tcp_in_the_network_of_the_containers_is_said_outright(compose, role):
+    assert compose["services"][role]["environment"]["PERIGEE_INSECURE"] == "true"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_secure_file_gives_each_service_its_own_certificate_to_read_and_no_plain_port(
+    secure_compose, role
+):
+    service = secure_compose["services"][role]
+    own = {name: value for name, value in service["environment"].items() if name.startswith("PERIGEE_")}
+    assert own.pop("PERIGEE_INSECURE") == "false"
+    assert own.pop("PERIGEE_TLS_DIR") == f"/certs/{role}"
+    if role == "gateway":
+        assert own.pop("PERIGEE_PUBLIC_TLS_DIR") == "/certs/public"
+        assert own.pop("PERIGEE_OPERATOR_HOST") == "0.0.0.0"
+    assert not own
+    names = [role, "public"] if role == "gateway" else [role]
+    assert service["volumes"] == [f"certs-{name}:/certs/{name}:ro" for name in names]
+    assert service["depends_on"] == {"certs": {"condition": "service_completed_successfully"}}
+
+
+def test_only_the_maker_of_certificates_can_write_them_and_only_there_is_the_ca_s_key(secure_compose):
+    written = {mount.split(":")[0] for mount in secure_compose["services"]["certs"]["volumes"]}
+    assert written == set(secure_compose["volumes"])
+    for name, service in secure_compose["services"].items():
+        if name != "certs":
+            assert all(mount.endswith(":ro") for mount in service["volumes"])
+            assert not any(mount.startswith("certs-ca") for mount in service["volumes"])
+
+
+def test_the_volumes_of_certificates_take_their_owner_from_the_image(secure_compose, dockerfiles):
+    (made,) = [run for run in dockerfiles["gateway"].every("RUN") if "install --directory" in run]
+    mounted = [mount.split(":")[1] for mount in secure_compose["services"]["certs"]["volumes"]]
+    assert "--owner=10001 --group=10001" in made
+    assert set(mounted) <= set(made.split())

@@ -40,7 +40,7 @@ def test_only_the_gateway_is_built_without_the_workers_dependencies(dockerfiles)
         role: [run for run in file.every("RUN") if "image-environment" in run]
         for role, file in dockerfiles.items()
     }
-    assert installed.pop("gateway") == ["./image-environment gateway"]
+    assert installed.pop("gateway") == ["./image-environment gateway certs"]
     assert list(installed.values()) == [["./image-environment worker"]] * 3
 
 
@@ -50,7 +50,8 @@ def test_an_image_runs_its_role_without_root_and_asks_its_own_port_for_health(do
     assert file.last("USER") == "10001:10001"
     assert file.last("STOPSIGNAL") == "SIGTERM"
     assert file.command("ENTRYPOINT") == ["perigee", role]
-    assert file.command("HEALTHCHECK") == ["perigee", "health", f"127.0.0.1:{ports(role)['grpc']}"]
+    asked = config_class("gateway")().operator_port if role == "gateway" else ports(role)["grpc"]
+    assert file.command("HEALTHCHECK") == ["perigee", "health", f"127.0.0.1:{asked}", "--role", role]
     assert {int(port) for port in file.last("EXPOSE").split()} == set(ports(role).values())
 
 

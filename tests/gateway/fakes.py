@@ -23,12 +23,13 @@ from perigee.v1 import (
 )
 from services.common.errors import PerigeeError
 from services.common.image_file import image_hash, shown_size
+from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.status import to_status
 from services.common.video_file import VideoLimits, read_header
 from services.families.kimi.media import image_grid
 from services.families.kimi.video import video_chunks
 from services.families.media import chunk_hash
-from tests.support.endpoints import build_server
+from tests.support.endpoints import ENDPOINTS
 from tests.support.responses import response_of
 from tests.support.waiting import until
 
@@ -284,15 +285,19 @@ class FakeServer:
 
     @classmethod
     async def start(
-        cls, worker: FakeWorker, service: FakeDecode | FakeVision | None = None, port: int = 0
+        cls,
+        worker: FakeWorker,
+        service: FakeDecode | FakeVision | None = None,
+        port: int = 0,
+        endpoints: Endpoints = ENDPOINTS,
     ) -> FakeServer:
-        server = build_server(max_message_bytes=128 << 20)
+        server = endpoints.grpc_server(max_message_bytes=128 << 20)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker, server)
         if isinstance(service, FakeDecode):
             decode_pb2_grpc.add_DecodeServiceServicer_to_server(service, server)
         if isinstance(service, FakeVision):
             vision_pb2_grpc.add_VisionServiceServicer_to_server(service, server)
-        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        port = endpoints.bind_grpc(server, "127.0.0.1", port)
         await server.start()
         return cls(worker, server, f"127.0.0.1:{port}")
 

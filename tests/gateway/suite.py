@@ -19,6 +19,8 @@ import httpcore
 import httpx
 
 from perigee.v1 import decode_pb2, worker_pb2
+from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.tls.security import Security
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
@@ -126,11 +128,13 @@ async def open_suite(
     context_length: int = 0,
     more_decodes: tuple[str, ...] = (),
     network: httpcore.AsyncNetworkBackend | None = None,
+    door: Security | None = None,
     **settings: Any,
 ) -> AsyncIterator[Suite]:
     """Starts workers, then a gateway, and waits until it is healthy.
 
-    `more_decodes`: entries of the decode pool beside the workers' own.
+    `more_decodes`: entries of the decode pool beside the workers' own. `door`: how the ports for clients are
+    protected; the suite's own clients then reach the operator port alone.
     """
     tokenizer = KimiTokenizer.from_dir(NANO)
     fakes = [FakeDecode(lambda submit, choice: []) for _ in range(decodes)]
@@ -157,7 +161,8 @@ async def open_suite(
         served_model_name="kimi,kimi-alias",
         grace_seconds=0.2,
     )
-    gateway = Gateway(dataclasses.replace(config, **settings), ENDPOINTS, network)
+    endpoints = ENDPOINTS if door is None else Endpoints("gateway", door)
+    gateway = Gateway(dataclasses.replace(config, **settings), endpoints, network)
     await gateway.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}")
     operator = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.operator_port}")

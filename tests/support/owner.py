@@ -9,6 +9,7 @@ import grpc
 import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
+from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.kv_pages import kv_layout, kv_region
@@ -18,7 +19,7 @@ from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.peers.directory import PeerDirectory
 from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
-from tests.support.endpoints import ENDPOINTS, bind, build_server
+from tests.support.endpoints import ENDPOINTS
 from tests.support.fake_runner import HIDDEN
 from tests.support.waiting import until
 
@@ -109,8 +110,9 @@ class RecordingBackend:
 class Owner:
     """A gRPC server on a free port, with WorkerService and the services that `add` adds."""
 
-    def __init__(self, backend: WorkerBackend) -> None:
+    def __init__(self, backend: WorkerBackend, endpoints: Endpoints = ENDPOINTS) -> None:
         self.backend = backend
+        self._endpoints = endpoints
         self.servicer = WorkerServicer(backend)
         self.server: grpc.aio.Server | None = None
         self.port = 0
@@ -121,11 +123,11 @@ class Owner:
 
     async def start(self, *add: Callable[[grpc.aio.Server], None], port: int = 0) -> None:
         """Listens; `port` takes the place of another worker."""
-        self.server = build_server()
+        self.server = self._endpoints.grpc_server()
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self.servicer, self.server)
         for function in add:
             function(self.server)
-        self.port = bind(self.server, "127.0.0.1", port)
+        self.port = self._endpoints.bind_grpc(self.server, "127.0.0.1", port)
         await self.server.start()
 
     async def stop(self) -> None:
@@ -135,10 +137,14 @@ class Owner:
 
 
 def peer_directory(
-    name: str, transfer: TransferThread, kv_pages: torch.Tensor, clock: Callable[[], float] = time.monotonic
+    name: str,
+    transfer: TransferThread,
+    kv_pages: torch.Tensor,
+    clock: Callable[[], float] = time.monotonic,
+    endpoints: Endpoints = ENDPOINTS,
 ) -> PeerDirectory:
     """The reader's side of pairing."""
     hello = worker_pb2.ReaderHello(
         incarnation=name, role=worker_pb2.WORKER_ROLE_DECODE, model=MODEL, layout=kv_layout(kv_pages)
     )
-    return PeerDirectory(hello, transfer, ENDPOINTS, handshake_timeout_s=2.0, clock=clock)
+    return PeerDirectory(hello, transfer, endpoints, handshake_timeout_s=2.0, clock=clock)

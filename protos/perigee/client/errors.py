@@ -12,6 +12,7 @@ PerigeeError
 ├── Unavailable                 no gateway, no worker of a role, or one died
 ├── Incompatible                workers do not fit each other
 ├── PreconditionFailed          the server's state forbids it
+├── PermissionDenied            the caller may not do that
 ├── InvalidToolCall             the model's call violates its schema; asking again may help
 ├── DeadlineExceeded            the call's time ran out
 ├── Cancelled                   the call was cancelled, usually by this client
@@ -126,6 +127,10 @@ class Incompatible(PerigeeError):
 
 class PreconditionFailed(PerigeeError):
     """The request is valid, but the server's present state forbids it."""
+
+
+class PermissionDenied(PerigeeError):
+    """The caller is known and may not do this."""
 
 
 class InvalidToolCall(PerigeeError):

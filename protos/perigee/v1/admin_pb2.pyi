@@ -71,12 +71,15 @@ class WorkerStatus(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     DISCOVERED_FIELD_NUMBER: _builtins.int
+    MTLS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """host:port, as discovery found it."""
     reachable: _builtins.bool
     """False: unreachable; then only address and role are set."""
     discovered: _builtins.bool
     """False: discovery does not find it any more; it finishes its requests and gets no new ones."""
+    mtls: _builtins.bool
+    """Whether gateway and workers know each other by certificates (mTLS). False: plain TCP, without any identity."""
     @_builtins.property
     def info(self) -> _worker_pb2.WorkerInfo:
         """Its answer to GetInfo."""
@@ -93,10 +96,11 @@ class WorkerStatus(_message.Message):
         info: _worker_pb2.WorkerInfo | None = ...,
         load: _worker_pb2.LoadReport | None = ...,
         discovered: _builtins.bool = ...,
+        mtls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "discovered", b"discovered", "info", b"info", "load", b"load", "reachable", b"reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "discovered", b"discovered", "info", b"info", "load", b"load", "mtls", b"mtls", "reachable", b"reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from services.cli.chat_printer import ChatPrinter
-from services.cli.gateway_address import add_address_flag, connected
+from services.cli.gateway_address import add_address_flag, connected_to_door
 from services.common.client import ChatOptions, PerigeeClient, user_message
 from services.common.errors import ConfigError
 
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
-    with connected(arguments.address) as channel:
+    with connected_to_door(arguments) as channel:
         printer = ChatPrinter(sys.stdout, sys.stderr)
         try:
             for piece in PerigeeClient(channel).chat([message], options):

@@ -7,7 +7,7 @@ import time
 
 from perigee.v1 import admin_pb2
 from services.cli.admin_client import AdminClient, describe
-from services.cli.gateway_address import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flags, connected
 from services.common.errors import ConfigError, DeadlineExceeded
 
 _POLL_S = 0.2
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="drain it even if no other worker of its role serves; requests for the role are refused then",
     )
-    add_operator_flag(parser)
+    add_operator_flags(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -42,7 +42,7 @@ def execute(arguments: argparse.Namespace) -> int:
     wait_s = arguments.wait
     if wait_s is not None and not 0 <= wait_s <= _LONGEST_WAIT_S:
         raise ConfigError(f"--wait must be from 0 to {_LONGEST_WAIT_S} seconds, is {wait_s:g}")
-    with connected(arguments.address) as channel:
+    with connected(arguments) as channel:
         client = AdminClient(channel)
         worker = client.find(arguments.worker)
         outstanding = client.drain(worker.address, force=arguments.force)

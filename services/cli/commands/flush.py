@@ -7,7 +7,7 @@ import sys
 
 from perigee.v1 import admin_pb2
 from services.cli.admin_client import AdminClient, role_name
-from services.cli.gateway_address import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flags, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,13 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Makes every worker drop its cached pages and embeddings, except those that running requests hold. "
         "Exit status 0: every worker was flushed; 1: one was not, or there is none."
     )
-    add_operator_flag(parser)
+    add_operator_flags(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Returns 1 if a worker was not flushed or there is none."""
-    with connected(arguments.address) as channel:
+    with connected(arguments) as channel:
         workers = AdminClient(channel).flush()
     for worker in workers:
         failed = bool(worker.error)

@@ -9,7 +9,7 @@ import functools
 import gc
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -20,6 +20,7 @@ from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 from services.common.logs import configure_logs
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.tls.security import Security
 
 if TYPE_CHECKING:
     from services.common.rpc.role import Role
@@ -46,14 +47,30 @@ def execute(role: Role, arguments: argparse.Namespace) -> int:
         raise ConfigError(f"log_level: {error}") from error
     config = resolve_settings(config_class(role), role, arguments, os.environ)
     structlog.get_logger().info("configuration", **dataclasses.asdict(config))
+    security = _security(role, config)
     # Import before handling signals: it takes seconds, and there is nothing to drain yet.
     serve = serve_function(role)
     if getattr(config, "processes", 1) > 1:
         serve = functools.partial(_serve_processes, level)
     _collect_seldom()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_stopped(serve, config, Endpoints(role)))
+    with security.watching(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_stopped(serve, config, Endpoints(role, security)))
     return 0
+
+
+def _security(role: Role, config: Any) -> Security:
+    """Reads the certificates, and logs what is served without any although other machines may reach it."""
+    door_dir: str = getattr(config, "public_tls_dir", "")
+    client_ca: str = getattr(config, "public_client_ca", "")
+    security = Security.of(config, role, door_dir=door_dir, client_ca=client_ca)
+    if security.peers is not None:
+        structlog.get_logger().info("certificate", valid_until=security.peers.valid_until)
+    plain = [] if config.tls_dir else ["services"]
+    if role == "gateway" and not door_dir:
+        plain.append("clients")
+    if config.insecure and plain:
+        structlog.get_logger().warning("insecure: plain TCP, anybody may connect", ports_for=",".join(plain))
+    return security
 
 
 async def _serve_processes(

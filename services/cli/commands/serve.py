@@ -64,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_ABSENT,
         help="k2.5, k2.6 or k2.7-code (default: as the checkpoint's chat template and the names say)",
     )
+    for key in ("tls_dir", "public_tls_dir", "trust_domain"):
+        ours.add_argument(f"--{key.replace('_', '-')}", default=_ABSENT)
+    ours.add_argument(
+        "--insecure", action="store_true", default=_ABSENT, help="plain TCP although other machines reach it"
+    )
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
     parser.set_defaults(execute=execute)
 

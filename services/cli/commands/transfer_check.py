@@ -6,7 +6,7 @@ import argparse
 
 from perigee.v1 import admin_pb2, worker_pb2
 from services.cli.admin_client import AdminClient, describe
-from services.cli.gateway_address import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flags, connected
 from services.common.errors import ConfigError, PerigeeError
 
 _MAX_ROUNDS = 4096
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"reads per direction, 1 to {_MAX_ROUNDS} (default: 64)",
     )
-    add_operator_flag(parser)
+    add_operator_flags(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -39,7 +39,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Returns 1 if a direction fails."""
     if not 1 <= arguments.rounds <= _MAX_ROUNDS:
         raise ConfigError(f"--rounds must be from 1 to {_MAX_ROUNDS}, is {arguments.rounds}")
-    with connected(arguments.address) as channel:
+    with connected(arguments) as channel:
         client = AdminClient(channel)
         one, other = client.find(arguments.a), client.find(arguments.b)
         if one.address == other.address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from services.cli.admin_client import AdminClient, describe
-from services.cli.gateway_address import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flags, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stopping cannot be put back. Exit status 0: it admits requests; 1: it does not."
     )
     parser.add_argument("worker", metavar="WORKER", help="address or start of the incarnation")
-    add_operator_flag(parser)
+    add_operator_flags(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Undrains the worker. Failures raise PerigeeError."""
-    with connected(arguments.address) as channel:
+    with connected(arguments) as channel:
         client = AdminClient(channel)
         worker = client.find(arguments.worker)
         client.undrain(worker.address)

@@ -7,12 +7,13 @@ import argparse
 from google.protobuf import json_format
 
 from services.cli.admin_client import AdminClient
-from services.cli.gateway_address import add_operator_flag, connected
+from services.cli.gateway_address import add_operator_flags, connected
 from services.cli.worker_table import worker_table
 
 _DESCRIPTION = """\
 Lists the workers a gateway knows. TRANSPORT: the path of reads that each worker measured on itself at start.
 PAGES: free or cached pages, of all pages. QUEUED: prompt tokens not computed yet.
+TLS: mtls (gateway and workers show certificates) or off (plain TCP: on loopback, or --insecure).
 STATE: serving, draining (admits no new requests), leaving (not found by discovery any more), unreachable.
 Exit status 0: every worker is reachable; 1: one is not, or there is none.
 """
@@ -25,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print perigee.v1.ListWorkersResponse as JSON, for programs"
     )
-    add_operator_flag(parser)
+    add_operator_flags(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Returns 1 if a worker is unreachable or there is none."""
-    with connected(arguments.address) as channel:
+    with connected(arguments) as channel:
         answer = AdminClient(channel).list_workers()
     if arguments.json:
         print(

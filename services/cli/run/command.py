@@ -8,6 +8,8 @@ import functools
 import os
 import signal
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import TextIO, cast
 
 from services.cli.run.child import Child
@@ -23,6 +25,7 @@ from services.cli.run_config import RunConfig
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 from services.common.logs import LossyStream
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.tls.security import Security
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,11 +45,18 @@ def run_suite(config: RunConfig, file: str | None) -> int:
 
     `file`: the settings file of all services. Raises ConfigError, also if another suite uses `run_dir`.
     """
-    endpoints = Endpoints("operator")
-    with held(config.run_dir):
+    security = _security(config)
+    endpoints = Endpoints("operator", security)
+    with held(config.run_dir), security.watching():
         plan = with_role_settings(make_plan(config, endpoints, file), config, file, os.environ)
         asyncio.run(_run(config, endpoints, plan))
     return 0
+
+
+def _security(config: RunConfig) -> Security:
+    """Health checks are an operator's calls."""
+    own = str(Path(config.tls_dir) / "operator") if config.tls_dir else ""
+    return Security.of(replace(config, tls_dir=own), "operator")
 
 
 async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None:
@@ -69,5 +79,5 @@ def _keeper(config: RunConfig, endpoints: Endpoints, plan: ChildPlan, progress: 
     log = config.run_dir / f"{plan.role}.log"
     log.write_bytes(b"")
     child = Child(plan.command(), child_environment(os.environ), log)
-    is_healthy = functools.partial(until_healthy, endpoints, plan.role, plan.grpc_address, plan.http_address)
+    is_healthy = functools.partial(until_healthy, endpoints, plan.role, plan.grpc_address)
     return Keeper(plan.role, child, is_healthy, progress, config.start_timeout_s)

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 from services.cli.run.plan import SuitePlan
+from services.common.rpc.tls.bundle import CA
 
 _DEFAULT_DOOR = "127.0.0.1:50050"
 
 
 def greeting(plan: SuitePlan, run_dir: Path) -> str:
     """Returns the addresses and three commands to copy."""
-    url = f"http://{plan.rest_address}/v1"
+    scheme = "https" if plan.public_tls_dir else "http"
+    ca = f"{plan.public_tls_dir}/{CA}" if plan.public_tls_dir else ""
+    url = f"{scheme}://{plan.rest_address}/v1"
     python = _shown(sys.executable)
     perigee = _shown(os.path.join(os.path.dirname(sys.executable), "perigee"))
     address = "" if plan.grpc_address == _DEFAULT_DOOR else f" --address {plan.grpc_address}"
@@ -22,7 +25,7 @@ def greeting(plan: SuitePlan, run_dir: Path) -> str:
     return f"""
 Perigee is ready and serves {plan.model_name}.
 
-  page      http://{plan.rest_address}/
+  page      {scheme}://{plan.rest_address}/
   REST      {url}
   gRPC      {plan.grpc_address}
   operator  {plan.operator_address}
@@ -30,11 +33,11 @@ Perigee is ready and serves {plan.model_name}.
 
 From a second terminal:
 
-  {perigee} chat "Hello"{address}
+  {perigee} chat "Hello"{address}{f" --ca {ca}" if ca else ""}
 
-  curl {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
+  curl {f"--cacert {ca} " if ca else ""}{url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
 
-  {python} -c '{_program(url, plan.model_name, messages)}'
+  {f"SSL_CERT_FILE={ca} " if ca else ""}{python} -c '{_program(url, plan.model_name, messages)}'
 
 Ctrl-C stops everything.
 """

@@ -26,12 +26,13 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_
 
 @dataclass(frozen=True)
 class ChildPlan:
-    """One process: its role, its arguments after `perigee`, and the addresses of its health checks."""
+    """One process: its role, its arguments after `perigee`, and the address of its health checks: of a
+    gateway the operator port, which opens last.
+    """
 
     role: Role
     arguments: tuple[str, ...]
     grpc_address: str
-    http_address: str | None = None
 
     def command(self) -> list[str]:
         """Returns the command line."""
@@ -47,6 +48,7 @@ class SuitePlan:
     grpc_address: str
     operator_address: str
     model_name: str
+    public_tls_dir: str = ""
 
 
 def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None = None) -> SuitePlan:
@@ -74,6 +76,7 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
         ports = _role_ports(endpoints, roles, config.port_base, "--port-base", held)
         metrics = _role_ports(endpoints, roles, config.metrics_port_base, "--metrics-port-base", held)
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
+    common += ("--trust-domain", config.trust_domain, *(("--insecure",) if config.insecure else ()))
     workers = []
     for role, port, metrics_port in zip(roles, ports, metrics, strict=True):
         own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
@@ -83,23 +86,31 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
             own += ("--context-length", str(config.context_length))
         if config.aggregated and role == "decode":
             own += ("--aggregated",)
-        workers.append(ChildPlan(role, (role, *common, *own), f"{_LOOPBACK}:{port}"))
+        workers.append(ChildPlan(role, (role, *common, *own, *_tls(config, role)), f"{_LOOPBACK}:{port}"))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
     operator = ("--operator-host", config.operator_host, "--operator-port", str(operator_port))
     addresses = dict.fromkeys(WORKERS, "") | {worker.role: worker.grpc_address for worker in workers}
     pools = tuple(text for role in WORKERS for text in (f"--{role}", addresses[role]))
     passed_on = tuple(
         text
-        for key in ("served_model_name", "model_profile", "reasoning_parser", "tool_call_parser")
+        for key in (
+            "served_model_name",
+            "model_profile",
+            "reasoning_parser",
+            "tool_call_parser",
+            "public_tls_dir",
+        )
         if (value := getattr(config, key))
         for text in (f"--{key.replace('_', '-')}", value)
     )
     rest, grpc_door = _reachable(config.host, http_port), _reachable(config.host, grpc_port)
+    operators = _reachable(config.operator_host, operator_port)
     gateway = ChildPlan(
-        "gateway", ("gateway", *common, *doors, *operator, *pools, *passed_on), grpc_door, rest
+        "gateway",
+        ("gateway", *common, *doors, *operator, *pools, *passed_on, *_tls(config, "gateway")),
+        operators,
     )
     name = config.served_model_name.split(",")[0].strip() or Path(config.model).resolve().name
-    operators = _reachable(config.operator_host, operator_port)
     return SuitePlan((*workers, gateway), rest, grpc_door, operators, name)
 
 
@@ -116,6 +127,10 @@ def _role_ports(
     """Returns a port per role: `base` plus the role's index in WORKERS, or any free port if `base` is 0."""
     wanted = [base and base + WORKERS.index(role) for role in roles]
     return [take_ports(endpoints, _LOOPBACK, port, 1, flag, held)[0] for port in wanted]
+
+
+def _tls(config: RunConfig, role: Role) -> tuple[str, ...]:
+    return ("--tls-dir", str(Path(config.tls_dir) / role)) if config.tls_dir else ()
 
 
 def _reachable(host: str, port: int) -> str:

@@ -14,13 +14,9 @@ _POLL_S = 0.1
 _CALL_TIMEOUT_S = 2.0
 
 
-async def until_healthy(
-    endpoints: Endpoints, role: Role, grpc_address: str, http_address: str | None = None
-) -> None:
-    """Waits until gRPC health answers SERVING and GET /ready of `http_address`, if given, answers 200."""
-    while await why_not_serving(endpoints, role, grpc_address) is not None:  # noqa: ASYNC110
-        await asyncio.sleep(_POLL_S)
-    while http_address is not None and not await _is_ok(http_address):  # noqa: ASYNC110
+async def until_healthy(endpoints: Endpoints, role: Role, address: str) -> None:
+    """Waits until gRPC health answers SERVING."""
+    while await why_not_serving(endpoints, role, address) is not None:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 
 
@@ -37,18 +33,3 @@ async def why_not_serving(endpoints: Endpoints, role: Role, address: str) -> str
         return None
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     return status
-
-
-async def _is_ok(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(_CALL_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-            try:
-                writer.write(f"GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
-                status = await reader.readline()
-            finally:
-                writer.close()
-    except OSError:
-        return False
-    return status.split()[1:2] == [b"200"]

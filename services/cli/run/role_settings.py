@@ -21,10 +21,11 @@ _OWN = {field.name for field in fields(RunConfig)}
 def with_role_settings(
     plan: SuitePlan, config: RunConfig, file: str | None, env: Mapping[str, str]
 ) -> SuitePlan:
-    """Returns the plan with the model name of the gateway's settings. Raises as `resolved_role` does."""
+    """Returns the plan with what only the gateway's settings know. Raises as `resolved_role` does."""
     roles = {child.role: resolved_role(child, config, file, env) for child in plan.children}
-    names: tuple[str, ...] = roles["gateway"].served_names
-    return replace(plan, model_name=names[0]) if names else plan
+    gateway = roles["gateway"]
+    names: tuple[str, ...] = gateway.served_names or (plan.model_name,)
+    return replace(plan, model_name=names[0], public_tls_dir=gateway.public_tls_dir)
 
 
 def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Mapping[str, str]) -> Any:
@@ -41,6 +42,8 @@ def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Ma
         if env_name(key) in env and key not in _OWN:
             _check_same(env_name(key), key, env[env_name(key)], decided)
     found = resolve(config_class(child.role), flags, env, table)
+    if found.tls_dir and not config.tls_dir:
+        raise ConfigError(f"[{child.role}] tls_dir: set [run] tls_dir or --tls-dir, for all services")
     if found.grace_seconds >= config.stop_timeout_s:
         raise ConfigError(
             f"stop_timeout_s: must exceed the grace_seconds of {child.role}, {found.grace_seconds:g}, is"

@@ -26,7 +26,7 @@ class Health:
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def say(self, ability: str, *, serving: bool) -> None:
-        """Has checks of this name, which is no service's, say whether the server can do one thing."""
+        """Has checks of this name (a service's, an ability's, "" for the server) say whether it serves."""
         kinds = health_pb2.HealthCheckResponse
         await self.servicer.set(ability, kinds.SERVING if serving else kinds.NOT_SERVING)
 

@@ -42,7 +42,7 @@ class ErrorInterceptor(Interceptor):
         if handler is None:
             return handler  # an unknown method: gRPC answers UNIMPLEMENTED
         method = handler_call_details.method
-        kind, wrap = _shape(handler)
+        kind, wrap = handler_shape(handler)
         behaviour = getattr(handler, kind)
         if inspect.isasyncgenfunction(behaviour):
             wrapped = _guard(written(behaviour), method)
@@ -58,7 +58,7 @@ class ErrorInterceptor(Interceptor):
         return guarded
 
 
-def _shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[..., Any]]:
+def handler_shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[..., Any]]:
     """Returns the name of the handler's behaviour attribute, and the function that builds a handler."""
     word = {False: "unary", True: "stream"}
     name = f"{word[handler.request_streaming]}_{word[handler.response_streaming]}"

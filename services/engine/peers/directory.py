@@ -26,6 +26,8 @@ from services.engine.peers.settlement_notifier import Outgoing, SettlementNotifi
 
 log = structlog.get_logger()
 
+_LONGEST_CALL_S = 86_400.0
+
 
 @dataclass
 class Peer:
@@ -117,6 +119,10 @@ class PeerDirectory:
                 # already.
                 self._close_later(place.channel)
                 place.channel = self._endpoints.channel(address, role)
+            elif self._endpoints.outdated(place.channel):
+                # Leases of the former pairing may still end on it: it closes after the last of its calls.
+                self._close_later(place.channel, _LONGEST_CALL_S)
+                place.channel = self._endpoints.channel(address, role)
             pairing = place.pairing = asyncio.create_task(self._pair(address, place))
         return await asyncio.shield(pairing)
 
@@ -142,9 +148,10 @@ class PeerDirectory:
                 link = task.result().link
                 if link is not None:
                     link.cancel()
-        await asyncio.gather(
-            *self._closing, *(place.channel.close(grace=None) for place in self._places.values())
-        )
+        for closing in self._closing:
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*(place.channel.close(grace=None) for place in self._places.values()))
 
     def _forget_empty_places(self) -> None:
         long_ago = self._clock() - self._forget_after_s
@@ -153,8 +160,8 @@ class PeerDirectory:
                 del self._places[address]
                 self._close_later(place.channel)
 
-    def _close_later(self, channel: grpc.aio.Channel) -> None:
-        task = asyncio.create_task(channel.close(grace=None))
+    def _close_later(self, channel: grpc.aio.Channel, grace_s: float | None = None) -> None:
+        task = asyncio.create_task(channel.close(grace=grace_s))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

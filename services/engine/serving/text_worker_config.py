@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.common.errors import ConfigError
+from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_counts, check_seconds
 
 
 @dataclass(frozen=True)
-class TextWorkerConfig:
+class TextWorkerConfig(TlsSettings):
     """Every field is a flag, an environment variable PERIGEE_… and a key of the settings file."""
 
     model: str = field(default="models/kimi-nano", metadata={"help": "checkpoint directory"})
@@ -71,6 +72,8 @@ class TextWorkerConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError, which names the first invalid setting."""
+        self.check_tls()
+        self.refuse_plain("host")
         for key in ("expert_parallel", "dp_attention"):
             if getattr(self, key) and self.tp == 1:
                 raise ConfigError(f"{key}: applies to several processes that share a model; set tp above 1")

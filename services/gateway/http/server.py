@@ -55,8 +55,10 @@ class HttpServer:
         """
         self._endpoints = endpoints
         self._host, self._wanted, self._share_port = host, port, share_port
+        tls = endpoints.security.door_context()
         config = uvicorn.Config(
             app,
+            ssl_context_factory=None if tls is None else lambda _, __: tls,
             http=partial(StreamingProtocol, patience, waiting),  # type: ignore[arg-type]
             ws="none",
             loop="none",
@@ -69,6 +71,7 @@ class HttpServer:
             timeout_keep_alive=patience.keep_alive_s,
         )
         self._server = _Uvicorn(config)
+        self._tls = tls
         self._task: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -78,9 +81,23 @@ class HttpServer:
             self._host, self._wanted, "--http-port", share_port=self._share_port
         )
         listener.setblocking(False)
+        self._follow_certificates(asyncio.get_running_loop())
         self.port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         await self._server.listening.wait()
+
+    def _follow_certificates(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Has new connections see a new certificate; those that are open do not notice."""
+        security, tls = self._endpoints.security, self._tls
+        if security.door is None or tls is None:
+            return
+
+        def changed() -> None:
+            # Handshakes run on the loop, so none sees a context that is being changed.
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(security.load_door, tls)
+
+        security.door.on_change(changed)
 
     async def stop(self) -> None:
         self._server.should_exit = True

@@ -25,14 +25,16 @@ _CHECK_TIMEOUT_S = 90.0
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Reads the pool's links. Drains one worker at a time, so that two drains at once cannot empty a role."""
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool, *, mtls: bool) -> None:
+        """`mtls`: how the gateway connects to its workers."""
         self._pool = pool
+        self._mtls = mtls
         self._draining = asyncio.Lock()
 
     async def ListWorkers(
         self, request: admin_pb2.ListWorkersRequest, context: Context
     ) -> admin_pb2.ListWorkersResponse:
-        return admin_pb2.ListWorkersResponse(workers=[_status(link) for link in self._pool.links])
+        return admin_pb2.ListWorkersResponse(workers=[_status(link, self._mtls) for link in self._pool.links])
 
     async def Flush(
         self, request: admin_pb2.FlushWorkersRequest, context: Context
@@ -105,11 +107,14 @@ async def _reported(arrived: Callable[[], bool]) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-def _status(link: WorkerLink) -> admin_pb2.WorkerStatus:
+def _status(link: WorkerLink, mtls: bool) -> admin_pb2.WorkerStatus:
     if link.info is None:
         # Only the configured role of an unreachable worker is known.
         unknown = worker_pb2.WorkerInfo(role=link.role)
-        return admin_pb2.WorkerStatus(address=link.address, discovered=link.discovered, info=unknown)
+        return admin_pb2.WorkerStatus(
+            address=link.address, discovered=link.discovered, info=unknown, mtls=mtls
+        )
     return admin_pb2.WorkerStatus(
-        address=link.address, reachable=True, discovered=link.discovered, info=link.info, load=link.load
-    )
+        address=link.address, reachable=True, discovered=link.discovered, info=link.info, load=link.load,
+        mtls=mtls,
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perigee.v1 import admin_pb2_grpc
 from services.common.rpc.endpoints import Endpoints
-from services.common.rpc.health import add_health
+from services.common.rpc.health import Health, add_health
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.workers.pool import WorkerPool
 
@@ -21,15 +21,23 @@ class OperatorServer:
         self._endpoints = endpoints
         self._host, self._wanted = host, port
         self._server = endpoints.grpc_server(share_port=share_port)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminServicer(pool), self._server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminServicer(pool, mtls=endpoints.mtls), self._server
+        )
+        self._health: Health | None = None
         self.port = 0
 
     async def start(self) -> None:
         """Raises ConfigError naming the address when it cannot be bound."""
-        health = await add_health(self._server, [_SERVICE])
+        self._health = await add_health(self._server, [_SERVICE])
         self.port = self._endpoints.bind_grpc(self._server, self._host, self._wanted, "--operator-port")
         await self._server.start()
-        await health.set_serving()
+        await self._health.say(_SERVICE, serving=True)
+
+    async def say_ready(self, *, ready: bool) -> None:
+        """Has this port's health, too, say whether the gateway takes requests."""
+        if self._health is not None:
+            await self._health.say("", serving=ready)
 
     async def stop(self) -> None:
         """Cancels what runs."""

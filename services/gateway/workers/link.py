@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import structlog
@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 _INFO_TIMEOUT_S = 5.0
 _INTERVAL_MS = 500
+# Calls that wait for a lost connection end by themselves in this time.
+_LINGER_S = 10.0
 # Several reports may be late on a busy machine; a peer this silent is taken for stopped.
 _SILENCE_S = 10.0
 
@@ -43,7 +45,9 @@ class WorkerLink:
         channel: grpc.aio.Channel,
         cached: CachedNames | None = None,
         interval_ms: int = _INTERVAL_MS,
+        successor: Callable[[grpc.aio.Channel], grpc.aio.Channel | None] = lambda channel: None,
     ) -> None:
+        """`successor`: opens the channel to use in place of one that cannot connect again; None: it can."""
         self.role = role
         self.address = address
         self.channel = channel
@@ -55,6 +59,8 @@ class WorkerLink:
         self._weigh(0, 0, 0)
         self.stub = worker_pb2_grpc.WorkerServiceStub(channel)
         self._interval_ms = interval_ms
+        self._successor = successor
+        self._closing: set[asyncio.Task[None]] = set()
         self._info: worker_pb2.WorkerInfo | None = None
         self._load: worker_pb2.LoadReport | None = None
         self._admits = False
@@ -129,7 +135,25 @@ class WorkerLink:
                 self._complain(error)
             finally:
                 self._lost()
+            self._renew_channel()
             await asyncio.sleep(backoff.delay())
+
+    async def close(self) -> None:
+        """Closes the channel, which cancels what runs on it."""
+        await asyncio.gather(*self._closing, self.channel.close(grace=None))
+
+    def _renew_channel(self) -> None:
+        """Has the next attempt show the current certificate. A channel that is connected stays."""
+        if self.channel.get_state() is grpc.ChannelConnectivity.READY:
+            return
+        renewed = self._successor(self.channel)
+        if renewed is None:
+            return
+        task = asyncio.create_task(self.channel.close(grace=_LINGER_S))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        self.channel, self.stub = renewed, worker_pb2_grpc.WorkerServiceStub(renewed)
+        log.info("new certificates for a worker", address=self.address)
 
     async def _watch(self, backoff: Backoff) -> None:
         request = worker_pb2.WatchLoadRequest(interval_ms=self._interval_ms)

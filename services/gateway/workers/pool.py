@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+import grpc
 import structlog
 
 from perigee.v1 import worker_pb2
@@ -110,7 +111,16 @@ class WorkerPool:
         handles = itertools.count(1)
 
         def link(role: worker_pb2.WorkerRole.ValueType, address: str, cached: CachedNames) -> WorkerLink:
-            return WorkerLink(role, address, endpoints.channel(address, worker_role(role)), cached)
+            def opened() -> grpc.aio.Channel:
+                return endpoints.channel(address, worker_role(role))
+
+            return WorkerLink(
+                role,
+                address,
+                opened(),
+                cached,
+                successor=lambda channel: opened() if endpoints.outdated(channel) else None,
+            )
 
         def decoder(address: str, cached: CachedNames) -> DecodeWorker:
             made = link(DECODE, address, cached)

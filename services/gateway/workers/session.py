@@ -43,7 +43,6 @@ class DecodeSession:
         """Uses the link's channel, and counts requests there. `handles`: numbers unique in this gateway."""
         self.address = link.address
         self._name = f"decode worker {link.address}"
-        self._stub = decode_pb2_grpc.DecodeServiceStub(link.channel)
         self._link = link
         self._handles = handles
         self._clock = clock
@@ -89,7 +88,7 @@ class DecodeSession:
 
     async def _converse(self, backoff: Backoff) -> None:
         outbox: _Outbox = asyncio.Queue()
-        call = self._stub.Session(until_none(outbox))
+        call = decode_pb2_grpc.DecodeServiceStub(self._link.channel).Session(until_none(outbox))
         self._outbox = outbox
         reader = SessionReader(call, self._clock)
         cause = "closed the session"

@@ -36,7 +36,7 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.link.channel.close(grace=None)
+        await self.link.close()
 
     def _work(self) -> list[Coroutine[Any, Any, None]]:
         return [self.link.run()]

@@ -86,7 +86,22 @@ def test_only_the_doors_listen_on_the_public_address(checkpoint):
     assert value(gateway, "--host") == "0.0.0.0"
     assert {value(worker, "--host") for worker in workers} == {"127.0.0.1"}
     assert value(gateway, "--operator-host") == "127.0.0.1"
-    assert gateway.http_address == f"127.0.0.1:{value(gateway, '--http-port')}"
+    assert gateway.grpc_address == f"127.0.0.1:{value(gateway, '--operator-port')}"
+
+
+def test_each_role_is_given_its_own_directory_of_certificates_and_all_of_them_the_trust_domain(checkpoint):
+    plan = make_plan(config(checkpoint, tls_dir="certs", trust_domain="lab.example.org"), ENDPOINTS)
+    assert [value(child, "--tls-dir") for child in plan.children] == [
+        f"certs/{role}" for role in ("vision", "prefill", "decode", "gateway")
+    ]
+    assert {value(child, "--trust-domain") for child in plan.children} == {"lab.example.org"}
+    assert not any("--insecure" in child.arguments for child in plan.children)
+
+
+def test_insecure_is_said_to_all_and_a_public_certificate_to_the_gateway(checkpoint):
+    plan = make_plan(config(checkpoint, insecure=True, public_tls_dir="public"), ENDPOINTS)
+    assert all("--insecure" in child.arguments for child in plan.children)
+    assert [child.role for child in plan.children if "--public-tls-dir" in child.arguments] == ["gateway"]
 
 
 def test_the_model_is_named_after_its_directory_unless_it_was_given_a_name(checkpoint):

@@ -37,34 +37,9 @@ async def server():
     await server.stop(None)
 
 
-@pytest.fixture
-async def web():
-    """The address of an HTTP door, and what it answers to GET /ready, one after another."""
-    left = [b"503 Service Unavailable", b"503 Service Unavailable", b"200 OK"]
-
-    async def answer(reader, writer):
-        line = await reader.readline()
-        found = left.pop(0) if line.startswith(b"GET /ready ") else b"404 Not Found"
-        writer.write(b"HTTP/1.1 " + found + b"\r\nContent-Length: 0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", left
-    server.close()
-
-
 async def test_a_server_is_asked_until_it_says_it_serves(server):
     address, health = server
     health.left = [NOT_SERVING, grpc.StatusCode.UNAVAILABLE, NOT_SERVING, SERVING]
     async with asyncio.timeout(60):
         await until_healthy(ENDPOINTS, "decode", address)
     assert health.left == [SERVING]
-
-
-async def test_the_http_door_has_to_answer_too(server, web):
-    address, _ = server
-    http_address, left = web
-    async with asyncio.timeout(60):
-        await until_healthy(ENDPOINTS, "decode", address, http_address)
-    assert left == []

@@ -23,6 +23,7 @@ from services.gateway.http.shapes.errors import ErrorAnswer, ErrorDetail
         (errors.Unavailable("m"), 503, "server_error", "unavailable"),
         (errors.TransferFailed("m"), 503, "server_error", "unavailable"),
         (errors.PreconditionFailed("m"), 412, "invalid_request_error", "precondition_failed"),
+        (errors.PermissionDenied("m"), 403, "invalid_request_error", "permission_denied"),
         (errors.InvalidToolCall("m"), 502, "server_error", "invalid_tool_call"),
         (errors.DeadlineExceeded("m"), 504, "server_error", "deadline_exceeded"),
         (errors.Cancelled("m"), 499, "server_error", "cancelled"),

@@ -1,0 +1,96 @@
+"""Refuses calls of rpcs that are not for their caller."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from services.common.errors import PermissionDenied
+from services.common.rpc.callers import CALLERS, Caller
+from services.common.rpc.interceptors import Interceptor, handler_shape, written
+from services.common.rpc.tls.trust_domain import TrustDomain
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Context
+
+log = structlog.get_logger()
+
+_SPIFFE_ID = "peer_spiffe_id"
+
+
+class PeerAuthorizer(Interceptor):
+    """For a server with mTLS: looks up the role that the caller's certificate gives it, in CALLERS."""
+
+    def __init__(self, trust_domain: TrustDomain) -> None:
+        self._trust_domain = trust_domain
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
+        if handler is None:
+            return handler  # an unknown method: gRPC answers UNIMPLEMENTED
+        method = handler_call_details.method
+        allowed = CALLERS.get(method, frozenset())
+
+        def check(context: Context) -> None:
+            uris = list((context.auth_context() or {}).get(_SPIFFE_ID, ()))
+            uri = uris[0].decode(errors="replace") if len(uris) == 1 else ""
+            if self._trust_domain.role_of(uri) not in allowed:
+                log.warning("call refused", method=method, caller=uri or "no SPIFFE ID")
+                raise _denied(method, uri or "a caller without a SPIFFE ID", allowed)
+
+        return _behind(check, handler)
+
+
+class ClientAuthorizer(Interceptor):
+    """For a server that clients reach: every caller is a client, whatever certificate it shows."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
+        method = handler_call_details.method
+        allowed = CALLERS.get(method, frozenset())
+        if handler is None or "client" in allowed:
+            return handler
+
+        def check(context: Context) -> None:
+            raise _denied(method, "a client", allowed)
+
+        return _behind(check, handler)
+
+
+def _denied(method: str, caller: str, allowed: frozenset[Caller]) -> PermissionDenied:
+    return PermissionDenied(f"{method} is not for {caller}, but for {', '.join(sorted(allowed)) or 'nobody'}")
+
+
+def _behind(
+    check: Callable[[Context], None], handler: grpc.RpcMethodHandler[Any, Any]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Returns the handler with `check` before it. Raises TypeError for a synchronous one."""
+    kind, wrap = handler_shape(handler)
+    behaviour: Any = getattr(handler, kind)
+    if inspect.isasyncgenfunction(behaviour):
+        behaviour = written(behaviour)
+    elif not inspect.iscoroutinefunction(behaviour):
+        raise TypeError(f"{behaviour} is not a coroutine function: nothing can check who calls it")
+
+    async def checked(request: Any, context: Context) -> Any:
+        check(context)
+        return await behaviour(request, context)
+
+    made: grpc.RpcMethodHandler[Any, Any] = wrap(
+        checked,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return made
