@@ -8,7 +8,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest
 from services.common.sampling.control import AppliesTo, Range
 from services.common.sampling.controls import CONTROLS
-from services.common.sampling.params import FieldName, check, check_counts, fill_defaults
+from services.common.sampling.params import FieldName, check_callers, fill_defaults
 from services.families.sampling_defaults import SamplingDefaults
 
 _OF_TEXT = tuple(control.name for control in CONTROLS if control.applies_to is AppliesTo.TEXT)
@@ -16,8 +16,7 @@ _OF_TEXT = tuple(control.name for control in CONTROLS if control.applies_to is A
 
 def check_sampling(params: sampling_pb2.SamplingParams, vocab_size: int, name: FieldName) -> None:
     """Raises InvalidRequest naming the first control that is out of its range or does not fit another one."""
-    check_counts(params, name)
-    check(params, vocab_size, name)
+    check_callers(params, vocab_size, name)
     if params.HasField("max_tokens"):
         Range(0, params.max_tokens).check(params.min_tokens, name("min_tokens"))
     if params.top_logprobs and not params.logprobs:

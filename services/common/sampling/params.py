@@ -37,10 +37,12 @@ def check(params: sampling_pb2.SamplingParams, vocab_size: int, name: FieldName 
         BY_NAME[field.name].check(value, name(field.name), vocab_size)
 
 
-def check_counts(params: sampling_pb2.SamplingParams, name: FieldName = str) -> None:
-    """Raises InvalidRequest naming the first list or map with more entries than a caller may give."""
+def check_callers(params: sampling_pb2.SamplingParams, vocab_size: int, name: FieldName) -> None:
+    """As `check`, and for the first list or map with more entries than a caller may give."""
     for field, value in params.ListFields():
-        BY_NAME[field.name].check_count(value, name(field.name))
+        control, param = BY_NAME[field.name], name(field.name)
+        control.check_count(value, param)
+        control.check(value, param, vocab_size)
 
 
 def fill_defaults(params: sampling_pb2.SamplingParams, recommended: Mapping[str, float]) -> None:

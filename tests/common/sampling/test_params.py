@@ -7,7 +7,7 @@ import pytest
 from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest
 from services.common.sampling.controls import BY_NAME, CONTROLS
-from services.common.sampling.params import check, check_counts, fill_defaults, from_json
+from services.common.sampling.params import check, check_callers, fill_defaults, from_json
 
 VOCABULARY = 1000
 OUT_OF_RANGE = [
@@ -87,7 +87,7 @@ def test_a_field_out_of_range_is_refused_by_the_caller_s_name_for_it(control, va
 @pytest.mark.parametrize(("control", "value"), TOO_MANY)
 def test_a_field_with_too_many_entries_is_refused_by_the_caller_s_name_for_it(control, value):
     with pytest.raises(InvalidRequest, match=f"at most .*, {len(value)} given") as caught:
-        check_counts(sampling_pb2.SamplingParams(**{control: value}), spelt)
+        check_callers(sampling_pb2.SamplingParams(**{control: value}), VOCABULARY, spelt)
     assert caught.value.param == f"here.{control}"
 
 

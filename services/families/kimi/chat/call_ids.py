@@ -21,6 +21,8 @@ def normalise_call_ids(conversation: Conversation) -> Conversation:
     without an id belongs to the first unanswered call of its name, or else to the first unanswered call. A
     result of no call keeps its id. A message of the user ends the wait for results.
     """
+    if not any(message.tool_calls or message.role == "tool" for message in conversation.messages):
+        return conversation
     numbers = _Numbers(conversation)
     answers = _Answers()
     messages: list[Message] = []

@@ -29,8 +29,17 @@ class _ReasoningBody(Struct):
     enabled: bool = True
 
 
+_NONE_GIVEN = (None,) * 6
+
+
 def read_thinking(body: ChatBody, profile: ModelProfile) -> ThinkingMode:
     """Raises InvalidRequest or UnsupportedValue naming the field."""
+    switches = (
+        body.thinking, body.chat_template_kwargs, body.reasoning, body.reasoning_effort,
+        body.enable_thinking, body.preserve_thinking,
+    )  # fmt: skip
+    if switches == _NONE_GIVEN:
+        return thinking_mode(profile, None, None)
     moonshot = strict_object(body.thinking or {}, _ThinkingBody, "thinking")
     engine = strict_object(body.chat_template_kwargs or {}, _TemplateBody, "chat_template_kwargs")
     router = strict_object(body.reasoning or {}, _ReasoningBody, "reasoning", {"exclude": False})
