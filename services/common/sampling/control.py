@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest
+
+TOKEN_ID = MappingProxyType({"format": "token-id", "minimum": 0})
+"""How JSON schemas describe token ids; /openapi.json adds the size of the vocabulary."""
+
+_DIGITS = re.compile("[0-9]{1,9}")
 
 Door: TypeAlias = Literal["openai", "sglang"]
 """The API whose field names a REST route uses."""
@@ -43,6 +51,11 @@ class Range:
             limits = f"{bracket}{self.low}, {self.high}]"
             raise InvalidRequest(f"{param} is {value}; it must be in {limits}", param)
 
+    def describe(self, kind: Any) -> Any:
+        """The type `kind` of a number, which /openapi.json then describes with these limits."""
+        low = "exclusiveMinimum" if self.open_low else "minimum"
+        return Annotated[kind, Meta(extra_json_schema={low: self.low, "maximum": self.high})]
+
 
 @dataclass(frozen=True)
 class Control:
@@ -67,7 +80,9 @@ class Control:
 
     @property
     def json_type(self) -> Any:
-        """The type of its value in JSON bodies, where null means absent."""
+        """The type of its value in JSON bodies, where null means absent. It describes limits that decoders do
+        not check.
+        """
         raise NotImplementedError
 
     def from_json(self, value: Any, param: str) -> Any:
@@ -108,15 +123,19 @@ class Control:
 
 @dataclass(frozen=True)
 class Number(Control):
-    """A number. `normalise`: what JSON clients may write in other ways, as a number in range."""
+    """A number. `normalise`: what JSON clients may write in other ways, as a number in range; `json_low`: the
+    least that they may write, where it is less than the range's.
+    """
 
     range: Range
     kind: type[int] | type[float] = float
     normalise: Callable[[Any], Any] = field(default=lambda number: number, kw_only=True)
+    json_low: int | None = field(default=None, kw_only=True)
 
     @property
     def json_type(self) -> Any:
-        return self.kind
+        written = self.range if self.json_low is None else replace(self.range, low=self.json_low)
+        return written.describe(self.kind)
 
     def from_json(self, value: Any, param: str) -> Any:
         return self.normalise(value)
@@ -148,7 +167,8 @@ class TokenIds(Control):
 
     @property
     def json_type(self) -> Any:
-        return list[int]
+        token_id = Annotated[int, Meta(extra_json_schema=dict(TOKEN_ID))]
+        return Annotated[list[token_id], Meta(extra_json_schema={"maxItems": self.most})]
 
     def check(self, value: Any, param: str, vocab_size: int) -> None:
         _check_ids(value, param, vocab_size)
@@ -169,7 +189,9 @@ class Texts(Control):
 
     @property
     def json_type(self) -> Any:
-        return str | list[str]
+        limits = {"minLength": 1, "maxLength": self.characters}
+        text = Annotated[str, Meta(extra_json_schema=limits)]
+        return text | Annotated[list[text], Meta(extra_json_schema={"maxItems": self.most})]
 
     def from_json(self, value: Any, param: str) -> Any:
         return [value] if isinstance(value, str) else value
@@ -196,13 +218,14 @@ class TokenNumbers(Control):
 
     @property
     def json_type(self) -> Any:
-        return dict[str, float]
+        limits = {"maxProperties": self.most, "propertyNames": {"pattern": f"^{_DIGITS.pattern}$"}}
+        return Annotated[dict[str, self.range.describe(float)], Meta(extra_json_schema=limits)]
 
     def from_json(self, value: Any, param: str) -> Any:
-        try:
-            return {int(token_id): number for token_id, number in value.items()}
-        except ValueError as error:
-            raise InvalidRequest(f"the keys of {param} are token ids: {error}", param) from error
+        for key in value:
+            if not _DIGITS.fullmatch(key):
+                raise InvalidRequest(f"the keys of {param} are token ids, {key[:40]!r} is none", param)
+        return {int(token_id): number for token_id, number in value.items()}
 
     def check(self, value: Any, param: str, vocab_size: int) -> None:
         _check_ids(value, param, vocab_size)

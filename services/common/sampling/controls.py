@@ -22,7 +22,8 @@ from services.common.sampling.control import (
 )
 
 MAX_CHOICES = 16
-_MOST_INT32, _MOST_UINT64 = (1 << 31) - 1, (1 << 64) - 1
+MOST_INT32, _MOST_UINT64 = (1 << 31) - 1, (1 << 64) - 1
+MOST_TOP_LOGPROBS = 20
 _TOKEN, _CHOICES, _TEXT = AppliesTo.TOKEN, AppliesTo.CHOICES, AppliesTo.TEXT
 
 
@@ -48,25 +49,26 @@ def _unsigned(seed: int) -> int:
 CONTROLS: tuple[Control, ...] = (
     Number("temperature", _TOKEN, Range(0.0, 2.0), default=1.0),
     Number("top_p", _TOKEN, Range(0.0, 1.0, open_low=True), default=0.95),
-    Number("top_k", _TOKEN, Range(0, _MOST_INT32), int, default=0, normalise=_unlimited),
+    Number("top_k", _TOKEN, Range(0, MOST_INT32), int, default=0, normalise=_unlimited, json_low=-1),
     Number("min_p", _TOKEN, Range(0.0, 1.0), default=0.0),
     Number("presence_penalty", _TOKEN, Range(-2.0, 2.0), default=0.0),
     Number("frequency_penalty", _TOKEN, Range(-2.0, 2.0), default=0.0),
     Number("repetition_penalty", _TOKEN, Range(0.0, 2.0, open_low=True), default=1.0),
     TokenNumbers("logit_bias", _TOKEN, Range(-100.0, 100.0), most=1024),
     Number(
-        "seed", _CHOICES, Range(0, _MOST_UINT64), int, normalise=_unsigned, spelling=_sglang("sampling_seed")
+        "seed", _CHOICES, Range(0, _MOST_UINT64), int, normalise=_unsigned, json_low=-(1 << 63),
+        spelling=_sglang("sampling_seed"),
     ),
     Number("n", _CHOICES, Range(1, MAX_CHOICES), int, default=1),
-    Number("max_tokens", _CHOICES, Range(0, _MOST_INT32), int, spelling=_routes("max_new_tokens")),
+    Number("max_tokens", _CHOICES, Range(0, MOST_INT32), int, spelling=_routes("max_new_tokens")),
     Number(
-        "min_tokens", _TOKEN, Range(0, _MOST_INT32), int, default=0, spelling=_sglang("min_new_tokens")
+        "min_tokens", _TOKEN, Range(0, MOST_INT32), int, default=0, spelling=_sglang("min_new_tokens")
     ),
     Flag("ignore_eos", _CHOICES),
     Texts("stop", _TEXT, 256, most=16),
     TokenIds("stop_token_ids", _TOKEN, most=64),
     Flag("logprobs", _TOKEN, spelling=_routes()),
-    Number("top_logprobs", _TOKEN, Range(0, 20), int, default=0, spelling=_routes()),
+    Number("top_logprobs", _TOKEN, Range(0, MOST_TOP_LOGPROBS), int, default=0, spelling=_routes()),
     Flag(
         "keep_special_tokens", _TEXT, inverted=True,
         spelling=MappingProxyType(dict.fromkeys(("openai", "sglang"), "skip_special_tokens")),

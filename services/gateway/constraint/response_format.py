@@ -12,17 +12,29 @@ from services.common.errors import InvalidRequest, UnsupportedValue
 from services.gateway.constraint.output_format import Answer, JsonAnswer
 from services.gateway.strict_object import strict_object
 
+_JSON_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "schema": {"type": ["object", "boolean"], "description": "A JSON schema."},
+        "description": {"type": ["string", "null"]},
+        "strict": {"type": ["boolean", "null"]},
+    },
+    "required": ["name", "schema"],
+}
+
 # Bodies hold it as JSON; `json_answer` reads it.
 ResponseFormatField: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
         description="The form of an answer that is no call. `json_schema` has a `name` and a `schema`.",
         extra_json_schema={
-            "properties": {
-                "type": {"enum": ["text", "json_object", "json_schema"]},
-                "json_schema": {"type": ["object", "null"]},
-            },
+            "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
             "required": ["type"],
+            "anyOf": [
+                {"properties": {"type": {"enum": ["text", "json_object"]}, "json_schema": {"type": "null"}}},
+                {"properties": {"json_schema": _JSON_SCHEMA}, "required": ["json_schema"]},
+            ],
         },
     ),
 ]

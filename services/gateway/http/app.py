@@ -34,7 +34,7 @@ class App:
         self._cors = cors
         documents = DocumentPages()
         offered = operations(parts, documents)
-        documents.publish(describe(offered))
+        documents.publish(describe(offered, parts.model.vocab_size))
         # POST endpoints handle their own errors and bypass Starlette, which would wrap every event.
         self._posts: dict[str, ASGIApp] = {
             operation.path: operation.endpoint

@@ -17,7 +17,8 @@ class Operation:
     """One path. `endpoint`: an ASGI application, or a function of a request. `body`: the JSON body's schema.
 
     `answers`: by media type, the schema of a good answer or an event; None: text. `path`: as
-    OpenAPI spells it; `route`: as Starlette does, where that differs.
+    OpenAPI spells it; `route`: as Starlette does, where that differs. `names`: what may stand for the path's
+    parameter.
     """
 
     path: str
@@ -27,6 +28,7 @@ class Operation:
     answers: Mapping[str, Any]
     body: Any = None
     route: str = ""
+    names: tuple[str, ...] = ()
 
     def as_route(self) -> Route:
         return Route(self.route or self.path, self.endpoint, methods=list(self.methods))

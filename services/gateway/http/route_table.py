@@ -136,6 +136,7 @@ def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operatio
         "One served name, slashes included.",
         {JSON: ModelAnswer},
         route="/v1/models/{name:path}",
+        names=tuple(parts.model.names),
     )
     for path in ("/model_info", "/get_model_info"):
         yield _get(path, info.model, ModelInfo, "The model, in SGLang's spelling.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.common.errors import InvalidRequest
 
-_ROLES = ("system", "user", "assistant", "tool")
+ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
 def template_role(role: str, param: str) -> str:
@@ -12,8 +12,6 @@ def template_role(role: str, param: str) -> str:
 
     Raises InvalidRequest naming `param`.
     """
-    if role == "developer":
-        return "system"
-    if role not in _ROLES:
-        raise InvalidRequest(f"{param} is {role!r}; it must be one of {', '.join(_ROLES)}", param)
-    return role
+    if role not in ROLES:
+        raise InvalidRequest(f"{param} is {role!r}; it must be one of {', '.join(ROLES)}", param)
+    return "system" if role == "developer" else role

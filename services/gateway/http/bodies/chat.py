@@ -5,12 +5,23 @@ Null means absent everywhere. What a field means and its range: protos/perigee/v
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from msgspec import Struct
 
 from services.gateway.constraint.response_format import ResponseFormatField
 from services.gateway.http.bodies.known_fields import KnownFields
+from services.gateway.http.bodies.limited_fields import (
+    SOME,
+    CallTypeField,
+    EffortField,
+    MaxTokensField,
+    RoleField,
+    SaltField,
+    ToolChoiceField,
+    ToolField,
+    TopField,
+)
 from services.gateway.http.bodies.nested_fields import (
     ReasoningField,
     StreamOptionsField,
@@ -45,7 +56,7 @@ class ToolCallBody(Struct):
 
     function: FunctionBody
     id: str | None = None
-    type: str | None = None
+    type: CallTypeField | None = None
 
 
 class ReasoningDetailBody(Struct):
@@ -63,7 +74,7 @@ class MessageBody(Struct):
     `refusal` is the assistant's text where there is no content.
     """
 
-    role: str
+    role: RoleField
     content: str | list[PartBody] | None = None
     name: str | None = None
     reasoning_content: str | None = None
@@ -84,23 +95,23 @@ class ChatBody(KnownFields, kw_only=True):
     is refused.
     """
 
-    messages: list[MessageBody]
+    messages: Annotated[list[MessageBody], SOME]
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptionsField | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    max_tokens: MaxTokensField | None = None
+    max_completion_tokens: MaxTokensField | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    top_logprobs: TopField | None = None
+    tools: list[ToolField] | None = None
+    tool_choice: ToolChoiceField | None = None
     thinking: ThinkingField | None = None
     chat_template_kwargs: TemplateField | None = None
     enable_thinking: bool | None = None
     preserve_thinking: bool | None = None
     reasoning: ReasoningField | None = None
-    reasoning_effort: str | None = None
-    cache_salt: str | None = None
+    reasoning_effort: EffortField | None = None
+    cache_salt: SaltField | None = None
     separate_reasoning: bool | None = None
     stream_reasoning: bool | None = None
     continue_final_message: bool | None = None

@@ -7,6 +7,12 @@ from typing import Any
 from services.common.errors import UnsupportedValue
 from services.gateway.constraint.response_format import ResponseFormatField
 from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
+from services.gateway.http.bodies.limited_fields import (
+    MaxTokensField,
+    PromptField,
+    SaltField,
+    TopField,
+)
 from services.gateway.http.bodies.nested_fields import StreamOptionsField
 from services.gateway.http.bodies.sampling_fields import with_controls
 
@@ -21,15 +27,15 @@ class CompletionBody(KnownFields, kw_only=True):
     alternatives beside the sampled token. Of the second block what changes the answer is refused.
     """
 
-    prompt: str | list[str | int | list[int]]
+    prompt: PromptField
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptionsField | None = None
-    max_tokens: int | None = None
+    max_tokens: MaxTokensField | None = None
     echo: bool | None = None
-    logprobs: int | None = None
+    logprobs: TopField | None = None
     parse_special: bool | None = None
-    cache_salt: str | None = None
+    cache_salt: SaltField | None = None
     response_format: ResponseFormatField | None = None
     json_schema: str | dict[str, Any] | bool | None = None
     regex: str | None = None
@@ -45,7 +51,7 @@ class CompletionBody(KnownFields, kw_only=True):
     guided_grammar: Any = None
 
 
-_REFUSED = (
+REFUSED = (
     "suffix", "image_data", "structured_outputs", "guided_json", "guided_regex", "guided_choice",
     "guided_grammar",
 )  # fmt: skip
@@ -54,7 +60,7 @@ _REFUSED = (
 def refuse_unsupported_completion(body: CompletionBody, choices: int) -> None:
     """Raises UnsupportedValue naming the first field whose value is not offered. `choices`: how many."""
     refuse_known(body)
-    for field in _REFUSED:
+    for field in REFUSED:
         if getattr(body, field):
             raise UnsupportedValue(f"{field} is not supported by this route", field)
     if body.best_of not in (None, choices):

@@ -11,6 +11,7 @@ from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.controls import BY_NAME
 from services.common.sampling.params import FieldName
 from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
+from services.gateway.http.bodies.limited_fields import IdsField, SaltField, TextField, TopField
 from services.gateway.http.bodies.sampling_fields import params_of, with_controls
 
 # SGLang's.
@@ -40,16 +41,16 @@ class GenerateBody(KnownFields, kw_only=True):
     answer is refused.
     """
 
-    text: str | list[str] | None = None
-    input_ids: list[int | list[int]] | None = None
+    text: TextField | None = None
+    input_ids: IdsField | None = None
     model: str | None = None
     sampling_params: GenerateParams | list[GenerateParams] | None = None
     stream: bool | None = None
     return_logprob: bool | list[bool] | None = None
-    top_logprobs_num: int | list[int] | None = None
+    top_logprobs_num: TopField | list[TopField] | None = None
     return_text_in_logprobs: bool | None = None
     parse_special: bool | None = None
-    cache_salt: str | None = None
+    cache_salt: SaltField | None = None
 
     logprob_start_len: int | list[int] | None = None
     token_ids_logprob: Any = None
@@ -59,14 +60,14 @@ class GenerateBody(KnownFields, kw_only=True):
     audio_data: Any = None
 
 
-_REFUSED = ("token_ids_logprob", "input_embeds", "image_data", "video_data", "audio_data")
-_REFUSED_PARAMS = ("no_stop_trim", "stop_regex", "structural_tag", "custom_params")
+REFUSED = ("token_ids_logprob", "input_embeds", "image_data", "video_data", "audio_data")
+REFUSED_PARAMS = ("no_stop_trim", "stop_regex", "structural_tag", "custom_params")
 
 
 def refuse_unsupported_generate(body: GenerateBody) -> None:
     """Raises UnsupportedValue naming the first field whose value is not offered."""
     refuse_known(body)
-    for field in _REFUSED:
+    for field in REFUSED:
         value = getattr(body, field)
         if value and value != [None]:
             raise UnsupportedValue(f"{field} is not supported by this route", field)
@@ -88,7 +89,7 @@ def sampling_of(
     logprobs: bool,
 ) -> sampling_pb2.SamplingParams:
     """The pipeline's form. `where`: the field that holds `params`. Raises the InvalidRequest family."""
-    for field in _REFUSED_PARAMS:
+    for field in REFUSED_PARAMS:
         if getattr(params, field):
             raise UnsupportedValue(f"{field} is not supported by this route", f"{where}.{field}")
     for field in ("stream_interval", "beam_width"):

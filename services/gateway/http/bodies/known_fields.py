@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from services.common.errors import UnsupportedValue
+from services.gateway.http.bodies.limited_fields import PriorityField
 
 
 class CallerMetadata(Struct, kw_only=True):
@@ -31,7 +32,7 @@ class CallerMetadata(Struct, kw_only=True):
 class QueuedFields(CallerMetadata, kw_only=True):
     """Scheduling fields, checked by the pipeline's limits."""
 
-    priority: int | None = None
+    priority: PriorityField | None = None
 
 
 class KnownFields(QueuedFields, kw_only=True):
@@ -99,14 +100,22 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 )
 _NOT_EVEN_ZERO = frozenset({"prompt_logprobs"})
 _OFFERED = frozenset(field.name for field in fields(QueuedFields))
-_REFUSED = tuple(field.name for field in fields(KnownFields) if field.name not in _OFFERED)
+
+
+NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
+"""What always means "as usual"."""
+KNOWN: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        name: ((None,) if name in _NOT_EVEN_ZERO else NOTHING) + _USUAL.get(name, ())
+        for name in (field.name for field in fields(KnownFields))
+        if name not in _OFFERED
+    }
+)
+"""The values that are taken of each known field that is not supported."""
 
 
 def refuse_known(body: KnownFields) -> None:
     """Raises UnsupportedValue naming the first known field whose value is not supported."""
-    for name in _REFUSED:
-        value = getattr(body, name)
-        if value is None or value in _USUAL.get(name, ()):
-            continue
-        if value or name in _NOT_EVEN_ZERO:
+    for name, values in KNOWN.items():
+        if getattr(body, name) not in values:
             raise UnsupportedValue(f"{name} is not supported by this server", name)

@@ -5,6 +5,7 @@ Bodies hold them as JSON, described here for /openapi.json; `strict_object` read
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
@@ -15,44 +16,52 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _FLAG = {"type": ["boolean", "null"]}
 _TEXT = {"type": ["string", "null"]}
+_FALSE = {"enum": [False, None]}
+_EFFORT = {"enum": [*EFFORTS, None]}
+
+
+def _strict(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
+    """Describes an object that `strict_object` reads."""
+    return {"properties": properties, "required": list(required), "additionalProperties": {"type": "null"}}
+
 
 UrlField: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
         description="A URL of `data:`, `http:` or `https:`; all else in it is ignored if it is known.",
-        extra_json_schema={"properties": {"url": {"type": "string"}, "detail": _TEXT}, "required": ["url"]},
+        extra_json_schema=_strict(["url"], url={"type": "string"}, detail=_TEXT, format=_TEXT),
     ),
 ]
 StreamOptionsField: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
         description="Only with `stream`. Usage in a last chunk without choices, or so far, in every chunk.",
-        extra_json_schema={"properties": {"include_usage": _FLAG, "continuous_usage_stats": _FLAG}},
+        extra_json_schema=_strict(
+            include_usage=_FLAG, continuous_usage_stats=_FLAG, include_obfuscation=_FALSE
+        ),
     ),
 ]
 ThinkingField: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
         description="Moonshot's switch; `keep`: whether all past reasoning stays in the prompt.",
-        extra_json_schema={
-            "properties": {"type": {"enum": ["enabled", "disabled", None]}, "keep": {"enum": ["all", None]}}
-        },
+        extra_json_schema=_strict(type={"enum": ["enabled", "disabled", None]}, keep={"enum": ["all", None]}),
     ),
 ]
 TemplateField: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
         description="The self-hosted engines' switches; the first two mean the same.",
-        extra_json_schema={
-            "properties": {"thinking": _FLAG, "enable_thinking": _FLAG, "preserve_thinking": _FLAG}
-        },
+        extra_json_schema=_strict(
+            thinking=_FLAG, enable_thinking=_FLAG, preserve_thinking=_FLAG, reasoning_effort=_EFFORT
+        ),
     ),
 ]
 ReasoningField: TypeAlias = Annotated[
     dict[str, Any],
     Meta(
         description="The switch of gateways to several models. The effort `none` switches reasoning off.",
-        extra_json_schema={"properties": {"effort": {"enum": [*EFFORTS, None]}, "enabled": _FLAG}},
+        extra_json_schema=_strict(effort=_EFFORT, enabled=_FLAG, exclude=_FALSE),
     ),
 ]
 

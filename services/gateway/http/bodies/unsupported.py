@@ -14,8 +14,7 @@ from services.common.errors import UnsupportedValue
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.known_fields import refuse_known
 
-# Field of a chat body -> the values that mean "as usual" beside null.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "modalities": (["text"],),
         "audio": (),
@@ -40,12 +39,13 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "input_ids": (),
     }
 )
+"""The values, beside null, that are taken of each field of a chat body that is not supported."""
 
 
 def refuse_unsupported(body: ChatBody) -> None:
     """Raises UnsupportedValue naming the first field whose value is not offered."""
     refuse_known(body)
-    for field, neutral in _NEUTRAL.items():
+    for field, neutral in NEUTRAL.items():
         value = getattr(body, field)
         if value is not None and value not in neutral:
             raise UnsupportedValue(f"{field} is not supported by this server", field)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from services.gateway.http.operations import EVENTS, Operation
+from services.gateway.http.pages.limits import narrowed
 from services.gateway.http.shapes.errors import ErrorAnswer
 
 _INTRODUCTION = (
@@ -20,9 +21,9 @@ _INTRODUCTION = (
 _NAME = "X-Request-Id"
 
 
-def describe(operations: Sequence[Operation]) -> dict[str, Any]:
-    """The document."""
-    schemas = _Schemas(operations)
+def describe(operations: Sequence[Operation], vocab_size: int) -> dict[str, Any]:
+    """The document. `vocab_size`: of the served model, for limits of token ids."""
+    schemas = _Schemas(operations, vocab_size)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths[operation.path] = {
@@ -39,14 +40,13 @@ def describe(operations: Sequence[Operation]) -> dict[str, Any]:
 class _Schemas:
     """References to the schemas of all operations."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[Operation], vocab_size: int) -> None:
         types = [ErrorAnswer]
         for operation in operations:
             types += [each for each in (operation.body, *operation.answers.values()) if each is not None]
-        made, self.components = msgspec.json.schema_components(
-            types, ref_template="#/components/schemas/{name}"
-        )
+        made, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
         self._schemas = dict(zip(types, made, strict=True))
+        self.components = narrowed(components, vocab_size)
 
     def item(self, operation: Operation, method: str) -> dict[str, Any]:
         """An operation object."""
@@ -86,6 +86,7 @@ def _headers() -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
-    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path]
+    named = {"type": "string", "enum": list(operation.names)}
+    path = [{"name": name, "in": "path", "required": True, "schema": named} for name in in_path]
     about = "Your name for this request, for the log; one that could not stand there is replaced."
     return [*path, {"name": _NAME, "in": "header", "description": about, "schema": {"type": "string"}}]

@@ -17,6 +17,7 @@ from services.gateway.admission import Ticket
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
+from services.gateway.http.bodies.limited_fields import IdField
 from services.gateway.http.bodies.to_request import prompt_from_body
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
@@ -45,9 +46,12 @@ class TokenizeBody(msgspec.Struct):
 class DetokenizeBody(msgspec.Struct):
     """`skip_special_tokens`: leave out tokens flagged special by the tokenizer's files; default: no."""
 
-    tokens: list[int]
+    tokens: list[IdField]
     model: str | None = None
     skip_special_tokens: bool | None = None
+
+
+UNSUPPORTED = ("return_token_strs", "truncate_prompt_tokens", "mm_processor_kwargs")
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,6 @@ def _refuse_unsupported(body: TokenizeBody, chat: bool) -> None:
     """Fields that are known but not supported; bodies/unsupported.py has the rule."""
     if chat and body.parse_special:
         raise UnsupportedValue("parse_special: text in messages is never parsed", "parse_special")
-    for field in ("return_token_strs", "truncate_prompt_tokens", "mm_processor_kwargs"):
+    for field in UNSUPPORTED:
         if getattr(body, field):
             raise UnsupportedValue(f"{field} is not supported by this server", field)
