@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz resume test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -29,6 +29,9 @@ fidelity: $(STAMP) ## compare with the references and write docs/fidelity.md (ne
 
 fuzz: $(STAMP) ## send 2,000 bodies made from /openapi.json to a gateway over fake workers (options: ARGS="--cases N")
 	$(BIN)/python -m tests.gateway.fuzz $(ARGS)
+
+test-openapi: $(STAMP) ## send 3,000 bodies made from /openapi.json to the whole suite (options: ARGS="--seed S")
+	$(BIN)/python -m tests.gateway.fuzz --real --cases 3000 $(ARGS)
 
 resume: $(STAMP) ## move 2,000 random choices to another worker after every token (options: ARGS="--choices N --seed S")
 	$(BIN)/python -m tests.decode.resume $(ARGS)

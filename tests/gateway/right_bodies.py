@@ -21,6 +21,9 @@ def completed(case: Any) -> Any:
     """The case, its body changed where fields exclude or need each other, or are texts of a language."""
     body, path = case.body, case.operation.path
     if isinstance(body, dict):
+        body.pop("model", None)
+        if "tokenize" not in path:
+            body["stream"] = bool(len(body) % 2)  # left to chance, few would be
         if path == "/generate":
             _settle_generate(body)
         elif "detokenize" not in path:

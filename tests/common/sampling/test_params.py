@@ -55,6 +55,19 @@ NO_VALUE = [
 ]
 
 
+@pytest.mark.parametrize("key", ["", "x", " 1", "1 ", "+1", "-1", "1_0", "\u0661", "1.0", "1234567890"])
+def test_a_key_that_is_no_token_id_in_decimal_digits_is_refused(key):
+    """A guard for the first two, and the negative one."""
+    with pytest.raises(InvalidRequest) as caught:
+        from_json({"logit_bias": {key: 1.0}}, VOCABULARY, spelt)
+    assert caught.value.param == "here.logit_bias"
+
+
+def test_keys_in_decimal_digits_are_token_ids():
+    biases = from_json({"logit_bias": {"0": 1.0, "999": -2.0}}, VOCABULARY, spelt).logit_bias
+    assert dict(biases) == {0: 1.0, 999: -2.0}
+
+
 def spelt(name):
     return f"here.{name}"
 

@@ -9,7 +9,7 @@ import msgspec
 
 # A body has few fields that are whole numbers; each may take one round.
 _MOST_ROUNDS = 64
-_FLOAT_FOR_INT = re.compile(r"^Expected `int(?: \| null)?`, got `float` - at `\$(?P<path>[^`]*)`$")
+_FLOAT_FOR_INT = re.compile(r"^Expected `int(?: \| \w+)*`, got `float` - at `\$(?P<path>[^`]*)`$")
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]")
 
 

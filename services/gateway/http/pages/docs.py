@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -63,6 +63,16 @@ def _linked(item: Mapping[str, Any]) -> str:
     """Links to the schemas of body and answer."""
     bodies = item.get("requestBody", {}).get("content", {}).values()
     answers = item["responses"]["200"]["content"].values()
-    schemas = [each["schema"].get("contentSchema", each["schema"]) for each in (*bodies, *answers)]
-    names = [schema["$ref"].rpartition("/")[2] for schema in schemas if "$ref" in schema]
+    names = dict.fromkeys(_names([each["schema"] for each in (*bodies, *answers)]))
     return "".join(f' <a href="#{name}">{name}</a>' for name in names)
+
+
+def _names(node: Any) -> Iterator[str]:
+    """The names of the schemas that a schema refers to."""
+    if isinstance(node, list):
+        for each in node:
+            yield from _names(each)
+    elif isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"].rpartition("/")[2]
+        yield from _names(list(node.values()))

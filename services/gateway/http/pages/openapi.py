@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.gateway.http.operations import EVENTS, Operation
+from services.gateway.http.operations import EVENTS, JSON, Operation
 from services.gateway.http.pages.limits import narrowed
 from services.gateway.http.shapes.errors import ErrorAnswer
 
@@ -57,7 +57,7 @@ class _Schemas:
             "parameters": _parameters(operation),
         }
         if operation.body is not None:
-            content = {"application/json": {"schema": self._schemas[operation.body]}}
+            content = {JSON: {"schema": self._schemas[operation.body]}}
             item["requestBody"] = {"required": True, "content": content}
         return item
 
@@ -65,17 +65,25 @@ class _Schemas:
         content = {}
         for media_type, answer in operation.answers.items():
             schema = {"type": "string"} if answer is None else self._schemas[answer]
-            if media_type == EVENTS:
-                events = {"contentMediaType": "application/json", "contentSchema": schema}
-                schema = {"type": "string", "description": "`data:` lines, at last [DONE].", **events}
-            content[media_type] = {"schema": schema}
+            content[media_type] = {"schema": self._event(schema) if media_type == EVENTS else schema}
         return {"description": "The answer.", "headers": _headers(), "content": content}
+
+    def _event(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """An event of a stream, whose data is a document of `schema`, a failure, or the mark of the end."""
+        document = {"anyOf": [schema, self._schemas[ErrorAnswer]]}
+        data = {"type": "string", "contentMediaType": JSON, "contentSchema": document}
+        return {
+            "description": "One event; the last one is [DONE], or an error.",
+            "type": "object",
+            "properties": {"data": {"anyOf": [{"const": "[DONE]"}, data]}},
+            "required": ["data"],
+        }
 
     def _bad(self) -> dict[str, Any]:
         return {
             "description": "An error object.",
             "headers": _headers(),
-            "content": {"application/json": {"schema": self._schemas[ErrorAnswer]}},
+            "content": {JSON: {"schema": self._schemas[ErrorAnswer]}},
         }
 
 

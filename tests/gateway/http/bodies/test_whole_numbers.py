@@ -8,6 +8,7 @@ from services.common.errors import InvalidRequest
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
 from services.gateway.http.bodies.decoder import BodyDecoder
+from services.gateway.http.bodies.generate import GenerateBody
 
 
 def decode(text, schema=ChatBody):
@@ -27,6 +28,13 @@ def test_so_do_several_wherever_they_stand():
     assert decode('{"prompt": "x", "logprobs": 1.0}', CompletionBody).logprobs == 1
 
 
+def test_token_ids_beside_texts_or_lists_of_them_may_be_whole_floats():
+    assert decode('{"prompt": [1, 2.0]}', CompletionBody).prompt == [1, 2]
+    assert decode('{"prompt": [[3.0], [4, 5.0]]}', CompletionBody).prompt == [[3], [4, 5]]
+    ids = decode('{"input_ids": [6.0, 7]}', GenerateBody).input_ids
+    assert (ids, {type(each) for each in ids}) == ([6, 7], {int})
+
+
 def test_numbers_that_need_not_be_whole_stay_floats():
     body = decode('{"messages": [], "max_tokens": 1.0, "temperature": 1.0, "tools": [{"x": 2.0}]}')
     assert type(body.temperature) is float
@@ -44,6 +52,7 @@ def test_numbers_that_need_not_be_whole_stay_floats():
         ('{"messages": [], "max_tokens": true}', "max_tokens"),
         ('{"messages": [], "max_tokens": 1e999}', "max_tokens"),
         ('{"max_tokens": 16.0}', "messages"),
+        ('{"messages": [], "top_k": 1.0, "stop": 1.0}', "stop"),
     ],
 )
 def test_what_is_not_whole_is_refused_by_name(text, param):
