@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import MappingProxyType
+from types import GenericAlias, MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from msgspec import Meta
@@ -219,7 +219,8 @@ class TokenNumbers(Control):
     @property
     def json_type(self) -> Any:
         limits = {"maxProperties": self.most, "propertyNames": {"pattern": f"^{_DIGITS.pattern}$"}}
-        return Annotated[dict[str, self.range.describe(float)], Meta(extra_json_schema=limits)]
+        numbers: Any = GenericAlias(dict, (str, self.range.describe(float)))
+        return Annotated[numbers, Meta(extra_json_schema=limits)]
 
     def from_json(self, value: Any, param: str) -> Any:
         for key in value:

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.gateway.http.answers.openai import usage
-from services.gateway.http.bodies.nested_fields import read_stream_options
+from services.gateway.http.bodies.fields.nested import read_stream_options
 from services.gateway.http.shapes.usage import UsageAnswer
 
 

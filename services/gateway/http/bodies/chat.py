@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from msgspec import Struct
 
 from services.gateway.constraint.response_format import ResponseFormatField
-from services.gateway.http.bodies.known_fields import KnownFields
-from services.gateway.http.bodies.limited_fields import (
+from services.gateway.http.bodies.fields.known import KnownFields
+from services.gateway.http.bodies.fields.limited import (
     SOME,
     CallTypeField,
     EffortField,
@@ -22,14 +22,14 @@ from services.gateway.http.bodies.limited_fields import (
     ToolField,
     TopField,
 )
-from services.gateway.http.bodies.nested_fields import (
+from services.gateway.http.bodies.fields.nested import (
     ReasoningField,
     StreamOptionsField,
     TemplateField,
     ThinkingField,
     UrlField,
 )
-from services.gateway.http.bodies.sampling_fields import with_controls
+from services.gateway.http.bodies.fields.sampling import with_controls
 
 
 class PartBody(Struct):

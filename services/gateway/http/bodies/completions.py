@@ -6,15 +6,15 @@ from typing import Any
 
 from services.common.errors import UnsupportedValue
 from services.gateway.constraint.response_format import ResponseFormatField
-from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
-from services.gateway.http.bodies.limited_fields import (
+from services.gateway.http.bodies.fields.known import KnownFields, refuse_known
+from services.gateway.http.bodies.fields.limited import (
     MaxTokensField,
     PromptField,
     SaltField,
     TopField,
 )
-from services.gateway.http.bodies.nested_fields import StreamOptionsField
-from services.gateway.http.bodies.sampling_fields import with_controls
+from services.gateway.http.bodies.fields.nested import StreamOptionsField
+from services.gateway.http.bodies.fields.sampling import with_controls
 
 # OpenAI's, and the engines'.
 DEFAULT_MAX_TOKENS = 16

@@ -10,9 +10,9 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.controls import BY_NAME
 from services.common.sampling.params import FieldName
-from services.gateway.http.bodies.known_fields import KnownFields, refuse_known
-from services.gateway.http.bodies.limited_fields import IdsField, SaltField, TextField, TopField
-from services.gateway.http.bodies.sampling_fields import params_of, with_controls
+from services.gateway.http.bodies.fields.known import KnownFields, refuse_known
+from services.gateway.http.bodies.fields.limited import IdsField, SaltField, TextField, TopField
+from services.gateway.http.bodies.fields.sampling import params_of, with_controls
 
 # SGLang's.
 DEFAULT_MAX_TOKENS = 128

@@ -8,7 +8,7 @@ from typing import Any
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.families.conversation import ImagePart, Message, Part, TextPart, ToolCall, VideoPart
 from services.gateway.http.bodies.chat import MessageBody, PartBody, ToolCallBody
-from services.gateway.http.bodies.nested_fields import read_url
+from services.gateway.http.bodies.fields.nested import read_url
 from services.gateway.media.images import ImageSource
 from services.gateway.media.request_media import MediaSource
 from services.gateway.media.videos import VideoSource

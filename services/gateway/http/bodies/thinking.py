@@ -7,7 +7,7 @@ from msgspec import Struct
 from services.common.errors import InvalidRequest
 from services.families.model_profile import ModelProfile
 from services.gateway.http.bodies.chat import ChatBody
-from services.gateway.http.bodies.nested_fields import EFFORTS
+from services.gateway.http.bodies.fields.nested import EFFORTS
 from services.gateway.pipeline.prompt.thinking import Switch, ThinkingMode, thinking_mode
 from services.gateway.strict_object import strict_object
 

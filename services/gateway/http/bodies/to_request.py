@@ -8,9 +8,9 @@ from services.common.sampling.params import FieldName
 from services.families.conversation import Conversation
 from services.families.model_profile import ModelProfile
 from services.gateway.http.bodies.chat import ChatBody
+from services.gateway.http.bodies.fields.sampling import params_of
 from services.gateway.http.bodies.messages import lacks_reasoning, read_message
 from services.gateway.http.bodies.output_format import output_format
-from services.gateway.http.bodies.sampling_fields import params_of
 from services.gateway.http.bodies.thinking import read_thinking
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.media.request_media import MediaSource

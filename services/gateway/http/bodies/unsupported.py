@@ -12,7 +12,7 @@ from typing import Any
 
 from services.common.errors import UnsupportedValue
 from services.gateway.http.bodies.chat import ChatBody
-from services.gateway.http.bodies.known_fields import refuse_known
+from services.gateway.http.bodies.fields.known import refuse_known
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {

@@ -13,10 +13,10 @@ from services.common.sampling.control import TOKEN_ID
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import REFUSED as REFUSED_OF_COMPLETIONS
 from services.gateway.http.bodies.completions import CompletionBody
+from services.gateway.http.bodies.fields.known import KNOWN, NOTHING
+from services.gateway.http.bodies.fields.limited import INSTEAD, TOGETHER
 from services.gateway.http.bodies.generate import REFUSED as REFUSED_OF_GENERATE
 from services.gateway.http.bodies.generate import REFUSED_PARAMS, GenerateBody, GenerateParams
-from services.gateway.http.bodies.known_fields import KNOWN, NOTHING
-from services.gateway.http.bodies.limited_fields import INSTEAD, TOGETHER
 from services.gateway.http.bodies.unsupported import NEUTRAL
 from services.gateway.http.routes.tokenize import UNSUPPORTED, TokenizeBody
 

@@ -21,9 +21,9 @@ from services.gateway.http.bodies.completions import (
     refuse_unsupported_completion,
 )
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
+from services.gateway.http.bodies.fields.sampling import params_of
 from services.gateway.http.bodies.output_format import raw_output_format
 from services.gateway.http.bodies.raw_prompts import RawPrompt, any_prompts
-from services.gateway.http.bodies.sampling_fields import params_of
 from services.gateway.http.bodies.unsupported import refuse_stream_options_alone
 from services.gateway.http.shapes.completion import (
     CompletionAnswer,

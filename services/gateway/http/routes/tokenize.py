@@ -17,7 +17,7 @@ from services.gateway.admission import Ticket
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
-from services.gateway.http.bodies.limited_fields import IdField
+from services.gateway.http.bodies.fields.limited import IdField
 from services.gateway.http.bodies.to_request import prompt_from_body
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from services.common.sampling.control import TOKEN_ID
 from services.common.sampling.controls import MOST_INT32, MOST_TOP_LOGPROBS
-from services.gateway.http.bodies.nested_fields import EFFORTS
+from services.gateway.http.bodies.fields.nested import EFFORTS
 from services.gateway.http.bodies.raw_prompts import MAX_PROMPTS
 from services.gateway.pipeline.prompt.limits import MAX_SALT_CHARACTERS, MOST_PRIORITY
 from services.gateway.pipeline.roles import ROLES

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from services.common.errors import UnsupportedValue
-from services.gateway.http.bodies.limited_fields import PriorityField
+from services.gateway.http.bodies.fields.limited import PriorityField
 
 
 class CallerMetadata(Struct, kw_only=True):
