@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume forge test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -35,6 +35,9 @@ test-openapi: $(STAMP) ## send 3,000 bodies made from /openapi.json to the whole
 
 resume: $(STAMP) ## move 2,000 random choices to another worker after every token (options: ARGS="--choices N --seed S")
 	$(BIN)/python -m tests.decode.resume $(ARGS)
+
+forge: $(STAMP) ## serve 1,000 requests beside messages forged in a worker's name (options: ARGS="--requests N --seed S")
+	$(BIN)/python -m tests.decode.forgery $(ARGS)
 
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)

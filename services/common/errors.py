@@ -11,6 +11,7 @@ PerigeeError
 │   └── PagesExhausted          too few KV pages are free or evictable
 ├── Unavailable                 no worker of a role, or one died
 │   ├── WorkerLost              the worker that had the request died or fell silent
+│   ├── AlreadyPaired           another process holds the reader's name at the owner
 │   ├── TransferFailed          KV pages or an embedding did not arrive complete and in time
 │   └── MediaLost               an embedding left the vision pool before it was read: encode again
 ├── Incompatible                two workers differ in layout or model
@@ -125,6 +126,12 @@ class WorkerLost(Unavailable):
     """The worker that had the request has died or is silent."""
 
     reason = "WORKER_LOST"
+
+
+class AlreadyPaired(Unavailable):
+    """The owner of memory has paired with a reader of this name, which did not prove to be the same one."""
+
+    reason = "ALREADY_PAIRED"
 
 
 class TransferFailed(Unavailable):

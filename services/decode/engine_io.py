@@ -39,7 +39,6 @@ class DecodeIO:
         self._remote = RemotePrefill(
             self._worker.peers,
             self._worker.transfer,
-            self._worker.name,
             self._worker.config.text.num_hidden_layers,
             self._silence_s,
             not self._worker.kv_pages.is_cuda,

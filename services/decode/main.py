@@ -72,7 +72,7 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
         engine, loop, constraints, worker.vocab_size, context_length, config.request_timeout_seconds
     )
 
-    pages = PageServicer(engine.lending, loop, worker_servicer.is_paired)
+    pages = PageServicer(engine.lending, loop, worker_servicer.readers.authenticate)
 
     def add_service(server: grpc.aio.Server) -> None:
         decode_pb2_grpc.add_DecodeServiceServicer_to_server(servicer, server)

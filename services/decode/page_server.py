@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from perigee.v1 import pages_pb2, pages_pb2_grpc
 from services.common.errors import InvalidRequest
 from services.common.page_hash import HASH_BYTES
-from services.engine.leases.lease_stream import check_start, grant_to_proto, until_released
+from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
 from services.engine.leases.page_lending import PageLending
 from services.engine.serving.loop import EngineLoop
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class PageServicer(pages_pb2_grpc.PageServiceServicer):
     """One bidirectional stream per lease; pages are pinned on the engine's thread."""
 
-    def __init__(self, lending: PageLending, loop: EngineLoop, is_paired: Callable[[str], bool]) -> None:
+    def __init__(self, lending: PageLending, loop: EngineLoop, authenticate: Authenticate) -> None:
         self._lending = lending
         self._loop = loop
-        self._is_paired = is_paired
+        self._authenticate = authenticate
 
     async def Lease(
         self,
@@ -35,7 +35,7 @@ class PageServicer(pages_pb2_grpc.PageServiceServicer):
             raise InvalidRequest("the first message must be start", "start")
         start = first.start
         reader, key, hashes = start.reader_incarnation, start.lease_key, list(start.page_hashes)
-        check_start(start, "page_hashes", hashes, HASH_BYTES, self._is_paired)
+        check_start(start, "page_hashes", hashes, HASH_BYTES, self._authenticate)
         # A call cancelled here may leave a lease whose id nobody knows. Its reader ends it by its key: it
         # reports the key as settled after every stream that broke.
         lease = await asyncio.wrap_future(self._loop.call(lambda: self._lending.lease(reader, key, hashes)))

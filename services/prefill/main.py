@@ -47,7 +47,7 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
         loop.post(lambda: engine.pages_settled(pages))
 
     num_layers = worker.config.text.num_hidden_layers
-    source = SourceReader(worker.peers, worker.transfer, worker.name, num_layers, on_source_end, on_settled)
+    source = SourceReader(worker.peers, worker.transfer, num_layers, on_source_end, on_settled)
 
     checksum_fraction = 0.0 if worker.kv_pages.is_cuda else config.checksum_fraction
     limits = PrefillLimits(chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
@@ -58,7 +58,12 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
     worker_servicer = WorkerServicer(backend)
     context_length = worker.info.model.context_length
     servicer = PrefillServicer(
-        engine, loop, worker.embeddings, worker_servicer.is_paired, worker.vocab_size, context_length
+        engine,
+        loop,
+        worker.embeddings,
+        worker_servicer.readers.authenticate,
+        worker.vocab_size,
+        context_length,
     )
 
     def add_service(server: grpc.aio.Server) -> None:

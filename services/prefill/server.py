@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
-from services.common.errors import InvalidRequest, PerigeeError, Unavailable
+from services.common.errors import InvalidRequest, PerigeeError
 from services.engine.batch import PAGE_TOKENS
 from services.engine.leases.embedding_reader import EmbeddingReader
-from services.engine.leases.lease_stream import grant_to_proto
+from services.engine.leases.lease_stream import Authenticate, grant_to_proto
 from services.engine.media import media_from_proto
 from services.engine.serving.loop import EngineLoop
 from services.prefill.engine import PrefillEngine
@@ -29,14 +29,14 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         engine: PrefillEngine,
         loop: EngineLoop,
         embeddings: EmbeddingReader,
-        is_paired: Callable[[str], bool],
+        authenticate: Authenticate,
         vocab_size: int,
         context_length: int,
     ) -> None:
         self._engine = engine
         self._loop = loop
         self._embeddings = embeddings
-        self._is_paired = is_paired
+        self._authenticate = authenticate
         self._vocab_size = vocab_size
         self._context_length = context_length
 
@@ -73,8 +73,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
 
     def _job(self, start: prefill_pb2.PrefillStart, emit: Callable[[Event], object]) -> Job:
         """Validates `start` and returns its job. Raises InvalidRequest or Unavailable."""
-        if not self._is_paired(start.reader_incarnation):
-            raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
+        self._authenticate(start.reader_incarnation, start.reader_token)
         if start.lease_key == 0:
             raise InvalidRequest(
                 "lease_key is 0; choose one that is unique in the reader's incarnation", "lease_key"

@@ -34,7 +34,6 @@ class SourceReader:
         self,
         peers: PeerDirectory,
         transfer: TransferThread,
-        reader: str,
         num_layers: int,
         on_end: Callable[[Job, SourceResult], None],
         on_settled: Callable[[tuple[int, ...]], None],
@@ -43,7 +42,6 @@ class SourceReader:
     ) -> None:
         self._peers = peers
         self._transfer = transfer
-        self._reader = reader
         self._num_layers = num_layers
         self._on_end = on_end
         self._on_settled = on_settled
@@ -66,7 +64,7 @@ class SourceReader:
             group = ReadGroup(self._transfer, peer.agent_name, RegionKind.KV)
             key = self._peers.next_lease_key()
             lease = PageLease(order, peer, group, key, self._num_layers, self._patience_s, self._clock)
-            await lease.read(self._reader)
+            await lease.read()
             complete = True
         except asyncio.CancelledError:
             log.debug("read of cached pages stopped", request=order.request_id, source=order.address)

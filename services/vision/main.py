@@ -128,7 +128,11 @@ async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event)
     worker = await build_vision_worker(config)
     worker_servicer = WorkerServicer(worker.backend)
     servicer = VisionServicer(
-        worker.encoder, worker.lessor, worker_servicer.is_paired, worker.info.incarnation, config.hold_ms
+        worker.encoder,
+        worker.lessor,
+        worker_servicer.readers.authenticate,
+        worker.info.incarnation,
+        config.hold_ms,
     )
 
     def add_vision_service(server: grpc.aio.Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
@@ -12,7 +12,7 @@ import grpc
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest
 from services.common.image_file import ImagePreprocess, image_hash
-from services.engine.leases.lease_stream import check_start, grant_to_proto, until_released
+from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import StoredEmbedding
@@ -28,13 +28,13 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         self,
         encoder: ImageEncoder,
         lessor: EmbeddingLessor,
-        is_paired: Callable[[str], bool],
+        authenticate: Authenticate,
         incarnation: str,
         hold_ms: int,
     ) -> None:
         self._encoder = encoder
         self._lessor = lessor
-        self._is_paired = is_paired
+        self._authenticate = authenticate
         self._incarnation = incarnation
         self._hold_ms = hold_ms
 
@@ -80,7 +80,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             raise InvalidRequest("the first message must be start", "start")
         start = first.start
         hashes = list(start.content_hashes)
-        check_start(start, "content_hashes", hashes, HASH_BYTES, self._is_paired)
+        check_start(start, "content_hashes", hashes, HASH_BYTES, self._authenticate)
         lease, embeddings = self._lessor.lease(start.reader_incarnation, start.lease_key, hashes)
 
         async def renew() -> None:

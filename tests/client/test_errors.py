@@ -24,6 +24,7 @@ from tests.gateway.suite import open_suite
 MERGED = {
     errors.PagesExhausted: "Overloaded",
     errors.WorkerLost: "Unavailable",
+    errors.AlreadyPaired: "Unavailable",
     errors.TransferFailed: "Unavailable",
     errors.MediaLost: "Unavailable",
     errors.ConfigError: "PreconditionFailed",

@@ -50,7 +50,12 @@ class Suite:
         """A call whose start is sent."""
         call = self.call()
         hashes = chain_hashes(prompt_of(length), [], "")
-        defaults = {"reader_incarnation": "prefill-1", "lease_key": 7, "page_hashes": hashes}
+        defaults = {
+            "reader_incarnation": "prefill-1",
+            "reader_token": self.peer.token,
+            "lease_key": 7,
+            "page_hashes": hashes,
+        }
         start = pages_pb2.PageLeaseStart(**(defaults | fields))
         await call.write(pages_pb2.PageLeaseRequest(start=start))
         return call
@@ -178,6 +183,8 @@ async def test_a_reader_whose_handshake_ends_leaves_nothing_behind(suite):
         ({"page_hashes": []}, InvalidRequest),
         ({"page_hashes": [b"x" * 15]}, InvalidRequest),
         ({"reader_incarnation": "a-stranger"}, Unavailable),
+        ({"reader_token": b""}, Unavailable),
+        ({"reader_token": bytes(16)}, Unavailable),
     ],
 )
 async def test_a_start_that_is_wrong_is_refused_before_anything_is_held(suite, fields, kind):

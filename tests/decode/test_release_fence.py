@@ -1,147 +1,22 @@
-"""Pages count only if their lease was held until the reader was done with them: else they are fetched again.
-
-A whole decode engine and a whole prefill worker, one process, over real gRPC and the in-memory transport,
-without checksums.
-"""
+"""Pages count only if their lease was held until the reader had them: else they are fetched again."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-import torch
 
-from perigee.v1 import prefill_pb2, prefill_pb2_grpc, worker_pb2, worker_pb2_grpc
-from services.decode.prompts.fetch import FetchOrder
-from services.decode.prompts.remote_prefill import RemotePrefill
-from services.decode.request import Prompt
-from services.engine.kv_cache.kv_pages import kv_layout
-from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
-from services.engine.serving.loop import EngineLoop
-from tests.support.decode_bench import Bench, Heard, RecordedIO, prompt_of
-from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, greedy
-from tests.support.owner import MODEL, peer_directory, transfer_thread
-from tests.support.prefill_worker import PrefillWorker
+from tests.decode.fetching_suite import PROMPT, FetchingSuite
+from tests.support.fake_runner import greedy
 from tests.support.waiting import until
-
-PROMPT = prompt_of(151)
-PAGES = 3
-"""Pages of the prompt that decode asks for."""
-
-
-class Fetching(RecordedIO):
-    """Orders are carried out."""
-
-    remote: RemotePrefill
-
-    def start_fetch(self, prompt: Prompt, order: FetchOrder) -> None:
-        super().start_fetch(prompt, order)
-        self.remote.start(prompt, order)
-
-    def stop_fetch(self, prompt: Prompt) -> None:
-        self.remote.stop(prompt)
-
-
-class Suite:
-    """A decode worker, and a prefill worker with four pages."""
-
-    def __init__(self) -> None:
-        self.fabric = MemoryFabric()
-        self.worker = PrefillWorker("prefill-a", self.fabric, num_pages=4, checksum_fraction=0.0)
-        self.io = Fetching()
-        self.bench = Bench(16, io=self.io)
-        self.thread = transfer_thread("decode", self.fabric, self.bench.kv_pages, torch.zeros(2, 64, HIDDEN))
-        self.peers = peer_directory("decode-1", self.thread, self.bench.kv_pages)
-        engine = self.bench.engine
-        self.failures: list[BaseException] = []
-        self.loop = EngineLoop("decode", engine.step, self.failures.append, idle_wait_s=0.01)
-        self.io.remote = RemotePrefill(
-            self.peers,
-            self.thread,
-            "decode-1",
-            NUM_LAYERS,
-            5.0,
-            verifies=True,
-            on_admitted=lambda prompt: self.loop.post(lambda: engine.fetch_admitted(prompt)),
-            on_end=lambda prompt, result: self.loop.post(lambda: engine.fetch_ended(prompt, result)),
-            on_settled=lambda pages: self.loop.post(lambda: engine.pages_settled(pages)),
-        )
-        self.other_thread = transfer_thread("other", self.fabric, fake_pages(4), torch.zeros(2, 64, HIDDEN))
-        self.others = peer_directory("other-1", self.other_thread, fake_pages(4))
-
-    async def start(self) -> None:
-        await self.worker.start()
-        self.peer = await self.peers.get(self.worker.address, "prefill")
-        self.other = await self.others.get(self.worker.address, "prefill")
-        self.loop.start()
-
-    async def read_slowly(self) -> Heard:
-        """Submits the prompt; everything is computed and leased, nothing has been read yet."""
-        self.fabric.held.add("prefill-a")
-        request = self.bench.request(PROMPT, 4, prefill=[self.worker.address])
-        self.loop.post(lambda: self.bench.engine.submit(request))
-        load = lambda: self.worker.engine.load  # noqa: E731
-        await until(lambda: load().computed_tokens == len(PROMPT) - 1 and not load().running)
-        await until(lambda: self.thread.in_flight() > 0 and load().pages.leased == PAGES)
-        return self.bench.heard[request.handle]
-
-    async def use_all_pages(self) -> None:
-        """Another reader's prompt fills every page of the prefill worker, and goes."""
-        await until(self.worker.is_free)
-        call = prefill_pb2_grpc.PrefillServiceStub(self.other.channel).Prefill()
-        start = prefill_pb2.PrefillStart(
-            token_ids=prompt_of(256, 3), reader_incarnation="other-1", lease_key=7
-        )
-        await call.write(prefill_pb2.PrefillRequest(start=start))
-        while not (message := await call.read()).HasField("done"):
-            assert not message.HasField("refused"), message
-        call.cancel()
-        self.other.settle([7])
-        await until(self.worker.is_free)
-
-    async def finish(self, heard: Heard) -> list[int]:
-        """The tokens, once the reads have gone through."""
-        self.fabric.held.clear()
-        await until(lambda: heard.finish() or heard.errors or self.failures)
-        assert (heard.errors, self.failures) == ([], [])
-        return heard.tokens[0]
-
-    async def close(self) -> None:
-        self.fabric.held.clear()
-        self.loop.stop()
-        for peers in (self.peers, self.others):
-            await peers.close()
-        await self.worker.stop()
-        self.thread.close()
-        self.other_thread.close()
 
 
 @pytest.fixture
 async def suite():
-    suite = Suite()
+    suite = FetchingSuite()
     await suite.start()
     yield suite
     await suite.close()
-
-
-async def test_a_prompt_whose_lease_another_handshake_called_settled_is_fetched_again(suite):
-    """Anybody may open a handshake in a reader's name."""
-    heard = await suite.read_slowly()
-    forger = worker_pb2_grpc.WorkerServiceStub(suite.other.channel).Handshake()
-    hello = worker_pb2.ReaderHello(
-        incarnation="decode-1",
-        role=worker_pb2.WORKER_ROLE_DECODE,
-        model=MODEL,
-        layout=kv_layout(suite.bench.kv_pages),
-    )
-    await forger.write(worker_pb2.HandshakeRequest(hello=hello))
-    await forger.read()
-    settled = worker_pb2.SettledLeases(lease_keys=[1])
-    await forger.write(worker_pb2.HandshakeRequest(settled=settled))
-    await suite.use_all_pages()
-    assert await suite.finish(heard) == greedy(PROMPT, 4)
-    assert len(suite.io.orders) == 2
-    forger.cancel()
 
 
 async def test_a_prompt_whose_handshake_ended_and_began_again_is_fetched_again(suite):
@@ -150,7 +25,7 @@ async def test_a_prompt_whose_handshake_ended_and_began_again_is_fetched_again(s
     suite.peer.link.cancel()
     await until(suite.worker.is_free)
     again = asyncio.create_task(suite.peers.get(suite.worker.address, "prefill"))
-    await until(lambda: suite.worker.owner.servicer.is_paired("decode-1"))
+    await until(lambda: suite.worker.owner.servicer.readers.is_paired("decode-1"))
     await suite.use_all_pages()
     assert await suite.finish(heard) == greedy(PROMPT, 4)
     assert len(suite.io.orders) == 2

@@ -39,7 +39,11 @@ class Suite:
 
     async def begin(self, token_ids: list[int], **fields) -> grpc.aio.StreamStreamCall:
         """A call whose start is sent."""
-        defaults = {"reader_incarnation": "reader-1", "lease_key": self.peers.next_lease_key()}
+        defaults = {
+            "reader_incarnation": "reader-1",
+            "reader_token": self.peer.token,
+            "lease_key": self.peers.next_lease_key(),
+        }
         call = self.call()
         start = prefill_pb2.PrefillStart(token_ids=token_ids, **(defaults | fields))
         await call.write(prefill_pb2.PrefillRequest(start=start))
@@ -203,6 +207,8 @@ async def test_lost_embeddings_are_refused_with_a_reason(suite):
         ([1], {"lease_key": 0}, InvalidRequest),
         ([1] * 64, {"reader_cached_pages": 1}, InvalidRequest),
         ([1], {"reader_incarnation": "a-stranger"}, Unavailable),
+        ([1], {"reader_token": b""}, Unavailable),
+        ([1], {"reader_token": bytes(16)}, Unavailable),
         ([1] * 5, {"media": [medium(3, 4).to_proto()]}, InvalidRequest),
     ],
 )

@@ -57,6 +57,7 @@ class Suite:
         call = prefill_pb2_grpc.PrefillServiceStub(self.peer.channel).Prefill()
         start = prefill_pb2.PrefillStart(
             reader_incarnation="reader-1",
+            reader_token=self.peer.token,
             lease_key=77,
             token_ids=PROMPT,
             reader_cached_pages=CACHED,

@@ -37,7 +37,7 @@ class PageLender:
         recorded = RecordingBackend(name, self.thread, self.bench.kv_pages)
         parts = SimpleNamespace(info=recorded.info(), offer=recorded.offer())
         self.owner = Owner(TextWorkerBackend(cast(Any, parts), self.engine, self.engine.lending, self.loop))
-        self.servicer = PageServicer(self.engine.lending, self.loop, self.owner.servicer.is_paired)
+        self.servicer = PageServicer(self.engine.lending, self.loop, self.owner.servicer.readers.authenticate)
         self.loop.start()
 
     @property

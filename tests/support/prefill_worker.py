@@ -47,19 +47,18 @@ class PrefillWorker:
     def __init__(
         self, name: str, fabric: MemoryFabric, *, num_pages: int = 16, lease_s: float = 10.0,
         context_length: int = 2048, patience_s: float = 3.0, checksum_fraction: float = 1.0,
-        clock: Callable[[], float] = time.monotonic,
+        max_waiting: int = 4, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.kv_pages = fake_pages(num_pages)
         self.thread = transfer_thread(name, fabric, self.kv_pages, torch.zeros(2, 64, HIDDEN), clock)
         self.runner = FakeRunner(self.kv_pages)
         limits = PrefillLimits(
-            chunk_tokens=64, max_waiting=4, lease_s=lease_s, checksum_fraction=checksum_fraction
+            chunk_tokens=64, max_waiting=max_waiting, lease_s=lease_s, checksum_fraction=checksum_fraction
         )
         self.peers = peer_directory(name, self.thread, self.kv_pages)
         self.source = SourceReader(
             self.peers,
             self.thread,
-            name,
             NUM_LAYERS,
             self._on_source_end,
             self._on_settled,
@@ -79,7 +78,7 @@ class PrefillWorker:
             self.engine,
             self.loop,
             cast(Any, self.embeddings),
-            self.owner.servicer.is_paired,
+            self.owner.servicer.readers.authenticate,
             VOCAB,
             context_length,
         )

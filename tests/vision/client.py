@@ -48,6 +48,7 @@ class Vision:
         self.channel = open_sync_channel(address)
         self._vision = vision_pb2_grpc.VisionServiceStub(self.channel)
         self._worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
+        self._tokens: dict[str, bytes] = {}
 
     @classmethod
     def start(
@@ -114,10 +115,12 @@ class Vision:
             return page.read().decode()
 
     def pair(self, reader: str) -> Link:
-        return Link(self._worker, reader, self.info().model)
+        link = Link(self._worker, reader, self.info().model)
+        self._tokens[reader] = link.offer.reader_token
+        return link
 
     def lease(self, reader: str, key: int, *content_hashes: bytes) -> LeaseStream:
-        return LeaseStream(self._vision, reader, key, content_hashes)
+        return LeaseStream(self._vision, reader, self._tokens.get(reader, b""), key, content_hashes)
 
 
 class Link:
@@ -133,7 +136,8 @@ class Link:
         self.offer = next(self._stream).offer
 
     def settle(self, *keys: int) -> None:
-        self._up.send(worker_pb2.HandshakeRequest(settled=worker_pb2.SettledLeases(lease_keys=keys)))
+        settled = worker_pb2.SettledLeases(lease_keys=keys, reader_token=self.offer.reader_token)
+        self._up.send(worker_pb2.HandshakeRequest(settled=settled))
 
     def close(self) -> None:
         self._stream.cancel()
@@ -147,12 +151,13 @@ class LeaseStream:
         self,
         stub: vision_pb2_grpc.VisionServiceStub,
         reader: str,
+        token: bytes,
         key: int,
         content_hashes: tuple[bytes, ...],
     ) -> None:
         self._up = Uplink()
         start = vision_pb2.EmbeddingLeaseStart(
-            reader_incarnation=reader, content_hashes=content_hashes, lease_key=key
+            reader_incarnation=reader, reader_token=token, content_hashes=content_hashes, lease_key=key
         )
         self._up.send(vision_pb2.EmbeddingLeaseRequest(start=start))
         self._stream = stub.Lease(iter(self._up), timeout=TIMEOUT_S)

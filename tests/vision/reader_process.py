@@ -35,7 +35,7 @@ async def main(
         incarnation=name, role=worker_pb2.WORKER_ROLE_PREFILL, model=model_identity(model, config, 512)
     )
     peers = PeerDirectory(hello, transfer, ENDPOINTS)
-    reader = EmbeddingReader(peers, transfer, name, staging)
+    reader = EmbeddingReader(peers, transfer, staging)
     rows = await reader.fetch(Medium(content_hash, 0, num_tokens, address, owner))
     torch.save(rows, out)
     await peers.close()

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import grpc
 import pytest
 import torch
 
-from perigee.v1 import vision_pb2_grpc, worker_pb2, worker_pb2_grpc
-from services.common.errors import MediaLost
+from perigee.v1 import vision_pb2, vision_pb2_grpc, worker_pb2, worker_pb2_grpc
+from services.common.errors import AlreadyPaired, MediaLost, Unavailable
+from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.leases.embedding_reader import EmbeddingReader
@@ -60,12 +62,12 @@ class Suite:
         backend.lessor = self.lessor
         self.owner = Owner(backend)
         self.servicer = VisionServicer(
-            cast(Any, None), self.lessor, self.owner.servicer.is_paired, "vision", 60_000
+            cast(Any, None), self.lessor, self.owner.servicer.readers.authenticate, "vision", 60_000
         )
         staging = torch.zeros(4, 64, HIDDEN)
         self.thread = transfer_thread("reader", self.fabric, self.kv_pages, staging)
         self.peers = peer_directory("reader-1", self.thread, self.kv_pages)
-        self.reader = EmbeddingReader(self.peers, self.thread, "reader-1", staging)
+        self.reader = EmbeddingReader(self.peers, self.thread, staging)
         self.store(HASH, 100, 1.0)
 
     def store(self, content_hash: bytes, num_tokens: int, value: float) -> None:
@@ -118,24 +120,39 @@ async def test_rows_come_as_they_are_and_the_lease_is_over(suite):
     assert (counts.leased, counts.quarantined) == (0, 0)
 
 
-async def test_an_embedding_whose_lease_another_handshake_called_settled_is_lost(suite):
-    """Anybody may open a handshake in a reader's name."""
+@pytest.mark.parametrize("token", [b"", bytes(16)])
+async def test_nobody_without_the_token_can_settle_start_or_end_a_readers_leases(suite, token):
     fetch = await suite.fetch_slowly()
-    forger = worker_pb2_grpc.WorkerServiceStub(suite.peer.channel).Handshake()
     hello = worker_pb2.ReaderHello(
         incarnation="reader-1",
         role=worker_pb2.WORKER_ROLE_DECODE,
         model=MODEL,
         layout=kv_layout(suite.kv_pages),
+        reader_token=token,
     )
-    await forger.write(worker_pb2.HandshakeRequest(hello=hello))
-    await forger.read()
-    settled = worker_pb2.SettledLeases(lease_keys=[1])
-    await forger.write(worker_pb2.HandshakeRequest(settled=settled))
-    await suite.use_all_pages()
-    with pytest.raises(MediaLost):
-        await fetch
-    forger.cancel()
+    start = vision_pb2.EmbeddingLeaseStart(
+        reader_incarnation="reader-1", reader_token=token, content_hashes=[HASH], lease_key=2
+    )
+    forged = (
+        (
+            worker_pb2_grpc.WorkerServiceStub(suite.peer.channel).Handshake(),
+            worker_pb2.HandshakeRequest(hello=hello),
+            AlreadyPaired,
+        ),
+        (
+            vision_pb2_grpc.VisionServiceStub(suite.peer.channel).Lease(),
+            vision_pb2.EmbeddingLeaseRequest(start=start),
+            Unavailable,
+        ),
+    )
+    for call, message, kind in forged:
+        await call.write(message)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert type(from_rpc_error(caught.value)) is kind
+    assert suite.pool.counts().leased == 2
+    suite.fabric.held.clear()
+    assert torch.equal(await fetch, torch.ones(100, HIDDEN))
 
 
 async def test_an_embedding_whose_handshake_ended_and_began_again_is_lost(suite):
@@ -144,7 +161,7 @@ async def test_an_embedding_whose_handshake_ended_and_began_again_is_lost(suite)
     suite.peer.link.cancel()
     await until(lambda: not suite.pool.counts().leased)
     again = asyncio.create_task(suite.peers.get(suite.owner.address, "prefill"))
-    await until(lambda: suite.owner.servicer.is_paired("reader-1"))
+    await until(lambda: suite.owner.servicer.readers.is_paired("reader-1"))
     await suite.use_all_pages()
     with pytest.raises(MediaLost):
         await fetch

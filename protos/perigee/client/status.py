@@ -66,6 +66,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[PerigeeError]] = MappingProxyType(
         grpc.StatusCode.NOT_FOUND: NotFound,
         grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
         grpc.StatusCode.UNAVAILABLE: Unavailable,
+        grpc.StatusCode.ALREADY_EXISTS: Unavailable,
         grpc.StatusCode.ABORTED: Unavailable,
         grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
         grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from perigee.v1 import vision_pb2 as perigee_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16perigee/v1/pages.proto\x12\nperigee.v1\x1a\x17perigee/v1/vision.proto\"\xa0\x01\n\x10PageLeaseRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.perigee.v1.PageLeaseStartH\x00\x12\'\n\x05renew\x18\x02 \x01(\x0b\x32\x16.perigee.v1.LeaseRenewH\x00\x12+\n\x07release\x18\x03 \x01(\x0b\x32\x18.perigee.v1.LeaseReleaseH\x00\x42\t\n\x07message\"T\n\x0ePageLeaseStart\x12\x1a\n\x12reader_incarnation\x18\x01 \x01(\t\x12\x13\n\x0bpage_hashes\x18\x02 \x03(\x0c\x12\x11\n\tlease_key\x18\x03 \x01(\x04\"\xab\x01\n\x11PageLeaseResponse\x12/\n\x07granted\x18\x01 \x01(\x0b\x32\x1c.perigee.v1.PageLeaseGrantedH\x00\x12+\n\x07renewed\x18\x02 \x01(\x0b\x32\x18.perigee.v1.LeaseRenewedH\x00\x12-\n\x08released\x18\x03 \x01(\x0b\x32\x19.perigee.v1.LeaseReleasedH\x00\x42\t\n\x07message\"H\n\x10PageLeaseGranted\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.perigee.v1.LeaseGrant\x12\r\n\x05pages\x18\x02 \x03(\r2W\n\x0bPageService\x12H\n\x05Lease\x12\x1c.perigee.v1.PageLeaseRequest\x1a\x1d.perigee.v1.PageLeaseResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16perigee/v1/pages.proto\x12\nperigee.v1\x1a\x17perigee/v1/vision.proto\"\xa0\x01\n\x10PageLeaseRequest\x12+\n\x05start\x18\x01 \x01(\x0b\x32\x1a.perigee.v1.PageLeaseStartH\x00\x12\'\n\x05renew\x18\x02 \x01(\x0b\x32\x16.perigee.v1.LeaseRenewH\x00\x12+\n\x07release\x18\x03 \x01(\x0b\x32\x18.perigee.v1.LeaseReleaseH\x00\x42\t\n\x07message\"j\n\x0ePageLeaseStart\x12\x1a\n\x12reader_incarnation\x18\x01 \x01(\t\x12\x13\n\x0bpage_hashes\x18\x02 \x03(\x0c\x12\x11\n\tlease_key\x18\x03 \x01(\x04\x12\x14\n\x0creader_token\x18\x04 \x01(\x0c\"\xab\x01\n\x11PageLeaseResponse\x12/\n\x07granted\x18\x01 \x01(\x0b\x32\x1c.perigee.v1.PageLeaseGrantedH\x00\x12+\n\x07renewed\x18\x02 \x01(\x0b\x32\x18.perigee.v1.LeaseRenewedH\x00\x12-\n\x08released\x18\x03 \x01(\x0b\x32\x19.perigee.v1.LeaseReleasedH\x00\x42\t\n\x07message\"H\n\x10PageLeaseGranted\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.perigee.v1.LeaseGrant\x12\r\n\x05pages\x18\x02 \x03(\r2W\n\x0bPageService\x12H\n\x05Lease\x12\x1c.perigee.v1.PageLeaseRequest\x1a\x1d.perigee.v1.PageLeaseResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAGELEASEREQUEST']._serialized_start=64
   _globals['_PAGELEASEREQUEST']._serialized_end=224
   _globals['_PAGELEASESTART']._serialized_start=226
-  _globals['_PAGELEASESTART']._serialized_end=310
-  _globals['_PAGELEASERESPONSE']._serialized_start=313
-  _globals['_PAGELEASERESPONSE']._serialized_end=484
-  _globals['_PAGELEASEGRANTED']._serialized_start=486
-  _globals['_PAGELEASEGRANTED']._serialized_end=558
-  _globals['_PAGESERVICE']._serialized_start=560
-  _globals['_PAGESERVICE']._serialized_end=647
+  _globals['_PAGELEASESTART']._serialized_end=332
+  _globals['_PAGELEASERESPONSE']._serialized_start=335
+  _globals['_PAGELEASERESPONSE']._serialized_end=506
+  _globals['_PAGELEASEGRANTED']._serialized_start=508
+  _globals['_PAGELEASEGRANTED']._serialized_end=580
+  _globals['_PAGESERVICE']._serialized_start=582
+  _globals['_PAGESERVICE']._serialized_end=669
 # @@protoc_insertion_point(module_scope)

@@ -66,10 +66,13 @@ class PageLeaseStart(_message.Message):
     READER_INCARNATION_FIELD_NUMBER: _builtins.int
     PAGE_HASHES_FIELD_NUMBER: _builtins.int
     LEASE_KEY_FIELD_NUMBER: _builtins.int
+    READER_TOKEN_FIELD_NUMBER: _builtins.int
     reader_incarnation: _builtins.str
-    """The reader's incarnation, as in its handshake."""
+    """The reader's name, as in its handshake."""
     lease_key: _builtins.int
     """Chosen by the reader, unique within its incarnation; names the lease in its SettledLeases. Never 0."""
+    reader_token: _builtins.bytes
+    """As in the offer of the handshake."""
     @_builtins.property
     def page_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Chained hashes of consecutive whole pages, 16 bytes each, at least one."""
@@ -80,10 +83,11 @@ class PageLeaseStart(_message.Message):
         reader_incarnation: _builtins.str = ...,
         page_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
         lease_key: _builtins.int = ...,
+        reader_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_key", b"lease_key", "page_hashes", b"page_hashes", "reader_incarnation", b"reader_incarnation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_key", b"lease_key", "page_hashes", b"page_hashes", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

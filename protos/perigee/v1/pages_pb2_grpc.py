@@ -52,7 +52,8 @@ class PageServiceServicer:
         read are valid only after a later `renewed` or `released`: the end of the stream alone, even with OK, confirms
         nothing.
         NOT_FOUND: the first page is no longer cached, or the lease ended before it was renewed or released.
-        UNAVAILABLE: no handshake of this reader incarnation. INVALID_ARGUMENT: `release` names another lease.
+        UNAVAILABLE: this reader has no open handshake, or `reader_token` is not that of its offer. INVALID_ARGUMENT:
+        `release` names another lease.
         If the stream breaks, the pages stay out of use until the reader's handshake ends or reports the lease as settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -113,10 +113,11 @@ class PrefillStart(_message.Message):
     LEASE_KEY_FIELD_NUMBER: _builtins.int
     SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    READER_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """For logs and traces; up to 64 characters."""
     reader_incarnation: _builtins.str
-    """The reader's incarnation, as in its handshake."""
+    """The reader's name, as in its handshake."""
     cache_salt: _builtins.str
     """Prefix-cache isolation. Empty: the common cache."""
     reader_cached_pages: _builtins.int
@@ -127,6 +128,8 @@ class PrefillStart(_message.Message):
     """Address of the reader's PageService, for cached pages of the reader that this worker lacks. Empty: none."""
     priority: _builtins.int
     """Requests with larger values go first. 0: normal."""
+    reader_token: _builtins.bytes
+    """As in the offer of the handshake."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens to compute KV for: the prompt without its last token. At least one."""
@@ -147,10 +150,11 @@ class PrefillStart(_message.Message):
         lease_key: _builtins.int = ...,
         source_address: _builtins.str = ...,
         priority: _builtins.int = ...,
+        reader_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "request_id", b"request_id", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token", "request_id", b"request_id", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

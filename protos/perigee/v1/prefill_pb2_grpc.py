@@ -55,7 +55,7 @@ class PrefillServiceServicer:
         Cancelling the call abandons the request: the computation stops at the next chunk. So does a broken stream; the
         pages then stay pinned until the reader's handshake reports the lease as settled or ends.
         Not idempotent, but repeatable: a second call computes or finds the same pages.
-        UNAVAILABLE: no handshake of this reader incarnation.
+        UNAVAILABLE: this reader has no open handshake, or `reader_token` is not that of its offer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

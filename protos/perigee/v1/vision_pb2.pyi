@@ -239,10 +239,13 @@ class EmbeddingLeaseStart(_message.Message):
     READER_INCARNATION_FIELD_NUMBER: _builtins.int
     CONTENT_HASHES_FIELD_NUMBER: _builtins.int
     LEASE_KEY_FIELD_NUMBER: _builtins.int
+    READER_TOKEN_FIELD_NUMBER: _builtins.int
     reader_incarnation: _builtins.str
-    """The reader's incarnation, as in its handshake."""
+    """The reader's name, as in its handshake."""
     lease_key: _builtins.int
     """Chosen by the reader, unique within its incarnation; names the lease in its SettledLeases. Never 0."""
+    reader_token: _builtins.bytes
+    """As in the offer of the handshake."""
     @_builtins.property
     def content_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Content hashes, at least one."""
@@ -253,10 +256,11 @@ class EmbeddingLeaseStart(_message.Message):
         reader_incarnation: _builtins.str = ...,
         content_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
         lease_key: _builtins.int = ...,
+        reader_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hashes", b"content_hashes", "lease_key", b"lease_key", "reader_incarnation", b"reader_incarnation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hashes", b"content_hashes", "lease_key", b"lease_key", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

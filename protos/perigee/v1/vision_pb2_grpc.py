@@ -78,8 +78,9 @@ class VisionServiceServicer:
         and `release` when done. The owner sends `granted` once, `renewed` per renewal, and `released` last. Bytes read are
         valid only after `released`: the end of the stream alone, even with OK, confirms nothing.
         NOT_FOUND: no longer in the pool, or the lease ended before it was renewed or released (encode again).
-        INVALID_ARGUMENT: `release` names another lease. If the stream breaks, the pages stay out of use until the reader's
-        handshake ends or reports the lease as settled.
+        UNAVAILABLE: this reader has no open handshake, or `reader_token` is not that of its offer. INVALID_ARGUMENT:
+        `release` names another lease. If the stream breaks, the pages stay out of use until the reader's handshake ends or
+        reports the lease as settled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

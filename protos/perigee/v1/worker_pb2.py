@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17perigee/v1/worker.proto\x12\nperigee.v1\"\x10\n\x0eGetInfoRequest\"\x85\x02\n\nWorkerInfo\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12(\n\x05model\x18\x04 \x01(\x0b\x32\x19.perigee.v1.ModelIdentity\x12$\n\x06layout\x18\x05 \x01(\x0b\x32\x14.perigee.v1.KvLayout\x12.\n\ttransport\x18\x06 \x01(\x0b\x32\x1b.perigee.v1.TransportReport\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x14\n\x0cmetrics_port\x18\x08 \x01(\r\"s\n\rModelIdentity\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\"e\n\x08KvLayout\x12\x11\n\tnum_pages\x18\x01 \x01(\r\x12\x12\n\nnum_layers\x18\x02 \x01(\r\x12\x13\n\x0bpage_tokens\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\"P\n\x0fTransportReport\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\x1c\n\x14gigabytes_per_second\x18\x02 \x01(\x01\x12\x0c\n\x04rdma\x18\x03 \x01(\x08\"\'\n\x10WatchLoadRequest\x12\x13\n\x0binterval_ms\x18\x01 \x01(\r\"\xa7\x01\n\nLoadReport\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12%\n\x05pages\x18\x03 \x01(\x0b\x32\x16.perigee.v1.PageCounts\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x15\n\rqueued_tokens\x18\x05 \x01(\x04\x12\'\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x18.perigee.v1.CacheChanges\"=\n\x0c\x43\x61\x63heChanges\x12\r\n\x05reset\x18\x01 \x01(\x08\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\x06\x12\x0f\n\x07removed\x18\x03 \x03(\x06\"]\n\nPageCounts\x12\x0c\n\x04\x66ree\x18\x01 \x01(\r\x12\x0c\n\x04used\x18\x02 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\r\x12\x0e\n\x06leased\x18\x04 \x01(\r\x12\x13\n\x0bquarantined\x18\x05 \x01(\r\"u\n\x10HandshakeRequest\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.perigee.v1.ReaderHelloH\x00\x12,\n\x07settled\x18\x02 \x01(\x0b\x32\x19.perigee.v1.SettledLeasesH\x00\x42\t\n\x07message\"\x98\x01\n\x0bReaderHello\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.perigee.v1.ModelIdentity\x12$\n\x06layout\x18\x04 \x01(\x0b\x32\x14.perigee.v1.KvLayout\"#\n\rSettledLeases\x12\x12\n\nlease_keys\x18\x01 \x03(\x04\";\n\x11HandshakeResponse\x12&\n\x05offer\x18\x01 \x01(\x0b\x32\x17.perigee.v1.MemoryOffer\"\x8e\x01\n\x0bMemoryOffer\x12\x12\n\nagent_name\x18\x01 \x01(\t\x12\x16\n\x0e\x61gent_metadata\x18\x02 \x01(\x0c\x12)\n\x07regions\x18\x03 \x03(\x0b\x32\x18.perigee.v1.MemoryRegion\x12\x13\n\x0bprobe_crc32\x18\x04 \x01(\x07\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\x9c\x01\n\x0cMemoryRegion\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.perigee.v1.RegionKind\x12\x14\n\x0c\x62\x61se_address\x18\x02 \x01(\x04\x12\x13\n\x0b\x65ntry_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x65ntry_count\x18\x04 \x01(\x04\x12\x11\n\tdevice_id\x18\x05 \x01(\r\x12\x13\n\x0bmemory_type\x18\x06 \x01(\t\"\x0e\n\x0c\x46lushRequest\"2\n\rFlushResponse\x12\r\n\x05pages\x18\x01 \x01(\x04\x12\x12\n\nembeddings\x18\x02 \x01(\x04\"\x0e\n\x0c\x44rainRequest\"$\n\rDrainResponse\x12\x13\n\x0boutstanding\x18\x01 \x01(\r\"\x10\n\x0eUndrainRequest\"\x11\n\x0fUndrainResponse\"]\n\x14\x43heckTransferRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\"\x8b\x01\n\x15\x43heckTransferResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12.\n\ttransport\x18\x02 \x01(\x0b\x32\x1b.perigee.v1.TransportReport\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\x12\x0f\n\x07seconds\x18\x05 \x01(\x01*r\n\nWorkerRole\x12\x1b\n\x17WORKER_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12WORKER_ROLE_VISION\x10\x01\x12\x17\n\x13WORKER_ROLE_PREFILL\x10\x02\x12\x16\n\x12WORKER_ROLE_DECODE\x10\x03*o\n\nRegionKind\x12\x1b\n\x17REGION_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREGION_KIND_KV\x10\x01\x12\x19\n\x15REGION_KIND_EMBEDDING\x10\x02\x12\x15\n\x11REGION_KIND_PROBE\x10\x03\x32\xf7\x03\n\rWorkerService\x12=\n\x07GetInfo\x12\x1a.perigee.v1.GetInfoRequest\x1a\x16.perigee.v1.WorkerInfo\x12\x43\n\tWatchLoad\x12\x1c.perigee.v1.WatchLoadRequest\x1a\x16.perigee.v1.LoadReport0\x01\x12L\n\tHandshake\x12\x1c.perigee.v1.HandshakeRequest\x1a\x1d.perigee.v1.HandshakeResponse(\x01\x30\x01\x12<\n\x05\x46lush\x12\x18.perigee.v1.FlushRequest\x1a\x19.perigee.v1.FlushResponse\x12<\n\x05\x44rain\x12\x18.perigee.v1.DrainRequest\x1a\x19.perigee.v1.DrainResponse\x12\x42\n\x07Undrain\x12\x1a.perigee.v1.UndrainRequest\x1a\x1b.perigee.v1.UndrainResponse\x12T\n\rCheckTransfer\x12 .perigee.v1.CheckTransferRequest\x1a!.perigee.v1.CheckTransferResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17perigee/v1/worker.proto\x12\nperigee.v1\"\x10\n\x0eGetInfoRequest\"\x85\x02\n\nWorkerInfo\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12(\n\x05model\x18\x04 \x01(\x0b\x32\x19.perigee.v1.ModelIdentity\x12$\n\x06layout\x18\x05 \x01(\x0b\x32\x14.perigee.v1.KvLayout\x12.\n\ttransport\x18\x06 \x01(\x0b\x32\x1b.perigee.v1.TransportReport\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x14\n\x0cmetrics_port\x18\x08 \x01(\r\"s\n\rModelIdentity\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bhidden_size\x18\x03 \x01(\r\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\"e\n\x08KvLayout\x12\x11\n\tnum_pages\x18\x01 \x01(\r\x12\x12\n\nnum_layers\x18\x02 \x01(\r\x12\x13\n\x0bpage_tokens\x18\x03 \x01(\r\x12\r\n\x05width\x18\x04 \x01(\r\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\"P\n\x0fTransportReport\x12\x11\n\ttransport\x18\x01 \x01(\t\x12\x1c\n\x14gigabytes_per_second\x18\x02 \x01(\x01\x12\x0c\n\x04rdma\x18\x03 \x01(\x08\"\'\n\x10WatchLoadRequest\x12\x13\n\x0binterval_ms\x18\x01 \x01(\r\"\xa7\x01\n\nLoadReport\x12\x0f\n\x07running\x18\x01 \x01(\r\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12%\n\x05pages\x18\x03 \x01(\x0b\x32\x16.perigee.v1.PageCounts\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x15\n\rqueued_tokens\x18\x05 \x01(\x04\x12\'\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x18.perigee.v1.CacheChanges\"=\n\x0c\x43\x61\x63heChanges\x12\r\n\x05reset\x18\x01 \x01(\x08\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x03(\x06\x12\x0f\n\x07removed\x18\x03 \x03(\x06\"]\n\nPageCounts\x12\x0c\n\x04\x66ree\x18\x01 \x01(\r\x12\x0c\n\x04used\x18\x02 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\r\x12\x0e\n\x06leased\x18\x04 \x01(\r\x12\x13\n\x0bquarantined\x18\x05 \x01(\r\"u\n\x10HandshakeRequest\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.perigee.v1.ReaderHelloH\x00\x12,\n\x07settled\x18\x02 \x01(\x0b\x32\x19.perigee.v1.SettledLeasesH\x00\x42\t\n\x07message\"\xae\x01\n\x0bReaderHello\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\x12(\n\x05model\x18\x03 \x01(\x0b\x32\x19.perigee.v1.ModelIdentity\x12$\n\x06layout\x18\x04 \x01(\x0b\x32\x14.perigee.v1.KvLayout\x12\x14\n\x0creader_token\x18\x05 \x01(\x0c\"9\n\rSettledLeases\x12\x12\n\nlease_keys\x18\x01 \x03(\x04\x12\x14\n\x0creader_token\x18\x02 \x01(\x0c\";\n\x11HandshakeResponse\x12&\n\x05offer\x18\x01 \x01(\x0b\x32\x17.perigee.v1.MemoryOffer\"\xa4\x01\n\x0bMemoryOffer\x12\x12\n\nagent_name\x18\x01 \x01(\t\x12\x16\n\x0e\x61gent_metadata\x18\x02 \x01(\x0c\x12)\n\x07regions\x18\x03 \x03(\x0b\x32\x18.perigee.v1.MemoryRegion\x12\x13\n\x0bprobe_crc32\x18\x04 \x01(\x07\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\x12\x14\n\x0creader_token\x18\x06 \x01(\x0c\"\x9c\x01\n\x0cMemoryRegion\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.perigee.v1.RegionKind\x12\x14\n\x0c\x62\x61se_address\x18\x02 \x01(\x04\x12\x13\n\x0b\x65ntry_bytes\x18\x03 \x01(\x04\x12\x13\n\x0b\x65ntry_count\x18\x04 \x01(\x04\x12\x11\n\tdevice_id\x18\x05 \x01(\r\x12\x13\n\x0bmemory_type\x18\x06 \x01(\t\"\x0e\n\x0c\x46lushRequest\"2\n\rFlushResponse\x12\r\n\x05pages\x18\x01 \x01(\x04\x12\x12\n\nembeddings\x18\x02 \x01(\x04\"\x0e\n\x0c\x44rainRequest\"$\n\rDrainResponse\x12\x13\n\x0boutstanding\x18\x01 \x01(\r\"\x10\n\x0eUndrainRequest\"\x11\n\x0fUndrainResponse\"]\n\x14\x43heckTransferRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12$\n\x04role\x18\x03 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\"\x8b\x01\n\x15\x43heckTransferResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12.\n\ttransport\x18\x02 \x01(\x0b\x32\x1b.perigee.v1.TransportReport\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\x12\r\n\x05\x63rc32\x18\x04 \x01(\x07\x12\x0f\n\x07seconds\x18\x05 \x01(\x01*r\n\nWorkerRole\x12\x1b\n\x17WORKER_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12WORKER_ROLE_VISION\x10\x01\x12\x17\n\x13WORKER_ROLE_PREFILL\x10\x02\x12\x16\n\x12WORKER_ROLE_DECODE\x10\x03*o\n\nRegionKind\x12\x1b\n\x17REGION_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREGION_KIND_KV\x10\x01\x12\x19\n\x15REGION_KIND_EMBEDDING\x10\x02\x12\x15\n\x11REGION_KIND_PROBE\x10\x03\x32\xf7\x03\n\rWorkerService\x12=\n\x07GetInfo\x12\x1a.perigee.v1.GetInfoRequest\x1a\x16.perigee.v1.WorkerInfo\x12\x43\n\tWatchLoad\x12\x1c.perigee.v1.WatchLoadRequest\x1a\x16.perigee.v1.LoadReport0\x01\x12L\n\tHandshake\x12\x1c.perigee.v1.HandshakeRequest\x1a\x1d.perigee.v1.HandshakeResponse(\x01\x30\x01\x12<\n\x05\x46lush\x12\x18.perigee.v1.FlushRequest\x1a\x19.perigee.v1.FlushResponse\x12<\n\x05\x44rain\x12\x18.perigee.v1.DrainRequest\x1a\x19.perigee.v1.DrainResponse\x12\x42\n\x07Undrain\x12\x1a.perigee.v1.UndrainRequest\x1a\x1b.perigee.v1.UndrainResponse\x12T\n\rCheckTransfer\x12 .perigee.v1.CheckTransferRequest\x1a!.perigee.v1.CheckTransferResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perigee.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERROLE']._serialized_start=2064
-  _globals['_WORKERROLE']._serialized_end=2178
-  _globals['_REGIONKIND']._serialized_start=2180
-  _globals['_REGIONKIND']._serialized_end=2291
+  _globals['_WORKERROLE']._serialized_start=2130
+  _globals['_WORKERROLE']._serialized_end=2244
+  _globals['_REGIONKIND']._serialized_start=2246
+  _globals['_REGIONKIND']._serialized_end=2357
   _globals['_GETINFOREQUEST']._serialized_start=39
   _globals['_GETINFOREQUEST']._serialized_end=55
   _globals['_WORKERINFO']._serialized_start=58
@@ -56,31 +56,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HANDSHAKEREQUEST']._serialized_start=992
   _globals['_HANDSHAKEREQUEST']._serialized_end=1109
   _globals['_READERHELLO']._serialized_start=1112
-  _globals['_READERHELLO']._serialized_end=1264
-  _globals['_SETTLEDLEASES']._serialized_start=1266
-  _globals['_SETTLEDLEASES']._serialized_end=1301
-  _globals['_HANDSHAKERESPONSE']._serialized_start=1303
-  _globals['_HANDSHAKERESPONSE']._serialized_end=1362
-  _globals['_MEMORYOFFER']._serialized_start=1365
-  _globals['_MEMORYOFFER']._serialized_end=1507
-  _globals['_MEMORYREGION']._serialized_start=1510
-  _globals['_MEMORYREGION']._serialized_end=1666
-  _globals['_FLUSHREQUEST']._serialized_start=1668
-  _globals['_FLUSHREQUEST']._serialized_end=1682
-  _globals['_FLUSHRESPONSE']._serialized_start=1684
-  _globals['_FLUSHRESPONSE']._serialized_end=1734
-  _globals['_DRAINREQUEST']._serialized_start=1736
-  _globals['_DRAINREQUEST']._serialized_end=1750
-  _globals['_DRAINRESPONSE']._serialized_start=1752
-  _globals['_DRAINRESPONSE']._serialized_end=1788
-  _globals['_UNDRAINREQUEST']._serialized_start=1790
-  _globals['_UNDRAINREQUEST']._serialized_end=1806
-  _globals['_UNDRAINRESPONSE']._serialized_start=1808
-  _globals['_UNDRAINRESPONSE']._serialized_end=1825
-  _globals['_CHECKTRANSFERREQUEST']._serialized_start=1827
-  _globals['_CHECKTRANSFERREQUEST']._serialized_end=1920
-  _globals['_CHECKTRANSFERRESPONSE']._serialized_start=1923
-  _globals['_CHECKTRANSFERRESPONSE']._serialized_end=2062
-  _globals['_WORKERSERVICE']._serialized_start=2294
-  _globals['_WORKERSERVICE']._serialized_end=2797
+  _globals['_READERHELLO']._serialized_end=1286
+  _globals['_SETTLEDLEASES']._serialized_start=1288
+  _globals['_SETTLEDLEASES']._serialized_end=1345
+  _globals['_HANDSHAKERESPONSE']._serialized_start=1347
+  _globals['_HANDSHAKERESPONSE']._serialized_end=1406
+  _globals['_MEMORYOFFER']._serialized_start=1409
+  _globals['_MEMORYOFFER']._serialized_end=1573
+  _globals['_MEMORYREGION']._serialized_start=1576
+  _globals['_MEMORYREGION']._serialized_end=1732
+  _globals['_FLUSHREQUEST']._serialized_start=1734
+  _globals['_FLUSHREQUEST']._serialized_end=1748
+  _globals['_FLUSHRESPONSE']._serialized_start=1750
+  _globals['_FLUSHRESPONSE']._serialized_end=1800
+  _globals['_DRAINREQUEST']._serialized_start=1802
+  _globals['_DRAINREQUEST']._serialized_end=1816
+  _globals['_DRAINRESPONSE']._serialized_start=1818
+  _globals['_DRAINRESPONSE']._serialized_end=1854
+  _globals['_UNDRAINREQUEST']._serialized_start=1856
+  _globals['_UNDRAINREQUEST']._serialized_end=1872
+  _globals['_UNDRAINRESPONSE']._serialized_start=1874
+  _globals['_UNDRAINRESPONSE']._serialized_end=1891
+  _globals['_CHECKTRANSFERREQUEST']._serialized_start=1893
+  _globals['_CHECKTRANSFERREQUEST']._serialized_end=1986
+  _globals['_CHECKTRANSFERRESPONSE']._serialized_start=1989
+  _globals['_CHECKTRANSFERRESPONSE']._serialized_end=2128
+  _globals['_WORKERSERVICE']._serialized_start=2360
+  _globals['_WORKERSERVICE']._serialized_end=2863
 # @@protoc_insertion_point(module_scope)

@@ -438,10 +438,15 @@ class ReaderHello(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     LAYOUT_FIELD_NUMBER: _builtins.int
+    READER_TOKEN_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
-    """The reader's incarnation."""
+    """The reader's name, unique for each owner: its incarnation, with an addition if that name was taken. At most 100
+    characters.
+    """
     role: Global___WorkerRole.ValueType
     """Its role."""
+    reader_token: _builtins.bytes
+    """The token of this owner's last offer to this reader; a secret. Empty: the first hello."""
     @_builtins.property
     def model(self) -> Global___ModelIdentity:
         """Its model, which must equal this worker's."""
@@ -457,10 +462,11 @@ class ReaderHello(_message.Message):
         role: Global___WorkerRole.ValueType = ...,
         model: Global___ModelIdentity | None = ...,
         layout: Global___KvLayout | None = ...,
+        reader_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "layout", b"layout", "model", b"model", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "layout", b"layout", "model", b"model", "reader_token", b"reader_token", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,6 +479,9 @@ class SettledLeases(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_KEYS_FIELD_NUMBER: _builtins.int
+    READER_TOKEN_FIELD_NUMBER: _builtins.int
+    reader_token: _builtins.bytes
+    """As in the offer. UNAVAILABLE for any other value: the message has no effect and the stream ends."""
     @_builtins.property
     def lease_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Keys that the reader chose when it requested the leases. An unknown key is remembered, and a request with it that
@@ -483,10 +492,11 @@ class SettledLeases(_message.Message):
         self,
         *,
         lease_keys: _abc.Iterable[_builtins.int] | None = ...,
+        reader_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_keys", b"lease_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_keys", b"lease_keys", "reader_token", b"reader_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -527,6 +537,7 @@ class MemoryOffer(_message.Message):
     REGIONS_FIELD_NUMBER: _builtins.int
     PROBE_CRC32_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    READER_TOKEN_FIELD_NUMBER: _builtins.int
     agent_name: _builtins.str
     """NIXL agent name, unique per incarnation."""
     agent_metadata: _builtins.bytes
@@ -535,6 +546,10 @@ class MemoryOffer(_message.Message):
     """CRC-32 of the probe region's bytes, for the transport test."""
     incarnation: _builtins.str
     """This worker's incarnation."""
+    reader_token: _builtins.bytes
+    """16 random bytes for this reader alone, the same in every offer to it. Whoever has them acts as this reader: it
+    presents them in a later hello, in settled, and when it starts a lease. Neither side logs them.
+    """
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryRegion]:
         """Registered regions."""
@@ -547,10 +562,11 @@ class MemoryOffer(_message.Message):
         regions: _abc.Iterable[Global___MemoryRegion] | None = ...,
         probe_crc32: _builtins.int = ...,
         incarnation: _builtins.str = ...,
+        reader_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_metadata", b"agent_metadata", "agent_name", b"agent_name", "incarnation", b"incarnation", "probe_crc32", b"probe_crc32", "regions", b"regions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_metadata", b"agent_metadata", "agent_name", b"agent_name", "incarnation", b"incarnation", "probe_crc32", b"probe_crc32", "reader_token", b"reader_token", "regions", b"regions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

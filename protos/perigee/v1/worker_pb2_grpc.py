@@ -94,7 +94,11 @@ class WorkerServiceServicer:
         """Pairs a reader with this worker's memory while the stream is open. The reader sends `hello` first, and the worker
         answers with `offer`. Afterwards the reader sends `settled` for leases whose stream broke, once none of its reads
         can touch their pages any more. The end of the stream means that the reader is gone.
+        A later `hello` of the same reader with its `reader_token` replaces the stream: the leases go on, and the old stream
+        ends with CANCELLED.
         FAILED_PRECONDITION with a readable reason if layouts or models differ; nothing is registered then.
+        ALREADY_EXISTS: another process has paired under this name, or the token is not the one of its offer. Nothing
+        changes then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.common.errors import (
+    AlreadyPaired,
     Cancelled,
     CheckpointError,
     ConfigError,
@@ -58,6 +59,7 @@ _CODES: Mapping[type[PerigeeError], grpc.StatusCode] = MappingProxyType(
         PagesExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
         Unavailable: grpc.StatusCode.UNAVAILABLE,
         WorkerLost: grpc.StatusCode.UNAVAILABLE,
+        AlreadyPaired: grpc.StatusCode.ALREADY_EXISTS,
         TransferFailed: grpc.StatusCode.UNAVAILABLE,
         MediaLost: grpc.StatusCode.UNAVAILABLE,
         Incompatible: grpc.StatusCode.FAILED_PRECONDITION,

@@ -76,9 +76,9 @@ class PrefillStream:
         self._done_at = 0.0
         self._released = False
 
-    async def run(self, reader: str, silence_s: float) -> FetchResult:
+    async def run(self, silence_s: float) -> FetchResult:
         """Reads and releases every page. Raises a PerigeeError that names the worker."""
-        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(start=self._start(reader)))
+        self._outgoing.put_nowait(prefill_pb2.PrefillRequest(start=self._start()))
         self._receiving = asyncio.create_task(self._receive_all())
         keeping = asyncio.create_task(self._keep(silence_s))
         reading = asyncio.create_task(self.group.completed(more=lambda: not self._done_at))
@@ -135,10 +135,11 @@ class PrefillStream:
     def _name(self) -> str:
         return f"prefill worker {self._order.address}"
 
-    def _start(self, reader: str) -> prefill_pb2.PrefillStart:
+    def _start(self) -> prefill_pb2.PrefillStart:
         return prefill_pb2.PrefillStart(
             request_id=self._order.request_id,
-            reader_incarnation=reader,
+            reader_incarnation=self.peer.reader,
+            reader_token=self.peer.token,
             token_ids=self._order.token_ids,
             media=[medium.to_proto() for medium in self._order.media],
             cache_salt=self._order.cache_salt,

@@ -35,7 +35,6 @@ class RemotePrefill:
         self,
         peers: PeerDirectory,
         transfer: TransferThread,
-        reader: str,
         num_layers: int,
         silence_s: float,
         verifies: bool,
@@ -46,7 +45,6 @@ class RemotePrefill:
     ) -> None:
         self._peers = peers
         self._transfer = transfer
-        self._reader = reader
         self._num_layers = num_layers
         self._silence_s = silence_s
         self._verifies = verifies
@@ -78,7 +76,7 @@ class RemotePrefill:
                 order, peer, group, key, self._num_layers, self._verifies,
                 lambda: self._on_admitted(prompt), self._clock,
             )  # fmt: skip
-            result = await fetch.run(self._reader, self._silence_s)
+            result = await fetch.run(self._silence_s)
         except asyncio.CancelledError:
             result = FetchResult(Cancelled("the request was cancelled"))
         except PerigeeError as error:

@@ -42,7 +42,6 @@ class EmbeddingReader:
         self,
         peers: PeerDirectory,
         transfer: TransferThread,
-        reader: str,
         staging: torch.Tensor,
         patience_s: float = 10.0,
         turn_s: float = 60.0,
@@ -50,7 +49,6 @@ class EmbeddingReader:
     ) -> None:
         self._peers = peers
         self._transfer = transfer
-        self._reader = reader
         self._staging = staging
         self._patience_s, self._turn_s = patience_s, turn_s
         self._clock = clock
@@ -136,7 +134,10 @@ class EmbeddingReader:
         clock = LeaseClock(self._clock)
         outgoing: asyncio.Queue[vision_pb2.EmbeddingLeaseRequest | None] = asyncio.Queue()
         start = vision_pb2.EmbeddingLeaseStart(
-            reader_incarnation=self._reader, content_hashes=[medium.content_hash], lease_key=key
+            reader_incarnation=peer.reader,
+            reader_token=peer.token,
+            content_hashes=[medium.content_hash],
+            lease_key=key,
         )
         outgoing.put_nowait(vision_pb2.EmbeddingLeaseRequest(start=start))
         stream = vision_pb2_grpc.VisionServiceStub(peer.channel).Lease(until_none(outgoing))

@@ -6,23 +6,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from perigee.v1 import pages_pb2, vision_pb2
-from services.common.errors import InvalidRequest, Unavailable
+from services.common.errors import InvalidRequest
 from services.engine.leases.lease_table import Lease
 
 LeaseStart = vision_pb2.EmbeddingLeaseStart | pages_pb2.PageLeaseStart
 LeaseMessage = vision_pb2.EmbeddingLeaseRequest | pages_pb2.PageLeaseRequest
+Authenticate = Callable[[str, bytes], None]
+"""Raises Unavailable unless the reader of this name is paired and this is its token."""
 Answer = TypeVar("Answer", vision_pb2.EmbeddingLeaseResponse, pages_pb2.PageLeaseResponse)
 
 
 def check_start(
-    start: LeaseStart, field: str, hashes: Sequence[bytes], hash_bytes: int, is_paired: Callable[[str], bool]
+    start: LeaseStart, field: str, hashes: Sequence[bytes], hash_bytes: int, authenticate: Authenticate
 ) -> None:
-    """Raises Unavailable for a reader that is not paired, InvalidRequest for an invalid start.
+    """Raises what `authenticate` raises, and InvalidRequest for an invalid start.
 
     `hashes` are the start's `field`; each must have `hash_bytes` bytes.
     """
-    if not is_paired(start.reader_incarnation):
-        raise Unavailable(f"reader {start.reader_incarnation!r} has no open handshake")
+    authenticate(start.reader_incarnation, start.reader_token)
     if not start.lease_key:
         raise InvalidRequest("lease_key is 0; the reader must choose one", "lease_key")
     if not hashes:

@@ -53,12 +53,12 @@ class PageLease:
         self._outgoing: asyncio.Queue[pages_pb2.PageLeaseRequest | None] = asyncio.Queue()
         self._stream = pages_pb2_grpc.PageServiceStub(peer.channel).Lease(until_none(self._outgoing))
 
-    async def read(self, reader: str) -> None:
+    async def read(self) -> None:
         """Reads all pages that the source still has, and ends the lease.
 
         Raises a PerigeeError that names the source: NotFound if it has none of the pages.
         """
-        remote = await self._granted(reader)
+        remote = await self._granted()
         local = self._order.pages[: len(remote)]
         for first in range(0, len(local), _SLICE_PAGES):
             end = min(first + _SLICE_PAGES, len(local))
@@ -75,10 +75,13 @@ class PageLease:
     def _name(self) -> str:
         return f"page source {self._order.address}"
 
-    async def _granted(self, reader: str) -> list[int]:
+    async def _granted(self) -> list[int]:
         """The source's page ids for the leading hashes that it has."""
         start = pages_pb2.PageLeaseStart(
-            reader_incarnation=reader, page_hashes=self._order.hashes, lease_key=self.lease_key
+            reader_incarnation=self.peer.reader,
+            reader_token=self.peer.token,
+            page_hashes=self._order.hashes,
+            lease_key=self.lease_key,
         )
         answer = await self._ask(pages_pb2.PageLeaseRequest(start=start), "granted")
         pages = list(answer.granted.pages)

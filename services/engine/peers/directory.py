@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import grpc
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import PerigeeError, Unavailable
+from services.common.errors import AlreadyPaired, Incompatible, PerigeeError, Unavailable
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.role import Role
@@ -27,14 +28,21 @@ from services.engine.peers.settlement_notifier import Outgoing, SettlementNotifi
 log = structlog.get_logger()
 
 _LONGEST_CALL_S = 86_400.0
+_TOKEN_BYTES = 16
 
 
 @dataclass
 class Peer:
-    """A paired owner of memory. `alive` turns false for good when its handshake stream ends."""
+    """A paired owner of memory. `alive` turns false for good when its handshake stream ends.
+
+    `reader` and `token`: the name under which this worker is paired there, and the secret that proves it to
+    this owner; every lease names both.
+    """
 
     address: str
     offer: Offer
+    reader: str
+    token: bytes = field(repr=False)
     channel: grpc.aio.Channel
     settlements: SettlementNotifier
     alive: bool = True
@@ -52,10 +60,12 @@ class Peer:
 @dataclass
 class _Place:
     """State of an address: its channel, the pairing with the worker there, and the notices for that
-    worker.
+    worker. `reader` and `token` as in Peer; no token yet: "".
     """
 
     channel: grpc.aio.Channel
+    reader: str
+    token: bytes = field(default=b"", repr=False)
     pairing: asyncio.Task[Peer] | None = None
     settlements: SettlementNotifier | None = None
     asked_at: float = 0.0
@@ -110,7 +120,9 @@ class PeerDirectory:
         place = self._places.get(address)
         if place is None:
             self._forget_empty_places()
-            place = self._places[address] = _Place(self._endpoints.channel(address, role))
+            place = self._places[address] = _Place(
+                self._endpoints.channel(address, role), self._hello.incarnation
+            )
         place.asked_at = self._clock()
         pairing = place.pairing
         if pairing is None or place.is_empty:
@@ -166,11 +178,24 @@ class PeerDirectory:
         task.add_done_callback(self._closing.discard)
 
     async def _pair(self, address: str, place: _Place) -> Peer:
+        try:
+            return await self._pair_as(address, place)
+        except AlreadyPaired as error:
+            # The owner knows this worker by another address, its offer was lost, or somebody took the name.
+            log.warning("the reader's name is taken", address=address, detail=error.message)
+            place.reader, place.token = f"{self._hello.incarnation}-{secrets.token_hex(4)}", b""
+            return await self._pair_as(address, place)
+
+    async def _pair_as(self, address: str, place: _Place) -> Peer:
+        """Pairs under the name of the place. Raises AlreadyPaired if it belongs to another reader there."""
         outgoing: Outgoing = asyncio.Queue()
-        outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=self._hello))
+        hello = worker_pb2.ReaderHello()
+        hello.CopyFrom(self._hello)
+        hello.incarnation, hello.reader_token = place.reader, place.token
+        outgoing.put_nowait(worker_pb2.HandshakeRequest(hello=hello))
         stream = worker_pb2_grpc.WorkerServiceStub(place.channel).Handshake(until_none(outgoing))
         try:
-            offer, report = await self._shake_hands(stream, address)
+            offer, report = await self._shake_hands(stream, address, place)
         except BaseException:
             stream.cancel()
             outgoing.put_nowait(None)
@@ -181,21 +206,26 @@ class PeerDirectory:
         )  # fmt: skip
         if place.settlements is None or place.settlements.incarnation != offer.incarnation:
             place.settlements = SettlementNotifier(offer.incarnation)
-        place.settlements.opened(outgoing)
-        peer = Peer(address, offer, place.channel, place.settlements)
+        place.settlements.opened(outgoing, place.token)
+        peer = Peer(address, offer, place.reader, place.token, place.channel, place.settlements)
         peer.link = asyncio.create_task(self._watch(peer, stream, outgoing))
         return peer
 
     async def _shake_hands(
-        self, stream: grpc.aio.StreamStreamCall[Any, Any], address: str
+        self, stream: grpc.aio.StreamStreamCall[Any, Any], address: str, place: _Place
     ) -> tuple[Offer, TransportReport]:
-        """The owner's offer, and a report on the path to its memory."""
+        """The owner's offer, whose token is the place's from now on, and a report on the path to its
+        memory.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await stream.read()
             if not isinstance(response, worker_pb2.HandshakeResponse):
                 raise Unavailable(f"worker {address} closed the handshake without an offer")
             offer = offer_from_proto(response.offer)
+            if len(response.offer.reader_token) != _TOKEN_BYTES:
+                raise Incompatible(f"the offer has no reader token of {_TOKEN_BYTES} bytes")
+            place.token = response.offer.reader_token
             async with asyncio.timeout(self._timeout_s):
                 return offer, await asyncio.wrap_future(self._transfer.connect(offer))
         except grpc.aio.AioRpcError as error:

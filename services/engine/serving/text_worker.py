@@ -169,7 +169,7 @@ async def build_text_worker(
         ),
         transfer=transfer,
         peers=peers,
-        embeddings=EmbeddingReader(peers, transfer, name, staging),
+        embeddings=EmbeddingReader(peers, transfer, staging),
         info=worker_pb2.WorkerInfo(
             role=role,
             incarnation=name,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import Incompatible, InvalidRequest, PreconditionFailed
+from services.common.errors import Cancelled, Incompatible, InvalidRequest, PreconditionFailed
 from services.common.rpc.role import Role, worker_role
 from services.engine.kv_cache.cache_journal import CacheJournal, Changes
 from services.engine.serving.identity import explain_mismatch
+from services.engine.serving.paired_readers import PairedReaders, Pairing
 
 if TYPE_CHECKING:
     from services.common.rpc.interceptors import Context
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 
 _LOAD_POLL_S = 0.05
 _DEFAULT_ROUNDS, _MAX_ROUNDS = 64, 4096
+_MAX_NAME = 100
 
 
 class WorkerBackend(Protocol):
@@ -31,7 +33,7 @@ class WorkerBackend(Protocol):
         """The worker's identity; constant."""
 
     def offer(self) -> worker_pb2.MemoryOffer:
-        """The offer of the worker's memory; constant."""
+        """The offer of the worker's memory, without a reader's token; constant."""
 
     def load(self) -> worker_pb2.LoadReport:
         """The load now, without cache changes."""
@@ -68,16 +70,12 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
     def __init__(self, backend: WorkerBackend) -> None:
         self._backend = backend
-        self._links: Counter[str] = Counter()
+        self.readers = PairedReaders()
         self._stopping = False
 
     def stopping(self) -> None:
         """Rejects every undrain from now on: the worker drains because it will end."""
         self._stopping = True
-
-    def is_paired(self, reader: str) -> bool:
-        """Whether a handshake of this reader incarnation is open."""
-        return self._links[reader] > 0
 
     async def GetInfo(self, request: worker_pb2.GetInfoRequest, context: Context) -> worker_pb2.WorkerInfo:
         return self._backend.info()
@@ -109,20 +107,27 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidRequest("the first message of a handshake must be hello", "hello")
         reader = first.hello.incarnation
+        if not 0 < len(reader) <= _MAX_NAME:
+            raise InvalidRequest(
+                f"incarnation has {len(reader)} characters; it must have 1 to {_MAX_NAME}", "incarnation"
+            )
         mismatch = explain_mismatch(self._backend.info(), first.hello)
         if mismatch is not None:
             raise Incompatible(f"{self._backend.info().incarnation} refuses reader {reader}: {mismatch}")
-        self._links[reader] += 1
-        self._backend.reader_joined(reader)
-        log.info("reader paired", reader=reader)
+        pairing = self.readers.join(reader, first.hello.reader_token)
+        if pairing.is_first:
+            self._backend.reader_joined(reader)
+        log.info("reader paired", reader=reader, again=not pairing.is_first)
         try:
-            yield worker_pb2.HandshakeResponse(offer=self._backend.offer())
-            async for message in request_iterator:
-                self._backend.leases_settled(reader, list(message.settled.lease_keys))
+            offer = worker_pb2.MemoryOffer(reader_token=pairing.token)
+            offer.MergeFrom(self._backend.offer())
+            yield worker_pb2.HandshakeResponse(offer=offer)
+            async with contextlib.aclosing(_settled(request_iterator, pairing)) as messages:
+                async for settled in messages:
+                    self.readers.authenticate(reader, settled.reader_token)
+                    self._backend.leases_settled(reader, list(settled.lease_keys))
         finally:
-            self._links[reader] -= 1
-            if not self._links[reader]:
-                del self._links[reader]
+            if self.readers.leave(pairing):
                 log.info("reader gone", reader=reader)
                 self._backend.reader_gone(reader)
 
@@ -155,6 +160,27 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         return await self._backend.check_transfer(
             request.address, worker_role(request.role), request.rounds or _DEFAULT_ROUNDS
         )
+
+
+async def _settled(
+    messages: AsyncIterator[worker_pb2.HandshakeRequest], pairing: Pairing
+) -> AsyncGenerator[worker_pb2.SettledLeases, None]:
+    """The messages after hello. Raises Cancelled once a later handshake has replaced this one."""
+    replaced = asyncio.create_task(pairing.replaced.wait())
+    message: asyncio.Future[worker_pb2.HandshakeRequest | None] | None = None
+    try:
+        while True:
+            message = asyncio.ensure_future(anext(messages, None))
+            await asyncio.wait({message, replaced}, return_when=asyncio.FIRST_COMPLETED)
+            if pairing.replaced.is_set():
+                raise Cancelled(f"a later handshake of reader {pairing.reader!r} replaced this one")
+            if (found := message.result()) is None:
+                return
+            yield found.settled
+    finally:
+        replaced.cancel()
+        if message is not None:
+            message.cancel()
 
 
 def _with_changes(report: worker_pb2.LoadReport, changes: Changes) -> worker_pb2.LoadReport:

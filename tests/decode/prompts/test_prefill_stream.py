@@ -50,7 +50,6 @@ class Suite:
         return RemotePrefill(
             self.peers,
             self.thread,
-            "reader-1",
             NUM_LAYERS,
             silence_s,
             verifies=True,
@@ -212,7 +211,10 @@ async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, mon
     """So it is between the break of a connection and our hearing of it, and decode can compute the prompt."""
     worker = await suite.worker()
     await suite.peers.get(worker.address, "prefill")
-    monkeypatch.setattr(worker.servicer, "_is_paired", lambda reader: False)
+    readers = worker.owner.servicer.readers
+    monkeypatch.setattr(
+        worker.servicer, "_authenticate", lambda reader, token: readers.authenticate("", token)
+    )
     result = await suite.result(suite.start(worker.address, prompt_of(100)))
     assert isinstance(result.error, Unavailable)
     assert "no open handshake" in result.error.message

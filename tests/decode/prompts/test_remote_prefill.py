@@ -26,7 +26,6 @@ async def test_a_stopped_fetch_ends_as_cancelled_even_if_it_has_not_begun(turns_
     remote = RemotePrefill(
         cast(Any, PeersThatNeverAnswer()),
         transfer=cast(Any, None),
-        reader="reader",
         num_layers=1,
         silence_s=1.0,
         verifies=True,

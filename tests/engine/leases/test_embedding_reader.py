@@ -77,9 +77,7 @@ class Suite:
         self.staging = torch.zeros(STAGING_PAGES, 64, HIDDEN)
         self.thread = transfer_thread("reader", self.fabric, pages, self.staging, self.clock)
         self.peers = peer_directory("reader-1", self.thread, pages)
-        self.reader = EmbeddingReader(
-            self.peers, self.thread, "reader-1", self.staging, patience_s=2.0, clock=self.clock
-        )
+        self.reader = EmbeddingReader(self.peers, self.thread, self.staging, patience_s=2.0, clock=self.clock)
         self.vision = StrawVision(self.rows)
         self.owner = Owner(RecordingBackend("vision", self.vision_thread, pages))
 

@@ -61,6 +61,47 @@ async def test_concurrent_callers_share_one_handshake(suite):
     assert owner.backend.heard == [("joined", "reader-1")]
 
 
+async def test_a_broken_handshake_is_replaced_under_the_same_name(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address, "prefill")
+    peer.settle([7])
+    await until(lambda: ("settled", "reader-1", (7,)) in owner.backend.heard)
+    peer.link.cancel()
+    await until(lambda: not peer.alive)
+    again = await suite.peers.get(owner.address, "prefill")
+    assert (again.reader, again.token) == (peer.reader, peer.token) == ("reader-1", peer.token)
+    assert len(peer.token) == 16
+    assert "token" not in repr(peer)
+
+
+async def test_a_name_that_somebody_took_first_costs_a_reader_one_more_hello(suite):
+    owner = await suite.owner("prefill-a")
+    taken = owner.servicer.readers.join("reader-1", b"")
+    peer = await suite.peers.get(owner.address, "prefill")
+    assert peer.alive
+    assert peer.reader.startswith("reader-1-")
+    assert peer.token != taken.token
+    peer.settle([7])
+    await until(lambda: ("settled", peer.reader, (7,)) in owner.backend.heard)
+
+
+async def test_an_owner_may_be_known_by_two_addresses(suite):
+    owner = await suite.owner("prefill-a")
+    first = await suite.peers.get(owner.address, "prefill")
+    second = await suite.peers.get(f"localhost:{owner.port}", "prefill")
+    assert first.alive
+    assert second.alive
+    assert first.reader != second.reader
+
+
+@pytest.mark.parametrize("token", [b"", bytes(15), bytes(17)])
+async def test_an_offer_without_a_token_is_refused(suite, token):
+    owner = await suite.owner("prefill-a")
+    owner.servicer.readers._new_token = lambda: token
+    with pytest.raises(Incompatible, match="no reader token of 16 bytes"):
+        await suite.peers.get(owner.address, "prefill")
+
+
 async def test_settled_leases_are_told_to_their_owner(suite):
     owner = await suite.owner("prefill-a")
     peer = await suite.peers.get(owner.address, "prefill")
@@ -231,5 +272,5 @@ async def test_a_handshake_that_a_defect_ends_leaves_no_stream_behind(suite, mon
         patched.setattr(suite.reader, "connect", broken)
         with pytest.raises(RuntimeError):
             await suite.peers.get(owner.address, "prefill")
-    await until(lambda: not owner.servicer.is_paired("reader-1"))
+    await until(lambda: not owner.servicer.readers.is_paired("reader-1"))
     assert (await suite.peers.get(owner.address, "prefill")).alive

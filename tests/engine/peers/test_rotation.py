@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from perigee.v1 import worker_pb2
+from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.cli.dev_certificates import Authority
 from services.common.errors import Unavailable
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
@@ -75,18 +75,17 @@ async def test_a_successor_after_a_rotation_is_paired_with_by_the_new_certificat
 
 async def test_a_handshake_that_ended_alone_leaves_other_calls_on_its_channel_running(pair):
     peer = await pair.peers.get(pair.owner.address, "prefill")
-    lease = peer.channel.stream_stream("/perigee.v1.WorkerService/Handshake")()
-    hello = worker_pb2.HandshakeRequest(hello=pair.peers._hello)
-    await lease.write(hello.SerializeToString())
-    await lease.read()
+    other = worker_pb2_grpc.WorkerServiceStub(peer.channel).WatchLoad(worker_pb2.WatchLoadRequest())
+    await other.read()
     peer.link.cancel()
     await until(lambda: not peer.alive)
     pair.replace_ca()
     fresh = await pair.peers.get(pair.owner.address, "prefill")
     assert fresh.channel is not peer.channel
-    await until(lambda: len(pair.owner.backend.heard) >= 2)
-    assert not lease.done()
-    lease.cancel()
+    assert fresh.alive
+    await other.read()
+    assert not other.done()
+    other.cancel()
 
 
 async def test_a_worker_of_another_role_at_the_address_is_not_paired_with(pair):

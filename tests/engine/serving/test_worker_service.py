@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import logging
 
 import grpc
 import pytest
 import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import Incompatible, InvalidRequest
+from services.common.errors import AlreadyPaired, Cancelled, Incompatible, InvalidRequest, Unavailable
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
@@ -37,10 +39,19 @@ async def stub(owner):
 
 
 def hello(reader: str = "reader-1", **fields) -> worker_pb2.HandshakeRequest:
-    defaults = {"model": MODEL, "layout": kv_layout(fake_pages(9))}
-    return worker_pb2.HandshakeRequest(
-        hello=worker_pb2.ReaderHello(incarnation=reader, **(defaults | fields))
-    )
+    defaults = {"incarnation": reader, "model": MODEL, "layout": kv_layout(fake_pages(9))}
+    return worker_pb2.HandshakeRequest(hello=worker_pb2.ReaderHello(**(defaults | fields)))
+
+
+def settled(token: bytes, *keys: int) -> worker_pb2.HandshakeRequest:
+    return worker_pb2.HandshakeRequest(settled=worker_pb2.SettledLeases(lease_keys=keys, reader_token=token))
+
+
+async def paired(stub, **fields):
+    """An open handshake of reader-1, and the token of its offer."""
+    call = stub.Handshake()
+    await call.write(hello(**fields))
+    return call, (await call.read()).offer.reader_token
 
 
 async def refusal(call) -> Exception:
@@ -78,28 +89,92 @@ async def test_an_interval_out_of_range_is_refused(stub, interval_ms):
 async def test_a_reader_is_paired_for_as_long_as_its_handshake_lives(owner, stub):
     call = stub.Handshake()
     await call.write(hello())
-    assert (await call.read()).offer.agent_name == "owner"
-    assert owner.servicer.is_paired("reader-1")
-    await call.write(worker_pb2.HandshakeRequest(settled=worker_pb2.SettledLeases(lease_keys=[4, 5])))
+    offer = (await call.read()).offer
+    assert offer.agent_name == "owner"
+    assert owner.servicer.readers.is_paired("reader-1")
+    await call.write(settled(offer.reader_token, 4, 5))
     await until(lambda: len(owner.backend.heard) == 2)
     call.cancel()
-    await until(lambda: not owner.servicer.is_paired("reader-1"))
+    await until(lambda: not owner.servicer.readers.is_paired("reader-1"))
     assert owner.backend.heard == [
         ("joined", "reader-1"), ("settled", "reader-1", (4, 5)), ("gone", "reader-1")
     ]  # fmt: skip
 
 
-async def test_a_reader_is_gone_with_its_last_handshake_not_before(owner, stub):
-    calls = [stub.Handshake(), stub.Handshake()]
-    for call in calls:
-        await call.write(hello())
-        await call.read()
-    calls[0].cancel()
-    await until(lambda: owner.servicer._links["reader-1"] == 1)
-    assert owner.servicer.is_paired("reader-1")
-    await calls[1].done_writing()
+async def test_a_hello_with_the_token_replaces_the_handshake_and_the_reader_is_gone_only_with_the_new_one(
+    owner, stub
+):
+    old, token = await paired(stub)
+    new, again = await paired(stub, reader_token=token)
+    assert again == token
+    assert isinstance(await refusal(old), Cancelled)
+    await new.write(settled(token, 6))
+    await until(lambda: len(owner.backend.heard) == 2)
+    await new.done_writing()
+    await until(lambda: not owner.servicer.readers.is_paired("reader-1"))
+    assert owner.backend.heard == [
+        ("joined", "reader-1"),
+        ("settled", "reader-1", (6,)),
+        ("gone", "reader-1"),
+    ]
+
+
+@pytest.mark.parametrize("token", [b"", bytes(16), b"\xff" * 17])
+async def test_a_hello_without_the_token_of_a_paired_reader_changes_nothing(owner, stub, token):
+    call, own = await paired(stub)
+    forger = stub.Handshake()
+    await forger.write(hello(reader_token=token))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await forger.read()
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert isinstance(from_rpc_error(caught.value), AlreadyPaired)
+    assert owner.backend.heard == [("joined", "reader-1")]
+    await call.write(settled(own, 1))
+    await until(lambda: ("settled", "reader-1", (1,)) in owner.backend.heard)
+    call.cancel()
+
+
+@pytest.mark.parametrize("token", [b"", bytes(16)])
+async def test_settled_without_the_token_has_no_effect_and_ends_the_stream(owner, stub, token):
+    call, _ = await paired(stub)
+    await call.write(settled(token, 1))
+    assert isinstance(await refusal(call), Unavailable)
+    assert owner.backend.heard == [("joined", "reader-1"), ("gone", "reader-1")]
+
+
+async def test_every_reader_and_every_owner_has_a_token_of_its_own(owner, stub):
+    calls = [await paired(stub, incarnation=f"reader-{n}") for n in range(20)]
+    tokens = {token for _, token in calls}
+    assert len(tokens) == 20
+    assert {len(token) for token in tokens} == {16}
+    assert owner.backend.offer().reader_token == b""
+    for call, _ in calls:
+        call.cancel()
+
+
+async def test_no_token_is_logged(owner, stub, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    old, token = await paired(stub)
+    new, _ = await paired(stub, reader_token=token)
+    await refusal(old)
+    forger = stub.Handshake()
+    await forger.write(hello(reader_token=b"guess" + token[:11]))
+    wrong = await refusal(forger)
+    new.cancel()
     await until(lambda: ("gone", "reader-1") in owner.backend.heard)
-    assert not owner.servicer.is_paired("reader-1")
+    said = caplog.text + "".join(capfd.readouterr()) + wrong.message
+    assert "reader paired" in said
+    forms = (token.hex(), repr(token)[2:-1], base64.b64encode(token).decode(), str(list(token))[1:-1])
+    assert not any(form in said for form in forms)
+    assert "guess" not in said
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101])
+async def test_a_readers_name_is_bounded(owner, stub, name):
+    call = stub.Handshake()
+    await call.write(hello(name))
+    assert isinstance(await refusal(call), InvalidRequest)
+    assert owner.backend.heard == []
 
 
 async def test_a_handshake_that_does_not_begin_with_hello_is_refused(owner, stub):
@@ -118,7 +193,7 @@ async def test_another_model_is_refused_in_words_before_anything_is_offered(owne
     error = await refusal(call)
     assert isinstance(error, Incompatible)
     assert "owner-1 refuses reader reader-1: checkpoint" in error.message
-    assert not owner.servicer.is_paired("reader-1")
+    assert not owner.servicer.readers.is_paired("reader-1")
     assert owner.backend.heard == []
 
 
