@@ -75,15 +75,20 @@ async def test_a_successor_after_a_rotation_is_paired_with_by_the_new_certificat
 
 async def test_a_handshake_that_ended_alone_leaves_other_calls_on_its_channel_running(pair):
     peer = await pair.peers.get(pair.owner.address, "prefill")
-    other = worker_pb2_grpc.WorkerServiceStub(peer.channel).WatchLoad(worker_pb2.WatchLoadRequest())
-    await other.read()
+    other = worker_pb2_grpc.WorkerServiceStub(peer.channel).Handshake()
+    hello = worker_pb2.ReaderHello(incarnation="reader-2")
+    hello.MergeFrom(worker_pb2.ReaderHello(model=pair.peers._hello.model, layout=pair.peers._hello.layout))
+    await other.write(worker_pb2.HandshakeRequest(hello=hello))
+    token = (await other.read()).offer.reader_token
     peer.link.cancel()
     await until(lambda: not peer.alive)
     pair.replace_ca()
     fresh = await pair.peers.get(pair.owner.address, "prefill")
     assert fresh.channel is not peer.channel
     assert fresh.alive
-    await other.read()
+    settled = worker_pb2.SettledLeases(lease_keys=[7], reader_token=token)
+    await other.write(worker_pb2.HandshakeRequest(settled=settled))
+    await until(lambda: ("settled", "reader-2", (7,)) in pair.owner.backend.heard)
     assert not other.done()
     other.cancel()
 
