@@ -19,7 +19,7 @@ from services.common.errors import (
 )
 from services.families.output import DropReason
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.request_record import RequestRecord
+from services.gateway.request_record import RequestRecord, finish_name
 
 
 class Ticket:
@@ -57,6 +57,11 @@ class Ticket:
         self._metrics.prompt_tokens.inc(usage.prompt_tokens)
         self._metrics.cached_tokens.inc(usage.cached_tokens)
         self._metrics.generated_tokens.inc(usage.completion_tokens)
+
+    def left_unanswered(self, finishes: Sequence[sampling_pb2.FinishReason.ValueType]) -> None:
+        """Records choices that ended behind reasoning with nothing else, by their finish reasons."""
+        for finish in finishes:
+            self._metrics.unanswered.labels(finish_name(finish)).inc()
 
     def failed_over(self) -> None:
         """Records that the request continues on another worker after a failure."""

@@ -53,6 +53,12 @@ class GatewayMetrics:
             "Times a request went on elsewhere after a failure",
             registry=registry,
         )
+        self.unanswered = Counter(
+            "perigee_unanswered_choices",
+            "Choices that ended behind reasoning, without content or calls, by finish reason (stop, length)",
+            ["finish"],
+            registry=registry,
+        )
         self.refused_calls = Counter(
             "perigee_invalid_tool_calls",
             "Finished tool calls that were not valid under their schema, and so not released",

@@ -25,6 +25,11 @@ def request_name(given: str | None) -> str:
     return given if given is not None and _NAME.fullmatch(given) else request_id()
 
 
+def finish_name(finish: sampling_pb2.FinishReason.ValueType) -> str:
+    """Returns a finish reason as REST spells it, such as `tool_calls`."""
+    return sampling_pb2.FinishReason.Name(finish).removeprefix("FINISH_REASON_").lower()
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """Filled as the request goes on, a few times in all and never for each token. No text of the prompt.
@@ -83,7 +88,7 @@ class RequestRecord:
         self._usage.cached_tokens += usage.cached_tokens
         self._usage.completion_tokens += usage.completion_tokens
         for finish in finishes:
-            name = sampling_pb2.FinishReason.Name(finish).removeprefix("FINISH_REASON_").lower()
+            name = finish_name(finish)
             self._finishes[name] = self._finishes.get(name, 0) + 1
 
     def line(self) -> dict[str, Any]:

@@ -111,6 +111,11 @@ class Generation:
         """Finish reasons of the choices that have ended."""
         return [choice.finish for choice in self._choices if choice.finished]
 
+    @property
+    def unanswered(self) -> list[sampling_pb2.FinishReason.ValueType]:
+        """Finish reasons of those of them that have reasoning, but neither content nor calls."""
+        return [choice.finish for choice in self._choices if choice.only_reasoned]
+
     def ended(self, choice: int) -> bool:
         """Whether the choice has ended; deltas of its last tokens may still be on their way."""
         return self._choices[choice].finished

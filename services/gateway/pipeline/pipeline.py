@@ -123,6 +123,7 @@ class Pipeline:
                 finally:
                     generation.close()
                     ticket.spent(generation.usage, generation.finishes)
+                    ticket.left_unanswered(generation.unanswered)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the request did not finish within {timeout_s:g} s") from error
 

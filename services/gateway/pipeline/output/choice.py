@@ -49,6 +49,13 @@ class ChoiceDecoder:
         self.finished = False
         self.finish: sampling_pb2.FinishReason.ValueType = sampling_pb2.FINISH_REASON_UNSPECIFIED
         self.completion_tokens = 0
+        self._has_answered = False
+        self._fed = 0
+
+    @property
+    def only_reasoned(self) -> bool:
+        """Whether the choice has ended behind reasoning, without content and without calls."""
+        return self.finished and self.reasoning_tokens > 0 and not self._has_answered
 
     @property
     def reasoning_tokens(self) -> int:
@@ -60,10 +67,14 @@ class ChoiceDecoder:
 
         Raises what the check of calls raises.
         """
+        if self.completion_tokens > self._fed and self._parser.plain is TextKind.CONTENT:
+            # All tokens that were counted in place of `feed` were of this kind.
+            self._has_answered = True
         token_ids = tuple(delta.token_ids)
         self._is_cut = self._is_cut or delta.is_cut
         used, finish = self._parse(token_ids, delta.finish_reason)
         self.completion_tokens += used
+        self._fed = self.completion_tokens
         if self._alignment is None:
             deltas = self._apart(self._parser.take())
             if self._silent_deltas and used:
@@ -118,6 +129,8 @@ class ChoiceDecoder:
         deltas = []
         if piece.reasoning:
             deltas.append(ChoiceDelta(self.index, reasoning=piece.reasoning))
+        if piece.content or piece.calls:
+            self._has_answered = True
         if piece.content:
             deltas.append(ChoiceDelta(self.index, content=piece.content))
         deltas += [ChoiceDelta(self.index, call=call) for call in piece.calls]
