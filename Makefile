@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume forge test-compose eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume forge test-compose test-clients eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -41,6 +41,9 @@ forge: $(STAMP) ## serve 1,000 requests beside messages forged in a worker's nam
 
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)
+
+test-clients: $(STAMP) ## install nine clients from their lock files and run each against the suite (5 minutes; needs Node)
+	$(BIN)/pytest tests/clients --clients $(ARGS)
 
 eval: $(STAMP) ## score the skills of the suite that make run started (options: ARGS="--cases 50 --out result.json")
 	$(BIN)/python -m evals.skills $(ARGS)

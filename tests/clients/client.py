@@ -1,0 +1,67 @@
+"""The clients, and what each must find true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+FOLDER = Path(__file__).resolve().parent
+
+ASSERTIONS = {
+    "answer": "a whole answer has the known text, an id, finish `stop`, and usage that adds up",
+    "stream": "a stream's pieces add up to the whole answer; its usage is that of the whole answer",
+    "reasoning": "reasoning comes apart from the text, and is the same streamed",
+    "call": "a named tool is called, with an id, arguments of its schema, and finish `tool_calls`",
+    "streamed call": "streamed arguments come in pieces that add up to those of the whole answer",
+    "call events": "the stream helper's events say when each call's arguments, and the text, are done",
+    "loop": "the model calls a tool, reads its result and answers",
+    "streamed loop": "the same, streamed",
+    "structured": "structured output is of the type that was asked for",
+    "streamed structured": "streamed structured output ends as the whole one",
+    "400": "a wrong field raises the client's type for 400, with the field's name and a request id",
+    "429": "overload raises the client's type for 429, with Retry-After",
+    "retry": "a client that may retry waits as Retry-After says, and then gets its answer",
+    "cancel": "a stream that is left ends its work on gateway and workers within a second",
+}
+
+COMMON = ("answer", "stream", "call", "streamed call", "loop", "structured", "400", "429", "cancel")
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client: its folder in `LANGUAGE/` here, and the keys of ASSERTIONS that its script shows."""
+
+    name: str
+    language: Literal["python", "node"]
+    assertions: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where its script and its lock file are."""
+        return FOLDER / self.language / self.name
+
+    def __str__(self) -> str:
+        return f"{self.language}-{self.name}"
+
+
+CLIENTS = (
+    Client("openai", "python", (*COMMON, "reasoning", "call events", "streamed structured", "retry")),
+    Client("langchain", "python", (*COMMON, "streamed loop")),
+    Client("llama_index", "python", (*COMMON, "reasoning", "streamed loop", "streamed structured")),
+    Client("pydantic_ai", "python", (*COMMON, "reasoning", "streamed loop", "streamed structured")),
+    # Its loop is one typed call: it has no tools to run, and streams partial objects.
+    Client(
+        "instructor",
+        "python",
+        (*(each for each in COMMON if each not in ("streamed call", "loop")), "streamed structured"),
+    ),
+    Client("litellm", "python", (*COMMON, "reasoning")),
+    Client("smolagents", "python", (*COMMON, "streamed loop")),
+    Client(
+        "openai",
+        "node",
+        (*COMMON, "reasoning", "call events", "streamed loop", "streamed structured", "retry"),
+    ),
+    Client("vercel_ai", "node", (*COMMON, "reasoning", "streamed loop", "streamed structured")),
+)
