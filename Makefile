@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume forge test-compose test-clients eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -38,6 +38,9 @@ resume: $(STAMP) ## move 2,000 random choices to another worker after every toke
 
 forge: $(STAMP) ## serve 1,000 requests beside messages forged in a worker's name (options: ARGS="--requests N --seed S")
 	$(BIN)/python -m tests.decode.forgery $(ARGS)
+
+rotation: $(STAMP) ## replace the CA and all certificates under 50 streams and READs (options: STREAMS=20)
+	ROTATION_STREAMS=$(or $(STREAMS),50) $(BIN)/pytest -s --timeout 1500 tests/integration/test_mtls.py -k rotation $(ARGS)
 
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
 	scripts/test-compose $(ARGS)

@@ -11,7 +11,7 @@ from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
 from services.common.rpc.tls.bundle import Bundle
 from services.common.rpc.tls.security import Security
-from services.common.rpc.tls.trust_domain import DEFAULT_TRUST_DOMAIN, TrustDomain
+from services.common.rpc.tls.trust_domain import DEFAULT_TRUST_DOMAIN, ROLES, TrustDomain
 
 DAY = datetime.timedelta(days=1)
 DOMAIN = TrustDomain()
@@ -34,6 +34,11 @@ class Deployment:
         bundle = self.authority.of_role(self.domain, role, lifetime)
         write_bundle(self.path(role), Bundle(bundle.chain, bundle.key, bundle.ca + also_trusted))
         return self.path(role)
+
+    def issue_all(self, also_trusted: bytes = b"") -> None:
+        """Writes new certificates of all roles."""
+        for role in ROLES:
+            self.issue(role, also_trusted=also_trusted)
 
     def security(self, role: Role) -> Security:
         """What a process of the role has, with a certificate made if there is none yet."""

@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.certificates import Deployment
 from tests.support.endpoints import open_sync_channel
 from tests.support.nursery import CPU_ENVIRONMENT, NurseryProcess, shared_nursery
 from tests.support.waiting import scaled, wait_until
@@ -44,7 +45,7 @@ class Stack:
     """Starts, watches, kills and restarts the processes.
 
     `flags` are per role, e.g. {"decode": {"kv_pages": 64}}. `replicas` says how many workers a role has if
-    more than one: two of decode are called decode and decode-1.
+    more than one: two of decode are called decode and decode-1. `deployment`: certificates for mTLS.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Stack:
         flags: Mapping[str, Mapping[str, object]] | None = None,
         environment: Mapping[str, str] | None = None,
         replicas: Mapping[str, int] | None = None,
+        deployment: Deployment | None = None,
     ) -> None:
         self.model = model
+        self._deployment = deployment
         self.logs = logs
         self.names = tuple(
             name for role in ROLES for name in _replica_names(role, (replicas or {}).get(role, 1))
@@ -91,8 +94,11 @@ class Stack:
         return f"http://127.0.0.1:{self.http_port}"
 
     def channel(self, role: str = "gateway") -> grpc.Channel:
-        """A new synchronous channel to a role."""
-        return open_sync_channel(self.address(role))
+        """A new synchronous channel to a role: with mTLS an operator's; to a gateway's door for clients."""
+        name = role.partition("-")[0]
+        if self._deployment is None or name == "gateway":
+            return open_sync_channel(self.address(role))
+        return self._deployment.endpoints("operator").sync_channel(self.address(role), name)
 
     def start(self, *roles: str) -> None:
         """Starts the roles given, by default all, and waits until each is healthy."""
@@ -199,6 +205,8 @@ class Stack:
             own = {"model": self.model, "port": self.ports[name], "metrics_port": self.metrics_ports[name]}
             if role == "decode":
                 own["local_prefill_tokens"] = 16  # so that short prompts, which are fast, go through prefill
+        if self._deployment is not None:
+            own["tls_dir"] = self._deployment.path(role)
         return own | dict(self._flags.get(role, {}))
 
     def _spawn(self, name: str) -> None:

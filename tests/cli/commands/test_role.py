@@ -82,3 +82,29 @@ def test_an_unknown_log_level_is_named(start):
     _, err = process.communicate(timeout=20)
     assert "log_level" in err
     assert process.returncode == 2
+
+
+def test_an_address_that_others_reach_is_refused_at_once_with_what_to_do(start):
+    _, err = start("pass", "--host", "0.0.0.0").communicate(timeout=20)
+    assert err.splitlines()[-1].startswith(
+        "perigee prefill: host: other machines reach 0.0.0.0, and there is no certificate: give one with"
+        " --tls-dir (PERIGEE_TLS_DIR)"
+    )
+    assert "--insecure" in err
+
+
+def test_insecure_is_logged(start):
+    process = start("pass", "--host", "0.0.0.0", "--insecure")
+    assert process.stdout.readline() == "port 0\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    lines = [json.loads(line) for line in err.splitlines()]
+    (said,) = [line for line in lines if line["event"].startswith("insecure")]
+    assert (said["level"], said["ports_for"]) == ("warning", "services")
+
+
+def test_a_certificate_that_is_of_no_use_ends_the_start_before_anything_is_loaded(start, tmp_path):
+    process = start("pass", "--tls-dir", str(tmp_path))
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (2, "")
+    assert f"{tmp_path}/tls.crt cannot be read" in err

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -159,3 +160,37 @@ def test_a_service_that_cannot_start_ends_the_run_with_its_own_words(nano_dir, t
     assert suite.process.wait(timeout=120) != 0
     suite.until(r"did not start \(exit status 2\)", 5)
     suite.until(r"perigee (vision|prefill|decode|gateway): ", 5)
+
+
+def test_with_certificates_the_suite_starts_in_the_same_way_and_the_greeting_says_how_to_reach_it(
+    nano_dir, tmp_path
+):
+    certs = tmp_path / "certs"
+    assert subprocess.run([*COMMAND, "certs", "dev", str(certs)], check=False).returncode == 0
+    tls = ["--tls-dir", str(certs), "--public-tls-dir", str(certs / "public")]
+    suite = Suite(tmp_path / "run", "--model", str(nano_dir), *tls)
+    try:
+        suite.until("Perigee is ready")
+        url = suite.until(r"REST +(https://\S+)").group(1)
+        operators = suite.until(r"operator +(\S+)").group(1)
+        chat = suite.until(r'chat "Hello".* --address (\S+) --ca (\S+)')
+        trusting = ssl.create_default_context(cafile=chat.group(2))
+        with urllib.request.urlopen(f"{url}/models", timeout=60, context=trusting) as answer:
+            assert b"kimi-nano" in answer.read()
+        asked = perigee(
+            "chat", "Hello", "--address", chat.group(1), "--ca", chat.group(2), "--max-tokens", "4"
+        )
+        assert "4 generated" in asked.stderr
+        listed = perigee("workers", "--address", operators, "--tls-dir", str(certs / "operator"))
+        assert [line.split()[3] for line in listed.stdout.splitlines()[1:]] == ["mtls"] * 3
+        assert "valid_until" in (suite.run_dir / "decode.log").read_text()
+        assert suite.end(signal.SIGINT) == 0
+    finally:
+        suite.process.kill()
+        suite.process.wait()
+
+
+def perigee(*words):
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
