@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: failed; 2: wrong settings or arguments; 130: interrupted; 141: the reader of the output left.
     """
+    # gRPC writes lines of its own to stderr, e.g. for every TLS handshake that somebody begins and drops.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     words = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in words if not word.startswith("-")), None)
     arguments = build_parser(chosen).parse_args(words)

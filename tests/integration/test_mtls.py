@@ -41,9 +41,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 def secured(
     nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, deployment: Deployment
 ) -> Iterator[Stack]:
-    """All four processes, with mTLS between them. Every prompt goes through prefill."""
-    flags = {"decode": {"local_prefill_tokens": 0}}
+    """All four processes, with mTLS between them, found by name. Every prompt goes through prefill."""
+    flags: dict[str, dict[str, object]] = {"decode": {"local_prefill_tokens": 0}}
     stack = Stack(nano_dir, tmp_path_factory.mktemp("secured"), flags, deployment=deployment)
+    flags["gateway"] = {role: f"localhost:{stack.ports[role]}" for role in WORKERS}
     try:
         stack.start()
         yield stack

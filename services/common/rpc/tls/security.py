@@ -128,6 +128,8 @@ def _following(
 
 def _client_ca(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"public_client_ca: {path} cannot be read: {error.strerror}") from error
+        pem = Path(path).read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=pem.decode("ascii"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"public_client_ca: {path} is not the certificate of a CA: {error}") from error
+    return pem
