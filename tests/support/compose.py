@@ -26,14 +26,16 @@ _ROLES = {role: worker_pb2.WorkerRole.Value(f"WORKER_ROLE_{role.upper()}") for r
 class Compose:
     """A project of its own on free ports; `command` is the compose tool, e.g. "docker compose"."""
 
-    def __init__(self, repository: Path, command: str) -> None:
+    def __init__(self, repository: Path, command: str, *overrides: str) -> None:
+        """`overrides`: files on top of docker-compose.yml."""
         self._command = shlex.split(command)
         self._repository = repository
-        self._project = f"perigee-test-{os.getpid()}"
+        self._project = f"perigee-test-{os.getpid()}{'-over' if overrides else ''}"
         self.http_port, self.grpc_port = free_port(), free_port()
         self._environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": self._project,
+            "COMPOSE_FILE": os.pathsep.join(("docker-compose.yml", *overrides)),
             "PERIGEE_HTTP_PORT": str(self.http_port),
             "PERIGEE_GRPC_PORT": str(self.grpc_port),
         }
