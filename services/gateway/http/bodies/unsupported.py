@@ -7,6 +7,7 @@ or answered with 400 `unsupported_value` naming it. Null, and the value that mea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -40,13 +41,13 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     }
 )
 """The values, beside null, that are taken of each field of a chat body that is not supported."""
+_values = attrgetter(*NEUTRAL)
 
 
 def refuse_unsupported(body: ChatBody) -> None:
     """Raises UnsupportedValue naming the first field whose value is not offered."""
     refuse_known(body)
-    for field, neutral in NEUTRAL.items():
-        value = getattr(body, field)
+    for (field, neutral), value in zip(NEUTRAL.items(), _values(body), strict=True):
         if value is not None and value not in neutral:
             raise UnsupportedValue(f"{field} is not supported by this server", field)
     refuse_stream_options_alone(body.stream_options, body.stream)

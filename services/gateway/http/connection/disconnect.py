@@ -16,21 +16,32 @@ async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, None])
 
     The body must have been read. Returns or raises only after `work` has unwound.
     """
-    working = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(receive))
+    # The work runs in the caller's task: one of its own costs a token's time per request.
+    task = asyncio.current_task()
+    assert task is not None
+    is_gone = over = False
+
+    def leave(watch: asyncio.Task[None]) -> None:
+        nonlocal is_gone
+        if over or watch.cancelled():
+            return
+        watch.exception()  # a connection that cannot be read is gone, too
+        is_gone = True
+        task.cancel()
+
+    watch = asyncio.create_task(_disconnected(receive))
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except asyncio.CancelledError:
+        if not is_gone or task.cancelling() > 1:
+            raise
+        raise Cancelled("the client went away") from None
     finally:
-        working.cancel()
-        gone.cancel()
-        await asyncio.gather(working, gone, return_exceptions=True)
-    try:
-        if working.cancelled():
-            raise Cancelled("the client went away")
-        working.result()
-    finally:
-        # Its error knows this frame, and the frame would know the error: both would keep the body for long.
-        del working
+        over = True
+        watch.cancel()
+        if is_gone:
+            task.uncancel()
 
 
 async def _disconnected(receive: Receive) -> None:
