@@ -110,7 +110,6 @@ class Pipeline:
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
                 )
-                await source.open()
                 generation = Generation(
                     head=head,
                     source=source,
@@ -118,6 +117,7 @@ class Pipeline:
                     prompt=prompt_usage(submit, media),
                     ticket=ticket,
                 )
+                await source.open()
                 try:
                     yield generation
                 finally:

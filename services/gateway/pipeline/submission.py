@@ -49,6 +49,11 @@ class Submission:
         self._record = record
         self._clock = clock
 
+    @property
+    def has_media(self) -> bool:
+        """Whether `send` waits for encoders."""
+        return bool(self._media)
+
     async def send(
         self,
         parts: Sequence[Part],

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -83,20 +84,26 @@ class TokenSource:
         self._failures = [(0, 0)] * len(self.outputs)
         self._stuck_since: float | None = None
         self._backoff = Backoff()
+        # What is on its way to a worker, beside the caller: nobody reads the inbox then.
+        self._sending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Submits. Raises Unavailable at once if no decode worker serves; retries after later failures, or
-        while no encoder serves.
+        """Submits, or begins to encode the media, after which a task submits. Raises Unavailable at once if
+        no decode worker serves; retries after later failures, or while no encoder serves.
         """
         self._router.require(images=False)
-        await self._send([Part(range(len(self.outputs)))])
+        send = self._send([Part(range(len(self.outputs)))])
+        if self._submission.has_media:
+            self._begin(send)
+        else:
+            await send
 
     async def accepted(self, within_s: float) -> None:
         """Returns when a worker no longer refuses the request or has begun to answer it, at the latest after
-        `within_s`. Raises as `next`. Call it before `next`, or not at all.
+        `within_s`, media encoded or not. Raises as `next`. Call it before `next`, or not at all.
         """
         until = self._clock() + within_s
-        while await self._inbox.wait_until(until):
+        while await self._sent(until) and await self._inbox.wait_until(until):
             stream, item = taken = self._inbox.take()
             leg = self._legs.get(stream)
             if leg is None:
@@ -104,7 +111,7 @@ class TokenSource:
             if not isinstance(item, PerigeeError):
                 self._inbox.put_back(taken)
                 return
-            await self._go_on_elsewhere(stream, leg, item)
+            self._begin(self._go_on_elsewhere(stream, leg, item))
 
     async def next(self) -> list[TokenDelta]:
         """Returns all deltas of any choice since the last call, at least one.
@@ -112,6 +119,8 @@ class TokenSource:
         Raises the error that no failover can cure.
         """
         while True:
+            if self._sending is not None:
+                await self._sent()
             await self._inbox.wait()
             deltas: list[TokenDelta] = []
             while self._inbox:
@@ -148,7 +157,28 @@ class TokenSource:
             stream.close()
         if self._watch is not None:
             self._watch.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
         self.shortcuts.clear()
+
+    def _begin(self, send: Coroutine[Any, Any, None]) -> None:
+        """Sends beside the caller; `_sent` waits for it."""
+        self._sending = asyncio.create_task(send)
+        # A failure that nobody waits for any more is no defect.
+        self._sending.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _sent(self, until: float | None = None) -> bool:
+        """Whether nothing is on its way to a worker any more, after waiting for that, at the latest until
+        `until`. Raises the failure.
+        """
+        if (sending := self._sending) is None:
+            return True
+        left = None if until is None else max(0.0, until - self._clock())
+        if not (await asyncio.wait([sending], timeout=left))[0]:
+            return False
+        self._sending = None
+        sending.result()
+        return True
 
     def _take(self, stream: TokenStream, leg: _Leg, delta: TokenDelta) -> None:
         """Records the tokens, from which another worker would continue."""

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2, generation_pb2, generation_pb2_grpc
+from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import chat_body, joined, open_suite, parse_events, wait_until
 from tests.support.waiting import let_tasks_run, scaled
 
@@ -128,6 +129,51 @@ async def test_a_silent_worker_delays_the_headers_no_longer_than_the_setting(pat
         assert event["error"]["code"] == "overloaded"
 
 
+PICTURE = chat_body(
+    stream=True,
+    messages=[{"role": "user", "content": [image_part(picture()), {"type": "text", "text": "?"}]}],
+)
+
+
+async def test_an_image_delays_the_headers_no_longer_than_the_setting_and_the_answer_follows():
+    async with open_suite(sse_keep_alive="comment", sse_keep_alive_seconds=scaled(0.3)) as suite:
+        suite.vision.release.clear()
+        async with asyncio.timeout(20), suite.http.stream("POST", CHATS, json=PICTURE) as answer:
+            assert (answer.status_code, suite.decode.submits) == (200, [])
+            lines = answer.aiter_lines()
+            assert await anext(lines) == ": keep-alive"
+            suite.vision.release.set()
+            rest = [json.loads(line[6:]) async for line in lines if line.startswith("data: {")]
+    assert joined(rest, "content") == "Hello!"
+
+
+async def test_an_image_that_cannot_be_encoded_is_an_error_event_after_the_headers():
+    async with open_suite(sse_keep_alive_seconds=scaled(0.3)) as suite:
+        suite.vision.release.clear()
+        suite.vision.extra_rows = 1
+        async with asyncio.timeout(20), suite.http.stream("POST", CHATS, json=PICTURE) as answer:
+            assert answer.status_code == 200
+            suite.vision.release.set()
+            [event] = parse_events((await answer.aread()).decode())
+    assert event["error"]["code"] == "incompatible"
+
+
+async def test_an_image_that_cannot_be_encoded_in_time_is_a_status(suite):
+    """A guard: encoding is quick."""
+    suite.vision.extra_rows = 1
+    answer = await suite.http.post(CHATS, json=PICTURE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "incompatible")
+
+
+async def test_a_client_that_leaves_while_its_image_is_encoded_ends_the_encoding():
+    async with open_suite(sse_keep_alive_seconds=scaled(0.3)) as suite:
+        suite.vision.release.clear()
+        async with asyncio.timeout(20), suite.http.stream("POST", CHATS, json=PICTURE):
+            pass
+        await wait_until(suite.vision.cancelled.is_set)
+        assert not suite.decode.submits
+
+
 async def test_a_client_that_leaves_after_the_headers_cancels_the_work(suite):
     suite.decode.admit.clear()
     async with begun(suite, CHATS):
@@ -211,6 +257,18 @@ async def test_over_grpc_the_initial_metadata_comes_before_the_first_token(suite
         assert ("x-request-id", "mine") in list(initial)
         assert not call.done()
         call.cancel()
+
+
+async def test_over_grpc_an_image_delays_the_initial_metadata_no_longer_than_the_setting():
+    part = chat_pb2.ContentPart(image=chat_pb2.Image(data=picture()))
+    asked = chat_pb2.ChatRequest(messages=[chat_pb2.Message(role="user", content=[part])])
+    async with open_suite(sse_keep_alive_seconds=scaled(0.3)) as suite:
+        suite.vision.release.clear()
+        call = chat_pb2_grpc.ChatServiceStub(suite.channel).Stream(asked)
+        await asyncio.wait_for(call.initial_metadata(), 20)
+        assert not suite.decode.submits
+        suite.vision.release.set()
+        assert "".join([delta.content async for chunk in call for delta in chunk.deltas]) == "Hello!"
 
 
 async def test_over_grpc_there_is_no_metadata_before_the_worker_has_accepted(suite):

@@ -38,15 +38,24 @@ class Sent:
 
 
 class StrawSubmission:
-    """Sends to workers w1, w2, … in turn; `failures` are raised first."""
+    """Sends to workers w1, w2, … in turn; `failures` are raised first. Sending waits for `encoded`."""
 
     def __init__(self, n=1):
         self.submit = decode_pb2.Submit(request_id="req-test", sampling=sampling_pb2.SamplingParams(n=n))
         self.sent: list[Sent] = []
         self.failures: list[Exception] = []
         self.rounds = 0
+        self.has_media = False
+        self.encoded = asyncio.Event()
+        self.encoded.set()
+        self.given_up = False
 
     async def send(self, parts, router, vision, news, avoid=()):
+        try:
+            await self.encoded.wait()
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
         if self.failures:
             raise self.failures.pop(0)
         self.rounds += 1
@@ -64,8 +73,11 @@ def failovers():
 async def make(failovers):
     made = []
 
-    async def begin(n=1, serving=("w1", "w2"), **policy):
+    async def begin(n=1, serving=("w1", "w2"), encoding=False, **policy):
         submission = StrawSubmission(n)
+        if encoding:
+            submission.has_media = True
+            submission.encoded.clear()
         router = SimpleNamespace(decode_addresses=lambda: list(serving), require=lambda images: None)
         changed = FailoverPolicy(**{**vars(POLICY), **policy})
         clock = asyncio.get_running_loop().time
@@ -364,3 +376,79 @@ async def test_of_a_silent_worker_the_acceptance_is_not_awaited_forever(make):
     submission.sent[0].stream.accept()
     submission.sent[0].give(5)
     assert [list(delta.token_ids) for delta in await source.next()] == [[5]]
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+async def test_acceptance_waits_for_media_no_longer_than_it_may_and_the_tokens_come_later(make):
+    source, submission = await make(encoding=True)
+    began = now()
+    await source.accepted(15.0)
+    assert (now() - began, submission.sent) == (15.0, [])
+    going = asyncio.create_task(source.next())
+    await advance(30.0)
+    submission.encoded.set()
+    await idle()
+    submission.sent[0].give(1)
+    assert [list(delta.token_ids) for delta in await going] == [[1]]
+
+
+async def test_encoding_and_the_workers_answer_share_the_time_until_acceptance(make):
+    source, submission = await make(encoding=True)
+    began = now()
+    waiting = asyncio.create_task(source.accepted(15.0))
+    await advance(10.0)
+    submission.encoded.set()
+    await idle()
+    assert submission.sent
+    await waiting
+    assert now() - began == 15.0
+
+
+async def test_media_that_are_refused_in_time_are_a_failure_before_acceptance(make):
+    source, submission = await make(encoding=True)
+    submission.failures.append(InvalidRequest("not an image", "messages[0]"))
+    waiting = asyncio.create_task(source.accepted(15.0))
+    await advance(3.0)
+    submission.encoded.set()
+    with pytest.raises(InvalidRequest):
+        await waiting
+
+
+async def test_media_that_are_refused_later_are_a_failure_in_place_of_tokens(make):
+    source, submission = await make(encoding=True)
+    submission.failures.append(InvalidRequest("not an image", "messages[0]"))
+    await source.accepted(15.0)
+    submission.encoded.set()
+    with pytest.raises(InvalidRequest):
+        await source.next()
+
+
+@pytest.mark.parametrize("waits", ["for acceptance", "for tokens"])
+async def test_a_caller_that_leaves_ends_the_encoding(make, waits):
+    source, submission = await make(encoding=True)
+    waiting = asyncio.create_task(source.accepted(15.0) if waits == "for acceptance" else source.next())
+    await idle()
+    waiting.cancel()
+    await idle()
+    assert not submission.given_up
+    source.close()
+    await idle()
+    assert submission.given_up
+    assert not submission.sent
+
+
+async def test_a_search_for_another_worker_delays_acceptance_no_longer_than_it_may(make):
+    source, submission = await make()
+    began = now()
+    submission.encoded.clear()
+    submission.sent[0].stream.fail(WorkerLost("w1 died"))
+    await source.accepted(15.0)
+    assert now() - began == 15.0
+    submission.encoded.set()
+    going = asyncio.create_task(source.next())
+    await idle()
+    submission.sent[1].give(7)
+    assert [list(delta.token_ids) for delta in await going] == [[7]]
