@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from services.common.errors import ConfigError
+from services.common.rpc.pool_address import parse_pool
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
 from services.engine.serving.text_worker_config import TextWorkerConfig
 
@@ -25,6 +27,13 @@ class DecodeConfig(TextWorkerConfig):
     aggregated: bool = field(
         default=False,
         metadata={"help": "run without prefill workers: prompts are always computed here; see chunk_tokens"},
+    )
+    prefill_pool: str = field(
+        default="127.0.0.1:50052",
+        metadata={
+            "help": "prefill workers it may connect to, host:port,…, whatever a gateway names; a name means"
+            " all it resolves to"
+        },
     )
     chunk_tokens: int | None = field(
         default=None,
@@ -48,6 +57,10 @@ class DecodeConfig(TextWorkerConfig):
     def __post_init__(self) -> None:
         """Raises ConfigError naming the first invalid setting."""
         super().__post_init__()
+        try:
+            parse_pool(self.prefill_pool)
+        except ConfigError as error:
+            raise error.about("prefill_pool") from None
         check_ports(self, "port", "metrics_port")
         check_counts(self, "kv_pages", "max_running", "max_waiting", "chunk_tokens")
         check_counts(self, "local_prefill_tokens", "headroom_pages", least=0)

@@ -10,6 +10,8 @@ import grpc
 
 from perigee.v1 import decode_pb2_grpc, pages_pb2_grpc, worker_pb2
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.name_resolver import NameResolver
+from services.common.rpc.pool_address import parse_pool
 from services.decode.config import DecodeConfig
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
@@ -21,6 +23,7 @@ from services.decode.server import DecodeServicer
 from services.decode.token_stepper import SingleTokenStepper
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.loading.hardware import compute_on, parse_device
+from services.engine.peers.pool_members import PoolMembers
 from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
 from services.engine.serving.text_backend import TextWorkerBackend
@@ -42,7 +45,11 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
     chunk_tokens = _chunk_tokens(config, parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
-    worker = await build_text_worker(config, endpoints, worker_pb2.WORKER_ROLE_DECODE)
+    entries = parse_pool(config.prefill_pool)
+    prefill = PoolMembers(entries, NameResolver(max(1, len(entries))).addresses)
+    worker = await build_text_worker(
+        config, endpoints, worker_pb2.WORKER_ROLE_DECODE, pools={"prefill": prefill}
+    )
     failure, fail = failure_future()
     context_length = worker.info.model.context_length
     limits = DecodeLimits(

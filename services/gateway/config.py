@@ -7,11 +7,11 @@ from typing import Literal
 
 from services.common.errors import ConfigError
 from services.common.image_file import ImagePreprocess
+from services.common.rpc.pool_address import parse_pool
 from services.common.rpc.tls.settings import TlsSettings, is_loopback, plain_refused
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
-from services.gateway.workers.address import parse_pool
 
 _POOLS = ("vision", "prefill", "decode")
 KIMI_K2 = "kimi_k2"

@@ -13,6 +13,8 @@ from perigee.v1 import chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import Health, add_health
+from services.common.rpc.name_resolver import NameResolver
+from services.common.rpc.pool_address import parse_pool
 from services.common.video_file import VideoLimits
 from services.gateway.admission import Admission
 from services.gateway.byte_budget import ByteBudget
@@ -36,7 +38,6 @@ from services.gateway.media.remote_media import RemoteMedia
 from services.gateway.media.request_media import MediaLimits
 from services.gateway.media.videos import VideoBounds
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.name_resolver import NameResolver
 from services.gateway.pipeline.batch import BatchPipeline
 from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.pipeline import Pipeline
@@ -54,7 +55,6 @@ from services.gateway.rpc.models import ModelServicer
 from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
 from services.gateway.waiting import Waiting
-from services.gateway.workers.address import parse_pool
 from services.gateway.workers.discovery import Discovery
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
 from services.gateway.workers.router import Router

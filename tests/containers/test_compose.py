@@ -47,8 +47,12 @@ def test_a_service_has_longer_to_stop_than_it_takes(compose, role):
     assert seconds > config_class(role)().grace_seconds
 
 
-def test_workers_differ_in_their_dockerfile_only(compose):
+def test_workers_differ_in_their_dockerfile_only_but_decode_has_the_gateways_prefill_pool(compose):
     services = [dict(compose["services"][role]) for role in WORKERS]
+    decode = services[WORKERS.index("decode")]
+    decode["environment"] = dict(decode["environment"])
+    pool = decode["environment"].pop("PERIGEE_PREFILL_POOL")
+    assert pool == compose["services"]["gateway"]["environment"]["PERIGEE_PREFILL"]
     for service in services:
         service["build"] = {k: v for k, v in service["build"].items() if k != "dockerfile"}
     assert services[0] == services[1] == services[2]

@@ -51,6 +51,7 @@ def workers(
     """Prefill and decode alone, with the FLAGS of the test's module, on each transport."""
     flags = request.module.FLAGS
     with Stack(nano_dir, tmp_path_factory.mktemp("workers"), flags, TRANSPORTS[transport]) as stack:
+        stack.more_prefill += getattr(request.module, "MORE_PREFILL", [])
         stack.start("prefill", "decode")
         yield stack
 

@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+NOBODY = "127.0.0.1:9"
+MORE_PREFILL = [NOBODY]
 FLAGS = {
     "prefill": {"tp": 2, "expert_parallel": True},
     "decode": {"tp": 4, "expert_parallel": True, "dp_attention": True},
@@ -33,7 +35,7 @@ def test_a_prompt_whose_prefill_worker_cannot_be_reached_is_computed_by_the_grou
 ):
     draw = random.Random(48)
     prompt = [draw.randrange(1280) for _ in range(200)]
-    for address in ("127.0.0.1:9", workers.address("prefill")):
+    for address in (NOBODY, workers.address("prefill")):
         outcome = decode_client.generate(prompt, NUM_TOKENS, [address])
         assert outcome.error is None
         assert outcome.tokens[0] == reference.greedy(prompt, NUM_TOKENS)

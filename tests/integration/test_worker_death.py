@@ -16,11 +16,12 @@ from tests.support.decode_client import DecodeClient, Outcome
 from tests.support.endpoints import open_sync_channel
 from tests.support.prompts import random_prompt
 from tests.support.reference_loop import ReferenceLoop
-from tests.support.stack import TRANSPORTS, Stack
+from tests.support.stack import TRANSPORTS, Stack, free_port
 from tests.support.waiting import scaled, wait_until
 
 LEASE_S = 3.0
 LONG_LEASE_S = 6.0
+OTHER_PORT = free_port()
 # A stopped peer is noticed within this time, by the pings of the reader's channel.
 NOTICED_S = 5.5
 NEVER = 10_000
@@ -54,15 +55,20 @@ def workers(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport:
     """A prefill and a decode worker; every test leaves both alive and idle."""
     flags = {"prefill": PREFILL, "decode": DECODE}
     with Stack(nano_dir, tmp_path_factory.mktemp("workers"), flags, TRANSPORTS[transport]) as stack:
+        stack.more_prefill.append(f"127.0.0.1:{OTHER_PORT}")
         stack.start("prefill", "decode")
         yield stack
 
 
 @pytest.fixture(scope="module")
-def others(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Stack]:
-    """Another pair; its prefill worker leases for longer."""
+def others(
+    workers: Stack, nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, transport: str
+) -> Iterator[Stack]:
+    """Another pair; its prefill worker leases for longer. Each decode worker reads from both."""
     flags = {"prefill": PREFILL | {"lease_seconds": LONG_LEASE_S}, "decode": DECODE}
     with Stack(nano_dir, tmp_path_factory.mktemp("others"), flags, TRANSPORTS[transport]) as stack:
+        stack.ports["prefill"] = OTHER_PORT
+        stack.more_prefill.append(workers.address("prefill"))
         stack.start("prefill", "decode")
         yield stack
 

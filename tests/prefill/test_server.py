@@ -167,7 +167,9 @@ async def test_a_reader_that_disconnects_while_its_call_is_open_ends_the_call(su
 
 async def test_a_message_that_cannot_be_decoded_ends_the_call_and_is_no_defect(suite, caplog):
     token_ids, key = prompt_of(150), suite.peers.next_lease_key()
-    start = prefill_pb2.PrefillStart(token_ids=token_ids, reader_incarnation="reader-1", lease_key=key)
+    start = prefill_pb2.PrefillStart(
+        token_ids=token_ids, reader_incarnation="reader-1", reader_token=suite.peer.token, lease_key=key
+    )
     call = suite.peer.channel.stream_stream("/perigee.v1.PrefillService/Prefill")()
     await call.write(prefill_pb2.PrefillRequest(start=start).SerializeToString())
     await call.write(b"\xff\xff")

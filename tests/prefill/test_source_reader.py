@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -160,6 +161,14 @@ async def test_a_source_that_has_none_of_them_leaves_all_to_be_computed(suite):
     assert computed_nothing_from_the_source(await suite.finish(await suite.call()))
 
 
+async def test_a_source_that_grants_pages_outside_its_offer_is_not_read(suite):
+    lending = suite.lender.engine.lending
+    lease = lending.lease
+    lending.lease = lambda *arguments: replace(lease(*arguments), pages=(0, 1, 16, 3))
+    done = await suite.finish(await suite.call())
+    assert (done.source_tokens, done.computed_tokens) == (0, len(PROMPT))
+
+
 async def test_a_source_that_is_gone_leaves_all_to_be_computed(suite):
     await suite.lender.owner.stop()
     assert computed_nothing_from_the_source(await suite.finish(await suite.call()))
@@ -220,8 +229,8 @@ async def test_a_source_killed_during_the_read_leaves_its_pages_to_be_computed(s
 
 
 @pytest.mark.parametrize("patience_s", [30.0])
-async def test_pages_whose_lease_another_handshake_called_settled_are_computed(suite):
-    """Anybody may open a handshake in a reader's name."""
+@pytest.mark.parametrize("token", [b"", bytes(16)])
+async def test_nobody_without_the_token_can_settle_a_lease_in_the_readers_name(suite, token):
     call = await begun(suite)
     channel = (await suite.worker.peers.get(suite.lender.address, "prefill")).channel
     forger = worker_pb2_grpc.WorkerServiceStub(channel).Handshake()
@@ -230,16 +239,15 @@ async def test_pages_whose_lease_another_handshake_called_settled_are_computed(s
         role=worker_pb2.WORKER_ROLE_DECODE,
         model=MODEL,
         layout=kv_layout(suite.worker.kv_pages),
+        reader_token=token,
     )
     await forger.write(worker_pb2.HandshakeRequest(hello=hello))
-    await forger.read()
-    settled = worker_pb2.SettledLeases(lease_keys=[1])
-    await forger.write(worker_pb2.HandshakeRequest(settled=settled))
-    await until(suite.lender.is_free)
-    await suite.lender.remember(prompt_of(16 * 64 - 1, 3))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await forger.read()
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert suite.lender.engine.load.pages.leased == CACHED
     suite.fabric.held.clear()
-    assert computed_nothing_from_the_source(await suite.finish(call))
-    forger.cancel()
+    assert (await suite.finish(call)).source_tokens == CACHED * 64
 
 
 @pytest.mark.parametrize("patience_s", [30.0])

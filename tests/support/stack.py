@@ -72,6 +72,8 @@ class Stack:
             environment or {}
         )
         self.processes: dict[str, NurseryProcess] = {}
+        self.more_prefill: list[str] = []
+        """Addresses beside its own prefill workers that its decode workers may connect to."""
 
     def __enter__(self) -> Stack:
         return self
@@ -205,6 +207,8 @@ class Stack:
             own = {"model": self.model, "port": self.ports[name], "metrics_port": self.metrics_ports[name]}
             if role == "decode":
                 own["local_prefill_tokens"] = 16  # so that short prompts, which are fast, go through prefill
+                pool = [*map(self.address, self.of_role("prefill")), *self.more_prefill]
+                own["prefill_pool"] = ",".join(pool)
         if self._deployment is not None:
             own["tls_dir"] = self._deployment.path(role)
         return own | dict(self._flags.get(role, {}))

@@ -77,6 +77,7 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
         metrics = _role_ports(endpoints, roles, config.metrics_port_base, "--metrics-port-base", held)
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     common += ("--trust-domain", config.trust_domain, *(("--insecure",) if config.insecure else ()))
+    at = {role: f"{_LOOPBACK}:{port}" for role, port in zip(roles, ports, strict=True)}
     workers = []
     for role, port, metrics_port in zip(roles, ports, metrics, strict=True):
         own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
@@ -84,9 +85,10 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
             own += ("--tp", str(config.tp))
         if config.context_length and role != "vision":
             own += ("--context-length", str(config.context_length))
-        if config.aggregated and role == "decode":
-            own += ("--aggregated",)
-        workers.append(ChildPlan(role, (role, *common, *own, *_tls(config, role)), f"{_LOOPBACK}:{port}"))
+        if role == "decode":
+            own += ("--prefill-pool", at.get("prefill", ""))
+            own += ("--aggregated",) if config.aggregated else ()
+        workers.append(ChildPlan(role, (role, *common, *own, *_tls(config, role)), at[role]))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
     operator = ("--operator-host", config.operator_host, "--operator-port", str(operator_port))
     addresses = dict.fromkeys(WORKERS, "") | {worker.role: worker.grpc_address for worker in workers}

@@ -19,6 +19,7 @@ from services.common.errors import (
 )
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
+from services.decode.prompts.announcements import Announcements
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.engine.kv_cache.kv_pages import layer_pages
 from services.engine.leases.lease_clock import LeaseClock
@@ -68,9 +69,7 @@ class PrefillStream:
         self._stream = prefill_pb2_grpc.PrefillServiceStub(peer.channel).Prefill(until_none(self._outgoing))
         self._receiving: asyncio.Task[None] | None = None
         self._received_at = clock()
-        self._remote_pages: list[int] = []
-        # Layer pages not announced yet.
-        self._unannounced = len(order.pages) * num_layers
+        self._announcements = Announcements(order, num_layers, peer.offer, self._name)
         self._computed_tokens = 0
         self._bytes_before_done = 0
         self._done_at = 0.0
@@ -156,12 +155,12 @@ class PrefillStream:
             match message.WhichOneof("message"):
                 case "admitted":
                     self._lease.granted(message.admitted.lease)
-                    self._remote_pages = list(message.admitted.pages)
+                    self._announcements.grant(message.admitted.pages)
                     self._on_admitted()
                 case "ready":
                     self._read(message.ready)
                 case "done":
-                    if self._unannounced:
+                    if not self._announcements.is_complete:
                         raise TransferFailed(
                             f"{self._name} sent done before it had announced every layer page"
                         )
@@ -181,19 +180,12 @@ class PrefillStream:
         """Posts the read of the announced layer pages."""
         if self._lease.expired:
             raise TransferFailed(f"the lease of {self._name} ran out before a read")
-        first = ready.first_page - self._order.cached_pages
-        local = self._order.pages[first : first + ready.page_count]
-        remote = self._remote_pages[first : first + ready.page_count]
-        layers = (self._num_layers, ready.first_layer, ready.end_layer)
-        num_layers = len(range(self._num_layers)[ready.first_layer : ready.end_layer])
-        self._unannounced -= ready.page_count * num_layers
-        known = first >= 0 and len(local) == len(remote) == ready.page_count
-        if not known or num_layers != ready.end_layer - ready.first_layer or self._unannounced < 0:
-            raise TransferFailed(f"{self._name} announced pages that were not asked for")
+        announced = self._announcements.take(ready)
+        layers = (self._num_layers, announced.first_layer, announced.end_layer)
         self.group.post(
-            local,
-            layer_pages(local, *layers),
-            layer_pages(remote, *layers),
+            announced.local,
+            layer_pages(announced.local, *layers),
+            layer_pages(announced.remote, *layers),
             self._lease.deadline,
             list(ready.crc32) if self._verifies and ready.crc32 else None,
             ready.end_layer - ready.first_layer,

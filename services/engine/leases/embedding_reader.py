@@ -21,6 +21,7 @@ from services.engine.kv_transfer.transfer_thread import TransferThread
 from services.engine.leases.lease_clock import LeaseClock
 from services.engine.media import Medium
 from services.engine.peers.directory import Peer, PeerDirectory
+from services.engine.peers.granted_pages import check_granted
 from services.engine.peers.read_group import ReadGroup
 from services.engine.scheduler.staging_line import StagingLine
 
@@ -144,7 +145,13 @@ class EmbeddingReader:
         try:
             granted = (await self._answer(stream, medium, "granted")).granted
             clock.granted(granted.lease)
+            if len(granted.embeddings) != 1:
+                raise MediaLost(
+                    f"vision worker {medium.address} lent {len(granted.embeddings)} embeddings instead of 1"
+                )
             pages = granted.embeddings[0]
+            owner = f"vision worker {medium.address}"
+            check_granted(peer.offer, RegionKind.EMBEDDING, pages.pages, 1, owner)
             if pages.num_tokens != medium.num_tokens or len(pages.pages) != len(staged):
                 raise MediaLost(
                     f"vision worker {medium.address} has {pages.num_tokens} rows for an image of "

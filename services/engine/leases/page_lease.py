@@ -13,9 +13,11 @@ from services.common.errors import PerigeeError, TransferFailed, Unavailable
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import layer_pages
+from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.leases.lease_clock import LeaseClock
 from services.engine.leases.source_order import SourceOrder
 from services.engine.peers.directory import Peer
+from services.engine.peers.granted_pages import check_granted
 from services.engine.peers.read_group import ReadGroup
 
 _SLICE_PAGES = 64
@@ -87,6 +89,7 @@ class PageLease:
         pages = list(answer.granted.pages)
         if not 1 <= len(pages) <= len(self._order.hashes):
             raise TransferFailed(f"{self._name} lent {len(pages)} of {len(self._order.hashes)} pages")
+        check_granted(self.peer.offer, RegionKind.KV, pages, self._num_layers, self._name)
         self._lease.granted(answer.granted.lease)
         return pages
 

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from services.engine.kv_transfer.agents.offer import Offer
 from services.engine.kv_transfer.agents.offer_proto import offer_from_proto
 from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.peers.pool_members import PoolMembers
 from services.engine.peers.settlement_notifier import Outgoing, SettlementNotifier
 
 log = structlog.get_logger()
@@ -85,7 +87,8 @@ class PeerDirectory:
     A peer lives as long as its handshake stream: when that ends, its reads fail, its agent is removed once
     they have settled, and the next `get` pairs with whatever incarnation then answers at the address.
     Replicas come and go under new addresses: an address without a live peer is forgotten if nobody asked for
-    it within `forget_after_s`.
+    it within `forget_after_s`. With an owner of a role in `pools` it pairs only if the pool contains the
+    address.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class PeerDirectory:
         hello: worker_pb2.ReaderHello,
         transfer: TransferThread,
         endpoints: Endpoints,
+        pools: Mapping[Role, PoolMembers] = MappingProxyType({}),
         handshake_timeout_s: float = 10.0,
         forget_after_s: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
@@ -100,6 +104,7 @@ class PeerDirectory:
         self._hello = hello
         self._transfer = transfer
         self._endpoints = endpoints
+        self._pools = pools
         self._timeout_s = handshake_timeout_s
         self._forget_after_s = forget_after_s
         self._clock = clock
@@ -115,9 +120,13 @@ class PeerDirectory:
         """The live peer of `role` at `address`, paired first if necessary. Concurrent callers share an
         attempt.
 
-        Raises Unavailable, which names the address, or Incompatible with the owner's reason.
+        Raises Unavailable, which names the address, or Incompatible with the owner's reason, or because the
+        address is not in the pool of its role.
         """
         place = self._places.get(address)
+        if place is None or place.is_empty:
+            await self._check_pool(address, role)
+            place = self._places.get(address)
         if place is None:
             self._forget_empty_places()
             place = self._places[address] = _Place(
@@ -164,6 +173,13 @@ class PeerDirectory:
             closing.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
         await asyncio.gather(*(place.channel.close(grace=None) for place in self._places.values()))
+
+    async def _check_pool(self, address: str, role: Role) -> None:
+        pool = self._pools.get(role)
+        if pool is not None and not await pool.contains(address):
+            raise Incompatible(
+                f"worker {address} is not in this worker's {role}_pool ({pool}), so it is not connected to"
+            )
 
     def _forget_empty_places(self) -> None:
         long_ago = self._clock() - self._forget_after_s

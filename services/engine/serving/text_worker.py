@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import structlog
@@ -15,6 +17,7 @@ import torch
 from perigee.v1 import worker_pb2
 from services.common.ids import incarnation
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.role import Role
 from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_region
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
@@ -33,6 +36,7 @@ from services.engine.model.architectures import load_config
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.tensor_group import NoGroup, TensorGroup
 from services.engine.peers.directory import PeerDirectory
+from services.engine.peers.pool_members import PoolMembers
 from services.engine.ranks.rank_group import RankGroup
 from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
@@ -113,11 +117,12 @@ async def build_text_worker(
     endpoints: Endpoints,
     role: worker_pb2.WorkerRole.ValueType,
     layers_per_group: int = 0,
+    pools: Mapping[Role, PoolMembers] = MappingProxyType({}),
 ) -> TextWorker:
     """Loads the checkpoint, allocates and registers the pages, tests the transport. Event loop only.
 
-    layers_per_group 0: a quarter of the layers, rounded up. Raises CheckpointError, ConfigError,
-    TransferFailed.
+    layers_per_group 0: a quarter of the layers, rounded up. `pools`: as in PeerDirectory. Raises
+    CheckpointError, ConfigError, TransferFailed.
     """
     directory = Path(settings.model)
     config = load_config(directory)
@@ -155,7 +160,7 @@ async def build_text_worker(
     identity = model_identity(directory, config, context_length)
     layout = kv_layout(kv_pages, kv_format)
     hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=layout)
-    peers = PeerDirectory(hello, transfer, endpoints)
+    peers = PeerDirectory(hello, transfer, endpoints, pools)
     return TextWorker(
         config=config,
         kv_pages=kv_pages,

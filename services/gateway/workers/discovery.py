@@ -9,8 +9,8 @@ from typing import TypeAlias
 import structlog
 
 from perigee.v1 import worker_pb2
-from services.gateway.name_resolver import Resolve
-from services.gateway.workers.address import PoolAddress
+from services.common.rpc.name_resolver import Resolve
+from services.common.rpc.pool_address import PoolAddress
 
 log = structlog.get_logger()
 

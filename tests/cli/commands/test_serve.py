@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+from itertools import pairwise
 
 import pytest
 
@@ -42,9 +43,8 @@ def test_the_context_length_reaches_the_workers_of_text(nano_dir):
 def test_prefill_and_decode_are_as_many_processes_as_tp_says(nano_dir):
     config = run_config(parsed(f"serve --model {nano_dir} --tp 2 --port 0"))
     free = dataclasses.replace(config, grpc_port=0, operator_port=0, port_base=0, metrics_port_base=0)
-    told = {
-        child.role for child in make_plan(free, ENDPOINTS).children if child.arguments[-2:] == ("--tp", "2")
-    }
+    children = make_plan(free, ENDPOINTS).children
+    told = {child.role for child in children if ("--tp", "2") in pairwise(child.arguments)}
     assert told == {"prefill", "decode"}
 
 

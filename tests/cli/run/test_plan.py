@@ -37,6 +37,8 @@ def test_the_gateway_is_told_where_the_workers_are(checkpoint):
     for worker in workers:
         assert value(gateway, f"--{worker.role}") == worker.grpc_address
         assert worker.grpc_address == f"{value(worker, '--host')}:{value(worker, '--port')}"
+    _, prefill, decode = workers
+    assert value(decode, "--prefill-pool") == prefill.grpc_address
 
 
 def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
@@ -44,7 +46,7 @@ def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
     assert [child.role for child in (vision, decode, gateway)] == ["vision", "decode", "gateway"]
     assert "--aggregated" in decode.arguments
     assert "--aggregated" not in vision.arguments
-    assert value(gateway, "--prefill") == ""
+    assert value(gateway, "--prefill") == value(decode, "--prefill-pool") == ""
     assert value(gateway, "--decode") == decode.grpc_address
     whole = make_plan(config(checkpoint), ENDPOINTS).children
     assert not any("--aggregated" in child.arguments for child in whole)

@@ -220,6 +220,43 @@ async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, mon
     assert "no open handshake" in result.error.message
 
 
+TAMPERED = [
+    ("admitted", lambda message: message.pages.__setitem__(0, 16)),
+    ("admitted", lambda message: message.pages.__setitem__(1, 2**32 - 1)),
+    ("admitted", lambda message: message.pages.append(0)),
+    ("admitted", lambda message: message.pages.pop()),
+    ("ready", lambda message: setattr(message, "first_page", message.first_page + 2)),
+    ("ready", lambda message: setattr(message, "first_page", 2**32 - 1)),
+    ("ready", lambda message: setattr(message, "page_count", 3)),
+    ("ready", lambda message: setattr(message, "first_page", 0)),
+    ("ready", lambda message: setattr(message, "end_layer", NUM_LAYERS + 1)),
+    ("ready", lambda message: setattr(message, "first_layer", 0)),
+]
+"""What is done to each message of a kind; page 16 is the first that the offer does not have."""
+
+
+@pytest.mark.parametrize(("kind", "tamper"), TAMPERED)
+async def test_a_tampered_grant_or_announcement_fails_the_fetch_and_touches_no_other_page(
+    suite, monkeypatch, kind, tamper
+):
+    worker = await suite.worker()
+
+    def tampered(event, renewals):
+        message = to_proto(event, renewals)
+        if message.WhichOneof("message") == kind:
+            tamper(getattr(message, kind))
+        return message
+
+    monkeypatch.setattr("services.prefill.server.to_proto", tampered)
+    before = suite.pages.clone()
+    result = await suite.result(suite.start(worker.address, prompt_of(128), first_page=3))
+    assert isinstance(result.error, TransferFailed)
+    assert worker.address in result.error.message
+    await until(worker.is_free)
+    untouched = [page for page in range(16) if page not in (3, 4)]
+    assert torch.equal(suite.pages[untouched], before[untouched])
+
+
 @pytest.mark.parametrize(
     "first", [Ready(0, 1, 0, 1, ()), Ready(1, 1, 0, NUM_LAYERS, ()), Done(100, 0, 0.0, 0.0)]
 )

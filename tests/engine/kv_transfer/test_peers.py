@@ -38,6 +38,25 @@ def test_metadata_of_somebody_else_is_incompatible(reader, source, new_worker):
         reader.thread.connect(offer).result(5)
 
 
+def test_an_offer_under_the_readers_own_name_never_makes_it_read_its_own_memory(reader, source):
+    mine = reader.thread.offer()
+    for offer in (dataclasses.replace(source.thread.offer(), agent_name="reader"), dataclasses.replace(mine)):
+        with pytest.raises(Incompatible, match="not the one under which reader is known"):
+            reader.thread.connect(offer).result(5)
+
+
+def test_an_offer_under_the_name_of_a_connected_worker_is_refused_and_reads_from_that_one_go_on(
+    reader, source, new_worker
+):
+    other = new_worker("other")
+    reader.thread.connect(source.thread.offer()).result(5)
+    theirs = dataclasses.replace(other.thread.offer(), agent_name="source")
+    with pytest.raises(Incompatible, match="not the one under which source is known"):
+        reader.thread.connect(theirs).result(5)
+    assert reader.read("source", [1], [2]).status() == "done"
+    np.testing.assert_array_equal(reader.memory[1], source.memory[2])
+
+
 def test_garbage_metadata_fails_the_connect_alone(reader, source):
     offer = dataclasses.replace(source.thread.offer(), agent_name="other", agent_metadata=b"garbage")
     with pytest.raises(TransferFailed, match="other cannot be added"):

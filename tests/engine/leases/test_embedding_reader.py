@@ -93,9 +93,10 @@ class Suite:
 
     async def fetch_too_late(self, medium: Medium) -> None:
         """A fetch whose lease runs out during the read."""
-        reads = self.thread.in_flight()
+        agent = self.fabric.agents["reader"]
+        posted = agent.num_posted
         fetch = asyncio.create_task(self.reader.fetch(medium))
-        await until(lambda: self.thread.in_flight() > reads)
+        await until(lambda: agent.num_posted > posted)
         self.clock.now += 10.0
         with pytest.raises(MediaLost, match="deadline passed"):
             await fetch
@@ -214,6 +215,13 @@ async def test_an_embedding_of_another_size_is_refused(suite, pages, num_tokens)
         await suite.reader.fetch(medium)
     await until(lambda: suite.settled() == 1)
     await suite.all_free()
+
+
+@pytest.mark.parametrize("pages", [[0, 16], [1, 2**32 - 1]])
+async def test_pages_outside_the_offer_are_refused_before_anything_is_read(suite, pages):
+    with pytest.raises(MediaLost, match=f"granted embedding page {max(pages)}; its offer has 16 pages"):
+        await suite.reader.fetch(suite.medium(pages, 100))
+    assert not suite.staging.any()
 
 
 async def test_a_read_that_fails_loses_the_image_and_settles_the_lease(suite):

@@ -9,11 +9,17 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.common.errors import Incompatible, Overloaded, TransferFailed, Unavailable
+from services.common.rpc.pool_address import parse_pool
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from services.engine.peers.pool_members import PoolMembers
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.manual_clock import ManualClock
 from tests.support.owner import Owner, RecordingBackend, peer_directory, transfer_thread
 from tests.support.waiting import let_tasks_run, until
+
+
+async def never_asked(host: str, port: int) -> list[str]:
+    raise AssertionError("an IP address needs no name server")
 
 
 class Suite:
@@ -99,6 +105,30 @@ async def test_an_offer_without_a_token_is_refused(suite, token):
     owner = await suite.owner("prefill-a")
     owner.servicer.readers._new_token = lambda: token
     with pytest.raises(Incompatible, match="no reader token of 16 bytes"):
+        await suite.peers.get(owner.address, "prefill")
+
+
+async def test_an_owner_outside_the_pool_of_its_role_is_not_connected_to(suite):
+    inside, outside = await suite.owner("prefill-a"), await suite.owner("prefill-b")
+    pool = PoolMembers(parse_pool(inside.address), never_asked)
+    suite.peers._pools = {"prefill": pool}
+    with pytest.raises(
+        Incompatible, match=f"{outside.address} is not in this worker's prefill_pool .{inside.address}"
+    ):
+        await suite.peers.get(outside.address, "prefill")
+    assert (outside.backend.heard, list(suite.peers._places)) == ([], [])
+    assert (await suite.peers.get(inside.address, "prefill")).alive
+    assert (await suite.peers.get(outside.address, "decode")).alive, "other roles have no pool"
+
+
+async def test_an_owner_that_left_the_pool_keeps_its_pairing_but_gets_no_other(suite):
+    owner = await suite.owner("prefill-a")
+    peer = await suite.peers.get(owner.address, "prefill")
+    suite.peers._pools = {"prefill": PoolMembers((), never_asked)}
+    assert await suite.peers.get(owner.address, "prefill") is peer
+    peer.link.cancel()
+    await until(lambda: not peer.alive)
+    with pytest.raises(Incompatible, match="prefill_pool"):
         await suite.peers.get(owner.address, "prefill")
 
 

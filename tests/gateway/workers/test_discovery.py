@@ -6,8 +6,8 @@ import socket
 
 from structlog.testing import capture_logs
 
-from services.gateway.name_resolver import NameResolver
-from services.gateway.workers.address import parse_pool
+from services.common.rpc.name_resolver import NameResolver
+from services.common.rpc.pool_address import parse_pool
 from services.gateway.workers.discovery import Discovery
 from services.gateway.workers.pool import DECODE, PREFILL
 from tests.support.waiting import until

@@ -13,6 +13,8 @@ _KINDS = {
     RegionKind.EMBEDDING: worker_pb2.REGION_KIND_EMBEDDING,
     RegionKind.PROBE: worker_pb2.REGION_KIND_PROBE,
 }
+_MAX_NAME = 100
+_MAX_METADATA_BYTES = 1 << 20
 _KINDS_BY_NUMBER = {number: kind for kind, number in _KINDS.items()}
 
 
@@ -40,6 +42,16 @@ def offer_to_proto(offer: Offer) -> worker_pb2.MemoryOffer:
 
 def offer_from_proto(message: worker_pb2.MemoryOffer) -> Offer:
     """The offer in a message. Raises Incompatible for values that no worker of this version sends."""
+    if not 0 < len(message.agent_name) <= _MAX_NAME:
+        raise Incompatible(f"the peer's agent name has {len(message.agent_name)} characters")
+    if len(message.agent_metadata) > _MAX_METADATA_BYTES:
+        raise Incompatible(
+            f"the peer's agent metadata has {len(message.agent_metadata)} bytes, more than"
+            f" {_MAX_METADATA_BYTES}"
+        )
+    kinds = [region.kind for region in message.regions]
+    if len(set(kinds)) != len(kinds):
+        raise Incompatible("the peer offers two regions of one kind")
     return Offer(
         agent_name=message.agent_name,
         agent_metadata=message.agent_metadata,

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 
 MEMORY_TYPES = ("DRAM", "VRAM")
+_MOST_ENTRIES = 2**31 - 1
+_ADDRESSES = 2**64
 
 
 class RegionKind(enum.Enum):
@@ -39,6 +41,8 @@ class Region:
             raise ValueError(f"memory_type is {self.memory_type!r}, not one of {', '.join(MEMORY_TYPES)}")
         if self.base_address <= 0 or self.entry_bytes <= 0 or self.entry_count <= 0 or self.device_id < 0:
             raise ValueError(f"an empty or impossible region: {self}")
+        if self.entry_count > _MOST_ENTRIES or self.base_address + self.total_bytes > _ADDRESSES:
+            raise ValueError(f"a region beyond all addresses or of over {_MOST_ENTRIES} entries: {self}")
 
     @property
     def total_bytes(self) -> int:

@@ -57,8 +57,20 @@ class PeerTable:
         return bool(self._checks) or any(peer.connects for peer in self._peers.values())
 
     def connect(self, command: Connect) -> None:
-        """Answers at once for a ready peer; reconnects a broken one once its flights have settled."""
+        """Answers at once for a ready peer; reconnects a broken one once its flights have settled.
+
+        Refuses an offer under the name of another worker, or of this one, with Incompatible: reads would go
+        to that worker's memory.
+        """
         peer = self._peers.get(command.offer.agent_name)
+        if command.offer.agent_name == self._own.agent_name:
+            taken = command.offer is not self._own
+        else:
+            taken = peer is not None and peer.offer != command.offer
+        if taken:
+            name = command.offer.agent_name
+            reject(command.future, Incompatible(f"the offer is not the one under which {name} is known"))
+            return
         if peer is None:
             peer = TransferPeer(command.offer, connects=[command])
             self._peers[peer.name] = peer

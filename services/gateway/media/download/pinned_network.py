@@ -9,8 +9,8 @@ from typing import Any
 import httpcore
 
 from services.common.errors import UnsupportedValue
+from services.common.rpc.name_resolver import Resolve
 from services.gateway.media.download.public_address import is_public
-from services.gateway.name_resolver import Resolve
 
 
 class PinnedNetwork(httpcore.AsyncNetworkBackend):

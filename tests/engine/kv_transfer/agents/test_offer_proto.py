@@ -48,3 +48,18 @@ def test_an_empty_region_is_incompatible():
     message.regions[0].entry_count = 0
     with pytest.raises(Incompatible, match="impossible region"):
         offer_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"agent_name": ""},
+        {"agent_name": "x" * 101},
+        {"agent_metadata": bytes((1 << 20) + 1)},
+        {"regions": [*offer_to_proto(OFFER).regions, offer_to_proto(OFFER).regions[0]]},
+    ],
+)
+def test_an_offer_beyond_the_bounds_is_incompatible(changes):
+    wire = {"agent_name": "decode-1", "agent_metadata": b"", "regions": offer_to_proto(OFFER).regions}
+    with pytest.raises(Incompatible, match="the peer"):
+        offer_from_proto(worker_pb2.MemoryOffer(**(wire | changes)))

@@ -15,6 +15,9 @@ def test_a_region_beyond_four_gibibytes_keeps_its_size():
         {"entry_bytes": 0},
         {"entry_count": -1},
         {"device_id": -1},
+        {"entry_count": 2**31},
+        {"base_address": 2**64 - 127},
+        {"entry_bytes": 2**63},
         {"memory_type": "DISK"},
     ],
 )

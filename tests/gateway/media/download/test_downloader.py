@@ -8,10 +8,10 @@ import httpcore
 import pytest
 
 from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.rpc.name_resolver import NameResolver
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.media.download.downloader import Allowance, Downloader
 from services.gateway.media.download.pinned_network import PinnedNetwork
-from services.gateway.name_resolver import NameResolver
 from tests.gateway.media.download.raw_server import PUBLIC, Detour, RawServer, internet, page
 from tests.support.waiting import let_tasks_run, scaled, until
 

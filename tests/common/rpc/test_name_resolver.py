@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.gateway.name_resolver import NameResolver
+from services.common.rpc.name_resolver import NameResolver
 from tests.support.waiting import let_tasks_run, until
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.errors import ConfigError
-from services.gateway.workers.address import PoolAddress, parse_pool
+from services.common.rpc.pool_address import PoolAddress, parse_pool
 
 
 def test_a_pool_is_a_list_split_at_commas():
