@@ -17,15 +17,23 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.role import Role
+from services.common.rpc.tls.certificates import Certificates
+from services.common.rpc.tls.security import Security
+from services.common.rpc.tls.trust_domain import TrustDomain
 
 _START_S = 60.0
 _STOP_S = 30.0
 
 
 class Fleet:
-    """A context manager; ends what it has started. Logs go to `logs`, one file per process."""
+    """A context manager; ends what it has started. Logs go to `logs`, one file per process.
 
-    def __init__(self, model: Path, logs: Path) -> None:
+    `certificates`: a directory of `perigee certs dev`, for mTLS between all.
+    """
+
+    def __init__(self, model: Path, logs: Path, certificates: Path | None = None) -> None:
+        self._certificates = certificates
         self._model = model
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -48,7 +56,7 @@ class Fleet:
 
     def worker(
         self,
-        role: str,
+        role: Role,
         cores: Iterable[int],
         flags: Mapping[str, object] | None = None,
         within: Sequence[str] = (),
@@ -67,9 +75,12 @@ class Fleet:
         prefill: Iterable[str] = (),
         vision: Iterable[str] = (),
         cores: Iterable[int] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> str:
-        """Starts a gateway for these workers, on all cores by default; returns the URL of its REST door."""
-        return self.both_doors(decode, prefill, vision, cores)[0]
+        """Starts a gateway for these workers, on all cores by default; returns the URL of its REST door.
+        `more`: further settings.
+        """
+        return self.both_doors(decode, prefill, vision, cores, more)[0]
 
     def both_doors(
         self,
@@ -77,25 +88,29 @@ class Fleet:
         prefill: Iterable[str] = (),
         vision: Iterable[str] = (),
         cores: Iterable[int] | None = None,
+        more: Mapping[str, object] | None = None,
     ) -> tuple[str, int]:
         """Like `gateway`; also returns the port of its gRPC door."""
-        http_port, grpc_port = free_port(), free_port()
+        http_port, grpc_port, operator_port = free_port(), free_port(), free_port()
         pools = {"decode": decode, "prefill": prefill, "vision": vision}
-        flags: dict[str, object] = {"http_port": http_port, "grpc_port": grpc_port, "operator_port": 0}
+        flags: dict[str, object] = {
+            "http_port": http_port, "grpc_port": grpc_port, "operator_port": operator_port, **(more or {})
+        }  # fmt: skip
         flags |= {name: ",".join(addresses) for name, addresses in pools.items()}
-        self._start("gateway", cores or os.sched_getaffinity(0), flags, f"127.0.0.1:{grpc_port}")
+        self._start("gateway", cores or os.sched_getaffinity(0), flags, f"127.0.0.1:{operator_port}")
         return f"http://127.0.0.1:{http_port}", grpc_port
 
     def _start(
         self,
-        role: str,
+        role: Role,
         cores: Iterable[int],
         flags: Mapping[str, object],
         address: str,
         within: Sequence[str] = (),
     ) -> None:
         words = [*within, sys.executable, "-m", "services.cli.main", role, "--model", str(self._model)]
-        for name, value in flags.items():
+        tls = {"tls_dir": self._certificates / role} if self._certificates else {}
+        for name, value in {**tls, **flags}.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
         log = self._logs / f"{role}-{len(self._processes)}.log"
@@ -103,9 +118,15 @@ class Fleet:
             process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
         self._processes.append(process)
         os.sched_setaffinity(process.pid, set(cores))
-        with Endpoints("operator").sync_channel(address, "gateway") as channel:
+        with self._endpoints().sync_channel(address, role) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             wait_until_up(address, lambda: _is_healthy(stub), process, log)
+
+    def _endpoints(self) -> Endpoints:
+        if self._certificates is None:
+            return Endpoints("operator")
+        own = Certificates.of_peer(self._certificates / "operator", TrustDomain(), "operator")
+        return Endpoints("operator", Security(peers=own))
 
 
 def free_port() -> int:

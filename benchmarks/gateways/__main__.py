@@ -8,14 +8,19 @@ over HTTP. The engine and the clients share the last core and the gateway has th
 slow each other down. One gateway runs at a time, in turns over the rounds of one run; a number is the median
 of the rounds. `python -m benchmarks.peers` installs the others; one that is not installed is left out. Exits
 with 1 if a bound against sglang-router is not held.
+
+`--only perigee perigee-mtls perigee-tls --rounds 9` compares ours with itself: with mTLS to the engine, and
+with TLS on REST besides.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import os
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
@@ -33,10 +38,14 @@ from benchmarks.gateways.commands import COMMANDS
 from benchmarks.gateways.stamps import Stamps
 from benchmarks.peers import ROOT, binaries
 from benchmarks.result import write_result
+from services.cli.dev_certificates import PUBLIC, write_dev_certificates
+from services.common.rpc.tls.bundle import CA
+from services.common.rpc.tls.trust_domain import TrustDomain
 
 STREAMS = (16, 64, 256)
 MODEL = Path("models/kimi-nano")
 OURS, DIRECT, REFERENCE = "perigee", "direct", "sglang-router"
+MTLS, TLS = "perigee-mtls", "perigee-tls"
 BOUNDS = {
     (64, "p50_ms"): 2.0,
     (64, "p99_ms"): 1.2,
@@ -83,11 +92,12 @@ class Target:
     port: int
     model: str
     pid: int
+    tls: ssl.SSLContext | None = None
 
 
 async def measure(target: Target, stamps: Stamps, tokens: int, count_s: float = _COUNT_S) -> Result:
     """Measures one round, of which `count_s` seconds are for the requests of one token."""
-    clients = Clients(target.port, target.model, stamps)
+    clients = Clients(target.port, target.model, stamps, target.tls)
     await clients.stream(_COUNT_STREAMS, 5)
     lags = {}
     for number in STREAMS:
@@ -120,7 +130,9 @@ class Bench:
     def __init__(self, directory: Path, peers: Path) -> None:
         self._directory = directory
         self._peers = peers
-        self._http, self._grpc = free_port(), free_port()
+        self._http, self._grpc, self._secure = free_port(), free_port(), free_port()
+        self._certificates = directory / "certificates"
+        write_dev_certificates(self._certificates, TrustDomain(), ["127.0.0.1"], datetime.timedelta(days=1))
         self._stack = contextlib.ExitStack()
         self._all_cores = os.sched_getaffinity(0)
         *gateway, load = sorted(self._all_cores)
@@ -137,6 +149,7 @@ class Bench:
             str(self._directory / "stamps"),
         ]
         words += ["--http-port", str(self._http), "--grpc-port", str(self._grpc)]
+        words += ["--secure-port", str(self._secure), "--tls-dir", str(self._certificates / "decode")]
         engine = self._stack.enter_context(_running(words, self._directory / "engine.log", self._http))
         self._engine = engine
         return self
@@ -163,11 +176,20 @@ class Bench:
             fleet = stack.enter_context(Fleet(MODEL, self._directory))
             url = fleet.gateway([f"127.0.0.1:{self._grpc}"])
             return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0])
+        if name in (MTLS, TLS):
+            return self._start_secured(stack, self._certificates / PUBLIC if name == TLS else None)
         port = free_port()
         engine = f"http://127.0.0.1:{self._http}"
         words = COMMANDS[name](binaries(name, self._peers), engine, port)
         process = stack.enter_context(_running(words, self._directory / f"{name}.log", port))
         return Target(port, "engine", process.pid)
+
+    def _start_secured(self, stack: contextlib.ExitStack, public: Path | None) -> Target:
+        fleet = stack.enter_context(Fleet(MODEL, self._directory, self._certificates))
+        more = {"public_tls_dir": public} if public else {}
+        url = fleet.gateway([f"127.0.0.1:{self._secure}"], more=more)
+        tls = ssl.create_default_context(cafile=public / CA) if public else None
+        return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0], tls)
 
 
 @contextlib.contextmanager
@@ -211,6 +233,21 @@ def ratios(results: dict[str, Result]) -> dict[str, float]:
     }
 
 
+def costs(rounds: dict[str, list[Result]]) -> dict[str, float]:
+    """What certificates cost: the median, over the rounds, of ours with them divided by ours without."""
+    found = {}
+    for name in (MTLS, TLS):
+        pairs = list(zip(rounds.get(name, ()), rounds.get(OURS, ()), strict=False))
+        for number in STREAMS if pairs else ():
+            for what in ("p50_ms", "p99_ms", "finish_s", "cpu_us"):
+                each = [getattr(a.lags[number], what) / getattr(b.lags[number], what) for a, b in pairs]
+                found[f"{name}, {number} streams, {what}"] = statistics.median(each)
+        if pairs:
+            each = [b.requests_per_second / a.requests_per_second for a, b in pairs]
+            found[f"{name}, seconds per request"] = statistics.median(each)
+    return found
+
+
 def table(results: dict[str, Result]) -> str:
     """The results as text."""
     heads = "".join(f"  C={number:<3} p50 /    p99 ms  finish s    CPU us" for number in STREAMS)
@@ -243,6 +280,9 @@ def main(argv: list[str] | None = None) -> int:
                     rounds[name].append(uvloop.run(measure(target, bench.stamps, options.tokens)))
     results = {name: median(each) for name, each in rounds.items()}
     print(table(results))
+    costs_found = costs(rounds)
+    for what, ratio in costs_found.items():
+        print(f"{what}: {ratio:.3f} of {OURS}'s")
     held = True
     found = {}
     if OURS in results and REFERENCE in results:
@@ -250,7 +290,11 @@ def main(argv: list[str] | None = None) -> int:
         for (what, ratio), bound in zip(found.items(), BOUNDS.values(), strict=True):
             print(f"{what}: {ratio:.2f} of {REFERENCE}'s (bound {bound})")
             held &= ratio <= bound
-    document = {"ratios": found, "results": {name: asdict(each) for name, each in results.items()}}
+    document = {
+        "ratios": found,
+        "costs": costs_found,
+        "results": {name: asdict(each) for name, each in results.items()},
+    }
     write_result(options.out, document)
     return int(not held)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import cast
@@ -93,8 +94,9 @@ class _Connection(asyncio.Protocol):
 class Clients:
     """Several connections to one gateway."""
 
-    def __init__(self, port: int, model: str, stamps: Stamps) -> None:
+    def __init__(self, port: int, model: str, stamps: Stamps, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self._model = model
         self._stamps = stamps
         self._lags: list[float] = []
@@ -106,7 +108,7 @@ class Clients:
         self._connections = [connection for connection in self._connections if not connection.closed]
         while len(self._connections) < number:
             _, connection = await loop.create_connection(
-                lambda: _Connection(self._stamps, self._lags), "127.0.0.1", self._port
+                lambda: _Connection(self._stamps, self._lags), "127.0.0.1", self._port, ssl=self._tls
             )
             self._connections.append(connection)
 

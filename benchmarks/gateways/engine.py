@@ -30,6 +30,9 @@ from perigee.v1 import (
 )
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import add_health
+from services.common.rpc.tls.certificates import Certificates
+from services.common.rpc.tls.security import Security
+from services.common.rpc.tls.trust_domain import TrustDomain
 from services.families.kimi.tokenizer import KimiTokenizer
 
 _ROOM = 1 << 20
@@ -244,19 +247,33 @@ class Worker(worker_pb2_grpc.WorkerServiceServicer):
             await asyncio.sleep(1)
 
 
-async def serve(http_port: int, grpc_port: int, stamps: Path, step_s: float, tokenizer: Path) -> None:
-    """Serves until cancelled."""
+async def serve(
+    http_port: int,
+    grpc_port: int,
+    stamps: Path,
+    step_s: float,
+    tokenizer: Path,
+    secure: tuple[int, Path] | None,
+) -> None:
+    """Serves until cancelled. `secure`: a port for mTLS beside the others, and decode's certificate."""
     steps, table = Steps(step_s), Stamps(stamps)
     (letter,) = KimiTokenizer.from_dir(tokenizer).encode("a")
-    server = Endpoints("decode").grpc_server()
-    worker_pb2_grpc.add_WorkerServiceServicer_to_server(Worker(), server)
-    server.add_generic_rpc_handlers((_decode_service(steps, table, letter),))
-    health = await add_health(server, ())
-    server.add_insecure_port(f"127.0.0.1:{grpc_port}")
-    await server.start()
+    doors = [(Endpoints("decode"), grpc_port)]
+    if secure is not None:
+        own = Certificates.of_peer(secure[1], TrustDomain(), "decode")
+        doors.append((Endpoints("decode", Security(peers=own)), secure[0]))
+    servers = []  # one that nobody knows would stop
+    for endpoints, port in doors:
+        server = endpoints.grpc_server()
+        servers.append(server)
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(Worker(), server)
+        server.add_generic_rpc_handlers((_decode_service(steps, table, letter),))
+        health = await add_health(server, ())
+        endpoints.bind_grpc(server, "127.0.0.1", port)
+        await server.start()
+        await health.set_serving()
     loop = asyncio.get_running_loop()
     await loop.create_server(lambda: HttpDoor(steps, table), "127.0.0.1", http_port, backlog=2048)
-    await health.set_serving()
     await steps.run()
 
 
@@ -268,9 +285,19 @@ def main() -> None:
     parser.add_argument("--stamps", type=Path, required=True)
     parser.add_argument("--step-ms", type=float, default=20.0)
     parser.add_argument("--tokenizer", type=Path, default=Path("models/kimi-nano"))
+    parser.add_argument("--secure-port", type=int, default=None, help="gRPC with mTLS, beside the other one")
+    parser.add_argument("--tls-dir", type=Path, default=None, help="decode's certificate for it")
     options = parser.parse_args()
+    secure = (options.secure_port, options.tls_dir) if options.secure_port else None
     uvloop.run(
-        serve(options.http_port, options.grpc_port, options.stamps, options.step_ms / 1e3, options.tokenizer)
+        serve(
+            options.http_port,
+            options.grpc_port,
+            options.stamps,
+            options.step_ms / 1e3,
+            options.tokenizer,
+            secure,
+        )
     )
 
 

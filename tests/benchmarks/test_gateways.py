@@ -6,7 +6,19 @@ import asyncio
 
 import pytest
 
-from benchmarks.gateways.__main__ import DIRECT, OURS, Bench, Lag, Result, measure, ratios, table
+from benchmarks.gateways.__main__ import (
+    DIRECT,
+    MTLS,
+    OURS,
+    TLS,
+    Bench,
+    Lag,
+    Result,
+    costs,
+    measure,
+    ratios,
+    table,
+)
 from benchmarks.gateways.client import Clients, Load
 
 
@@ -17,14 +29,14 @@ def bench(tmp_path_factory, repository):
         yield bench
 
 
-@pytest.mark.parametrize("name", [DIRECT, OURS])
+@pytest.mark.parametrize("name", [DIRECT, OURS, MTLS, TLS])
 def test_every_token_of_every_stream_comes_after_it_was_sent(bench, name, monkeypatch):
     # Few connections: other tests choose free ports meanwhile.
     monkeypatch.setattr("benchmarks.gateways.__main__.STREAMS", (3, 8))
     monkeypatch.setattr("benchmarks.gateways.__main__._COUNT_STREAMS", 4)
     with bench.gateway(name) as target:
         result = asyncio.run(measure(target, bench.stamps, 6, count_s=0.2))
-        lags = asyncio.run(Clients(target.port, target.model, bench.stamps).stream(8, 6)).lags
+        lags = asyncio.run(Clients(target.port, target.model, bench.stamps, target.tls).stream(8, 6)).lags
     assert len(lags) == 8 * 6
     assert all(0 < lag < 60 for lag in lags)
     assert set(result.lags) == {3, 8}
@@ -56,3 +68,13 @@ def test_lags_are_ranked_and_ratios_taken_of_the_same_numbers():
     }
     assert list(ratios(results).values()) == pytest.approx([0.5] * 4)
     assert "perigee" in table(results)
+
+
+def test_the_cost_of_certificates_is_the_median_of_the_ratios_of_each_round():
+    lags = [Lag(value, value, value, value) for value in (1.0, 2.0, 10.0)]
+    plain = [Result(dict.fromkeys((16, 64, 256), lags[0]), 8.0, 1.0)] * 3
+    secured = [Result(dict.fromkeys((16, 64, 256), lag), 4.0, 1.0) for lag in lags]
+    found = costs({OURS: plain, MTLS: secured})
+    assert found[f"{MTLS}, 64 streams, p99_ms"] == 2.0
+    assert found[f"{MTLS}, seconds per request"] == 2.0
+    assert not any(name.startswith(TLS) for name in found)
