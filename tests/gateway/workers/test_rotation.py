@@ -59,6 +59,14 @@ async def test_a_worker_is_watched_on_through_the_open_channel_after_a_rotation(
     assert fleet.link.reachable
 
 
+async def test_a_channel_that_is_connected_is_kept_even_if_its_watch_ended_alone(fleet):
+    channel = fleet.link.channel
+    fleet.replace_ca()
+    assert fleet.gateway.outdated(channel)
+    fleet.link._renew_channel()
+    assert fleet.link.channel is channel
+
+
 async def test_a_worker_that_restarts_after_a_rotation_is_reached_with_the_new_certificate(fleet):
     channel = fleet.link.channel
     fleet.replace_ca()

@@ -6,6 +6,7 @@ import datetime
 import os
 
 import pytest
+from cryptography import x509
 from structlog.testing import capture_logs
 
 from services.cli.dev_certificates import Authority, write_bundle
@@ -49,6 +50,33 @@ def test_a_role_of_another_trust_domain_is_refused(deployment):
     write_bundle(deployment.path("decode"), deployment.authority.of_role(foreign, "decode", DAY))
     with pytest.raises(ConfigError, match=r"spiffe://example\.org/perigee/decode"):
         of_decode(deployment)
+
+
+def test_a_certificate_without_the_role_s_dns_name_is_refused_for_callers_would_refuse_it(deployment):
+    uri = x509.UniformResourceIdentifier(DOMAIN.spiffe_id("decode"))
+    for names in ([uri], [uri, x509.DNSName("prefill.perigee.internal")]):
+        write_bundle(deployment.path("decode"), deployment.authority.sign(names, DAY))
+        with pytest.raises(ConfigError, match=r"DNS name .* decode\.perigee\.internal"):
+            of_decode(deployment)
+
+
+def test_files_that_are_replaced_while_they_are_checked_are_not_taken(deployment):
+    deployment.issue("decode")
+    replaced = []
+
+    def check():
+        if replaced:
+            deployment.issue("decode")
+        return ""
+
+    certificates = Certificates(deployment.path("decode"), check, with_ca=True)
+    replaced.append(True)
+    former = certificates.current
+    deployment.issue("decode")
+    assert not certificates.look()
+    assert certificates.current is former
+    replaced.clear()
+    assert certificates.look()
 
 
 def test_where_any_role_will_do_every_one_does(deployment):
