@@ -64,6 +64,16 @@ def check_past_reasoning(conversation: Conversation, unreasoned: Set[int], rules
         )
 
 
+def check_results(conversation: Conversation) -> None:
+    """Raises InvalidRequest naming the first result whose id is that of no call before it."""
+    called: set[str] = set()
+    for index, message in enumerate(conversation.messages):
+        if message.role == "tool" and message.tool_call_id not in called:
+            param = f"messages[{index}].tool_call_id"
+            raise InvalidRequest(f"tool_call_id {message.tool_call_id[:100]!r} is not found", param)
+        called.update(call.id for call in message.tool_calls)
+
+
 def check_forced_calls(conversation: Conversation, output: OutputFormat, rules: HostedRules) -> None:
     """Raises UnsupportedValue for a call that is demanded while the model thinks, unless that is allowed."""
     if conversation.thinking and output.must_call and not rules.forces_calls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,14 +48,17 @@ class Range:
         """Raises InvalidRequest naming `param` for a number outside, NaN included."""
         # Written so that NaN fails; whole numbers of any size compare, but not all become floats.
         if not ((self.low < value if self.open_low else self.low <= value) and value <= self.high):
+            least = f"more than {self.low}" if self.open_low else f"at least {self.low}"
             bracket = "(" if self.open_low else "["
-            limits = f"{bracket}{self.low}, {self.high}]"
-            raise InvalidRequest(f"{param} is {value}; it must be in {limits}", param)
+            limits = least if self.high == math.inf else f"in {bracket}{self.low}, {self.high}]"
+            raise InvalidRequest(f"{param} is {value}; it must be {limits}", param)
 
     def describe(self, kind: Any) -> Any:
         """The type `kind` of a number, which /openapi.json then describes with these limits."""
-        low = "exclusiveMinimum" if self.open_low else "minimum"
-        return Annotated[kind, Meta(extra_json_schema={low: self.low, "maximum": self.high})]
+        limits = {"exclusiveMinimum" if self.open_low else "minimum": self.low}
+        if self.high < math.inf:
+            limits["maximum"] = self.high
+        return Annotated[kind, Meta(extra_json_schema=limits)]
 
 
 @dataclass(frozen=True)

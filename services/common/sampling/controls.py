@@ -6,6 +6,7 @@ control needs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -41,6 +42,11 @@ def _unlimited(top_k: int) -> int:
     return 0 if top_k == -1 else top_k
 
 
+def _limited(max_tokens: int) -> int:
+    """More than any context holds is how clients spell "no limit", whatever the field can carry."""
+    return min(max_tokens, MOST_INT32)
+
+
 def _unsigned(seed: int) -> int:
     """OpenAI's seed is a signed 64-bit number; the key of the generator is unsigned."""
     return seed + (1 << 64) if -(1 << 63) <= seed < 0 else seed
@@ -60,7 +66,10 @@ CONTROLS: tuple[Control, ...] = (
         spelling=_sglang("sampling_seed"),
     ),
     Number("n", _CHOICES, Range(1, MAX_CHOICES), int, default=1),
-    Number("max_tokens", _CHOICES, Range(0, MOST_INT32), int, spelling=_routes("max_new_tokens")),
+    Number(
+        "max_tokens", _CHOICES, Range(0, math.inf), int, normalise=_limited,
+        spelling=_routes("max_new_tokens"),
+    ),
     Number(
         "min_tokens", _TOKEN, Range(0, MOST_INT32), int, default=0, spelling=_sglang("min_new_tokens")
     ),

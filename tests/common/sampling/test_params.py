@@ -26,7 +26,6 @@ OUT_OF_RANGE = [
     ("n", 17),
     ("top_k", 1 << 31),
     ("top_logprobs", 21),
-    ("max_tokens", 1 << 31),
     ("min_tokens", 1 << 31),
     ("stop_token_ids", [VOCABULARY]),
     ("stop", [""]),

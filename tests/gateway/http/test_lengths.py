@@ -19,7 +19,9 @@ async def budget_of(suite, **body):
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-@pytest.mark.parametrize("asked", [CONTEXT_LENGTH - 1, CONTEXT_LENGTH, 1_000_000, 2**31 - 1])
+@pytest.mark.parametrize(
+    "asked", [CONTEXT_LENGTH - 1, CONTEXT_LENGTH, 1_000_000, 2**31 - 1, 2**53 - 1, 2**80, 1e30]
+)
 async def test_max_tokens_beyond_the_context_is_what_the_context_leaves(suite, field, asked):
     budget, length = await budget_of(suite, **{field: asked})
     assert budget == CONTEXT_LENGTH - length

@@ -61,3 +61,17 @@ async def test_anything_else_is_taken(moonshot, messages, body):
 async def test_without_the_profile_nothing_is_wrong(suite):
     """A guard."""
     assert (await suite.chat(messages=[USER, CALLER, RESULT])).status_code == 200
+
+
+@pytest.mark.parametrize("rest", [{**RESULT, "tool_call_id": "other"}, {**RESULT, "tool_call_id": ""}])
+async def test_a_result_of_no_call_is_refused_under_the_profile_alone(moonshot, suite, rest):
+    messages = [USER, REASONED, RESULT, rest]
+    error = (await moonshot.chat(messages=messages)).json()["error"]
+    assert error["param"] == "messages[3].tool_call_id"
+    assert error["message"].endswith("is not found")
+    assert (await suite.chat(messages=messages)).status_code == 200
+
+
+async def test_a_result_before_its_call_is_one_of_no_call(moonshot):
+    answer = await moonshot.chat(messages=[USER, RESULT, REASONED])
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages[1].tool_call_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from services.gateway.http.shapes.base import encode
 from services.gateway.waiting import Waiting
 
 _MALFORMED = "this is not an HTTP/1.1 request that can be read"
+_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 # Most pipelined requests of one connection. Few clients pipeline at all.
 _MAX_BEHIND = 16
 # Time to read what is still in flight when a request is answered or refused before it was read whole.
@@ -120,6 +122,7 @@ class RequestProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"transfer-encoding" and value.lower() != b"chunked":
                 raise Refusal(501, f"transfer-encoding: {value.decode('latin-1')} is not known here")
+        self._settle_host()
         self._in_head = False
         self._cancel_deadline()
         super().on_headers_complete()
@@ -197,6 +200,17 @@ class RequestProtocol(HttpToolsProtocol):
         self._head_bytes += count
         if self._head_bytes > self._patience.header_bytes:
             raise self._headers_too_large()
+
+    def _settle_host(self) -> None:
+        """Replaces the Host field by the host in the target, if that is a whole URL (RFC 9112, 3.2)."""
+        hosts = [field for field in self.headers if field[0] == b"host"]
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise Refusal(400, f"an HTTP/1.1 request has one Host field; this one has {len(hosts)}")
+        if (found := _AUTHORITY.match(self.url)) is not None:
+            self.headers[:] = [field for field in self.headers if field[0] != b"host"]
+            self.headers.append((b"host", found[1]))
+            rest = self.url[found.end() :]
+            self.url = rest if rest.startswith(b"/") else b"/" + rest
 
     def _headers_too_large(self) -> Refusal:
         return Refusal(431, f"the headers are larger than {self._patience.header_bytes} bytes")

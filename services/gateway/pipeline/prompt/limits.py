@@ -9,7 +9,13 @@ from services.families.conversation import Conversation, Message, TextPart
 from services.families.model_profile import HostedRules, ModelProfile
 from services.gateway.pipeline.prompt.json_size import json_characters
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
-from services.gateway.profile import Profile, check_forced_calls, check_moonshot, check_past_reasoning
+from services.gateway.profile import (
+    Profile,
+    check_forced_calls,
+    check_moonshot,
+    check_past_reasoning,
+    check_results,
+)
 from services.gateway.sampling import check_sampling
 from services.gateway.served_model import ServedModel
 
@@ -58,6 +64,7 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
 def _check_hosted(request: GenerationRequest, prompt: ChatPrompt, profile: ModelProfile) -> None:
     check_moonshot(request.sampling, profile.defaults.of(prompt.conversation), request.field_name)
     check_past_reasoning(prompt.conversation, prompt.unreasoned, profile.hosted)
+    check_results(prompt.conversation)
     check_forced_calls(prompt.conversation, request.output, profile.hosted)
 
 

@@ -190,3 +190,29 @@ async def test_white_space_behind_the_value_of_a_header_is_no_part_of_it(client)
         head = await client.reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"x-request-id: mine\r\n" in head.lower()
+
+
+@pytest.mark.parametrize("hosts", [[], ["localhost", "localhost"], ["localhost", "evil.test"]])
+async def test_a_request_has_one_host_or_is_malformed(client, hosts):
+    lines = ["GET /v1/models HTTP/1.1", *(f"host: {host}" for host in hosts), "", ""]
+    client.send("\r\n".join(lines).encode())
+    status, answer = await client.answer()
+    assert (status, f"this one has {len(hosts)}" in answer["error"]["message"]) == (400, True)
+    assert await client.rest() == b"", "what comes behind it is not read"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://evil.test/v1/models", "localhost", 421),
+        ("HTTP://evil.test:80?a=http://localhost/", "localhost", 421),
+        ("http://localhost@evil.test/v1/models", "localhost", 421),
+        ("http://127.0.0.1:30000/v1/models", "evil.test", 200),
+        ("http://localhost", "evil.test", 200),
+        ("http://[::1]/v1/models", "evil.test", 200),
+        ("/v1/models?next=http://evil.test/", "localhost", 200),
+    ],
+)
+async def test_the_host_of_a_target_that_is_a_url_is_the_requests(client, target, host, status):
+    client.send(f"GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+    assert (await client.rest()).startswith(b"HTTP/1.1 %d " % status)

@@ -186,7 +186,7 @@ WRONG = [
     *((CHATS, {"messages": [HI], **wrong}) for wrong in (
         {"temperature": 2.1}, {"top_p": 0}, {"top_k": -2}, {"n": 17}, {"stop": [""]}, {"stop": ["x"] * 17},
         {"logit_bias": {"x": 1}}, {"logit_bias": {"1": 101}}, {"stop_token_ids": [1 << 40]},
-        {"max_tokens": -1}, {"max_completion_tokens": 1 << 31}, {"top_logprobs": 21}, {"priority": 1001},
+        {"max_tokens": -1}, {"max_completion_tokens": -1}, {"top_logprobs": 21}, {"priority": 1001},
         {"cache_salt": "x" * 257}, {"reasoning_effort": "huge"}, {"lora_path": "x"}, {"echo": True},
         {"guided_json": {}}, {"verbosity": "low"}, {"prompt_logprobs": -1}, {"thinking": {"budget": 1}},
         {"stream": True, "stream_options": {"other": 1}}, {"reasoning": {"exclude": True}},

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta
 
 from services.common.sampling.control import TOKEN_ID
-from services.common.sampling.controls import MOST_INT32, MOST_TOP_LOGPROBS
+from services.common.sampling.controls import MOST_TOP_LOGPROBS
 from services.gateway.http.bodies.fields.nested import EFFORTS
 from services.gateway.http.bodies.raw_prompts import MAX_PROMPTS
 from services.gateway.pipeline.prompt.limits import MAX_SALT_CHARACTERS, MOST_PRIORITY
@@ -71,7 +71,7 @@ PriorityField: TypeAlias = Annotated[
     int, Meta(extra_json_schema={"minimum": -MOST_PRIORITY, "maximum": MOST_PRIORITY})
 ]
 SaltField: TypeAlias = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_SALT_CHARACTERS})]
-MaxTokensField: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MOST_INT32})]
+MaxTokensField: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 TopField: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MOST_TOP_LOGPROBS})]
 IdField: TypeAlias = Annotated[int, Meta(extra_json_schema=dict(TOKEN_ID))]
 PromptField: TypeAlias = Annotated[
