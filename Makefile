@@ -7,7 +7,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -47,6 +47,9 @@ test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, 
 
 test-clients: $(STAMP) ## install nine clients from their lock files and run each against the suite (5 minutes; needs Node)
 	$(BIN)/pytest tests/clients --clients $(ARGS)
+
+test-lm-eval: $(STAMP) ## run lm-eval, installed from its lock file, on 200 items and compare with a forward in one process
+	$(BIN)/pytest --lm-eval tests/lm_eval $(ARGS)
 
 eval: $(STAMP) ## score the skills of the suite that make run started (options: ARGS="--cases 50 --out result.json")
 	$(BIN)/python -m evals.skills $(ARGS)

@@ -54,6 +54,7 @@ class NoModel:
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
+        on_scored: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Logits `[rows with logits, vocab]`."""
         return self._logits[: len(batch.logits_rows)]

@@ -9,6 +9,7 @@ from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
 from services.decode.request import Delta, Request, Session
 from services.engine.sampling.sampler import SampledToken
+from services.engine.sampling.scores import Scores
 
 
 class DeltaOutbox:
@@ -65,6 +66,12 @@ class DeltaOutbox:
         """Adds that a request is no longer refused."""
         sign = Delta(request.handle, request.choices.start, accepts=True)
         self._deltas.setdefault(request.session, []).append(sign)
+
+    def put_scores(self, request: Request, scores: Scores) -> None:
+        """Sends the scores of a request's prompt at once, in batches of their own and of bounded size."""
+        self.publish()
+        for piece in scores.pieces():
+            request.session.emit([Delta(request.handle, request.choices.start, scores=piece)])
 
     def publish(self) -> None:
         """Hands every session its batch."""

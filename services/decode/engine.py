@@ -8,7 +8,14 @@ from collections import abc
 import torch
 
 from perigee.v1 import sampling_pb2
-from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerigeeError, Unavailable
+from services.common.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    PerigeeError,
+    Unavailable,
+)
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.delta_outbox import DeltaOutbox
@@ -23,6 +30,7 @@ from services.decode.stepper import Step, Stepper
 from services.engine.kv_cache.idle_check import IdleCheck
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.leases.page_lending import PageLending
+from services.engine.sampling.scores import joined
 from services.engine.sampling.state import SamplingState
 from services.engine.scheduler.token_budget import share_budget
 
@@ -216,6 +224,8 @@ class DecodeEngine:
         self._note_rate(landed.step)
         for prompt, start, end in landed.step.chunks:
             self._pages.remember(prompt.hashes, prompt.table, start, end)
+        for prompt, scores in landed.scores:
+            prompt.scores.append(scores)
         running = self._running.members
         for sequence, tokens in landed.tokens:
             if sequence in running:  # else it or another choice of its request has ended meanwhile
@@ -227,6 +237,9 @@ class DecodeEngine:
     def _start_sequences(self) -> None:
         """Prompts whose KV is complete become running sequences, or end where nothing is to be generated."""
         for prompt in self._prompts.take_complete():
+            if not self._deliver_scores(prompt):
+                self._pages.retire(prompt.table)
+                continue
             if prompt.request.max_tokens > 0:
                 started = self._prompts.fork(prompt)
                 for sequence in started:
@@ -236,6 +249,21 @@ class DecodeEngine:
             self._pages.retire(prompt.table)
             for sequence in prompt.sequences:
                 self._outbox.put(prompt.request, sequence.choice, (), _LENGTH)
+
+    def _deliver_scores(self, prompt: Prompt) -> bool:
+        """Sends the scores of a complete prompt, if they are due. Returns False, and ends the request, where
+        its logits give none.
+        """
+        request = prompt.request
+        if request.scoring is None:
+            return True
+        scores, prompt.scores = joined(prompt.scores), []
+        if not scores.is_usable:
+            self._fail(request, InternalError("the logits of the prompt give no finite log-probabilities"))
+            return False
+        request.scoring = None
+        self._outbox.put_scores(request, scores)
+        return True
 
     def _note_rate(self, step: Step) -> None:
         """Measures a step that has ended. The device began it when it was launched, or when the step before

@@ -16,6 +16,7 @@ from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
 from services.engine.sampling.sampler import SampledToken
+from services.engine.sampling.scores import Scores, Scoring
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 
@@ -25,7 +26,7 @@ class Delta:
     """Changes of one choice, for its session.
 
     `waits`: no change; its request waits or its prompt is computed. `accepts`: no change; its request is no
-    longer refused.
+    longer refused. `scores`: no change; some of its prompt's.
     """
 
     handle: int
@@ -36,6 +37,7 @@ class Delta:
     stats: RequestStats | None = None
     waits: bool = False
     accepts: bool = False
+    scores: Scores | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -71,6 +73,7 @@ class Request:
 
     `constraint`: compiled from `rules`, in the state where every choice starts; None until compiled.
     `output_is_cut`: whether a constraint replaced one of `output_ids` on the worker that generated them.
+    `scoring`: which tokens of the prompt are scored; None once the scores are sent.
     """
 
     session: Session
@@ -90,6 +93,7 @@ class Request:
     rules: ConstraintRules | None = None
     output_is_cut: bool = False
     priority: int = 0
+    scoring: Scoring | None = None
 
     constraint: TokenConstraint | None = None
     unfinished: set[int] = field(default_factory=set)
@@ -175,8 +179,9 @@ class Prompt:
     """A context whose KV, for all tokens but the last, is being obtained.
 
     All choices of a fresh request share one prompt. A preempted or resumed choice, which has output, has a
-    prompt of its own. `computed`: leading tokens that have KV. `retried`: whether a failed transfer was
-    repeated. `attempts`: fetches started. `admitted`: whether a prefill worker has admitted it.
+    prompt of its own. `computed`: leading tokens that have KV. `scores`: those so far. `retried`: whether a
+    failed transfer was repeated. `attempts`: fetches started. `admitted`: whether a prefill worker has
+    admitted it.
     """
 
     request: Request
@@ -187,6 +192,7 @@ class Prompt:
     state: PromptState = PromptState.WAITING
     hashes: list[bytes] = field(default_factory=list)
     computed: int = 0
+    scores: list[Scores] = field(default_factory=list)
     retried: bool = False
     attempts: int = 0
     admitted: bool = False
@@ -210,6 +216,32 @@ class Prompt:
     def awaits_constraint(self) -> bool:
         """Whether the request's grammar is not compiled yet."""
         return self.request.rules is not None and self.request.constraint is None
+
+    @property
+    def scoring(self) -> Scoring | None:
+        """Which tokens are scored."""
+        return self.request.scoring
+
+    @property
+    def awaits_scores(self) -> bool:
+        """Whether the scores of computed tokens have not landed yet."""
+        scoring = self.request.scoring
+        return scoring is not None and sum(map(len, self.scores)) < len(self.context) - scoring.first
+
+    @property
+    def cacheable(self) -> int:
+        """Number of leading tokens that need not be computed if they are cached."""
+        return self.num_tokens if self.request.scoring is None else self.request.scoring.cacheable
+
+    @property
+    def cacheable_hashes(self) -> list[bytes]:
+        """Hashes of the whole pages of these tokens."""
+        return self.hashes[: self.cacheable // PAGE_TOKENS]
+
+    def targets(self, start: int, end: int) -> list[int]:
+        """Returns the tokens that are scored where tokens [start, end) are computed."""
+        scoring = self.request.scoring
+        return [] if scoring is None else list(scoring.targets(self.context, start, end))
 
     @property
     def num_pages(self) -> int:
@@ -237,4 +269,5 @@ class Prompt:
         """Adds the next `chunk` tokens."""
         start, end = self.computed, self.computed + chunk
         embeds = embeds_within(self.request.media, self.request.embeddings, start, end)
-        batch.add(self.context[start:end], start, self.table.pages, wants_logits=False, embeds=embeds)
+        scored = len(self.targets(start, end))
+        batch.add(self.context[start:end], start, self.table.pages, False, embeds, scored)

@@ -20,6 +20,7 @@ from services.decode.engine import DecodeEngine
 from services.decode.request import Delta, Request
 from services.engine.media import media_from_proto
 from services.engine.sampling.sampler import SampledToken
+from services.engine.sampling.scores import Scoring
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.serving.loop import EngineLoop
 
@@ -141,6 +142,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
                 f"the prompt has {len(prompt)} tokens; this worker takes {self._context_length - 1} at most",
                 "prompt_token_ids",
             )
+        scoring = _scoring(submit)
         timeout_s = submit.timeout_ms / 1000 or self._request_timeout_s
         return Request(
             session=session,
@@ -160,7 +162,23 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             deadline=self._clock() + min(timeout_s, self._request_timeout_s),
             rules=rules_from_proto(submit.constraint) if submit.HasField("constraint") else None,
             output_is_cut=submit.output_is_cut,
+            scoring=scoring,
         )
+
+
+def _scoring(submit: decode_pb2.Submit) -> Scoring | None:
+    """Which tokens of the prompt are scored. Raises InvalidRequest."""
+    if not submit.HasField("scoring"):
+        return None
+    scoring = Scoring.from_proto(submit.scoring)
+    if scoring.first >= len(submit.prompt_token_ids):
+        raise InvalidRequest(
+            f"token {scoring.first} is not in the prompt of {len(submit.prompt_token_ids)}",
+            "scoring.first_token",
+        )
+    if submit.output_token_ids:
+        raise InvalidRequest("a choice that goes on has its scores already", "scoring")
+    return scoring
 
 
 def _refusal(submit: decode_pb2.Submit, error: PerigeeError) -> list[Delta]:
@@ -177,7 +195,10 @@ def _choices(submit: decode_pb2.Submit) -> range:
 
 
 def to_response(deltas: list[Delta]) -> decode_pb2.SessionResponse:
-    """Returns the wire form of a batch."""
+    """Returns the wire form of a batch. Scores are a batch of their own."""
+    if deltas[0].scores is not None:
+        scores = decode_pb2.RequestScores(handle=deltas[0].handle, scores=deltas[0].scores.to_proto())
+        return decode_pb2.SessionResponse(scores=scores)
     plain: list[Delta] = []
     others: list[Delta] = []
     for delta in deltas:

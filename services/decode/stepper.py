@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.decode.request import Prompt, Sequence
 from services.engine.sampling.outcome import Outcome
+from services.engine.sampling.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Landed:
-    """What a step gave: for each sequence its next tokens, in order.
+    """What a step gave: for each sequence its next tokens, in order; for some prompts, scores of tokens.
 
     An error stands in place of a token that cannot be had, and ends the request. A sequence without tokens is
     missing; it takes part in the next step again.
@@ -32,6 +33,7 @@ class Landed:
 
     step: Step
     tokens: abc.Sequence[tuple[Sequence, tuple[Outcome, ...]]]
+    scores: abc.Sequence[tuple[Prompt, Scores]] = ()
 
 
 class Stepper(Protocol):

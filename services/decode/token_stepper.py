@@ -11,20 +11,24 @@ from torch import Tensor
 
 from services.common.errors import PerigeeError
 from services.decode.constraint.mask_threads import MaskThreads
-from services.decode.request import Sequence
+from services.decode.request import Prompt, Sequence
 from services.decode.stepper import Landed, Step
 from services.engine.batch import BatchBuilder, DeviceTokens
 from services.engine.host_copy import DeviceEvent, to_device
 from services.engine.runner import BatchRunner
 from services.engine.sampling.outcome import Drawn
 from services.engine.sampling.sampler import Sampler
+from services.engine.sampling.scoring_pass import ScoringPass, scoring_pass
 
 
 @dataclass(frozen=True)
 class _Flight:
-    """A step whose tokens the device draws: `drawn`, row by row those of `running`; `mark`: its end."""
+    """A step whose tokens the device draws: `drawn`, row by row those of `running`; `mark`: its end.
+    `scoring`: what scores its prompts' tokens.
+    """
 
     step: Step
+    scoring: ScoringPass[Prompt] | None
     running: list[Sequence]
     drawn: Drawn
     mark: DeviceEvent
@@ -48,7 +52,7 @@ class SingleTokenStepper:
         self._device = runner.batch_device
         self._sampler = sampler
         self._masks = masks
-        self._launched: tuple[Step, Tensor] | None = None
+        self._launched: tuple[Step, ScoringPass[Prompt] | None, Tensor] | None = None
         self._flight: _Flight | None = None
         # Sequences whose grammar replaced the drawn token after the device had started from it.
         self._diverged: set[Sequence] = set()
@@ -76,14 +80,17 @@ class SingleTokenStepper:
             sequence.add_to(builder, sequence in in_flight)
         for prompt, start, end in step.chunks:
             prompt.add_to(builder, end - start)
-        late = self._late_tokens(step)
-        self._launched = step, self._runner.forward(builder.build(self._device), late=late)
+        late, scoring = self._late_tokens(step), scoring_pass(step.chunks)
+        logits = self._runner.forward(
+            builder.build(self._device), late=late, on_scored=scoring.take if scoring else None
+        )
+        self._launched = step, scoring, logits
 
     def sample(self, running: abc.Container[Sequence]) -> None:
         """A sequence whose mask is not there yet, or that diverged, sits out and is computed once more."""
         if self._launched is None:
             return
-        (step, logits), self._launched = self._launched, None
+        (step, scoring, logits), self._launched = self._launched, None
         ready = self._masks.ready([sequence.constraint for sequence in step.running])
         rows = [
             row for row in ready if step.running[row] in running and step.running[row] not in self._diverged
@@ -92,7 +99,7 @@ class SingleTokenStepper:
         if len(rows) < len(step.running):
             logits = logits[to_device(rows, torch.int64, logits.device)]
         drawn = self._sampler.begin(logits, [sequence.sampling for sequence in drawing])
-        self._flight = _Flight(step, drawing, drawn, self._runner.mark())
+        self._flight = _Flight(step, scoring, drawing, drawn, self._runner.mark())
 
     def land(self) -> Landed | None:
         flight, self._flight = self._flight, None
@@ -104,7 +111,7 @@ class SingleTokenStepper:
             if not isinstance(outcome, PerigeeError) and outcome.drawn_id is not None:
                 self._diverged.add(sequence)
             tokens.append((sequence, (outcome,)))
-        return Landed(flight.step, tokens)
+        return Landed(flight.step, tokens, flight.scoring.results() if flight.scoring else ())
 
     def _late_tokens(self, step: Step) -> DeviceTokens | None:
         """Returns the tokens that the device has drawn and the host does not know, as inputs of the step."""

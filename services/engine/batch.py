@@ -13,6 +13,8 @@ from services.engine.host_copy import moved, to_device
 
 PAGE_TOKENS = page_hash.PAGE_TOKENS
 """Tokens per KV page: part of the wire layout, equal on every worker."""
+_SCORED_AT_ONCE = 64
+"""Rows whose logits exist at the same time: 40 MiB with Kimi's vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ForwardBatch:
     """Input of `ModelRunner.forward`: T tokens, R rows with logits, sequences in row order.
 
     `token_ids`, `positions`, `slot_mapping` are int64 `[T]` (slot = page * 64 + offset in the page),
-    `logits_rows` int64 `[R]`.
+    `logits_rows` int64 `[R]`. `scored_rows` int64 `[S]`: those whose logits are used at once and not kept.
     """
 
     token_ids: Tensor
@@ -58,6 +60,12 @@ class ForwardBatch:
     sequences: tuple[SequenceSlice, ...]
     logits_rows: Tensor
     embeds: InputEmbeds | None = None
+    scored_rows: Tensor | None = None
+
+    @property
+    def scored_slices(self) -> Sequence[Tensor]:
+        """The scored rows in parts of which each has its logits computed by itself, int64 `[up to 64]`."""
+        return () if self.scored_rows is None else self.scored_rows.split(_SCORED_AT_ONCE)
 
     @property
     def is_decode_step(self) -> bool:
@@ -77,6 +85,7 @@ class ForwardBatch:
             self.sequences,
             moved(self.logits_rows, device),
             embeds,
+            None if self.scored_rows is None else moved(self.scored_rows, device),
         )
 
 
@@ -101,6 +110,7 @@ class BatchBuilder:
         self._slots: list[int] = []
         self._sequences: list[SequenceSlice] = []
         self._logits_rows: list[int] = []
+        self._scored_rows: list[int] = []
         self._embed_rows: list[int] = []
         self._embed_values: list[Tensor] = []
 
@@ -111,13 +121,15 @@ class BatchBuilder:
         pages: Sequence[int],
         wants_logits: bool,
         embeds: Sequence[tuple[int, Tensor]] = (),
+        scored: int = 0,
     ) -> None:
         """Adds the tokens of one sequence at positions `start`, `start + 1`, ...; `pages` holds the KV of
         earlier ones, and covers at least `start + len(token_ids)` tokens.
 
         `wants_logits`: those of the last token. `embeds` holds (offset within the new tokens, `[k, hidden]`
-        values) and replaces the embeddings of those k tokens. Raises ValueError if there is no token, for
-        pages that do not cover all, and for embeddings outside the new tokens.
+        values) and replaces the embeddings of those k tokens. `scored`: so many of the last tokens are scored
+        rows. Raises ValueError if there is no token, for pages that do not cover all, and for embeddings
+        outside the new tokens.
         """
         first_row, end = len(self._token_ids), start + len(token_ids)
         _check(token_ids, end, pages, embeds)
@@ -128,6 +140,7 @@ class BatchBuilder:
         self._sequences.append(SequenceSlice(len(token_ids), end, pages))
         if wants_logits:
             self._logits_rows.append(len(self._token_ids) - 1)
+        self._scored_rows += range(len(self._token_ids) - scored, len(self._token_ids))
         for offset, values in embeds:
             self._embed_rows += range(first_row + offset, first_row + offset + values.shape[0])
             self._embed_values.append(values)
@@ -141,6 +154,7 @@ class BatchBuilder:
             sequences=tuple(self._sequences),
             logits_rows=to_device(self._logits_rows, torch.int64, device),
             embeds=self._embeds(device),
+            scored_rows=to_device(self._scored_rows, torch.int64, device) if self._scored_rows else None,
         )
 
     def _embeds(self, device: torch.device | str) -> InputEmbeds | None:

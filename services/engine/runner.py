@@ -29,8 +29,11 @@ class TextForward(Protocol):
         kv_pages: Tensor,
         views: PageViews,
         on_layer: Callable[[int], None] | None = None,
+        on_scored: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
-        """Logits float32 `[R, vocab]`; `on_layer(i)` when the cache entries of layer i are enqueued."""
+        """Logits float32 `[R, vocab]`; `on_layer(i)` when the cache entries of layer i are enqueued,
+        `on_scored(logits)` for each slice of scored rows.
+        """
 
 
 class DecodeSteps(Protocol):
@@ -66,6 +69,7 @@ class BatchRunner(Protocol):
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
+        on_scored: Callable[[Tensor], None] | None = None,
     ) -> Tensor: ...
 
 
@@ -131,12 +135,15 @@ class ModelRunner:
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
+        on_scored: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Computes the batch, with the late tokens put in; returns logits float32 `[R, vocab]`, one row per
         entry of `logits_rows`, valid until the next batch.
 
         Calls `on_layers(first, end)`, in order and on this thread, when the cache entries of layers `[first,
         end)` are in memory. If that raises, `forward` raises it once nothing is being written any more.
+        Calls `on_scored` with the logits of the scored rows, float32 `[up to 64, vocab]` at a time, which are
+        valid until it returns.
         """
         if self._ranks is not None:
             self._ranks.send(batch, late)
@@ -146,7 +153,7 @@ class ModelRunner:
         if on_layers is None:
             if self._decode_steps is not None and self._decode_steps.takes(batch):
                 return self._decode_steps.run(batch)
-            return self.model.forward(batch, self.kv_pages, self._views)
+            return self.model.forward(batch, self.kv_pages, self._views, on_scored=on_scored)
         last = self.model.config.num_hidden_layers - 1
         enqueued: list[tuple[int, int, DeviceEvent]] = []
 
@@ -158,7 +165,7 @@ class ModelRunner:
                 else:
                     on_layers(first, layer + 1)
 
-        logits = self.model.forward(batch, self.kv_pages, self._views, announce)
+        logits = self.model.forward(batch, self.kv_pages, self._views, announce, on_scored)
         # The GPU has all layers enqueued before anything waits for the first group of them.
         try:
             for first, end, moment in enqueued:

@@ -195,7 +195,7 @@ class PrefillEngine:
             job = self._waiting.first()
             if not job.hashes:
                 job.hashes = self._pages.hashes(job, job.token_ids, job.num_tokens)
-            cached = self._pages.reserve(job.table, job.hashes, job.num_tokens)
+            cached = self._pages.reserve(job.table, job.cacheable_hashes, job.num_tokens)
             if cached is None:
                 return
             self._waiting.remove(job)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from perigee.v1 import prefill_pb2
 from services.engine.leases.lease_table import Lease
+from services.engine.sampling.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ class Ready:
     first_layer: int
     end_layer: int
     crc32: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Tokens of the prompt are scored, in order; at most as many as one message takes."""
+
+    scores: Scores
 
 
 @dataclass(frozen=True)
@@ -65,4 +73,4 @@ class Released:
     generation: int
 
 
-Event = NeedsMedia | Admitted | Ready | Done | Refused | Renewed | Released
+Event = NeedsMedia | Admitted | Ready | Scored | Done | Refused | Renewed | Released

@@ -11,6 +11,7 @@ import torch
 from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
+from services.engine.sampling.scores import Scoring
 from services.prefill.events import Event
 
 
@@ -35,7 +36,8 @@ class JobState(enum.Enum):
 class Job:
     """A prompt to fill. Created on the event loop; only the engine thread uses it after `submit`.
 
-    Any thread may call `emit` and set `abandoned`. `computed`: leading tokens that have KV.
+    Any thread may call `emit` and set `abandoned`. `computed`: leading tokens that have KV. `next_token_id`:
+    with `scoring`, the prompt's last token, which is not in `token_ids`.
     """
 
     request_id: str
@@ -49,6 +51,8 @@ class Job:
     emit: Callable[[Event], object]
 
     priority: int = 0
+    scoring: Scoring | None = None
+    next_token_id: int = 0
     abandoned: bool = False
     state: JobState = JobState.WAITING
     table: PageTable = field(init=False)
@@ -77,6 +81,17 @@ class Job:
         """Number of pages for these tokens; the last may be partly filled."""
         return -(-self.num_tokens // PAGE_TOKENS)
 
+    @property
+    def cacheable_hashes(self) -> Sequence[bytes]:
+        """Hashes of the pages that need not be computed if they are cached."""
+        return self.hashes if self.scoring is None else self.hashes[: self.scoring.cacheable // PAGE_TOKENS]
+
+    def targets(self, start: int, end: int) -> Sequence[int]:
+        """Returns the tokens that are scored where tokens [start, end) are computed."""
+        if self.scoring is None:
+            return ()
+        return self.scoring.targets([*self.token_ids, self.next_token_id], start, end)
+
     def wanted_from_source(self) -> range:
         """Returns the page indices that the source has and this worker lacks; empty without a source."""
         first = self.computed // PAGE_TOKENS
@@ -99,4 +114,5 @@ class Job:
         """Adds the next `chunk` tokens."""
         start, end = self.computed, self.computed + chunk
         embeds = embeds_within(self.media, self.embeddings, start, end)
-        batch.add(self.token_ids[start:end], start, self.pages, wants_logits=False, embeds=embeds)
+        scored = len(self.targets(start, end))
+        batch.add(self.token_ids[start:end], start, self.pages, False, embeds, scored)

@@ -12,9 +12,20 @@ from services.engine.batch import PAGE_TOKENS
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.leases.lease_stream import Authenticate, grant_to_proto
 from services.engine.media import media_from_proto
+from services.engine.sampling.scores import Scoring
 from services.engine.serving.loop import EngineLoop
 from services.prefill.engine import PrefillEngine
-from services.prefill.events import Admitted, Done, Event, NeedsMedia, Ready, Refused, Released, Renewed
+from services.prefill.events import (
+    Admitted,
+    Done,
+    Event,
+    NeedsMedia,
+    Ready,
+    Refused,
+    Released,
+    Renewed,
+    Scored,
+)
 from services.prefill.job import Job
 
 if TYPE_CHECKING:
@@ -94,6 +105,18 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             raise InvalidRequest(
                 f"token id {max(token_ids)} is outside the vocabulary of {self._vocab_size}", "token_ids"
             )
+        scoring = Scoring.from_proto(start.scoring) if start.HasField("scoring") else None
+        if scoring is not None:
+            if start.next_token_id >= self._vocab_size:
+                raise InvalidRequest(
+                    f"next_token_id {start.next_token_id} is outside the vocabulary of {self._vocab_size}",
+                    "next_token_id",
+                )
+            if start.reader_cached_pages * PAGE_TOKENS > scoring.cacheable:
+                raise InvalidRequest(
+                    f"{start.reader_cached_pages} cached pages leave out scores from {scoring.first} on",
+                    "reader_cached_pages",
+                )
         return Job(
             request_id=start.request_id,
             reader=start.reader_incarnation,
@@ -105,6 +128,8 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             reader_cached_pages=start.reader_cached_pages,
             source_address=start.source_address,
             emit=emit,
+            scoring=scoring,
+            next_token_id=start.next_token_id,
         )
 
     async def _receive(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
@@ -152,6 +177,8 @@ def to_proto(event: Event, renewals: int) -> prefill_pb2.PrefillResponse:
                 crc32=crc32,
             )
             return prefill_pb2.PrefillResponse(ready=ready)
+        case Scored(scores):
+            return prefill_pb2.PrefillResponse(scores=scores.to_proto())
         case Done(computed_tokens, source_tokens, queue_seconds, compute_seconds):
             done = prefill_pb2.PrefillDone(
                 computed_tokens=computed_tokens,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from perigee.client import join_chat
-from perigee.v1 import chat_pb2, sampling_pb2
+from perigee.client import join_chat, join_generate
+from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
 
 
 def chunk(**delta):
@@ -45,3 +45,9 @@ def test_choices_are_kept_apart_and_in_order():
 def test_nothing_is_an_answer_without_choices_and_usage():
     assert not join_chat([]).choices
     assert not join_chat([]).HasField("usage")
+
+
+def test_log_probabilities_of_a_prompt_are_joined_in_order():
+    tokens = [generation_pb2.PromptTokenLogprob(rank=rank, scored=True) for rank in range(5)]
+    chunks = [generation_pb2.GenerateChunk(prompt_logprobs=part) for part in (tokens[:3], tokens[3:])]
+    assert list(join_generate(chunks).prompt_logprobs) == tokens

@@ -21,7 +21,7 @@ def events(monkeypatch):
     def watch(bench: Bench) -> None:
         forward, mark = bench.runner.forward, bench.runner.mark
 
-        def launch(batch, late):
+        def launch(batch, late, on_scored):
             seen.append(f"launch {len(bench.runner.batches)}")
             return forward(batch, late=late)
 

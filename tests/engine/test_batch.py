@@ -25,6 +25,15 @@ def test_logits_are_wanted_of_the_last_row_of_each_sequence_that_asks():
     assert batch.logits_rows.tolist() == [1, 4]
 
 
+def test_scored_are_the_last_rows_of_each_sequence_in_slices_of_64():
+    batch = batch_of(
+        [([1] * 70, 0, [0, 1], False, (), 66), ([3], 0, [2], True), ([4, 5], 0, [3], False, (), 1)]
+    )
+    assert [rows.tolist() for rows in batch.scored_slices] == [list(range(4, 68)), [68, 69, 72]]
+    assert [rows.tolist() for rows in batch.to(torch.device("cpu")).scored_slices][1] == [68, 69, 72]
+    assert batch_of([([3], 0, [2], True)]).scored_slices == ()
+
+
 def test_embeddings_are_addressed_by_their_row_in_the_batch():
     values = torch.ones(2, 8)
     embeds = batch_of([([1, 2], 0, [0], True), ([3, 4, 5], 0, [1], True, ((1, values),))]).embeds

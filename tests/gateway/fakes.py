@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -16,6 +16,7 @@ from perigee.v1 import (
     decode_pb2,
     decode_pb2_grpc,
     sampling_pb2,
+    scores_pb2,
     vision_pb2,
     vision_pb2_grpc,
     worker_pb2,
@@ -114,6 +115,10 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     submits: list[decode_pb2.Submit] = field(default_factory=list)
     cancels: list[int] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    knows_scoring: bool = True
+    """Whether it scores prompts: a message for each token."""
+    die_at_score: int | None = None
+    """So many scores are sent before it dies."""
     sent: int = 0
     yielded: int = 0
     read: Callable[[], int] | None = None
@@ -165,6 +170,13 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             )
             outbox.put_nowait(decode_pb2.SessionResponse(deltas=[error]))
             return
+        for number, scores in enumerate(self._scores(submit)):
+            if number == self.die_at_score and self.deaths:
+                self.deaths -= 1
+                await self._all_read(outbox)
+                self.die()
+                return
+            outbox.put_nowait(decode_pb2.SessionResponse(scores=scores))
         first = submit.first_choice
         plays = [self._deltas(submit, choice) for choice in range(first, first + submit.sampling.n)]
         for step in range(max(len(play) for play in plays)):
@@ -181,6 +193,21 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     async def _all_read(self, outbox: asyncio.Queue) -> None:
         if self.read is not None:
             await until(lambda: outbox.empty() and self.read() >= self.yielded)
+
+    def _scores(self, submit: decode_pb2.Submit) -> Iterator[decode_pb2.RequestScores]:
+        """Token t has log-probability -t / 8 and rank t; the likeliest are the ids before it."""
+        if not self.knows_scoring or not submit.HasField("scoring"):
+            return
+        for place in range(submit.scoring.first_token, len(submit.prompt_token_ids)):
+            token, tops = submit.prompt_token_ids[place], range(submit.scoring.top)
+            scores = scores_pb2.PromptScores(
+                first_token=place,
+                logprobs=[-place / 8],
+                ranks=[place],
+                top_ids=[max(0, token - number) for number in tops],
+                top_logprobs=[-place / 16 - number for number in tops],
+            )
+            yield decode_pb2.RequestScores(handle=submit.handle, scores=scores)
 
     def _deltas(self, submit: decode_pb2.Submit, choice: int) -> list[decode_pb2.SequenceDelta]:
         script = list(self.script(submit, choice))

@@ -253,7 +253,7 @@ def test_a_renewal_that_comes_during_a_long_pass_is_applied_before_the_pass_ends
     heard: list[list[str]] = []
     forward = bench.runner.forward
 
-    def slow_forward(batch, on_layers):
+    def slow_forward(batch, on_layers, on_scored):
         def on_slow_layers(first, end):
             bench.clock.now += 0.15
             bench.engine.leases.request_renewal(reader.job)
@@ -275,7 +275,7 @@ def test_a_renewal_too_late_is_refused_after_the_pass_that_was_under_way():
     reader = bench.submit(prompt_of(100))
     forward = bench.runner.forward
 
-    def slow_forward(batch, on_layers):
+    def slow_forward(batch, on_layers, on_scored):
         bench.clock.now += 0.1
         bench.engine.leases.request_renewal(reader.job)
         return forward(batch, on_layers)
@@ -292,7 +292,7 @@ def test_a_pass_whose_readers_have_all_gone_stops_between_two_layers(monkeypatch
     reader, other = bench.submit(prompt_of(300)), bench.submit(prompt_of(100, 1))
     forward, layers = bench.runner.forward, []
 
-    def forward_with_hangups(batch, on_layers):
+    def forward_with_hangups(batch, on_layers, on_scored):
         def hang_up(first: int, end: int) -> None:
             layers.append(first)
             reader.job.abandoned = other.job.abandoned = True

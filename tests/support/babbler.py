@@ -18,8 +18,8 @@ class Babbler(FakeRunner):
         seed = hash(tuple(tokens)) & 0x7FFFFFFF
         return torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed))
 
-    def forward(self, batch, on_layers=None, late=None):
-        logits = super().forward(batch, on_layers, late)
+    def forward(self, batch, on_layers=None, late=None, on_scored=None):
+        logits = super().forward(batch, on_layers, late, on_scored)
         return logits if len(logits) else torch.zeros(0, VOCAB)
 
 

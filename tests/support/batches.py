@@ -13,9 +13,10 @@ from services.engine.batch import BatchBuilder, ForwardBatch
 NewTokens: TypeAlias = (
     tuple[Sequence[int], int, Sequence[int], bool]
     | tuple[Sequence[int], int, Sequence[int], bool, Sequence[tuple[int, Tensor]]]
+    | tuple[Sequence[int], int, Sequence[int], bool, Sequence[tuple[int, Tensor]], int]
 )
 """One sequence's part, as BatchBuilder.add takes it: token ids, position of the first, pages, whether logits
-are wanted, and perhaps embeddings.
+are wanted, and perhaps embeddings and how many of the last tokens are scored.
 """
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 from services.common.errors import PerigeeError
 from services.decode.constraint.mask_threads import MaskThreads
-from services.decode.request import Sequence
+from services.decode.request import Prompt, Sequence
 from services.decode.stepper import Landed, Step
 from services.engine.batch import BatchBuilder
 from services.engine.media import embeds_within
 from services.engine.sampling.outcome import Outcome, SampledToken
 from services.engine.sampling.sampler import Sampler
+from services.engine.sampling.scores import Scores
+from services.engine.sampling.scoring_pass import scoring_pass
 from services.engine.sampling.state import SamplingState
 from tests.support.fake_runner import FakeRunner
 
@@ -69,6 +71,7 @@ class BurstStepper:
         self._masks = masks
         self._burst = burst
         self._launched: Step | None = None
+        self._scores: list[tuple[Prompt, Scores]] = []
         self._flight: Landed | None = None
         self._lengths: dict[Sequence, int] = {}
         """The most tokens that each sequence will have once the step in flight has landed."""
@@ -86,11 +89,14 @@ class BurstStepper:
         return planned
 
     def launch(self, step: Step) -> None:
+        self._scores = []
         if step.chunks:
             batch = BatchBuilder()
             for prompt, start, end in step.chunks:
                 prompt.add_to(batch, end - start)
-            self._runner.forward(batch.build())
+            scoring = scoring_pass(step.chunks)
+            self._runner.forward(batch.build(), on_scored=scoring.take if scoring else None)
+            self._scores = scoring.results() if scoring else []
         self._launched = step
 
     def sample(self, running: abc.Container[Sequence]) -> None:
@@ -108,7 +114,7 @@ class BurstStepper:
             for draft in drafts
         }
         tokens = [(draft.sequence, tuple(self._padded(draft.outcomes))) for draft in drafts]
-        self._flight = Landed(step, tokens)
+        self._flight = Landed(step, tokens, self._scores)
 
     def land(self) -> Landed | None:
         flight, self._flight, self._lengths = self._flight, None, {}

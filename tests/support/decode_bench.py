@@ -21,8 +21,10 @@ from services.decode.token_stepper import SingleTokenStepper
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.media import Medium
 from services.engine.sampling.sampler import Sampler
+from services.engine.sampling.scores import Scores
 from services.engine.sampling.spec import SamplingSpec
 from tests.support.fake_runner import HIDDEN, VOCAB, FakeRunner, LateRunner, fake_pages, write_context
+from tests.support.fake_scores import scores_of
 
 FINISHES = sampling_pb2.FinishReason
 MakeStepper = Callable[[FakeRunner, Sampler, MaskThreads], Stepper]
@@ -38,11 +40,17 @@ class Heard:
     stats: list[RequestStats] = field(default_factory=list)
     logprobs: dict[int, list[tuple[float | None, object]]] = field(default_factory=dict)
     """For each token, its log-probability and those of the likeliest ones."""
+    scores: list[Scores] = field(default_factory=list)
+    """Of the prompt's tokens, piece by piece."""
     cut_at: list[int] = field(default_factory=list)
     """Positions of the tokens of choice 0 that a grammar put there."""
 
     def take(self, delta: Delta) -> None:
         assert delta.choice not in self.finishes, "news after the end"
+        if delta.scores is not None:
+            assert (self.tokens, self.finishes) == ({}, {}), "scores after the first news"
+            self.scores.append(delta.scores)
+            return
         if delta.is_cut and delta.choice == 0:
             self.cut_at.append(len(self.tokens.get(0, [])))
         self.tokens.setdefault(delta.choice, []).extend(token.token_id for token in delta.tokens)
@@ -168,6 +176,7 @@ class Bench:
             cache_salt="",
             prefill_addresses=tuple(options.pop("prefill", ())),
             own_address=options.pop("own_address", ""),
+            scoring=options.pop("scoring", None),
             deadline=self.clock() + options.pop("timeout_s", 60.0),
             **options,
         )
@@ -194,7 +203,10 @@ class Bench:
         write_context(self.kv_pages, order.pages, order.token_ids, order.cached_pages)
         reused = 64 * order.cached_pages if reused_tokens is None else reused_tokens
         computed = len(order.token_ids) - reused
-        result = FetchResult(None, computed_tokens=computed, bytes_read=64 * len(order.pages))
+        scores = ()
+        if order.scoring is not None:
+            scores = (scores_of([*order.token_ids, order.next_token_id], order.scoring),)
+        result = FetchResult(None, computed_tokens=computed, bytes_read=64 * len(order.pages), scores=scores)
         self.engine.fetch_ended(prompt, result)
 
     def fail(self, error: PerigeeError, at_risk: int = 0, number: int = -1) -> tuple[int, ...]:

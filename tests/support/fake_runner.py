@@ -77,6 +77,7 @@ class FakeRunner:
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
+        on_scored: Callable[[torch.Tensor], None] | None = None,
     ):
         if late is not None:
             late.put(batch)
@@ -94,6 +95,9 @@ class FakeRunner:
             if on_layers is not None:
                 on_layers(layer, layer + 1)
         ends = torch.tensor([sequence.num_tokens for sequence in batch.sequences]).cumsum(0) - 1
+        if on_scored is not None:
+            for scored in batch.scored_slices:
+                on_scored(torch.stack([self._scored_logits(batch, row) for row in scored.tolist()]))
         wanted = set(batch.logits_rows.tolist())
         rows = [
             self._logits(sequence.pages, sequence.context_len)
@@ -101,6 +105,15 @@ class FakeRunner:
             if end in wanted
         ]
         return torch.stack(rows) if rows else torch.zeros(0, VOCAB)
+
+    def _scored_logits(self, batch: ForwardBatch, row: int) -> torch.Tensor:
+        """The logits of a row that need not be its sequence's last."""
+        end = 0
+        for sequence in batch.sequences:
+            end += sequence.num_tokens
+            if row < end:
+                return self._logits(sequence.pages, sequence.context_len - (end - 1 - row))
+        raise AssertionError("no such row")
 
     def _logits(self, pages: Sequence[int], length: int) -> torch.Tensor:
         tokens = read_context(self.kv_pages, pages, length)
@@ -130,9 +143,10 @@ class LateRunner(FakeRunner):
         batch: ForwardBatch,
         on_layers: Callable[[int, int], None] | None = None,
         late: DeviceTokens | None = None,
+        on_scored: Callable[[torch.Tensor], None] | None = None,
     ):
         self._catch_up(self._enqueued)
-        logits = super().forward(batch, on_layers, late)
+        logits = super().forward(batch, on_layers, late, on_scored)
         slots = batch.slot_mapping
         pages, places = slots // PAGE_TOKENS, slots % PAGE_TOKENS
         values = self.kv_pages[pages, :, places].clone()

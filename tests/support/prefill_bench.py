@@ -10,6 +10,7 @@ from perigee.v1 import prefill_pb2
 from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.leases.source_order import SourceOrder
 from services.engine.media import Medium
+from services.engine.sampling.scores import Scoring
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused
 from services.prefill.job import Job
@@ -110,7 +111,8 @@ class PrefillBench:
 
     def submit(
         self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
-        media: Sequence[Medium] = (), source: str = "", priority: int = 0,
+        media: Sequence[Medium] = (), source: str = "", priority: int = 0, scoring: Scoring | None = None,
+        next_token: int = 0,
     ) -> Reader:  # fmt: skip
         """Submits a job; returns its reader."""
         self.keys += 1
@@ -126,6 +128,8 @@ class PrefillBench:
             source_address=source,
             emit=news.take,
             priority=priority,
+            scoring=scoring,
+            next_token_id=next_token,
         )
         self.engine.submit(news.job)
         return news

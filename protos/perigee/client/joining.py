@@ -73,6 +73,7 @@ def join_generate(chunks: Iterable[generation_pb2.GenerateChunk]) -> generation_
     pieces: dict[int, list[generation_pb2.GenerateChoice]] = defaultdict(list)
     for chunk in chunks:
         whole.id = chunk.id
+        whole.prompt_logprobs.extend(chunk.prompt_logprobs)
         for delta in chunk.deltas:
             pieces[delta.index].append(delta)
         if chunk.HasField("usage"):

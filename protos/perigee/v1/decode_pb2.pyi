@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from perigee.v1 import sampling_pb2 as _sampling_pb2
+from perigee.v1 import scores_pb2 as _scores_pb2
 from perigee.v1 import vision_pb2 as _vision_pb2
 import builtins as _builtins
 import sys
@@ -71,6 +72,7 @@ class Submit(_message.Message):
     OWN_ADDRESS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     OUTPUT_IS_CUT_FIELD_NUMBER: _builtins.int
+    SCORING_FIELD_NUMBER: _builtins.int
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique within the session. Never 0."""
@@ -119,6 +121,12 @@ class Submit(_message.Message):
         """Prefill workers to try, best first. Empty: compute the prompt here."""
 
     @_builtins.property
+    def scoring(self) -> _scores_pb2.PromptScoring:
+        """Which tokens of the prompt are scored; only without output_token_ids. Pages that would leave scores out are computed
+        again even if they are cached. Absent: none.
+        """
+
+    @_builtins.property
     def constraint(self) -> Global___Constraint:
         """Restricts the output. Absent: the output is free."""
 
@@ -138,11 +146,12 @@ class Submit(_message.Message):
         own_address: _builtins.str = ...,
         priority: _builtins.int = ...,
         output_is_cut: _builtins.bool = ...,
+        scoring: _scores_pb2.PromptScoring | None = ...,
         constraint: Global___Constraint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling", "scoring", b"scoring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "scoring", b"scoring", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +235,7 @@ class SessionResponse(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     WAITING_HANDLES_FIELD_NUMBER: _builtins.int
     ACCEPTED_HANDLES_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def deltas(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceDelta]:
         """The results of one engine step that are not in `tokens`. Each choice is in at most one of the two, here once."""
@@ -247,7 +257,13 @@ class SessionResponse(_message.Message):
     def accepted_handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Handles of requests that this worker would no longer refuse: they are queued, their grammar is compiled, and their
         prompt is computed here or admitted by a prefill worker. Each at most once, before its first token, and not at all
-        if that comes first. Every response has at least one of the four fields.
+        if that comes first. Every response has at least one of the five fields.
+        """
+
+    @_builtins.property
+    def scores(self) -> Global___RequestScores:
+        """Scores of a request's prompt, in order, alone in their response. All of them come before the request's first token
+        and its finish.
         """
 
     def __init__(
@@ -257,14 +273,43 @@ class SessionResponse(_message.Message):
         tokens: Global___TokenColumns | None = ...,
         waiting_handles: _abc.Iterable[_builtins.int] | None = ...,
         accepted_handles: _abc.Iterable[_builtins.int] | None = ...,
+        scores: Global___RequestScores | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_handles", b"accepted_handles", "deltas", b"deltas", "tokens", b"tokens", "waiting_handles", b"waiting_handles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_handles", b"accepted_handles", "deltas", b"deltas", "scores", b"scores", "tokens", b"tokens", "waiting_handles", b"waiting_handles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionResponse: _TypeAlias = SessionResponse  # noqa: Y015
+
+@_typing.final
+class RequestScores(_message.Message):
+    """Scores of a request's prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """As submitted."""
+    @_builtins.property
+    def scores(self) -> _scores_pb2.PromptScores:
+        """A part of them."""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        scores: _scores_pb2.PromptScores | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestScores: _TypeAlias = RequestScores  # noqa: Y015
 
 @_typing.final
 class TokenColumns(_message.Message):

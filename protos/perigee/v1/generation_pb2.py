@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from perigee.v1 import sampling_pb2 as perigee_dot_v1_dot_sampling__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bperigee/v1/generation.proto\x12\nperigee.v1\x1a\x19perigee/v1/sampling.proto\"\x82\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x14.perigee.v1.TokenIdsH\x00\x12,\n\x08sampling\x18\x04 \x01(\x0b\x32\x1a.perigee.v1.SamplingParams\x12\x12\n\ncache_salt\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x15\n\rparse_special\x18\x0f \x01(\x08\x12\x13\n\x0bjson_schema\x18\x14 \x01(\t\x12\r\n\x05regex\x18\x15 \x01(\t\x12\x0c\n\x04\x65\x62nf\x18\x16 \x01(\tB\x08\n\x06prompt\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"m\n\x10GenerateResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07\x63hoices\x18\x02 \x03(\x0b\x32\x1a.perigee.v1.GenerateChoice\x12 \n\x05usage\x18\x03 \x01(\x0b\x32\x11.perigee.v1.Usage\"\xa1\x01\n\x0eGenerateChoice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12/\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12.\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\"i\n\rGenerateChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x1a.perigee.v1.GenerateChoice\x12 \n\x05usage\x18\x03 \x01(\x0b\x32\x11.perigee.v1.Usage\"E\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rparse_special\x18\x03 \x01(\x08\"%\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"K\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x14\n\x0cskip_special\x18\x03 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t2\xba\x02\n\x11GenerationService\x12\x45\n\x08Generate\x12\x1b.perigee.v1.GenerateRequest\x1a\x1c.perigee.v1.GenerateResponse\x12J\n\x0eStreamGenerate\x12\x1b.perigee.v1.GenerateRequest\x1a\x19.perigee.v1.GenerateChunk0\x01\x12\x45\n\x08Tokenize\x12\x1b.perigee.v1.TokenizeRequest\x1a\x1c.perigee.v1.TokenizeResponse\x12K\n\nDetokenize\x12\x1d.perigee.v1.DetokenizeRequest\x1a\x1e.perigee.v1.DetokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bperigee/v1/generation.proto\x12\nperigee.v1\x1a\x19perigee/v1/sampling.proto\"\xbe\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12)\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x14.perigee.v1.TokenIdsH\x00\x12,\n\x08sampling\x18\x04 \x01(\x0b\x32\x1a.perigee.v1.SamplingParams\x12\x12\n\ncache_salt\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x15\n\rparse_special\x18\x0f \x01(\x08\x12:\n\x0fprompt_logprobs\x18\x10 \x01(\x0b\x32!.perigee.v1.PromptLogprobsOptions\x12\x13\n\x0bjson_schema\x18\x14 \x01(\t\x12\r\n\x05regex\x18\x15 \x01(\t\x12\x0c\n\x04\x65\x62nf\x18\x16 \x01(\tB\x08\n\x06prompt\"B\n\x15PromptLogprobsOptions\x12\x13\n\x0b\x66irst_token\x18\x01 \x01(\r\x12\x14\n\x0ctop_logprobs\x18\x02 \x01(\r\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xa6\x01\n\x10GenerateResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x07\x63hoices\x18\x02 \x03(\x0b\x32\x1a.perigee.v1.GenerateChoice\x12 \n\x05usage\x18\x03 \x01(\x0b\x32\x11.perigee.v1.Usage\x12\x37\n\x0fprompt_logprobs\x18\x04 \x03(\x0b\x32\x1e.perigee.v1.PromptTokenLogprob\"\x82\x01\n\x12PromptTokenLogprob\x12\'\n\x05token\x18\x01 \x01(\x0b\x32\x18.perigee.v1.TokenLogprob\x12\x0e\n\x06scored\x18\x02 \x01(\x08\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12%\n\x03top\x18\x04 \x03(\x0b\x32\x18.perigee.v1.TokenLogprob\"\xa1\x01\n\x0eGenerateChoice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12/\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12.\n\x08logprobs\x18\x05 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\"\xa2\x01\n\rGenerateChunk\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x1a.perigee.v1.GenerateChoice\x12 \n\x05usage\x18\x03 \x01(\x0b\x32\x11.perigee.v1.Usage\x12\x37\n\x0fprompt_logprobs\x18\x04 \x03(\x0b\x32\x1e.perigee.v1.PromptTokenLogprob\"E\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rparse_special\x18\x03 \x01(\x08\"%\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"K\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x14\n\x0cskip_special\x18\x03 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t2\xba\x02\n\x11GenerationService\x12\x45\n\x08Generate\x12\x1b.perigee.v1.GenerateRequest\x1a\x1c.perigee.v1.GenerateResponse\x12J\n\x0eStreamGenerate\x12\x1b.perigee.v1.GenerateRequest\x1a\x19.perigee.v1.GenerateChunk0\x01\x12\x45\n\x08Tokenize\x12\x1b.perigee.v1.TokenizeRequest\x1a\x1c.perigee.v1.TokenizeResponse\x12K\n\nDetokenize\x12\x1d.perigee.v1.DetokenizeRequest\x1a\x1e.perigee.v1.DetokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,23 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perigee.v1.generation_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=71
-  _globals['_GENERATEREQUEST']._serialized_end=329
-  _globals['_TOKENIDS']._serialized_start=331
-  _globals['_TOKENIDS']._serialized_end=354
-  _globals['_GENERATERESPONSE']._serialized_start=356
-  _globals['_GENERATERESPONSE']._serialized_end=465
-  _globals['_GENERATECHOICE']._serialized_start=468
-  _globals['_GENERATECHOICE']._serialized_end=629
-  _globals['_GENERATECHUNK']._serialized_start=631
-  _globals['_GENERATECHUNK']._serialized_end=736
-  _globals['_TOKENIZEREQUEST']._serialized_start=738
-  _globals['_TOKENIZEREQUEST']._serialized_end=807
-  _globals['_TOKENIZERESPONSE']._serialized_start=809
-  _globals['_TOKENIZERESPONSE']._serialized_end=846
-  _globals['_DETOKENIZEREQUEST']._serialized_start=848
-  _globals['_DETOKENIZEREQUEST']._serialized_end=923
-  _globals['_DETOKENIZERESPONSE']._serialized_start=925
-  _globals['_DETOKENIZERESPONSE']._serialized_end=959
-  _globals['_GENERATIONSERVICE']._serialized_start=962
-  _globals['_GENERATIONSERVICE']._serialized_end=1276
+  _globals['_GENERATEREQUEST']._serialized_end=389
+  _globals['_PROMPTLOGPROBSOPTIONS']._serialized_start=391
+  _globals['_PROMPTLOGPROBSOPTIONS']._serialized_end=457
+  _globals['_TOKENIDS']._serialized_start=459
+  _globals['_TOKENIDS']._serialized_end=482
+  _globals['_GENERATERESPONSE']._serialized_start=485
+  _globals['_GENERATERESPONSE']._serialized_end=651
+  _globals['_PROMPTTOKENLOGPROB']._serialized_start=654
+  _globals['_PROMPTTOKENLOGPROB']._serialized_end=784
+  _globals['_GENERATECHOICE']._serialized_start=787
+  _globals['_GENERATECHOICE']._serialized_end=948
+  _globals['_GENERATECHUNK']._serialized_start=951
+  _globals['_GENERATECHUNK']._serialized_end=1113
+  _globals['_TOKENIZEREQUEST']._serialized_start=1115
+  _globals['_TOKENIZEREQUEST']._serialized_end=1184
+  _globals['_TOKENIZERESPONSE']._serialized_start=1186
+  _globals['_TOKENIZERESPONSE']._serialized_end=1223
+  _globals['_DETOKENIZEREQUEST']._serialized_start=1225
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1300
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1302
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1336
+  _globals['_GENERATIONSERVICE']._serialized_start=1339
+  _globals['_GENERATIONSERVICE']._serialized_end=1653
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class GenerateRequest(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     PARSE_SPECIAL_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     REGEX_FIELD_NUMBER: _builtins.int
     EBNF_FIELD_NUMBER: _builtins.int
@@ -61,6 +62,10 @@ class GenerateRequest(_message.Message):
     def sampling(self) -> _sampling_pb2.SamplingParams:
         """Sampling controls. Absent: defaults (temperature 1.0, top_p 0.95)."""
 
+    @_builtins.property
+    def prompt_logprobs(self) -> Global___PromptLogprobsOptions:
+        """Log-probabilities of the prompt's own tokens. Absent: none."""
+
     def __init__(
         self,
         *,
@@ -71,19 +76,46 @@ class GenerateRequest(_message.Message):
         cache_salt: _builtins.str = ...,
         priority: _builtins.int = ...,
         parse_special: _builtins.bool = ...,
+        prompt_logprobs: Global___PromptLogprobsOptions | None = ...,
         json_schema: _builtins.str = ...,
         regex: _builtins.str = ...,
         ebnf: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "prompt_logprobs", b"prompt_logprobs", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "ebnf", b"ebnf", "json_schema", b"json_schema", "model", b"model", "parse_special", b"parse_special", "priority", b"priority", "prompt", b"prompt", "regex", b"regex", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "ebnf", b"ebnf", "json_schema", b"json_schema", "model", b"model", "parse_special", b"parse_special", "priority", b"priority", "prompt", b"prompt", "prompt_logprobs", b"prompt_logprobs", "regex", b"regex", "sampling", b"sampling", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "token_ids"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class PromptLogprobsOptions(_message.Message):
+    """Which log-probabilities of a prompt are returned. INVALID_ARGUMENT for more than 262144 in all, alternatives included."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    first_token: _builtins.int
+    """Index of the first token in the answer. Must be below the number of prompt tokens. 0: the whole prompt."""
+    top_logprobs: _builtins.int
+    """Number of most likely alternatives per token, 0..20."""
+    def __init__(
+        self,
+        *,
+        first_token: _builtins.int = ...,
+        top_logprobs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_token", b"first_token", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptLogprobsOptions: _TypeAlias = PromptLogprobsOptions  # noqa: Y015
 
 @_typing.final
 class TokenIds(_message.Message):
@@ -118,6 +150,7 @@ class GenerateResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     CHOICES_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique id."""
     @_builtins.property
@@ -128,20 +161,63 @@ class GenerateResponse(_message.Message):
     def usage(self) -> _sampling_pb2.Usage:
         """Token accounting. Always set."""
 
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptTokenLogprob]:
+        """One per prompt token from first_token on, if requested: the same for all choices."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         choices: _abc.Iterable[Global___GenerateChoice] | None = ...,
         usage: _sampling_pb2.Usage | None = ...,
+        prompt_logprobs: _abc.Iterable[Global___PromptTokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "id", b"id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "id", b"id", "prompt_logprobs", b"prompt_logprobs", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class PromptTokenLogprob(_message.Message):
+    """A token of the prompt, as the model predicted it from the tokens before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SCORED_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    scored: _builtins.bool
+    """False for token 0, before which there is nothing."""
+    rank: _builtins.int
+    """Place of the token among all, 1 for the most likely. 0: not scored."""
+    @_builtins.property
+    def token(self) -> _sampling_pb2.TokenLogprob:
+        """The token. Its logprob is 0 if it is not scored."""
+
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.TokenLogprob]:
+        """Up to top_logprobs most likely tokens in its place, most likely first. Empty if it is not scored."""
+
+    def __init__(
+        self,
+        *,
+        token: _sampling_pb2.TokenLogprob | None = ...,
+        scored: _builtins.bool = ...,
+        rank: _builtins.int = ...,
+        top: _abc.Iterable[_sampling_pb2.TokenLogprob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "scored", b"scored", "token", b"token", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptTokenLogprob: _TypeAlias = PromptTokenLogprob  # noqa: Y015
 
 @_typing.final
 class GenerateChoice(_message.Message):
@@ -194,6 +270,7 @@ class GenerateChunk(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     DELTAS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """As in GenerateResponse."""
     @_builtins.property
@@ -204,16 +281,21 @@ class GenerateChunk(_message.Message):
     def usage(self) -> _sampling_pb2.Usage:
         """Set on the last chunk only."""
 
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptTokenLogprob]:
+        """Pieces of GenerateResponse.prompt_logprobs, to be appended; all of them come before the first delta."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         deltas: _abc.Iterable[Global___GenerateChoice] | None = ...,
         usage: _sampling_pb2.Usage | None = ...,
+        prompt_logprobs: _abc.Iterable[Global___PromptTokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "id", b"id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deltas", b"deltas", "id", b"id", "prompt_logprobs", b"prompt_logprobs", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from perigee.v1 import scores_pb2 as _scores_pb2
 from perigee.v1 import vision_pb2 as _vision_pb2
 import builtins as _builtins
 import sys
@@ -114,6 +115,8 @@ class PrefillStart(_message.Message):
     SOURCE_ADDRESS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     READER_TOKEN_FIELD_NUMBER: _builtins.int
+    SCORING_FIELD_NUMBER: _builtins.int
+    NEXT_TOKEN_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """For logs and traces; up to 64 characters."""
     reader_incarnation: _builtins.str
@@ -130,6 +133,8 @@ class PrefillStart(_message.Message):
     """Requests with larger values go first. 0: normal."""
     reader_token: _builtins.bytes
     """As in the offer of the handshake."""
+    next_token_id: _builtins.int
+    """With scoring: the token after token_ids, the prompt's last one."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens to compute KV for: the prompt without its last token. At least one."""
@@ -137,6 +142,12 @@ class PrefillStart(_message.Message):
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[_vision_pb2.MediaRef]:
         """Media whose pads are among token_ids. Empty: none."""
+
+    @_builtins.property
+    def scoring(self) -> _scores_pb2.PromptScoring:
+        """Which tokens are scored, next_token_id included. The pages from the one that holds the token before the first of
+        them are computed here even if they are cached; reader_cached_pages does not reach so far. Absent: none.
+        """
 
     def __init__(
         self,
@@ -151,10 +162,12 @@ class PrefillStart(_message.Message):
         source_address: _builtins.str = ...,
         priority: _builtins.int = ...,
         reader_token: _builtins.bytes = ...,
+        scoring: _scores_pb2.PromptScoring | None = ...,
+        next_token_id: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scoring", b"scoring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token", "request_id", b"request_id", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "next_token_id", b"next_token_id", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token", "request_id", b"request_id", "scoring", b"scoring", "source_address", b"source_address", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,6 +185,7 @@ class PrefillResponse(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def admitted(self) -> Global___PrefillAdmitted:
         """Pages are reserved; the computation is queued."""
@@ -196,6 +210,10 @@ class PrefillResponse(_message.Message):
     def released(self) -> _vision_pb2.LeaseReleased:
         """Answer to release; the last message."""
 
+    @_builtins.property
+    def scores(self) -> _scores_pb2.PromptScores:
+        """Scores of prompt tokens, in order; all of them come before `done`."""
+
     def __init__(
         self,
         *,
@@ -205,12 +223,13 @@ class PrefillResponse(_message.Message):
         refused: Global___PrefillRefused | None = ...,
         renewed: _vision_pb2.LeaseRenewed | None = ...,
         released: _vision_pb2.LeaseReleased | None = ...,
+        scores: _scores_pb2.PromptScores | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "released", b"released", "renewed", b"renewed", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "released", b"released", "renewed", b"renewed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted", b"admitted", "done", b"done", "message", b"message", "ready", b"ready", "refused", b"refused", "released", b"released", "renewed", b"renewed", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["admitted", "ready", "done", "refused", "renewed", "released"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["admitted", "ready", "done", "refused", "renewed", "released", "scores"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -50,7 +50,7 @@ class PrefillServiceServicer:
         """Computes the KV pages of one prompt and keeps them pinned until the reader has read them.
         The reader sends `start` first, `renew` at any time (answered even before admission), and at the end `release` and
         half-close. The worker sends `admitted` or `refused`; `ready` as pages are written, per chunk and group of layers;
-        `done`; and at once after `release` either `released` or, if the lease had ended before, `refused`.
+        `scores` as they are computed, if asked for; `done`; and at once after `release` either `released` or, if the lease had ended before, `refused`.
         Pages are valid only after `released`: the end of the stream alone, even with OK, confirms nothing.
         Cancelling the call abandons the request: the computation stops at the next chunk. So does a broken stream; the
         pages then stay pinned until the reader's handshake reports the lease as settled or ends.

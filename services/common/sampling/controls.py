@@ -25,6 +25,7 @@ from services.common.sampling.control import (
 MAX_CHOICES = 16
 MOST_INT32, _MOST_UINT64 = (1 << 31) - 1, (1 << 64) - 1
 MOST_TOP_LOGPROBS = 20
+TOP_LOGPROBS = Range(0, MOST_TOP_LOGPROBS)
 _TOKEN, _CHOICES, _TEXT = AppliesTo.TOKEN, AppliesTo.CHOICES, AppliesTo.TEXT
 
 
@@ -77,7 +78,7 @@ CONTROLS: tuple[Control, ...] = (
     Texts("stop", _TEXT, 256, most=16),
     TokenIds("stop_token_ids", _TOKEN, most=64),
     Flag("logprobs", _TOKEN, spelling=_routes()),
-    Number("top_logprobs", _TOKEN, Range(0, MOST_TOP_LOGPROBS), int, default=0, spelling=_routes()),
+    Number("top_logprobs", _TOKEN, TOP_LOGPROBS, int, default=0, spelling=_routes()),
     Flag(
         "keep_special_tokens", _TEXT, inverted=True,
         spelling=MappingProxyType(dict.fromkeys(("openai", "sglang"), "skip_special_tokens")),

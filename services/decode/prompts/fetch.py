@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.common.errors import PerigeeError
 from services.engine.media import Medium
+from services.engine.sampling.scores import Scores, Scoring
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class FetchOrder:
     read into `pages`.
 
     The fetch owns the pages until it reports its end. `source_address`: where the worker may read the first
-    `cached_pages` pages, which are cached on this decode worker; empty: nowhere.
+    `cached_pages` pages, which are cached on this decode worker; empty: nowhere. `scoring`: which tokens are
+    scored, `next_token_id`, the one after `token_ids`, included.
     """
 
     address: str
@@ -26,6 +28,13 @@ class FetchOrder:
     pages: tuple[int, ...]
     source_address: str = ""
     priority: int = 0
+    scoring: Scoring | None = None
+    next_token_id: int = 0
+
+    @property
+    def num_scores(self) -> int:
+        """Number of tokens that are scored."""
+        return 0 if self.scoring is None else len(self.token_ids) + 1 - self.scoring.first
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class FetchResult:
     computed_tokens: tokens the worker computed, neither cached there nor read from this worker.
     bytes_read: KV bytes read. bytes_before_done: those read before prefill's `done` message.
     tail_s: seconds from `done` to the last byte.
+    scores: of all tokens asked for, in order.
     """
 
     error: PerigeeError | None
@@ -45,3 +55,4 @@ class FetchResult:
     bytes_read: int = 0
     bytes_before_done: int = 0
     tail_s: float = 0.0
+    scores: tuple[Scores, ...] = ()

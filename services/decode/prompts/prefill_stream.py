@@ -21,6 +21,7 @@ from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.decode.prompts.announcements import Announcements
 from services.decode.prompts.fetch import FetchOrder, FetchResult
+from services.decode.prompts.received_scores import ReceivedScores
 from services.engine.kv_cache.kv_pages import layer_pages
 from services.engine.leases.lease_clock import LeaseClock
 from services.engine.peers.directory import Peer
@@ -70,6 +71,7 @@ class PrefillStream:
         self._receiving: asyncio.Task[None] | None = None
         self._received_at = clock()
         self._announcements = Announcements(order, num_layers, peer.offer, self._name)
+        self._scores = ReceivedScores(order, self._name)
         self._computed_tokens = 0
         self._bytes_before_done = 0
         self._done_at = 0.0
@@ -103,6 +105,7 @@ class PrefillStream:
             bytes_read=self.group.bytes_read,
             bytes_before_done=self._bytes_before_done,
             tail_s=tail_s,
+            scores=tuple(self._scores.parts),
         )
 
     async def _release(self, receiving: asyncio.Task[None]) -> None:
@@ -135,6 +138,7 @@ class PrefillStream:
         return f"prefill worker {self._order.address}"
 
     def _start(self) -> prefill_pb2.PrefillStart:
+        scoring = self._order.scoring
         return prefill_pb2.PrefillStart(
             request_id=self._order.request_id,
             reader_incarnation=self.peer.reader,
@@ -146,6 +150,8 @@ class PrefillStream:
             reader_cached_pages=self._order.cached_pages,
             lease_key=self.lease_key,
             source_address=self._order.source_address,
+            scoring=None if scoring is None else scoring.to_proto(),
+            next_token_id=0 if scoring is None else self._order.next_token_id,
         )
 
     async def _receive_all(self) -> None:
@@ -159,7 +165,11 @@ class PrefillStream:
                     self._on_admitted()
                 case "ready":
                     self._read(message.ready)
+                case "scores":
+                    self._scores.take(message.scores)
                 case "done":
+                    if not self._scores.is_complete:
+                        raise TransferFailed(f"{self._name} sent done before it had sent every score")
                     if not self._announcements.is_complete:
                         raise TransferFailed(
                             f"{self._name} sent done before it had announced every layer page"

@@ -128,12 +128,14 @@ class PromptQueue:
     def take_complete(self) -> list[Prompt]:
         """Removes and returns the prompts that can run; the caller takes over their page tables.
 
-        Their KV is complete, and their grammar, if any, is compiled.
+        Their KV is complete, and their grammar and scores, if any, are there.
         """
         complete = [
             prompt
             for prompt in self.extending()
-            if prompt.computed == prompt.num_tokens and not prompt.awaits_constraint
+            if prompt.computed == prompt.num_tokens
+            and not prompt.awaits_constraint
+            and not prompt.awaits_scores
         ]
         for prompt in complete:
             self._active.remove(prompt)
@@ -181,6 +183,7 @@ class PromptQueue:
         self._pages.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
             self._note(prompt, result)
+            prompt.scores = list(result.scores)
             first = self._pages.whole_pages(prompt.computed)
             self._pages.share_pages(prompt.table.pages[first : prompt.num_pages])
             prompt.computed = prompt.num_tokens
@@ -214,11 +217,11 @@ class PromptQueue:
         prompt.hashes = self._pages.hashes(request, prompt.context, prompt.num_tokens, prompt.hashes)
         cached = self._pages.reserve_with_tail(
             prompt.table,
-            prompt.hashes,
+            prompt.cacheable_hashes,
             request,
             prompt.context,
             headroom,
-            lambda computed: self._belongs_here(prompt, computed),
+            lambda computed: computed <= prompt.cacheable and self._belongs_here(prompt, computed),
         )
         if cached is None:
             return False
@@ -255,7 +258,7 @@ class PromptQueue:
         if prompt.request.has_begun:
             return None
         prompt.hashes = self._pages.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
-        prompt.computed = self._pages.cached_tokens(prompt.hashes)
+        prompt.computed = self._pages.cached_tokens(prompt.cacheable_hashes)
         before, own = self._tokens_before(prompt), prompt.num_tokens - prompt.computed
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
 
@@ -287,6 +290,8 @@ class PromptQueue:
             cached_pages=cached_pages,
             pages=tuple(prompt.table.pages[cached_pages : prompt.num_pages]),
             source_address=request.own_address if cached_pages else "",
+            scoring=request.scoring,
+            next_token_id=prompt.context[-1],
         )
 
     def _note(self, prompt: Prompt, result: FetchResult) -> None:

@@ -94,15 +94,23 @@ class KernelTextModel:
         kv_pages: Tensor,
         views: PageViews,
         on_layer: Callable[[int], None] | None = None,
+        on_scored: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Runs the batch and writes its cache entries; calls `on_layer(i)` once those of layer i are
-        enqueued. Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
+        enqueued, and `on_scored` with the logits, float32, of each slice of scored rows.
+
+        Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
         """
         x = self._embedding(batch.token_ids)
         if batch.embeds is not None:
             x[batch.embeds.rows] = batch.embeds.values.to(device=x.device, dtype=x.dtype)
         step = plan_step(batch, self._expand_from, self.rank)
-        return self.run(x, step, kv_pages, batch.logits_rows, on_layer)
+        added = self._run_layers(x, step, kv_pages, on_layer)
+        for rows in batch.scored_slices:
+            logits = self._logits(x[rows], added[rows])
+            if on_scored is not None:
+                on_scored(logits)
+        return self._logits(x[batch.logits_rows], added[batch.logits_rows])
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """int64 `[T]` -> `[T, hidden]`."""
@@ -113,14 +121,17 @@ class KernelTextModel:
         x: Tensor,
         step: KernelStep,
         kv_pages: Tensor,
-        logits_rows: Tensor | None = None,
-        on_layer: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """Computes logits of `logits_rows` (None: all rows) from embeddings `x [T, hidden]`, which it
-        overwrites.
+        """Computes logits of all rows from embeddings `x [T, hidden]`, which it overwrites.
 
         Never waits for the GPU.
         """
+        return self._logits(x, self._run_layers(x, step, kv_pages, None))
+
+    def _run_layers(
+        self, x: Tensor, step: KernelStep, kv_pages: Tensor, on_layer: Callable[[int], None] | None
+    ) -> Tensor:
+        """Updates `x` by all layers; returns the last one's output, not added yet."""
         shared = Pass(step, kv_pages, self._rotary)
         added: Tensor | None = None
         for index, layer in enumerate(self._layers):
@@ -128,8 +139,10 @@ class KernelTextModel:
             if on_layer is not None:
                 on_layer(index)
         assert added is not None
-        if logits_rows is not None:
-            x, added = x[logits_rows], added[logits_rows]
+        return added
+
+    def _logits(self, x: Tensor, added: Tensor) -> Tensor:
+        """`x`, which it overwrites, and the last layer's output -> logits float32."""
         if not len(x):
             return x.new_empty(0, self.config.vocab_size, dtype=torch.float32)
         normed = add_rms_norm(added, x, self._norm, self.config.rms_norm_eps)

@@ -116,9 +116,10 @@ class TextModel:
         kv_pages: Tensor,
         views: PageViews,
         on_layer: Callable[[int], None] | None = None,
+        on_scored: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """Runs the batch and writes its cache entries; calls `on_layer(i)` when those of layer i are
-        enqueued.
+        enqueued, and `on_scored` with the logits, float32, of each slice of scored rows.
 
         Returns logits float32 `[R, vocab]` of `batch.logits_rows`.
         """
@@ -128,6 +129,10 @@ class TextModel:
             x = layer(x, share)
             if on_layer is not None:
                 on_layer(index)
+        for rows in batch.scored_slices:
+            logits = self._logits(x, rows)
+            if on_scored is not None:
+                on_scored(logits)
         return self._logits(x, batch.logits_rows)
 
     def _share(self, batch: ForwardBatch, kv_pages: Tensor, views: PageViews) -> AttentionShare:

@@ -154,7 +154,7 @@ class RowLogprobs:
         self._normalisers = torch.logsumexp(self._raw.double(), dim=-1)
         chosen = self._raw.gather(1, ids[rows][:, None])[:, 0]
         self._logprobs = to_host(chosen.double() - self._normalisers)
-        names = _first_ranked(self._raw, max(self._counts))
+        names = first_ranked_rows(self._raw, max(self._counts))
         self._names = to_host(names)
         self._values = to_host(self._raw.gather(1, names).double() - self._normalisers[:, None])
 
@@ -178,7 +178,7 @@ class RowLogprobs:
         return self._logprobs.tolist(), self._names.tolist(), self._values.tolist()
 
 
-def _first_ranked(rows: Tensor, count: int) -> Tensor:
+def first_ranked_rows(rows: Tensor, count: int) -> Tensor:
     """int64 [R, min(count, V)]: likelier tokens first, lower ids first among equals, as in `rank_keys`."""
     bits = (rows + 0.0).view(torch.int32)  # adding zero turns -0.0 into 0.0
     ascending = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64) << 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from services.engine.sampling.ranking import first_ranked, rank_keys
+from services.engine.sampling.ranking import likeliest
 from services.engine.sampling.state import SamplingState
 
 
@@ -38,5 +38,5 @@ def token_logprobs(
     """
     maximum = float(row.max())
     normaliser = maximum + float(np.log(np.exp(row.astype(np.float64) - maximum).sum()))
-    ids: list[int] = first_ranked(rank_keys(row), top).tolist() if top else []
+    ids: list[int] = likeliest(row, top).tolist() if top else []
     return float(row[token_id]) - normaliser, tuple((i, float(row[i]) - normaliser) for i in ids)

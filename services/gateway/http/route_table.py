@@ -34,6 +34,7 @@ from services.gateway.http.shapes.server import (
     ModelInfo,
     ModelsAnswer,
     ServerInfo,
+    TokenizerInfo,
 )
 from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from services.gateway.pipeline.batch import BatchPipeline
@@ -142,6 +143,7 @@ def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operatio
         yield _get(path, info.model, ModelInfo, "The model, in SGLang's spelling.")
     for path in ("/server_info", "/get_server_info"):
         yield _get(path, info.server, ServerInfo, "The model and the workers.")
+    yield _get("/tokenizer_info", info.tokenizer, TokenizerInfo, "The tokenizer, in vLLM's spelling.")
     yield _get(
         "/health",
         health.live,

@@ -13,6 +13,7 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import Answer
 from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
+from services.gateway.pipeline.prompt.scoring import check_count
 from services.gateway.pipeline.request import GenerationRequest
 
 Result = TypeVar("Result")
@@ -95,7 +96,8 @@ class BatchPipeline:
 
     @asynccontextmanager
     async def open(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> AsyncIterator[Batch]:
-        """Like Pipeline.open; also raises Overloaded unless all requests fit in.
+        """Like Pipeline.open; also raises Overloaded unless all requests fit in, and InvalidRequest if they
+        want too many log-probabilities of their prompts together.
 
         Every request is checked before the first is submitted.
         """
@@ -109,4 +111,9 @@ class BatchPipeline:
                 await stack.enter_async_context(self._pipeline.open(request, own))
                 for request, own in zip(requests, [ticket, *others], strict=True)
             ]
+            for wanted in (request.prompt_logprobs for request in requests):
+                if wanted is not None:
+                    count = sum(generation.num_prompt_logprobs for generation in generations)
+                    check_count(count, wanted.param)
+                    break
             yield Batch(generations)

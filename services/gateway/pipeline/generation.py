@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from perigee.v1 import sampling_pb2
+from perigee.v1 import generation_pb2, sampling_pb2
 from services.common.errors import PerigeeError
 from services.families.output import TextKind
 from services.gateway.admission import Ticket
@@ -14,6 +14,7 @@ from services.gateway.pipeline.output.answer import Answer, fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.output.plain_tokens import PlainTokens
+from services.gateway.pipeline.output.scored_prompt import ScoredPrompt
 from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import Shortcut
@@ -42,13 +43,15 @@ class Generation:
         choices: list[ChoiceDecoder],
         prompt: sampling_pb2.Usage,
         ticket: Ticket,
+        scored: ScoredPrompt | None = None,
     ) -> None:
-        """`prompt`: the tokens of the prompt alone."""
+        """`prompt`: the tokens of the prompt alone. `scored`: those whose log-probabilities are wanted."""
         self.head = head
         self._source = source
         self._choices = choices
         self._prompt = prompt
         self._ticket = ticket
+        self._scored = scored
         self._cached_tokens: int | None = None
         self._sink: Sink | None = None
         self._shortcuts: dict[tuple[int, TextKind], Shortcut] = {}
@@ -63,6 +66,17 @@ class Generation:
         )
         usage.MergeFrom(self._prompt)
         return usage
+
+    @property
+    def num_prompt_logprobs(self) -> int:
+        """How many log-probabilities of the prompt are wanted, alternatives included."""
+        return 0 if self._scored is None else self._scored.num_logprobs
+
+    async def prompt_logprobs(self) -> Sequence[generation_pb2.PromptTokenLogprob]:
+        """Returns the prompt's tokens with their log-probabilities, none if they are not wanted. Call after
+        the first delta. Raises Incompatible if the worker has sent none.
+        """
+        return () if self._scored is None else await self._scored.tokens()
 
     async def accepted(self, within_s: float) -> None:
         """Returns when no worker refuses the request any more, at the latest after `within_s`. Raises the
@@ -137,7 +151,7 @@ class Generation:
     async def answer(self) -> Answer:
         """The whole answer."""
         choices = await fold(aiter(self), len(self._choices))
-        return Answer(choices, self.usage)
+        return Answer(choices, self.usage, await self.prompt_logprobs())
 
     def _open_shortcut(self, index: int, sink: Sink) -> None:
         """Opens a shortcut for the choice's plain tokens until its next delta, or closes it."""

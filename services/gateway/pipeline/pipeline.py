@@ -17,10 +17,12 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.output.events import Completion
+from services.gateway.pipeline.output.scored_prompt import ScoredPrompt
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.prompt.limits import RequestRules, check_request, token_budget
 from services.gateway.pipeline.prompt.prompt_usage import prompt_usage
 from services.gateway.pipeline.prompt.rendering import Renderer
+from services.gateway.pipeline.prompt.scoring import ask_scores
 from services.gateway.pipeline.prompt.turnstile import Turnstile
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.submission import Submission
@@ -97,6 +99,11 @@ class Pipeline:
                     )
                     media, pages = await self._renderer.fill(submit, request.prompt)
                 context_length = self._model.context(self._pool.context_length())
+                scores, scored = None, None
+                if request.prompt_logprobs is not None:
+                    scores = ask_scores(request.prompt_logprobs, submit)
+                    first, token_ids = request.prompt_logprobs.first, submit.prompt_token_ids
+                    scored = ScoredPrompt(token_ids, first, scores, self._model.tokenizer)
                 budget = token_budget(
                     request,
                     len(submit.prompt_token_ids),
@@ -106,7 +113,7 @@ class Pipeline:
                 defaults = self._model.profile.defaults.of(chat)
                 stop_ids = self._model.tokenizer.stop_ids
                 submit.sampling.CopyFrom(resolve(request.sampling, defaults, budget, stop_ids))
-                submission = Submission(submit, media, pages, deadline, record)
+                submission = Submission(submit, media, pages, deadline, record, scores=scores)
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
                 )
@@ -116,6 +123,7 @@ class Pipeline:
                     choices=self._choices.make(request, _call_rules(constraint, ticket)),
                     prompt=prompt_usage(submit, media),
                     ticket=ticket,
+                    scored=scored,
                 )
                 await source.open()
                 try:

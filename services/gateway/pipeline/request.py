@@ -43,13 +43,30 @@ AnyPrompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt
 
 
 @dataclass(frozen=True)
+class PromptLogprobs:
+    """Which log-probabilities of the prompt are wanted: those of its tokens from `first` on, each with its
+    `top` likeliest alternatives. `first_param`, `param`: the fields that say so.
+    """
+
+    first: int
+    top: int
+    first_param: str
+    param: str
+
+    def count(self, num_tokens: int) -> int:
+        """How many that are in a prompt of so many tokens, alternatives included."""
+        return (num_tokens - self.first) * (1 + self.top)
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """A prompt with everything that decides its continuation.
 
     `field_name` spells a sampling control as the door's caller does; `prompt_param` is the field the prompt
     came in; `timeout_s` is the caller's own deadline, in seconds from now, if it has one; `output`: the form
-    of the answer. For a chat: `separate_reasoning`: whether reasoning is separated from content;
-    `stream_reasoning`: whether it streams, or comes in one piece when it ends.
+    of the answer; `prompt_logprobs`: None: none are wanted. For a chat: `separate_reasoning`: whether
+    reasoning is separated from content; `stream_reasoning`: whether it streams, or comes in one piece when it
+    ends.
     """
 
     model: str
@@ -63,6 +80,7 @@ class GenerationRequest:
     separate_reasoning: bool = True
     stream_reasoning: bool = True
     output: OutputFormat = field(default_factory=OutputFormat)
+    prompt_logprobs: PromptLogprobs | None = None
 
     @property
     def choices(self) -> int:

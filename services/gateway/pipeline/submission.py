@@ -10,6 +10,7 @@ from perigee.v1 import decode_pb2, vision_pb2
 from services.gateway.media.request_media import PromptMedium
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.request_record import RequestRecord
+from services.gateway.workers.prompt_scores import PromptScores
 from services.gateway.workers.router import NOBODY, PromptPages, Router
 from services.gateway.workers.token_stream import StreamInbox, TokenStream
 
@@ -38,15 +39,18 @@ class Submission:
         deadline: float,
         record: RequestRecord,
         clock: Callable[[], float] = time.monotonic,
+        scores: PromptScores | None = None,
     ) -> None:
         """`submit`: all that is the same for every worker. `media`: the files of `submit.media`, in order.
-        `deadline`: seconds of `clock` after which no worker may go on; `record`: where workers and times go.
+        `deadline`: seconds of `clock` after which no worker may go on; `record`: where workers and times go;
+        `scores`: where those of the prompt go, which are asked for until they are complete.
         """
         self.submit = submit
         self._media = media
         self._pages = pages
         self._deadline = deadline
         self._record = record
+        self._scores = scores
         self._clock = clock
 
     @property
@@ -102,7 +106,13 @@ class Submission:
         submit.own_address = worker.link.address
         for ref in submit.media:
             ref.MergeFrom(encoded[ref.content_hash])
-        return worker.session.submit(submit, inbox)
+        if self._scores is None:
+            return worker.session.submit(submit, inbox)
+        if self._scores.complete:
+            submit.ClearField("scoring")
+        stream = worker.session.submit(submit, inbox)
+        stream.scores = self._scores
+        return stream
 
     async def _encode(self, vision: VisionStage) -> Mapping[bytes, vision_pb2.MediaRef]:
         """Returns the address of each medium's embedding, by content hash."""

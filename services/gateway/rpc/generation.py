@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from perigee.v1 import generation_pb2, generation_pb2_grpc
+from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta
 from services.gateway.pipeline.pipeline import Pipeline
@@ -12,6 +13,9 @@ from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.pipeline.request import TextPrompt
 from services.gateway.rpc.calls import Calls, Context
 from services.gateway.rpc.translate import request_from_generate, translated
+
+_PROMPT_TOKENS = 256
+"""Tokens of a prompt in a chunk, with 20 alternatives each some 200 KiB."""
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
@@ -32,7 +36,10 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             async with self._pipeline.open(call, ticket) as generation:
                 answer = await generation.answer()
         return generation_pb2.GenerateResponse(
-            id=generation.head.id, choices=[_choice(choice) for choice in answer.choices], usage=answer.usage
+            id=generation.head.id,
+            choices=[_choice(choice) for choice in answer.choices],
+            usage=answer.usage,
+            prompt_logprobs=answer.prompt,
         )
 
     async def StreamGenerate(
@@ -43,7 +50,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             async with self._pipeline.open(call, ticket) as generation:
                 await generation.accepted(self._silence_s)
                 yield None  # the call begins
+                prompt_sent = False
                 async for delta in generation:
+                    if not prompt_sent:
+                        prompt_sent = True
+                        async for piece in _prompt(generation):
+                            yield piece
                     yield generation_pb2.GenerateChunk(id=generation.head.id, deltas=[_choice(delta)])
                 yield generation_pb2.GenerateChunk(id=generation.head.id, usage=generation.usage)
 
@@ -63,6 +75,14 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 request.model, request.token_ids, request.ByteSize(), "token_ids", request.skip_special
             )
         return generation_pb2.DetokenizeResponse(text=text)
+
+
+async def _prompt(generation: Generation) -> AsyncIterator[generation_pb2.GenerateChunk]:
+    """Yields the log-probabilities of the prompt, in pieces of bounded size."""
+    tokens = await generation.prompt_logprobs()
+    for start in range(0, len(tokens), _PROMPT_TOKENS):
+        piece = tokens[start : start + _PROMPT_TOKENS]
+        yield generation_pb2.GenerateChunk(id=generation.head.id, prompt_logprobs=piece)
 
 
 def _choice(choice: ChoiceAnswer | ChoiceDelta) -> generation_pb2.GenerateChoice:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message as ProtoMessage
 
 from perigee.v1 import chat_pb2, generation_pb2, sampling_pb2
 from services.common.errors import InvalidRequest
+from services.common.sampling.controls import TOP_LOGPROBS
 from services.families.conversation import (
     Conversation,
     ImagePart,
@@ -24,7 +25,13 @@ from services.gateway.media.images import ImageSource
 from services.gateway.media.request_media import MediaSource
 from services.gateway.media.videos import VideoSource
 from services.gateway.pipeline.prompt.thinking import Switch, thinking_mode
-from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TextPrompt, TokenPrompt
+from services.gateway.pipeline.request import (
+    ChatPrompt,
+    GenerationRequest,
+    PromptLogprobs,
+    TextPrompt,
+    TokenPrompt,
+)
 from services.gateway.pipeline.roles import template_role
 from services.gateway.rpc.output_format import chat_output_format, generate_output_format
 from services.gateway.rpc.tools import declared_tools
@@ -98,7 +105,18 @@ def request_from_generate(
         priority=request.priority,
         timeout_s=timeout_s,
         output=generate_output_format(request),
+        prompt_logprobs=_prompt_logprobs(request),
     )
+
+
+def _prompt_logprobs(request: generation_pb2.GenerateRequest) -> PromptLogprobs | None:
+    """Raises InvalidRequest naming the field."""
+    if not request.HasField("prompt_logprobs"):
+        return None
+    first, top = "prompt_logprobs.first_token", "prompt_logprobs.top_logprobs"
+    asked = request.prompt_logprobs
+    TOP_LOGPROBS.check(asked.top_logprobs, top)
+    return PromptLogprobs(asked.first_token, asked.top_logprobs, first, top)
 
 
 def _switch(request: chat_pb2.ChatRequest, field: Literal["thinking", "preserve_thinking"]) -> Switch | None:

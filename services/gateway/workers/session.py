@@ -118,6 +118,8 @@ class DecodeSession:
         late = len(responses) > _FEW
         for response in responses:
             self._note_accepted(response)
+            if response.HasField("scores"):
+                self._put_scores(response.scores)
             self._put_deltas(response)
             tokens, now = self._tokens(response), self._clock()
             self._note_waiting(response, now)
@@ -145,6 +147,12 @@ class DecodeSession:
                 stream.put(TokenDelta.from_proto(delta))
             else:
                 stream.fail(failure)
+
+    def _put_scores(self, message: decode_pb2.RequestScores) -> None:
+        stream = self._streams.get(message.handle)
+        if stream is not None:
+            stream.last_seen_at = self._clock()
+            stream.put_scores(message.scores)
 
     def _note_accepted(self, response: decode_pb2.SessionResponse) -> None:
         for handle in response.accepted_handles:

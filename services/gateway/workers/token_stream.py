@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
+from perigee.v1 import scores_pb2
 from services.common.errors import PerigeeError
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.prompt_scores import PromptScores
 from services.gateway.workers.token_delta import TokenDelta
 
 Shortcut: TypeAlias = Callable[[int, float], bool]
@@ -26,7 +28,8 @@ class TokenStream:
     every choice has finished; idempotent. `shortcuts`, by choice: functions offered each token that comes
     while the inbox is idle; a token that the shortcut does not take goes into the inbox. `last_seen_at`:
     time.monotonic() of the worker's last sign of the request; set here for tokens of shortcuts, by the
-    session for requests that wait, else by the reader of the inbox.
+    session for requests that wait, else by the reader of the inbox. `scores`: where the scores of the prompt
+    go; None: none are asked for.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class TokenStream:
         self._failed = False
         self.shortcuts = NO_SHORTCUTS
         self.last_seen_at = 0.0
+        self.scores: PromptScores | None = None
 
     @property
     def finished(self) -> bool:
@@ -70,6 +74,15 @@ class TokenStream:
     def put_late_token(self, choice: int, token_id: int) -> None:
         """Does what `put_token` does, without shortcuts."""
         self._inbox.put((self, TokenDelta(choice, (token_id,))))
+
+    def put_scores(self, message: scores_pb2.PromptScores) -> None:
+        """Called by the session."""
+        if self.scores is None:
+            return
+        try:
+            self.scores.take(message)
+        except PerigeeError as error:
+            self.fail(error)
 
     def accept(self) -> None:
         """Called by the session: the worker no longer refuses the request."""

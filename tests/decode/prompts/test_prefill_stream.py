@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from typing import Any
 
 import pytest
 import torch
 
-from perigee.v1 import prefill_pb2
+from perigee.v1 import prefill_pb2, scores_pb2
 from services.common.errors import Cancelled, InvalidRequest, MediaLost, TransferFailed, Unavailable
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.remote_prefill import RemotePrefill
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.leases.lease_clock import LeaseClock
 from services.engine.media import Medium
+from services.engine.sampling.scores import Scoring
 from services.engine.serving.loop import EngineLoop
-from services.prefill.events import Done, Ready, Released
+from services.prefill.events import Done, Ready, Released, Scored
 from services.prefill.server import to_proto
 from tests.support.decode_bench import medium, prompt_of
 from tests.support.fake_runner import HIDDEN, NUM_LAYERS, fake_pages, read_context
+from tests.support.fake_scores import expected_rows, rows_of, scores_of
 from tests.support.manual_clock import ManualClock
 from tests.support.owner import peer_directory, transfer_thread
 from tests.support.prefill_worker import PrefillWorker
@@ -67,12 +70,14 @@ class Suite:
 
     def start(
         self, address: str, tokens: list[int], first_page: int = 0, cached_pages: int = 0,
-        media: tuple[Medium, ...] = (),
+        media: tuple[Medium, ...] = (), scoring: Scoring | None = None,
     ) -> Any:  # fmt: skip
         num_pages = -(-len(tokens) // 64) - cached_pages
         pages = tuple(range(first_page, first_page + num_pages))
         prompt = object()
-        order = FetchOrder(address, "test", tuple(tokens), media, "", cached_pages, pages)
+        order = FetchOrder(
+            address, "test", tuple(tokens), media, "", cached_pages, pages, scoring=scoring, next_token_id=9
+        )
         self.remote.start(prompt, order)
         return prompt
 
@@ -274,6 +279,74 @@ async def test_a_worker_that_is_done_before_it_has_announced_every_page_is_not_b
     result = await suite.result(suite.start(worker.address, prompt_of(100)))
     assert isinstance(result.error, TransferFailed)
     assert "every layer page" in result.error.message
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "cached_pages"), [(1, 1, 0), (300, 1, 0), (300, 200, 3), (300, 300, 4)]
+)
+async def test_scores_come_with_the_pages(suite, length, first, cached_pages):
+    worker, scoring, tokens = await suite.worker(), Scoring(first, 2), prompt_of(length)
+    result = await suite.result(
+        suite.start(worker.address, tokens, cached_pages=cached_pages, scoring=scoring)
+    )
+    assert result.error is None
+    assert rows_of(result.scores) == expected_rows([*tokens, 9], scoring)
+    await until(worker.is_free)
+
+
+async def test_a_worker_that_knows_no_scores_is_not_believed(suite, monkeypatch):
+    worker, scoring = await suite.worker(), Scoring(1, 0)
+    monkeypatch.setattr(
+        worker.servicer, "_job", lambda start, emit, make=worker.servicer._job: make(without(start), emit)
+    )
+    result = await suite.result(suite.start(worker.address, prompt_of(100), scoring=scoring))
+    assert isinstance(result.error, TransferFailed)
+    assert "every score" in result.error.message
+    await until(worker.is_free)
+
+
+def without(start):
+    start.ClearField("scoring")
+    return start
+
+
+SOME = scores_of(prompt_of(9), Scoring(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("scoring", "sent"),
+    [
+        (None, SOME),
+        (Scoring(3, 1), SOME),
+        (Scoring(2, 2), SOME),
+        (Scoring(4, 2), SOME),
+        (Scoring(3, 2), dataclasses.replace(SOME, ranks=SOME.ranks[1:])),
+        (Scoring(3, 2), scores_of(prompt_of(200), Scoring(3, 2))),
+    ],
+)
+async def test_scores_that_were_not_asked_for_fail_the_fetch(suite, monkeypatch, scoring, sent):
+    worker = await suite.worker()
+    monkeypatch.setattr(worker.engine._announcer, "announce", lambda job, *pages: job.emit(Scored(sent)))
+    result = await suite.result(suite.start(worker.address, prompt_of(100), scoring=scoring))
+    assert isinstance(result.error, TransferFailed)
+    assert worker.address in result.error.message
+    await until(worker.is_free)
+
+
+@pytest.mark.parametrize(
+    ("first", "cached_pages", "next_token", "what"),
+    [(0, 0, 9, "first_token is 0"), (64, 1, 9, "leave out scores"), (1, 0, 1 << 20, "next_token_id")],
+)
+async def test_a_worker_refuses_scoring_that_makes_no_sense(suite, first, cached_pages, next_token, what):
+    worker = await suite.worker()
+    peer = await suite.peers.get(worker.address, "prefill")
+    start = prefill_pb2.PrefillStart(
+        reader_incarnation=peer.reader, reader_token=peer.token, lease_key=1, token_ids=prompt_of(100),
+        reader_cached_pages=cached_pages, next_token_id=next_token,
+        scoring=scores_pb2.PromptScoring(first_token=first),
+    )  # fmt: skip
+    with pytest.raises(InvalidRequest, match=what):
+        worker.servicer._job(start, lambda event: None)
 
 
 async def test_layers_that_the_model_does_not_have_are_not_read_into_the_next_page(suite, monkeypatch):

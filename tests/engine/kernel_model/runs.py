@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, distributed
 
@@ -74,6 +76,20 @@ def packed_experts(seed: int = 3) -> tuple[dict[str, Tensor], dict[str, Tensor]]
         packed[f"{name}_packed"], packed[f"{name}_scale"] = words, scale
         plain[name] = dequantise(words, scale, torch.empty(rows, inputs))
     return packed, plain
+
+
+def scored_and_kept(weights, deterministic, token_ids, pages) -> tuple[Tensor, Tensor]:
+    """Logits of all tokens but the last, scored in one pass beside another prompt, and kept in the other."""
+    model = KernelTextModel(CONFIG, weights, deterministic)
+    kv_pages, parts = make_pages(max(pages) + 2), []
+    views = PageViews(kv_pages, CONFIG.kv_lora_rank)
+    batch = batch_of([(token_ids, 0, pages, False)])
+    kept = model.forward(replace(batch, logits_rows=torch.arange(len(token_ids) - 1)), kv_pages, views)
+    scored = batch_of(
+        [(token_ids[:-1], 0, pages, False, (), len(token_ids) - 1), ([3], 0, [max(pages) + 1], True)]
+    )
+    model.forward(scored, kv_pages, views, on_scored=lambda part: parts.append(part.clone()))
+    return torch.cat(parts), kept
 
 
 def logits_of_chunks(weights, deterministic, token_ids, chunks, pages) -> tuple[Tensor, Tensor]:

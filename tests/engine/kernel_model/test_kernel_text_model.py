@@ -82,6 +82,13 @@ def test_a_prompt_in_chunks_has_the_logits_and_the_cache_of_plain_torch(interpre
     check_near(cache.transpose(1, 2).flatten(0, 1)[:start], written)
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_scored_rows_have_the_logits_that_they_have_when_they_are_kept(interpreter, deterministic):
+    scored, kept = interpreter(runs.scored_and_kept, WEIGHTS, deterministic, PROMPT[:70], PAGES)
+    check_near(scored, kept)
+    assert torch.equal(scored, kept) or not deterministic
+
+
 def test_expanded_chunks_beside_single_tokens_have_the_logits_of_plain_torch(interpreter):
     # What lies before position 60 of page 0 is the same garbage for both models.
     batches = [

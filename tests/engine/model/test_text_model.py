@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from services.engine.model.text_model import TextModel
@@ -24,6 +25,21 @@ def test_a_batch_may_ask_for_no_logits():
     runner = make_runner(tiny_model(), 1)
     logits = runner.forward(batch_of([([1, 2], 0, [0], False)]))
     assert (logits.shape, logits.dtype) == ((0, TINY.vocab_size), torch.float32)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_scored_rows_come_in_slices_with_the_logits_that_they_have_when_they_are_kept(deterministic):
+    runner, parts = make_runner(tiny_model(deterministic=deterministic), 4), []
+    expected = every_logit(runner, PROMPT, [0, 1, 2])
+    other = ([9, 8], 0, [3], True)
+    batch = batch_of([(PROMPT, 0, [0, 1, 2], False, (), 100), other])
+    logits = runner.forward(batch, on_scored=lambda part: parts.append(part.clone()))
+    assert [len(part) for part in parts] == [64, 36]
+    found = torch.cat(parts)
+    if deterministic:
+        assert torch.equal(found, expected[-100:])
+        assert torch.equal(logits, runner.forward(batch_of([other])))
+    torch.testing.assert_close(found, expected[-100:], rtol=1e-4, atol=1e-4)
 
 
 def test_a_changed_page_changes_what_follows():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def test_they_compute_what_one_process_does_and_are_given_what_was_read(group, n
     # The others attend with their own heads: without the pages they would say something else.
     group.kv_pages[[6, 7]] = group.kv_pages[[0, 1]]
     assert not torch.equal(logits_of(runner, [7], len(PROMPT), [6, 7]), following)
+
+
+def test_rows_are_scored_by_all_ranks_together_and_the_next_batch_follows(group):
+    _, runner = group
+    batch = batch_of([(PROMPT, 0, [0, 1], False)], runner.batch_device)
+    expected = runner.forward(replace(batch, logits_rows=torch.arange(30, 100)))
+    parts = []
+    scored = batch_of([(PROMPT, 0, [2, 3], False, (), 70)], runner.batch_device)
+    runner.forward(scored, on_scored=lambda part: parts.append(part.clone()))
+    assert torch.equal(torch.cat(parts), expected)
+    following = logits_of(runner, [7], len(PROMPT), [0, 1])
+    assert torch.equal(logits_of(runner, [7], len(PROMPT), [2, 3]), following)
 
 
 def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from services.engine.sampling.ranking import first_ranked, rank_keys
+from services.engine.sampling.ranking import first_ranked, likeliest, rank_keys, rank_of
 
 rows = arrays(
     np.float32,
@@ -42,3 +42,21 @@ def test_the_head_of_a_large_vocabulary_is_the_start_of_the_full_order():
     whole = first_ranked(keys, 20_000)
     for count in (1, 50, 2048, 19_999):
         assert first_ranked(keys, count).tolist() == whole[:count].tolist()
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, st.integers(1, 700), elements=st.sampled_from([0.0, -0.0, 1.0, -9.0])),
+    st.integers(0, 30),
+)
+def test_the_likeliest_and_each_rank_are_those_of_the_full_order(row, count):
+    order = first_ranked(rank_keys(row), len(row)).tolist()
+    assert likeliest(row, count).tolist() == order[:count]
+    for token_id in range(0, len(row), 7):
+        assert order[rank_of(row, token_id) - 1] == token_id
+
+
+def test_a_row_with_nan_still_gives_as_many_as_were_asked_for():
+    row = np.arange(700, dtype=np.float32)
+    row[5] = np.nan
+    assert len(likeliest(row, 3)) == 3

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from perigee.v1 import decode_pb2, sampling_pb2, vision_pb2
+from perigee.v1 import decode_pb2, sampling_pb2, scores_pb2, vision_pb2
 from services.gateway.media.images import PromptImage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.request_record import RequestRecord
 from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.prompt_scores import PromptScores
 from services.gateway.workers.router import PromptPages
+from services.gateway.workers.token_stream import TokenStream
 from tests.support.manual_clock import ManualClock
 
 
@@ -20,10 +22,11 @@ class Worker:
         self.submits = []
         self.link = SimpleNamespace(address="d:1")
         self.session = self
+        self.stream = object()
 
     def submit(self, submit, inbox):
         self.submits.append(submit)
-        return object()
+        return self.stream
 
     def require(self, *, images):
         pass
@@ -107,3 +110,17 @@ async def test_each_worker_is_told_what_is_left_of_the_requests_time(worker):
 @pytest.mark.parametrize(("seconds", "milliseconds"), [(-5.0, 1), (1e9, (1 << 32) - 1)])
 async def test_a_time_that_the_message_cannot_say_is_the_nearest_it_can(worker, seconds, milliseconds):
     assert await told(worker, submission(ManualClock(), seconds)) == milliseconds
+
+
+async def test_scores_are_asked_for_until_they_are_complete(worker):
+    clock, scores = ManualClock(), PromptScores(1, 2, 0)
+    submit = decode_pb2.Submit(prompt_token_ids=(1, 2, 3), sampling=sampling_pb2.SamplingParams(n=1))
+    submit.scoring.first_token = 1
+    sent = Submission(submit, (), PromptPages(3), clock.now + 9, RequestRecord(), clock, scores)
+    worker.stream = TokenStream(1, "d:1", 1, Inbox(), lambda stream: None)
+    for complete in (False, False, True):
+        if complete:
+            scores.take(scores_pb2.PromptScores(first_token=1, logprobs=[-1, -2], ranks=[1, 1]))
+        await sent.send([Part(range(1))], worker, Vision(), Inbox())
+        assert worker.submits[-1].HasField("scoring") is not complete
+    assert worker.stream.scores is scores

@@ -51,6 +51,48 @@ async def test_chunks_add_up_to_the_whole_answer(suite, generation):
     assert not chunks[-1].deltas
 
 
+async def test_log_probabilities_of_the_prompt_come_whole_or_before_the_first_delta_in_chunks(
+    suite, generation
+):
+    suite.say("!")
+    ids = [token % 2000 for token in range(600)]
+    options = generation_pb2.PromptLogprobsOptions(first_token=2, top_logprobs=1)
+    asked = request(token_ids=generation_pb2.TokenIds(ids=ids), prompt_logprobs=options)
+    whole = await generation.Generate(asked)
+    chunks = [chunk async for chunk in generation.StreamGenerate(asked)]
+    assert [each.token.token_id for each in whole.prompt_logprobs] == ids[2:]
+    assert [each.token.logprob for each in whole.prompt_logprobs] == [-place / 8 for place in range(2, 600)]
+    assert all(
+        each.scored and len(each.top) == 1 and each.token.token_bytes for each in whole.prompt_logprobs
+    )
+    assert [each for chunk in chunks for each in chunk.prompt_logprobs] == list(whole.prompt_logprobs)
+    sizes = [len(chunk.prompt_logprobs) for chunk in chunks]
+    assert sizes[:3] == [256, 256, 86]
+    assert not any(sizes[3:])
+
+
+async def test_token_0_of_a_prompt_is_not_scored(suite, generation):
+    options = generation_pb2.PromptLogprobsOptions()
+    answer = await generation.Generate(request(text="a b c", prompt_logprobs=options))
+    first, *others = answer.prompt_logprobs
+    assert (first.scored, first.rank, first.token.token) == (False, 0, "a")
+    assert all(each.scored and not each.top for each in others)
+    assert others
+
+
+@pytest.mark.parametrize(("first", "top", "field"), [(3, 0, "first_token"), (0, 21, "top_logprobs")])
+async def test_a_wrong_option_is_refused_by_its_name(suite, generation, first, top, field):
+    options = generation_pb2.PromptLogprobsOptions(first_token=first, top_logprobs=top)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await generation.Generate(
+            request(token_ids=generation_pb2.TokenIds(ids=[1, 2, 3]), prompt_logprobs=options)
+        )
+    error = from_rpc_error(caught.value)
+    assert isinstance(error, InvalidRequest)
+    assert error.param == f"prompt_logprobs.{field}"
+    assert not suite.decode.submits
+
+
 async def test_the_finish_of_a_stream_comes_without_text(suite, generation):
     suite.decode.tokens_per_delta = 1000
     chunks = [chunk async for chunk in generation.StreamGenerate(request(text="x"))]

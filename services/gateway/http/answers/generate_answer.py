@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from perigee.v1 import sampling_pb2
+from perigee.v1 import generation_pb2, sampling_pb2
 from services.families.tokenizer import Tokenizer
 from services.gateway.http.shapes.generate import FinishAnswer, GenerateAnswer, MetaInfo
 from services.gateway.pipeline.generation import Generation
@@ -18,7 +19,8 @@ _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
 
 
 class GenerateAnswerBuilder:
-    """Accumulates the deltas of one choice; `answer` is all there is so far.
+    """Accumulates the deltas of one choice; `answer` is all there is so far. The log-probabilities of
+    the prompt, which may be long, are only in the first answer that has them and in the last.
 
     `named`: whether tokens of log-probabilities have their text beside them.
     """
@@ -42,12 +44,22 @@ class GenerateAnswerBuilder:
         self._ids: list[int] = []
         self._logprobs: list[list[Any]] = []
         self._top: list[list[list[Any]]] = []
+        self._input: list[list[Any]] = []
+        self._input_top: list[list[list[Any]] | None] = []
+        self._prompt_shown = False
         self._finish: FinishAnswer | None = None
 
     @property
     def finished(self) -> bool:
         """Whether the choice has ended."""
         return self._finish is not None
+
+    def feed_prompt(self, tokens: Sequence[generation_pb2.PromptTokenLogprob]) -> None:
+        """Adds the log-probabilities of the prompt. The first is always null, as SGLang has it."""
+        for place, position in enumerate(tokens):
+            token, scored = position.token, position.scored and place > 0
+            self._input.append([token.logprob if scored else None, *self._entry(token)[1:]])
+            self._input_top.append([self._entry(other) for other in position.top] if scored else None)
 
     def feed(self, delta: ChoiceDelta) -> None:
         """Adds what is new."""
@@ -69,10 +81,14 @@ class GenerateAnswerBuilder:
             cached_tokens=usage.cached_tokens,
         )
         if self._sampling.logprobs:
-            meta.input_token_logprobs = []
+            shows_prompt = self._finish is not None or not self._prompt_shown
+            meta.input_token_logprobs = self._input if shows_prompt else []
             meta.output_token_logprobs = self._logprobs
             if self._sampling.top_logprobs:
                 meta.output_top_logprobs = self._top
+                if self._input and shows_prompt:
+                    meta.input_top_logprobs = self._input_top
+            self._prompt_shown = bool(self._input)
         if self._finish is None:
             return GenerateAnswer(text=self._text, meta_info=meta, index=index)
         meta.e2e_latency = time.monotonic() - self._started

@@ -28,6 +28,7 @@ from services.gateway.http.shapes.chat_chunk import (
     FunctionDelta,
     ToolCallDelta,
 )
+from services.gateway.http.shapes.prompt_logprobs import PromptLogprobsAnswer
 from services.gateway.http.shapes.usage import CompletionTokens, PromptTokens, UsageAnswer
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.events import ChoiceDelta, Completion
@@ -40,9 +41,12 @@ FINISH: dict[int, FinishReason] = {
 
 
 def completion(
-    head: Completion, answer: Answer, reasoning: ReasoningField = "reasoning_content"
+    head: Completion,
+    answer: Answer,
+    reasoning: ReasoningField = "reasoning_content",
+    prompt: PromptLogprobsAnswer | UnsetType = UNSET,
 ) -> ChatAnswer:
-    """A `chat.completion`. `reasoning`: the name that reasoning has in it."""
+    """A `chat.completion`. `reasoning`: the name that reasoning has in it; `prompt`: log-probabilities."""
     return ChatAnswer(
         id=head.id,
         object="chat.completion",
@@ -50,6 +54,7 @@ def completion(
         model=head.model,
         choices=[_choice(choice, reasoning) for choice in answer.choices],
         usage=usage(answer.usage),
+        prompt_logprobs=prompt,
     )
 
 

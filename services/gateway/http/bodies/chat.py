@@ -103,6 +103,7 @@ class ChatBody(KnownFields, kw_only=True):
     max_completion_tokens: MaxTokensField | None = None
     logprobs: bool | None = None
     top_logprobs: TopField | None = None
+    prompt_logprobs: TopField | None = None
     tools: list[ToolField] | None = None
     tool_choice: ToolChoiceField | None = None
     thinking: ThinkingField | None = None

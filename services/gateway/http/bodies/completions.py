@@ -24,7 +24,9 @@ DEFAULT_MAX_TOKENS = 16
 class CompletionBody(KnownFields, kw_only=True):
     """`prompt`: a text, several, token ids, or several lists of them. `parse_special`: whether special-token
     strings in texts become control tokens; by default they are ordinary text. `logprobs`: of how many likely
-    alternatives beside the sampled token. Of the second block what changes the answer is refused.
+    alternatives beside the sampled token, with `echo` of the prompt's tokens too; `prompt_logprobs`: of how
+    many beside each token of the prompt, as vLLM gives them. Of the second block what changes the answer is
+    refused.
     """
 
     prompt: PromptField
@@ -34,6 +36,7 @@ class CompletionBody(KnownFields, kw_only=True):
     max_tokens: MaxTokensField | None = None
     echo: bool | None = None
     logprobs: TopField | None = None
+    prompt_logprobs: TopField | None = None
     parse_special: bool | None = None
     cache_salt: SaltField | None = None
     response_format: ResponseFormatField | None = None
@@ -65,5 +68,3 @@ def refuse_unsupported_completion(body: CompletionBody, choices: int) -> None:
             raise UnsupportedValue(f"{field} is not supported by this route", field)
     if body.best_of not in (None, choices):
         raise UnsupportedValue("best_of must be n: all choices are returned", "best_of")
-    if body.echo and body.logprobs is not None:
-        raise UnsupportedValue("logprobs of an echoed prompt are not computed", "logprobs")

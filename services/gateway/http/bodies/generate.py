@@ -11,7 +11,7 @@ from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.sampling.controls import BY_NAME
 from services.common.sampling.params import FieldName
 from services.gateway.http.bodies.fields.known import KnownFields, refuse_known
-from services.gateway.http.bodies.fields.limited import IdsField, SaltField, TextField, TopField
+from services.gateway.http.bodies.fields.limited import IdsField, SaltField, StartField, TextField, TopField
 from services.gateway.http.bodies.fields.sampling import params_of, with_controls
 
 # SGLang's.
@@ -37,8 +37,9 @@ class GenerateParams(Struct, kw_only=True):
 
 class GenerateBody(KnownFields, kw_only=True):
     """Exactly one of `text` and `input_ids`, each one prompt or several. Lists of other fields: one entry per
-    prompt. `parse_special` as in CompletionBody. `rid` names the answer. Of the second block what changes the
-    answer is refused.
+    prompt. `logprob_start_len`: with `return_logprob`, the first token of the prompt whose log-probability is
+    wanted; -1, or by default: none. `parse_special` as in CompletionBody. `rid` names the answer. Of the
+    second block what changes the answer is refused.
     """
 
     text: TextField | None = None
@@ -48,11 +49,12 @@ class GenerateBody(KnownFields, kw_only=True):
     stream: bool | None = None
     return_logprob: bool | list[bool] | None = None
     top_logprobs_num: TopField | list[TopField] | None = None
+    logprob_start_len: StartField | list[StartField] | None = None
     return_text_in_logprobs: bool | None = None
     parse_special: bool | None = None
     cache_salt: SaltField | None = None
 
-    logprob_start_len: int | list[int] | None = None
+    prompt_logprobs: int | None = None
     token_ids_logprob: Any = None
     input_embeds: Any = None
     image_data: Any = None
@@ -71,12 +73,8 @@ def refuse_unsupported_generate(body: GenerateBody) -> None:
         value = getattr(body, field)
         if value and value != [None]:
             raise UnsupportedValue(f"{field} is not supported by this route", field)
-    starts = body.logprob_start_len if isinstance(body.logprob_start_len, list) else [body.logprob_start_len]
-    if body.return_logprob and any(start not in (None, -1) for start in starts):
-        raise UnsupportedValue(
-            "log-probabilities of the prompt are not computed: logprob_start_len must be -1",
-            "logprob_start_len",
-        )
+    if body.prompt_logprobs is not None:
+        raise UnsupportedValue("this route has logprob_start_len for it", "prompt_logprobs")
 
 
 def sampling_of(

@@ -11,6 +11,7 @@ from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.fields.sampling import params_of
 from services.gateway.http.bodies.messages import lacks_reasoning, read_message
 from services.gateway.http.bodies.output_format import output_format
+from services.gateway.http.bodies.prompt_logprobs import openai_prompt_logprobs
 from services.gateway.http.bodies.thinking import read_thinking
 from services.gateway.http.bodies.unsupported import refuse_unsupported
 from services.gateway.media.request_media import MediaSource
@@ -37,6 +38,7 @@ def request_from_body(body: ChatBody, vocab_size: int, profile: ModelProfile) ->
         output=output_format(
             body.tool_choice, body.parallel_tool_calls, body.response_format, body.regex, body.ebnf
         ),
+        prompt_logprobs=openai_prompt_logprobs(body.prompt_logprobs, echoed=None, stream=bool(body.stream)),
     )
 
 

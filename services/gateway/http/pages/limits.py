@@ -60,7 +60,7 @@ def _replaced(node: Any, vocab_size: int) -> Any:
 def _usual_values() -> dict[str, dict[str, list[Any]]]:
     """What known fields that are not supported may hold, by the name of the body's schema and the field's."""
     chat = {field: (None, *values) for field, values in NEUTRAL.items()}
-    generate = {field: (*NOTHING, [None]) for field in REFUSED_OF_GENERATE}
+    generate = {field: (*NOTHING, [None]) for field in REFUSED_OF_GENERATE} | {"prompt_logprobs": (None,)}
     params = dict.fromkeys(REFUSED_PARAMS, NOTHING) | dict.fromkeys(
         ("stream_interval", "beam_width"), (None, 0, 1)
     )

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import UNSET, UnsetType
+
 from services.gateway.admission import Ticket
 from services.gateway.http.answers import openai as shape
 from services.gateway.http.answers.chunks import ChunkEncoder
+from services.gateway.http.answers.prompt_logprobs import in_thread_if_many, prompt_logprobs
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.answers.text_events import TokenTexts
 from services.gateway.http.answers.usage_options import UsageOptions
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.to_request import request_from_body
-from services.gateway.http.shapes.chat import ReasoningField
+from services.gateway.http.shapes.chat import ChatAnswer, ReasoningField
+from services.gateway.http.shapes.prompt_logprobs import PromptLogprobsAnswer
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.request import GenerationRequest
@@ -66,8 +70,7 @@ class ChatEndpoint:
         call = await in_thread_if_long(self._call, body)
         async with self._pipeline.open(call.request, ticket) as generation:
             if not call.stream:
-                answer = await generation.answer()
-                await reply.json(shape.completion(generation.head, answer, self._reasoning))
+                await reply.json(await self._whole(call, generation))
                 return
             await self._stream(call, generation, reply)
 
@@ -78,6 +81,13 @@ class ChatEndpoint:
             stream=bool(decoded.stream),
             usage=UsageOptions.of(decoded.stream_options),
         )
+
+    async def _whole(self, call: _Call, generation: Generation) -> ChatAnswer:
+        answer, wanted = await generation.answer(), call.request.prompt_logprobs
+        prompt: PromptLogprobsAnswer | UnsetType = UNSET
+        if wanted is not None:
+            prompt = await in_thread_if_many(prompt_logprobs, answer.prompt, wanted.top)
+        return shape.completion(generation.head, answer, self._reasoning, prompt)
 
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""

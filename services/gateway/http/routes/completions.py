@@ -7,12 +7,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from perigee.v1 import sampling_pb2
 from services.gateway.admission import Ticket
-from services.gateway.http.answers.completion_logprobs import CompletionLogprobsBuilder
+from services.gateway.http.answers.completion_logprobs import CompletionLogprobsBuilder, joined
 from services.gateway.http.answers.openai import usage
+from services.gateway.http.answers.prompt_logprobs import PromptTokens, in_thread_if_many, prompt_logprobs
 from services.gateway.http.answers.reply import Reply
 from services.gateway.http.answers.usage_options import UsageOptions
 from services.gateway.http.bodies.completions import (
@@ -23,6 +24,7 @@ from services.gateway.http.bodies.completions import (
 from services.gateway.http.bodies.decoder import BodyDecoder, in_thread_if_long
 from services.gateway.http.bodies.fields.sampling import params_of
 from services.gateway.http.bodies.output_format import raw_output_format
+from services.gateway.http.bodies.prompt_logprobs import openai_prompt_logprobs
 from services.gateway.http.bodies.raw_prompts import RawPrompt, any_prompts
 from services.gateway.http.bodies.unsupported import refuse_stream_options_alone
 from services.gateway.http.shapes.completion import (
@@ -31,8 +33,10 @@ from services.gateway.http.shapes.completion import (
     CompletionLogprobs,
     TextFinish,
 )
+from services.gateway.http.shapes.prompt_logprobs import PromptLogprobsAnswer
 from services.gateway.http.shapes.usage import UsageAnswer
 from services.gateway.pipeline.batch import Batch, BatchPipeline
+from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import Completion
 from services.gateway.pipeline.request import GenerationRequest, TextPrompt
 from services.gateway.served_model import ServedModel
@@ -45,7 +49,8 @@ _FINISH: Mapping[int, TextFinish] = MappingProxyType(
 @dataclass(frozen=True)
 class _Call:
     """A parsed request. `prompts`: those of `requests`; `echo`: they come before their texts; `choices`: per
-    prompt; `keep_special`: special tokens are in the texts.
+    prompt; `keep_special`: special tokens are in the texts. `echoed_top`, `prompt_top`: how many
+    alternatives an echoed prompt's log-probabilities have, and vLLM's; None: these are not wanted.
     """
 
     requests: list[GenerationRequest]
@@ -53,6 +58,8 @@ class _Call:
     echo: bool
     choices: int
     keep_special: bool
+    echoed_top: int | None
+    prompt_top: int | None
     stream: bool
     usage: UsageOptions
 
@@ -91,6 +98,8 @@ class CompletionEndpoint:
         refuse_stream_options_alone(given.stream_options, given.stream)
         prompts = any_prompts(given.prompt, "prompt", parse=bool(given.parse_special))
         output = raw_output_format(given.response_format, given.json_schema, given.regex, given.ebnf)
+        echoed_top = given.logprobs if given.echo else None
+        wanted = openai_prompt_logprobs(given.prompt_logprobs, echoed=echoed_top, stream=bool(given.stream))
         requests = [
             GenerationRequest(
                 model=given.model or "",
@@ -101,6 +110,7 @@ class CompletionEndpoint:
                 cache_salt=given.cache_salt or "",
                 priority=given.priority or 0,
                 output=output,
+                prompt_logprobs=wanted,
             )
             for prompt, param in prompts
         ]
@@ -110,6 +120,8 @@ class CompletionEndpoint:
             echo=bool(given.echo),
             choices=choices,
             keep_special=sampling.keep_special_tokens,
+            echoed_top=echoed_top,
+            prompt_top=given.prompt_logprobs,
             stream=bool(given.stream),
             usage=UsageOptions.of(given.stream_options),
         )
@@ -127,17 +139,31 @@ class CompletionEndpoint:
 
     async def _whole(self, call: _Call, batch: Batch) -> CompletionAnswer:
         answers = await batch.answers()
-        choices = [
-            CompletionChoice(
-                prompt * call.choices + choice.index,
-                echo + choice.content,
-                self._logprobs(call).of(choice.logprobs),
-                _FINISH[choice.finish_reason],
-            )
-            for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True))
-            for choice in answer.choices
-        ]
+        choices = []
+        for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True)):
+            shown: PromptLogprobsAnswer | UnsetType = UNSET
+            if call.prompt_top is not None:
+                shown = await in_thread_if_many(prompt_logprobs, answer.prompt, call.prompt_top)
+            choices += [
+                CompletionChoice(
+                    prompt * call.choices + choice.index,
+                    echo + choice.content,
+                    await self._whole_logprobs(call, answer.prompt, choice),
+                    _FINISH[choice.finish_reason],
+                    shown,
+                )
+                for choice in answer.choices
+            ]
         return _answer(batch, choices, usage(batch.usage))
+
+    async def _whole_logprobs(
+        self, call: _Call, prompt: PromptTokens, choice: ChoiceAnswer
+    ) -> CompletionLogprobs | None:
+        builder = self._logprobs(call)
+        if call.echoed_top is None:
+            return builder.of(choice.logprobs)
+        echoed = await in_thread_if_many(builder.echoed, prompt, call.echoed_top)
+        return joined(echoed, builder.of(choice.logprobs))
 
     async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
         """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
@@ -153,6 +179,11 @@ class CompletionEndpoint:
         async with aclosing(batch.deltas()) as deltas:
             async for prompt, delta in deltas:
                 index = prompt * count + delta.index
+                if call.echoed_top is not None and index in unsaid:
+                    tokens = await batch.generations[prompt].prompt_logprobs()
+                    echoed = await in_thread_if_many(logprobs[index].echoed, tokens, call.echoed_top)
+                    first = CompletionChoice(index, unsaid.pop(index), echoed, None)
+                    await reply.event(_answer(batch, [first], call.usage.in_chunk(batch)))
                 text = unsaid.pop(index, "") + delta.content
                 finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
                 shown = logprobs[index].of(delta.logprobs)

@@ -24,6 +24,7 @@ from services.gateway.http.bodies.generate import (
     sampling_of,
 )
 from services.gateway.http.bodies.output_format import raw_output_format
+from services.gateway.http.bodies.prompt_logprobs import sglang_prompt_logprobs
 from services.gateway.http.bodies.raw_prompts import RawPrompt, text_prompts, token_prompts
 from services.gateway.http.shapes.generate import GenerateAnswer
 from services.gateway.pipeline.batch import Batch, BatchPipeline
@@ -93,9 +94,15 @@ class GenerateEndpoint:
     ) -> AsyncGenerator[tuple[int, ChoiceDelta, int], None]:
         """Adds each delta to its answer, then yields its prompt, the delta and the answer's index."""
         first = list(accumulate((request.choices for request in call.requests), initial=0))
+        unfed = {index for index, request in enumerate(call.requests) if request.prompt_logprobs is not None}
         async with aclosing(batch.deltas()) as deltas:
             async for prompt, delta in deltas:
                 index = first[prompt] + delta.index
+                if prompt in unfed:
+                    unfed.discard(prompt)
+                    tokens = await batch.generations[prompt].prompt_logprobs()
+                    for answer in answers[first[prompt] : first[prompt + 1]]:
+                        answer.feed_prompt(tokens)
                 answers[index].feed(delta)
                 yield prompt, delta, index
 
@@ -118,6 +125,7 @@ class GenerateEndpoint:
         params = per_prompt(given.sampling_params, count, "sampling_params")
         logprobs = per_prompt(given.return_logprob, count, "return_logprob")
         tops = per_prompt(given.top_logprobs_num, count, "top_logprobs_num")
+        starts = per_prompt(given.logprob_start_len, count, "logprob_start_len")
         names = per_prompt(given.rid, count, "rid")
         requests = []
         for index, (prompt, param) in enumerate(prompts):
@@ -138,6 +146,9 @@ class GenerateEndpoint:
                     cache_salt=given.cache_salt or "",
                     priority=given.priority or 0,
                     output=raw_output_format(None, own.json_schema, own.regex, own.ebnf, f"{where}."),
+                    prompt_logprobs=sglang_prompt_logprobs(
+                        starts[index], tops[index], "logprob_start_len", logprobs=bool(logprobs[index])
+                    ),
                 )
             )
         return _Call(

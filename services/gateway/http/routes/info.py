@@ -1,4 +1,4 @@
-"""GET /model_info and /server_info, in the spelling of SGLang's scripts."""
+"""GET /model_info and /server_info, in the spelling of SGLang's scripts, and vLLM's /tokenizer_info."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.http.answers.page import json_page
-from services.gateway.http.shapes.server import ModelInfo, ServerInfo, WorkerEntry
+from services.gateway.http.shapes.server import ModelInfo, ServerInfo, TokenizerInfo, WorkerEntry
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
@@ -34,6 +34,13 @@ class InfoPages:
             **self._model_info(), version=version("perigee"), internal_states=[{}], workers=workers
         )
         return json_page(more)
+
+    async def tokenizer(self, request: Request) -> Response:
+        """What clients that tokenize by /tokenize need to know beside it."""
+        tokenizer = self._model.tokenizer
+        ending = tokenizer.token_bytes(tokenizer.end_of_turn).decode()
+        longest = self._model.context(self._pool.context_length()) or None
+        return json_page(TokenizerInfo(type(tokenizer).__name__, ending, None, longest))
 
     def _model_info(self) -> dict[str, Any]:
         """The fields that both answers have."""

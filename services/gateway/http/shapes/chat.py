@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from services.gateway.http.shapes.base import AnswerShape
+from services.gateway.http.shapes.prompt_logprobs import PromptLogprobsAnswer
 from services.gateway.http.shapes.usage import UsageAnswer
 
 
@@ -81,3 +82,4 @@ class ChatAnswer(AnswerShape):
     model: str
     choices: list[ChatChoice]
     usage: UsageAnswer
+    prompt_logprobs: PromptLogprobsAnswer | UnsetType = UNSET

@@ -7,17 +7,20 @@ from typing import Literal
 from msgspec import UNSET, UnsetType
 
 from services.gateway.http.shapes.base import AnswerShape
+from services.gateway.http.shapes.prompt_logprobs import PromptLogprobsAnswer
 from services.gateway.http.shapes.usage import UsageAnswer
 
 TextFinish = Literal["stop", "length"]
 
 
 class CompletionLogprobs(AnswerShape):
-    """Lists that belong together, one entry per token; `text_offset`: where in the text it begins."""
+    """Lists that belong together, one entry per token; `text_offset`: where in the text it begins. Null: the
+    first token of an echoed prompt.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
@@ -28,6 +31,7 @@ class CompletionChoice(AnswerShape):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: TextFinish | None
+    prompt_logprobs: PromptLogprobsAnswer | UnsetType = UNSET
 
 
 class CompletionAnswer(AnswerShape):

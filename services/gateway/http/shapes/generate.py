@@ -18,7 +18,9 @@ class FinishAnswer(AnswerShape):
 
 
 class MetaInfo(AnswerShape):
-    """Beside a text. A log-probability is a list: itself, the token's id, and its text if asked for."""
+    """Beside a text. A log-probability is a list: itself, the token's id, and its text if asked for. That of
+    the input's first token is null, and so are its alternatives.
+    """
 
     id: str
     finish_reason: FinishAnswer | None
@@ -26,6 +28,7 @@ class MetaInfo(AnswerShape):
     completion_tokens: int
     cached_tokens: int
     input_token_logprobs: list[list[Any]] | UnsetType = UNSET
+    input_top_logprobs: list[list[list[Any]] | None] | UnsetType = UNSET
     output_token_logprobs: list[list[Any]] | UnsetType = UNSET
     output_top_logprobs: list[list[list[Any]]] | UnsetType = UNSET
     e2e_latency: float | UnsetType = UNSET

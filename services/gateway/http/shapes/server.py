@@ -42,6 +42,17 @@ class ModelInfo(AnswerShape):
     vocab_size: int
 
 
+class TokenizerInfo(AnswerShape):
+    """`eos_token`: the text of the token that ends a turn; `bos_token`: null, because none is added.
+    `model_max_length`: null where it is not known.
+    """
+
+    tokenizer_class: str
+    eos_token: str
+    bos_token: None
+    model_max_length: int | None
+
+
 class WorkerEntry(AnswerShape):
     """A worker, and its load if it is reachable."""
 

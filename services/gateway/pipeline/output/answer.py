@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from perigee.v1 import sampling_pb2
+from perigee.v1 import generation_pb2, sampling_pb2
 from services.families.conversation import ToolCall
 from services.gateway.pipeline.output.events import ChoiceDelta
 
@@ -25,10 +25,11 @@ class ChoiceAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """All choices by index, and what they cost."""
+    """All choices by index, what they cost, and the tokens of the prompt if they are wanted."""
 
     choices: tuple[ChoiceAnswer, ...]
     usage: sampling_pb2.Usage
+    prompt: Sequence[generation_pb2.PromptTokenLogprob] = ()
 
 
 async def fold(deltas: AsyncIterator[ChoiceDelta], n: int) -> tuple[ChoiceAnswer, ...]:

@@ -19,6 +19,7 @@ from services.gateway.http.shapes.server import (
     ModelInfo,
     ModelsAnswer,
     ServerInfo,
+    TokenizerInfo,
 )
 from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
 from tests.gateway.suite import parse_events
@@ -79,8 +80,14 @@ async def test_every_answer_has_exactly_the_fields_described(suite):
     for chunk in await suite.stream(logprobs=True, stream_options={"include_usage": True}):
         exactly(chunk, ChatChunk)
     posted = {
-        "/v1/completions": ({"prompt": "x", "logprobs": 1}, CompletionAnswer),
-        "/generate": ({"text": "x", "return_logprob": True, "top_logprobs_num": 1}, GenerateAnswer),
+        "/v1/completions": (
+            {"prompt": "x y", "logprobs": 1, "echo": True, "prompt_logprobs": 1},
+            CompletionAnswer,
+        ),
+        "/generate": (
+            {"text": "x y", "return_logprob": True, "top_logprobs_num": 1, "logprob_start_len": 0},
+            GenerateAnswer,
+        ),
         "/tokenize": ({"prompt": "x"}, TokenizeAnswer),
         "/detokenize": ({"tokens": [1]}, DetokenizeAnswer),
     }
@@ -91,6 +98,7 @@ async def test_every_answer_has_exactly_the_fields_described(suite):
         "/v1/models/kimi": ModelAnswer,
         "/model_info": ModelInfo,
         "/server_info": ServerInfo,
+        "/tokenizer_info": TokenizerInfo,
         "/health": HealthAnswer,
         "/ready": HealthAnswer,
         "/v1/models/nobody": ErrorAnswer,

@@ -141,7 +141,6 @@ async def test_a_stop_string_ends_the_text(suite):
         ({"prompt": {}}, "prompt"),
         ({"best_of": 3}, "best_of"),
         ({"suffix": "end"}, "suffix"),
-        ({"echo": True, "logprobs": 1}, "logprobs"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": -1}, "logprobs"),
         ({"regex": "("}, "regex"),

@@ -66,7 +66,6 @@ class KnownFields(QueuedFields, kw_only=True):
     media_io_kwargs: Any = None
     session_params: Any = None
     stream_interval: int | None = None
-    prompt_logprobs: int | None = None
     logprob_token_ids: Any = None
     sampling_logprobs_mode: Any = None
     return_sampling_mask: bool | None = None
@@ -86,7 +85,7 @@ class KnownFields(QueuedFields, kw_only=True):
 
 
 # Values that mean "as usual", besides null, false, zero and empty ones. This tokenizer adds no special
-# tokens and the detokenizer no spaces; vLLM's prompt_logprobs of 0 asks for some.
+# tokens and the detokenizer no spaces.
 _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "service_tier": ("auto", "default"),
@@ -98,7 +97,6 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "stream_interval": (1,),
     }
 )
-_NOT_EVEN_ZERO = frozenset({"prompt_logprobs"})
 _OFFERED = frozenset(field.name for field in fields(QueuedFields))
 
 
@@ -106,7 +104,7 @@ NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
 """What always means "as usual"."""
 KNOWN: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
-        name: ((None,) if name in _NOT_EVEN_ZERO else NOTHING) + _USUAL.get(name, ())
+        name: NOTHING + _USUAL.get(name, ())
         for name in (field.name for field in fields(KnownFields))
         if name not in _OFFERED
     }

@@ -73,6 +73,7 @@ PriorityField: TypeAlias = Annotated[
 SaltField: TypeAlias = Annotated[str, Meta(extra_json_schema={"maxLength": MAX_SALT_CHARACTERS})]
 MaxTokensField: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 TopField: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MOST_TOP_LOGPROBS})]
+StartField: TypeAlias = Annotated[int, Meta(extra_json_schema={"minimum": -1})]
 IdField: TypeAlias = Annotated[int, Meta(extra_json_schema=dict(TOKEN_ID))]
 PromptField: TypeAlias = Annotated[
     str | list[str | int | list[int]], _instead({"anyOf": [*_TEXTS, *_ID_LISTS]})
@@ -113,6 +114,8 @@ ToolChoiceField: TypeAlias = Annotated[
     ),
 ]
 
+_WHOLE_IF_SCORED = [_needs({"prompt_logprobs": _ABSENT}), _needs({"stream": {"enum": [False, None]}})]
+
 # Of bodies as a whole, by the name of their schema: what holds between their fields.
 TOGETHER: Mapping[str, Any] = MappingProxyType(
     {
@@ -126,6 +129,8 @@ TOGETHER: Mapping[str, Any] = MappingProxyType(
             _needs(role={"enum": [role for role in ROLES if role != "tool"]}),
             _needs(role={"enum": ["tool"]}, tool_call_id=_TEXT),
         ],
+        "ChatBody": _WHOLE_IF_SCORED,
+        "CompletionBody": _WHOLE_IF_SCORED,
         "GenerateBody": [
             _needs({"input_ids": _ABSENT}, text={"type": ["string", "array"]}),
             _needs({"text": _ABSENT}, input_ids={"type": "array"}),

@@ -1,0 +1,37 @@
+"""An environment for lm-eval alone, which `make test-lm-eval` installs from its lock file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lm-eval", action="store_true", help="install lm-eval and run it against the suite")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Only on demand: it downloads and takes minutes."""
+    wanted = config.getoption("lm_eval", default=False)
+    return True if collection_path.name == "test_scores.py" and not wanted else None
+
+
+@pytest.fixture(scope="session")
+def lm_eval(repository: Path) -> Path:
+    """The interpreter that has lm-eval; its environment is kept until the lock file changes."""
+    lock = repository / "tests" / "lm_eval" / "requirements.txt"
+    folder = repository / ".run" / "lm_eval"
+    stamp, digest = folder / "installed", hashlib.sha256(lock.read_bytes()).hexdigest()
+    python = folder / "bin" / "python"
+    if not stamp.exists() or stamp.read_text() != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        subprocess.run([*install, "--require-hashes", "--requirement", lock], check=True, timeout=300)
+        stamp.write_text(digest)
+    return python
