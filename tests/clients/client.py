@@ -15,6 +15,7 @@ ASSERTIONS = {
     "call": "a named tool is called, with an id, arguments of its schema, and finish `tool_calls`",
     "streamed call": "streamed arguments come in pieces that add up to those of the whole answer",
     "call events": "the stream helper's events say when each call's arguments, and the text, are done",
+    "two calls": "two calls of one turn come one after the other, each with its id and its arguments",
     "loop": "the model calls a tool, reads its result and answers",
     "streamed loop": "the same, streamed",
     "structured": "structured output is of the type that was asked for",
@@ -45,23 +46,21 @@ class Client:
         return f"{self.language}-{self.name}"
 
 
+# Instructor's loop is one typed call: it has no tools to run, and streams partial objects.
+_TYPED = tuple(each for each in COMMON if each not in ("streamed call", "loop"))
+_STREAMS = ("streamed loop", "streamed structured")
 CLIENTS = (
-    Client("openai", "python", (*COMMON, "reasoning", "call events", "streamed structured", "retry")),
-    Client("langchain", "python", (*COMMON, "streamed loop")),
-    Client("llama_index", "python", (*COMMON, "reasoning", "streamed loop", "streamed structured")),
-    Client("pydantic_ai", "python", (*COMMON, "reasoning", "streamed loop", "streamed structured")),
-    # Its loop is one typed call: it has no tools to run, and streams partial objects.
-    Client(
-        "instructor",
-        "python",
-        (*(each for each in COMMON if each not in ("streamed call", "loop")), "streamed structured"),
-    ),
-    Client("litellm", "python", (*COMMON, "reasoning")),
-    Client("smolagents", "python", (*COMMON, "streamed loop")),
     Client(
         "openai",
-        "node",
-        (*COMMON, "reasoning", "call events", "streamed loop", "streamed structured", "retry"),
+        "python",
+        (*COMMON, "reasoning", "call events", "two calls", "streamed structured", "retry"),
     ),
-    Client("vercel_ai", "node", (*COMMON, "reasoning", "streamed loop", "streamed structured")),
+    Client("langchain", "python", (*COMMON, "two calls", "streamed loop")),
+    Client("llama_index", "python", (*COMMON, "reasoning", *_STREAMS)),
+    Client("pydantic_ai", "python", (*COMMON, "reasoning", "two calls", *_STREAMS)),
+    Client("instructor", "python", (*_TYPED, "streamed structured")),
+    Client("litellm", "python", (*COMMON, "reasoning", "two calls")),
+    Client("smolagents", "python", (*COMMON, "streamed loop")),
+    Client("openai", "node", (*COMMON, "reasoning", "call events", "two calls", *_STREAMS, "retry")),
+    Client("vercel_ai", "node", (*COMMON, "reasoning", "two calls", *_STREAMS)),
 )

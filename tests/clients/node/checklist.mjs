@@ -8,6 +8,11 @@ export const QUESTION = 'Which one is bigger, 9.11 or 9.9?';
 export const ANSWER = '9.9 is bigger.';
 export const WEATHER = 'What is the weather in Paris?';
 export const WEATHER_RESULT = '{"city": "Paris", "sky": "sunny", "celsius": 22}';
+export const TWO_WEATHERS = 'What is the weather in Paris and Rome?';
+export const TWO_CALLS = [
+  ['functions.get_weather:0', { city: 'Paris' }],
+  ['functions.get_weather:1', { city: 'Rome' }],
+];
 export const PLACES = 'Name a place.';
 export const NOTE = 'Write a note.';
 // An answer that goes on: greedy, and its end is no end.

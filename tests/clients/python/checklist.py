@@ -19,12 +19,14 @@ QUESTION = "Which one is bigger, 9.11 or 9.9?"
 ANSWER = "9.9 is bigger."
 WEATHER = "What is the weather in Paris?"
 WEATHER_RESULT = '{"city": "Paris", "sky": "sunny", "celsius": 22}'
+TWO_WEATHERS = "What is the weather in Paris and Rome?"
+TWO_CALLS = [("functions.get_weather:0", {"city": "Paris"}), ("functions.get_weather:1", {"city": "Rome"})]
 PLACES = "Name a place."
 NOTE = "Write a note."
 # An answer that goes on: greedy, and its end is no end.
 ENDLESS = {"ignore_eos": True}
 # Its arguments are long, so that they come in pieces.
-TEXT = {"type": "string", "minLength": 60, "maxLength": 90}
+TEXT = {"type": "string", "minLength": 200, "maxLength": 240}
 
 
 def function(name: str, description: str, properties: dict) -> dict:
@@ -52,7 +54,7 @@ class Place(BaseModel):
 class Note(BaseModel):
     """Write a note"""
 
-    text: str = Field(min_length=60, max_length=90)
+    text: str = Field(min_length=200, max_length=240)
 
 
 @dataclass(frozen=True)

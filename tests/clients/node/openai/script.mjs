@@ -5,7 +5,7 @@ import OpenAI from 'openai';
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod';
 import { z } from 'zod';
 import {
-  ANSWER, ENDLESS, MODEL, NOTE, PLACES, QUESTION, WEATHER, WEATHER_RESULT, holds, rejected, run, streams, suite,
+  ANSWER, ENDLESS, MODEL, NOTE, PLACES, QUESTION, TWO_CALLS, TWO_WEATHERS, WEATHER, WEATHER_RESULT, holds, rejected, run, streams, suite,
 } from './checklist.mjs';
 
 const client = new OpenAI({ baseURL: `${suite.url}/v1`, apiKey: 'any', maxRetries: 0, timeout: 120_000 });
@@ -26,7 +26,7 @@ const Place = z.object({ name: z.string().max(20), people: z.int().min(0).max(99
 const note = zodFunction({
   name: 'write_note',
   description: 'Write a note',
-  parameters: z.object({ text: z.string().min(60).max(90) }),
+  parameters: z.object({ text: z.string().min(200).max(240) }),
 });
 const callNote = {
   ...greedy,
@@ -115,6 +115,15 @@ holds('call events', async () => {
   assert.equal(await text.finalContent(), ANSWER);
   assert.deepEqual(contents, [ANSWER]);
   assert((await text.totalUsage()).total_tokens > 0);
+});
+
+holds('two calls', async () => {
+  const done = [];
+  const stream = chat.stream({ ...greedy, tools: [weather], messages: [{ role: 'user', content: TWO_WEATHERS }] });
+  stream.on('tool_calls.function.arguments.done', (event) => done.push([event.index, event.parsed_arguments]));
+  const { message } = (await stream.finalChatCompletion()).choices[0];
+  assert.deepEqual(message.tool_calls.map((made) => [made.id, made.function.parsed_arguments]), TWO_CALLS);
+  assert.deepEqual(done, TWO_CALLS.map(([, parsed], index) => [index, parsed]));
 });
 
 function runTools(stream) {

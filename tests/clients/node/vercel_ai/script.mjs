@@ -5,7 +5,7 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { APICallError, Output, generateText, isStepCount, streamText, tool } from 'ai';
 import { z } from 'zod';
 import {
-  ANSWER, ENDLESS, MODEL, NOTE, PLACES, QUESTION, WEATHER, WEATHER_RESULT, holds, run, streams, suite,
+  ANSWER, ENDLESS, MODEL, NOTE, PLACES, QUESTION, TWO_CALLS, TWO_WEATHERS, WEATHER, WEATHER_RESULT, holds, run, streams, suite,
 } from './checklist.mjs';
 
 const options = { name: 'perigee', apiKey: 'any', includeUsage: true, supportsStructuredOutputs: true };
@@ -75,7 +75,7 @@ holds('call', async () => {
 });
 
 holds('streamed call', async () => {
-  const inputSchema = z.object({ text: z.string().min(60).max(90) });
+  const inputSchema = z.object({ text: z.string().min(200).max(240) });
   const callNote = {
     ...ask,
     prompt: NOTE,
@@ -91,6 +91,15 @@ holds('streamed call', async () => {
   assert.deepEqual(JSON.parse(deltas.join('')), toolCalls[0].input);
   const order = read.map((part) => part.type).filter((type) => /^tool-(input-start|input-end|call)$/.test(type));
   assert.deepEqual(order, ['tool-input-start', 'tool-input-end', 'tool-call']);
+});
+
+holds('two calls', async () => {
+  const read = await parts(streamText({ ...ask, prompt: TWO_WEATHERS, tools: { get_weather: tool(description) } }));
+  const made = read.filter((part) => part.type === 'tool-call').map((part) => [part.toolCallId, part.input]);
+  assert.deepEqual(made, TWO_CALLS);
+  // It ends the inputs of all calls at the end of the stream; only their starts and pieces show an order.
+  const inputs = read.filter((part) => /^tool-input-(start|delta)$/.test(part.type)).map((part) => part.id);
+  assert.deepEqual(inputs, inputs.toSorted());
 });
 
 holds('loop', async () => {

@@ -12,6 +12,8 @@ from checklist import (
     NOTE,
     PLACES,
     QUESTION,
+    TWO_CALLS,
+    TWO_WEATHERS,
     WEATHER,
     WEATHER_RESULT,
     Checklist,
@@ -79,6 +81,13 @@ def streamed_call():
     assert total.tool_calls == bound.invoke(NOTE).tool_calls
     assert not total.invalid_tool_calls
     assert total.response_metadata["finish_reason"] == "tool_calls"
+
+
+@holds("two calls")
+def two_calls():
+    bound = model.bind_tools([get_weather])
+    for message in (bound.invoke(TWO_WEATHERS), reduce(add, bound.stream(TWO_WEATHERS))):
+        assert [(call["id"], call["args"]) for call in message.tool_calls] == TWO_CALLS
 
 
 @holds("loop")

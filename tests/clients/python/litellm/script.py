@@ -12,6 +12,8 @@ from checklist import (
     NOTE,
     PLACES,
     QUESTION,
+    TWO_CALLS,
+    TWO_WEATHERS,
     WEATHER,
     WEATHER_RESULT,
     WRITE_NOTE,
@@ -96,6 +98,15 @@ def streamed_call():
         whole.function.name,
         whole.function.arguments,
     )
+
+
+@holds("two calls")
+def two_calls():
+    asked = CALL | {"messages": [{"role": "user", "content": TWO_WEATHERS}], "tool_choice": "auto"}
+    rebuilt = litellm.stream_chunk_builder(list(litellm.completion(**asked, stream=True)))
+    for response in (litellm.completion(**asked), rebuilt):
+        made = response.choices[0].message.tool_calls
+        assert [(each.id, json.loads(each.function.arguments)) for each in made] == TWO_CALLS
 
 
 @holds("loop")

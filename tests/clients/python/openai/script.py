@@ -13,6 +13,8 @@ from checklist import (
     NOTE,
     PLACES,
     QUESTION,
+    TWO_CALLS,
+    TWO_WEATHERS,
     WEATHER,
     WEATHER_RESULT,
     WRITE_NOTE,
@@ -119,6 +121,21 @@ def call_events():
         events = list(opened)
     assert "".join(event.delta for event in events if event.type == "content.delta") == ANSWER
     assert [event.content for event in events if event.type == "content.done"] == [ANSWER]
+
+
+@holds("two calls")
+def two_calls():
+    asked = CALL | {"messages": [{"role": "user", "content": TWO_WEATHERS}], "tool_choice": "auto"}
+    with chat.stream(**asked) as opened:
+        events = [event for event in opened if event.type.startswith("tool_calls.")]
+        made = opened.get_final_completion().choices[0].message.tool_calls
+    assert [(each.id, json.loads(each.function.arguments)) for each in made] == TWO_CALLS
+    done = [event for event in events if event.type.endswith(".done")]
+    assert [(event.index, event.arguments) for event in done] == [
+        (index, each.function.arguments) for index, each in enumerate(made)
+    ]
+    pieces_of = [event.index for event in events if event.type.endswith(".delta")]
+    assert pieces_of == sorted(pieces_of)
 
 
 @holds("loop")

@@ -11,6 +11,8 @@ from checklist import (
     NOTE,
     PLACES,
     QUESTION,
+    TWO_CALLS,
+    TWO_WEATHERS,
     WEATHER,
     WEATHER_RESULT,
     Checklist,
@@ -20,7 +22,14 @@ from checklist import (
 )
 from pydantic_ai import Agent, NativeOutput, ToolOutput
 from pydantic_ai.exceptions import ModelHTTPError, ModelOverloadedError, ModelRequestRejectedError
-from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, ThinkingPart, ToolCallPart, ToolCallPartDelta
+from pydantic_ai.messages import (
+    PartDeltaEvent,
+    PartEndEvent,
+    PartStartEvent,
+    ThinkingPart,
+    ToolCallPart,
+    ToolCallPartDelta,
+)
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
@@ -40,7 +49,7 @@ def weather_agent() -> Agent:
 
     @agent.tool_plain(description="Get the current weather of a city")
     def get_weather(city: str) -> str:
-        assert city == "Paris"
+        assert city in ("Paris", "Rome")
         return WEATHER_RESULT
 
     return agent
@@ -127,6 +136,14 @@ def streamed_call():
     joined = (start.args or "") + "".join(delta.args_delta for delta in deltas)
     whole = agent_of(output_type=kind).run_sync(NOTE).all_messages()[1]
     assert [joined] == [part.args for part in whole.parts if isinstance(part, ToolCallPart)]
+
+
+@holds("two calls")
+def two_calls():
+    events, _ = asyncio.run(events_of(weather_agent(), TWO_WEATHERS))
+    ended = [each.part for each in events if isinstance(each, PartEndEvent)]
+    made = [part for part in ended if isinstance(part, ToolCallPart)]
+    assert [(part.tool_call_id, part.args_as_dict()) for part in made] == TWO_CALLS
 
 
 @holds("loop")
