@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import signal
 import time
 import traceback
@@ -26,8 +27,8 @@ class Wrong(Exception):
 class Child:
     """Runs `function(pipe, *arguments)` of `module`, which is loaded only in the child.
 
-    The parent receives what the function sends, and last what it returns. The function should end when the
-    pipe does.
+    The parent receives what the function sends, and last what it returns: values of JSON, which is what the
+    pipe carries. The function should end when the pipe does.
     """
 
     def __init__(self, name: str, module: str, function: str, *arguments: Any) -> None:
@@ -62,7 +63,7 @@ class Child:
 
     def _received(self) -> Any:
         try:
-            outcome, value = self._pipe.recv()
+            outcome, value = json.loads(self._pipe.recv_bytes())
         except (EOFError, ConnectionResetError):
             raise Blocked(self._ending()) from None
         if outcome == "blocked":
@@ -87,8 +88,8 @@ class Pipe:
         self._connection = connection
 
     def send(self, value: object) -> None:
-        """Sends a value for the parent's next `receive`."""
-        self._connection.send(("sent", value))
+        """Sends a value of JSON for the parent's next `receive`."""
+        _send(self._connection, "sent", value)
 
     def wait(self) -> None:
         """Waits until the parent closes the child, or dies."""
@@ -105,4 +106,8 @@ def _run(connection: Connection, module: str, function: str, arguments: tuple[An
     except Exception:  # noqa: BLE001 - barrier: the parent raises it
         outcome = "failed", traceback.format_exc()
     with suppress(BrokenPipeError):  # the parent has closed
-        connection.send(outcome)
+        _send(connection, *outcome)
+
+
+def _send(connection: Connection, outcome: str, value: object) -> None:
+    connection.send_bytes(json.dumps((outcome, value)).encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 import statistics
 import threading
 import time
@@ -18,12 +17,14 @@ from torch import Tensor
 from benchmarks.child import Blocked, Pipe, Wrong
 from benchmarks.transfer_plan import Plan
 from kernels.benchmarks.wheels import not_installed
+from perigee.v1 import worker_pb2
 from services.common.errors import ConfigError, TransferFailed
 from services.engine.kv_cache.kv_format import BFLOAT16
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.agent import AgentError, TransferState
 from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
 from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.offer_proto import offer_from_proto, offer_to_proto
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
 from services.engine.kv_transfer.transfer_thread import TransferThread
@@ -44,7 +45,9 @@ def fill(pool: Tensor) -> None:
 
 
 def serve(pipe: Pipe, plan: Plan) -> None:
-    """The source: sends the device's name and a pickled offer of its pool, and serves until the pipe ends."""
+    """The source: sends the device's name and its offer, a MemoryOffer in hexadecimal; serves until the pipe
+    ends.
+    """
     torch.set_num_threads(1)
     pipe.send(_device_name(plan))
     with _blocked():
@@ -55,19 +58,24 @@ def serve(pipe: Pipe, plan: Plan) -> None:
         thread = TransferThread(NixlAgent("source"), [kv_region(pool)], "source")
         thread.start()
         thread.pin_serving()
-    pipe.send(pickle.dumps(thread.offer()))
+    pipe.send(offer_to_proto(thread.offer()).SerializeToString().hex())
     pipe.wait()
     thread.close()
 
 
-def read(_: Pipe, plan: Plan, offer: bytes) -> dict[str, object]:
-    """The reader of a pickled offer: the findings of `measure`, and `reads`: the device's bytes/s, or why
-    not.
+def read(_: Pipe, plan: Plan, offer: str) -> dict[str, object]:
+    """The reader of an offer as `serve` sends it: the findings of `measure`, and `reads`: the device's
+    bytes/s, or why not.
     """
     torch.set_num_threads(1)
-    found = measure(plan, pickle.loads(offer))
+    found = measure(plan, offer_from_hex(offer))
     # After the transfers: nothing else may use the device while a graph is recorded.
     return {**found, "reads": _reads(plan)}
+
+
+def offer_from_hex(offer: str) -> Offer:
+    """The offer that `serve` sent."""
+    return offer_from_proto(worker_pb2.MemoryOffer.FromString(bytes.fromhex(offer)))
 
 
 class Ours:

@@ -56,14 +56,14 @@ def serve(pipe: Pipe, plan: Plan) -> None:
         raise Blocked("AgentError('NIXL cannot register memory')")
     if plan.device == "cuda, the source dies":
         die(pipe)
-    pipe.send(b"offer")
+    pipe.send("offer")
     if plan.device == "cuda, the source dies while it is read":
         die(pipe)
     pipe.wait()
 
 
-def read(pipe: Pipe, plan: Plan, offer: bytes) -> dict[str, object]:
-    assert offer == b"offer"
+def read(pipe: Pipe, plan: Plan, offer: str) -> dict[str, object]:
+    assert offer == "offer"
     if plan.device == "cuda, the source dies while it is read":
         pipe.wait()
     if plan.device == "cuda, other bytes":

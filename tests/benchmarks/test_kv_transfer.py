@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import pickle
 import time
 from contextlib import closing
 
@@ -23,7 +22,7 @@ def offer():
     """The offer of a running source."""
     with closing(Child("source", kv_transfer.WAYS, "serve", PLAN)) as source:
         assert source.receive(time.monotonic() + 60) == "cpu"
-        yield pickle.loads(source.receive(time.monotonic() + 60))
+        yield transfer_ways.offer_from_hex(source.receive(time.monotonic() + 60))
 
 
 @pytest.fixture

@@ -5,15 +5,34 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+import msgspec
+
 from services.common.errors import TransferFailed
 from services.engine.kv_transfer.agents.offer import Offer
 from services.engine.kv_transfer.agents.transport_report import TransportReport
+from services.engine.kv_transfer.rank_messages import (
+    Answer,
+    Call,
+    CallDone,
+    CallFailed,
+    CloseCall,
+    ConnectCall,
+    DisconnectCall,
+    ReadCall,
+    ReadCompleted,
+    ReadSettled,
+    decode_answer,
+    decode_call,
+    encode,
+    entries_of,
+    read_call,
+)
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.inbox import reject, resolve
 from services.engine.kv_transfer.reads.read_request import ReadOutcome, ReadRequest, ReadStatus
@@ -43,16 +62,16 @@ class RemoteReader:
 
     def connect(self, offer: Offer) -> Future[TransportReport]:
         """See TransferThread."""
-        return self._call("connect", offer)
+        return self._call(lambda number: ConnectCall(number, offer))
 
     def disconnect(self, agent_name: str) -> Future[None]:
         """See TransferThread."""
-        return self._call("disconnect", agent_name)
+        return self._call(lambda number: DisconnectCall(number, agent_name))
 
     def read(self, request: ReadRequest) -> None:
-        """See TransferThread. The deadline holds there too: one machine has one monotonic clock."""
+        """See TransferThread."""
         read = ActiveRead(request)
-        if not self._send("read", replace(request, on_complete=_ignored, on_settled=_ignored), read):
+        if not self._send(lambda number: read_call(number, request), read):
             read.end(ReadStatus.FAILED, _GONE)
 
     def is_alive(self) -> bool:
@@ -61,17 +80,17 @@ class RemoteReader:
 
     def close(self) -> None:
         """Asks the other side to close its transfer thread; waits at most 5 s for its last answers."""
-        self._send("close", None, None)
+        self._send(CloseCall, None)
         self._thread.join(_CLOSE_S)
 
-    def _call(self, kind: str, value: object) -> Future[Any]:
+    def _call(self, make: Callable[[int], Call]) -> Future[Any]:
         future: Future[Any] = Future()
-        if not self._send(kind, value, future):
+        if not self._send(make, future):
             reject(future, TransferFailed(_GONE))
         return future
 
-    def _send(self, kind: str, value: object, pending: Future[Any] | ActiveRead | None) -> bool:
-        """Sends a command; False if no answer will come."""
+    def _send(self, make: Callable[[int], Call], pending: Future[Any] | ActiveRead | None) -> bool:
+        """Sends a call; False if no answer will come."""
         with self._lock:
             if self._gone:
                 return False
@@ -80,7 +99,7 @@ class RemoteReader:
                 self._pending[number] = pending
         try:
             with self._sending:
-                self._pipe.send((number, kind, value))
+                self._pipe.send_bytes(encode(make(number)))
         except OSError:
             with self._lock:
                 self._pending.pop(number, None)
@@ -90,10 +109,13 @@ class RemoteReader:
     def _receive(self) -> None:
         try:
             while True:
-                number, kind, value = self._pipe.recv()
+                answer = decode_answer(self._pipe.recv_bytes())
                 with self._lock:
-                    pending = self._pending[number] if kind == "outcome" else self._pending.pop(number)
-                _pass_on(pending, kind, value)
+                    pending = self._pending[answer.number]
+                _pass_on(pending, answer)
+                if not isinstance(answer, ReadCompleted):
+                    with self._lock:
+                        del self._pending[answer.number]
         except (EOFError, OSError):
             self._fail_all(settled=True)
         except Exception:  # barrier: callers must learn that no more answers are received
@@ -125,20 +147,20 @@ def serve_reads(pipe: Connection, transfer: TransferThread) -> None:
         while transfer.is_alive():
             if not pipe.poll(_LOOK_S):
                 continue
-            number, kind, value = pipe.recv()
-            if kind == "close":
-                break
-            if kind == "read":
-                on_complete = partial(answers.send, number, "outcome")
-                on_settled = partial(answers.send, number, "settled", None)
-                transfer.read(replace(value, on_complete=on_complete, on_settled=on_settled))
-            else:
-                future: Future[Any] = (
-                    transfer.connect(value) if kind == "connect" else transfer.disconnect(value)
-                )
-                future.add_done_callback(partial(answers.result, number))
+            call = decode_call(pipe.recv_bytes())
+            match call:
+                case CloseCall():
+                    break
+                case ReadCall():
+                    transfer.read(_request(call, answers))
+                case ConnectCall(number, offer):
+                    transfer.connect(offer).add_done_callback(partial(answers.result, number))
+                case DisconnectCall(number, agent_name):
+                    transfer.disconnect(agent_name).add_done_callback(partial(answers.result, number))
     except (EOFError, OSError):
         pass
+    except (msgspec.MsgspecError, ValueError):  # this rank ends, and rank 0 notices that
+        logger.exception("a call of rank 0 cannot be decoded")
     transfer.close()
     pipe.close()
 
@@ -150,31 +172,51 @@ class _Answers:
         self._pipe = pipe
         self._lock = threading.Lock()
 
-    def send(self, number: int, kind: str, value: object) -> None:
+    def send(self, answer: Answer) -> None:
         """Does nothing if the other process is gone."""
         with self._lock:
             try:
-                self._pipe.send((number, kind, value))
+                self._pipe.send_bytes(encode(answer))
             except OSError:
                 return
 
     def result(self, number: int, future: Future[Any]) -> None:
         error = future.exception()
-        self.send(number, "error" if error else "result", error or future.result())
-
-
-def _pass_on(pending: Future[Any] | ActiveRead, kind: str, value: Any) -> None:
-    if isinstance(pending, ActiveRead):
-        if kind == "outcome":
-            assert isinstance(value, ReadOutcome)
-            pending.report(value.status, value.message, value.bytes)
+        if error is None:
+            self.send(CallDone(number, future.result()))
         else:
+            self.send(CallFailed(number, getattr(error, "reason", ""), str(error)))
+
+
+def _request(call: ReadCall, answers: _Answers) -> ReadRequest:
+    """The request of a call; what becomes of it goes to the caller."""
+
+    def on_complete(outcome: ReadOutcome) -> None:
+        answers.send(ReadCompleted(call.number, outcome))
+
+    return ReadRequest(
+        peer=call.peer,
+        kind=call.kind,
+        local_entries=entries_of(call.local_entries),
+        remote_entries=entries_of(call.remote_entries),
+        deadline=call.deadline,
+        on_complete=on_complete,
+        on_settled=lambda: answers.send(ReadSettled(call.number)),
+        crc32=call.crc32,
+        crc_entries=call.crc_entries,
+    )
+
+
+def _pass_on(pending: Future[Any] | ActiveRead, answer: Answer) -> None:
+    """Raises TypeError for an answer that does not fit its call."""
+    match answer:
+        case ReadCompleted(_, outcome) if isinstance(pending, ActiveRead):
+            pending.report(outcome.status, outcome.message, outcome.bytes)
+        case ReadSettled() if isinstance(pending, ActiveRead):
             pending.settle()
-    elif kind == "error":
-        reject(pending, value)
-    else:
-        resolve(pending, value)
-
-
-def _ignored(*_: object) -> None:
-    """Replaces a callback that cannot be called from another process."""
+        case CallFailed() if isinstance(pending, Future):
+            reject(pending, answer.error())
+        case CallDone(_, report) if isinstance(pending, Future):
+            resolve(pending, report)
+        case _:
+            raise TypeError(f"{type(answer).__name__} does not answer call {answer.number}")

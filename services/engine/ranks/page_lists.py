@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import count
 
-from services.engine.batch import ForwardBatch
+import msgspec
+
+from services.engine.batch import SequenceSlice
 
 
-@dataclass(frozen=True)
-class PageTail:
-    """The new pages of the page list with this number."""
+class SequencePart(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence of a batch: as in SequenceSlice, but of its page list only the number and the new pages."""
 
-    number: int
-    pages: tuple[int, ...]
+    num_tokens: int
+    context_len: int
+    list_number: int
+    new_pages: tuple[int, ...]
 
 
 class PageListSender:
@@ -29,17 +31,19 @@ class PageListSender:
         # By identity; the list itself is kept, so that no other one gets the same identity.
         self._known: dict[int, tuple[Sequence[int], int, int]] = {}
 
-    def pack(self, batch: ForwardBatch) -> tuple[ForwardBatch, tuple[PageTail, ...]]:
-        """The batch without its page lists, and the parts of them to send."""
+    def pack(self, sequences: Sequence[SequenceSlice]) -> tuple[SequencePart, ...]:
+        """The sequences of the next batch, with the pages to send."""
         known, self._known = self._known, {}
-        tails = []
-        for sequence in batch.sequences:
-            pages, number, sent = known.get(id(sequence.pages)) or (sequence.pages, next(self._numbers), 0)
+        parts = []
+        for sequence in sequences:
+            pages = sequence.pages
+            _, number, sent = known.get(id(pages)) or (pages, next(self._numbers), 0)
             needed = max(sent, sequence.num_pages)
-            tails.append(PageTail(number, tuple(pages[sent:needed])))
+            parts.append(
+                SequencePart(sequence.num_tokens, sequence.context_len, number, tuple(pages[sent:needed]))
+            )
             self._known[id(pages)] = known[id(pages)] = (pages, number, needed)
-        bare = tuple(replace(sequence, pages=()) for sequence in batch.sequences)
-        return replace(batch, sequences=bare), tuple(tails)
+        return tuple(parts)
 
 
 class PageListReceiver:
@@ -48,16 +52,14 @@ class PageListReceiver:
     def __init__(self) -> None:
         self._lists: dict[int, list[int]] = {}
 
-    def unpack(self, batch: ForwardBatch, tails: Sequence[PageTail]) -> ForwardBatch:
-        """The batch as it was before `pack`. Must be called with every batch, in order."""
+    def unpack(self, parts: Sequence[SequencePart]) -> tuple[SequenceSlice, ...]:
+        """The sequences as they were before `pack`. Must be called with every batch's parts, in order."""
         lists: dict[int, list[int]] = {}
-        for tail in tails:
+        for part in parts:
             # A list that two sequences share arrives in parts.
-            pages = lists[tail.number] = self._lists.setdefault(tail.number, [])
-            pages.extend(tail.pages)
+            pages = lists[part.list_number] = self._lists.setdefault(part.list_number, [])
+            pages.extend(part.new_pages)
         self._lists = lists
-        whole = (
-            replace(sequence, pages=lists[tail.number])
-            for sequence, tail in zip(batch.sequences, tails, strict=True)
+        return tuple(
+            SequenceSlice(part.num_tokens, part.context_len, lists[part.list_number]) for part in parts
         )
-        return replace(batch, sequences=tuple(whole))

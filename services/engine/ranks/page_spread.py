@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import torch
 from torch import Tensor, distributed
 
@@ -13,8 +12,7 @@ from services.engine.kv_transfer.shared_transfer import reading_rank
 _PAGES_AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class PageSpread:
+class PageSpread(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """An order to all ranks to copy `pages` from the ranks that hold them to all others.
 
     A page is held by its `reading_rank` among the first `holders` ranks.

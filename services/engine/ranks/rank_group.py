@@ -9,7 +9,6 @@ every rank reads its share of them from peers, then the ranks exchange what they
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -21,8 +20,9 @@ from services.engine.batch import DeviceTokens, ForwardBatch
 from services.engine.kv_transfer.remote_reader import RemoteReader
 from services.engine.ranks.page_lists import PageListSender
 from services.engine.ranks.page_spread import PageSpread
+from services.engine.ranks.rank_messages import RankWork, encode
 from services.engine.ranks.rank_plan import RankPlan
-from services.engine.ranks.rank_process import RankWork, follow
+from services.engine.ranks.rank_process import follow
 
 _CLOSE_S = 5.0
 
@@ -75,8 +75,8 @@ class RankGroup:
 
     def send(self, batch: ForwardBatch, late: DeviceTokens | None = None) -> None:
         """Starts the batch on the other ranks, with late tokens of this device; OSError if a rank is gone."""
-        packed, tails = self._page_lists.pack(batch)
-        self._send(RankWork(packed, tails, () if late is None else tuple(late.rows)))
+        sequences = self._page_lists.pack(batch.sequences)
+        self._send(RankWork.of(batch, sequences, () if late is None else late.rows))
         if late is not None:
             distributed.broadcast(late.token_ids, 0)
 
@@ -108,6 +108,6 @@ class RankGroup:
             spread.run(kv_pages, 0)
 
     def _send(self, message: RankWork | PageSpread) -> None:
-        data = pickle.dumps(message)
+        data = encode(message)
         for pipe in self._pipes:
             pipe.send_bytes(data)

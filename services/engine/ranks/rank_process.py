@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import threading
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import torch
 from torch import distributed
 
-from services.engine.batch import DeviceTokens, ForwardBatch
+from services.engine.batch import DeviceTokens
 from services.engine.kv_cache.kv_pages import kv_region
 from services.engine.kv_transfer.remote_reader import serve_reads
 from services.engine.loading.for_worker import load_for
-from services.engine.ranks.page_lists import PageListReceiver, PageTail
+from services.engine.ranks.page_lists import PageListReceiver
+from services.engine.ranks.rank_messages import RankWork, decode
 from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
-
-
-@dataclass(frozen=True)
-class RankWork:
-    """A batch to compute; its page lists travel apart from it, as `tails`.
-
-    The tokens of `late_rows` follow as a broadcast from rank 0's device.
-    """
-
-    batch: ForwardBatch
-    tails: tuple[PageTail, ...]
-    late_rows: tuple[int, ...]
 
 
 def follow(
@@ -63,11 +50,11 @@ def follow(
     page_lists = PageListReceiver()
     while True:
         try:
-            message = pickle.loads(pipe.recv_bytes())
+            message = decode(pipe.recv_bytes())
         except EOFError:
             return
         if isinstance(message, RankWork):
-            batch = page_lists.unpack(message.batch, message.tails)
+            batch = message.batch(page_lists.unpack(message.sequences))
             runner.forward(batch.to(device), late=_late(message.late_rows, device))
         else:
             message.run(kv_pages, rank)

@@ -106,12 +106,12 @@ class OddPipe:
     def __init__(self):
         self.asked = threading.Event()
 
-    def send(self, message):
+    def send_bytes(self, message):
         self.asked.set()
 
-    def recv(self):
+    def recv_bytes(self):
         assert self.asked.wait(5)
-        raise ValueError("not a pickle")
+        return b"no message"
 
     def close(self):
         return

@@ -49,6 +49,18 @@ def test_an_error_comes_with_its_kind_and_message(served, source, fabric):
         served.thread.connect(offer).result(10)
 
 
+def test_a_call_that_cannot_be_decoded_ends_the_rank_and_everything_it_owed_has_failed(
+    served, source, fabric
+):
+    fabric.held.add("source")
+    read = served.read("source", [3], [4])
+    served.thread._pipe.send_bytes(b"no call")
+    served.serving.join(5)
+    assert read.status() == "failed"
+    read.wait_settled()
+    assert not served.here.is_alive()
+
+
 def test_a_late_read_completes_long_before_it_settles(served, source, fabric):
     fabric.held.add("source")
     read = served.read("source", [3], [4], deadline_s=0.1)

@@ -1,0 +1,89 @@
+"""The messages that rank 0 sends to the other ranks: plain values, checked while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import torch
+from torch import Tensor
+
+from services.engine.batch import ForwardBatch, InputEmbeds, SequenceSlice
+from services.engine.ranks.page_lists import SequencePart
+from services.engine.ranks.page_spread import PageSpread
+
+
+class EmbedsPart(msgspec.Struct, frozen=True, array_like=True):
+    """InputEmbeds: int64 `[M]` and float32 `[M, hidden]`, as they lie in memory."""
+
+    rows: bytearray
+    values: bytearray
+
+
+class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A batch to compute: as in ForwardBatch, the tensors int64 as they lie in memory.
+
+    The tokens of `late_rows` follow as a broadcast from rank 0's device.
+    """
+
+    token_ids: bytearray
+    positions: bytearray
+    slot_mapping: bytearray
+    logits_rows: bytearray
+    sequences: tuple[SequencePart, ...]
+    embeds: EmbedsPart | None
+    late_rows: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, batch: ForwardBatch, sequences: tuple[SequencePart, ...], late_rows: Sequence[int]
+    ) -> RankWork:
+        """The message for a batch on the host."""
+        embeds = batch.embeds
+        return cls(
+            _raw(batch.token_ids),
+            _raw(batch.positions),
+            _raw(batch.slot_mapping),
+            _raw(batch.logits_rows),
+            sequences,
+            None if embeds is None else EmbedsPart(_raw(embeds.rows), _raw(embeds.values.float())),
+            tuple(late_rows),
+        )
+
+    def batch(self, sequences: tuple[SequenceSlice, ...]) -> ForwardBatch:
+        """The batch, on the host. Its tensors share the message's memory."""
+        embeds = None
+        if self.embeds is not None:
+            rows = _int64(self.embeds.rows)
+            values = torch.frombuffer(self.embeds.values, dtype=torch.float32)
+            embeds = InputEmbeds(rows, values.view(len(rows), -1))
+        return ForwardBatch(
+            _int64(self.token_ids),
+            _int64(self.positions),
+            _int64(self.slot_mapping),
+            sequences,
+            _int64(self.logits_rows),
+            embeds,
+        )
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER: msgspec.msgpack.Decoder[RankWork | PageSpread] = msgspec.msgpack.Decoder(RankWork | PageSpread)
+
+
+def encode(message: RankWork | PageSpread) -> bytes:
+    """The bytes to send."""
+    return _ENCODER.encode(message)
+
+
+def decode(data: bytes) -> RankWork | PageSpread:
+    """The message. Raises msgspec.MsgspecError for any other bytes."""
+    return _DECODER.decode(data)
+
+
+def _raw(tensor: Tensor) -> bytearray:
+    return bytearray(tensor.numpy().data) if tensor.is_contiguous() else _raw(tensor.contiguous())
+
+
+def _int64(raw: bytearray) -> Tensor:
+    return torch.frombuffer(raw, dtype=torch.int64) if raw else torch.empty(0, dtype=torch.int64)
