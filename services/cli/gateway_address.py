@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 
+from services.cli.api_key import with_api_key
 from services.common.errors import ConfigError, Unavailable
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.tls.security import Security
@@ -64,13 +65,14 @@ def _add_address(parser: argparse.ArgumentParser, what: str, default: str) -> No
 
 @contextmanager
 def connected(arguments: argparse.Namespace) -> Iterator[grpc.Channel]:
-    """Opens a channel to the operator port. Raises ConfigError for a certificate that is of no use, else as
+    """Opens a channel to the operator port, whose calls carry the API key in PERIGEE_API_KEY, if there is
+    one. Raises ConfigError for a certificate that is of no use, else as
     `require_listener` does.
     """
     endpoints = Endpoints("operator", Security.of(arguments, "operator"))
     require_listener(arguments.address, "--address")
     with endpoints.sync_channel(arguments.address, "gateway") as channel:
-        yield channel
+        yield with_api_key(channel)
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def connected_to_door(arguments: argparse.Namespace) -> Iterator[grpc.Channel]:
     ca = _ca(arguments.ca) if arguments.ca not in (None, SYSTEM_CA) else None
     require_listener(arguments.address, "--address")
     with Endpoints("operator").door_channel(arguments.address, ca, tls=bool(arguments.ca)) as channel:
-        yield channel
+        yield with_api_key(channel)
 
 
 def _ca(path: str) -> bytes:

@@ -41,6 +41,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "check a checkpoint without loading it, or write a random one",
         ),
         "certs": ("services.cli.commands.certs", "make certificates to try mTLS with"),
+        "keys": ("services.cli.commands.keys", "make, list and revoke API keys"),
         "health": ("services.cli.commands.health", "check whether a server is serving"),
         **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
         "version": (

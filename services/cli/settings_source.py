@@ -11,8 +11,8 @@ from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
 from services.common.settings import add_flags, check_environment, flags_of, read_file, resolve
 
-# Variables without a configuration field: two of this command, one of the tests.
-_ALSO = ("PERIGEE_CONFIG", "PERIGEE_LOG_LEVEL", "PERIGEE_SHARED")
+# Variables without a configuration field: three of this command, one of the tests.
+_ALSO = ("PERIGEE_CONFIG", "PERIGEE_LOG_LEVEL", "PERIGEE_API_KEY", "PERIGEE_SHARED")
 TABLES = ("run", *ROLES)
 
 Config = TypeVar("Config")

@@ -8,7 +8,8 @@ PerigeeError
 ├── NotFound
 │   └── ModelNotFound
 ├── Overloaded                  refused before any work was done: retry later
-│   └── PagesExhausted          too few KV pages are free or evictable
+│   ├── PagesExhausted          too few KV pages are free or evictable
+│   └── RateLimited             the caller has used up what its API key may
 ├── Unavailable                 no worker of a role, or one died
 │   ├── WorkerLost              the worker that had the request died or fell silent
 │   ├── AlreadyPaired           another process holds the reader's name at the owner
@@ -17,6 +18,7 @@ PerigeeError
 ├── Incompatible                two workers differ in layout or model
 ├── PreconditionFailed          the server's state forbids it; the message says what would allow it
 ├── PermissionDenied            the caller may not do that, whatever the state is
+├── Unauthenticated             no valid API key came with the request
 ├── InvalidToolCall             the model's call violates its schema; asking again may help
 ├── DeadlineExceeded
 ├── Cancelled
@@ -116,6 +118,12 @@ class PagesExhausted(Overloaded):
     reason = "PAGES_EXHAUSTED"
 
 
+class RateLimited(Overloaded):
+    """The caller's API key has used up one of its limits, which frees `retry_after_s` seconds from now."""
+
+    reason = "RATE_LIMIT_EXCEEDED"
+
+
 class Unavailable(PerigeeError):
     """No worker of a role can serve, or the worker that served died; the message names it."""
 
@@ -162,6 +170,12 @@ class PermissionDenied(PerigeeError):
     """The caller is known and may not do this."""
 
     reason = "PERMISSION_DENIED"
+
+
+class Unauthenticated(PerigeeError):
+    """The request has no valid API key. The message is the same whatever is wrong with the key."""
+
+    reason = "INVALID_API_KEY"
 
 
 class InvalidToolCall(PerigeeError):

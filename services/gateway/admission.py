@@ -15,6 +15,9 @@ from services.common.errors import (
     NotFound,
     Overloaded,
     PerigeeError,
+    PermissionDenied,
+    RateLimited,
+    Unauthenticated,
     Unavailable,
 )
 from services.families.output import DropReason
@@ -132,6 +135,10 @@ class Admission:
             self._metrics.requests.labels(door, _outcome(error)).inc()
             raise
 
+    def refused(self, door: str, error: PerigeeError) -> None:
+        """Counts a request that is answered by an error before anything of it was read."""
+        self._metrics.requests.labels(door, _outcome(error)).inc()
+
     @property
     def closed(self) -> bool:
         """Whether the gateway is shutting down."""
@@ -158,6 +165,10 @@ def _outcome(error: BaseException) -> str:
     """The `outcome` label. A BaseException that is no Exception means that the caller left."""
     if isinstance(error, InvalidRequest | NotFound):
         return "invalid"
+    if isinstance(error, Unauthenticated | PermissionDenied):
+        return "refused"
+    if isinstance(error, RateLimited):
+        return "rate_limited"
     if isinstance(error, Overloaded):
         return "overloaded"
     if isinstance(error, Unavailable):

@@ -53,6 +53,13 @@ class GatewayConfig(TlsSettings):
             "help": "file with the CA of clients' certificates; with it, every client needs one; empty: none"
         },
     )
+    api_keys: str = field(
+        default="",
+        metadata={
+            "help": "file of API keys, which `perigee keys` makes; callers need one of them, operators too;"
+            " it is read again when it changes; empty: nobody needs a key"
+        },
+    )
     allowed_hosts: tuple[str, ...] = field(
         default=(),
         metadata={

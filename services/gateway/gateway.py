@@ -16,6 +16,9 @@ from services.common.rpc.health import Health, add_health
 from services.common.rpc.name_resolver import NameResolver
 from services.common.rpc.pool_address import parse_pool
 from services.common.video_file import VideoLimits
+from services.gateway.access.gatekeeper import Gatekeeper
+from services.gateway.access.key_watch import KeyWatch
+from services.gateway.access.rules import RPCS
 from services.gateway.admission import Admission
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.config import KIMI_K2, GatewayConfig
@@ -51,6 +54,7 @@ from services.gateway.rpc.bounds import connection_options, request_reader
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
+from services.gateway.rpc.key_interceptor import KeyInterceptor
 from services.gateway.rpc.models import ModelServicer
 from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
@@ -94,7 +98,11 @@ class Gateway:
             ProcessMetrics(Path(config.crew), self._metrics.registry, endpoints) if config.crew else None
         )
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
-        self._calls = Calls(self._admission)
+        self._gatekeeper = Gatekeeper(() if config.api_keys else None)
+        self._key_watch = (
+            KeyWatch(Path(config.api_keys), self._gatekeeper.replace) if config.api_keys else None
+        )
+        self._calls = Calls(self._admission, self._gatekeeper)
         self._readiness = Readiness(self.pool, self._admission)
         self._constraints = ConstraintBuilder(self._model.chat, closes_calls=config.close_cut_calls)
         self._downloader = Downloader(
@@ -116,7 +124,10 @@ class Gateway:
             share_port=bool(config.crew),
         )
         self._grpc = endpoints.grpc_server(
-            [request_reader(config, budget, self._calls)],
+            [
+                KeyInterceptor(self._gatekeeper, RPCS, self._admission),
+                request_reader(config, budget, self._calls),
+            ],
             max_message_bytes=config.max_body_bytes,
             share_port=bool(config.crew),
             more_options=connection_options(config),
@@ -124,7 +135,12 @@ class Gateway:
         )
         self._add_servicers(self._grpc)
         self._operators = OperatorServer(
-            self.pool, endpoints, config.operator_host, config.operator_port, share_port=bool(config.crew)
+            self.pool,
+            endpoints,
+            self._gatekeeper,
+            config.operator_host,
+            config.operator_port,
+            share_port=bool(config.crew),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.grpc_port = 0
@@ -140,7 +156,13 @@ class Gateway:
         return self._operators.port
 
     async def start(self) -> None:
-        """Watches the workers and opens all ports; requests before the workers are up get 503."""
+        """Watches the workers and opens all ports; requests before the workers are up get 503.
+
+        Raises ConfigError for a file of API keys that is not valid.
+        """
+        if self._key_watch is not None:
+            self._key_watch.start()
+            self._tasks.append(asyncio.create_task(self._key_watch.run()))
         health = await add_health(self._grpc, _SERVICES)
         self.grpc_port = self._endpoints.bind_grpc(
             self._grpc, self._config.host, self._config.grpc_port, "--grpc-port", door=True
@@ -228,9 +250,11 @@ class Gateway:
                 keep_alive=KeepAlive(config.sse_keep_alive, config.sse_keep_alive_seconds),
                 directory=config.tokenizer or config.model,
                 reasoning=config.reasoning_field,
+                asks_for_keys=self._gatekeeper.asks,
             ),
             HostCheck(config.allowed_hosts),
             Cors(config.cors_origins),
+            self._gatekeeper,
         )
 
     def _add_servicers(self, server: grpc.aio.Server) -> None:

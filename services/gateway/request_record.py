@@ -32,11 +32,12 @@ def finish_name(finish: sampling_pb2.FinishReason.ValueType) -> str:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """Filled as the request goes on, a few times in all and never for each token. No text of the prompt.
+    """Filled as the request goes on, a few times in all and never for each token. No text of the prompt, and
+    no API key but the label of one.
 
     `name`: as `request_name` gives it; `completions`: the ids that the client and the workers know, one for
     each of the first prompts; `status`: the answer's, as its door spells it; `reason`: of the failure, as
-    errors spell theirs.
+    errors spell theirs; `key`: the label of the caller's API key.
     """
 
     name: str = ""
@@ -44,6 +45,7 @@ class RequestRecord:
     route: str = ""
     status: int | str = ""
     reason: str = ""
+    key: str = ""
     model: str = ""
     prompts: int = 0
     completions: list[str] = field(default_factory=list)
@@ -101,6 +103,7 @@ class RequestRecord:
             "route": self.route,
             "status": self.status,
             "reason": self.reason,
+            "key": self.key,
             "model": self.model,
             "prompts": self.prompts if self.prompts > 1 else 0,
             "failovers": self.failovers,

@@ -31,7 +31,10 @@ def worker(role: int, address: str, digits: str, **load) -> admin_pb2.WorkerStat
 
 
 class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
-    """`workers` are listed; `fails` by (reader, owner) refuse checks; `on_list` runs before each list."""
+    """`workers` are listed; `fails` by (reader, owner) refuse checks; `on_list` runs before each list.
+
+    `keys`: the authorization that each list came with; `refuses`: the status that lists get, if any.
+    """
 
     def __init__(self) -> None:
         self.workers = [
@@ -49,6 +52,8 @@ class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
         self.rdma = False
         self.on_list: Callable[[int], None] = lambda count: None
         self.lists = 0
+        self.keys: list[str | None] = []
+        self.refuses: grpc.StatusCode | None = None
         self._server = grpc.server(ThreadPoolExecutor(2))
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -59,6 +64,9 @@ class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
 
     def ListWorkers(self, request, context):
         self.lists += 1
+        self.keys.append(dict(context.invocation_metadata()).get("authorization"))
+        if self.refuses is not None:
+            context.abort(self.refuses, "no key")
         self.on_list(self.lists)
         return admin_pb2.ListWorkersResponse(workers=self.workers)
 

@@ -9,10 +9,12 @@ PerigeeError
 ├── NotFound
 │   └── ModelNotFound
 ├── Overloaded                  refused before any work was done: retry later
+│   └── RateLimited             the API key has used up one of its limits
 ├── Unavailable                 no gateway, no worker of a role, or one died
 ├── Incompatible                workers do not fit each other
 ├── PreconditionFailed          the server's state forbids it
 ├── PermissionDenied            the caller may not do that
+├── Unauthenticated             no valid API key came with the call
 ├── InvalidToolCall             the model's call violates its schema; asking again may help
 ├── DeadlineExceeded            the call's time ran out
 ├── Cancelled                   the call was cancelled, usually by this client
@@ -117,6 +119,10 @@ class Overloaded(PerigeeError):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Overloaded):
+    """The API key has used up one of its limits; `retry_after_s` as in Overloaded."""
+
+
 class Unavailable(PerigeeError):
     """The gateway is not reachable, no worker of a role can serve, or the worker that served died."""
 
@@ -131,6 +137,10 @@ class PreconditionFailed(PerigeeError):
 
 class PermissionDenied(PerigeeError):
     """The caller is known and may not do this."""
+
+
+class Unauthenticated(PerigeeError):
+    """The call has no API key, or one that is unknown, expired or revoked."""
 
 
 class InvalidToolCall(PerigeeError):

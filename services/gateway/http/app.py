@@ -10,10 +10,12 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
+from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.http.answers.page import json_page
 from services.gateway.http.errors import bad_request, to_http
 from services.gateway.http.guards.cors import Cors
 from services.gateway.http.guards.host_check import HostCheck
+from services.gateway.http.guards.key_check import KeyCheck
 from services.gateway.http.pages.docs import DocumentPages
 from services.gateway.http.pages.openapi import describe
 from services.gateway.http.post import PostEndpoint
@@ -24,17 +26,17 @@ from services.gateway.http.route_table import DoorParts, operations
 class App:
     """The ASGI application.
 
-    An Authorization header is accepted and ignored: authentication is off. Every answer carries its
-    request's id in a header. Before any route, `hosts` checks the request's Host, and `cors` answers a
-    browser's preflight requests.
+    Every answer carries its request's id in a header. Before any route, `hosts` checks the request's Host,
+    `cors` answers a browser's preflight requests, and then the API key is checked.
     """
 
-    def __init__(self, parts: DoorParts, hosts: HostCheck, cors: Cors) -> None:
+    def __init__(self, parts: DoorParts, hosts: HostCheck, cors: Cors, gatekeeper: Gatekeeper) -> None:
         self._hosts = hosts
         self._cors = cors
         documents = DocumentPages()
         offered = operations(parts, documents)
         documents.publish(describe(offered, parts.model.vocab_size))
+        self._keys = KeyCheck(gatekeeper, parts.admission, offered)
         # POST endpoints handle their own errors and bypass Starlette, which would wrap every event.
         self._posts: dict[str, ASGIApp] = {
             operation.path: operation.endpoint
@@ -60,7 +62,7 @@ class App:
             await self._app(scope, receive, send)
             return
         send = self._cors.answering(scope, named(scope, send))
-        app: ASGIApp | None = self._refusal(scope) or self._cors.preflight(scope)
+        app: ASGIApp | None = self._refusal(scope) or self._cors.preflight(scope) or self._keys.refusal(scope)
         if app is None:
             app = (self._posts.get(scope["path"]) if scope["method"] == "POST" else None) or self._app
         await app(scope, receive, send)

@@ -21,6 +21,8 @@ from services.common.errors import (
     PerigeeError,
     PermissionDenied,
     PreconditionFailed,
+    RateLimited,
+    Unauthenticated,
     Unavailable,
     UnsupportedOperation,
     UnsupportedValue,
@@ -66,10 +68,12 @@ _ROWS: Mapping[type[BaseException], _Row] = MappingProxyType(
         NotFound: _Row(404, "invalid_request_error", "not_found"),
         ModelNotFound: _Row(404, "invalid_request_error", "model_not_found"),
         Overloaded: _Row(429, "rate_limit_error", "overloaded"),
+        RateLimited: _Row(429, "rate_limit_error", "rate_limit_exceeded"),
         Unavailable: _Row(503, "server_error", "unavailable"),
         Incompatible: _Row(503, "server_error", "incompatible"),
         PreconditionFailed: _Row(412, "invalid_request_error", "precondition_failed"),
         PermissionDenied: _Row(403, "invalid_request_error", "permission_denied"),
+        Unauthenticated: _Row(401, "invalid_request_error", "invalid_api_key"),
         InvalidToolCall: _Row(502, "server_error", "invalid_tool_call"),
         DeadlineExceeded: _Row(504, "server_error", "deadline_exceeded"),
         Cancelled: _Row(499, "server_error", "cancelled"),
@@ -99,6 +103,8 @@ def to_http(error: BaseException, request_id: str = "") -> HttpError:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooSlow):
         headers["Connection"] = "close"
     if isinstance(error, UnknownEncoding):

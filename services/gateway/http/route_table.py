@@ -50,7 +50,7 @@ _TEXT, _HTML = "text/plain", "text/html"
 @dataclass(frozen=True)
 class DoorParts:
     """What the routes need of the gateway. `directory`: of the checkpoint or tokenizer, as configured;
-    `reasoning`: the name that reasoning has in answers.
+    `reasoning`: the name that reasoning has in answers; `asks_for_keys`: whether callers need API keys.
     """
 
     pipeline: Pipeline
@@ -65,6 +65,7 @@ class DoorParts:
     keep_alive: KeepAlive
     directory: str
     reasoning: ReasoningField = "reasoning_content"
+    asks_for_keys: bool = False
 
     def post(
         self, path: str, answer: BodyHandler, body: Any, good: dict[str, Any], summary: str
@@ -128,7 +129,7 @@ def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
 def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
     models = ModelPages(parts.model)
     info = InfoPages(parts.model, parts.pool, parts.directory)
-    health = HealthPage(parts.pool, parts.readiness)
+    health = HealthPage(parts.pool, parts.readiness, shows_workers=not parts.asks_for_keys)
     yield _get("/v1/models", models.index, ModelsAnswer, "What is served.")
     yield Operation(
         "/v1/models/{name}",

@@ -11,10 +11,14 @@ import structlog
 
 from services.common.errors import PerigeeError
 from services.common.rpc.status import code_of
+from services.gateway.access.gatekeeper import Gatekeeper, key_in
+from services.gateway.access.rules import RPCS
 from services.gateway.admission import Admission, Ticket
 from services.gateway.request_record import HEADER, RequestRecord, request_name
 
 log = structlog.get_logger()
+
+_PACKAGE = "/perigee.v1."
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -26,14 +30,21 @@ class Calls:
     is answered by trailing metadata alone: after initial metadata no gRPC client retries a call.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, gatekeeper: Gatekeeper) -> None:
+        """`gatekeeper`: knows whose call it is."""
         self._admission = admission
+        self._gatekeeper = gatekeeper
 
     @asynccontextmanager
     async def enter(self, context: Context, method: str) -> AsyncIterator[Ticket]:
-        """Admits a call for the length of the block. Raises as Admission.enter."""
+        """Admits a call for the length of the block. Raises as Admission.enter, and as Gatekeeper.caller: the
+        key may have been revoked while the message was read.
+        """
         record = _record(context, method)
         try:
+            with self._admission.failing("grpc"), _noting(record):
+                key = self._gatekeeper.caller(key_in(context.invocation_metadata()), RPCS[_PACKAGE + method])
+                record.key = key.label if key is not None else ""
             with _noting(record), self._admission.enter("grpc", record) as ticket:
                 yield ticket
         finally:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from perigee.v1 import admin_pb2_grpc
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import Health, add_health
+from services.gateway.access.gatekeeper import Gatekeeper
+from services.gateway.access.rules import OPERATOR_RPCS
 from services.gateway.rpc.admin import AdminServicer
+from services.gateway.rpc.key_interceptor import KeyInterceptor
 from services.gateway.workers.pool import WorkerPool
 
 _SERVICE = "perigee.v1.AdminService"
@@ -15,12 +18,21 @@ class OperatorServer:
     """AdminService, health and reflection. Made on the event loop."""
 
     def __init__(
-        self, pool: WorkerPool, endpoints: Endpoints, host: str, port: int, *, share_port: bool
+        self,
+        pool: WorkerPool,
+        endpoints: Endpoints,
+        gatekeeper: Gatekeeper,
+        host: str,
+        port: int,
+        *,
+        share_port: bool,
     ) -> None:
         """`share_port`: with the other processes of this gateway."""
         self._endpoints = endpoints
         self._host, self._wanted = host, port
-        self._server = endpoints.grpc_server(share_port=share_port)
+        self._server = endpoints.grpc_server(
+            [KeyInterceptor(gatekeeper, OPERATOR_RPCS, None)], share_port=share_port
+        )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminServicer(pool, mtls=endpoints.mtls), self._server
         )

@@ -18,8 +18,10 @@ class HealthPage:
     shutting down both are 503, so that balancers look elsewhere before the door closes.
     """
 
-    def __init__(self, pool: WorkerPool, readiness: Readiness) -> None:
+    def __init__(self, pool: WorkerPool, readiness: Readiness, *, shows_workers: bool) -> None:
+        """`shows_workers`: whether everybody who asks may know the workers' addresses."""
         self._pool = pool
+        self._shows_workers = shows_workers
         self._readiness = readiness
 
     async def live(self, request: Request) -> Response:
@@ -41,5 +43,5 @@ class HealthPage:
             images=readiness.images,
             missing=list(pool.missing_roles()),
             tokenizer_only=not pool.configured,
-            workers={link.address: link.state for link in pool.links},
+            workers={link.address: link.state for link in pool.links if self._shows_workers},
         )

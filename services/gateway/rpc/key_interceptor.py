@@ -1,0 +1,69 @@
+"""Which calls have a key that allows them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import structlog
+
+from services.common.rpc.interceptors import Interceptor
+from services.common.rpc.status import code_of
+from services.gateway.access.gatekeeper import Gatekeeper, LacksScope, Refused, key_in
+from services.gateway.access.rules import Need
+from services.gateway.admission import Admission
+from services.gateway.request_record import HEADER, RequestRecord, request_name
+from services.gateway.rpc.calls import Context
+
+log = structlog.get_logger()
+
+
+class KeyInterceptor(Interceptor):
+    """Asks the gatekeeper before anything of a call's message is read."""
+
+    def __init__(
+        self, gatekeeper: Gatekeeper, rules: Mapping[str, Need], admission: Admission | None
+    ) -> None:
+        """`rules`: by the method's full name; a method without one needs `admin`. `admission`: counts what is
+        refused; None: nobody does.
+        """
+        self._gatekeeper = gatekeeper
+        self._rules = rules
+        self._admission = admission
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
+        if handler is None:
+            return handler  # an unknown method: gRPC answers UNIMPLEMENTED
+        method = handler_call_details.method
+        try:
+            key = key_in(handler_call_details.invocation_metadata)
+            self._gatekeeper.caller(key, self._rules.get(method, "admin"))
+        except (Refused, LacksScope) as error:
+            return self._refusing(method, error)
+        return handler
+
+    def _refusing(self, method: str, error: Refused | LacksScope) -> grpc.RpcMethodHandler[Any, Any]:
+        """A handler that reads no message. Clients of every kind of method take its status."""
+
+        async def refuse(_: object, context: Context) -> None:
+            given = (value for key, value in context.invocation_metadata() or () if key == HEADER)
+            name = request_name(next((value for value in given if isinstance(value, str)), None))
+            record = RequestRecord(
+                name, "grpc", method.removeprefix("/perigee.v1."), code_of(error).name, error.reason
+            )
+            record.key = error.label
+            context.set_trailing_metadata(((HEADER, name),))
+            if self._admission is not None:
+                self._admission.refused("grpc", error)
+            log.info("request", **record.line(), why=error.why)
+            raise error.with_traceback(None)
+
+        made: Any = grpc.stream_stream_rpc_method_handler
+        refusing: grpc.RpcMethodHandler[Any, Any] = made(refuse)
+        return refusing
