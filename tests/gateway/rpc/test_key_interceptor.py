@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from perigee.v1 import admin_pb2, admin_pb2_grpc, chat_pb2, chat_pb2_grpc, models_pb2, models_pb2_grpc
 from tests.gateway.access.keys import add_key, seconds_ago
 from tests.gateway.rpc.test_public_port import REQUESTS, listed_services
-from tests.gateway.suite import open_suite
+from tests.gateway.suite import open_suite, wait_until
 
 CHAT = chat_pb2.ChatRequest(
     messages=[chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hi")])]
@@ -110,8 +110,13 @@ async def test_an_admin_key_works_at_the_operator_port_and_does_not_chat(door):
 
 async def test_health_is_open_on_both_ports_and_reflection_at_the_clients_alone(door):
     for channel in (door.suite.channel, door.suite.operator):
-        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def serves(health=health):
+            answer = await health.Check(health_pb2.HealthCheckRequest())
+            return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+        await wait_until(serves)
     assert "perigee.v1.ChatService" in await listed_services(door.suite.channel)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await listed_services(door.suite.operator)
