@@ -46,9 +46,7 @@ async def serve_processes(
                 ("operator_port", config.operator_host),
             )
         )
-        alone = replace(
-            config, processes=1, http_port=http_port, grpc_port=grpc_port, operator_port=operator_port
-        )
+        alone = replace(config, http_port=http_port, grpc_port=grpc_port, operator_port=operator_port)
         processes = [
             _gateway_process(replace(alone, crew=str(directory / str(number))), log_level)
             for number in range(config.processes)

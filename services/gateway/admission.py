@@ -21,18 +21,30 @@ from services.common.errors import (
     Unavailable,
 )
 from services.families.output import DropReason
+from services.gateway.access.share import within_share
+from services.gateway.access.tenant import Tenant
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_record import RequestRecord, finish_name
+
+_METER_S = 1.0
 
 
 class Ticket:
     """One admitted request, or one prompt of a batch: its start and the times of its tokens."""
 
     def __init__(
-        self, metrics: GatewayMetrics, record: RequestRecord, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: GatewayMetrics,
+        record: RequestRecord,
+        clock: Callable[[], float] = time.monotonic,
+        tenant: Tenant | None = None,
     ) -> None:
+        """`tenant`: whose request it is; None: nobody's in particular."""
         self.started = clock()
         self.record = record
+        self.tenant = tenant
+        self._generated: Callable[[], int] = lambda: 0
+        self._charged = 0
         self._metrics = metrics
         self._last: dict[int, float] = {}
         metrics.waiting.inc()
@@ -49,6 +61,23 @@ class Ticket:
             self.record.reached("first_token")
         self._last[choice] = now
 
+    def take_prompt(self, tokens: int, generated: Callable[[], int]) -> None:
+        """Charges the tenant for a prompt that is about to be submitted, and from now on for what
+        `generated` counts. Raises RateLimited.
+        """
+        if self.tenant is not None:
+            self.tenant.take_prompt(tokens)
+            self._metrics.key_tokens.labels(self.tenant.shown, "prompt").inc(tokens)
+            self._generated = generated
+
+    def charge(self) -> None:
+        """Charges the tenant for what was generated since the last time."""
+        if self.tenant is not None:
+            count = self._generated() - self._charged
+            self._charged += count
+            self.tenant.take_generated(count)
+            self._metrics.key_tokens.labels(self.tenant.shown, "generated").inc(count)
+
     def spent(
         self, usage: sampling_pb2.Usage, finishes: Sequence[sampling_pb2.FinishReason.ValueType]
     ) -> None:
@@ -57,6 +86,7 @@ class Ticket:
         Called once per prompt.
         """
         self.record.spent(usage, finishes)
+        self.charge()
         self._metrics.prompt_tokens.inc(usage.prompt_tokens)
         self._metrics.cached_tokens.inc(usage.cached_tokens)
         self._metrics.generated_tokens.inc(usage.completion_tokens)
@@ -102,42 +132,62 @@ class Admission:
         self._clock = clock
         self._inside = 0
         self._closed = False
+        self._metered: set[Ticket] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
     @contextmanager
-    def enter(self, door: str, record: RequestRecord | None = None) -> Iterator[Ticket]:
+    def enter(
+        self, door: str, record: RequestRecord | None = None, tenant: Tenant | None = None
+    ) -> Iterator[Ticket]:
         """Admits one request for the length of the block and counts how it ended; `record`: where its ticket
-        notes what happens.
+        notes what happens; `tenant`: whose it is.
 
-        Raises Overloaded at the limit and Unavailable once closed.
+        Raises Overloaded at the limit, RateLimited at one of the tenant's or when it has its share of the
+        limit, and Unavailable once closed.
         """
-        with self.failing(door):
-            self._check()
-            ticket = Ticket(self._metrics, record or RequestRecord(), self._clock)
+        with self.failing(door, tenant):
+            self._check(tenant)
+            ticket = Ticket(self._metrics, record or RequestRecord(), self._clock, tenant)
             self._inside += 1
             self._idle.clear()
+            if tenant is not None and tenant.meters_tokens:
+                self._metered.add(ticket)
             try:
                 yield ticket
             finally:
+                self._metered.discard(ticket)
+                if tenant is not None:
+                    tenant.leave()
                 ticket.end()
                 self._inside -= 1
                 if not self._inside:
                     self._idle.set()
-        self._metrics.requests.labels(door, "ok").inc()
+        self._count(door, tenant, "ok")
+
+    async def meter(self) -> None:
+        """Charges running requests once a second, until cancelled: a long answer counts while it is made."""
+        while True:
+            await asyncio.sleep(_METER_S)
+            self.charge()
+
+    def charge(self) -> None:
+        """Charges all requests whose tokens are limited for what they have generated so far."""
+        for ticket in self._metered:
+            ticket.charge()
 
     @contextmanager
-    def failing(self, door: str) -> Iterator[None]:
+    def failing(self, door: str, tenant: Tenant | None = None) -> Iterator[None]:
         """Counts a request that fails within the block, before it is admitted or after."""
         try:
             yield
         except BaseException as error:
-            self._metrics.requests.labels(door, _outcome(error)).inc()
+            self._count(door, tenant, _outcome(error))
             raise
 
     def refused(self, door: str, error: PerigeeError) -> None:
         """Counts a request that is answered by an error before anything of it was read."""
-        self._metrics.requests.labels(door, _outcome(error)).inc()
+        self._count(door, None, _outcome(error))
 
     @property
     def closed(self) -> bool:
@@ -152,13 +202,27 @@ class Admission:
         """Returns when no request is inside."""
         await self._idle.wait()
 
-    def _check(self) -> None:
+    def _count(self, door: str, tenant: Tenant | None, outcome: str) -> None:
+        self._metrics.requests.labels(door, outcome).inc()
+        if tenant is not None:
+            self._metrics.key_requests.labels(tenant.shown, outcome).inc()
+
+    def _check(self, tenant: Tenant | None) -> None:
+        """Counts a tenant's request in, unless something is against it."""
         if self._closed:
             raise Unavailable("the gateway is shutting down")
         if self._inside >= self._limit:
             raise Overloaded(
                 f"{self._inside} requests are in flight, the limit; retry later", retry_after_s=1.0
             )
+        if tenant is None:
+            return
+        if not within_share(tenant.inside, tenant.weight, self._limit - self._inside):
+            raise RateLimited(
+                f"this API key has {tenant.inside} requests in flight, its share of the gateway; retry later",
+                retry_after_s=1.0,
+            )
+        tenant.enter()
 
 
 def _outcome(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from services.common.video_file import VideoLimits
 from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.access.key_watch import KeyWatch
 from services.gateway.access.rules import RPCS
+from services.gateway.access.usage_store import UsageStore
 from services.gateway.admission import Admission
 from services.gateway.byte_budget import ByteBudget
 from services.gateway.config import KIMI_K2, GatewayConfig
@@ -98,7 +99,7 @@ class Gateway:
             ProcessMetrics(Path(config.crew), self._metrics.registry, endpoints) if config.crew else None
         )
         self._admission = Admission(config.max_concurrent_requests, self._metrics)
-        self._gatekeeper = Gatekeeper(() if config.api_keys else None)
+        self._gatekeeper = Gatekeeper(() if config.api_keys else None, _usages(config))
         self._key_watch = (
             KeyWatch(Path(config.api_keys), self._gatekeeper.replace) if config.api_keys else None
         )
@@ -163,6 +164,7 @@ class Gateway:
         if self._key_watch is not None:
             self._key_watch.start()
             self._tasks.append(asyncio.create_task(self._key_watch.run()))
+            self._tasks.append(asyncio.create_task(self._admission.meter()))
         health = await add_health(self._grpc, _SERVICES)
         self.grpc_port = self._endpoints.bind_grpc(
             self._grpc, self._config.host, self._config.grpc_port, "--grpc-port", door=True
@@ -287,6 +289,13 @@ def _served_model(config: GatewayConfig) -> ServedModel:
     return ServedModel.from_dir(
         Path(config.model), config.served_names, bool(config.vision), config.model_profile
     )
+
+
+def _usages(config: GatewayConfig) -> UsageStore:
+    if not config.crew:
+        return UsageStore()
+    own = Path(config.crew)
+    return UsageStore(own.parent / "usage", int(own.name), config.processes)
 
 
 def _media_limits(config: GatewayConfig) -> MediaLimits:

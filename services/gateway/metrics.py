@@ -27,6 +27,18 @@ class GatewayMetrics:
             ["door", "outcome"],
             registry=registry,
         )
+        self.key_requests = Counter(
+            "perigee_key_requests",
+            "Requests ended, by the label of their API key and outcome",
+            ["key", "outcome"],
+            registry=registry,
+        )
+        self.key_tokens = Counter(
+            "perigee_key_tokens",
+            "Tokens charged to an API key, by its label and kind (prompt, generated)",
+            ["key", "kind"],
+            registry=registry,
+        )
         self.first_token = Histogram(
             "perigee_time_to_first_token_seconds",
             "From admission to the first token",

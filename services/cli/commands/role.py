@@ -50,7 +50,7 @@ def execute(role: Role, arguments: argparse.Namespace) -> int:
     security = _security(role, config)
     # Import before handling signals: it takes seconds, and there is nothing to drain yet.
     serve = serve_function(role)
-    if getattr(config, "processes", 1) > 1:
+    if getattr(config, "processes", 1) > 1 and not getattr(config, "crew", ""):
         serve = functools.partial(_serve_processes, level)
     _collect_seldom()
     with security.watching(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -9,6 +9,11 @@ from services.common.errors import PermissionDenied, Unauthenticated
 from services.gateway.access.key_record import KeyRecord
 from services.gateway.access.rules import Need
 from services.gateway.access.secret import digest
+from services.gateway.access.tenant import Tenant
+from services.gateway.access.usage_store import UsageStore
+
+_MOST_SHOWN = 100
+"""Labels that metrics may have. The first keys have their own; all others have one together."""
 
 _NOT_VALID = "this needs a valid API key, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'"
 
@@ -30,24 +35,35 @@ class LacksScope(PermissionDenied):
 
 
 class Gatekeeper:
-    """Knows the valid keys by their digest. Used on the event loop only.
+    """Knows the holders of valid keys by the keys' digests. Used on the event loop only.
 
-    Without a file of keys every caller is let in, and no request has a key.
+    Without a file of keys every caller is let in, and no request has a tenant.
     """
 
-    def __init__(self, records: Iterable[KeyRecord] | None, clock: Callable[[], float] = time.time) -> None:
-        """`records`: None: no keys are asked for. `clock`: seconds since 1970."""
+    def __init__(
+        self,
+        records: Iterable[KeyRecord] | None,
+        usages: UsageStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`records`: None: no keys are asked for. `usages`: where the use of keys is counted; None: in this
+        process alone. `clock`: seconds since 1970.
+        """
         self.asks = records is not None
+        self._usages = usages or UsageStore()
         self._clock = clock
-        self._by_digest: dict[str, KeyRecord] = {}
+        self._by_digest: dict[str, Tenant] = {}
+        self._shown: set[str] = set()
         self.replace(records or ())
 
     def replace(self, records: Iterable[KeyRecord]) -> None:
-        """Takes these keys in place of the ones before. Requests that run are not touched."""
-        self._by_digest = {record.sha256: record for record in records}
+        """Takes these keys in place of the ones before. Requests that run are not touched; what a label has
+        used still counts.
+        """
+        self._by_digest = {record.sha256: self._tenant(record) for record in records}
 
-    def caller(self, key: str | None, need: Need) -> KeyRecord | None:
-        """Returns the record of the key that a request came with; None if no keys are asked for, or the
+    def caller(self, key: str | None, need: Need) -> Tenant | None:
+        """Returns the holder of the key that a request came with; None if no keys are asked for, or the
         request needs none.
 
         Raises Unauthenticated for a missing, unknown or expired key, all with the same text, and
@@ -57,14 +73,21 @@ class Gatekeeper:
             return None
         if key is None:
             raise Refused("no key")
-        record = self._by_digest.get(digest(key))
-        if record is None:
+        tenant = self._by_digest.get(digest(key))
+        if tenant is None:
             raise Refused("unknown key")
+        record = tenant.record
         if record.expires is not None and self._clock() >= record.expires.timestamp():
             raise Refused("expired key", record.label)
         if need != "any" and need not in record.scopes:
             raise LacksScope(need, record.label)
-        return record
+        return tenant
+
+    def _tenant(self, record: KeyRecord) -> Tenant:
+        if len(self._shown) < _MOST_SHOWN:
+            self._shown.add(record.label)
+        shown = record.label if record.label in self._shown else "other"
+        return Tenant(record, self._usages.of(record.label), shown)
 
 
 def key_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | None:

@@ -7,6 +7,7 @@ import asyncio
 from starlette.types import Receive, Scope
 
 from services.common.errors import Cancelled, Overloaded
+from services.gateway.access.tenant import Tenant
 from services.gateway.byte_budget import ByteBudget, Hold
 from services.gateway.http.errors import BodyTooLarge, BodyTooSlow
 from services.gateway.http.guards.content_encoding import Decoder, decoder_of
@@ -20,9 +21,9 @@ class BodyReader:
         self._limit = limit
         self._timeout_s = timeout_s
 
-    def hold(self) -> Hold:
+    def hold(self, tenant: Tenant | None) -> Hold:
         """A hold on the budget, to be used as a context manager around reading and answering a body."""
-        return self._budget.hold()
+        return self._budget.hold(tenant)
 
     async def read(self, scope: Scope, receive: Receive, hold: Hold) -> bytes:
         """All of the body, decompressed.

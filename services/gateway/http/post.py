@@ -15,7 +15,7 @@ from services.gateway.http.answers.reply import Reply
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.disconnect import run_while_connected
 from services.gateway.http.connection.streaming_protocol import BODY_CHUNKS
-from services.gateway.http.guards.key_check import key_of
+from services.gateway.http.guards.key_check import tenant_of
 from services.gateway.http.request_names import name_of
 from services.gateway.request_record import RequestRecord
 
@@ -42,13 +42,13 @@ class PostEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send, self._keep_alive, (scope.get("extensions") or {}).get(BODY_CHUNKS))
-        key = key_of(scope)
-        record = RequestRecord(name_of(scope), "rest", scope["path"], key=key.label if key else "")
+        tenant = tenant_of(scope)
+        record = RequestRecord(name_of(scope), "rest", scope["path"], key=tenant.label if tenant else "")
         try:
-            with self._bodies.hold() as hold:
+            with self._bodies.hold(tenant) as hold:
                 with self._admission.failing("rest"):
                     body = await self._bodies.read(scope, receive, hold)
-                with self._admission.enter("rest", record) as ticket:
+                with self._admission.enter("rest", record, tenant) as ticket:
                     await run_while_connected(receive, self._answer(body, ticket, reply))
         except PerigeeError as error:
             record.reason = error.reason

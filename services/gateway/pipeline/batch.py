@@ -105,7 +105,8 @@ class BatchPipeline:
             self._pipeline.check(request)
         async with AsyncExitStack() as stack:
             others = [
-                stack.enter_context(self._admission.enter(self._door, ticket.record)) for _ in requests[1:]
+                stack.enter_context(self._admission.enter(self._door, ticket.record, ticket.tenant))
+                for _ in requests[1:]
             ]
             generations = [
                 await stack.enter_async_context(self._pipeline.open(request, own))

@@ -117,6 +117,7 @@ class Pipeline:
                 source = TokenSource(
                     submission, self._router, self._vision, self._failover, ticket.failed_over
                 )
+                ticket.take_prompt(len(submit.prompt_token_ids), source.count_generated)
                 generation = Generation(
                     head=head,
                     source=source,

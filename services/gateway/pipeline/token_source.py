@@ -141,6 +141,10 @@ class TokenSource:
             if deltas:
                 return deltas
 
+    def count_generated(self) -> int:
+        """Number of tokens that workers have sent so far, of all choices."""
+        return sum(map(len, self.outputs))
+
     def finish(self, choice: int) -> None:
         """Ends a choice: its worker has finished it, or the caller wants no more of it."""
         self._unfinished.discard(choice)

@@ -13,6 +13,7 @@ from services.common.errors import PerigeeError
 from services.common.rpc.status import code_of
 from services.gateway.access.gatekeeper import Gatekeeper, key_in
 from services.gateway.access.rules import RPCS
+from services.gateway.access.tenant import Tenant
 from services.gateway.admission import Admission, Ticket
 from services.gateway.request_record import HEADER, RequestRecord, request_name
 
@@ -43,9 +44,9 @@ class Calls:
         record = _record(context, method)
         try:
             with self._admission.failing("grpc"), _noting(record):
-                key = self._gatekeeper.caller(key_in(context.invocation_metadata()), RPCS[_PACKAGE + method])
-                record.key = key.label if key is not None else ""
-            with _noting(record), self._admission.enter("grpc", record) as ticket:
+                tenant = self.tenant(context, _PACKAGE + method)
+                record.key = tenant.label if tenant is not None else ""
+            with _noting(record), self._admission.enter("grpc", record, tenant) as ticket:
                 yield ticket
         finally:
             log.info("request", **record.line())
@@ -61,6 +62,10 @@ class Calls:
         except BaseException:
             log.info("request", **record.line())
             raise
+
+    def tenant(self, context: Context, method: str) -> Tenant | None:
+        """Whose call it is; `method`: its full name. Raises as Gatekeeper.caller."""
+        return self._gatekeeper.caller(key_in(context.invocation_metadata()), RPCS.get(method, "admin"))
 
     async def answering(self, context: Context) -> None:
         """Sends the name of a call whose message has been read. Call once, before the first response."""

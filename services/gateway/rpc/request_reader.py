@@ -55,7 +55,7 @@ class RequestReader(Interceptor):
             else grpc.stream_unary_rpc_method_handler
         )
         taking: grpc.RpcMethodHandler[Any, Any] = wrap(
-            self._reading(behaviour, handler.request_deserializer, _short(handler_call_details.method)),
+            self._reading(behaviour, handler.request_deserializer, handler_call_details.method),
             response_serializer=handler.response_serializer,
         )
         return taking
@@ -74,8 +74,9 @@ class RequestReader(Interceptor):
         self, behaviour: Callable[[Any, Context], Awaitable[Any]], deserialize: Any, method: str
     ) -> Callable[[object, Context], Awaitable[Any]]:
         async def answer(_: object, context: Context) -> Any:
-            with self._budget.hold() as hold:
-                async with self._calls.reading(context, method):
+            tenant = self._calls.tenant(context, method)
+            with self._budget.hold(tenant) as hold:
+                async with self._calls.reading(context, _short(method)):
                     request = await self._request(context, deserialize, hold)
                 try:
                     return await behaviour(request, context)

@@ -7,8 +7,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Scope
 
 from services.gateway.access.gatekeeper import Gatekeeper, LacksScope, Refused, presented_key
-from services.gateway.access.key_record import KeyRecord
 from services.gateway.access.rules import ROUTES
+from services.gateway.access.tenant import Tenant
 from services.gateway.admission import Admission
 from services.gateway.http.answers.page import json_page
 from services.gateway.http.errors import to_http
@@ -18,7 +18,7 @@ from services.gateway.request_record import RequestRecord
 
 log = structlog.get_logger()
 
-_SCOPE = "perigee.key"
+_SCOPE = "perigee.tenant"
 
 
 class KeyCheck:
@@ -34,7 +34,8 @@ class KeyCheck:
         self._patterns = [(operation.as_route(), operation.path) for operation in operations]
 
     def refusal(self, scope: Scope) -> ASGIApp | None:
-        """The answer to a request that may not be carried out; None: it may, and `key_of` knows whose it is.
+        """The answer to a request that may not be carried out; None: it may be, and `tenant_of` knows whose
+        it is.
 
         A path without a route needs a key with any scope.
         """
@@ -62,10 +63,10 @@ class KeyCheck:
         return json_page(answer.body, answer.status, answer.headers)
 
 
-def key_of(scope: Scope) -> KeyRecord | None:
-    """The key of a request that was let in; None: no keys are asked for, or the route needs none."""
-    key: KeyRecord | None = scope[_SCOPE]
-    return key
+def tenant_of(scope: Scope) -> Tenant | None:
+    """Whose request it is; None: no keys are asked for, or the route needs none."""
+    tenant: Tenant | None = scope[_SCOPE]
+    return tenant
 
 
 def _text(value: bytes | None) -> str | None:

@@ -48,7 +48,7 @@ class ProcessMetrics:
 
     async def pages(self) -> dict[str, str]:
         """The pages of the other processes by number; omits any not received whole within a second."""
-        others = sorted(path for path in self._own.parent.iterdir() if path != self._own)
+        others = sorted(path for path in self._own.parent.iterdir() if path != self._own and path.is_socket())
         found = await asyncio.gather(*map(_read, others))
         return {path.name: page for path, page in zip(others, found, strict=True) if page}
 
