@@ -66,8 +66,7 @@ def _add_address(parser: argparse.ArgumentParser, what: str, default: str) -> No
 @contextmanager
 def connected(arguments: argparse.Namespace) -> Iterator[grpc.Channel]:
     """Opens a channel to the operator port, whose calls carry the API key in PERIGEE_API_KEY, if there is
-    one. Raises ConfigError for a certificate that is of no use, else as
-    `require_listener` does.
+    one. Raises ConfigError for a certificate that is of no use, else as `require_listener` does.
     """
     endpoints = Endpoints("operator", Security.of(arguments, "operator"))
     require_listener(arguments.address, "--address")

@@ -21,7 +21,7 @@ class BodyReader:
         self._limit = limit
         self._timeout_s = timeout_s
 
-    def hold(self, tenant: Tenant | None) -> Hold:
+    def hold(self, tenant: Tenant | None = None) -> Hold:
         """A hold on the budget, to be used as a context manager around reading and answering a body."""
         return self._budget.hold(tenant)
 

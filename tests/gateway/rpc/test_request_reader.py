@@ -170,6 +170,9 @@ async def test_a_message_is_counted_beside_the_event_loop():
         async def answering(self, context):
             pass
 
+        def tenant(self, context, method):
+            return None
+
     class Counts:
         def check(self, data, kind):
             threads.append(threading.get_ident())
