@@ -87,7 +87,7 @@ class DecodeEngine:
             self._fail(request, InvalidRequest(f"handle {request.handle} is in use", "handle"))
         elif self._draining:
             self._fail(request, Unavailable("the decode worker is draining"))
-        elif self._prompts.waiting >= self._limits.max_waiting * (2 if request.output_ids else 1):
+        elif not self._has_place(request):
             self._fail(
                 request, Overloaded(f"{self._prompts.waiting} requests are waiting on the decode worker")
             )
@@ -190,7 +190,7 @@ class DecodeEngine:
 
     def _schedule(self) -> Step | None:
         """Decides what the next pass computes; None: nothing."""
-        self._prompts.admit(len(self._running))
+        self._admit()
         self._start_sequences()
         running = self._running.plan(self._stepper, self._land)
         shares = share_budget(self._prompts.extending(), self._limits.chunk_tokens)
@@ -199,13 +199,25 @@ class DecodeEngine:
         chunks = [(prompt, prompt.computed, prompt.computed + chunk) for prompt, chunk in shares]
         return Step(running, chunks, self._clock())
 
+    def _admit(self) -> None:
+        """Admits prompts. For one that finds no room, sequences of a tenant that has more than its share are
+        preempted, one after another, until it fits or the shares are even.
+        """
+        while (blocked := self._prompts.admit(len(self._running))) is not None:
+            sequence = self._running.over_share(blocked, self._prompts.held())
+            if sequence is None:
+                return
+            # What is in flight lands first: it may end sequences, and make the room.
+            if not self._land():
+                self._running.preempt(sequence)
+
     def _run(self, step: Step | None) -> bool:
         """Launches a step and takes the tokens that land. Returns whether the device had anything to do."""
         if step is not None:
             self._pages.step_begins()
             self._stepper.launch(step)
-            for prompt, _, end in step.chunks:
-                prompt.computed = end
+            for prompt, start, end in step.chunks:
+                self._prompts.computed(prompt, start, end)
         busy = self._land() or step is not None
         if step is not None:
             self._stepper.sample(self._running.members)
@@ -273,6 +285,12 @@ class DecodeEngine:
         self._rate.note(sum(end - start for _, start, end in step.chunks), self._landed_at - began)
 
     # -- requests ------------------------------------------------------------------------------------------
+
+    def _has_place(self, request: Request) -> bool:
+        """Whether a request may wait here. One that comes from another worker finds twice the places."""
+        if request.output_ids:
+            return self._prompts.waiting < 2 * self._limits.max_waiting
+        return self._prompts.waiting < self._limits.max_waiting and self._prompts.is_within_share(request)
 
     def _sequence(self, request: Request, choice: int) -> Sequence:
         sampling = SamplingState(request.spec, request.seed, choice, request.prompt_ids, request.output_ids)

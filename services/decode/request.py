@@ -72,8 +72,9 @@ class Request:
     """A request as submitted. `choices`: their indices, which are part of the sampling key.
 
     `constraint`: compiled from `rules`, in the state where every choice starts; None until compiled.
-    `output_is_cut`: whether a constraint replaced one of `output_ids` on the worker that generated them.
-    `scoring`: which tokens of the prompt are scored; None once the scores are sent.
+    `tenant`, of this `weight`: whose it is; 0: nobody's in particular. `output_is_cut`: whether a constraint
+    replaced one of `output_ids` on the worker that generated them. `scoring`:
+    which tokens of the prompt are scored; None once the scores are sent.
     """
 
     session: Session
@@ -94,6 +95,8 @@ class Request:
     output_is_cut: bool = False
     priority: int = 0
     scoring: Scoring | None = None
+    tenant: int = 0
+    weight: int = 1
 
     constraint: TokenConstraint | None = None
     unfinished: set[int] = field(default_factory=set)
@@ -201,6 +204,16 @@ class Prompt:
     def priority(self) -> int:
         """The request's priority; larger goes first."""
         return self.request.priority
+
+    @property
+    def tenant(self) -> int:
+        """Whose request it is."""
+        return self.request.tenant
+
+    @property
+    def weight(self) -> int:
+        """The tenant's weight."""
+        return self.request.weight
 
     @property
     def context(self) -> list[int]:

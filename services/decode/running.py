@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import abc
+from collections import Counter, abc
 
 import structlog
 
 from services.common.errors import PagesExhausted
-from services.decode.request import Request, Sequence
+from services.decode.request import Prompt, Request, Sequence
 from services.decode.stepper import Stepper
 from services.engine.kv_cache.page_manager import PageManager
 
@@ -61,6 +61,27 @@ class RunningSequences:
                     self.preempt(min(reversed(self.members), key=lambda running: running.priority))
                 continue
             return [sequence for sequence, _ in planned]
+
+    def over_share(self, prompt: Prompt, active: Counter[int]) -> Sequence | None:
+        """Returns the sequence that makes room for a prompt of another tenant: the youngest of the lowest
+        priority, of the tenant that holds most for its weight. None if that one would then hold less for its
+        weight than the prompt's tenant: so no two tenants take room from each other in turn.
+
+        `active`: sequences that tenants have beside those that run.
+        """
+        held, weights = Counter(active), {prompt.tenant: prompt.weight}
+        for sequence in self.members:
+            held[sequence.request.tenant] += 1
+            weights[sequence.request.tenant] = sequence.request.weight
+        others = [tenant for tenant in weights if tenant != prompt.tenant]
+        if not others:
+            return None
+        most = max(others, key=lambda tenant: held[tenant] / weights[tenant])
+        wanted = (held[prompt.tenant] + len(prompt.sequences)) / prompt.weight
+        if (held[most] - 1) / weights[most] < wanted:
+            return None
+        theirs = (sequence for sequence in reversed(self.members) if sequence.request.tenant == most)
+        return min(theirs, key=lambda running: running.priority)
 
     def preempt(self, sequence: Sequence) -> None:
         """Takes a sequence's pages away; it is computed again like a fresh prompt, in front of its equals."""

@@ -157,6 +157,8 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             media=media_from_proto(submit.media, len(prompt)),
             cache_salt=submit.cache_salt,
             priority=submit.priority,
+            tenant=submit.tenant,
+            weight=max(1, submit.tenant_weight),
             prefill_addresses=tuple(submit.prefill_addresses),
             own_address=submit.own_address,
             deadline=self._clock() + min(timeout_s, self._request_timeout_s),

@@ -20,8 +20,8 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
 )
+from services.common.fairness.share import within_share
 from services.families.output import DropReason
-from services.gateway.access.share import within_share
 from services.gateway.access.tenant import Tenant
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_record import RequestRecord, finish_name
@@ -48,6 +48,11 @@ class Ticket:
         self._metrics = metrics
         self._last: dict[int, float] = {}
         metrics.waiting.inc()
+
+    @property
+    def whose(self) -> tuple[int, int]:
+        """The tenant's number and weight, for workers; 0 and 1 for nobody's in particular."""
+        return (0, 1) if self.tenant is None else (self.tenant.id, self.tenant.weight)
 
     def tokens(self, choice: int, now: float) -> None:
         """Notes that tokens of a choice have arrived, at that time of the clock."""

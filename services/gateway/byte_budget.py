@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from services.common.errors import Overloaded, RateLimited
-from services.gateway.access.share import within_share
+from services.common.fairness.share import within_share
 from services.gateway.access.tenant import Tenant
 
 

@@ -10,6 +10,7 @@ import torch
 
 from perigee.v1 import prefill_pb2
 from services.common.errors import NotFound, PagesExhausted, PerigeeError
+from services.common.fairness.share import within_share
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.idle_check import IdleCheck
 from services.engine.kv_cache.page_manager import PageManager
@@ -17,7 +18,7 @@ from services.engine.leases.lease_table import LeaseTable
 from services.engine.leases.lessor import Lessor
 from services.engine.leases.source_order import SourceOrder
 from services.engine.runner import ModelRunner
-from services.engine.scheduler.priority_line import PriorityLine
+from services.engine.scheduler.fair_line import FairLine
 from services.engine.scheduler.token_budget import share_budget
 from services.prefill.announcer import Announcer
 from services.prefill.chunk_pass import ChunkPass
@@ -59,8 +60,8 @@ class PrefillEngine:
         self._pass = ChunkPass(runner, self._announcer, self._renew_during_pass)
         self._idle_check = IdleCheck(self._pages.check_integrity)
         self._clock = clock
-        self._waiting: PriorityLine[Job] = PriorityLine()
-        self._active: PriorityLine[Job] = PriorityLine()
+        self._waiting: FairLine[Job] = FairLine()
+        self._active: FairLine[Job] = FairLine()
         self._transfer_bytes = 0
         self._computed_tokens = 0
         self._draining = False
@@ -82,7 +83,7 @@ class PrefillEngine:
                 prefill_pb2.PREFILL_REFUSAL_TOO_LONG,
                 f"{job.num_tokens} tokens need {job.num_pages} pages; the pool has {num_pages}",
             )
-        elif len(self._waiting) >= self._limits.max_waiting:
+        elif len(self._waiting) >= self._limits.max_waiting or not self._within_share(job):
             self._refuse(job, _OVERLOADED, f"{len(self._waiting)} requests are waiting already")
         else:
             self._waiting.append(job)
@@ -189,8 +190,13 @@ class PrefillEngine:
         self.load = self._measure()
         return bool(shares)
 
+    def _within_share(self, job: Job) -> bool:
+        """Whether a job's tenant may have one more waiting; all may who come without one."""
+        free = self._limits.max_waiting - len(self._waiting)
+        return not job.tenant or within_share(self._waiting.count(job.tenant), job.weight, free)
+
     def _admit(self) -> None:
-        """Reserves pages for waiting jobs, by priority, as long as there are enough."""
+        """Reserves pages for waiting jobs, the tenants in turn, as long as there are enough."""
         while self._waiting:
             job = self._waiting.first()
             if not job.hashes:
@@ -199,6 +205,7 @@ class PrefillEngine:
             if cached is None:
                 return
             self._waiting.remove(job)
+            self._waiting.charge(job, max(1, job.num_tokens - cached))
             job.computed = job.cached_tokens = cached
             self._start(job)
 
@@ -243,6 +250,7 @@ class PrefillEngine:
             return  # the messages that end the jobs have come already
         for job, chunk in shares:
             job.computed += chunk
+            self._active.charge(job, chunk)
             self._computed_tokens += chunk
             self._pages.remember(job.hashes, job.table, job.computed - chunk, job.computed)
             if job.computed == job.num_tokens:

@@ -36,8 +36,9 @@ class JobState(enum.Enum):
 class Job:
     """A prompt to fill. Created on the event loop; only the engine thread uses it after `submit`.
 
-    Any thread may call `emit` and set `abandoned`. `computed`: leading tokens that have KV. `next_token_id`:
-    with `scoring`, the prompt's last token, which is not in `token_ids`.
+    Any thread may call `emit` and set `abandoned`. `computed`: leading tokens that have KV;
+    `tenant`, of this `weight`: whose it is, 0: nobody's in particular;
+    `next_token_id`: with `scoring`, the prompt's last token, which is not in `token_ids`.
     """
 
     request_id: str
@@ -53,6 +54,8 @@ class Job:
     priority: int = 0
     scoring: Scoring | None = None
     next_token_id: int = 0
+    tenant: int = 0
+    weight: int = 1
     abandoned: bool = False
     state: JobState = JobState.WAITING
     table: PageTable = field(init=False)

@@ -125,6 +125,8 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             media=media_from_proto(start.media, len(token_ids) + 1),
             cache_salt=start.cache_salt,
             priority=start.priority,
+            tenant=start.tenant,
+            weight=max(1, start.tenant_weight),
             reader_cached_pages=start.reader_cached_pages,
             source_address=start.source_address,
             emit=emit,

@@ -113,6 +113,7 @@ class PrefillBench:
         self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
         media: Sequence[Medium] = (), source: str = "", priority: int = 0, scoring: Scoring | None = None,
         next_token: int = 0,
+        tenant: int = 0, weight: int = 1,
     ) -> Reader:  # fmt: skip
         """Submits a job; returns its reader."""
         self.keys += 1
@@ -130,6 +131,8 @@ class PrefillBench:
             priority=priority,
             scoring=scoring,
             next_token_id=next_token,
+            tenant=tenant,
+            weight=weight,
         )
         self.engine.submit(news.job)
         return news

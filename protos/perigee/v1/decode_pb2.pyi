@@ -73,6 +73,8 @@ class Submit(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     OUTPUT_IS_CUT_FIELD_NUMBER: _builtins.int
     SCORING_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique within the session. Never 0."""
@@ -98,6 +100,12 @@ class Submit(_message.Message):
     """Whether the constraint replaced a token of `output_token_ids` (SequenceDelta.is_cut). Such a choice ends with
     FINISH_REASON_LENGTH when its constraint ends.
     """
+    tenant: _builtins.int
+    """Number of the tenant whose request it is: the holder of an API key. Tenants share waiting places, room and computing
+    by weight; priority orders the requests of one tenant. 0: all requests without an API key are one tenant.
+    """
+    tenant_weight: _builtins.int
+    """The tenant's weight, 1 to 100. 0: 1."""
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The rendered prompt, media pads expanded. At least one."""
@@ -147,11 +155,13 @@ class Submit(_message.Message):
         priority: _builtins.int = ...,
         output_is_cut: _builtins.bool = ...,
         scoring: _scores_pb2.PromptScoring | None = ...,
+        tenant: _builtins.int = ...,
+        tenant_weight: _builtins.int = ...,
         constraint: Global___Constraint | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling", "scoring", b"scoring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "scoring", b"scoring", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "scoring", b"scoring", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

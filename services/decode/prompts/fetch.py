@@ -30,6 +30,8 @@ class FetchOrder:
     priority: int = 0
     scoring: Scoring | None = None
     next_token_id: int = 0
+    tenant: int = 0
+    weight: int = 1
 
     @property
     def num_scores(self) -> int:

@@ -147,6 +147,8 @@ class PrefillStream:
             media=[medium.to_proto() for medium in self._order.media],
             cache_salt=self._order.cache_salt,
             priority=self._order.priority,
+            tenant=self._order.tenant,
+            tenant_weight=self._order.weight,
             reader_cached_pages=self._order.cached_pages,
             lease_key=self.lease_key,
             source_address=self._order.source_address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -15,12 +16,16 @@ from services.common.errors import (
     TransferFailed,
     Unavailable,
 )
+from services.common.fairness.share import within_share
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, PromptState, Request, Sequence
 from services.engine.kv_cache.page_manager import PageManager
-from services.engine.scheduler.priority_line import PriorityLine
+from services.engine.scheduler.fair_line import FairLine
+
+_SEQUENCE_COST = 256
+"""What one more running sequence is worth in computed tokens, when tenants' turns are compared."""
 
 
 class EngineIO(Protocol):
@@ -40,7 +45,9 @@ class EngineIO(Protocol):
 
 
 class PromptQueue:
-    """Waiting and active prompts, ordered by priority, then by arrival. Engine thread only."""
+    """Waiting and active prompts: tenants take turns, and each one's are ordered by priority, then by
+    arrival. Engine thread only.
+    """
 
     def __init__(
         self,
@@ -56,8 +63,8 @@ class PromptQueue:
         self._io = io
         self._rate = rate
         self._clock = clock
-        self._waiting: PriorityLine[Prompt] = PriorityLine()
-        self._active: PriorityLine[Prompt] = PriorityLine()
+        self._waiting: FairLine[Prompt] = FairLine()
+        self._active: FairLine[Prompt] = FairLine()
 
     @property
     def waiting(self) -> int:
@@ -106,11 +113,29 @@ class PromptQueue:
         return dict.fromkeys(prompt.request for prompt in (*self._waiting, *self._active))
 
     def extending(self) -> Iterator[Prompt]:
-        """Yields the prompts that are computed here now, highest priority first."""
+        """Yields the prompts that are computed here now, in the order of their turns."""
         return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
 
-    def admit(self, running: int) -> None:
-        """Admits waiting prompts while there are enough pages for all of theirs plus headroom.
+    def computed(self, prompt: Prompt, start: int, end: int) -> None:
+        """Tokens `start` to `end` of a prompt have been computed here, or are about to be."""
+        prompt.computed = end
+        self._active.charge(prompt, end - start)
+
+    def is_within_share(self, request: Request) -> bool:
+        """Whether a request's tenant may have one more waiting; all may who come without one."""
+        free = self._limits.max_waiting - len(self._waiting)
+        return not request.tenant or within_share(self._waiting.count(request.tenant), request.weight, free)
+
+    def held(self) -> Counter[int]:
+        """Sequences that active prompts will become, by tenant."""
+        held: Counter[int] = Counter()
+        for prompt in self._active:
+            held[prompt.tenant] += len(prompt.sequences)
+        return held
+
+    def admit(self, running: int) -> Prompt | None:
+        """Admits waiting prompts while there are enough pages for all of theirs plus headroom. Returns the
+        one that finds no room, if any.
 
         `running`: the number of running sequences.
         """
@@ -118,12 +143,15 @@ class PromptQueue:
             prompt = self._waiting.first()
             occupied = running + sum(len(other.sequences) for other in self._active)
             if occupied and occupied + len(prompt.sequences) > self._limits.max_running:
-                return
+                return prompt
             if not self._reserve(prompt, alone=not occupied):
-                return
+                return prompt
             self._waiting.remove(prompt)
+            uncached = prompt.num_tokens - prompt.computed
+            self._waiting.charge(prompt, uncached + _SEQUENCE_COST * len(prompt.sequences))
             self._active.append(prompt)
             self._proceed(prompt)
+        return None
 
     def take_complete(self) -> list[Prompt]:
         """Removes and returns the prompts that can run; the caller takes over their page tables.
@@ -263,9 +291,20 @@ class PromptQueue:
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
 
     def _tokens_before(self, prompt: Prompt) -> int:
-        """Number of tokens that this worker computes before those of `prompt`."""
-        others = (*self._waiting, *self._active)
-        return sum(self._left_here(other) for other in others if other.priority >= prompt.priority)
+        """Number of tokens that this worker computes before those of `prompt`: of its own tenant all that are
+        not behind it, of another one what its weight gives it in that time.
+        """
+        own, others = prompt.num_tokens - prompt.computed, Counter[tuple[int, int]]()
+        before = 0
+        for other in (*self._waiting, *self._active):
+            if other.tenant != prompt.tenant:
+                others[other.tenant, other.weight] += self._left_here(other)
+            elif other.priority >= prompt.priority:
+                before += self._left_here(other)
+        due = before + own
+        return before + sum(
+            min(tokens, due * weight // prompt.weight) for (_, weight), tokens in others.items()
+        )
 
     def _left_here(self, prompt: Prompt) -> int:
         """Number of the prompt's tokens that this worker has yet to compute."""
@@ -287,6 +326,8 @@ class PromptQueue:
             media=request.media,
             cache_salt=request.cache_salt,
             priority=request.priority,
+            tenant=request.tenant,
+            weight=request.weight,
             cached_pages=cached_pages,
             pages=tuple(prompt.table.pages[cached_pages : prompt.num_pages]),
             source_address=request.own_address if cached_pages else "",

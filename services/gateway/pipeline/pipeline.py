@@ -77,12 +77,12 @@ class Pipeline:
         A gateway without workers (of a tokenizer alone) has nothing but Unavailable for it.
         """
         self.check(request)
-        record = ticket.record
+        record, (tenant, weight) = ticket.record, ticket.whose
         timeout_s = min(self._timeout_s, request.timeout_s or self._timeout_s)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                await self._turnstile.enter()
+                await self._turnstile.enter(tenant, weight)
                 record.reached("queue")
                 chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
                 head = Completion(
@@ -95,6 +95,8 @@ class Pipeline:
                         request_id=head.id,
                         cache_salt=request.cache_salt,
                         priority=request.priority,
+                        tenant=tenant,
+                        tenant_weight=weight,
                         constraint=constraint.proto,
                     )
                     media, pages = await self._renderer.fill(submit, request.prompt)

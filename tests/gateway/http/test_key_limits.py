@@ -163,14 +163,17 @@ async def test_each_prompt_of_a_batch_counts(path):
 
 async def test_one_keys_bodies_leave_memory_for_another_key(path):
     flood, other = add_key(path, "flood"), add_key(path, "other")
-    limits = {"max_held_bytes": 100_000, "max_body_bytes": 50_000}
+    limits = {"max_held_bytes": 40_000, "max_body_bytes": 20_000}
     async with open_suite(api_keys=str(path), **limits) as suite:
         suite.decode.admit = asyncio.Event()
-        long = {"messages": [{"role": "user", "content": "x" * 24_000}]}
-        flooding = [asyncio.create_task(ask(suite, flood, **long)) for _ in range(6)]
-        await wait_until(lambda: sum(task.done() for task in flooding) == 3)
-        assert {(await task).status_code for task in flooding if task.done()} == {429}
-        asking = asyncio.create_task(ask(suite, other, messages=[{"role": "user", "content": "y" * 10_000}]))
+        long = {"messages": [{"role": "user", "content": "word " * 1900}]}
+        flooding = []
+        for count in range(3):
+            flooding.append(asyncio.create_task(ask(suite, flood, **long)))
+            await wait_until(lambda count=count: len(suite.decode.submits) == count + 1)
+        refused = await ask(suite, flood, **long)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        asking = asyncio.create_task(ask(suite, other, messages=[{"role": "user", "content": "word " * 800}]))
         await wait_until(lambda: len(suite.decode.submits) == 4)
         suite.decode.admit.set()
         assert (await asking).status_code == 200

@@ -42,3 +42,19 @@ async def test_those_that_went_away_while_they_waited_take_nobodys_turn():
     for task in waiting[:-1]:
         task.cancel()
     await asyncio.wait_for(waiting[-1], 5)
+
+
+async def test_a_crowd_of_one_tenant_delays_another_by_one_turn():
+    turnstile, inside = Turnstile(width=1), []
+
+    async def come(name, tenant):
+        await turnstile.enter(tenant)
+        inside.append(name)
+
+    crowd = [asyncio.create_task(come("crowd", 1)) for _ in range(50)]
+    await let_tasks_run(3)
+    before = len(inside)
+    other = asyncio.create_task(come("other", 2))
+    await other
+    assert inside.index("other") <= before + 2
+    await asyncio.gather(*crowd)

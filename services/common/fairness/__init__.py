@@ -1,0 +1,1 @@
+"""Sharing something scarce between tenants: the holders of API keys, as gateways number them."""
