@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
 _CHECK_TIMEOUT_S = 60.0
+_SECOND_CHANCE_S = 1.0
 
 
 class TransferThread:
@@ -75,6 +76,7 @@ class TransferThread:
         self._lock = threading.Lock()
         self._unsettled = 0
         self._pins = 0
+        self._late_since: float | None = None
         self._loop = TransferLoop(
             agent,
             regions,
@@ -185,8 +187,17 @@ class TransferThread:
     def is_alive(self) -> bool:
         """Whether reads are carried out. False before `start`, after `close`, when NIXL itself failed, and
         when one of its calls does not return: UCX may poll a dead connection forever.
+
+        A process that was stopped for a while finds all of its threads late: the thread counts as stuck only
+        if it still is `_SECOND_CHANCE_S` after a caller saw it late. Call it from one thread, repeatedly.
         """
-        return self._turns()
+        if self._turns() or not self._thread.is_alive():
+            self._late_since = None
+            return self._thread.is_alive()
+        now = self._clock()
+        if self._late_since is None:
+            self._late_since = now
+        return now - self._late_since < _SECOND_CHANCE_S
 
     def close(self) -> None:
         """Fails what waits, gives flights `close_grace_s` to settle, destroys the agent, settles the rest.

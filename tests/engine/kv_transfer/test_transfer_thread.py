@@ -8,6 +8,7 @@ import pytest
 from services.common.errors import ConfigError, TransferFailed
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import wait_until
 
 
@@ -223,6 +224,36 @@ def test_a_call_that_does_not_return_ends_the_transfers_and_holds_up_no_closing(
     assert time.monotonic() - began < 2.0
     returns.set()
     worker.thread.close()
+
+
+def test_a_process_that_was_stopped_does_not_take_its_late_thread_for_stuck(new_worker, monkeypatch):
+    clock = ManualClock()
+    worker = new_worker("worker", stuck_after_s=30.0, clock=clock)
+    stopped, goes_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(worker.agent, "poll", lambda: (stopped.set(), goes_on.wait()))
+    assert stopped.wait(10)
+    clock.now += 40.0
+    assert worker.thread.is_alive()
+    turned = worker.thread._loop.turned
+    goes_on.set()
+    wait_until(lambda: worker.thread._loop.turned != turned)
+    clock.now += 2.0
+    assert worker.thread.is_alive()
+
+
+def test_a_thread_that_is_late_for_a_second_more_is_stuck(new_worker, monkeypatch):
+    clock = ManualClock()
+    worker = new_worker("worker", stuck_after_s=30.0, clock=clock)
+    stopped, goes_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(worker.agent, "poll", lambda: (stopped.set(), goes_on.wait()))
+    assert stopped.wait(10)
+    clock.now += 40.0
+    assert worker.thread.is_alive()
+    clock.now += 0.9
+    assert worker.thread.is_alive()
+    clock.now += 0.2
+    assert not worker.thread.is_alive()
+    goes_on.set()
 
 
 def test_closing_twice_and_closing_before_the_start_are_harmless(reader, new_worker):
