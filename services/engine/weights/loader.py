@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,17 +50,24 @@ class TensorReader:
         self._shares = shares
 
     def read(self, name: str) -> Tensor:
-        """A tensor in its own memory; with dtype None in that of the file, which must not be written to."""
+        """A tensor in its own memory; with dtype None in that of the file, which must not be written to.
+
+        Raises CheckpointError, which names tensor and file, for values that are NaN or Inf.
+        """
         if name in self._headers:
             stored = self._mapped(name)
             if name.endswith("weight_shape"):
                 self._check_shape(name, stored)
             if self._dtype is None:
+                self._check_finite(name, stored)
                 return stored
             dtype = _dtype_of(name, stored, self._dtype)
-            return _returnable(stored.shape, dtype).copy_(stored).to(self._device)
+            copied = _returnable(stored.shape, dtype).copy_(stored)
+            self._check_finite(name, copied)
+            return copied.to(self._device)
         packed, scale, shape = map(self._mapped, _parts(name))
         self._check_shape(f"{name}_shape", shape)
+        self._check_finite(f"{name}_scale", scale)
         size = torch.Size((packed.shape[0], packed.shape[1] * WORD_VALUES))
         return dequantise(packed, scale, _returnable(size, self._dtype or torch.float32)).to(self._device)
 
@@ -73,6 +81,20 @@ class TensorReader:
         rows, words = self._headers[packed].shape
         if stored.tolist() != [rows, words * WORD_VALUES]:
             raise CheckpointError(f"{name} says {stored.tolist()}, {packed} has {[rows, words]}")
+
+    def _check_finite(self, name: str, values: Tensor) -> None:
+        """One such value would spoil every answer, silently."""
+        # The sum of all values is NaN or Inf if one of them is, and the cheapest look at all. It may also be
+        # too large for the dtype: hence the second, exact look.
+        if not values.is_floating_point() or math.isfinite(values.sum().item()):
+            return
+        if not (finite := torch.isfinite(values)).all():
+            path = self._directory / self._headers[name].shard
+            wrong = values.numel() - int(finite.sum())
+            raise CheckpointError(
+                f"{path}: {wrong} of {values.numel()} values of {name} are NaN or Inf in {values.dtype};"
+                " compare the file with its source"
+            )
 
     def _share(self, name: str) -> Share:
         return self._shares.get(name) or Share.whole(self._headers[name].shape)

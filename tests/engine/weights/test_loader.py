@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from services.common.errors import CheckpointError
 from services.engine.loading.text import load_text_model
 from services.engine.weights.checkpoint import Checkpoint
-from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
+from services.engine.weights.headers import INDEX_NAME, SINGLE_NAME, read_headers, shard_names
+from services.engine.weights.loader import TensorReader
 from tests.support.tensors import read_tensors
 
 
@@ -91,6 +92,52 @@ def test_a_shard_that_is_no_safetensors_file_is_named(checkpoint):
         read_headers(checkpoint)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, None])
+def test_a_weight_that_is_not_finite_is_refused_with_its_name_and_file(tmp_path, value, dtype):
+    weights = torch.ones(8, 16, dtype=torch.bfloat16)
+    weights[3, 5] = value
+    save_file({"a.weight": weights, "b.weight": torch.ones(2)}, tmp_path / SINGLE_NAME)
+    reader = TensorReader(tmp_path, read_headers(tmp_path), dtype)
+    assert reader.read("b.weight").tolist() == [1, 1]
+    with pytest.raises(CheckpointError, match=rf"{SINGLE_NAME}: 1 of 128 values of a.weight are NaN or Inf"):
+        reader.read("a.weight")
+
+
+@pytest.mark.parametrize("name", ["a.weight", "a.weight_scale"])
+def test_an_int4_scale_that_is_not_finite_is_refused_packed_or_not(tmp_path, name):
+    tensors = {
+        "a.weight_packed": torch.zeros(2, 8, dtype=torch.int32),
+        "a.weight_scale": torch.tensor([[1.0, 1.0], [float("inf"), 1.0]], dtype=torch.bfloat16),
+        "a.weight_shape": torch.tensor([2, 64], dtype=torch.int32),
+    }
+    save_file(tensors, tmp_path / SINGLE_NAME)
+    reader = TensorReader(tmp_path, read_headers(tmp_path), torch.float32)
+    with pytest.raises(CheckpointError, match=r"1 of 4 values of a.weight_scale are NaN or Inf"):
+        reader.read(name)
+
+
+def test_a_value_that_only_the_dtype_of_the_model_cannot_hold_is_refused_in_it(tmp_path):
+    save_file({"a.weight": torch.tensor([1e5, 1.0])}, tmp_path / SINGLE_NAME)
+    headers = read_headers(tmp_path)
+    assert TensorReader(tmp_path, headers, torch.float32).read("a.weight").tolist() == [1e5, 1.0]
+    with pytest.raises(CheckpointError, match=r"Inf in torch.float16"):
+        TensorReader(tmp_path, headers, torch.float16).read("a.weight")
+
+
+def test_finite_weights_whose_sum_is_not_are_read(tmp_path):
+    save_file({"a.weight": torch.full((16,), 60_000.0, dtype=torch.float16)}, tmp_path / SINGLE_NAME)
+    read = TensorReader(tmp_path, read_headers(tmp_path), torch.float16).read("a.weight")
+    assert read.tolist() == [60_000.0] * 16
+
+
+def test_a_model_with_a_weight_that_is_not_finite_does_not_load(checkpoint):
+    name = "language_model.model.layers.0.mlp.up_proj.weight"
+    edit(checkpoint, lambda tensors: tensors[name][7].fill_(float("nan")))
+    with pytest.raises(CheckpointError, match=name):
+        load_text_model(checkpoint, deterministic=True)
+
+
 def test_an_index_that_disagrees_with_its_shards_is_refused(checkpoint):
     path = checkpoint / INDEX_NAME
     index = json.loads(path.read_text())
@@ -119,7 +166,7 @@ def test_an_index_that_is_none_is_named(checkpoint, content, named):
 
 
 def test_one_file_without_an_index_is_a_checkpoint_too(tmp_path):
-    save_file({"mm_projector.pre_norm.bias": torch.arange(4.0)}, tmp_path / "model.safetensors")
+    save_file({"mm_projector.pre_norm.bias": torch.arange(4.0)}, tmp_path / SINGLE_NAME)
     assert read_tensors(tmp_path, "mm_projector.")["mm_projector.pre_norm.bias"].tolist() == [0, 1, 2, 3]
 
 
