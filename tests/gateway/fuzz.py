@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def statuses(self) -> Counter[int]:
-        """Of all routes together."""
+        """The counts of all routes together."""
         return sum(self.routes.values(), Counter())
 
     def good(self, route: str) -> float:

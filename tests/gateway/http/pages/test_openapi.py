@@ -114,7 +114,7 @@ async def test_every_answer_has_exactly_the_fields_described(suite):
 
 
 def validator(document, schema):
-    """Of a schema of the document, which may refer to others."""
+    """A validator of one schema of the document, which may refer to others."""
     return Draft202012Validator({**schema, "components": document["components"]})
 
 
