@@ -30,6 +30,7 @@ ROUTES: Mapping[str, Need] = MappingProxyType(
         "/v1/models/{name}": "chat",
         "/model_info": "chat",
         "/get_model_info": "chat",
+        "/tokenizer_info": "chat",
         "/server_info": "admin",
         "/get_server_info": "admin",
         "/metrics": "admin",
