@@ -228,6 +228,7 @@ async def test_a_worker_that_takes_its_reader_for_gone_is_unavailable(suite, mon
 TAMPERED = [
     ("admitted", lambda message: message.pages.__setitem__(0, 16)),
     ("admitted", lambda message: message.pages.__setitem__(1, 2**32 - 1)),
+    ("admitted", lambda message: message.pages.__setitem__(1, 2**31)),  # entry 0 if it were cut to 32 bits
     ("admitted", lambda message: message.pages.append(0)),
     ("admitted", lambda message: message.pages.pop()),
     ("ready", lambda message: setattr(message, "first_page", message.first_page + 2)),

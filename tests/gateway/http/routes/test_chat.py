@@ -9,7 +9,7 @@ from perigee.v1 import sampling_pb2
 from services.families.kimi.media import image_grid
 from services.families.media import chunk_hash
 from tests.gateway.pictures import image_part, picture, video_part
-from tests.gateway.suite import joined, open_suite, wait_until
+from tests.gateway.suite import chat_body, joined, open_suite, wait_until
 from tests.support.videos import film
 
 
@@ -182,10 +182,24 @@ async def test_sampling_controls_reach_the_worker_as_given(suite):
 
 
 async def test_no_field_of_a_body_reaches_the_routing(suite):
+    transfer = {"do_remote_prefill": True, "remote_host": "evil", "remote_port": 1, "tp_size": 1 << 40}
     await suite.chat(
-        prefill_addresses=["evil:1"], bootstrap_host="evil", decode="evil:2", media=[{"address": "e"}]
-    )
-    assert list(suite.decode.submits[0].prefill_addresses) == [suite.workers["prefill"].address]
+        prefill_addresses=["evil:1"], bootstrap_host="evil", bootstrap_port=1, bootstrap_room=7,
+        decode="evil:2", media=[{"address": "e"}], own_address="evil:3", kv_transfer_params=transfer,
+    )  # fmt: skip
+    submit = suite.decode.submits[0]
+    assert list(submit.prefill_addresses) == [suite.workers["prefill"].address]
+    assert "evil" not in str(submit)
+
+
+@pytest.mark.parametrize("request_id", ["evil:1", "http://evil:1/", "prefill_evil:1_decode_evil:2"])
+async def test_a_request_id_that_looks_like_an_address_is_only_a_name(suite, request_id):
+    headers = {"x-request-id": request_id}
+    answer = await suite.http.post("/v1/chat/completions", json=chat_body(), headers=headers)
+    assert answer.status_code == 200
+    submit = suite.decode.submits[0]
+    assert list(submit.prefill_addresses) == [suite.workers["prefill"].address]
+    assert "evil" not in submit.own_address
 
 
 async def test_images_are_encoded_at_once_and_expanded_in_place(suite):
