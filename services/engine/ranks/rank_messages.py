@@ -32,6 +32,7 @@ class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
     logits_rows: bytearray
     sequences: tuple[SequencePart, ...]
     embeds: EmbedsPart | None
+    scored_rows: bytearray | None
     late_rows: tuple[int, ...]
 
     @classmethod
@@ -47,6 +48,7 @@ class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
             _raw(batch.logits_rows),
             sequences,
             None if embeds is None else EmbedsPart(_raw(embeds.rows), _raw(embeds.values.float())),
+            None if batch.scored_rows is None else _raw(batch.scored_rows),
             tuple(late_rows),
         )
 
@@ -64,6 +66,7 @@ class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
             sequences,
             _int64(self.logits_rows),
             embeds,
+            None if self.scored_rows is None else _int64(self.scored_rows),
         )
 
 

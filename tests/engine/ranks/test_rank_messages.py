@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import msgspec
@@ -42,6 +43,16 @@ def test_a_step_arrives_as_it_was():
 def test_a_batch_without_logits_arrives_too():
     batch = batch_of([([1, 2, 3], 0, [4], False)])
     equal(sent(batch)[0], batch)
+
+
+def test_scored_rows_arrive_too_and_no_field_of_a_batch_is_left_behind():
+    batch = batch_of([([1, 2, 3], 0, [4], False, (), 2), ([9], 0, [5], True)])
+    found, _ = sent(batch)
+    equal(found, batch)
+    assert [rows.tolist() for rows in found.scored_slices] == [[1, 2]]
+    assert sent(batch_of([([9], 0, [5], True)]))[0].scored_rows is None
+    named = {field.name for field in dataclasses.fields(ForwardBatch)}
+    assert named == set(RankWork.__struct_fields__) - {"late_rows"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
