@@ -444,7 +444,7 @@ class ReaderHello(_message.Message):
     characters.
     """
     role: Global___WorkerRole.ValueType
-    """Its role."""
+    """Its role. PERMISSION_DENIED if its certificate is for another one."""
     reader_token: _builtins.bytes
     """The token of this owner's last offer to this reader; a secret. Empty: the first hello."""
     @_builtins.property

@@ -12,10 +12,11 @@ import structlog
 from services.common.errors import PermissionDenied
 from services.common.rpc.callers import CALLERS, Caller
 from services.common.rpc.interceptors import Interceptor, handler_shape, written
-from services.common.rpc.tls.trust_domain import TrustDomain
+from services.common.rpc.tls.trust_domain import ROLES, TrustDomain
 
 if TYPE_CHECKING:
     from services.common.rpc.interceptors import Context
+    from services.common.rpc.role import Role
 
 log = structlog.get_logger()
 
@@ -40,8 +41,7 @@ class PeerAuthorizer(Interceptor):
         allowed = CALLERS.get(method, frozenset())
 
         def check(context: Context) -> None:
-            uris = list((context.auth_context() or {}).get(_SPIFFE_ID, ()))
-            uri = uris[0].decode(errors="replace") if len(uris) == 1 else ""
+            uri = _spiffe_id(context)
             if self._trust_domain.role_of(uri) not in allowed:
                 log.warning("call refused", method=method, caller=uri or "no SPIFFE ID")
                 raise _denied(method, uri or "a caller without a SPIFFE ID", allowed)
@@ -67,6 +67,21 @@ class ClientAuthorizer(Interceptor):
             raise _denied(method, "a client", allowed)
 
         return _behind(check, handler)
+
+
+def certified_role(context: Context) -> Role | None:
+    """The role in the certificate of a caller that PeerAuthorizer let through; None on plain TCP.
+
+    It does not look at the trust domain, for PeerAuthorizer has.
+    """
+    last = _spiffe_id(context).rpartition("/")[2]
+    return next((role for role in ROLES if role == last), None)
+
+
+def _spiffe_id(context: Context) -> str:
+    """The only SPIFFE ID in the caller's certificate; empty if it has none or several, or shows none."""
+    uris = list((context.auth_context() or {}).get(_SPIFFE_ID, ()))
+    return uris[0].decode(errors="replace") if len(uris) == 1 else ""
 
 
 def _denied(method: str, caller: str, allowed: frozenset[Caller]) -> PermissionDenied:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import Cancelled, Incompatible, InvalidRequest, PreconditionFailed
+from services.common.errors import (
+    Cancelled,
+    Incompatible,
+    InvalidRequest,
+    PermissionDenied,
+    PreconditionFailed,
+)
+from services.common.rpc.authorization import certified_role
 from services.common.rpc.role import Role, worker_role
 from services.engine.kv_cache.cache_journal import CacheJournal, Changes
 from services.engine.serving.identity import explain_mismatch
@@ -110,6 +117,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         if not 0 < len(reader) <= _MAX_NAME:
             raise InvalidRequest(
                 f"incarnation has {len(reader)} characters; it must have 1 to {_MAX_NAME}", "incarnation"
+            )
+        certified = certified_role(context)
+        if certified is not None and (claimed := worker_role(first.hello.role)) != certified:
+            raise PermissionDenied(
+                f"reader {reader} calls itself {claimed}; its certificate is for {certified}"
             )
         mismatch = explain_mismatch(self._backend.info(), first.hello)
         if mismatch is not None:

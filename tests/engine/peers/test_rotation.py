@@ -77,7 +77,8 @@ async def test_a_handshake_that_ended_alone_leaves_other_calls_on_its_channel_ru
     peer = await pair.peers.get(pair.owner.address, "prefill")
     other = worker_pb2_grpc.WorkerServiceStub(peer.channel).Handshake()
     hello = worker_pb2.ReaderHello(incarnation="reader-2")
-    hello.MergeFrom(worker_pb2.ReaderHello(model=pair.peers._hello.model, layout=pair.peers._hello.layout))
+    mine = pair.peers._hello
+    hello.MergeFrom(worker_pb2.ReaderHello(role=mine.role, model=mine.model, layout=mine.layout))
     await other.write(worker_pb2.HandshakeRequest(hello=hello))
     token = (await other.read()).offer.reader_token
     peer.link.cancel()

@@ -11,10 +11,18 @@ import pytest
 import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import AlreadyPaired, Cancelled, Incompatible, InvalidRequest, Unavailable
+from services.common.errors import (
+    AlreadyPaired,
+    Cancelled,
+    Incompatible,
+    InvalidRequest,
+    PermissionDenied,
+    Unavailable,
+)
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
+from tests.support.certificates import Deployment
 from tests.support.endpoints import open_channel
 from tests.support.fake_runner import HIDDEN, fake_pages
 from tests.support.owner import MODEL, Owner, RecordingBackend, transfer_thread
@@ -167,6 +175,27 @@ async def test_no_token_is_logged(owner, stub, caplog, capfd):
     forms = (token.hex(), repr(token)[2:-1], base64.b64encode(token).decode(), str(list(token))[1:-1])
     assert not any(form in said for form in forms)
     assert "guess" not in said
+
+
+@pytest.mark.parametrize("claimed", ["WORKER_ROLE_DECODE", "WORKER_ROLE_VISION", "WORKER_ROLE_PREFILL"])
+async def test_a_reader_has_the_role_of_its_certificate_or_is_offered_nothing(owner, tmp_path, claimed):
+    deployment = Deployment(tmp_path)
+    secured = Owner(owner.backend, deployment.endpoints("decode"))
+    await secured.start()
+    try:
+        async with deployment.endpoints("prefill").channel(secured.address, "decode") as channel:
+            call = worker_pb2_grpc.WorkerServiceStub(channel).Handshake()
+            await call.write(hello(role=claimed))
+            if claimed == "WORKER_ROLE_PREFILL":
+                assert (await call.read()).offer.reader_token
+                return
+            error = await refusal(call)
+    finally:
+        await secured.stop()
+    assert isinstance(error, PermissionDenied)
+    role = claimed.rpartition("_")[2].lower()
+    assert error.message == f"reader reader-1 calls itself {role}; its certificate is for prefill"
+    assert owner.backend.heard == []
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101])
