@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import logging
 import random
 import secrets
 import sys
@@ -18,6 +19,7 @@ import time
 from collections import Counter
 
 import grpc
+import structlog
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2, worker_pb2, worker_pb2_grpc
 from services.engine.kv_cache.kv_pages import kv_layout
@@ -87,11 +89,16 @@ class Forger:
             token_ids=[2], reader_incarnation=other.reader, reader_token=other.token, lease_key=number
         )
         call = self._prefill.Prefill()
-        await call.write(prefill_pb2.PrefillRequest(start=start))
-        granted = (await call.read()).admitted.lease
-        release = vision_pb2.LeaseRelease(lease_id=granted.lease_id - 1, generation=granted.generation - 1)
-        await self._send("release", call, prefill_pb2.PrefillRequest(release=release))
-        other.settle([number])
+        try:
+            await call.write(prefill_pb2.PrefillRequest(start=start))
+            granted = (await call.read()).admitted.lease
+            release = vision_pb2.LeaseRelease(
+                lease_id=granted.lease_id - 1, generation=granted.generation - 1
+            )
+            await self._send("release", call, prefill_pb2.PrefillRequest(release=release))
+        finally:
+            call.cancel()
+            other.settle([number])
 
     def _greeting(self, name: str, token: bytes) -> worker_pb2.HandshakeRequest:
         hello = worker_pb2.ReaderHello(
@@ -164,6 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(arguments)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     began = time.monotonic()
     answers = asyncio.run(serve(args.requests, args.seed))
     print(f"{args.requests} requests, 0 wrong texts, 0 fetched again, {time.monotonic() - began:.1f} s")
