@@ -173,6 +173,10 @@ RIGHT = [
         },
     ),
     (CHATS, {"messages": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]}]}),
+    (
+        CHATS,
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "image_url": {"b": 1}}]}]},
+    ),
     (CHATS, {"messages": [HI], "stream": True, "stream_options": {"include_obfuscation": False}}),
     (TEXTS, {"prompt": [1, 2.0]}),
     (TEXTS, {"prompt": [[1], [2]], "max_tokens": 0}),

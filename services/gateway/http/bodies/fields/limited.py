@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from services.common.sampling.control import TOKEN_ID
 from services.common.sampling.controls import MOST_TOP_LOGPROBS
-from services.gateway.http.bodies.fields.nested import EFFORTS
+from services.gateway.http.bodies.fields.nested import EFFORTS, URL
 from services.gateway.http.bodies.raw_prompts import MAX_PROMPTS
 from services.gateway.pipeline.prompt.limits import MAX_SALT_CHARACTERS, MOST_PRIORITY
 from services.gateway.pipeline.roles import ROLES
@@ -37,6 +37,7 @@ def _array(items: Any, most: int | None = None) -> dict[str, Any]:
 
 
 _TEXT = {"type": "string"}
+_URL = {"anyOf": [_TEXT, URL]}
 _SOME_TEXT = {"type": "string", "minLength": 1}
 _ABSENT = {"type": "null"}
 _IDS = _array({"type": "integer", **TOKEN_ID})
@@ -122,8 +123,8 @@ TOGETHER: Mapping[str, Any] = MappingProxyType(
         "PartBody": [
             _needs(type={"enum": ["text", "input_text", "output_text"]}, text=_TEXT),
             _needs(type={"enum": ["refusal"]}, refusal=_TEXT),
-            _needs(type={"enum": ["image_url"]}, image_url={"type": ["string", "object"]}),
-            _needs(type={"enum": ["video_url"]}, video_url={"type": ["string", "object"]}),
+            _needs(type={"enum": ["image_url"]}, image_url=_URL),
+            _needs(type={"enum": ["video_url"]}, video_url=_URL),
         ],
         "MessageBody": [
             _needs(role={"enum": [role for role in ROLES if role != "tool"]}),

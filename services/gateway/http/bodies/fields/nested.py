@@ -25,12 +25,12 @@ def _strict(required: Sequence[str] = (), **properties: Any) -> dict[str, Any]:
     return {"properties": properties, "required": list(required), "additionalProperties": {"type": "null"}}
 
 
+URL = {"type": "object", **_strict(["url"], url={"type": "string"}, detail=_TEXT, format=_TEXT)}
+"""Describes an object with a URL."""
+
 UrlField: TypeAlias = Annotated[
     dict[str, Any],
-    Meta(
-        description="A URL of `data:`, `http:` or `https:`; all else in it is ignored if it is known.",
-        extra_json_schema=_strict(["url"], url={"type": "string"}, detail=_TEXT, format=_TEXT),
-    ),
+    Meta(description="A URL of `data:`, `http:` or `https:`; all else in it is ignored if it is known."),
 ]
 StreamOptionsField: TypeAlias = Annotated[
     dict[str, Any],
