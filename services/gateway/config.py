@@ -232,8 +232,11 @@ class GatewayConfig(TlsSettings):
         metadata={"help": "the same between two tokens; another worker continues, seconds"},
     )
     worker_wait_seconds: float = field(
-        default=10.0,
-        metadata={"help": "how long a request that lost its worker waits for another, seconds"},
+        default=600.0,
+        metadata={
+            "help": "the longest wait of a request that lost its worker for another, seconds; it waits 30 s,"
+            " or twice as long as the worker's last restart took"
+        },
     )
     max_failovers: int = field(
         default=5,

@@ -43,13 +43,13 @@ from services.gateway.media.request_media import MediaLimits
 from services.gateway.media.videos import VideoBounds
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline.batch import BatchPipeline
+from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.prompt.limits import RequestRules
 from services.gateway.pipeline.prompt.rendering import Renderer
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing
-from services.gateway.pipeline.token_source import FailoverPolicy
 from services.gateway.readiness import Readiness
 from services.gateway.rpc.bounds import connection_options, request_reader
 from services.gateway.rpc.calls import Calls

@@ -36,6 +36,7 @@ from services.gateway.admission import Ticket
 from services.gateway.constraint.builder import ConstraintBuilder
 from services.gateway.constraint.output_format import JsonAnswer, OutputFormat, RegexAnswer
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import Answer, ChoiceAnswer
 from services.gateway.pipeline.output.call_validator import CallValidator
@@ -43,7 +44,7 @@ from services.gateway.pipeline.output.choices import ChoiceMaker
 from services.gateway.pipeline.prompt.prompt_usage import prompt_usage
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest, TokenPrompt
 from services.gateway.pipeline.submission import Submission
-from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.request_record import RequestRecord
 from services.gateway.sampling import resolve
 from services.gateway.workers.router import PromptPages

@@ -10,8 +10,9 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.decode.constraint.rules import ConstraintRules
+from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.submission import Submission
-from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.request_record import RequestRecord
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import PromptPages

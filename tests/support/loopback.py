@@ -131,6 +131,9 @@ class LoopbackRouter:
     def require(self, *, images: bool) -> None:
         return
 
+    def last_restart_s(self, *, images: bool) -> float:
+        return 0.0
+
     def decode_addresses(self) -> list[str]:
         return [worker.link.address for worker in self._workers]
 

@@ -13,6 +13,7 @@ from services.common.ids import completion_id
 from services.families.output import CallRules
 from services.gateway.admission import Ticket
 from services.gateway.constraint.builder import Constraint, ConstraintBuilder
+from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.call_validator import CallValidator
 from services.gateway.pipeline.output.choices import ChoiceMaker
@@ -26,7 +27,7 @@ from services.gateway.pipeline.prompt.scoring import ask_scores
 from services.gateway.pipeline.prompt.turnstile import Turnstile
 from services.gateway.pipeline.request import ChatPrompt, GenerationRequest
 from services.gateway.pipeline.submission import Submission
-from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.sampling import resolve
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool

@@ -54,6 +54,11 @@ class Submission:
         self._clock = clock
 
     @property
+    def deadline(self) -> float:
+        """Seconds of the clock after which no worker may go on."""
+        return self._deadline
+
+    @property
     def has_media(self) -> bool:
         """Whether `send` waits for encoders."""
         return bool(self._media)

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from services.common.errors import Overloaded, PerigeeError, Unavailable, WorkerLost
+from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.workers.backoff import Backoff
@@ -21,18 +22,6 @@ from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import ACCEPTED, NO_SHORTCUTS, Shortcut, StreamInbox, TokenStream
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class FailoverPolicy:
-    """Limits of failover. Seconds: until the first token on one worker, between two tokens, and to wait for
-    another worker. `max_failovers`: in a row, without a token between them.
-    """
-
-    first_token_s: float
-    token_s: float
-    worker_wait_s: float
-    max_failovers: int
 
 
 @dataclass
@@ -264,7 +253,7 @@ class TokenSource:
             self._stuck_since = now
         if isinstance(error, Overloaded):
             if any(self.outputs):
-                return now - self._stuck_since < self._policy.worker_wait_s
+                return now < self._give_up_at(self._stuck_since)
             # Without tokens the request can be shed at no loss, unless another worker may have room.
             return any(address not in self._avoid for address in self._router.decode_addresses())
         for choice in part.choices:
@@ -284,8 +273,8 @@ class TokenSource:
         ]
 
     async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
-        """Sends parts; waits up to `worker_wait_s` for a worker. Raises the last error, after the cause."""
-        give_up = self._clock() + self._policy.worker_wait_s
+        """Sends parts; waits for a worker as `_give_up_at` says. Raises the last error, after the cause."""
+        began = self._clock()
         backoff = Backoff()
         while True:
             try:
@@ -296,10 +285,15 @@ class TokenSource:
             except (Unavailable, Overloaded) as error:
                 delay = backoff.delay()
                 shed = isinstance(error, Overloaded) and not any(self.outputs)
-                if shed or self._clock() + delay > give_up:
+                if shed or self._clock() + delay > self._give_up_at(began):
                     raise error.after(cause) from cause
                 await asyncio.sleep(delay)
         for stream, part in sent.items():
             stream.last_seen_at = self._clock()
             self._legs[stream] = _Leg(part)
         self._watch_silence()
+
+    def _give_up_at(self, began: float) -> float:
+        """Until when a wait for a worker that began then may last: not beyond the request's deadline."""
+        restart_s = self._router.last_restart_s(images=self._submission.has_media)
+        return min(began + self._policy.wait_s(restart_s), self._submission.deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import grpc
@@ -36,6 +37,7 @@ class WorkerLink:
     tokens to compute) at the worker or on their way to it, `available_pages` free or evictable; 0 while
     unreachable. `cached`: its cache entries, as reported. `by_requests`, `by_queue`: sort keys, smallest
     first; used when no prefix is cached. `serving`: reachable, admitting, and listed by discovery.
+    `last_restart_s`: how long its last restart took, until a new incarnation answered; 0.0 before the first.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class WorkerLink:
         cached: CachedNames | None = None,
         interval_ms: int = _INTERVAL_MS,
         successor: Callable[[grpc.aio.Channel], grpc.aio.Channel | None] = lambda channel: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`successor`: opens the channel to use in place of one that cannot connect again; None: it can."""
         self.role = role
@@ -65,6 +68,10 @@ class WorkerLink:
         self._load: worker_pb2.LoadReport | None = None
         self._admits = False
         self._complained = False
+        self.last_restart_s = 0.0
+        # When the last incarnation was lost, and which it was.
+        self._lost_at, self._lost_incarnation = 0.0, ""
+        self._clock = clock
 
     @property
     def info(self) -> worker_pb2.WorkerInfo | None:
@@ -180,6 +187,8 @@ class WorkerLink:
     def _take_report(self, info: worker_pb2.WorkerInfo, report: worker_pb2.LoadReport) -> None:
         if not self.reachable:
             log.info("worker reachable", address=self.address, incarnation=info.incarnation)
+            if self._lost_incarnation not in ("", info.incarnation):
+                self.last_restart_s = self._clock() - self._lost_at
         if report.HasField("cache"):
             self._remember(report.cache)
             report.ClearField("cache")
@@ -204,6 +213,8 @@ class WorkerLink:
     def _lost(self) -> None:
         if self.reachable:
             log.warning("worker lost", address=self.address)
+        if self._info is not None:
+            self._lost_at, self._lost_incarnation = self._clock(), self._info.incarnation
         self._info = self._load = None
         self._admits = self.serving = False
         self._weigh(0, 0, 0)

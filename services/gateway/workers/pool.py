@@ -59,6 +59,11 @@ class RolePool(Generic[AnyWorker]):
         """True if the role is configured and no worker serves it."""
         return bool(self.configured) and not any(worker.serving for worker in self.workers)
 
+    @property
+    def last_restart_s(self) -> float:
+        """How long the last restart of a worker took, seconds: the longest one; 0.0 before any restart."""
+        return max((worker.link.last_restart_s for worker in self.workers), default=0.0)
+
     def holders(self, names: Sequence[int]) -> dict[AnyWorker, int]:
         """Returns the serving workers that have the first entry cached, with the number of leading ones."""
         found: dict[AnyWorker, int] = {}

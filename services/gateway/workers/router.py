@@ -55,6 +55,13 @@ class Router:
             if pool.missing:
                 raise _none_left(pool)
 
+    def last_restart_s(self, *, images: bool) -> float:
+        """How long the last restart of a worker took, seconds, in the roles that a request needs and nobody
+        serves now: the longest one; 0.0 if none is known.
+        """
+        pools = (self._pool.decode, *((self._pool.vision,) if images else ()))
+        return max((pool.last_restart_s for pool in pools if pool.missing), default=0.0)
+
     def decode_addresses(self) -> list[str]:
         """Addresses of all decode workers that serve."""
         return [worker.link.address for worker in self._pool.decode.serving]

@@ -7,7 +7,8 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import InvalidRequest, MediaLost, Overloaded, Unavailable, WorkerLost
-from services.gateway.pipeline.token_source import FailoverPolicy, TokenSource
+from services.gateway.pipeline.failover_policy import FailoverPolicy
+from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.workers.token_delta import TokenDelta
 from services.gateway.workers.token_stream import TokenStream
 from tests.support.virtual_time import advance, idle
@@ -49,6 +50,7 @@ class StrawSubmission:
         self.encoded = asyncio.Event()
         self.encoded.set()
         self.given_up = False
+        self.deadline = asyncio.get_running_loop().time() + 3600.0
 
     async def send(self, parts, router, vision, news, avoid=()):
         try:
@@ -73,12 +75,16 @@ def failovers():
 async def make(failovers):
     made = []
 
-    async def begin(n=1, serving=("w1", "w2"), encoding=False, **policy):
+    async def begin(n=1, serving=("w1", "w2"), encoding=False, last_restart_s=0.0, **policy):
         submission = StrawSubmission(n)
         if encoding:
             submission.has_media = True
             submission.encoded.clear()
-        router = SimpleNamespace(decode_addresses=lambda: list(serving), require=lambda images: None)
+        router = SimpleNamespace(
+            decode_addresses=lambda: list(serving),
+            require=lambda images: None,
+            last_restart_s=lambda images: last_restart_s,
+        )
         changed = FailoverPolicy(**{**vars(POLICY), **policy})
         clock = asyncio.get_running_loop().time
         source = TokenSource(submission, router, None, changed, lambda: failovers.append(1), clock)
@@ -268,6 +274,40 @@ async def test_a_missing_worker_is_waited_for_and_then_named(make):
     submission.sent[1].stream.fail(Unavailable("w2 died"))
     with pytest.raises(Unavailable, match="w2 died; then nobody there"):
         await source.next()
+
+
+@pytest.mark.parametrize(
+    ("last_restart_s", "at_most_s", "waits_s"),
+    [
+        (0.0, 600.0, 30.0),
+        (10.0, 600.0, 30.0),
+        (100.0, 600.0, 200.0),
+        (100.0, 50.0, 50.0),
+        (1e4, 600.0, 600.0),
+    ],
+)
+async def test_a_restart_is_waited_for_30_s_or_twice_the_last_one_within_the_setting(
+    make, last_restart_s, at_most_s, waits_s
+):
+    source, submission = await make(last_restart_s=last_restart_s, worker_wait_s=at_most_s)
+    began = asyncio.get_running_loop().time()
+    submission.failures = [Unavailable("nobody there")] * 1000
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    with pytest.raises(Unavailable, match="nobody there"):
+        await source.next()
+    # The last attempt is at most one pause of 2 s before the end.
+    assert waits_s - 2 <= asyncio.get_running_loop().time() - began <= waits_s
+
+
+async def test_a_restart_is_not_waited_for_beyond_the_requests_deadline(make):
+    source, submission = await make(last_restart_s=100.0, worker_wait_s=600.0)
+    began = asyncio.get_running_loop().time()
+    submission.deadline = began + 12.0
+    submission.failures = [Unavailable("nobody there")] * 1000
+    submission.sent[0].stream.fail(Unavailable("w1 died"))
+    with pytest.raises(Unavailable, match="w1 died; then nobody there"):
+        await source.next()
+    assert 10 <= asyncio.get_running_loop().time() - began <= 12
 
 
 async def test_a_worker_that_died_does_not_hide_when_the_next_one_will_have_room(make):

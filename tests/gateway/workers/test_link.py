@@ -11,6 +11,8 @@ from services.gateway.workers.link import WorkerLink
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
 from tests.support.endpoints import open_channel
+from tests.support.manual_clock import ManualClock
+from tests.support.virtual_time import advance, idle
 from tests.support.waiting import let_tasks_run
 
 PREFILL, DECODE = worker_pb2.WORKER_ROLE_PREFILL, worker_pb2.WORKER_ROLE_DECODE
@@ -88,6 +90,44 @@ async def test_a_worker_of_another_role_is_not_used(watch):
     assert logs[0]["event"] == "worker has another role"
     assert not link.reachable
     await server.stop()
+
+
+class Restarting:
+    """A worker's stub: each attempt finds the next of `incarnations`, whose load stream the test ends."""
+
+    def __init__(self, *incarnations):
+        self.left = list(incarnations)
+        self.ended = asyncio.Event()
+
+    async def GetInfo(self, request, timeout):
+        return worker_pb2.WorkerInfo(role=PREFILL, incarnation=self.left[0])
+
+    async def WatchLoad(self, request):
+        yield worker_pb2.LoadReport()
+        await self.ended.wait()
+        self.ended.clear()
+        self.left.pop(0)
+
+
+@pytest.mark.virtual_time
+async def test_the_last_restart_is_the_time_from_the_loss_of_one_incarnation_to_the_next_one():
+    clock = ManualClock()
+    async with open_channel("127.0.0.1:1") as channel:
+        link = WorkerLink(PREFILL, "127.0.0.1:1", channel, clock=clock)
+        link.stub = Restarting("first", "first", "second", "third")
+        watching = asyncio.create_task(link.run())
+        await idle()
+        seen = []
+        for away_s in (5.0, 40.0, 7.0):
+            link.stub.ended.set()
+            await idle()
+            assert not link.reachable
+            clock.now += away_s
+            await advance(1.0)
+            assert link.reachable
+            seen.append(link.last_restart_s)
+        watching.cancel()
+    assert seen == [0.0, 40.0, 7.0]  # a connection that broke to a worker that stayed is no restart
 
 
 class AbsentWorker:

@@ -49,6 +49,10 @@ class Pool:
         return {worker: count for worker, count in found.items() if count}
 
     @property
+    def last_restart_s(self):
+        return max((worker.link.last_restart_s for worker in self.workers), default=0.0)
+
+    @property
     def serving(self):
         return [worker for worker in self.workers if worker.serving]
 
@@ -274,3 +278,13 @@ def test_with_many_workers_nobody_is_better_than_the_chosen_ones(seed):
     expected = sorted(map(prefill_rank, prefill))[:8]
     ranks = {each.address: prefill_rank(each) for each in prefill}
     assert [ranks[address] for address in prefill_order(*prefill, reader=reader)] == expected
+
+
+def test_only_a_missing_role_that_the_request_needs_has_a_restart_to_wait_for():
+    lost_decode, lost_vision = link(DECODE, "d:1"), link(VISION, "v:1")
+    lost_decode.last_restart_s, lost_vision.last_restart_s = 20.0, 70.0
+    both = router(decode=[lost_decode], vision=[lost_vision])
+    assert both.last_restart_s(images=False) == 20.0
+    assert both.last_restart_s(images=True) == 70.0
+    served = router(decode=[link(DECODE, "d:2", running=1), lost_decode], vision=[lost_vision])
+    assert served.last_restart_s(images=False) == 0.0
