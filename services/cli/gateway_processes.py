@@ -18,6 +18,7 @@ from services.cli.run.child import Child, describe_exit, perigee
 from services.cli.run.keeper import RestartPolicy
 from services.cli.run.ports import hold_shared_port
 from services.common.errors import ConfigError
+from services.common.graces import GATEWAY_CLOSE_S
 from services.common.rpc.endpoints import Endpoints
 from services.common.settings import flag_name
 from services.gateway.config import GatewayConfig
@@ -25,7 +26,6 @@ from services.gateway.config import GatewayConfig
 log = structlog.get_logger()
 
 _WRONG_SETTINGS = 2
-_STOP_S = 5.0
 
 
 async def serve_processes(
@@ -71,7 +71,9 @@ async def serve_processes(
             for task in (*keeping, stopped):
                 task.cancel()
             await asyncio.gather(*keeping, stopped, return_exceptions=True)
-            await asyncio.gather(*(process.stop(config.grace_seconds + _STOP_S) for process in processes))
+            await asyncio.gather(
+                *(process.stop(config.grace_seconds + GATEWAY_CLOSE_S) for process in processes)
+            )
 
 
 def _gateway_process(config: GatewayConfig, log_level: str) -> Child:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.common import graces
 from services.common.errors import ConfigError
 from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_seconds
@@ -86,7 +87,8 @@ class RunConfig(TlsSettings):
         default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
     )
     stop_timeout_s: float = field(
-        default=35.0, metadata={"help": "how long a service may take to stop before it is killed, seconds"}
+        default=graces.SUITE_S,
+        metadata={"help": "how long the services may take to stop before they are killed, seconds"},
     )
 
     def __post_init__(self) -> None:

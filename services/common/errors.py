@@ -14,7 +14,8 @@ PerigeeError
 │   ├── WorkerLost              the worker that had the request died or fell silent
 │   ├── AlreadyPaired           another process holds the reader's name at the owner
 │   ├── TransferFailed          KV pages or an embedding did not arrive complete and in time
-│   └── MediaLost               an embedding left the vision pool before it was read: encode again
+│   ├── MediaLost               an embedding left the vision pool before it was read: encode again
+│   └── ShuttingDown            the server stops: another one, or a restarted one, may answer
 ├── Incompatible                two workers differ in layout or model
 ├── PreconditionFailed          the server's state forbids it; the message says what would allow it
 ├── PermissionDenied            the caller may not do that, whatever the state is
@@ -152,6 +153,12 @@ class MediaLost(Unavailable):
     """An embedding is no longer in the vision worker's pool; encode the image again."""
 
     reason = "MEDIA_LOST"
+
+
+class ShuttingDown(Unavailable):
+    """The server is shutting down: it admits nothing, and ends what outlasts its grace."""
+
+    reason = "SHUTTING_DOWN"
 
 
 class Incompatible(PerigeeError):

@@ -17,12 +17,14 @@ from services.common.errors import (
     PerigeeError,
     PermissionDenied,
     RateLimited,
+    ShuttingDown,
     Unauthenticated,
     Unavailable,
 )
 from services.common.fairness.share import within_share
 from services.families.output import DropReason
 from services.gateway.access.tenant import Tenant
+from services.gateway.cut_off import CutOff
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_record import RequestRecord, finish_name
 
@@ -137,6 +139,7 @@ class Admission:
         self._clock = clock
         self._inside = 0
         self._closed = False
+        self._cut_off = CutOff()
         self._metered: set[Ticket] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -149,9 +152,9 @@ class Admission:
         notes what happens; `tenant`: whose it is.
 
         Raises Overloaded at the limit, RateLimited at one of the tenant's or when it has its share of the
-        limit, and Unavailable once closed.
+        limit, and ShuttingDown once closed or when `cut_off` ends the block.
         """
-        with self.failing(door, tenant):
+        with self.failing(door, tenant), self._cut_off.watched():
             self._check(tenant)
             ticket = Ticket(self._metrics, record or RequestRecord(), self._clock, tenant)
             self._inside += 1
@@ -203,9 +206,18 @@ class Admission:
         """Admits nothing from now on."""
         self._closed = True
 
-    async def idle(self) -> None:
-        """Returns when no request is inside."""
-        await self._idle.wait()
+    def cut_off(self) -> int:
+        """Ends every request inside with ShuttingDown; returns how many calls that were."""
+        return self._cut_off.now()
+
+    async def idle(self, within_s: float) -> bool:
+        """Waits until no request is inside, at most so long; returns whether none is."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _count(self, door: str, tenant: Tenant | None, outcome: str) -> None:
         self._metrics.requests.labels(door, outcome).inc()
@@ -215,7 +227,7 @@ class Admission:
     def _check(self, tenant: Tenant | None) -> None:
         """Counts a tenant's request in, unless something is against it."""
         if self._closed:
-            raise Unavailable("the gateway is shutting down")
+            raise ShuttingDown("the gateway is shutting down")
         if self._inside >= self._limit:
             raise Overloaded(
                 f"{self._inside} requests are in flight, the limit; retry later", retry_after_s=1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from services.common import graces
 from services.common.errors import ConfigError
 from services.common.image_file import ImagePreprocess
 from services.common.rpc.pool_address import parse_pool
@@ -243,7 +244,8 @@ class GatewayConfig(TlsSettings):
         metadata={"help": "how often a request may move to another worker without a token in between"},
     )
     grace_seconds: float = field(
-        default=30.0, metadata={"help": "how long running requests may continue after SIGTERM, seconds"}
+        default=graces.GATEWAY_S,
+        metadata={"help": "how long running requests may continue after SIGTERM, seconds"},
     )
 
     def __post_init__(self) -> None:

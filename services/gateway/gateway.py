@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import grpc
@@ -69,6 +70,8 @@ log = structlog.get_logger()
 _SERVICES = tuple(f"perigee.v1.{name}" for name in ("ChatService", "GenerationService", "ModelService"))
 _ROLES = (VISION, PREFILL, DECODE)
 _HEALTH_POLL_S = 0.2
+# Three times that, for last events, for connections and for workers, are less than graces.GATEWAY_CLOSE_S.
+_CLOSE_S = 1.0
 
 
 class Gateway:
@@ -189,22 +192,25 @@ class Gateway:
         )
 
     async def stop(self) -> None:
-        """Admits nothing more, lets what runs finish for up to `grace_seconds`, then cancels it."""
+        """Admits nothing more and lets what runs finish for up to `grace_seconds`; what still runs then ends
+        with ShuttingDown.
+        """
         self._admission.close()
-        try:
-            async with asyncio.timeout(self._config.grace_seconds):
-                await self._admission.idle()
-        except TimeoutError:
-            log.warning("requests cut off", seconds=self._config.grace_seconds)
+        if not await self._admission.idle(self._config.grace_seconds):
+            count = self._admission.cut_off()
+            log.warning("requests cut off", seconds=self._config.grace_seconds, requests=count)
+            await self._admission.idle(_CLOSE_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.stop()
+        # Both send what was written last.
+        await asyncio.gather(self._http.stop(), self._grpc.stop(grace=_CLOSE_S))
         if self._processes is not None:
             await self._processes.stop()
-        await self._grpc.stop(grace=0)
         await self._operators.stop()
-        await self.pool.stop()
+        with contextlib.suppress(TimeoutError):  # a replaced channel may linger
+            async with asyncio.timeout(_CLOSE_S):
+                await self.pool.stop()
         self._tokenizing.close()
         await self._downloader.close()
         self._constraints.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from services.common import graces
 from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_counts, check_ports, check_seconds
 
@@ -45,7 +46,7 @@ class VisionConfig(TlsSettings):
     )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
     grace_seconds: float = field(
-        default=20.0, metadata={"help": "time to finish running requests after SIGTERM"}
+        default=graces.WORKER_S, metadata={"help": "time to finish running requests after SIGTERM"}
     )
 
     def __post_init__(self) -> None:

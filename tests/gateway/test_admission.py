@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from services.common.errors import DeadlineExceeded, InvalidRequest, Overloaded, ShuttingDown, Unavailable
 from services.gateway.admission import Admission
 from services.gateway.metrics import GatewayMetrics
 from tests.support.manual_clock import ManualClock
@@ -73,9 +73,32 @@ async def test_once_closed_nothing_enters_and_idle_waits_for_the_last_one_out(me
     admission = Admission(2, metrics)
     with admission.enter("rest"):
         admission.close()
-        with pytest.raises(Unavailable), admission.enter("rest"):
+        with pytest.raises(ShuttingDown), admission.enter("rest"):
             pass
-        idle = asyncio.create_task(admission.idle())
+        idle = asyncio.create_task(admission.idle(60.0))
         await let_tasks_run()
         assert not idle.done()
-    await asyncio.wait_for(idle, 30)
+    assert await asyncio.wait_for(idle, 30)
+
+
+@pytest.mark.virtual_time
+async def test_idle_gives_up_when_a_request_stays_inside(metrics):
+    admission = Admission(2, metrics)
+    with admission.enter("rest"):
+        assert not await admission.idle(3.0)
+
+
+async def test_a_request_that_is_cut_off_counts_as_unavailable(metrics):
+    admission = Admission(2, metrics)
+
+    async def run():
+        with admission.enter("rest"):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(run())
+    await let_tasks_run()
+    assert admission.cut_off() == 1
+    with pytest.raises(ShuttingDown):
+        await task
+    assert await admission.idle(1.0)
+    assert count(metrics, "perigee_requests_total", door="rest", outcome="unavailable") == 1

@@ -12,6 +12,7 @@ from services.cli.run.plan import ChildPlan, SuitePlan
 from services.cli.run_config import RunConfig
 from services.cli.settings_source import TABLES
 from services.common.errors import ConfigError
+from services.common.graces import GATEWAY_CLOSE_S, WORKER_CLOSE_S
 from services.common.settings import env_name, flag_name, read_file, resolve
 
 _INSTEAD = {"port": "port_base", "metrics_port": "metrics_port_base"}
@@ -32,7 +33,8 @@ def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Ma
     """Returns the configuration with which this service will start.
 
     Raises ConfigError for a setting that the service would refuse, for one in `file` or `env` that the plan
-    overrides with another value, and if `stop_timeout_s` does not exceed `grace_seconds`.
+    overrides with another value, and if `stop_timeout_s` does not exceed `grace_seconds` by the time that
+    closing takes.
     """
     flags = _flags(child)
     table = read_file(Path(file), child.role, TABLES) if file else {}
@@ -44,10 +46,12 @@ def resolved_role(child: ChildPlan, config: RunConfig, file: str | None, env: Ma
     found = resolve(config_class(child.role), flags, env, table)
     if found.tls_dir and not config.tls_dir:
         raise ConfigError(f"[{child.role}] tls_dir: set [run] tls_dir or --tls-dir, for all services")
-    if found.grace_seconds >= config.stop_timeout_s:
+    closing_s = WORKER_CLOSE_S + (GATEWAY_CLOSE_S if child.role == "gateway" else 0.0)
+    if found.grace_seconds + closing_s > config.stop_timeout_s:
         raise ConfigError(
-            f"stop_timeout_s: must exceed the grace_seconds of {child.role}, {found.grace_seconds:g}, is"
-            f" {config.stop_timeout_s:g}: the service would be killed within its grace period"
+            f"stop_timeout_s: must exceed the grace_seconds of {child.role}, {found.grace_seconds:g}, by"
+            f" {closing_s:g} at least, is {config.stop_timeout_s:g}: the service would be killed within its"
+            " grace period"
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from services.common import graces
 from services.common.errors import ConfigError
 from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_counts, check_seconds
@@ -67,7 +68,7 @@ class TextWorkerConfig(TlsSettings):
         default=False, metadata={"help": "each process attends for some sequences with all heads"}
     )
     grace_seconds: float = field(
-        default=20.0, metadata={"help": "time for running requests to end after SIGTERM"}
+        default=graces.WORKER_S, metadata={"help": "time for running requests to end after SIGTERM"}
     )
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -138,6 +140,47 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, nano_dir):
     assert suite.end(signal.SIGINT) == 0
     until_gone(after.values())
     assert (suite.run_dir / "prefill.log").is_file()
+
+
+def last_event(url, ready):
+    """The last event of a long stream; `ready` is released when it has begun."""
+    body = {
+        "model": "kimi-nano",
+        "messages": [{"role": "user", "content": "Count."}],
+        "stream": True,
+        "max_tokens": 30_000,
+        "ignore_eos": True,
+    }
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/chat/completions", json.dumps(body).encode(), headers)
+    last = b""
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        for count, line in enumerate(filter(bytes.strip, answer)):
+            if count == 5:
+                ready.release()
+            last = line
+    return last.strip().removeprefix(b"data: ")
+
+
+def test_streams_that_are_too_long_for_the_grace_end_with_an_event_and_the_suite_is_gone(nano_dir, tmp_path):
+    settings = tmp_path / "perigee.toml"
+    settings.write_text("[gateway]\ngrace_seconds = 1")
+    suite = Suite(tmp_path / "run", "--model", str(nano_dir), "--config", str(settings))
+    try:
+        suite.until("Perigee is ready")
+        url, begun = suite.until(r"REST +(\S+)").group(1), threading.Semaphore(0)
+        with ThreadPoolExecutor(4) as pool:
+            streams = [pool.submit(last_event, url, begun) for _ in range(4)]
+            assert all(begun.acquire(timeout=60) for _ in streams)
+            children = suite.children()
+            assert suite.end(signal.SIGINT) == 0
+            errors = [json.loads(stream.result(60)).get("error", {}) for stream in streams]
+        assert [error.get("code") for error in errors] == ["shutting_down"] * 4
+        until_gone(children.values())
+        assert "killed" not in "\n".join(suite.lines)
+    finally:
+        suite.process.kill()
+        suite.process.wait()
 
 
 def test_no_service_outlives_a_supervisor_that_is_killed(suite):

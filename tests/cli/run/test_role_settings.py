@@ -93,9 +93,11 @@ def test_what_a_service_would_refuse_is_refused_before_any_starts(roles):
 
 
 def test_a_service_is_not_killed_before_its_grace_is_over(roles):
-    assert roles("[gateway]\ngrace_seconds = 120", stop_timeout_s=125.0)["gateway"].grace_seconds == 120
-    with pytest.raises(ConfigError, match=r"stop_timeout_s: must exceed the grace_seconds of gateway, 120"):
-        roles("[gateway]\ngrace_seconds = 120")
+    assert roles("[gateway]\ngrace_seconds = 120", stop_timeout_s=129.0)["gateway"].grace_seconds == 120
+    with pytest.raises(ConfigError, match=r"must exceed the grace_seconds of gateway, 120, by 9"):
+        roles("[gateway]\ngrace_seconds = 120", stop_timeout_s=128.0)
+    with pytest.raises(ConfigError, match=r"must exceed the grace_seconds of decode, 31, by 5"):
+        roles("[decode]\ngrace_seconds = 31")
 
 
 def test_the_model_is_shown_by_the_name_that_the_gateway_gives_it(checkpoint):

@@ -86,3 +86,26 @@ async def test_a_second_request_to_stop_does_not_wait(supervise, stubborn, scree
     assert not task.done()
     hurry.set()
     await within_patience(task)
+
+
+async def test_workers_serve_until_the_gateway_is_gone(supervise, obedient, stubborn, is_running):
+    task, (gateway, decode), stop, _, ready = supervise({"gateway": stubborn, "decode": obedient})
+    await within_patience(ready.wait())
+    stop.set()
+    await says(gateway, "asked to stop")
+    assert is_running(decode.pid)
+    gateway.kill()
+    await within_patience(task)
+    assert not is_running(decode.pid)
+
+
+async def test_a_gateway_that_does_not_stop_leaves_the_workers_time_within_the_same_bound(
+    supervise, obedient, stubborn, screen, is_running
+):
+    task, children, stop, _, ready = supervise({"gateway": stubborn, "decode": obedient}, stop_timeout_s=2.0)
+    await within_patience(ready.wait())
+    stop.set()
+    await within_patience(task)
+    assert not any(is_running(child.pid) for child in children)
+    assert "gateway did not stop within" in screen.getvalue()
+    assert "decode did not stop within" not in screen.getvalue()
