@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from typing import Any, TextIO, cast
 
 import structlog
@@ -15,6 +16,25 @@ _SHARED: tuple[Any, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+
+
+_MOST_SHOWN = 8
+
+
+def raised_at(error: BaseException) -> str:
+    """The types of an exception and of its causes, and where each was raised.
+
+    A traceback without the texts of exceptions, which may quote what a client sent.
+    """
+    shown: list[str] = []
+    left = [error]
+    while left and len(shown) < _MOST_SHOWN:
+        each = left.pop(0)
+        shown.append("".join([f"{type(each).__qualname__}\n", *traceback.format_tb(each.__traceback__)]))
+        cause = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        left += [cause] if cause is not None else []
+        left += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    return "".join(shown)
 
 
 class LossyStream:

@@ -97,7 +97,8 @@ def open_video(data: bytes, limits: VideoLimits) -> Iterator[tuple[InputContaine
             _check(stream, limits)
             yield container, stream
     except (av.FFmpegError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"the video is broken or has an unsupported format: {error}") from error
+        # No text of the library: it may hold bytes of the file, or addresses.
+        raise InvalidRequest("the video is broken or has an unsupported format") from error
 
 
 def _format(data: bytes) -> str:

@@ -62,8 +62,8 @@ def decode_image(data: bytes, max_pixels: int, preprocess: ImagePreprocess = "st
         raise InvalidRequest(f"not an image of a supported format ({', '.join(FORMATS)})", "image") from error
     except Exception as error:
         # Barrier: given hostile bytes, decoders raise OSError, SyntaxError, ValueError, struct.error,
-        # zlib.error and others; each means that the file is broken.
-        raise InvalidRequest(f"the image is broken: {error}", "image") from error
+        # zlib.error and others; each means that the file is broken. Their texts may hold bytes or addresses.
+        raise InvalidRequest("the image is broken", "image") from error
 
 
 def _as_shown(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ import logging
 import pytest
 import structlog
 
-from services.common.logs import configure_logs
+from services.common.logs import configure_logs, raised_at
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +66,22 @@ def test_a_traceback_is_part_of_the_line_it_belongs_to():
         structlog.get_logger().exception("failed")
     (line,) = out.getvalue().splitlines()
     assert "KeyError: 'lost'" in json.loads(line)["exception"]
+
+
+def test_where_an_error_was_raised_is_told_without_its_text_or_those_of_its_causes():
+    try:
+        try:
+            raise KeyError("lost")
+        except KeyError:
+            raise ExceptionGroup("secret", [OSError("hidden"), ValueError("veiled")]) from None
+    except ExceptionGroup as error:
+        shown = raised_at(error)
+    assert [line for line in shown.splitlines() if line[0] != " "] == [
+        "ExceptionGroup",
+        "OSError",
+        "ValueError",
+    ]
+    assert "test_logs.py" in shown
 
 
 def test_an_unknown_level_is_refused():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import random
 
+import av
 import pytest
 
 from services.common.errors import InvalidRequest
@@ -76,3 +77,15 @@ def test_damaged_files_are_read_or_refused_and_nothing_else():
             data[draw.randrange(len(data))] = draw.randrange(256)
         with contextlib.suppress(InvalidRequest):
             assert read_header(bytes(data), LIMITS).num_frames >= 1
+
+
+@pytest.mark.parametrize("error", [av.InvalidDataError, ValueError])
+def test_no_text_of_the_library_is_handed_on(error, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise error(1, "at 0x7f01")
+
+    data = film()
+    monkeypatch.setattr(av, "open", broken)
+    with pytest.raises(InvalidRequest) as caught:
+        read_header(data, LIMITS)
+    assert "0x7f01" not in caught.value.message

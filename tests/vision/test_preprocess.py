@@ -7,10 +7,11 @@ import io
 import json
 import struct
 import zlib
+from unittest import mock
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
 from services.common.image_file import shown_size
@@ -236,6 +237,14 @@ def test_a_file_cut_short_is_refused():
         with pytest.raises(InvalidRequest, match="image") as caught:
             preprocess_image(data[:length], LIMIT, MEDIA)
         assert caught.value.param == "image"
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, Image.DecompressionBombError, UnidentifiedImageError])
+def test_no_text_of_the_library_is_handed_on(error, monkeypatch):
+    monkeypatch.setattr(Image, "open", mock.Mock(side_effect=error("<_io.BytesIO object at 0x7f01>")))
+    with pytest.raises(InvalidRequest) as caught:
+        decode_image(b"a file", 100)
+    assert "0x7f01" not in caught.value.message
 
 
 def test_flipped_bytes_are_refused_or_decoded_but_never_another_error():

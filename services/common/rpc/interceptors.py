@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from services.common import ids
 from services.common.errors import InternalError, InvalidRequest, PerigeeError
+from services.common.logs import raised_at
 from services.common.rpc.status import from_rpc_error, to_status
 
 log = structlog.get_logger()
@@ -29,8 +30,8 @@ class ErrorInterceptor(Interceptor):
     """Maps exceptions of async servicers, in unary and streaming methods, to statuses.
 
     PerigeeErrors and failed calls to other servers follow the table in `status.py`. Other exceptions are
-    logged with their traceback and answered as INTERNAL with only a request id. A message that cannot be
-    decoded is INVALID_ARGUMENT. Synchronous handlers are not wrapped.
+    logged by type and place, without their texts, and answered as INTERNAL with only a request id. A message
+    that cannot be decoded is INVALID_ARGUMENT. Synchronous handlers are not wrapped.
     """
 
     async def intercept_service(
@@ -127,9 +128,9 @@ def _guard(
         except grpc.aio.AioRpcError as error:
             await _abort(context, from_rpc_error(error))
         # The server's edge: for any other exception the caller gets a status and the log gets the cause.
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - barrier
             request_id = ids.request_id()
-            log.exception("unexpected error", method=method, request_id=request_id)
+            log.error("unexpected error", method=method, request_id=request_id, exception=raised_at(error))
             await _abort(context, InternalError(f"internal error, request id {request_id}"), request_id)
 
     return guarded

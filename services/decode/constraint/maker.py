@@ -10,6 +10,7 @@ import structlog
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PerigeeError
 from services.common.grammar_limits import Effort
+from services.common.logs import raised_at
 from services.decode.constraint.compiler import GrammarCompiler
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
@@ -114,7 +115,7 @@ class ConstraintMaker:
             constraint.start(outputs)
         except PerigeeError as error:
             return error
-        except Exception as error:
-            log.exception("constraint failed", request=name)
+        except Exception as error:  # noqa: BLE001 - barrier: fails the request, not the engine
+            log.error("constraint failed", request=name, exception=raised_at(error))
             return InternalError(f"the grammar of request {name} failed: {type(error).__name__}")
         return constraint

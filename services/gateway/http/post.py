@@ -9,6 +9,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from services.common.errors import Cancelled, InternalError, PerigeeError
+from services.common.logs import raised_at
 from services.gateway.admission import Admission, Ticket
 from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.answers.reply import Reply
@@ -54,9 +55,11 @@ class PostEndpoint:
             record.reason = error.reason
             await reply.fail(error)
         # Barrier: a defect in one request is answered and logged, and goes no further.
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - as above
             record.reason = InternalError.reason
-            log.exception("request failed", request_id=record.name, path=scope["path"])
+            log.error(
+                "request failed", request_id=record.name, path=scope["path"], exception=raised_at(error)
+            )  # fmt: skip
             await reply.fail(InternalError(f"internal error, request id {record.name}"))
         except BaseException:
             record.reason = Cancelled.reason

@@ -82,10 +82,11 @@ def _size(data: bytes, param: str, preprocess: ImagePreprocess) -> tuple[int, in
     except UnidentifiedImageError as error:
         raise InvalidRequest(f"not an image: one of {', '.join(FORMATS)} is expected", param) from error
     except Image.DecompressionBombError as error:
-        raise InvalidRequest(f"the image is too large: {error}", param) from error
-    # Each format's reader has its own ways to trip over a damaged header.
+        raise InvalidRequest("the image has too many pixels", param) from error
+    # Each format's reader has its own ways to trip over a damaged header. Their texts may hold bytes of the
+    # file, or addresses.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-        raise InvalidRequest(f"the image's header is damaged: {error}", param) from error
+        raise InvalidRequest("the image's header is damaged", param) from error
     if width < 1 or height < 1:
         raise InvalidRequest("the image has no pixels", param)
     return width, height

@@ -11,6 +11,7 @@ import structlog
 
 from perigee.v1 import decode_pb2, decode_pb2_grpc
 from services.common.errors import InternalError, PerigeeError, Unavailable, WorkerLost
+from services.common.logs import raised_at
 from services.common.rpc.cancellation import raise_if_cancelled
 from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
@@ -178,8 +179,11 @@ class DecodeSession:
                 else:
                     stream.put_token(choice, token_id, now)
             # Barrier: a defect in how one request handles its tokens must not end the session of all.
-            except Exception:
-                log.exception("a token could not be handed on", address=self.address, handle=handle)
+            except Exception as error:  # noqa: BLE001 - as above
+                log.error(
+                    "a token could not be handed on", address=self.address, handle=handle,
+                    exception=raised_at(error),
+                )  # fmt: skip
                 stream.fail(InternalError(f"internal error, request handle {handle}"))
 
     def _close(self, stream: TokenStream) -> None:

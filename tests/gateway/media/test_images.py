@@ -7,7 +7,7 @@ from unittest import mock
 from urllib.parse import quote_from_bytes
 
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.video_file import VideoLimits
@@ -90,6 +90,16 @@ def test_what_is_no_image_is_refused_by_its_field(source):
     with pytest.raises(InvalidRequest) as caught:
         load(source)
     assert caught.value.param == "here"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError, SyntaxError, Image.DecompressionBombError, UnidentifiedImageError]
+)
+def test_no_text_of_the_library_is_handed_on(error, monkeypatch):
+    monkeypatch.setattr(Image, "open", mock.Mock(side_effect=error("<_io.BytesIO object at 0x7f01>")))
+    with pytest.raises(InvalidRequest) as caught:
+        load(picture())
+    assert "0x7f01" not in caught.value.message
 
 
 @pytest.mark.parametrize("url", ["https://example.org/a.png", "file:///etc/passwd", "a.png", ""])
