@@ -28,6 +28,10 @@ class VisionConfig(TlsSettings):
     max_waiting: int = field(
         default=64, metadata={"help": "most images and videos in progress or queued; more are refused"}
     )
+    max_waiting_patches: int = field(
+        default=16 * 16_384,
+        metadata={"help": "most patches, after resizing, of images in progress or queued; more are refused"},
+    )
     preprocess_threads: int = field(
         default=1, metadata={"help": "threads that decode and resize images and videos"}
     )
@@ -56,7 +60,7 @@ class VisionConfig(TlsSettings):
         check_ports(self, "port", "metrics_port")
         check_counts(
             self, "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames",
-            "max_waiting", "preprocess_threads", "threads",
+            "max_waiting", "max_waiting_patches", "preprocess_threads", "threads",
         )  # fmt: skip
         check_counts(self, "hold_ms", "max_quarantined_pages", least=0)
         check_seconds(self, "lease_seconds", "max_video_seconds")

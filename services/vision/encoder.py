@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from services.common.errors import Cancelled, Overloaded, PerigeeError, Unavailable
+from services.common.errors import Cancelled, PerigeeError, Unavailable
 from services.common.image_file import ImagePreprocess
 from services.common.video_file import VideoLimits
 from services.families.media import ImageGrid, MediaArithmetic, VideoChunk, chunk_hash
+from services.vision.backlog import Backlog, Terms
 from services.vision.embedding_pool import PAGE_ROWS, EmbeddingPool, StoredEmbedding, pages_of
 from services.vision.model_thread import ModelThread
+from services.vision.own_time import OwnTime
 from services.vision.preprocess import Patches, preprocess_image
 from services.vision.video import preprocess_video, read_chunks
 
@@ -44,7 +46,10 @@ class EncodeCounts:
     misses: int = 0
 
 
-Run: TypeAlias = Callable[[], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
+Run: TypeAlias = Callable[[OwnTime], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
+Decoded = TypeVar("Decoded")
+Result = TypeVar("Result")
+_ANY_TERMS = Terms()
 
 
 class ImageEncoder:
@@ -61,7 +66,7 @@ class ImageEncoder:
         arithmetic: MediaArithmetic,
         max_pixels: int,
         video_limits: VideoLimits,
-        max_waiting: int,
+        backlog: Backlog,
         threads: int,
     ) -> None:
         self._pool = pool
@@ -69,7 +74,9 @@ class ImageEncoder:
         self._arithmetic = arithmetic
         self._max_pixels = max_pixels
         self._video_limits = video_limits
-        self._max_waiting = max_waiting
+        self._backlog = backlog
+        # The executor has as many threads: what is in this turn is being decoded, not queued.
+        self._decode_turns = asyncio.Semaphore(threads)
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
         self._turn = asyncio.Lock()
         self._flights: dict[bytes, _Flight] = {}
@@ -102,25 +109,36 @@ class ImageEncoder:
         self._draining = False
 
     async def encode(
-        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess = "standard"
+        self,
+        content_hash: bytes,
+        image: bytes,
+        preprocess: ImagePreprocess = "standard",
+        terms: Terms = _ANY_TERMS,
     ) -> Encoded:
         """Returns the embedding of an image file, whose `image_hash` is `content_hash`.
 
-        Raises Overloaded if the queue or the pool is full, InvalidRequest if the file is not a supported
-        image, Unavailable while draining.
+        Callers with the same file share the first one's limit. Raises Overloaded if the queue or the pool is
+        full or the queue is longer than the caller stays, InvalidRequest if the file is not a supported
+        image, DeadlineExceeded if it takes longer than the limit, Unavailable while draining.
         """
         self._check_open()
         found = self._pool.find(content_hash)
         if found is not None:
             self.counts.hits += 1
             return Encoded(found, cached=True)
-        embeddings = await self._shared(content_hash, lambda: self._run(content_hash, image, preprocess))
+        embeddings = await self._shared(
+            content_hash, lambda own_time: self._run(content_hash, image, preprocess, own_time), terms
+        )
         return Encoded(embeddings[0], cached=False)
 
-    async def encode_video(self, content_hash: bytes, video: bytes) -> list[Encoded]:
+    async def encode_video(
+        self, content_hash: bytes, video: bytes, terms: Terms = _ANY_TERMS
+    ) -> list[Encoded]:
         """Returns the embeddings of a video file's chunks in time order. Raises as `encode` does."""
         self._check_open()
-        embeddings = await self._shared(content_hash, lambda: self._run_video(content_hash, video))
+        embeddings = await self._shared(
+            content_hash, lambda own_time: self._run_video(content_hash, video, own_time), terms
+        )
         return [Encoded(embedding, cached=False) for embedding in embeddings]
 
     def close(self) -> None:
@@ -131,11 +149,11 @@ class ImageEncoder:
         if self._draining:
             raise Unavailable("the vision worker is draining")
 
-    async def _shared(self, content_hash: bytes, run: Run) -> tuple[StoredEmbedding, ...]:
+    async def _shared(self, content_hash: bytes, run: Run, terms: Terms) -> tuple[StoredEmbedding, ...]:
         """Awaits the file's run, starting one if there is none; the last caller that leaves cancels it."""
         flight = self._flights.get(content_hash)
         if flight is None:
-            flight = self._start(content_hash, run)
+            flight = self._start(content_hash, run, terms)
         else:
             self.counts.hits += 1
         flight.waiters += 1
@@ -147,10 +165,12 @@ class ImageEncoder:
                 self._forget(content_hash, flight)
                 flight.task.cancel()
 
-    def _start(self, content_hash: bytes, run: Run) -> _Flight:
-        if len(self._tasks) >= self._max_waiting:
-            raise Overloaded(f"{len(self._tasks)} images and videos are already being encoded or queued")
-        flight = _Flight(asyncio.create_task(run()))
+    def _start(self, content_hash: bytes, run: Run, terms: Terms) -> _Flight:
+        self._backlog.check(terms)
+        own_time = OwnTime(terms.limit_s)
+        flight = _Flight(asyncio.create_task(run(own_time)))
+        self._backlog.enter(own_time, terms.patches)
+        flight.task.add_done_callback(lambda _: self._backlog.leave(own_time))
         self._flights[content_hash] = flight
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
@@ -163,37 +183,53 @@ class ImageEncoder:
             del self._flights[content_hash]
 
     async def _run(
-        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess
+        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess, own_time: OwnTime
     ) -> tuple[StoredEmbedding, ...]:
         self.counts.misses += 1
-        running = asyncio.get_running_loop()
-        patches = await running.run_in_executor(
-            self._decoders, preprocess_image, image, self._max_pixels, self._arithmetic, preprocess
+        patches = await self._decoded(
+            own_time, preprocess_image, image, self._max_pixels, self._arithmetic, preprocess
         )
-        async with self._turn:
-            stop = threading.Event()
-            return await _ended_first(self._compute(content_hash, patches, stop), stop)
+        async with self._turn, own_time.spend():
+            return await self._compute(content_hash, patches, own_time)
+
+    async def _decoded(self, own_time: OwnTime, decode: Callable[..., Decoded], *given: Any) -> Decoded:
+        """Runs `decode` on a decoding thread, in its turn."""
+        async with self._decode_turns, own_time.spend():
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *given)
 
     async def _compute(
-        self, content_hash: bytes, patches: Patches, stop: threading.Event
+        self, content_hash: bytes, patches: Patches, own_time: OwnTime
     ) -> tuple[StoredEmbedding, ...]:
         """Reserves pages, runs the model, stores the embedding. Does not run the model if pages are short."""
         stored = self._pool.find(content_hash)
         if stored is not None:
             return (stored,)
         pages = self._pool.reserve(patches.grid.num_tokens)
+        stop = threading.Event()
         try:
-            await asyncio.wrap_future(self._model.encode(patches, pages, stop))
+            await _ended_first(self._fill_pages(own_time, patches, pages, stop), stop)
         except BaseException:
             self._pool.discard(pages)
             raise
         return (self._store(content_hash, patches.grid, pages),)
 
-    async def _run_video(self, content_hash: bytes, video: bytes) -> tuple[StoredEmbedding, ...]:
-        running = asyncio.get_running_loop()
-        chunks = await running.run_in_executor(
-            self._decoders, read_chunks, video, self._video_limits, self._arithmetic
-        )
+    async def _fill_pages(
+        self, own_time: OwnTime, patches: Patches, pages: Sequence[int], stop: threading.Event
+    ) -> None:
+        """Runs the model, whose turn the caller has. Must not be cancelled: the model writes to the pages."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._backlog.begin(own_time)
+        try:
+            await asyncio.wrap_future(self._model.encode(patches, pages, stop))
+        finally:
+            self._backlog.end(own_time)
+        self._backlog.took(len(patches.pixels), clock() - began)
+
+    async def _run_video(
+        self, content_hash: bytes, video: bytes, own_time: OwnTime
+    ) -> tuple[StoredEmbedding, ...]:
+        chunks = await self._decoded(own_time, read_chunks, video, self._video_limits, self._arithmetic)
         hashes = [chunk_hash(content_hash, index) for index in range(len(chunks))]
         found = [self._pool.find(name) for name in hashes]
         stored = tuple(embedding for embedding in found if embedding is not None)
@@ -201,11 +237,18 @@ class ImageEncoder:
             self.counts.hits += 1
             return stored
         self.counts.misses += 1
+        grid = chunks[0].grid
+        self._backlog.enter(own_time, grid.grid_t * grid.grid_h * grid.grid_w)
         stop = threading.Event()
-        return await _ended_first(self._compute_video(hashes, video, chunks, stop), stop)
+        return await _ended_first(self._compute_video(hashes, video, chunks, own_time, stop), stop)
 
     async def _compute_video(
-        self, hashes: Sequence[bytes], video: bytes, chunks: Sequence[VideoChunk], stop: threading.Event
+        self,
+        hashes: Sequence[bytes],
+        video: bytes,
+        chunks: Sequence[VideoChunk],
+        own_time: OwnTime,
+        stop: threading.Event,
     ) -> tuple[StoredEmbedding, ...]:
         """Reserves pages for all chunks, encodes each in its own turn, and stores all at the end.
 
@@ -215,8 +258,9 @@ class ImageEncoder:
         pages = self._pool.reserve(per_chunk * PAGE_ROWS * len(chunks))
         shares = [pages[start : start + per_chunk] for start in range(0, len(pages), per_chunk)]
         try:
-            await self._fill(shares, video, chunks, stop)
+            await self._fill(shares, video, chunks, own_time, stop)
         except BaseException:
+            stop.set()  # a thread may be decoding
             self._pool.discard(pages)
             raise
         embeddings = []
@@ -234,6 +278,7 @@ class ImageEncoder:
         shares: Sequence[Sequence[int]],
         video: bytes,
         chunks: Sequence[VideoChunk],
+        own_time: OwnTime,
         stop: threading.Event,
     ) -> None:
         """Encodes each chunk into its share of the pages."""
@@ -242,21 +287,19 @@ class ImageEncoder:
             if stop.is_set():
                 raise Cancelled("every caller waiting for the video has left")
 
-        running = asyncio.get_running_loop()
         cut: Iterator[Patches] = preprocess_video(video, chunks, self._video_limits, check)
         for share in shares:
-            patches = await running.run_in_executor(self._decoders, next, cut)
-            async with self._turn:
-                await asyncio.wrap_future(self._model.encode(patches, share, stop))
+            own_time.restart()
+            patches = await self._decoded(own_time, next, cut)
+            async with self._turn, own_time.spend():
+                await _ended_first(self._fill_pages(own_time, patches, share, stop), stop)
 
     def _store(self, content_hash: bytes, grid: ImageGrid, pages: Sequence[int]) -> StoredEmbedding:
         thw = (grid.grid_t, grid.grid_h, grid.grid_w)
         return self._pool.store(content_hash, thw, grid.num_tokens, pages)
 
 
-async def _ended_first(
-    computing: Coroutine[Any, Any, tuple[StoredEmbedding, ...]], stop: threading.Event
-) -> tuple[StoredEmbedding, ...]:
+async def _ended_first(computing: Coroutine[Any, Any, Result], stop: threading.Event) -> Result:
     """Awaits `computing`. If cancelled, sets `stop` and returns only after the model stops writing pages."""
     task = asyncio.create_task(computing)
     try:

@@ -36,6 +36,7 @@ from services.engine.serving.worker_service import WorkerServicer
 from services.families.media import MediaArithmetic
 from services.families.registry import family_in
 from services.vision.backend import VisionWorkerBackend
+from services.vision.backlog import Backlog
 from services.vision.config import VisionConfig
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
@@ -55,6 +56,7 @@ class VisionWorker:
     info: worker_pb2.WorkerInfo
     transfer: TransferThread
     model: ModelThread
+    arithmetic: MediaArithmetic
     encoder: ImageEncoder
     lessor: EmbeddingLessor
     backend: VisionWorkerBackend
@@ -88,13 +90,13 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
         arithmetic,
         config.max_image_pixels,
         VideoLimits(config.max_video_pixels, config.max_video_frames, config.max_video_seconds),
-        config.max_waiting,
+        Backlog(config.max_waiting, config.max_waiting_patches),
         config.preprocess_threads,
     )
     lessor = EmbeddingLessor(pool, transfer.set_serving)
     info = worker_info(name, directory, report)
     backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lessor, encoder)
-    return VisionWorker(info, transfer, thread, encoder, lessor, backend)
+    return VisionWorker(info, transfer, thread, arithmetic, encoder, lessor, backend)
 
 
 def _arithmetic(directory: Path) -> MediaArithmetic:
@@ -129,6 +131,7 @@ async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event)
     worker_servicer = WorkerServicer(worker.backend)
     servicer = VisionServicer(
         worker.encoder,
+        worker.arithmetic,
         worker.lessor,
         worker_servicer.readers.authenticate,
         worker.info.incarnation,

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
-from services.common.image_file import FORMATS, ImagePreprocess, upright_turn
+from services.common.image_file import FORMATS, ImagePreprocess, shown_size, upright_turn
 from services.families.media import ImageGrid, MediaArithmetic
 
 PATCH_SIZE = 14
 MAX_SIDE = 65_535
+# Each format's reader has its own ways to trip over a damaged header.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,16 @@ def preprocess_image(
     image = decode_image(data, max_pixels, preprocess)
     grid = arithmetic.image_grid(image.width, image.height)
     return Patches(image_patches(image, grid), grid)
+
+
+def count_patches(data: bytes, arithmetic: MediaArithmetic, preprocess: ImagePreprocess) -> int:
+    """The patches that an image file becomes, by its header; 0 if that cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            grid = arithmetic.image_grid(*shown_size(image, preprocess))
+    except (*_DAMAGED, Image.DecompressionBombError, InvalidRequest):
+        return 0
+    return grid.grid_h * grid.grid_w
 
 
 def decode_image(data: bytes, max_pixels: int, preprocess: ImagePreprocess = "standard") -> Image.Image:

@@ -14,9 +14,12 @@ from services.common.errors import InvalidRequest
 from services.common.image_file import ImagePreprocess, image_hash
 from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
+from services.families.media import MediaArithmetic
+from services.vision.backlog import Terms
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import StoredEmbedding
 from services.vision.encoder import Encoded, ImageEncoder
+from services.vision.preprocess import count_patches
 
 HASH_BYTES = 32
 
@@ -27,12 +30,14 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     def __init__(
         self,
         encoder: ImageEncoder,
+        arithmetic: MediaArithmetic,
         lessor: EmbeddingLessor,
         authenticate: Authenticate,
         incarnation: str,
         hold_ms: int,
     ) -> None:
         self._encoder = encoder
+        self._arithmetic = arithmetic
         self._lessor = lessor
         self._authenticate = authenticate
         self._incarnation = incarnation
@@ -42,11 +47,12 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeResponse:
         preprocess: ImagePreprocess = "parity" if request.parity else "standard"
-        content_hash = await asyncio.to_thread(image_hash, request.image, preprocess)
+        content_hash, patches = await asyncio.to_thread(self._looked_at, request.image, preprocess)
         # A wrong hash would file one image's embedding under another's name, here and in prefix caches.
         if request.content_hash and request.content_hash != content_hash:
             raise InvalidRequest("content_hash is not that of image", "content_hash")
-        return self._answer(await self._encoder.encode(content_hash, request.image, preprocess))
+        terms = _terms(request.limit_ms, context, patches)
+        return self._answer(await self._encoder.encode(content_hash, request.image, preprocess, terms))
 
     async def EncodeVideo(
         self, request: vision_pb2.EncodeVideoRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -54,8 +60,13 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         content_hash = await asyncio.to_thread(sha256, request.video)
         if request.content_hash and request.content_hash != content_hash:
             raise InvalidRequest("content_hash is not the SHA-256 of video", "content_hash")
-        chunks = await self._encoder.encode_video(content_hash, request.video)
+        terms = _terms(request.limit_ms, context)
+        chunks = await self._encoder.encode_video(content_hash, request.video, terms)
         return vision_pb2.EncodeVideoResponse(chunks=map(self._answer, chunks))
+
+    def _looked_at(self, image: bytes, preprocess: ImagePreprocess) -> tuple[bytes, int]:
+        """The image's name and its patches. Takes milliseconds for a large image."""
+        return image_hash(image, preprocess), count_patches(image, self._arithmetic, preprocess)
 
     def _answer(self, encoded: Encoded) -> vision_pb2.EncodeResponse:
         grid_t, grid_h, grid_w = encoded.embedding.grid
@@ -97,6 +108,10 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
                 yield answer
         finally:
             self._lessor.abandon(lease.id)
+
+
+def _terms(limit_ms: int, context: grpc.aio.ServicerContext[Any, Any], patches: int = 0) -> Terms:
+    return Terms(patches, limit_ms / 1000 if limit_ms else None, context.time_remaining())
 
 
 def sha256(data: bytes) -> bytes:

@@ -22,7 +22,7 @@ from perigee.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
-from services.common.errors import PerigeeError
+from services.common.errors import DeadlineExceeded, PerigeeError
 from services.common.image_file import image_hash, shown_size
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.status import to_status
@@ -47,6 +47,7 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
             role=role, incarnation=f"fake-{role}", model=model, metrics_port=metrics_port
         )
         self.load = worker_pb2.LoadReport(pages=worker_pb2.PageCounts(free=100))
+        self.silent = False
         self.flushed = 0
         self.checks: list[worker_pb2.CheckTransferRequest] = []
         self.check_fails: PerigeeError | None = None
@@ -57,6 +58,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     async def WatchLoad(self, request, context):
         last, due = None, 0.0
         while True:
+            if self.silent:
+                return
             if self.load != last or time.monotonic() >= due:
                 due = time.monotonic() + 1.0
                 last = worker_pb2.LoadReport()
@@ -250,15 +253,30 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
     extra_rows: int = 0
     failures: int = 0
     running: int = 0
+    calls: int = 0
+    refuse: PerigeeError | None = None
+    pace_s: float = 0.0
+    """How long each image takes, one after another."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.release.set()
 
     async def Encode(self, request, context):
+        self.calls += 1
+        if self.refuse is not None:
+            status = to_status(self.refuse)
+            await context.abort(status.code, status.details, status.trailing_metadata)
         self.started.set()
         self.running += 1
         try:
-            await self.release.wait()
+            async with self.turn:
+                await asyncio.sleep(self.pace_s)
+            async with asyncio.timeout(request.limit_ms / 1000 or None):
+                await self.release.wait()
+        except TimeoutError:
+            status = to_status(DeadlineExceeded("too slow"))
+            await context.abort(status.code, status.details, status.trailing_metadata)
         except asyncio.CancelledError:
             self.cancelled.set()
             raise

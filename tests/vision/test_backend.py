@@ -10,6 +10,7 @@ from services.common.errors import UnsupportedOperation
 from services.common.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.vision.backend import VisionWorkerBackend
+from services.vision.backlog import Backlog
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
@@ -27,7 +28,13 @@ def pool() -> EmbeddingPool:
 def backend(pool, model) -> VisionWorkerBackend:
     thread = ModelThread(model, allocate_embedding_rows(4, 24, torch.float32))
     encoder = ImageEncoder(
-        pool, thread, MEDIA, max_pixels=1_000_000, video_limits=VIDEO_LIMITS, max_waiting=2, threads=1
+        pool,
+        thread,
+        MEDIA,
+        max_pixels=1_000_000,
+        video_limits=VIDEO_LIMITS,
+        backlog=Backlog(2, 100_000),
+        threads=1,
     )
     lessor = EmbeddingLessor(pool, lambda _: None)
     return VisionWorkerBackend(worker_pb2.WorkerInfo(), worker_pb2.MemoryOffer(), pool, lessor, encoder)

@@ -11,6 +11,7 @@ from services.common.errors import InternalError, InvalidRequest, Overloaded, Pa
 from services.common.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.families.media import chunk_hash
+from services.vision.backlog import Backlog
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.model_thread import ModelThread
@@ -46,7 +47,7 @@ async def encoder(model, rows, pool):
         MEDIA,
         max_pixels=1_000_000,
         video_limits=VIDEO_LIMITS,
-        max_waiting=MAX_WAITING,
+        backlog=Backlog(MAX_WAITING, 100_000),
         threads=1,
     )
     yield encoder

@@ -19,6 +19,7 @@ from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.media import Medium
+from services.families.kimi.family import MEDIA
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows, write_embedding
 from services.vision.server import VisionServicer
@@ -62,7 +63,7 @@ class Suite:
         backend.lessor = self.lessor
         self.owner = Owner(backend)
         self.servicer = VisionServicer(
-            cast(Any, None), self.lessor, self.owner.servicer.readers.authenticate, "vision", 60_000
+            cast(Any, None), MEDIA, self.lessor, self.owner.servicer.readers.authenticate, "vision", 60_000
         )
         staging = torch.zeros(4, 64, HIDDEN)
         self.thread = transfer_thread("reader", self.fabric, self.kv_pages, staging)

@@ -27,6 +27,7 @@ class EncodeRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     CONTENT_HASH_FIELD_NUMBER: _builtins.int
     PARITY_FIELD_NUMBER: _builtins.int
+    LIMIT_MS_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded file (PNG, JPEG, WebP, GIF, BMP)."""
     content_hash: _builtins.bytes
@@ -37,16 +38,19 @@ class EncodeRequest(_message.Message):
     """False: pixels as a viewer shows them: EXIF orientation applied, transparency on white, 16-bit grey scaled to 8 bits.
     True: pixels as the published preprocessing has them, without any of this.
     """
+    limit_ms: _builtins.int
+    """Most milliseconds to spend on it, time in queues apart. 0: any."""
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
         content_hash: _builtins.bytes = ...,
         parity: _builtins.bool = ...,
+        limit_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "parity", b"parity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "limit_ms", b"limit_ms", "parity", b"parity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -60,19 +64,23 @@ class EncodeVideoRequest(_message.Message):
 
     VIDEO_FIELD_NUMBER: _builtins.int
     CONTENT_HASH_FIELD_NUMBER: _builtins.int
+    LIMIT_MS_FIELD_NUMBER: _builtins.int
     video: _builtins.bytes
     """The encoded file (MP4, QuickTime, WebM, Matroska, AVI)."""
     content_hash: _builtins.bytes
     """SHA-256 of `video`, 32 bytes. Empty: computed here."""
+    limit_ms: _builtins.int
+    """Most milliseconds to spend on one chunk, time in queues apart. 0: any."""
     def __init__(
         self,
         *,
         video: _builtins.bytes = ...,
         content_hash: _builtins.bytes = ...,
+        limit_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "limit_ms", b"limit_ms", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,7 +58,8 @@ class VisionServiceServicer:
 
     def Encode(self, request, context):
         """Encodes an image into the embedding pool, or finds it there by content hash. Idempotent.
-        INVALID_ARGUMENT: not an image, or too large. RESOURCE_EXHAUSTED: the pool or the queue is full; retry later.
+        INVALID_ARGUMENT: not an image, or too large. RESOURCE_EXHAUSTED: the pool or the queue is full, or the queue takes
+        longer than the call's deadline; retry later. DEADLINE_EXCEEDED: it took longer than `limit_ms`.
         The entry is kept for at least `hold_ms` after the answer, so that a reader can lease it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

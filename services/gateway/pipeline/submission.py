@@ -124,7 +124,7 @@ class Submission:
         if not self._media:
             return {}
         with self._record.stage("encode"):
-            encoded = await vision.encode(self._media)
+            encoded = await vision.encode(self._media, self._deadline)
         for ref in encoded.values():
             self._record.served_by("vision", ref.address)
         return encoded

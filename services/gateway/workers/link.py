@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 import grpc
 import structlog
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
-from services.common.errors import PerigeeError
+from services.common.errors import PerigeeError, WorkerLost
 from services.common.rpc.cancellation import raise_if_cancelled
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.cached import CachedNames, CacheIndex
 
 log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
 
 _INFO_TIMEOUT_S = 5.0
 _INTERVAL_MS = 500
@@ -55,6 +58,8 @@ class WorkerLink:
         self.address = address
         self.channel = channel
         self.up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._down.set()
         self.serving = False
         self._discovered = True
         self.calls = 0
@@ -145,6 +150,19 @@ class WorkerLink:
             self._renew_channel()
             await asyncio.sleep(backoff.delay())
 
+    async def while_up(self, calling: Coroutine[Any, Any, Answer]) -> Answer:
+        """Awaits a call of the worker. Raises WorkerLost if the worker falls silent or is lost meanwhile."""
+        call = asyncio.ensure_future(calling)
+        lost = asyncio.ensure_future(self._down.wait())
+        try:
+            await asyncio.wait((call, lost), return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                raise WorkerLost(f"{self.role_name} worker {self.address} was lost")
+            return call.result()
+        finally:
+            lost.cancel()
+            call.cancel()
+
     async def close(self) -> None:
         """Closes the channel, which cancels what runs on it."""
         await asyncio.gather(*self._closing, self.channel.close(grace=None))
@@ -198,6 +216,7 @@ class WorkerLink:
         pages = report.pages.free + report.pages.cached
         self._weigh(max(self.calls, report.running + report.waiting), report.queued_tokens, pages)
         self._complained = False
+        self._down.clear()
         self.up.set()
 
     def _weigh(self, requests: int, queued_tokens: int, available_pages: int) -> None:
@@ -220,6 +239,7 @@ class WorkerLink:
         self._weigh(0, 0, 0)
         self.cached.clear()
         self.up.clear()
+        self._down.set()
 
 
 async def _next_report(reports: AsyncIterator[worker_pb2.LoadReport]) -> worker_pb2.LoadReport | None:

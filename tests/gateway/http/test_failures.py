@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2, generation_pb2, generation_pb2_grpc
+from services.common.errors import Overloaded
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.router import Router
 from tests.gateway.pictures import image_part, picture
@@ -172,12 +173,43 @@ async def test_an_encode_that_fails_is_tried_again_within_the_wait():
         assert suite.workers["vision"].address in answer.json()["error"]["message"]
 
 
-async def test_an_encoder_that_hangs_is_unavailable_not_the_callers_deadline():
-    async with open_suite(worker_wait_seconds=0.3, encode_timeout_seconds=0.2) as suite:
+async def test_an_image_that_takes_an_encoder_longer_than_its_limit_is_not_sent_there_again():
+    async with open_suite(worker_wait_seconds=0.1, encode_timeout_seconds=0.2) as suite:
         suite.vision.release.clear()
         answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
         assert answer.status_code == 503
-        assert "did not answer in 0.2 s" in answer.json()["error"]["message"]
+        assert "did not encode messages[0].content[0].image_url in 0.2 s" in answer.json()["error"]["message"]
+        assert suite.vision.calls == 1
+
+
+async def test_images_that_queue_longer_than_one_may_take_are_sent_once_and_all_answered():
+    async with open_suite(encode_timeout_seconds=0.3) as suite:
+        suite.vision.pace_s = 0.1
+        parts = [image_part(picture(40 + number)) for number in range(8)]
+        asking = [suite.chat(messages=[{"role": "user", "content": [part]}]) for part in parts]
+        assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200] * 8
+        assert suite.vision.calls == 8
+
+
+async def test_an_encoder_whose_queue_is_full_is_not_asked_again_and_the_answer_says_when_to():
+    async with open_suite(worker_wait_seconds=60.0) as suite:
+        suite.vision.refuse = Overloaded("the queue is full", retry_after_s=7.0)
+        answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+        assert suite.vision.calls == 1
+
+
+async def test_an_encoder_that_hangs_is_given_up_when_its_reports_stay_out():
+    async with open_suite(worker_wait_seconds=0.1) as suite:
+        suite.vision.release.clear()
+        asking = asyncio.create_task(
+            suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
+        )
+        await wait_until(suite.vision.started.is_set)
+        suite.workers["vision"].worker.silent = True
+        answer = await asking
+        assert answer.status_code == 503
+        await wait_until(suite.vision.cancelled.is_set)
 
 
 async def test_an_embedding_lost_before_the_first_token_is_encoded_again(suite):

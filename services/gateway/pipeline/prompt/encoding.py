@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 
 import grpc
 import structlog
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import (
+    DeadlineExceeded,
     Incompatible,
     InvalidRequest,
     Overloaded,
@@ -26,21 +29,31 @@ from services.gateway.workers.router import Router
 log = structlog.get_logger()
 
 _MOST_TRIED = 3
+_MOST_MS = (1 << 32) - 1
+
+
+class _TooSlow(Unavailable):
+    """A worker has spent a file's whole limit on it: the same worker would do so again."""
 
 
 class VisionStage:
     """Asks vision workers for embeddings; cancelling it cancels every call it has open."""
 
-    def __init__(self, router: Router, timeout_s: float) -> None:
+    def __init__(self, router: Router, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`limit_s`: the most that a worker may spend on an image or a chunk, its queue apart."""
         self._router = router
-        self._timeout_s = timeout_s
+        self._limit_s = limit_s
+        self._clock = clock
 
-    async def encode(self, media: Sequence[PromptMedium]) -> dict[bytes, vision_pb2.MediaRef]:
+    async def encode(
+        self, media: Sequence[PromptMedium], deadline: float
+    ) -> dict[bytes, vision_pb2.MediaRef]:
         """Returns the address of each medium's embedding, by content hash; offsets are left unset.
 
-        The chunks of a video are encoded by one worker, which is sent the file once.
-        Raises InvalidRequest naming the medium's field, Overloaded, Unavailable, Incompatible when the worker
-        counts rows otherwise, or DeadlineExceeded. The first failure cancels the others.
+        `deadline`: seconds of the clock until which workers may queue it. One worker encodes all chunks of a
+        video and is sent the file once. Raises InvalidRequest naming the medium's field, Overloaded,
+        Unavailable, Incompatible when the worker counts rows otherwise, or DeadlineExceeded. The first
+        failure cancels the others.
         """
         files: dict[bytes, list[PromptMedium]] = {}
         for name, medium in {medium.content_hash: medium for medium in media}.items():
@@ -48,41 +61,49 @@ class VisionStage:
             files.setdefault(key, []).append(medium)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._encode(of_one_file)) for of_one_file in files.values()]
+                tasks = [group.create_task(self._encode(one_file, deadline)) for one_file in files.values()]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return {ref.content_hash: ref for task in tasks for ref in task.result()}
 
-    async def _encode(self, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
+    async def _encode(self, media: Sequence[PromptMedium], deadline: float) -> list[vision_pb2.MediaRef]:
         """All media of one file; the first of them stands for it in routing."""
         tried: set[str] = set()
         while True:
             links = self._router.vision(media[0].content_hash)
+            untried = [link for link in links if link.address not in tried]
             # When all have been tried the best one is asked again: it may have been restarted meanwhile.
-            link = next((each for each in links if each.address not in tried), links[0])
+            link = untried[0] if untried else links[0]
             try:
-                return await self._ask(link, media)
+                return await self._ask(link, media, deadline)
             except (Unavailable, Overloaded) as error:
                 if link.address in tried or len(tried) >= _MOST_TRIED:
+                    raise
+                if isinstance(error, Overloaded | _TooSlow) and len(untried) <= 1:
                     raise
                 log.warning("encoding failed", worker=link.address, detail=error.message)
             tried.add(link.address)
 
-    async def _ask(self, link: WorkerLink, media: Sequence[PromptMedium]) -> list[vision_pb2.MediaRef]:
-        first, timeout_s = media[0], self._timeout_s * len(media)
+    async def _ask(
+        self, link: WorkerLink, media: Sequence[PromptMedium], deadline: float
+    ) -> list[vision_pb2.MediaRef]:
+        first = media[0]
+        left_s = deadline - self._clock()
+        param = first.video.param if isinstance(first, PromptChunk) else first.param
         link.note_sent()
         try:
             if isinstance(first, PromptChunk):
-                answers = await _encode_video(link, first.video, timeout_s)
+                asking = _encode_video(link, first.video, self._limit_s, left_s)
             else:
-                answers = await _encode_image(link, first, timeout_s)
+                asking = _encode_image(link, first, self._limit_s, left_s)
+            answers = await link.while_up(asking)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                # The bound of this one call, not the request's: another worker may be quicker.
-                message = f"vision worker {link.address} did not answer in {timeout_s:g} s"
-                raise Unavailable(message) from error
-            param = first.video.param if isinstance(first, PromptChunk) else first.param
-            raise _named(from_rpc_error(error), link.address, param) from error
+            cause = from_rpc_error(error)
+            if isinstance(cause, DeadlineExceeded) and self._clock() < deadline:
+                raise _TooSlow(
+                    f"vision worker {link.address} did not encode {param} in {self._limit_s:g} s"
+                ) from error
+            raise _named(cause, link.address, param) from error
         finally:
             link.note_ended()
         counted = [medium.num_tokens for medium in media]
@@ -95,20 +116,29 @@ class VisionStage:
 
 
 async def _encode_video(
-    link: WorkerLink, video: VideoFile, timeout_s: float
+    link: WorkerLink, video: VideoFile, limit_s: float, left_s: float
 ) -> list[vision_pb2.EncodeResponse]:
-    request = vision_pb2.EncodeVideoRequest(video=video.data, content_hash=video.content_hash)
+    request = vision_pb2.EncodeVideoRequest(
+        video=video.data, content_hash=video.content_hash, limit_ms=_milliseconds(limit_s)
+    )
     stub = vision_pb2_grpc.VisionServiceStub(link.channel)
-    return list((await stub.EncodeVideo(request, timeout=timeout_s)).chunks)
+    return list((await stub.EncodeVideo(request, timeout=left_s)).chunks)
 
 
 async def _encode_image(
-    link: WorkerLink, image: PromptImage, timeout_s: float
+    link: WorkerLink, image: PromptImage, limit_s: float, left_s: float
 ) -> list[vision_pb2.EncodeResponse]:
     request = vision_pb2.EncodeRequest(
-        image=image.data, content_hash=image.content_hash, parity=image.preprocess == "parity"
+        image=image.data,
+        content_hash=image.content_hash,
+        parity=image.preprocess == "parity",
+        limit_ms=_milliseconds(limit_s),
     )
-    return [await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(request, timeout=timeout_s)]
+    return [await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(request, timeout=left_s)]
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(_MOST_MS, math.ceil(1000 * seconds))
 
 
 def _ref(address: str, medium: PromptMedium, answer: vision_pb2.EncodeResponse) -> vision_pb2.MediaRef:
