@@ -222,7 +222,8 @@ class GatewayConfig(TlsSettings):
         default=3600.0, metadata={"help": "a request's whole time, seconds"}
     )
     encode_timeout_seconds: float = field(
-        default=60.0, metadata={"help": "encoding of one image or chunk of video, seconds"}
+        default=60.0,
+        metadata={"help": "encoding of one image or chunk of video, without its wait in the queue, seconds"},
     )
     first_token_timeout_seconds: float = field(
         default=600.0,

@@ -154,4 +154,4 @@ def _named(error: PerigeeError, address: str, param: str) -> PerigeeError:
     """The same failure, naming the caller's field where it is the caller's fault, else the worker."""
     if isinstance(error, InvalidRequest):
         return type(error)(error.message, param)
-    return type(error)(f"vision worker {address}: {error.message}")
+    return error.about(f"vision worker {address}")
