@@ -178,7 +178,10 @@ async def test_an_image_that_takes_an_encoder_longer_than_its_limit_is_not_sent_
         suite.vision.release.clear()
         answer = await suite.chat(messages=[{"role": "user", "content": [image_part(picture())]}])
         assert answer.status_code == 503
-        assert "did not encode messages[0].content[0].image_url.url in 0.2 s" in answer.json()["error"]["message"]
+        assert (
+            "did not encode messages[0].content[0].image_url.url in 0.2 s"
+            in answer.json()["error"]["message"]
+        )
         assert suite.vision.calls == 1
 
 
