@@ -1,4 +1,4 @@
-"""What README.md, CONTRIBUTING.md and docs/ name exists, and the pictures are up to date."""
+"""What README.md, CONTRIBUTING.md, SECURITY.md and docs/ name exists, and the pictures are up to date."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ ROOTS = ("services", "services/gateway", "", "docs")
 @pytest.fixture(scope="module")
 def pages(repository):
     """Text of every page, by its path."""
-    paths = [repository / "README.md", repository / "CONTRIBUTING.md", *(repository / "docs").glob("*.md")]
+    roots = [repository / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    paths = [*roots, *(repository / "docs").glob("*.md")]
     return {str(path.relative_to(repository)): path.read_text() for path in paths}
 
 

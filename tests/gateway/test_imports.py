@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 
-def test_the_gateway_loads_no_tensor_library_and_no_engine():
+def test_the_gateway_loads_no_tensor_library_no_engine_and_nothing_that_runs_templates():
     program = (
         "import sys, services.gateway.main\n"
-        "heavy = ('torch', 'numpy', 'nixl', 'nixl_cu12', 'services.engine', 'transformers')\n"
+        "heavy = ('torch', 'numpy', 'nixl', 'nixl_cu12', 'services.engine', 'transformers', 'jinja2')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -98,10 +98,22 @@ def talkative(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield stack
 
 
+def _answer(stack: Stack) -> str:
+    body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 12, "temperature": 0}
+    request = urllib.request.Request(f"{stack.base_url}/v1/chat/completions", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=60) as page:
+        return str(json.load(page)["choices"])
+
+
 @pytest.fixture
 def silent(talkative: Stack) -> Iterator[None]:
-    """Fails if the canary stands in a log, in a metric, or on a page that the gateway shows everybody."""
+    """Fails if the canary stands in a log, in a metric, or on a page that the gateway shows everybody, or if
+    another's answer is not what it was before.
+    """
+    answer, processes = _answer(talkative), dict(talkative.processes)
     yield
+    assert _answer(talkative) == answer
+    assert [role for role, process in processes.items() if process.poll() is not None] == []
     found = [
         line for role in ROLES for line in talkative.log(role).splitlines() if CANARY.lower() in line.lower()
     ]

@@ -51,6 +51,10 @@ async def test_without_a_length_the_file_ends_with_the_connection():
         "http://127.0.0.1/a",
         "http://files.example.evil.example/a",
         "http://2130706433/",
+        "http://0x7f.1/a",
+        "http://[::ffff:127.0.0.1]/a",
+        "http://evil.example\\.files.example/a",
+        "http://evil.example#@files.example/a",
     ],
 )
 async def test_a_url_that_is_not_allowed_is_refused_before_its_name_is_resolved(url):
@@ -68,6 +72,9 @@ async def test_a_url_that_is_not_allowed_is_refused_before_its_name_is_resolved(
         "http:///a",
         "http://files.example:x/a",
         "http://[::1/a",
+        "http://files.example\\@evil.example/a",
+        "http://evil.example\\@files.example/a",
+        "http://evil.example#@files.example:x@evil.example/a",
         "http://" + "x" * 70 + ".example/",
         "http://files.example/" + "x" * 9000,
     ],
