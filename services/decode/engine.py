@@ -193,7 +193,8 @@ class DecodeEngine:
         self._admit()
         self._start_sequences()
         running = self._running.plan(self._stepper, self._land)
-        shares = share_budget(self._prompts.extending(), self._limits.chunk_tokens)
+        prompts = self._prompts.turn(self._running.tenants_without_token)
+        shares = share_budget(prompts, self._limits.chunk_tokens)
         if not running and not shares:
             return None
         chunks = [(prompt, prompt.computed, prompt.computed + chunk) for prompt, chunk in shares]

@@ -62,6 +62,14 @@ class RunningSequences:
                 continue
             return [sequence for sequence, _ in planned]
 
+    def tenants_without_token(self) -> set[int]:
+        """Tenants of sequences that have got no token here yet."""
+        return {
+            sequence.request.tenant
+            for sequence in self.members
+            if len(sequence.context) == len(sequence.request.prompt_ids) + len(sequence.request.output_ids)
+        }
+
     def over_share(self, prompt: Prompt, active: Counter[int]) -> Sequence | None:
         """Returns the sequence that makes room for a prompt of another tenant: the youngest of the lowest
         priority, of the tenant that holds most for its weight. None if that one would then hold less for its

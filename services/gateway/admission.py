@@ -74,7 +74,7 @@ class Ticket:
         """
         if self.tenant is not None:
             self.tenant.take_prompt(tokens)
-            self._metrics.key_tokens.labels(self.tenant.shown, "prompt").inc(tokens)
+            self._metrics.tokens_of_key(self.tenant.shown, "prompt").inc(tokens)
             self._generated = generated
 
     def charge(self) -> None:
@@ -83,7 +83,7 @@ class Ticket:
             count = self._generated() - self._charged
             self._charged += count
             self.tenant.take_generated(count)
-            self._metrics.key_tokens.labels(self.tenant.shown, "generated").inc(count)
+            self._metrics.tokens_of_key(self.tenant.shown, "generated").inc(count)
 
     def spent(
         self, usage: sampling_pb2.Usage, finishes: Sequence[sampling_pb2.FinishReason.ValueType]
@@ -222,7 +222,7 @@ class Admission:
     def _count(self, door: str, tenant: Tenant | None, outcome: str) -> None:
         self._metrics.requests.labels(door, outcome).inc()
         if tenant is not None:
-            self._metrics.key_requests.labels(tenant.shown, outcome).inc()
+            self._metrics.requests_of_key(tenant.shown, outcome).inc()
 
     def _check(self, tenant: Tenant | None) -> None:
         """Counts a tenant's request in, unless something is against it."""

@@ -18,7 +18,7 @@ from services.engine.leases.lease_table import LeaseTable
 from services.engine.leases.lessor import Lessor
 from services.engine.leases.source_order import SourceOrder
 from services.engine.runner import ModelRunner
-from services.engine.scheduler.fair_line import FairLine
+from services.engine.scheduler.fair_line import FairLine, one_tenant
 from services.engine.scheduler.token_budget import share_budget
 from services.prefill.announcer import Announcer
 from services.prefill.chunk_pass import ChunkPass
@@ -183,7 +183,7 @@ class PrefillEngine:
         self._admit()
         self.load = self._measure()
         computing = (job for job in self._active if job.state is JobState.COMPUTING)
-        shares = share_budget(computing, self._limits.chunk_tokens)
+        shares = share_budget(one_tenant(computing), self._limits.chunk_tokens)
         if shares:
             self._compute(shares)
         self._idle_check.note_step(idle=not self._active and not self._waiting)

@@ -143,3 +143,50 @@ def test_prefill_learns_whose_prompt_it_is():
     bench.run()
     [(_, order)] = bench.io.orders
     assert (order.tenant, order.weight) == (OTHER, 7)
+
+
+def chunks_of(bench):
+    """The tenants of each pass's prompts, from now on."""
+    passes, launch = [], bench.stepper.launch
+
+    def noting(step):
+        passes.append({prompt.tenant for prompt, _, _ in step.chunks})
+        launch(step)
+
+    bench.stepper.launch = noting
+    return passes
+
+
+def test_a_pass_computes_prompts_of_one_tenant_and_none_delays_anothers_first_token():
+    bench = Bench(64, local_prefill_tokens=10_000, chunk_tokens=128, context_length=4096)
+    for seed in range(2):
+        bench.submit(prompt_of(1000, seed), 2, tenant=FLOOD)
+    bench.engine.step()
+    passes = chunks_of(bench)
+    other = bench.submit(prompt_of(40, 9), 6, tenant=OTHER)
+    assert steps_until(bench, lambda: bool(other.tokens.get(0))) <= 3
+    assert passes[:2] == [{OTHER}, set()]
+    bench.run()
+    assert FLOOD in set().union(*passes)
+
+
+def test_a_tenant_that_has_had_more_delays_nobody_by_its_first_tokens():
+    bench = Bench(128, local_prefill_tokens=10_000, chunk_tokens=64, context_length=4096, max_waiting=64)
+    for seed in range(30):
+        bench.submit(prompt_of(60, seed), 1, tenant=FLOOD)
+    for _ in range(4):
+        bench.engine.step()
+    other = bench.submit(prompt_of(640, 99), 1, tenant=OTHER)
+    assert steps_until(bench, lambda: other.finish() == "LENGTH") <= 24, "it has every second pass"
+    bench.run()
+
+
+def test_prompts_that_are_nobodys_in_particular_share_every_pass():
+    bench = Bench(64, local_prefill_tokens=10_000, chunk_tokens=128, context_length=4096)
+    passes = chunks_of(bench)
+    bench.submit(prompt_of(60, 1), 5)
+    bench.engine.step()
+    bench.submit(prompt_of(1000, 2), 2)
+    bench.engine.step()
+    assert passes[:2] == [{0}, {0}]
+    bench.run()

@@ -44,6 +44,10 @@ class VirtualTime:
         """All tenants that wait, the next one first."""
         return sorted(self._waiting, key=self._had.__getitem__)
 
+    def precedes(self, tenant: int, other: int) -> bool:
+        """Whether a tenant has had less service for its weight than another one, whether they wait or not."""
+        return self._had.get(tenant, self._now) < self._had.get(other, self._now)
+
     def charge(self, tenant: int, weight: int, cost: float) -> None:
         """A tenant has got service, whether it still waits or not."""
         began = self._had.get(tenant, self._now)

@@ -22,7 +22,7 @@ from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, PromptState, Request, Sequence
 from services.engine.kv_cache.page_manager import PageManager
-from services.engine.scheduler.fair_line import FairLine
+from services.engine.scheduler.fair_line import FairLine, one_tenant
 
 _SEQUENCE_COST = 256
 """What one more running sequence is worth in computed tokens, when tenants' turns are compared."""
@@ -115,6 +115,19 @@ class PromptQueue:
     def extending(self) -> Iterator[Prompt]:
         """Yields the prompts that are computed here now, in the order of their turns."""
         return (prompt for prompt in self._active if prompt.state is PromptState.EXTENDING)
+
+    def turn(self, without_token: Callable[[], set[int]]) -> Iterator[Prompt]:
+        """Yields the prompts that the next pass may compute: of the tenant whose turn it is. None if another
+        tenant, which has had less, waits for the first token of a running sequence, which they would delay.
+
+        `without_token`: the tenants of such sequences; not called for prompts that are nobody's.
+        """
+        lead = next(self.extending(), None)
+        if lead is None:
+            return iter(())
+        if lead.tenant and any(self._active.precedes(tenant, lead.tenant) for tenant in without_token()):
+            return iter(())
+        return one_tenant(self.extending())
 
     def computed(self, prompt: Prompt, start: int, end: int) -> None:
         """Tokens `start` to `end` of a prompt have been computed here, or are about to be."""

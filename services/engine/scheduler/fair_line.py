@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from services.common.fairness.virtual_time import VirtualTime
@@ -69,6 +69,10 @@ class FairLine(Generic[R]):
         """The item has got service, in the queue or as it leaves it."""
         self._time.charge(item.tenant, item.weight, cost)
 
+    def precedes(self, tenant: int, other: int) -> bool:
+        """Whether a tenant has had less service for its weight than another one."""
+        return self._time.precedes(tenant, other)
+
     def count(self, tenant: int) -> int:
         """Number of a tenant's items."""
         line = self._lines.get(tenant)
@@ -81,3 +85,13 @@ class FairLine(Generic[R]):
             self._time.wait(item.tenant)
         self._length += 1
         return line
+
+
+def one_tenant(items: Iterable[R]) -> Iterator[R]:
+    """Yields the items of the first one's tenant: those of others do not make its pass longer."""
+    tenant: int | None = None
+    for item in items:
+        if tenant is None:
+            tenant = item.tenant
+        if item.tenant == tenant:
+            yield item

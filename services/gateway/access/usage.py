@@ -82,6 +82,8 @@ class Usage:
         now = self._clock()
         window, passed = divmod(now, WINDOW_S)
         this, before = self._counted(kind, int(window))
+        if this + before + count <= limit:
+            return 0.0
         room = max(0, limit - count)
         if this > room:
             # The end of this minute, and then until enough of it is more than a minute ago.
