@@ -15,6 +15,7 @@ import pytest
 
 from services.cli.admin_client import AdminClient
 from services.cli.run.ports import take_ports
+from tests.gateway.access.keys import add_key
 from tests.support.endpoints import ENDPOINTS, open_sync_channel
 from tests.support.waiting import wait_until
 
@@ -140,3 +141,27 @@ def test_settings_that_no_process_can_serve_end_the_whole(start, tmp_path):
     )
     assert gateway.process.wait(PATIENCE_S) == 2
     assert "nothing" in gateway.log.read_text()
+
+
+def test_the_processes_count_a_keys_requests_together(start, tmp_path):
+    keys = tmp_path / "keys.json"
+    key = add_key(keys, "team", requests_per_minute=6, scopes=["chat", "admin"])
+    gateway = start(
+        "--tokenizer", str(NANO), "--http-port", "0", "--grpc-port", "0", "--operator-port", "0",
+        "--api-keys", str(keys),
+    )  # fmt: skip
+    gateway.until(lambda: len(gateway.lines("gateway ready")) == 2)
+    (line,) = gateway.lines("gateway processes")
+    url, headers = f"http://127.0.0.1:{line['http']}", {"x-api-key": key}
+    # A connection each: the kernel gives some to either process.
+    statuses = [
+        httpx.post(f"{url}/tokenize", json={"prompt": "Hi"}, headers=headers, timeout=20).status_code
+        for _ in range(40)
+    ]
+    assert statuses[:6] == [200] * 6
+    assert statuses.count(429) >= 33, "a place may become free meanwhile, on a slow machine"
+    page = httpx.get(f"{url}/metrics", headers=headers, timeout=20).text
+    limited = re.findall(
+        r'perigee_key_requests_total\{key="team",outcome="rate_limited",process="\d"\}', page
+    )
+    assert len(limited) == 2, "both processes have refused some"

@@ -119,19 +119,32 @@ def test_the_secure_file_gives_each_service_its_own_certificate_to_read_and_no_p
     if role == "gateway":
         assert own.pop("PERIGEE_PUBLIC_TLS_DIR") == "/certs/public"
         assert own.pop("PERIGEE_OPERATOR_HOST") == "0.0.0.0"
+        assert own.pop("PERIGEE_API_KEYS") == "${PERIGEE_API_KEYS:-}"
     assert not own
     names = [role, "public"] if role == "gateway" else [role]
-    assert service["volumes"] == [f"certs-{name}:/certs/{name}:ro" for name in names]
+    keys = ["keys:/keys:ro"] if role == "gateway" else []
+    assert service["volumes"] == [f"certs-{name}:/certs/{name}:ro" for name in names] + keys
     assert service["depends_on"] == {"certs": {"condition": "service_completed_successfully"}}
 
 
 def test_only_the_maker_of_certificates_can_write_them_and_only_there_is_the_ca_s_key(secure_compose):
     written = {mount.split(":")[0] for mount in secure_compose["services"]["certs"]["volumes"]}
-    assert written == set(secure_compose["volumes"])
+    assert written == set(secure_compose["volumes"]) - {"keys"}
     for name, service in secure_compose["services"].items():
-        if name != "certs":
+        if name not in ("certs", "keys"):
             assert all(mount.endswith(":ro") for mount in service["volumes"])
             assert not any(mount.startswith("certs-ca") for mount in service["volumes"])
+
+
+def test_the_file_of_keys_is_written_by_its_own_command_alone_where_the_gateway_may_look_for_it(
+    secure_compose, dockerfiles
+):
+    maker = secure_compose["services"]["keys"]
+    assert (maker["entrypoint"], maker["volumes"]) == (["perigee", "keys"], ["keys:/keys"])
+    assert maker["environment"] == {"PERIGEE_API_KEYS": "/keys/keys.json"}
+    assert maker["profiles"] == ["operator"]
+    (made,) = [run for run in dockerfiles["gateway"].every("RUN") if "install --directory" in run]
+    assert "/keys" in made.split()
 
 
 def test_the_volumes_of_certificates_take_their_owner_from_the_image(secure_compose, dockerfiles):
