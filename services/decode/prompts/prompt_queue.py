@@ -19,7 +19,9 @@ from services.common.errors import (
 from services.common.fairness.share import within_share
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder, FetchResult
+from services.decode.prompts.fetch_attempt import next_order, note_fetch
 from services.decode.prompts.prompt_rate import PromptRate
+from services.decode.prompts.turns import tokens_before
 from services.decode.request import Prompt, PromptState, Request, Sequence
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.scheduler.fair_line import FairLine, one_tenant
@@ -223,7 +225,7 @@ class PromptQueue:
         """
         self._pages.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
-            self._note(prompt, result)
+            note_fetch(prompt, result)
             prompt.scores = list(result.scores)
             first = self._pages.whole_pages(prompt.computed)
             self._pages.share_pages(prompt.table.pages[first : prompt.num_pages])
@@ -275,7 +277,7 @@ class PromptQueue:
         """Decides where the uncached part of a prompt is computed, and starts it."""
         if not self._belongs_here(prompt, prompt.computed):
             prompt.state = PromptState.FETCHING
-            self._io.start_fetch(prompt, self._order(prompt))
+            self._io.start_fetch(prompt, next_order(prompt, self._pages.whole_pages(prompt.computed)))
             return
         missing = prompt.missing_media()
         if missing:
@@ -300,66 +302,15 @@ class PromptQueue:
             return None
         prompt.hashes = self._pages.hashes(prompt.request, prompt.context, prompt.num_tokens, prompt.hashes)
         prompt.computed = self._pages.cached_tokens(prompt.cacheable_hashes)
-        before, own = self._tokens_before(prompt), prompt.num_tokens - prompt.computed
+        left = ((other, self._left_here(other)) for other in (*self._waiting, *self._active))
+        before, own = tokens_before(prompt, left), prompt.num_tokens - prompt.computed
         return self._rate.refusal(before, own, prompt.request.deadline - self._clock())
-
-    def _tokens_before(self, prompt: Prompt) -> int:
-        """Number of tokens that this worker computes before those of `prompt`: of its own tenant all that are
-        not behind it, of another one what its weight gives it in that time.
-        """
-        own, others = prompt.num_tokens - prompt.computed, Counter[tuple[int, int]]()
-        before = 0
-        for other in (*self._waiting, *self._active):
-            if other.tenant != prompt.tenant:
-                others[other.tenant, other.weight] += self._left_here(other)
-            elif other.priority >= prompt.priority:
-                before += self._left_here(other)
-        due = before + own
-        return before + sum(
-            min(tokens, due * weight // prompt.weight) for (_, weight), tokens in others.items()
-        )
 
     def _left_here(self, prompt: Prompt) -> int:
         """Number of the prompt's tokens that this worker has yet to compute."""
         fetched = prompt.state in (PromptState.FETCHING, PromptState.STOPPING)
         here = not fetched and self._belongs_here(prompt, prompt.computed)
         return prompt.num_tokens - prompt.computed if here else 0
-
-    def _order(self, prompt: Prompt) -> FetchOrder:
-        """Returns the order for the next candidate."""
-        request = prompt.request
-        prompt.address = prompt.candidates.pop(0)
-        prompt.attempts += 1
-        # Prefill starts at a page boundary, and so do these: no tail is copied for a fetch.
-        cached_pages = self._pages.whole_pages(prompt.computed)
-        return FetchOrder(
-            address=prompt.address,
-            request_id=request.request_id,
-            token_ids=tuple(prompt.context[:-1]),
-            media=request.media,
-            cache_salt=request.cache_salt,
-            priority=request.priority,
-            tenant=request.tenant,
-            weight=request.weight,
-            cached_pages=cached_pages,
-            pages=tuple(prompt.table.pages[cached_pages : prompt.num_pages]),
-            source_address=request.own_address if cached_pages else "",
-            scoring=request.scoring,
-            next_token_id=prompt.context[-1],
-        )
-
-    def _note(self, prompt: Prompt, result: FetchResult) -> None:
-        """Records a successful fetch in the request's stats, unless they are sent already."""
-        request = prompt.request
-        if not request.stats_sent:
-            request.stats.prefill_address = prompt.address
-            # Pages that an earlier attempt of this prompt left in a cache do not count as cached.
-            reused = 0 if prompt.attempts > 1 else max(0, prompt.num_tokens - result.computed_tokens)
-            request.stats.cached_tokens = min(prompt.computed, reused)
-            request.stats.prefill_cached_tokens = reused - request.stats.cached_tokens
-            request.stats.transfer_bytes = result.bytes_read
-            request.stats.transfer_bytes_before_done = result.bytes_before_done
-            request.stats.transfer_tail_s = result.tail_s
 
     def _try_elsewhere(self, prompt: Prompt, error: PerigeeError | None) -> PerigeeError | None:
         """Queues a prompt again after a failed fetch, or returns the error that ends its request.
