@@ -2,9 +2,9 @@
 
 python -m benchmarks.key_cost [--keys 1000] [--processes 4]
 
-Times the steps that requests with and without keys take, in one process: the least of many short rounds, so
-that a busy machine does not count. Exits with 1 if a key adds over 10 us to a request, or the check takes over
-1 us where no keys are asked for.
+Times the steps that requests with and without keys take: the least of many short rounds, so that a busy
+machine does not count. Exits with 1 if a key adds over 10 us to a request, or if the check takes over 1 us
+where no keys are asked for.
 """
 
 from __future__ import annotations
