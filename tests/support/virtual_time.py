@@ -44,6 +44,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    def stand_still(self, seconds: float) -> None:
+        """Lets so many seconds pass in which nothing runs, as if the process was stopped."""
+        self._jumping.now += seconds
+
 
 def advance(seconds: float) -> Coroutine[Any, Any, None]:
     """Lets so many seconds of the loop's time pass, and runs everything that happens in them."""

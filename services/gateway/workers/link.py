@@ -27,6 +27,8 @@ _INTERVAL_MS = 500
 _LINGER_S = 10.0
 # Several reports may be late on a busy machine; a peer this silent is taken for stopped.
 _SILENCE_S = 10.0
+# The last part of it, waited for apart: what came while this process stood still is delivered in that time.
+_DELIVERY_S = 1.0
 
 
 class WorkerLink:
@@ -244,5 +246,12 @@ class WorkerLink:
 
 async def _next_report(reports: AsyncIterator[worker_pb2.LoadReport]) -> worker_pb2.LoadReport | None:
     """None at the end of the stream; TimeoutError when nothing comes for too long."""
-    async with asyncio.timeout(_SILENCE_S):
-        return await anext(reports, None)
+    coming = asyncio.ensure_future(anext(reports, None))
+    try:
+        for patience in (_SILENCE_S - _DELIVERY_S, _DELIVERY_S):
+            done, _ = await asyncio.wait({coming}, timeout=patience)
+            if done:
+                return coming.result()
+        raise TimeoutError
+    finally:
+        coming.cancel()

@@ -194,3 +194,39 @@ async def test_a_link_that_is_cancelled_as_its_call_fails_ends(monkeypatch):
     running.cancel()
     await asyncio.wait({running}, timeout=5)
     assert running.cancelled()
+
+
+class Reporting:
+    """A worker's stub that reports every half second of the loop's time, until `silent`."""
+
+    silent = False
+
+    async def GetInfo(self, request, timeout):
+        return worker_pb2.WorkerInfo(role=PREFILL)
+
+    async def WatchLoad(self, request):
+        while True:
+            if not self.silent:
+                await let_tasks_run()  # a connection is read later than timers run
+                yield worker_pb2.LoadReport()
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.virtual_time
+async def test_a_gateway_that_stood_still_takes_no_worker_for_silent_but_one_that_is():
+    async with open_channel("127.0.0.1:1") as channel:
+        link = WorkerLink(PREFILL, "127.0.0.1:1", channel)
+        link.stub = Reporting()
+        with capture_logs() as logs:
+            watching = asyncio.create_task(link.run())
+            await advance(3.2)
+            asyncio.get_running_loop().stand_still(60.0)
+            await advance(3.0)
+            assert link.reachable
+            assert [line["event"] for line in logs] == ["worker reachable"]
+            link.stub.silent = True
+            await advance(9.0)
+            assert link.reachable
+            await advance(2.0)
+            assert logs[1]["event"] == "worker fell silent"
+        watching.cancel()
