@@ -22,12 +22,14 @@ def worker_table(workers: Sequence[admin_pb2.WorkerStatus]) -> list[str]:
 
 
 def state_of(worker: admin_pb2.WorkerStatus) -> str:
-    """Returns "unreachable", "leaving" (not found by discovery any more), "draining" or "serving"."""
+    """Returns "unreachable", "leaving" (discovery has lost it), "draining", "paused" or "serving"."""
     if not worker.reachable:
         return "unreachable"
     if not worker.discovered:
         return "leaving"
-    return "draining" if worker.load.draining else "serving"
+    if worker.load.draining:
+        return "draining"
+    return "paused" if worker.paused else "serving"
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:

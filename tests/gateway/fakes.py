@@ -144,6 +144,11 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
             reader.cancel()
             self._sessions.remove(outbox)
 
+    @property
+    def has_session(self) -> bool:
+        """Whether a gateway has a session open."""
+        return bool(self._sessions)
+
     def die(self) -> None:
         """Breaks every session."""
         for outbox in self._sessions:

@@ -72,6 +72,7 @@ class WorkerStatus(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     DISCOVERED_FIELD_NUMBER: _builtins.int
     MTLS_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """host:port, as discovery found it."""
     reachable: _builtins.bool
@@ -80,6 +81,10 @@ class WorkerStatus(_message.Message):
     """False: discovery does not find it any more; it finishes its requests and gets no new ones."""
     mtls: _builtins.bool
     """Whether gateway and workers know each other by certificates (mTLS). False: plain TCP, without any identity."""
+    paused: _builtins.bool
+    """Whether it gets no new request while another worker of its role takes them, because it has failed several although
+    it reports that it serves. False: it may get one, perhaps as a trial.
+    """
     @_builtins.property
     def info(self) -> _worker_pb2.WorkerInfo:
         """Its answer to GetInfo."""
@@ -97,10 +102,11 @@ class WorkerStatus(_message.Message):
         load: _worker_pb2.LoadReport | None = ...,
         discovered: _builtins.bool = ...,
         mtls: _builtins.bool = ...,
+        paused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "discovered", b"discovered", "info", b"info", "load", b"load", "mtls", b"mtls", "reachable", b"reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "discovered", b"discovered", "info", b"info", "load", b"load", "mtls", b"mtls", "paused", b"paused", "reachable", b"reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

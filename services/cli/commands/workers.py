@@ -14,7 +14,8 @@ _DESCRIPTION = """\
 Lists the workers a gateway knows. TRANSPORT: the path of reads that each worker measured on itself at start.
 PAGES: free or cached pages, of all pages. QUEUED: prompt tokens not computed yet.
 TLS: mtls (gateway and workers show certificates) or off (plain TCP: on loopback, or --insecure).
-STATE: serving, draining (admits no new requests), leaving (not found by discovery any more), unreachable.
+STATE: serving, paused (has failed requests), draining (admits no new ones), leaving (not found by discovery
+any more), unreachable.
 Exit status 0: every worker is reachable; 1: one is not, or there is none.
 """
 

@@ -184,6 +184,8 @@ class TokenSource:
             stream.shortcuts = self.shortcuts
             if not leg.begun:
                 leg.begun = True
+                if stream.circuit is not None:
+                    stream.circuit.succeeded()
                 self._watch_silence()
             if self._stuck_since is not None or self._avoid:
                 self._stuck_since = None
@@ -212,6 +214,8 @@ class TokenSource:
                 what = "token" if leg.begun else "first token"
                 lost = f"decode worker {stream.worker} gave no {what} for {self._limit_s(leg):g} s"
                 self._inbox.put((stream, WorkerLost(lost)))
+                if stream.circuit is not None:
+                    stream.circuit.failed()
             stream.last_seen_at = now
         self._watch_silence()
 

@@ -116,5 +116,5 @@ def _status(link: WorkerLink, mtls: bool) -> admin_pb2.WorkerStatus:
         )
     return admin_pb2.WorkerStatus(
         address=link.address, reachable=True, discovered=link.discovered, info=link.info, load=link.load,
-        mtls=mtls,
+        mtls=mtls, paused=link.circuit.open,
     )  # fmt: skip

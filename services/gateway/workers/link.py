@@ -16,6 +16,7 @@ from services.common.rpc.cancellation import raise_if_cancelled
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.cached import CachedNames, CacheIndex
+from services.gateway.workers.circuit import Circuit
 
 log = structlog.get_logger()
 
@@ -79,6 +80,7 @@ class WorkerLink:
         # When the last incarnation was lost, and which it was.
         self._lost_at, self._lost_incarnation = 0.0, ""
         self._clock = clock
+        self.circuit = Circuit(clock)
 
     @property
     def info(self) -> worker_pb2.WorkerInfo | None:
@@ -115,9 +117,9 @@ class WorkerLink:
 
     @property
     def state(self) -> str:
-        """One of "serving", "leaving", "draining", "unreachable"."""
+        """One of "serving", "paused", "leaving", "draining", "unreachable"."""
         if self.serving:
-            return "serving"
+            return "paused" if self.circuit.open else "serving"
         if self._load is None:
             return "unreachable"
         return "draining" if self.discovered else "leaving"
@@ -208,6 +210,7 @@ class WorkerLink:
         if not self.reachable:
             log.info("worker reachable", address=self.address, incarnation=info.incarnation)
             if self._lost_incarnation not in ("", info.incarnation):
+                self.circuit.close()
                 self.last_restart_s = self._clock() - self._lost_at
         if report.HasField("cache"):
             self._remember(report.cache)

@@ -69,7 +69,8 @@ class Router:
     def decode(self, prompt: PromptPages, avoid: Mapping[str, int] = NOBODY) -> DecodeWorker:
         """The decode worker for a prompt: first those with room for it, then by uncached tokens and load.
 
-        Before all that: those that have failed least often, by address in `avoid`. Raises Unavailable.
+        Before all that: those whose circuit is closed, then those that have failed this request least often,
+        by address in `avoid`. Raises Unavailable.
         """
         workers = self._pool.decode.serving
         if not workers:
@@ -77,17 +78,24 @@ class Router:
 
         holders, num_pages = self._pool.decode.holders(prompt.names), prompt.num_pages
 
-        def rank(worker: DecodeWorker) -> tuple[int, bool, int, int]:
+        def rank(worker: DecodeWorker) -> tuple[bool, int, bool, int, int]:
             link, cached = worker.link, holders.get(worker, 0)
             cost = _TOKENS_PER_REQUEST * link.requests - PAGE_TOKENS * cached
             available = link.available_pages
-            return avoid.get(link.address, 0), num_pages - cached > available, cost, -available
+            return (
+                link.circuit.open,
+                avoid.get(link.address, 0),
+                num_pages - cached > available,
+                cost,
+                -available,
+            )
 
         if avoid:
-            return min(workers, key=rank)
+            return _sent(min(workers, key=rank))
         # Without the prompt's first page the least busy one with room is best: only the others are ranked.
-        roomy = [worker for worker in workers if worker.link.available_pages >= num_pages] or workers
-        return min((min(roomy, key=_BY_REQUESTS), *holders), key=rank)
+        willing = [worker for worker in workers if not worker.link.circuit.open] or workers
+        roomy = [worker for worker in willing if worker.link.available_pages >= num_pages] or willing
+        return _sent(min((min(roomy, key=_BY_REQUESTS), *holders), key=rank))
 
     def prefill(self, prompt: PromptPages, reader: DecodeWorker) -> list[str]:
         """A few prefill addresses for a prompt that `reader` decodes, best first; none if none serves.
@@ -116,7 +124,7 @@ class Router:
 
         Those that have its embedding come first, then the others by rendezvous hashing (Thaler and
         Ravishankar 1998): a repeated image goes to the same encoder, and a lost worker moves only its own
-        images. Workers that are far behind the others come last.
+        images. Workers that are far behind the others come after them, and last those whose circuit is open.
         """
         links = [worker.link for worker in self._pool.vision.serving]
         if not links:
@@ -124,12 +132,17 @@ class Router:
         name = short_name(content_hash)
         least = min(link.requests for link in links)
 
-        def rank(link: WorkerLink) -> tuple[bool, bool, bytes]:
+        def rank(link: WorkerLink) -> tuple[bool, bool, bool, bytes]:
             lacks = name not in link.cached
             behind = lacks and link.requests > least + _MOST_BEHIND
-            return lacks, behind, _weight(content_hash, link.address)
+            return link.circuit.open, lacks, behind, _weight(content_hash, link.address)
 
         return sorted(links, key=rank)
+
+
+def _sent(worker: DecodeWorker) -> DecodeWorker:
+    worker.link.circuit.chosen()
+    return worker
 
 
 def _weight(content_hash: bytes, address: str) -> bytes:

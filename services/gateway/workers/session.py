@@ -70,6 +70,7 @@ class DecodeSession:
             raise Unavailable(f"{self._name} has no open session")
         submit.handle = next(self._handles)
         stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), inbox, self._close)
+        stream.circuit = self._link.circuit
         self._streams[submit.handle] = stream
         self._outbox.put_nowait(decode_pb2.SessionRequest(submit=submit))
         self._link.note_sent()
@@ -84,6 +85,7 @@ class DecodeSession:
                 await self._converse(backoff)
             except PerigeeError as error:
                 raise_if_cancelled()
+                self._link.circuit.failed()
                 log.warning("decode session broke", address=self.address, detail=error.message)
             await asyncio.sleep(backoff.delay())
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from perigee.v1 import scores_pb2
 from services.common.errors import PerigeeError
+from services.gateway.workers.circuit import Circuit
 from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.prompt_scores import PromptScores
 from services.gateway.workers.token_delta import TokenDelta
@@ -29,7 +30,7 @@ class TokenStream:
     while the inbox is idle; a token that the shortcut does not take goes into the inbox. `last_seen_at`:
     time.monotonic() of the worker's last sign of the request; set here for tokens of shortcuts, by the
     session for requests that wait, else by the reader of the inbox. `scores`: where the scores of the prompt
-    go; None: none are asked for.
+    go; None: none are asked for. `circuit`: the worker's.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TokenStream:
         self.shortcuts = NO_SHORTCUTS
         self.last_seen_at = 0.0
         self.scores: PromptScores | None = None
+        self.circuit: Circuit | None = None
 
     @property
     def finished(self) -> bool:

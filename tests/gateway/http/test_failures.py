@@ -5,12 +5,22 @@ import asyncio
 import grpc
 import pytest
 
-from perigee.v1 import chat_pb2, chat_pb2_grpc, decode_pb2, generation_pb2, generation_pb2_grpc
+from perigee.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    chat_pb2,
+    chat_pb2_grpc,
+    decode_pb2,
+    generation_pb2,
+    generation_pb2_grpc,
+)
 from services.common.errors import Overloaded
 from services.common.rpc.status import from_rpc_error
+from services.gateway.workers.circuit import Circuit
 from services.gateway.workers.router import Router
 from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import joined, open_suite, parse_events, wait_until
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import let_tasks_run, scaled
 
 
@@ -183,6 +193,25 @@ async def test_an_image_that_takes_an_encoder_longer_than_its_limit_is_not_sent_
             in answer.json()["error"]["message"]
         )
         assert suite.vision.calls == 1
+
+
+async def test_a_decode_worker_whose_sessions_keep_breaking_is_paused_and_shown_as_paused():
+    async with open_suite(decodes=2) as suite:
+        worker = suite.gateway.pool.decode.workers[0]
+        if worker.link.address != suite.workers["decode0"].address:
+            worker = suite.gateway.pool.decode.workers[1]
+        worker.link.circuit = Circuit(ManualClock())  # the pause does not end
+        for _ in range(3):
+            await wait_until(lambda: worker.session.connected and suite.decodes[0].has_session)
+            suite.decodes[0].die()
+            await wait_until(lambda: not worker.session.connected)
+        await wait_until(lambda: worker.session.connected)
+        admin = admin_pb2_grpc.AdminServiceStub(suite.operator)
+        listed = (await admin.ListWorkers(admin_pb2.ListWorkersRequest())).workers
+        assert [each.address for each in listed if each.paused] == [worker.link.address]
+        for _ in range(4):
+            assert (await suite.chat()).status_code == 200
+        assert [len(decode.submits) for decode in suite.decodes] == [0, 4]
 
 
 async def test_images_that_queue_longer_than_one_may_take_are_sent_once_and_all_answered():

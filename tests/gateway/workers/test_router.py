@@ -1,5 +1,6 @@
 """Which workers a request goes to."""
 
+import hashlib
 import random
 from types import SimpleNamespace
 
@@ -84,6 +85,38 @@ def prefill_order(*links, reader=None, prompt=PROMPT):
 def test_the_least_loaded_decode_worker_is_chosen():
     busy, idle = link(DECODE, "busy:1", running=3, waiting=1), link(DECODE, "idle:1", running=2)
     assert decode_choice(busy, idle) == "idle:1"
+
+
+def failing(made):
+    """The same worker after three failures."""
+    for _ in range(3):
+        made.circuit.failed()
+    return made
+
+
+def test_a_paused_decode_worker_gets_no_request_though_it_is_idle_and_has_the_prompt_cached():
+    paused = failing(link(DECODE, "a:1", cached=PAGES))
+    assert paused.state == "paused"
+    assert decode_choice(paused, link(DECODE, "b:1", running=9)) == "b:1"
+    assert decode_choice(paused, link(DECODE, "b:1", running=9), avoid={"b:1": 1}) == "b:1"
+
+
+def test_if_all_decode_workers_are_paused_the_best_of_them_is_chosen():
+    assert (
+        decode_choice(failing(link(DECODE, "a:1", running=1)), failing(link(DECODE, "b:1", running=0)))
+        == "b:1"
+    )
+
+
+def test_a_paused_vision_worker_is_the_last_choice_even_for_an_image_that_it_has():
+    name = hashlib.sha256(b"image").digest()
+    paused = failing(link(VISION, "a:1", cached=[short_name(name)]))
+    assert [
+        each.address for each in router(vision=[paused, link(VISION, "b:1", running=0)]).vision(name)
+    ] == [
+        "b:1",
+        "a:1",
+    ]
 
 
 def test_the_decode_worker_with_the_longest_cached_prefix_is_chosen_among_equally_loaded_ones():

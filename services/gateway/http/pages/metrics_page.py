@@ -92,7 +92,7 @@ class WorkerCounts(Collector):
             (worker_pb2.WorkerRole.Name(link.role).removeprefix("WORKER_ROLE_").lower(), link.state)
             for link in self._pool.links
         )
-        text = "Workers known, by role and state (serving, draining, leaving, unreachable)"
+        text = "Workers known, by role and state (serving, paused, draining, leaving, unreachable)"
         family = GaugeMetricFamily("perigee_workers", text, labels=("role", "state"))
         for labels, count in counts.items():
             family.add_metric(labels, count)

@@ -74,14 +74,20 @@ class VisionStage:
             untried = [link for link in links if link.address not in tried]
             # When all have been tried the best one is asked again: it may have been restarted meanwhile.
             link = untried[0] if untried else links[0]
+            link.circuit.chosen()
             try:
-                return await self._ask(link, media, deadline)
+                encoded = await self._ask(link, media, deadline)
             except (Unavailable, Overloaded) as error:
+                if isinstance(error, Unavailable):
+                    link.circuit.failed()
                 if link.address in tried or len(tried) >= _MOST_TRIED:
                     raise
                 if isinstance(error, Overloaded | _TooSlow) and len(untried) <= 1:
                     raise
                 log.warning("encoding failed", worker=link.address, detail=error.message)
+            else:
+                link.circuit.succeeded()
+                return encoded
             tried.add(link.address)
 
     async def _ask(
