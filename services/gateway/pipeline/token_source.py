@@ -23,6 +23,8 @@ from services.gateway.workers.token_stream import ACCEPTED, NO_SHORTCUTS, Shortc
 
 log = structlog.get_logger()
 
+_DELIVERY_S = 1.0
+
 
 @dataclass
 class _Leg:
@@ -208,7 +210,12 @@ class TokenSource:
         # Deltas that wait in the inbox show that the caller is slow, not the worker.
         behind = bool(self._inbox)
         for stream, leg in self._legs.items():
-            if self._due(stream, leg) > now:
+            late_s = now - self._due(stream, leg)
+            if late_s < 0:
+                continue
+            if late_s > _DELIVERY_S:
+                # This process stood still. What came meanwhile is delivered in the time that is added.
+                stream.last_seen_at += late_s + _DELIVERY_S
                 continue
             if not behind:
                 what = "token" if leg.begun else "first token"

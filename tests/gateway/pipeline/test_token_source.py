@@ -492,3 +492,21 @@ async def test_a_search_for_another_worker_delays_acceptance_no_longer_than_it_m
     await idle()
     submission.sent[1].give(7)
     assert [list(delta.token_ids) for delta in await going] == [[7]]
+
+
+async def test_a_gateway_that_stood_still_takes_no_worker_for_silent_but_one_that_is(make, failovers):
+    source, submission = await make()
+    going = asyncio.create_task(source.next())
+    await advance(1.0)
+    asyncio.get_running_loop().stand_still(60.0)
+    await advance(0.5)
+    submission.sent[0].give(7)
+    assert [list(delta.token_ids) for delta in await going] == [[7]]
+    assert failovers == []
+
+    going = asyncio.create_task(source.next())
+    asyncio.get_running_loop().stand_still(60.0)
+    await advance(2.0)
+    await idle()
+    assert failovers == [1], "nothing came in time after that either"
+    going.cancel()
