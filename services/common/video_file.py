@@ -118,7 +118,8 @@ def _check(stream: VideoStream, limits: VideoLimits) -> None:
     if name not in _CODECS:
         raise InvalidRequest(f"the video's codec {name} is not one of {', '.join(_CODECS)}")
     if context.width < 1 or context.height < 1:
-        raise InvalidRequest("the video has no pixels")
+        # Some readers of FFmpeg leave these at 0 where `max_pixels` is exceeded.
+        raise InvalidRequest(f"the video has no pixels, or more than the limit of {limits.pixels}")
     if context.width * context.height > limits.pixels:
         raise InvalidRequest(
             f"the video has {context.width} x {context.height} pixels; the limit is {limits.pixels}"

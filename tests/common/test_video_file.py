@@ -48,6 +48,12 @@ def test_what_is_no_video_is_refused(data):
         read_header(data, LIMITS)
 
 
+@pytest.mark.parametrize(("kind", "codec"), [("mp4", "mpeg4"), ("mp4", "libx264"), ("avi", "mjpeg")])
+def test_a_video_of_too_many_pixels_is_refused_with_the_limit(kind, codec):
+    with pytest.raises(InvalidRequest, match=r"the limit (is|of) 6143$"):
+        read_header(film(kind=kind, codec=codec), VideoLimits(96 * 64 - 1, 13, 1.3))
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
