@@ -237,7 +237,7 @@ class GatewayConfig(TlsSettings):
     worker_wait_seconds: float = field(
         default=600.0,
         metadata={
-            "help": "the longest wait of a request that lost its worker for another, seconds; it waits 30 s,"
+            "help": "the longest wait of a request that lost its worker for another, seconds; it waits 45 s,"
             " or twice as long as the worker's last restart took"
         },
     )

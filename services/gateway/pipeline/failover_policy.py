@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A worker that is being restarted is waited for so long, or twice as long as its last restart took.
-_RESTART_S = 30.0
+# A worker that is being restarted is waited for so long, or twice as long as its last restart took. This
+# bridges a stop of 40 s, of which the first part goes by before the worker is missed.
+_RESTART_S = 45.0
 
 
 @dataclass(frozen=True)

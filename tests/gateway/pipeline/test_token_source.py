@@ -279,14 +279,14 @@ async def test_a_missing_worker_is_waited_for_and_then_named(make):
 @pytest.mark.parametrize(
     ("last_restart_s", "at_most_s", "waits_s"),
     [
-        (0.0, 600.0, 30.0),
-        (10.0, 600.0, 30.0),
+        (0.0, 600.0, 45.0),
+        (10.0, 600.0, 45.0),
         (100.0, 600.0, 200.0),
         (100.0, 50.0, 50.0),
         (1e4, 600.0, 600.0),
     ],
 )
-async def test_a_restart_is_waited_for_30_s_or_twice_the_last_one_within_the_setting(
+async def test_a_restart_is_waited_for_45_s_or_twice_the_last_one_within_the_setting(
     make, last_restart_s, at_most_s, waits_s
 ):
     source, submission = await make(last_restart_s=last_restart_s, worker_wait_s=at_most_s)
