@@ -7,7 +7,7 @@ from typing import Literal
 
 from services.common import graces
 from services.common.errors import ConfigError
-from services.common.image_file import ImagePreprocess
+from services.common.media.image_file import ImagePreprocess
 from services.common.rpc.pool_address import parse_pool
 from services.common.rpc.tls.settings import TlsSettings, is_loopback, plain_refused
 from services.common.setting_ranges import check_counts, check_ports, check_seconds

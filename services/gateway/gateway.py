@@ -11,12 +11,12 @@ import httpcore
 import structlog
 
 from perigee.v1 import chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
+from services.common.media.video_file import VideoLimits
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import Health, add_health
 from services.common.rpc.name_resolver import NameResolver
 from services.common.rpc.pool_address import parse_pool
-from services.common.video_file import VideoLimits
 from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.access.key_watch import KeyWatch
 from services.gateway.access.rules import RPCS

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from services.common.errors import Cancelled, PerigeeError, Unavailable
-from services.common.image_file import ImagePreprocess
-from services.common.video_file import VideoLimits
+from services.common.media.image_file import ImagePreprocess
+from services.common.media.video_file import VideoLimits
 from services.families.media import ImageGrid, MediaArithmetic, VideoChunk, chunk_hash
 from services.vision.backlog import Backlog, Terms
 from services.vision.embedding_pool import PAGE_ROWS, EmbeddingPool, StoredEmbedding, pages_of

@@ -14,9 +14,9 @@ import structlog
 from perigee.v1 import vision_pb2_grpc, worker_pb2
 from services.common.errors import CheckpointError
 from services.common.ids import incarnation
+from services.common.media.video_file import VideoLimits
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
-from services.common.video_file import VideoLimits
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.opening import TransferOpening

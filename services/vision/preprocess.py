@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
-from services.common.image_file import FORMATS, ImagePreprocess, shown_size, upright_turn
+from services.common.media.image_file import FORMATS, ImagePreprocess, shown_size, upright_turn
 from services.families.media import ImageGrid, MediaArithmetic
 
 PATCH_SIZE = 14

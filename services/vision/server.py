@@ -11,7 +11,7 @@ import grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest
-from services.common.image_file import ImagePreprocess, image_hash
+from services.common.media.image_file import ImagePreprocess, image_hash
 from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
 from services.families.media import MediaArithmetic

@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from services.common.errors import InvalidRequest
-from services.common.video_file import VideoLimits, open_video, read_header
+from services.common.media.video_file import VideoLimits, open_video, read_header
 from services.families.media import MediaArithmetic, VideoChunk
 from services.vision.preprocess import Patches, image_patches
 

@@ -14,8 +14,8 @@ from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.submission import Submission
 from services.gateway.pipeline.token_source import TokenSource
 from services.gateway.request_record import RequestRecord
-from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import PromptPages
+from services.gateway.workers.stream.inbox import Inbox
 from tests.support.decode_bench import Bench, medium, prompt_of
 from tests.support.fake_runner import VOCAB, FakeRunner, greedy
 from tests.support.loopback import LoopbackRouter, LoopbackWorker

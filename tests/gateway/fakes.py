@@ -23,10 +23,10 @@ from perigee.v1 import (
     worker_pb2_grpc,
 )
 from services.common.errors import DeadlineExceeded, PerigeeError
-from services.common.image_file import image_hash, shown_size
+from services.common.media.image_file import image_hash, shown_size
+from services.common.media.video_file import VideoLimits, read_header
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.status import to_status
-from services.common.video_file import VideoLimits, read_header
 from services.families.kimi.media import image_grid
 from services.families.kimi.video import video_chunks
 from services.families.media import chunk_hash

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpcore
 
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.media.download.downloader import Downloader
 from services.gateway.media.images import ImageLimits

@@ -8,7 +8,7 @@ import structlog
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
 from services.families.kimi.tokenizer import KimiTokenizer
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.stream.token_stream import TokenStream
 from tests.gateway.canary import CANARY
 from tests.gateway.suite import chat_body, wait_until
 

@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.vision.video import read_chunks
 from tests.integration.test_same_tokens import picture

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc, sampling_pb2
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.engine.loading.vision import load_vision_model
 from services.families.conversation import Conversation, ImagePart, Message, TextPart, VideoPart
 from services.families.kimi.chat.prompt import render

@@ -7,7 +7,7 @@ import torch
 
 from perigee.v1 import worker_pb2
 from services.common.errors import UnsupportedOperation
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.vision.backend import VisionWorkerBackend
 from services.vision.backlog import Backlog

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PagesExhausted, Unavailable
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.families.media import chunk_hash
 from services.vision.backlog import Backlog

@@ -8,7 +8,7 @@ import os
 import av
 import pytest
 
-from services.common.video_file import VideoLimits, read_header
+from services.common.media.video_file import VideoLimits, read_header
 from services.families.kimi.family import MEDIA
 from services.vision.video import preprocess_video, read_chunks
 from tests.support.videos import ODD_FILMS

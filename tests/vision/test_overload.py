@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from services.common.errors import Cancelled, DeadlineExceeded, Overloaded
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.families.kimi.media import image_grid
 from services.vision import encoder as encoder_module

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
-from services.common.image_file import shown_size
+from services.common.media.image_file import shown_size
 from services.families.kimi.family import MEDIA
 from services.families.kimi.media import image_grid
 from services.vision.preprocess import decode_image, image_patches, preprocess_image

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.common.errors import Cancelled, InvalidRequest
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.families.kimi.video import video_chunks
 from services.vision.preprocess import image_patches

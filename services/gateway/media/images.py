@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest
-from services.common.image_file import FORMATS, ImagePreprocess, image_hash, shown_size
+from services.common.media.image_file import FORMATS, ImagePreprocess, image_hash, shown_size
 from services.families.media import MediaArithmetic
 from services.gateway.media.data_url import decode_url
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from services.common.errors import InvalidRequest
-from services.common.video_file import VideoLimits, read_header
+from services.common.media.video_file import VideoLimits, read_header
 from services.families.media import MediaArithmetic, chunk_hash
 from services.gateway.media.data_url import decode_url
 

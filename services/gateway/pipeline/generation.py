@@ -16,8 +16,8 @@ from services.gateway.pipeline.output.events import ChoiceDelta, Completion
 from services.gateway.pipeline.output.plain_tokens import PlainTokens
 from services.gateway.pipeline.output.scored_prompt import ScoredPrompt
 from services.gateway.pipeline.token_source import TokenSource
-from services.gateway.workers.token_delta import TokenDelta
-from services.gateway.workers.token_stream import Shortcut
+from services.gateway.workers.stream.token_delta import TokenDelta
+from services.gateway.workers.stream.token_stream import Shortcut
 
 
 class Sink(Protocol):

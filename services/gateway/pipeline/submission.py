@@ -10,9 +10,9 @@ from perigee.v1 import decode_pb2, vision_pb2
 from services.gateway.media.request_media import PromptMedium
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.request_record import RequestRecord
-from services.gateway.workers.prompt_scores import PromptScores
 from services.gateway.workers.router import NOBODY, PromptPages, Router
-from services.gateway.workers.token_stream import StreamInbox, TokenStream
+from services.gateway.workers.stream.prompt_scores import PromptScores
+from services.gateway.workers.stream.token_stream import StreamInbox, TokenStream
 
 _MOST_MS = (1 << 32) - 1
 

@@ -16,10 +16,16 @@ from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.prompt.encoding import VisionStage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.workers.backoff import Backoff
-from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.router import Router
-from services.gateway.workers.token_delta import TokenDelta
-from services.gateway.workers.token_stream import ACCEPTED, NO_SHORTCUTS, Shortcut, StreamInbox, TokenStream
+from services.gateway.workers.stream.inbox import Inbox
+from services.gateway.workers.stream.token_delta import TokenDelta
+from services.gateway.workers.stream.token_stream import (
+    ACCEPTED,
+    NO_SHORTCUTS,
+    Shortcut,
+    StreamInbox,
+    TokenStream,
+)
 
 log = structlog.get_logger()
 

@@ -19,8 +19,8 @@ from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.remote_error import failure_of
 from services.gateway.workers.session_reader import SessionReader
-from services.gateway.workers.token_delta import TokenDelta
-from services.gateway.workers.token_stream import StreamInbox, TokenStream
+from services.gateway.workers.stream.token_delta import TokenDelta
+from services.gateway.workers.stream.token_stream import StreamInbox, TokenStream
 
 log = structlog.get_logger()
 

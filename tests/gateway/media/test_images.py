@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from services.common.errors import InvalidRequest, UnsupportedValue
-from services.common.video_file import VideoLimits
+from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
 from services.gateway.media.images import ImageLimits, ImageSource, load_images
 from services.gateway.media.request_media import MediaLimits, load_media

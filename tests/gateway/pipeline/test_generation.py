@@ -14,7 +14,7 @@ from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.output import OutputRules
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.choice import ChoiceDecoder
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.token_delta import TokenDelta
 from tests.support.waiting import let_tasks_run, until
 
 STOP = sampling_pb2.FINISH_REASON_STOP

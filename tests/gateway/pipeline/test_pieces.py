@@ -15,7 +15,7 @@ from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.pipeline.output.events import Completion
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.token_delta import TokenDelta
 from tests.families.kimi.output.outputs import encode_output, rules
 from tests.gateway.tools import joined_calls
 

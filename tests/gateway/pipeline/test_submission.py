@@ -8,10 +8,10 @@ from perigee.v1 import decode_pb2, sampling_pb2, scores_pb2, vision_pb2
 from services.gateway.media.images import PromptImage
 from services.gateway.pipeline.submission import Part, Submission
 from services.gateway.request_record import RequestRecord
-from services.gateway.workers.inbox import Inbox
-from services.gateway.workers.prompt_scores import PromptScores
 from services.gateway.workers.router import PromptPages
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.stream.inbox import Inbox
+from services.gateway.workers.stream.prompt_scores import PromptScores
+from services.gateway.workers.stream.token_stream import TokenStream
 from tests.support.manual_clock import ManualClock
 
 

@@ -9,8 +9,8 @@ from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import InvalidRequest, MediaLost, Overloaded, Unavailable, WorkerLost
 from services.gateway.pipeline.failover_policy import FailoverPolicy
 from services.gateway.pipeline.token_source import TokenSource
-from services.gateway.workers.token_delta import TokenDelta
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.stream.token_delta import TokenDelta
+from services.gateway.workers.stream.token_stream import TokenStream
 from tests.support.virtual_time import advance, idle
 
 pytestmark = pytest.mark.virtual_time

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2, worker_pb2
-from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.pool import DECODE, PREFILL, VISION, WorkerPool
+from services.gateway.workers.stream.inbox import Inbox
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
 from tests.support.endpoints import ENDPOINTS

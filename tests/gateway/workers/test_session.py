@@ -7,11 +7,11 @@ import pytest
 
 from perigee.v1 import decode_pb2, sampling_pb2
 from services.common.errors import InternalError, Unavailable, WorkerLost
-from services.gateway.workers.inbox import Inbox
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import DECODE
 from services.gateway.workers.session import DecodeSession
 from services.gateway.workers.session_reader import SessionReader
+from services.gateway.workers.stream.inbox import Inbox
 from tests.gateway.fakes import FakeServer, FakeWorker
 from tests.gateway.suite import wait_until
 from tests.support.endpoints import open_channel

@@ -10,7 +10,7 @@ from services.families.output import OutputParser, Piece, TextKind
 from services.families.tokenizer import Tokenizer
 from services.gateway.pipeline.output.alignment import Alignment
 from services.gateway.pipeline.output.events import ChoiceDelta
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.token_delta import TokenDelta
 
 _STOP = sampling_pb2.FINISH_REASON_STOP
 _LENGTH = sampling_pb2.FINISH_REASON_LENGTH

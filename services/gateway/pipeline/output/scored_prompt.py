@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from perigee.v1 import generation_pb2, sampling_pb2
 from services.common.errors import Incompatible
 from services.families.tokenizer import Tokenizer
-from services.gateway.workers.prompt_scores import PromptScores
+from services.gateway.workers.stream.prompt_scores import PromptScores
 
 # Beyond, it takes several milliseconds, and other requests would wait.
 MOST_AT_ONCE = 2_048

@@ -5,7 +5,7 @@ from __future__ import annotations
 from perigee.v1 import decode_pb2
 from services.common.errors import InvalidRequest
 from services.gateway.pipeline.request import PromptLogprobs
-from services.gateway.workers.prompt_scores import PromptScores
+from services.gateway.workers.stream.prompt_scores import PromptScores
 
 MOST_LOGPROBS = 262_144
 """Of the prompts of one call, alternatives included: bounds the answer to about 20 MiB."""

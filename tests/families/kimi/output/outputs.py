@@ -12,7 +12,7 @@ from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.families.output import CallPiece, CallRules, OutputRules, TextKind
 from services.gateway.pipeline.output.choice import ChoiceDecoder
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.token_delta import TokenDelta
 
 LENGTH, STOP = sampling_pb2.FINISH_REASON_LENGTH, sampling_pb2.FINISH_REASON_STOP
 SHORT = {

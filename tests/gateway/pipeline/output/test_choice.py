@@ -10,7 +10,7 @@ from services.families.kimi.output.parser import KimiParser
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.pipeline.output.answer import fold
 from services.gateway.pipeline.output.choice import ChoiceDecoder
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.token_delta import TokenDelta
 from tests.families.kimi.output.outputs import rules
 
 STOP, LENGTH = sampling_pb2.FINISH_REASON_STOP, sampling_pb2.FINISH_REASON_LENGTH

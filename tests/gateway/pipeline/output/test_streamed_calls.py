@@ -21,7 +21,7 @@ from services.families.output import OutputRules
 from services.gateway.constraint.builder import Constraint, ConstraintBuilder
 from services.gateway.constraint.output_format import JsonAnswer, OutputFormat
 from services.gateway.pipeline.output.answer import fold
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.token_delta import TokenDelta
 from tests.families.kimi.output.outputs import append_call, choice_of, rules
 from tests.support.constrained import RandomSpeaker, Said
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from services.gateway.workers.inbox import Inbox
+from services.gateway.workers.stream.inbox import Inbox
 from tests.support.waiting import let_tasks_run
 
 

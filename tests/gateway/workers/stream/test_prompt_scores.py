@@ -6,7 +6,7 @@ import pytest
 
 from perigee.v1 import scores_pb2
 from services.common.errors import WorkerLost
-from services.gateway.workers.prompt_scores import PromptScores
+from services.gateway.workers.stream.prompt_scores import PromptScores
 
 
 def part(first: int, count: int, top: int = 2, **fields: list[float]) -> scores_pb2.PromptScores:

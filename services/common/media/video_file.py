@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from services.common.errors import InvalidRequest
-from services.common.video_pictures import PictureCount
+from services.common.media.video_pictures import PictureCount
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg")
 

@@ -9,9 +9,9 @@ from typing import TypeAlias
 from perigee.v1 import scores_pb2
 from services.common.errors import PerigeeError
 from services.gateway.workers.circuit import Circuit
-from services.gateway.workers.inbox import Inbox
-from services.gateway.workers.prompt_scores import PromptScores
-from services.gateway.workers.token_delta import TokenDelta
+from services.gateway.workers.stream.inbox import Inbox
+from services.gateway.workers.stream.prompt_scores import PromptScores
+from services.gateway.workers.stream.token_delta import TokenDelta
 
 Shortcut: TypeAlias = Callable[[int, float], bool]
 """Takes a token with the time.monotonic() of its arrival; returns False if it does not take it."""

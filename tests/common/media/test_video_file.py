@@ -7,7 +7,7 @@ import av
 import pytest
 
 from services.common.errors import InvalidRequest
-from services.common.video_file import VideoHeader, VideoLimits, read_header
+from services.common.media.video_file import VideoHeader, VideoLimits, read_header
 from tests.support.videos import film
 
 LIMITS = VideoLimits(pixels=1_000_000, frames=1_000, seconds=60.0)

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from services.gateway.workers.inbox import Inbox
-from services.gateway.workers.token_stream import TokenStream
+from services.gateway.workers.stream.inbox import Inbox
+from services.gateway.workers.stream.token_stream import TokenStream
 from tests.support.waiting import let_tasks_run
 
 

@@ -1,0 +1,1 @@
+"""Files of images and videos, as gateway and vision workers read them."""

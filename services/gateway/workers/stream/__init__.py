@@ -1,0 +1,1 @@
+"""What one request gets from its worker: deltas, in an inbox."""
