@@ -47,6 +47,7 @@ def test_after_two_quiet_minutes_nothing_is_left(usage, clock):
     clock.now += 120
     assert usage.wait_s(Kind.TOKENS, 500, 500) == 0
     usage.add(Kind.TOKENS, 1)
+    assert usage.wait_s(Kind.TOKENS, 499, 500) == 0
     assert usage.wait_s(Kind.TOKENS, 500, 500) > 0
 
 
