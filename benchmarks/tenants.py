@@ -2,11 +2,11 @@
 
 python -m benchmarks.tenants [FLOOD ...] [--model DIR] [--seconds 20] [--rate 4] [--flood-concurrent N]
 
-Starts a gateway, a decode worker that computes prompts too, and a vision worker, and makes two keys. The
-steady one asks `--rate` times a second, whatever comes back; the other one floods (benchmarks/floods.py).
-For each kind of flood the steady key is measured alone, with the flood, and alone again, in one go: the ratio
-is that of the 99th percentiles, with the mean of the two alone. `--flood-concurrent` limits the flooding key;
-by default it has its share. Exits with 1 if a ratio is over 2 or a request of the steady key was refused.
+Starts a gateway, a decode worker that computes prompts too, and a vision worker on one core, and makes two
+keys. The steady one asks `--rate` times a second, whatever comes back; the other one floods
+(benchmarks/floods.py). For each kind of flood the steady key is measured alone, with the flood, and alone
+again, in one go: the ratio is that of the 99th percentiles. `--flood-concurrent` limits the flooding key; by
+default it has its share. Exits with 1 if a ratio is over 2 or a request of the steady key was refused.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
             limit = options.flood_concurrent if label == "flood" else 0
             file.add(KeyRecord(label, digest(key), ["chat"], max_concurrent=limit))
         decode = fleet.worker("decode", cores)
-        vision = fleet.worker("vision", cores)
+        vision = fleet.worker("vision", cores[:1])
         url, grpc_port = fleet.both_doors([decode], [], [vision], more={"api_keys": file.path})
         steady = Steady(url, keys["steady"], options.rate)
         steady.measure(3)  # whatever is made at first use

@@ -49,7 +49,7 @@ class RunningSequences:
         """Makes room for the next step; returns the sequences that take part in it.
 
         Where pages are short, the step in flight lands first, because what ends with it may leave pages.
-        `land` returns False if there is none. Then the youngest of the lowest priority is preempted.
+        `land` returns False if there is none. Then one sequence after another is preempted.
         """
         while True:
             planned = stepper.plan(self.members)
@@ -58,9 +58,23 @@ class RunningSequences:
                     sequence.table.ensure(num_tokens)
             except PagesExhausted:
                 if not land():
-                    self.preempt(min(reversed(self.members), key=lambda running: running.priority))
+                    self.preempt(self._last())
                 continue
             return [sequence for sequence, _ in planned]
+
+    def _last(self) -> Sequence:
+        """The sequence that is preempted first where pages are short: the youngest of the lowest priority, of
+        the tenant that has most pages for its weight.
+        """
+        pages: Counter[int] = Counter()
+        for sequence in self.members:
+            pages[sequence.request.tenant] += len(sequence.table.pages)
+        if len(pages) == 1:
+            return min(reversed(self.members), key=lambda running: running.priority)
+        weights = {sequence.request.tenant: sequence.request.weight for sequence in self.members}
+        most = max(pages, key=lambda tenant: pages[tenant] / weights[tenant])
+        theirs = (sequence for sequence in reversed(self.members) if sequence.request.tenant == most)
+        return min(theirs, key=lambda running: running.priority)
 
     def tenants_without_token(self) -> set[int]:
         """Tenants of sequences that have got no token here yet."""

@@ -190,3 +190,19 @@ def test_prompts_that_are_nobodys_in_particular_share_every_pass():
     bench.engine.step()
     assert passes[:2] == [{0}, {0}]
     bench.run()
+
+
+def test_where_pages_run_out_the_tenant_that_has_most_gives_some_up_not_the_one_that_came_last():
+    bench = Bench(8, local_prefill_tokens=1000, chunk_tokens=512)
+    floods = [bench.submit(prompt_of(62, seed), 100, tenant=FLOOD) for seed in range(5)]
+    bench.engine.step()
+    other = bench.submit(prompt_of(60, 99), 30, tenant=OTHER)
+    kept = []
+    while other.finish() is None:
+        bench.engine.step()
+        kept.append(any(each.request.tenant == OTHER for each in bench.engine._running.members))
+    assert bench.engine.load.preemptions > 0
+    assert False not in kept[kept.index(True) : -1], "it was never preempted"
+    bench.run()
+    assert [flood.tokens[0] for flood in floods] == [greedy(prompt_of(62, seed), 100) for seed in range(5)]
+    bench.check_free()
