@@ -202,15 +202,29 @@ class DecodeEngine:
 
     def _admit(self) -> None:
         """Admits prompts. For one that finds no room, sequences of a tenant that has more than its share are
-        preempted, one after another, until it fits or the shares are even.
+        preempted, one after another, until it fits or the shares are even. Then it waits, and prompts of
+        tenants that hold less for their weight pass it: its own tenant has taken the room.
         """
-        while (blocked := self._prompts.admit(len(self._running))) is not None:
+        passed: dict[int, float] = {}
+
+        def may_pass(prompt: Prompt) -> bool:
+            if not passed:
+                return True
+            return prompt.tenant not in passed and self._held(prompt) < min(passed.values())
+
+        while (blocked := self._prompts.admit(len(self._running), may_pass)) is not None:
             sequence = self._running.over_share(blocked, self._prompts.held())
             if sequence is None:
-                return
+                passed[blocked.tenant] = self._held(blocked)
+                continue
             # What is in flight lands first: it may end sequences, and make the room.
             if not self._land():
                 self._running.preempt(sequence)
+
+    def _held(self, prompt: Prompt) -> float:
+        """Sequences that a prompt's tenant holds, for its weight."""
+        held = sum(sequence.request.tenant == prompt.tenant for sequence in self._running.members)
+        return (held + self._prompts.held()[prompt.tenant]) / prompt.weight
 
     def _run(self, step: Step | None) -> bool:
         """Launches a step and takes the tokens that land. Returns whether the device had anything to do."""

@@ -206,3 +206,30 @@ def test_where_pages_run_out_the_tenant_that_has_most_gives_some_up_not_the_one_
     bench.run()
     assert [flood.tokens[0] for flood in floods] == [greedy(prompt_of(62, seed), 100) for seed in range(5)]
     bench.check_free()
+
+
+def test_a_tenant_that_waits_for_its_own_sequences_does_not_keep_another_waiting():
+    bench = Bench(8, local_prefill_tokens=1000, chunk_tokens=512)
+    for seed in range(3):
+        bench.submit(prompt_of(100, 50 + seed), 1, tenant=OTHER)
+        bench.run()
+    floods = [bench.submit(prompt_of(62, seed), 60, tenant=FLOOD) for seed in range(7)]
+    steps_until(bench, lambda: bench.engine.load.waiting > 0)  # pages ran out, and one lost its own
+    other = bench.submit(prompt_of(60, 99), 2, tenant=OTHER)
+    assert steps_until(bench, lambda: bool(other.tokens.get(0))) <= 3
+    bench.run()
+    assert [flood.tokens[0] for flood in floods] == [greedy(prompt_of(62, seed), 60) for seed in range(7)]
+    bench.check_free()
+
+
+def test_a_tenant_that_holds_nothing_is_passed_by_nobody():
+    bench = Bench(8, local_prefill_tokens=1000, chunk_tokens=512)
+    running = bench.submit(prompt_of(100, 1), 60, tenant=FLOOD)
+    bench.engine.step()
+    whole = bench.submit(prompt_of(450, 2), 2, tenant=OTHER)
+    later = [bench.submit(prompt_of(62, 3 + seed), 60, tenant=FLOOD) for seed in range(4)]
+    steps_until(bench, lambda: running.finish() == "LENGTH")
+    steps_until(bench, lambda: whole.finish() == "LENGTH", most=40)
+    assert not any(each.finish() for each in later)
+    bench.run()
+    bench.check_free()

@@ -148,14 +148,13 @@ class PromptQueue:
             held[prompt.tenant] += len(prompt.sequences)
         return held
 
-    def admit(self, running: int) -> Prompt | None:
+    def admit(self, running: int, may_pass: Callable[[Prompt], bool] = lambda prompt: True) -> Prompt | None:
         """Admits waiting prompts while there are enough pages for all of theirs plus headroom. Returns the
         one that finds no room, if any.
 
-        `running`: the number of running sequences.
+        `running`: the number of running sequences. `may_pass`: which tenants' prompts are looked at.
         """
-        while self._waiting:
-            prompt = self._waiting.first()
+        while (prompt := next(filter(may_pass, self._waiting.firsts()), None)) is not None:
             occupied = running + sum(len(other.sequences) for other in self._active)
             if occupied and occupied + len(prompt.sequences) > self._limits.max_running:
                 return prompt

@@ -54,6 +54,11 @@ class FairLine(Generic[R]):
         """The next item. Raises ValueError if there is none."""
         return self._lines[self._time.next()].first()
 
+    def firsts(self) -> Iterator[R]:
+        """Yields the first item of each tenant, in the order of their turns."""
+        for tenant in self._time.in_order():
+            yield self._lines[tenant].first()
+
     def remove(self, item: R) -> None:
         """Removes an item. Raises ValueError if it is not in the queue."""
         line = self._lines.get(item.tenant)
