@@ -20,5 +20,5 @@ def test_what_a_decode_worker_sends_is_a_message_up_to_its_session_alone(reposit
     files = {str(path.relative_to(gateway)): path.read_text() for path in gateway.rglob("*.py")}
     received = re.compile(r"decode_pb2\.(SequenceDelta|SessionResponse|TokenColumns|RequestStats)")
     naming = {path for path, text in files.items() if received.search(text)}
-    workers = {"remote_error", "session", "session_reader", "token_delta"}
+    workers = {"remote_error", "session", "session_reader", "stream/token_delta"}
     assert naming <= {f"workers/{name}.py" for name in workers}

@@ -18,6 +18,7 @@ from services.decode.token_stepper import SingleTokenStepper
 from services.engine.kv_cache.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
 from services.engine.serving.loop import EngineLoop
+from services.gateway.workers.circuit import Circuit
 from services.gateway.workers.session import DecodeSession
 from tests.support.babbler import VOCAB, Babbler, LateBabbler
 from tests.support.decode_bench import MakeStepper, RecordedIO
@@ -97,7 +98,12 @@ class LoopbackWorker:
         up = asyncio.Event()
         up.set()
         self.link = SimpleNamespace(
-            address=address, channel=channel, up=up, note_sent=lambda: None, note_ended=lambda: None
+            address=address,
+            channel=channel,
+            up=up,
+            note_sent=lambda: None,
+            note_ended=lambda: None,
+            circuit=Circuit(),
         )
         self.session = DecodeSession(self.link, iter(range(1, 1 << 62)), **(session_options or {}))
 

@@ -11,6 +11,7 @@ PerigeeError
 ├── Overloaded                  refused before any work was done: retry later
 │   └── RateLimited             the API key has used up one of its limits
 ├── Unavailable                 no gateway, no worker of a role, or one died
+│   └── ShuttingDown            the gateway stops: another one, or a later attempt, may answer
 ├── Incompatible                workers do not fit each other
 ├── PreconditionFailed          the server's state forbids it
 ├── PermissionDenied            the caller may not do that
@@ -125,6 +126,10 @@ class RateLimited(Overloaded):
 
 class Unavailable(PerigeeError):
     """The gateway is not reachable, no worker of a role can serve, or the worker that served died."""
+
+
+class ShuttingDown(Unavailable):
+    """The gateway ended the call because it stops; another one, or a later attempt, may answer."""
 
 
 class Incompatible(PerigeeError):
