@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import ssl
@@ -137,44 +136,6 @@ async def test_with_a_ca_for_clients_a_client_needs_a_certificate(door, tmp_path
                     await rest.get("/health")
                 with pytest.raises(grpc.aio.AioRpcError):
                     await grpc_answer(channel)
-
-
-@contextlib.asynccontextmanager
-async def silent_clients(suite, count):
-    """Connections to REST that never begin their handshake."""
-    opened = [await asyncio.open_connection("127.0.0.1", suite.gateway.http_port) for _ in range(count)]
-    try:
-        yield [reader for reader, _ in opened]
-    finally:
-        for _, writer in opened:
-            writer.close()
-
-
-async def test_a_handshake_has_the_time_of_headers(door):
-    async with open_suite(door=door.security, header_timeout_seconds=0.2) as suite:
-        async with silent_clients(suite, 1) as (reader,):
-            assert await ended(reader)
-        async with clients(suite, door) as (rest, _):
-            assert (await rest.get("/health")).status_code == 200
-
-
-async def test_handshakes_count_as_waiting_connections_and_the_oldest_makes_room(door):
-    async with (
-        open_suite(door=door.security, max_waiting_connections=10) as suite,
-        silent_clients(suite, 15) as readers,
-        clients(suite, door) as (rest, _),
-    ):
-        assert (await rest.post("/v1/chat/completions", json=chat_body())).status_code == 200
-        assert all([await ended(reader) for reader in readers[:5]])
-        assert not any(reader.at_eof() for reader in readers[-9:])
-
-
-async def ended(reader):
-    """True once the server has closed the connection without a byte."""
-    try:
-        return await asyncio.wait_for(reader.read(), 10) == b""
-    except ConnectionError:
-        return True
 
 
 async def test_the_operator_port_says_whether_the_gateway_is_ready():

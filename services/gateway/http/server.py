@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,7 +14,6 @@ from starlette.types import ASGIApp
 from services.common.rpc.endpoints import Endpoints
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.connection.streaming_protocol import StreamingProtocol
-from services.gateway.http.connection.tls_handshake import TlsHandshake
 from services.gateway.waiting import Waiting
 
 _BACKLOG = 2048
@@ -36,17 +33,6 @@ class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
-
-
-def _secured(
-    make: Callable[..., asyncio.Protocol],
-    context: ssl.SSLContext,
-    patience: Patience,
-    waiting: Waiting,
-    **given: Any,
-) -> TlsHandshake:
-    """`given`: uvicorn's, for the protocol that `make` returns."""
-    return TlsHandshake(partial(make, **given), context, patience.header_s, waiting)
 
 
 class HttpServer:
@@ -70,11 +56,10 @@ class HttpServer:
         self._endpoints = endpoints
         self._host, self._wanted, self._share_port = host, port, share_port
         tls = endpoints.security.door_context()
-        # uvicorn itself would neither count unfinished handshakes nor let their time be set.
-        protocol = partial(StreamingProtocol, patience, waiting)
         config = uvicorn.Config(
             app,
-            http=protocol if tls is None else partial(_secured, protocol, tls, patience, waiting),  # type: ignore[arg-type]
+            ssl_context_factory=None if tls is None else lambda _, __: tls,
+            http=partial(StreamingProtocol, patience, waiting),  # type: ignore[arg-type]
             ws="none",
             loop="none",
             lifespan="off",
