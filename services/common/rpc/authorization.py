@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -11,11 +10,11 @@ import structlog
 
 from services.common.errors import PermissionDenied
 from services.common.rpc.callers import CALLERS, Caller
-from services.common.rpc.interceptors import Interceptor, handler_shape, written
+from services.common.rpc.interceptors import Interceptor, behaviour_of, with_behaviour
 from services.common.rpc.tls.trust_domain import ROLES, TrustDomain
 
 if TYPE_CHECKING:
-    from services.common.rpc.interceptors import Context
+    from services.common.rpc.interceptors import Context, Handler
     from services.common.rpc.role import Role
 
 log = structlog.get_logger()
@@ -29,15 +28,9 @@ class PeerAuthorizer(Interceptor):
     def __init__(self, trust_domain: TrustDomain) -> None:
         self._trust_domain = trust_domain
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
-        if handler is None:
-            return handler  # an unknown method: gRPC answers UNIMPLEMENTED
-        method = handler_call_details.method
+    def around(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """See Interceptor."""
+        method = details.method
         allowed = CALLERS.get(method, frozenset())
 
         def check(context: Context) -> None:
@@ -52,15 +45,11 @@ class PeerAuthorizer(Interceptor):
 class ClientAuthorizer(Interceptor):
     """For a server that clients reach: every caller is a client, whatever certificate it shows."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
-        method = handler_call_details.method
+    def around(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """See Interceptor."""
+        method = details.method
         allowed = CALLERS.get(method, frozenset())
-        if handler is None or "client" in allowed:
+        if "client" in allowed:
             return handler
 
         def check(context: Context) -> None:
@@ -88,24 +77,14 @@ def _denied(method: str, caller: str, allowed: frozenset[Caller]) -> PermissionD
     return PermissionDenied(f"{method} is not for {caller}, but for {', '.join(sorted(allowed)) or 'nobody'}")
 
 
-def _behind(
-    check: Callable[[Context], None], handler: grpc.RpcMethodHandler[Any, Any]
-) -> grpc.RpcMethodHandler[Any, Any]:
+def _behind(check: Callable[[Context], None], handler: Handler) -> Handler:
     """Returns the handler with `check` before it. Raises TypeError for a synchronous one."""
-    kind, wrap = handler_shape(handler)
-    behaviour: Any = getattr(handler, kind)
-    if inspect.isasyncgenfunction(behaviour):
-        behaviour = written(behaviour)
-    elif not inspect.iscoroutinefunction(behaviour):
-        raise TypeError(f"{behaviour} is not a coroutine function: nothing can check who calls it")
+    behaviour = behaviour_of(handler)
+    if behaviour is None:
+        raise TypeError(f"{handler} has no coroutine function: nothing can check who calls it")
 
     async def checked(request: Any, context: Context) -> Any:
         check(context)
         return await behaviour(request, context)
 
-    made: grpc.RpcMethodHandler[Any, Any] = wrap(
-        checked,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
-    return made
+    return with_behaviour(handler, checked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -21,9 +22,28 @@ log = structlog.get_logger()
 # Generic only in the stubs, not at run time.
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-    Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+    _ServerInterceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
 else:
-    Interceptor = grpc.aio.ServerInterceptor
+    _ServerInterceptor = grpc.aio.ServerInterceptor
+
+
+class Interceptor(_ServerInterceptor):
+    """Base of the servers' interceptors. gRPC itself refuses methods that the server does not have."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """gRPC's, for each call."""
+        handler = await continuation(handler_call_details)
+        # The stubs do not know that an unknown method has none.
+        return handler if handler is None else self.around(handler, handler_call_details)
+
+    @abstractmethod
+    def around(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """Returns the handler that the call gets in place of its own."""
 
 
 class ErrorInterceptor(Interceptor):
@@ -34,39 +54,43 @@ class ErrorInterceptor(Interceptor):
     that cannot be decoded is INVALID_ARGUMENT. Synchronous handlers are not wrapped.
     """
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
-        if handler is None:
-            return handler  # an unknown method: gRPC answers UNIMPLEMENTED
-        method = handler_call_details.method
-        kind, wrap = handler_shape(handler)
-        behaviour = getattr(handler, kind)
-        if inspect.isasyncgenfunction(behaviour):
-            wrapped = _guard(written(behaviour), method)
-        elif inspect.iscoroutinefunction(behaviour):
-            wrapped = _guard(behaviour, method)
-        else:
+    def around(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """See Interceptor."""
+        behaviour = behaviour_of(handler)
+        if behaviour is None:
             return handler
-        guarded: grpc.RpcMethodHandler[Any, Any] = wrap(
-            wrapped,
-            request_deserializer=_deserializer(handler),
-            response_serializer=handler.response_serializer,
-        )
-        return guarded
+        return with_behaviour(handler, _guard(behaviour, details.method), _deserializer(handler))
 
 
-def handler_shape(handler: grpc.RpcMethodHandler[Any, Any]) -> tuple[str, Callable[..., Any]]:
-    """Returns the name of the handler's behaviour attribute, and the function that builds a handler."""
+def behaviour_of(handler: Handler) -> Callable[[Any, Context], Awaitable[Any]] | None:
+    """Returns what answers a call, as a coroutine function; None if it is synchronous."""
+    behaviour = getattr(handler, _shape(handler))
+    if inspect.isasyncgenfunction(behaviour):
+        return written(behaviour)
+    return behaviour if inspect.iscoroutinefunction(behaviour) else None
+
+
+def with_behaviour(
+    handler: Handler,
+    behaviour: Callable[[Any, Context], Awaitable[Any]],
+    deserializer: Callable[[bytes], Any] | None = None,
+) -> Handler:
+    """Returns a handler of the same kind of method. `deserializer`: None: the handler's own."""
+    made: Handler = getattr(grpc, f"{_shape(handler)}_rpc_method_handler")(
+        behaviour,
+        request_deserializer=deserializer or handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return made
+
+
+def _shape(handler: Handler) -> str:
+    """Returns such as `unary_stream`, the name of the handler's attribute with its behaviour."""
     word = {False: "unary", True: "stream"}
-    name = f"{word[handler.request_streaming]}_{word[handler.response_streaming]}"
-    return name, getattr(grpc, f"{name}_rpc_method_handler")
+    return f"{word[handler.request_streaming]}_{word[handler.response_streaming]}"
 
 
-def _deserializer(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any] | None:
+def _deserializer(handler: Handler) -> Callable[[bytes], Any] | None:
     """Returns the handler's deserializer with InvalidRequest as its error.
 
     It raises the error for a stream of requests, and returns it for a single request, because gRPC answers

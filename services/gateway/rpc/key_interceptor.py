@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -15,6 +15,9 @@ from services.gateway.access.rules import Need
 from services.gateway.admission import Admission
 from services.gateway.request_record import HEADER, RequestRecord, request_name
 from services.gateway.rpc.calls import Context
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Handler
 
 log = structlog.get_logger()
 
@@ -32,23 +35,17 @@ class KeyInterceptor(Interceptor):
         self._rules = rules
         self._admission = admission
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
-        if handler is None:
-            return handler  # an unknown method: gRPC answers UNIMPLEMENTED
-        method = handler_call_details.method
+    def around(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """See Interceptor."""
+        method = details.method
         try:
-            key = key_in(handler_call_details.invocation_metadata)
+            key = key_in(details.invocation_metadata)
             self._gatekeeper.caller(key, self._rules.get(method, "admin"))
         except (Refused, LacksScope) as error:
             return self._refusing(method, error)
         return handler
 
-    def _refusing(self, method: str, error: Refused | LacksScope) -> grpc.RpcMethodHandler[Any, Any]:
+    def _refusing(self, method: str, error: Refused | LacksScope) -> Handler:
         """A handler that reads no message. Clients of every kind of method take its status."""
 
         async def refuse(_: object, context: Context) -> None:
@@ -65,5 +62,5 @@ class KeyInterceptor(Interceptor):
             raise error.with_traceback(None)
 
         made: Any = grpc.stream_stream_rpc_method_handler
-        refusing: grpc.RpcMethodHandler[Any, Any] = made(refuse)
+        refusing: Handler = made(refuse)
         return refusing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -16,6 +16,9 @@ from services.gateway.byte_budget import ByteBudget, Hold
 from services.gateway.rpc.calls import Calls, Context
 from services.gateway.rpc.wire_counts import UNCOUNTED_BYTES, WireCounts
 from services.gateway.waiting import Waiting
+
+if TYPE_CHECKING:
+    from services.common.rpc.interceptors import Handler
 
 
 class RequestReader(Interceptor):
@@ -34,13 +37,9 @@ class RequestReader(Interceptor):
         # Several threads at once would count no faster, and take turns with the event loop's.
         self._counting = asyncio.Lock()
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: grpc.RpcMethodHandler[Any, Any] = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
+    def around(self, handler: Handler, details: grpc.HandlerCallDetails) -> Handler:
+        """See Interceptor."""
+        if handler.request_streaming:
             return handler
         behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
         if inspect.isasyncgenfunction(behaviour):
@@ -54,8 +53,8 @@ class RequestReader(Interceptor):
             if handler.response_streaming
             else grpc.stream_unary_rpc_method_handler
         )
-        taking: grpc.RpcMethodHandler[Any, Any] = wrap(
-            self._reading(behaviour, handler.request_deserializer, handler_call_details.method),
+        taking: Handler = wrap(
+            self._reading(behaviour, handler.request_deserializer, details.method),
             response_serializer=handler.response_serializer,
         )
         return taking
