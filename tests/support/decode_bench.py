@@ -41,7 +41,7 @@ class Heard:
     logprobs: dict[int, list[tuple[float | None, object]]] = field(default_factory=dict)
     """For each token, its log-probability and those of the likeliest ones."""
     scores: list[Scores] = field(default_factory=list)
-    """Of the prompt's tokens, piece by piece."""
+    """The scores of the prompt's tokens, piece by piece."""
     cut_at: list[int] = field(default_factory=list)
     """Positions of the tokens of choice 0 that a grammar put there."""
 

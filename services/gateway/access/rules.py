@@ -59,7 +59,7 @@ RPCS: Mapping[str, Need] = MappingProxyType(
         **dict.fromkeys(_REFLECTION, None),
     }
 )
-"""Of the gRPC port for clients. What is missing here needs `admin`."""
+"""The rpcs of the gRPC port for clients. What is missing here needs `admin`."""
 
 OPERATOR_RPCS: Mapping[str, Need] = MappingProxyType(
     {
@@ -74,4 +74,4 @@ OPERATOR_RPCS: Mapping[str, Need] = MappingProxyType(
         **dict.fromkeys(_REFLECTION, "admin"),
     }
 )
-"""Of the operator port. What is missing here needs `admin`."""
+"""The rpcs of the operator port. What is missing here needs `admin`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 WINDOW_S = 60.0
 ROW_BYTES = 64
-"""Of one process: a cache line."""
+"""What one process counts in: a cache line."""
 
 _NUMBERS = ROW_BYTES // 8
 _IN_FLIGHT, _WINDOW = 0, 1

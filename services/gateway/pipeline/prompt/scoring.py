@@ -8,7 +8,7 @@ from services.gateway.pipeline.request import PromptLogprobs
 from services.gateway.workers.stream.prompt_scores import PromptScores
 
 MOST_LOGPROBS = 262_144
-"""Of the prompts of one call, alternatives included: bounds the answer to about 20 MiB."""
+"""For all prompts of one call, alternatives included: bounds the answer to about 20 MiB."""
 
 
 def ask_scores(wanted: PromptLogprobs, submit: decode_pb2.Submit) -> PromptScores:

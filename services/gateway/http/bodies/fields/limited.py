@@ -117,7 +117,7 @@ ToolChoiceField: TypeAlias = Annotated[
 
 _WHOLE_IF_SCORED = [_needs({"prompt_logprobs": _ABSENT}), _needs({"stream": {"enum": [False, None]}})]
 
-# Of bodies as a whole, by the name of their schema: what holds between their fields.
+# What holds between the fields of a body, by the name of its schema.
 TOGETHER: Mapping[str, Any] = MappingProxyType(
     {
         "PartBody": [
