@@ -1,20 +1,17 @@
 """Writes the lock files of the clients: `python -m tests.clients.lock [CLIENT...]`, by default all.
 
-A Python client's requirements.in names what is wanted; requirements.txt pins all that this brings, with the
-hash of the file that pip takes here. A Node client has its package.json and package-lock.json. Neither holds
-an address.
+A Python client has its requirements.in and requirements.txt, a Node client its package.json and
+package-lock.json. No lock file holds an address.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from tests.clients.client import CLIENTS, Client
+from tests.support.locked_packages import write_lock
 
 
 def main(names: list[str]) -> None:
@@ -25,26 +22,7 @@ def main(names: list[str]) -> None:
 
 
 def _lock_python(client: Client) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "report.json"
-        subprocess.run(
-            [
-                sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
-                "--only-binary", ":all:", "--report", report,
-                "--requirement", client.folder / "requirements.in",
-            ],
-            check=True,
-        )  # fmt: skip
-        chosen = json.loads(report.read_text())["install"]
-    pins = sorted(_pin(each) for each in chosen)
-    head = f"# Written by `python -m tests.clients.lock {client.name}` from requirements.in.\n"
-    (client.folder / "requirements.txt").write_text(head + "".join(pins))
-
-
-def _pin(chosen: dict) -> str:
-    name = re.sub(r"[-_.]+", "-", chosen["metadata"]["name"]).lower()
-    digest = chosen["download_info"]["archive_info"]["hashes"]["sha256"]
-    return f"{name}=={chosen['metadata']['version']} --hash=sha256:{digest}\n"
+    write_lock(client.folder, f"python -m tests.clients.lock {client.name}")
 
 
 def _lock_node(client: Client) -> None:

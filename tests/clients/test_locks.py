@@ -8,10 +8,10 @@ import re
 import pytest
 
 from tests.clients.client import CLIENTS
+from tests.support.locked_packages import PIN
 
 PYTHON = [client for client in CLIENTS if client.language == "python"]
 NODE = [client for client in CLIENTS if client.language == "node"]
-PIN = re.compile(r"[a-z0-9-]+==[\w.+!]+ --hash=sha256:[0-9a-f]{64}")
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=str)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.locked_packages import install, keep
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,12 +24,5 @@ def lm_eval(repository: Path) -> Path:
     """The interpreter that has lm-eval; its environment is kept until the lock file changes."""
     lock = repository / "tests" / "lm_eval" / "requirements.txt"
     folder = repository / ".run" / "lm_eval"
-    stamp, digest = folder / "installed", hashlib.sha256(lock.read_bytes()).hexdigest()
-    python = folder / "bin" / "python"
-    if not stamp.exists() or stamp.read_text() != digest:
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*install, "--require-hashes", "--requirement", lock], check=True, timeout=300)
-        stamp.write_text(digest)
-    return python
+    keep(folder, lock, lambda: install(lock, folder))
+    return folder / "bin" / "python"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-PIN = re.compile(r"[a-z0-9-]+==[\w.+!]+ --hash=sha256:[0-9a-f]{64}")
+from tests.support.locked_packages import PIN
 
 
 def test_every_package_has_a_version_and_a_hash(repository):
