@@ -276,16 +276,20 @@ class Gateway:
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._model, self.pool), server)
 
     async def _follow_health(self, health: Health) -> None:
-        """Keeps grpc.health.v1 equal to GET /ready, with one service per ability in its body."""
+        """Keeps grpc.health.v1 equal to GET /ready, with one service per ability in its body and `workers`:
+        every configured role has a worker that serves.
+        """
         said: tuple[bool, ...] = ()
         while True:
-            now = self._readiness.ready, self._readiness.text, self._readiness.images
+            state = self._readiness
+            now = state.ready, state.text, state.images, not self.pool.missing_roles()
             if now != said:
-                ready, text, images = said = now
+                ready, text, images, workers = said = now
                 await (health.set_serving() if ready else health.set_not_serving())
                 await health.say("text", serving=text)
                 await health.say("images", serving=images)
-                await self._operators.say_ready(ready=ready)
+                await health.say("workers", serving=workers)
+                await self._operators.say_ready(ready=ready, workers=workers)
             await asyncio.sleep(_HEALTH_POLL_S)
 
 

@@ -71,7 +71,8 @@ async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signalled)
     progress.print(f"starting {plan.model_name} …")
-    supervisor = Supervisor(keepers, progress, config.stop_timeout_s)
+    connected = functools.partial(until_healthy, endpoints, "gateway", plan.operator_address, "workers")
+    supervisor = Supervisor(keepers, progress, config.stop_timeout_s, connected)
     await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
 
 

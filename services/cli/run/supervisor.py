@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from services.cli.run.keeper import Keeper
@@ -20,16 +20,21 @@ class Supervisor:
         keepers: Sequence[Keeper],
         progress: Progress,
         stop_timeout_s: float,
+        connected: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`stop_timeout_s`: the children are gone so long after a stop, or killed."""
+        """`stop_timeout_s`: the children are gone so long after a stop, or killed. `connected` returns when
+        the gateway has found the workers; it is asked when all are healthy.
+        """
         self._keepers = list(keepers)
         self._progress = progress
         self._stop_timeout_s = stop_timeout_s
+        self._connected = connected
         self._clock = clock
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event, on_ready: Callable[[], None]) -> None:
-        """Runs the suite until `stop` is set; calls `on_ready` when all are healthy for the first time.
+        """Runs the suite until `stop` is set; calls `on_ready` when all are healthy for the first time and
+        know each other.
 
         Raises Unavailable if a first start fails. No child is left running in any case. Setting `hurry` while
         the children stop kills those that are left.
@@ -56,6 +61,7 @@ class Supervisor:
     async def _all_ready(self) -> None:
         for keeper in self._keepers:
             await keeper.ready.wait()
+        await self._connected()
 
     async def _stop_all(self, hurry: asyncio.Event) -> None:
         self._progress.print("stopping…")

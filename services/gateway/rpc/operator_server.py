@@ -46,10 +46,13 @@ class OperatorServer:
         await self._server.start()
         await self._health.say(_SERVICE, serving=True)
 
-    async def say_ready(self, *, ready: bool) -> None:
-        """Has this port's health, too, say whether the gateway takes requests."""
+    async def say_ready(self, *, ready: bool, workers: bool) -> None:
+        """Has this port's health, too, say whether the gateway takes requests, and whether every configured
+        role has a worker that serves (`workers`).
+        """
         if self._health is not None:
             await self._health.say("", serving=ready)
+            await self._health.say("workers", serving=workers)
 
     async def stop(self) -> None:
         """Cancels what runs."""

@@ -18,20 +18,24 @@ def supervise(make_child, progress):
     """A running supervisor over program texts: its task, children, and the events that steer it."""
     tasks = []
 
-    def start(programs, stop_timeout_s=PATIENCE_S):
+    def start(programs, stop_timeout_s=PATIENCE_S, connected=at_once):
         children = [make_child(program, role) for role, program in programs.items()]
         keepers = [
             Keeper(role, child, lambda child=child: says(child, "up"), progress, PATIENCE_S)
             for role, child in zip(programs, children, strict=True)
         ]
         stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        supervisor = Supervisor(keepers, progress, stop_timeout_s)
+        supervisor = Supervisor(keepers, progress, stop_timeout_s, connected)
         tasks.append(asyncio.ensure_future(supervisor.run(stop, hurry, ready.set)))
         return tasks[-1], children, stop, hurry, ready
 
     yield start
     for task in tasks:
         task.cancel()
+
+
+async def at_once():
+    pass
 
 
 async def says(child, words):
@@ -50,6 +54,20 @@ async def test_all_are_ready_then_all_are_stopped(supervise, obedient, is_runnin
     stop.set()
     await within_patience(task)
     assert not any(is_running(child.pid) for child in children)
+
+
+async def test_the_suite_is_ready_only_when_its_gateway_has_found_the_workers(supervise, obedient):
+    asked, found = asyncio.Event(), asyncio.Event()
+
+    async def connected():
+        asked.set()
+        await found.wait()
+
+    *_, ready = supervise({"vision": obedient, "gateway": obedient}, connected=connected)
+    await within_patience(asked.wait())
+    assert not ready.is_set()
+    found.set()
+    await within_patience(ready.wait())
 
 
 async def test_a_stop_before_all_are_ready_leaves_nothing_behind(supervise, obedient, silent, is_running):

@@ -60,6 +60,7 @@ async def until_health(suite, service, expected):
 )
 async def test_without_a_role_readiness_says_what_cannot_be_served(suite, role, text, images):
     await until_health(suite, "images", True)
+    await until_health(suite, "workers", True)
     await suite.workers["decode0" if role == "decode" else role].stop()
     await wait_until(lambda: suite.gateway.pool.missing_roles())
     live, ready = await suite.http.get("/health"), await suite.http.get("/ready")
@@ -69,6 +70,7 @@ async def test_without_a_role_readiness_says_what_cannot_be_served(suite, role, 
     assert body["status"] == ("ok" if text else "unavailable")
     assert (body["text"], body["images"], body["missing"]) == (text, images, [role])
     await until_health(suite, "images", images)
+    await until_health(suite, "workers", False)
     for service in ("", "text", "perigee.v1.ChatService"):
         await until_health(suite, service, text)
 
