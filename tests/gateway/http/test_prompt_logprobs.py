@@ -70,6 +70,37 @@ async def test_an_echoed_prompt_comes_first_in_the_lists(suite):
     assert (submit.scoring.first_token, submit.scoring.top) == (1, 2)
 
 
+MARKED = "<|im_user|>user<|im_middle|>Hi<|im_end|>"
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_offsets_are_places_in_the_echoed_text_with_its_special_tokens(suite, skip, stream):
+    suite.say("Hello")
+    fields = {"prompt": MARKED, "parse_special": True, "skip_special_tokens": skip, "logprobs": 0}
+    given = await complete(suite, stream=stream, **fields)
+    parts = [part for chunk in given for part in chunk["choices"]] if stream else given["choices"]
+    text = "".join(part["text"] for part in parts)
+    tokens = [
+        pair
+        for part in parts
+        if part["logprobs"]
+        for pair in zip(part["logprobs"]["tokens"], part["logprobs"]["text_offset"], strict=True)
+    ]
+    assert text == f"{MARKED}Hello"
+    assert all(text[offset:].startswith(token) for token, offset in tokens[:-1])
+    assert tokens[0] == ("<|im_user|>", 0)
+    assert tokens[-1][1] == len(text)
+
+
+async def test_an_answer_begins_behind_the_whole_echo_of_a_broken_character(suite):
+    half, *_ = suite.tokenizer.encode("🙂")
+    suite.say("Hi")
+    [choice] = (await complete(suite, prompt=[half]))["choices"]
+    assert choice["text"] == "\ufffdHi"
+    assert choice["logprobs"]["text_offset"][:2] == [0, 1]
+
+
 @pytest.mark.parametrize(
     "fields", [{}, {"max_tokens": 0}, {"n": 2}, {"prompt": ["a b", PROMPT]}, {"logprobs": 0}]
 )

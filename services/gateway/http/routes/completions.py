@@ -140,15 +140,15 @@ class CompletionEndpoint:
     async def _whole(self, call: _Call, batch: Batch) -> CompletionAnswer:
         answers = await batch.answers()
         choices = []
-        for prompt, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True)):
+        for index, (echo, answer) in enumerate(zip(self._echoes(call), answers, strict=True)):
             shown: PromptLogprobsAnswer | UnsetType = UNSET
             if call.prompt_top is not None:
                 shown = await in_thread_if_many(prompt_logprobs, answer.prompt, call.prompt_top)
             choices += [
                 CompletionChoice(
-                    prompt * call.choices + choice.index,
+                    index * call.choices + choice.index,
                     echo + choice.content,
-                    await self._whole_logprobs(call, answer.prompt, choice),
+                    await self._whole_logprobs(call, index, answer.prompt, choice),
                     _FINISH[choice.finish_reason],
                     shown,
                 )
@@ -157,9 +157,10 @@ class CompletionEndpoint:
         return _answer(batch, choices, usage(batch.usage))
 
     async def _whole_logprobs(
-        self, call: _Call, prompt: PromptTokens, choice: ChoiceAnswer
+        self, call: _Call, index: int, prompt: PromptTokens, choice: ChoiceAnswer
     ) -> CompletionLogprobs | None:
-        builder = self._logprobs(call)
+        """`index`, `prompt`: of the choice's prompt, and its tokens."""
+        builder = self._logprobs(call, index)
         if call.echoed_top is None:
             return builder.of(choice.logprobs)
         echoed = await in_thread_if_many(builder.echoed, prompt, call.echoed_top)
@@ -172,7 +173,7 @@ class CompletionEndpoint:
             return _answer(batch, [CompletionChoice(0, "", None, None)], call.usage.in_chunk(batch))
 
         count = call.choices
-        logprobs = [self._logprobs(call) for _ in range(count * len(call.requests))]
+        logprobs = [self._logprobs(call, index // count) for index in range(count * len(call.requests))]
         unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
         await batch.accepted(reply.keep_alive.seconds)
         await reply.start_events(empty)
@@ -193,8 +194,13 @@ class CompletionEndpoint:
             await reply.event(_answer(batch, [], usage(batch.usage)))
         await reply.end_events()
 
-    def _logprobs(self, call: _Call) -> CompletionLogprobsBuilder:
-        return CompletionLogprobsBuilder(self._tokenizer, skip_special=not call.keep_special)
+    def _logprobs(self, call: _Call, prompt: int) -> CompletionLogprobsBuilder:
+        """`prompt`: its index."""
+        return CompletionLogprobsBuilder(
+            self._tokenizer,
+            skip_special=not call.keep_special,
+            verbatim_prompt=isinstance(call.prompts[prompt], TextPrompt),
+        )
 
 
 def _answer(

@@ -121,6 +121,18 @@ async def test_logprobs_have_the_older_shape_streamed_or_not(suite):
         assert [entry for part in parts if part for entry in part[key]] == values
 
 
+async def test_an_offset_counts_a_character_that_stays_broken(suite):
+    half, *_, rest = suite.tokenizer.encode("🙂")
+    [word] = suite.tokenizer.encode(" it")
+    ids = [half, word, rest, rest, half, word]
+    suite.decode.script = lambda submit, choice: ids
+    choice = (await complete(suite, logprobs=0, max_tokens=len(ids)))["choices"][0]
+    offsets = choice["logprobs"]["text_offset"]
+    assert choice["text"] == "\ufffd it\ufffd\ufffd\ufffd it"
+    assert [choice["text"][offset:][:3] for offset in (offsets[1], offsets[5])] == [" it"] * 2
+    assert offsets == [0, 1, 4, 5, 6, 7]
+
+
 async def test_a_stop_string_ends_the_text(suite):
     suite.say("red Question: never", end=False)
     choice = (await complete(suite, stop=["Question"], max_tokens=50))["choices"][0]
