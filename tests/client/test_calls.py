@@ -132,6 +132,15 @@ async def test_every_call_carries_the_clients_metadata(kind):
             assert raised.value.request_id == expected
 
 
+@pytest.mark.parametrize("name", ["a b", "a\nb", "é", "x" * 129])
+async def test_a_name_that_no_gateway_takes_is_refused_before_the_call(suite, client, name):
+    with pytest.raises(ValueError, match="request_id is "):
+        await client.call("chat.complete", "Hi", request_id=name)
+    with pytest.raises(ValueError, match="request_id is "):
+        await client.stream("chat.stream", "Hi", request_id=name)
+    assert not suite.decode.submits
+
+
 async def test_the_program_of_the_page_about_the_api_runs(suite, repository, tmp_path):
     page = (repository / "docs" / "api.md").read_text()
     [program] = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Overloaded" in code]

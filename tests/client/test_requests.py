@@ -44,6 +44,20 @@ def test_a_wrong_field_is_named(fields, message):
         generate_request("Hi", fields)
 
 
+def test_a_text_in_place_of_several_is_one_of_them():
+    assert list(chat_request("Hi", {"stop": "END"}).sampling.stop) == ["END"]
+    assert list(generate_request("Hi", {"stop": "END"}).sampling.stop) == ["END"]
+    assert list(chat_request("Hi", {"allowed_tools": "weather"}).allowed_tools) == ["weather"]
+    with pytest.raises(TypeError, match="stop_token_ids: "):
+        chat_request("Hi", {"stop_token_ids": "12"})
+
+
+@pytest.mark.parametrize("prompt", [b"Hi", bytearray(b"Hi"), memoryview(b"Hi")])
+def test_bytes_are_no_token_ids(prompt):
+    with pytest.raises(TypeError, match="the prompt is bytes"):
+        generate_request(prompt, {})
+
+
 def test_a_ready_request_takes_no_more_fields():
     with pytest.raises(TypeError, match="seed: a ready ChatRequest"):
         chat_request(chat_pb2.ChatRequest(), {"seed": 1})
@@ -111,7 +125,15 @@ def test_a_wrong_message_is_refused_before_the_call_and_named(messages, param):
     assert param.partition(".")[0] in raised.value.message
 
 
-def test_a_wrong_tool_is_refused_before_the_call_and_named():
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "function"}, "tools[0]"),
+        ({"type": "custom", "name": "shell"}, "tools[0].type"),
+        ({"type": "web_search", "function": {"name": "f"}}, "tools[0].type"),
+    ],
+)
+def test_a_wrong_tool_is_refused_before_the_call_and_named(tool, param):
     with pytest.raises(InvalidRequest) as raised:
-        chat_request("Hi", {"tools": [{"type": "function"}]})
-    assert raised.value.param == "tools[0]"
+        chat_request("Hi", {"tools": [tool]})
+    assert raised.value.param == param

@@ -90,7 +90,14 @@ async def test_the_deadline_spans_all_attempts(kind):
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"max_attempts": 1}, "2 to 5"), ({"max_attempts": 6}, "2 to 5"), ({"multiplier": 0}, "above 0")],
+    [
+        ({"max_attempts": 1}, "2 to 5"),
+        ({"max_attempts": 6}, "2 to 5"),
+        ({"multiplier": 0}, "not 0.001 to 86400"),
+        ({"initial_backoff_s": 0.0001}, "not 0.001 to 86400"),
+        ({"max_backoff_s": float("inf")}, "not 0.001 to 86400"),
+        ({"max_backoff_s": float("nan")}, "not 0.001 to 86400"),
+    ],
 )
 def test_a_policy_that_grpc_would_not_follow_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):

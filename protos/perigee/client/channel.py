@@ -15,6 +15,9 @@ _RETRIED_BYTES = 32 << 20
 # gRPC makes no more, whatever the policy says.
 _MOST_ATTEMPTS = 5
 
+# The service config counts milliseconds; beyond a day, waiting is not retrying.
+_LEAST, _MOST = 0.001, 86_400.0
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -37,8 +40,8 @@ class RetryPolicy:
                 f"max_attempts is {self.max_attempts}, not 2 to {_MOST_ATTEMPTS} (retry=None: no retries)"
             )
         for name in ("initial_backoff_s", "max_backoff_s", "multiplier"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+            if not _LEAST <= getattr(self, name) <= _MOST:
+                raise ValueError(f"{name} is {getattr(self, name)}, not {_LEAST:g} to {_MOST:g}")
 
     def service_config(self) -> str:
         """Returns the policy as a gRPC service config, for all methods."""

@@ -21,8 +21,9 @@ def chat_request(messages: Conversation, fields: Mapping[str, Any]) -> chat_pb2.
     """Returns the request for a conversation; a ready ChatRequest is returned as it is, without `fields`.
 
     `fields` are those of ChatRequest and of SamplingParams, by name; None means absent. `tools` may be Tool
-    messages or OpenAI's dicts. `response_format`: OpenAI's dict, in place of response_format_json. Raises
-    TypeError for an unknown name or a value of a wrong type, InvalidRequest for wrong messages and tools.
+    messages or OpenAI's dicts. `response_format`: OpenAI's dict, in place of response_format_json. A text in
+    place of several, such as `stop`, is one of them. Raises TypeError for an unknown name or a value of a
+    wrong type, InvalidRequest for wrong messages and tools.
     """
     if isinstance(messages, chat_pb2.ChatRequest):
         return _ready(messages, fields)
@@ -37,10 +38,12 @@ def chat_request(messages: Conversation, fields: Mapping[str, Any]) -> chat_pb2.
 def generate_request(prompt: Prompt, fields: Mapping[str, Any]) -> generation_pb2.GenerateRequest:
     """Returns the request for a prompt, a text or token ids; otherwise as `chat_request`.
 
-    `json_schema` may be a dict.
+    `json_schema` may be a dict. Raises TypeError for a prompt of bytes, too.
     """
     if isinstance(prompt, generation_pb2.GenerateRequest):
         return _ready(prompt, fields)
+    if isinstance(prompt, bytes | bytearray | memoryview):
+        raise TypeError("the prompt is bytes; a text or token ids are needed")
     given = _present(fields)
     if isinstance(given.get("json_schema"), Mapping):
         given["json_schema"] = json.dumps(given["json_schema"])
@@ -77,6 +80,8 @@ def _filled(request: Request, fields: Mapping[str, Any]) -> Request:
 
 
 def _with_field(kind: Any, name: str, value: Any) -> Any:
+    if isinstance(value, str) and kind.DESCRIPTOR.fields_by_name[name].is_repeated:
+        value = [value]  # else each of its characters would be one
     try:
         return kind(**{name: value})
     except (TypeError, ValueError) as error:
@@ -90,6 +95,10 @@ def _tool(tool: Any, param: str) -> chat_pb2.Tool:
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InvalidRequest(
             f"{param} is no tool: a Tool or a dict with `function` and its name is needed", param
+        )
+    if tool.get("type", "function") not in (None, "function"):
+        raise InvalidRequest(
+            f"{param}.type is {tool['type']!r}; only functions can be called", f"{param}.type"
         )
     parameters = function.get("parameters")
     return chat_pb2.Tool(
