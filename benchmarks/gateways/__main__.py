@@ -9,8 +9,8 @@ slow each other down. One gateway runs at a time, in turns over the rounds of on
 of the rounds. `python -m benchmarks.peers` installs the others; one that is not installed is left out. Exits
 with 1 if a bound against sglang-router is not held.
 
-`--only perigee perigee-mtls perigee-tls --rounds 9` compares ours with itself: with mTLS to the engine, and
-with TLS on REST besides.
+`--only perigee perigee-mtls perigee-tls --rounds 9` compares ours with itself: with mTLS to the engine and
+an API key, and with TLS on REST besides.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ from benchmarks.result import write_result
 from services.cli.dev_certificates import PUBLIC, write_dev_certificates
 from services.common.rpc.tls.bundle import CA
 from services.common.rpc.tls.trust_domain import TrustDomain
+from services.gateway.access.key_file import KeyFile
+from services.gateway.access.key_record import KeyRecord
+from services.gateway.access.secret import digest, new_key
 
 STREAMS = (16, 64, 256)
 MODEL = Path("models/kimi-nano")
@@ -93,11 +96,12 @@ class Target:
     model: str
     pid: int
     tls: ssl.SSLContext | None = None
+    key: str = "any"
 
 
 async def measure(target: Target, stamps: Stamps, tokens: int, count_s: float = _COUNT_S) -> Result:
     """Measures one round, of which `count_s` seconds are for the requests of one token."""
-    clients = Clients(target.port, target.model, stamps, target.tls)
+    clients = Clients(target.port, target.model, stamps, target.tls, target.key)
     await clients.stream(_COUNT_STREAMS, 5)
     lags = {}
     for number in STREAMS:
@@ -133,6 +137,8 @@ class Bench:
         self._http, self._grpc, self._secure = free_port(), free_port(), free_port()
         self._certificates = directory / "certificates"
         write_dev_certificates(self._certificates, TrustDomain(), ["127.0.0.1"], datetime.timedelta(days=1))
+        self._key, self._keys = new_key(), KeyFile(directory / "keys.json")
+        self._keys.add(KeyRecord("benchmark", digest(self._key), ["chat"], max_concurrent=max(STREAMS)))
         self._stack = contextlib.ExitStack()
         self._all_cores = os.sched_getaffinity(0)
         *gateway, load = sorted(self._all_cores)
@@ -186,10 +192,12 @@ class Bench:
 
     def _start_secured(self, stack: contextlib.ExitStack, public: Path | None) -> Target:
         fleet = stack.enter_context(Fleet(MODEL, self._directory, self._certificates))
-        more = {"public_tls_dir": public} if public else {}
+        more: dict[str, object] = {"api_keys": self._keys.path}
+        if public:
+            more["public_tls_dir"] = public
         url = fleet.gateway([f"127.0.0.1:{self._secure}"], more=more)
         tls = ssl.create_default_context(cafile=public / CA) if public else None
-        return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0], tls)
+        return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0], tls, self._key)
 
 
 @contextlib.contextmanager
@@ -234,7 +242,7 @@ def ratios(results: dict[str, Result]) -> dict[str, float]:
 
 
 def costs(rounds: dict[str, list[Result]]) -> dict[str, float]:
-    """What certificates cost: the median, over the rounds, of ours with them divided by ours without."""
+    """What certificates and keys cost: the median, over the rounds, of ours with divided by without."""
     found = {}
     for name in (MTLS, TLS):
         pairs = list(zip(rounds.get(name, ()), rounds.get(OURS, ()), strict=False))

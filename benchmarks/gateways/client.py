@@ -29,9 +29,10 @@ class Load:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection, with one request at a time. The network may split the text anywhere."""
 
-    def __init__(self, stamps: Stamps, lags: list[float]) -> None:
+    def __init__(self, stamps: Stamps, lags: list[float], key: str) -> None:
         self._stamps = stamps
         self._lags = lags
+        self._key = key
         self._unread = b""
         self._stream = 0
         self._tokens = 0
@@ -55,7 +56,8 @@ class _Connection(asyncio.Protocol):
             }
         )
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any\r\n"
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+            f"authorization: Bearer {self._key}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._stream, self._tokens, self._unread = stream, 0, b""
@@ -94,9 +96,12 @@ class _Connection(asyncio.Protocol):
 class Clients:
     """Several connections to one gateway."""
 
-    def __init__(self, port: int, model: str, stamps: Stamps, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, port: int, model: str, stamps: Stamps, tls: ssl.SSLContext | None = None, key: str = "any"
+    ) -> None:
         self._port = port
         self._tls = tls
+        self._key = key
         self._model = model
         self._stamps = stamps
         self._lags: list[float] = []
@@ -108,7 +113,10 @@ class Clients:
         self._connections = [connection for connection in self._connections if not connection.closed]
         while len(self._connections) < number:
             _, connection = await loop.create_connection(
-                lambda: _Connection(self._stamps, self._lags), "127.0.0.1", self._port, ssl=self._tls
+                lambda: _Connection(self._stamps, self._lags, self._key),
+                "127.0.0.1",
+                self._port,
+                ssl=self._tls,
             )
             self._connections.append(connection)
 

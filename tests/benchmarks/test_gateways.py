@@ -36,7 +36,8 @@ def test_every_token_of_every_stream_comes_after_it_was_sent(bench, name, monkey
     monkeypatch.setattr("benchmarks.gateways.__main__._COUNT_STREAMS", 4)
     with bench.gateway(name) as target:
         result = asyncio.run(measure(target, bench.stamps, 6, count_s=0.2))
-        lags = asyncio.run(Clients(target.port, target.model, bench.stamps, target.tls).stream(8, 6)).lags
+        clients = Clients(target.port, target.model, bench.stamps, target.tls, target.key)
+        lags = asyncio.run(clients.stream(8, 6)).lags
     assert len(lags) == 8 * 6
     assert all(0 < lag < 60 for lag in lags)
     assert set(result.lags) == {3, 8}
