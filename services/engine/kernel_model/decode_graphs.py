@@ -19,7 +19,10 @@ SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
 
 
 class Recorded(Protocol):
-    """A recorded computation; `replay` runs it on the current contents of its input buffers."""
+    """A recorded computation; `replay` runs it on the current contents of its input buffers.
+
+    It keeps neither the computation nor the tensors that this used: their owner keeps them.
+    """
 
     def replay(self) -> None: ...
 
@@ -63,6 +66,8 @@ class DecodeGraphs:
         self._contexts = torch.zeros(rows, dtype=torch.int32, device=device)
         vocab = model.config.vocab_size
         self._logits = torch.empty(rows, vocab, dtype=torch.float32, device=device)
+        # A graph knows memory by its address only: what it reads or writes is owned here, or by the model.
+        self._mine = torch.arange(model.rank.index, rows, model.rank.count, device=device)
         self._recorded: dict[int, Recorded] = {}
 
     def takes(self, batch: ForwardBatch) -> bool:
@@ -110,7 +115,7 @@ class DecodeGraphs:
         rank = self._model.rank
         if not rank.attends_for_some:
             return None
-        return torch.arange(rank.index, size, rank.count, device=self._slots.device)
+        return self._mine[: len(range(rank.index, size, rank.count))]
 
     def _step(self, size: int, mine: Tensor | None) -> KernelStep:
         """The step over the first `size` rows, read from the buffers when it runs; attends for rows

@@ -23,6 +23,7 @@ from services.engine.sampling.sampler import SampledToken, Sampler
 from services.engine.sampling.state import SamplingState
 from services.engine.weights.int4 import dequantise
 from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
+from tests.support.address_graph import AddressGraph
 from tests.support.batches import NewTokens, batch_of
 
 # Kernels take vectors of powers of two, and experts made of tiles of 64 x 64.
@@ -40,14 +41,6 @@ CONFIG = tiny_config(
     n_routed_experts=4,
     num_experts_per_tok=2,
 )
-
-
-class Replayed:
-    """What stands for a graph where there is no GPU: does it again."""
-
-    def __init__(self, compute) -> None:
-        self.replay = compute
-        compute()
 
 
 def item_of(parts) -> NewTokens:
@@ -120,7 +113,7 @@ def logits_of_graphs(weights, deterministic, batches, num_pages) -> list[Tensor]
     model = KernelTextModel(CONFIG, weights, deterministic)
     kv_pages = make_pages(num_pages)
     views = PageViews(kv_pages, CONFIG.kv_lora_rank)
-    graphs = DecodeGraphs(model, kv_pages, Replayed, most_rows=3)
+    graphs = DecodeGraphs(model, kv_pages, AddressGraph, most_rows=3)
     found = []
     for batch in batches:
         built = batch_of(list(map(item_of, batch)))
@@ -206,18 +199,22 @@ def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
     return found
 
 
-def steps_of_rank(directory, meeting, rank, batches) -> list[Tensor]:
-    """Logits of batches, recorded where they are decode steps, by one of two ranks with whole experts and
-    attention; run both at once.
+def steps_of_rank(directory, meeting, rank, whole_attention, batches) -> list[Tensor]:
+    """Logits of batches, recorded where they are decode steps, by one of two ranks with whole experts; run
+    both at once. With whole attention, sums too are in deterministic mode.
     """
     distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
-    group = DistributedGroup(deterministic=True, whole_experts=True, whole_attention=True)
+    group = DistributedGroup(
+        deterministic=whole_attention, whole_experts=True, whole_attention=whole_attention
+    )
     kv_pages = torch.zeros(RankPlan(2, directory, True, torch.float32, FLOAT32, 1, 4).pages_shape)
     model, _ = load_for(
         directory, True, torch.float32, kv_pages, FLOAT32, kernels=True, decodes=False, group=group
     )
     assert isinstance(model, KernelTextModel)
     runner = ModelRunner(
-        model, kv_pages, 1, decode_steps=DecodeGraphs(model, kv_pages, Replayed, most_rows=4)
+        model, kv_pages, 1, decode_steps=DecodeGraphs(model, kv_pages, AddressGraph, most_rows=4)
     )
-    return [runner.forward(batch_of(list(map(item_of, batch)))).clone() for batch in batches]
+    found = [runner.forward(batch_of(list(map(item_of, batch)))).clone() for batch in batches]
+    distributed.destroy_process_group()
+    return found

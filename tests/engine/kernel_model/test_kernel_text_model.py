@@ -119,7 +119,14 @@ def test_in_deterministic_mode_a_token_has_the_same_bits_prefilled_and_decoded_a
     assert torch.equal(first[0], second[1])
 
 
-def test_recorded_steps_have_the_logits_of_the_same_batches_however_the_rows_change(interpreter):
+@pytest.mark.parametrize(
+    ("deterministic", "weights", "plain"),
+    [(False, WEIGHTS, WEIGHTS), (True, *runs.packed_experts())],
+    ids=["fast", "deterministic, packed experts"],
+)
+def test_recorded_steps_have_the_logits_of_the_same_batches_however_the_rows_change(
+    interpreter, deterministic, weights, plain
+):
     one, two, three = [0, 1], [2], [3]
     # Where no prompt is computed, the same garbage lies in the pages of both models.
     prompts = [[(PROMPT[9:12], 0, three)]]
@@ -130,8 +137,8 @@ def test_recorded_steps_have_the_logits_of_the_same_batches_however_the_rows_cha
         [([15], 66, one)],
         [([16], 5, three), ([17], 12, two)],
     ]
-    found = interpreter(runs.logits_of_graphs, WEIGHTS, False, [*prompts, *steps], 4)
-    expected, _ = torch_logits(WEIGHTS, [*prompts, *steps], 4)
+    found = interpreter(runs.logits_of_graphs, weights, deterministic, [*prompts, *steps], 4)
+    expected, _ = torch_logits(plain, [*prompts, *steps], 4)
     for ours, theirs in zip(found, expected, strict=True):
         check_near(ours, theirs)
 
@@ -167,8 +174,9 @@ def test_ranks_with_pages_of_their_own_compute_what_one_process_does(interpreter
         check_near(ours, theirs)
 
 
-def test_recorded_steps_of_ranks_that_attend_for_every_second_row_have_the_logits_of_one_process(
-    interpreter, small_dir, tmp_path
+@pytest.mark.parametrize("whole_attention", [True, False])
+def test_recorded_steps_of_ranks_have_the_logits_of_one_process(
+    interpreter, small_dir, tmp_path, whole_attention
 ):
     one, two, three = [0], [1], [2]
     batches = [
@@ -184,7 +192,9 @@ def test_recorded_steps_of_ranks_that_attend_for_every_second_row_have_the_logit
     other(len, [])  # started before there are two threads that set its environment
     with ThreadPoolExecutor(2) as together:
         found = [
-            together.submit(rank, runs.steps_of_rank, small_dir, tmp_path / "meeting", index, batches)
+            together.submit(
+                rank, runs.steps_of_rank, small_dir, tmp_path / "meeting", index, whole_attention, batches
+            )
             for index, rank in enumerate((interpreter, other))
         ]
         logits = [rank.result() for rank in found]
