@@ -238,7 +238,7 @@ class TransportReport(_message.Message):
     gigabytes_per_second: _builtins.float
     """Speed in GB/s of a read from itself (own report) or from the peer (handshake), measured once."""
     rdma: _builtins.bool
-    """True only if a remote-DMA device moved every byte."""
+    """True only if no CPU moved a byte: a remote-DMA device did or, between GPUs of one host, CUDA (cuda_ipc)."""
     def __init__(
         self,
         *,

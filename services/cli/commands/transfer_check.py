@@ -72,5 +72,5 @@ def _check(
 
 def _rdma(path: worker_pb2.TransportReport) -> str:
     if path.rdma:
-        return "yes: a remote-DMA device moves every byte"
+        return f"yes: no CPU moves a byte ({path.transport})"
     return f"no: the CPUs move the bytes ({path.transport})"

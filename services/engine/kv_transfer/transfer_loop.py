@@ -11,6 +11,7 @@ from typing import Literal
 from services.common.errors import ConfigError, PerigeeError, TransferFailed
 from services.engine.kv_transfer.agents.agent import Agent, AgentError
 from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.pool_device import PoolDevice
 from services.engine.kv_transfer.agents.region import Region
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.pairing.peer_table import PeerTable
@@ -49,6 +50,7 @@ class TransferLoop:
         agent: Agent,
         regions: Sequence[Region],
         incarnation: str,
+        device: PoolDevice,
         inbox: CommandInbox,
         *,
         is_pinned: Callable[[], bool],
@@ -65,7 +67,8 @@ class TransferLoop:
         self._agent = agent
         self._incarnation = incarnation
         self._regions = tuple(regions)
-        self._probe = ProbeBuffer(incarnation)
+        self._device = device
+        self._probe: ProbeBuffer  # made by the transfer thread, because it may be device memory
         self._inbox = inbox
         self._is_pinned = is_pinned
         self._serving_poll_s, self._idle_poll_s = serving_poll_s, idle_poll_s
@@ -82,6 +85,7 @@ class TransferLoop:
         pump_and_table: tuple[ReadPump, PeerTable] | None = None
         reason = "the transfer thread is closing"
         try:
+            self._device.bind()
             pump_and_table = self._open()
             self._turn_until_stopped(*pump_and_table)
         except (PerigeeError, AgentError) as error:
@@ -96,6 +100,7 @@ class TransferLoop:
     def _open(self) -> tuple[ReadPump, PeerTable]:
         self._refuse_silent_fallback()
         self._agent.open()
+        self._probe = ProbeBuffer(self._device, self._incarnation)
         regions = (*self._regions, self._probe.region)
         for region in regions:
             self._agent.register(region)
@@ -105,6 +110,7 @@ class TransferLoop:
         table = PeerTable(
             self._agent,
             self.offer,
+            self._device,
             self._objection,
             idle_check_s=self._idle_check_s,
             check_timeout_s=self._connect_timeout_s,
@@ -117,7 +123,7 @@ class TransferLoop:
         return pump, table
 
     def _refuse_silent_fallback(self) -> None:
-        obstacle = self._agent.rdma_obstacle() if self._expected == "rdma" else None
+        obstacle = self._agent.rdma_obstacle(self._device.memory_type) if self._expected == "rdma" else None
         if obstacle is None:
             return
         if not self._allow_fallback:

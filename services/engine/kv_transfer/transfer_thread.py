@@ -11,7 +11,9 @@ from typing import Literal
 
 from services.common.errors import TransferFailed
 from services.engine.kv_transfer.agents.agent import Agent
+from services.engine.kv_transfer.agents.device_choice import device_of
 from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.pool_device import PoolDevice
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.agents.transport_report import PathReport, TransportReport
 from services.engine.kv_transfer.reads.active_read import ActiveRead
@@ -49,6 +51,7 @@ class TransferThread:
         regions: Sequence[Region],
         incarnation: str,
         *,
+        device: PoolDevice | None = None,
         serving_poll_s: float = 0.001,
         idle_poll_s: float = 0.005,
         allow_fallback: bool = True,
@@ -60,6 +63,7 @@ class TransferThread:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`regions` (at most one of a kind, no PROBE) must stay in place until `close` has returned.
+        `device`: the one that holds them; None: as they say.
 
         Polls are at most `serving_poll_s` apart while serving is pinned, `idle_poll_s` otherwise. A peer
         unused for `idle_check_s` is probed before its next read. `close` waits up to `close_grace_s` for
@@ -81,6 +85,7 @@ class TransferThread:
             agent,
             regions,
             incarnation,
+            device or device_of(regions),
             self._inbox,
             is_pinned=lambda: self._pins > 0,
             serving_poll_s=serving_poll_s,

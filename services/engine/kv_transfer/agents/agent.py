@@ -93,8 +93,8 @@ class Agent(Protocol):
     def transport(self, peer: str) -> tuple[str, bool]:
         """(transport, rdma) as in TransportReport for a peer (or ourselves) that was read at least once."""
 
-    def rdma_obstacle(self) -> str | None:
-        """Why no path of this machine can be RDMA; None if one can."""
+    def rdma_obstacle(self, memory_type: str) -> str | None:
+        """Why no path of this machine to memory of that type can be direct; None if one can."""
 
     def close(self) -> None:
         """Destroys the agent: after it returns, no transfer moves a byte. Idempotent."""

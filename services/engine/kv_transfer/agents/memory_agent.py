@@ -175,7 +175,7 @@ class InMemoryAgent:
         """See Agent."""
         return "in-memory", self.rdma
 
-    def rdma_obstacle(self) -> str | None:
+    def rdma_obstacle(self, memory_type: str) -> str | None:
         """See Agent."""
         return None if self.rdma else "memory is no RDMA device"
 

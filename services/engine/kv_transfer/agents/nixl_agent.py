@@ -168,9 +168,9 @@ class NixlAgent:
         reported = transport_probe.from_tables(self._log.tables(), self._name, peer == self._name)
         return reported or transport_probe.inferred(os.environ)
 
-    def rdma_obstacle(self) -> str | None:
+    def rdma_obstacle(self, memory_type: str) -> str | None:
         """See Agent."""
-        return transport_probe.rdma_obstacle(os.environ)
+        return transport_probe.rdma_obstacle(os.environ, memory_type)
 
     def close(self) -> None:
         """See Agent."""

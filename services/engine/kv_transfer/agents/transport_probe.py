@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-RDMA_TRANSPORTS = ("rc_verbs", "rc_mlx5", "dc_mlx5", "gga_mlx5", "srd")
+DIRECT_TRANSPORTS = ("rc_verbs", "rc_mlx5", "dc_mlx5", "gga_mlx5", "srd", "cuda_ipc")
+"""Those in which no CPU moves the bytes: RDMA devices', and between GPUs of one host CUDA's."""
 _RDMA_NAMES = (
     "all",
     "ib",
@@ -21,12 +22,13 @@ _RDMA_NAMES = (
     "gga",
     "srd",
 )
+_CUDA_IPC_NAMES = ("all", "cuda", "cuda_ipc")
 _LANE = re.compile(r"\b([a-z][a-z0-9_]*)/[\w:.-]+")
 _RANGE = re.compile(r"^\s*(\d+|\d+\.\.(\d+\w?|inf))\s*\|")
 
 
 def from_tables(rows: Sequence[str], agent_name: str, to_self: bool) -> tuple[str, bool] | None:
-    """(transport, rdma) of reads by `agent_name`, from the rows of UCX's protocol tables.
+    """(transport, is it direct) of reads by `agent_name`, from the rows of UCX's protocol tables.
 
     A table has a title row "<agent> <self|intra-node|inter-node> cfg#<n>", a row with its purpose, and one
     row per message size: "<range> | <description> | <lanes>". UCX prints a table once per endpoint
@@ -46,8 +48,8 @@ def from_tables(rows: Sequence[str], agent_name: str, to_self: bool) -> tuple[st
     if not lanes:
         return None
     transports = sorted({name for name, _ in lanes})
-    rdma = all(name in RDMA_TRANSPORTS and "emulation" not in how for name, how in lanes)
-    return "+".join(transports), rdma
+    direct = all(name in DIRECT_TRANSPORTS and "emulation" not in how for name, how in lanes)
+    return "+".join(transports), direct
 
 
 def inferred(environ: Mapping[str, str]) -> tuple[str, bool]:
@@ -55,12 +57,18 @@ def inferred(environ: Mapping[str, str]) -> tuple[str, bool]:
     return f"{environ.get('UCX_TLS', 'ucx')} (inferred)", False
 
 
-def rdma_obstacle(environ: Mapping[str, str], infiniband: Path = Path("/sys/class/infiniband")) -> str | None:
-    """Why no path of this machine can be RDMA; None if one can."""
-    if not infiniband.is_dir() or not any(infiniband.iterdir()):
-        return "the machine has no RDMA device"
+def rdma_obstacle(
+    environ: Mapping[str, str], memory_type: str = "DRAM", infiniband: Path = Path("/sys/class/infiniband")
+) -> str | None:
+    """Why no path of this machine to memory of that type can be direct; None if one can. VRAM has one to the
+    other GPUs of its host even without an RDMA device.
+    """
     names = environ.get("UCX_TLS", "all")
     listed = {name.strip().lower() for name in names.removeprefix("^").split(",")}
+    if memory_type == "VRAM" and bool(listed.intersection(_CUDA_IPC_NAMES)) != names.startswith("^"):
+        return None
+    if not infiniband.is_dir() or not any(infiniband.iterdir()):
+        return "the machine has no RDMA device"
     named = listed.intersection(_RDMA_NAMES)
     excluded = "ib" in named if names.startswith("^") else not named
     return f"UCX_TLS={names} excludes RDMA" if excluded else None

@@ -11,7 +11,8 @@ class TransportReport:
 
     `transport` names UCX's lanes, e.g. "cma", "tcp", "rc_mlx5", with " (inferred)" if UCX did not report
     them; "in-memory" for the test double. `gigabytes_per_second` is 1e9 bytes per second, measured once by
-    reading the probe. `rdma` is True only when a remote-DMA device moves every byte.
+    reading the probe. `rdma` is True only when no CPU moves a byte: a remote-DMA device does or, between GPUs
+    of one host, CUDA (cuda_ipc).
     """
 
     transport: str

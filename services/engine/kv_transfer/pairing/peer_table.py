@@ -9,6 +9,7 @@ from functools import partial
 from services.common.errors import Incompatible, Overloaded, PerigeeError, TransferFailed
 from services.engine.kv_transfer.agents.agent import Agent, AgentError
 from services.engine.kv_transfer.agents.offer import Offer
+from services.engine.kv_transfer.agents.pool_device import PoolDevice
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.pairing.pair_probe import CONNECT_ROUNDS, PairProbe
@@ -16,6 +17,7 @@ from services.engine.kv_transfer.pairing.path_check import PathCheck
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.inbox import CheckPath, Connect, Disconnect, reject, resolve
 from services.engine.kv_transfer.reads.peer import PeerState, TransferPeer
+from services.engine.kv_transfer.reads.probe_buffer import ProbeBuffer
 from services.engine.kv_transfer.reads.read_pump import ReadPump
 from services.engine.kv_transfer.reads.read_request import ReadStatus
 
@@ -34,17 +36,20 @@ class PeerTable:
         self,
         agent: Agent,
         own: Offer,
+        device: PoolDevice,
         objection: Callable[[TransportReport], str],
         *,
         idle_check_s: float,
         check_timeout_s: float,
         clock: Callable[[], float],
     ) -> None:
-        """`objection` returns why a path is not good enough for this worker, "" if it is. A peer unused for
-        `idle_check_s` must answer a probe within `check_timeout_s` before it is read again.
+        """`device`: probes are read into its memory. `objection` returns why a path is not good enough for
+        this worker, "" if it is. A peer unused for `idle_check_s` must answer a probe within
+        `check_timeout_s` before it is read again.
         """
         self._agent = agent
         self._own = own
+        self._device = device
         self._objection = objection
         self._idle_check_s = idle_check_s
         self._check_timeout_s = check_timeout_s
@@ -72,7 +77,7 @@ class PeerTable:
             reject(command.future, Incompatible(f"the offer is not the one under which {name} is known"))
             return
         if peer is None:
-            peer = TransferPeer(command.offer, connects=[command])
+            peer = TransferPeer(command.offer, ProbeBuffer(self._device), connects=[command])
             self._peers[peer.name] = peer
             self._open(peer, command.deadline)
         elif peer.state is PeerState.READY and peer.report is not None:
@@ -266,7 +271,10 @@ class PeerTable:
 
     def _renew(self, peer: TransferPeer) -> None:
         self._release(peer)
-        fresh = TransferPeer(peer.offer, established=True, waiting=peer.waiting, connects=peer.connects)
+        landing = ProbeBuffer(self._device)
+        fresh = TransferPeer(
+            peer.offer, landing, established=True, waiting=peer.waiting, connects=peer.connects
+        )
         self._peers[peer.name] = fresh
         self._open(fresh, self._clock() + self._check_timeout_s)
 

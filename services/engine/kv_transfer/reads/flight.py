@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.engine.kv_transfer.agents.agent import Handle
-from services.engine.kv_transfer.agents.region import Region
+from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.reads.active_read import ActiveRead
 from services.engine.kv_transfer.reads.checksum import entry_checksums, first_mismatch
 from services.engine.kv_transfer.reads.peer import TransferPeer
@@ -38,8 +38,12 @@ class ReadFlight:
         request = self.read.request
         if request.crc32 is None:
             return None
-        entries = np.asarray(request.local_entries, dtype=np.int32)
-        run = first_mismatch(entry_checksums(self.local, entries, request.crc_entries), request.crc32)
+        if request.kind is RegionKind.PROBE:  # always read whole, perhaps into device memory
+            found = [self.peer.landing.crc32]
+        else:
+            entries = np.asarray(request.local_entries, dtype=np.int32)
+            found = entry_checksums(self.local, entries, request.crc_entries)
+        run = first_mismatch(found, request.crc32)
         if run is None:
             return None
         first = run * request.crc_entries
@@ -57,7 +61,7 @@ def checked_entries(
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} local entries cannot take {len(theirs)} remote ones")
     if request.crc32 is not None:
-        if local.memory_type != "DRAM":
+        if local.memory_type != "DRAM" and request.kind is not RegionKind.PROBE:
             raise ValueError("checksums need host memory")
         if request.crc_entries <= 0 or len(request.crc32) * request.crc_entries != len(ours):
             raise ValueError(

@@ -36,9 +36,9 @@ class TransferPeer:
     """`lists` are the peer's regions prepared as sources; its probe is read into `landing`."""
 
     offer: Offer
+    landing: ProbeBuffer
     state: PeerState = PeerState.CONNECTING
     lists: dict[RegionKind, Handle] = field(default_factory=dict)
-    landing: ProbeBuffer = field(default_factory=ProbeBuffer)
     landing_token: Handle | None = None
     landing_list: Handle | None = None
     flights: int = 0

@@ -8,6 +8,7 @@ import pytest
 from services.common.errors import ConfigError
 from services.engine.kv_transfer.agents.agent import AgentError
 from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
+from services.engine.kv_transfer.agents.pool_device import Host
 from services.engine.kv_transfer.agents.region import Region, RegionKind
 from services.engine.kv_transfer.reads.probe_buffer import ProbeBuffer
 
@@ -30,7 +31,7 @@ def test_closing_destroys_the_native_agent_even_when_somebody_keeps_a_handle(age
     before = open_files()
     other = NixlAgent("other")
     other.open()
-    buffer = ProbeBuffer("x")
+    buffer = ProbeBuffer(Host(), "x")
     kept = [other.register(buffer.region), other.prepare_local(buffer.region)]
     native = open_files() - before
     assert native > 5
@@ -48,7 +49,7 @@ def test_garbage_metadata_is_an_agent_error(agent):
 
 def test_memory_that_is_not_registered_cannot_be_read(agent):
     with pytest.raises(AgentError, match="prepare a list"):
-        agent.prepare_remote(agent.name, ProbeBuffer().region)
+        agent.prepare_remote(agent.name, ProbeBuffer(Host()).region)
 
 
 def test_removing_a_stranger_is_harmless(agent):

@@ -37,6 +37,29 @@ def test_emulated_reads_are_no_rdma():
     assert from_tables(rows, "a", to_self=False) == ("rc_verbs", False)
 
 
+def test_a_read_between_the_gpus_of_a_host_is_direct():
+    rows = table("a intra-node cfg#1", "0..inf | zero-copy | cuda_ipc/cuda |")
+    assert from_tables(rows, "a", to_self=False) == ("cuda_ipc", True)
+
+
+@pytest.mark.parametrize(
+    ("names", "excluded"),
+    [
+        ("all", False),
+        ("cuda,tcp", False),
+        ("cuda_ipc,sm", False),
+        ("^tcp", False),
+        ("tcp", True),
+        ("^cuda", True),
+    ],
+)
+def test_device_memory_has_a_direct_path_without_an_rdma_device_unless_ucx_tls_excludes_it(
+    tmp_path, names, excluded
+):
+    obstacle = rdma_obstacle({"UCX_TLS": names}, "VRAM", tmp_path)
+    assert (obstacle is not None) == excluded
+
+
 def test_tables_of_another_agent_say_nothing():
     rows = table("ab inter-node cfg#1", "0..inf | zero-copy | cma/memory |")
     assert from_tables(rows, "a", to_self=False) is None
@@ -60,13 +83,13 @@ def test_a_guess_is_marked_and_never_claims_rdma():
 )
 def test_ucx_tls_may_exclude_rdma(tmp_path, names, excluded):
     (tmp_path / "mlx5_0").mkdir()
-    obstacle = rdma_obstacle({"UCX_TLS": names}, tmp_path)
+    obstacle = rdma_obstacle({"UCX_TLS": names}, infiniband=tmp_path)
     assert (obstacle is not None) == excluded
 
 
 def test_a_machine_without_a_device_cannot_do_rdma(tmp_path):
-    assert "no RDMA device" in (rdma_obstacle({}, tmp_path) or "")
-    assert "no RDMA device" in (rdma_obstacle({}, tmp_path / "absent") or "")
+    assert "no RDMA device" in (rdma_obstacle({}, infiniband=tmp_path) or "")
+    assert "no RDMA device" in (rdma_obstacle({}, infiniband=tmp_path / "absent") or "")
 
 
 def test_a_name_that_ucx_cut_short_is_still_ours():
