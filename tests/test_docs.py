@@ -141,7 +141,7 @@ def test_architecture_is_for_one_sitting(pages):
 def test_the_pools_they_describe_are_the_defaults(pages, repository):
     text = load_config(repository / "models" / "kimi-nano").text
     page_bytes = text.num_hidden_layers * 64 * text.kv_width * 4
-    prefill, decode = (config_class(role)().kv_pages for role in ("prefill", "decode"))
+    prefill, decode = (config_class(role)().cpu_pages for role in ("prefill", "decode"))
     sizes = [f"{count:,} pages ({count * page_bytes / 1e6:.0f} MB" for count in (prefill, decode)]
     described = f"prefill has {sizes[0]} with kimi-nano) and decode {sizes[1].replace(' pages', '')})"
     assert described in pages["docs/kv-transfer.md"]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from services.common.errors import ConfigError
+
+AUTO: Literal["auto"] = "auto"
+"""The value of a setting that the service chooses when it starts."""
+AutoCount: TypeAlias = int | Literal["auto"]
+AutoSeconds: TypeAlias = float | Literal["auto"]
 
 # A week: longer than any wait here, and in milliseconds still within gRPC's range.
 MOST_SECONDS = 604_800.0
@@ -10,22 +17,27 @@ _LEAST_SECONDS = 0.001
 
 
 def check_seconds(config: object, *keys: str, or_zero: bool = False) -> None:
-    """Raises ConfigError for a setting in `keys` that is not between a millisecond and a week.
+    """Raises ConfigError for a setting in `keys` that is not between a millisecond and a week; AUTO is
+    allowed.
 
     `or_zero`: 0 is allowed too.
     """
     for key in keys:
-        value: float = getattr(config, key)
+        value: AutoSeconds = getattr(config, key)
+        if value == AUTO:
+            continue
         if not _LEAST_SECONDS <= value <= MOST_SECONDS and not (or_zero and value == 0):
             least = 0 if or_zero else _LEAST_SECONDS
             raise ConfigError(f"{key}: must be {least:g} to {MOST_SECONDS:.0f} seconds, is {value:g}")
 
 
 def check_counts(config: object, *keys: str, least: int = 1) -> None:
-    """Raises ConfigError for a setting in `keys` below `least`; None (the role chooses) is allowed."""
+    """Raises ConfigError for a setting in `keys` below `least`; None and AUTO (the role chooses) are
+    allowed.
+    """
     for key in keys:
-        value: int | None = getattr(config, key)
-        if value is not None and value < least:
+        value: AutoCount | None = getattr(config, key)
+        if value is not None and value != AUTO and value < least:
             raise ConfigError(f"{key}: must be at least {least}, is {value}")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from services.common.errors import ConfigError
 
+_METAVARS: Mapping[Any, str] = MappingProxyType({int: "N", float: "X", Path: "PATH"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -16,8 +18,8 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 def convert(key: str, value: object, hint: Any, source: str) -> object:
     """Converts `value` to the type `hint`. Raises ConfigError naming `key` and `source`.
 
-    `hint`: str, int, float, bool, Path, a Literal of texts, tuple[str, ...], or a union of one of these and
-    None (an empty text becomes None).
+    `hint`: str, int, float, bool, Path, a Literal of texts, tuple[str, ...], a union of a number and a
+    Literal, or a union of one of these and None (an empty text becomes None).
     """
     base, optional = _base(hint)
     if optional and (value is None or value == ""):
@@ -35,8 +37,10 @@ def flag_options(hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(base) is Literal:
         return {"metavar": "{" + ",".join(get_args(base)) + "}"}
-    names = {int: "N", float: "X", Path: "PATH"}
-    return {"metavar": names.get(base, "TEXT")}
+    if get_origin(base) in (Union, UnionType):
+        words, number = _words_and_number(base)
+        return {"metavar": "{" + ",".join((*words, _METAVARS[number])) + "}"}
+    return {"metavar": _METAVARS.get(base, "TEXT")}
 
 
 def _base(hint: Any) -> tuple[Any, bool]:
@@ -50,6 +54,8 @@ def _base(hint: Any) -> tuple[Any, bool]:
 
 def _converted(value: object, base: Any) -> object:
     """Converts a value. Raises ValueError with a text that completes "is not …"."""
+    if get_origin(base) in (Union, UnionType):
+        return _word_or_number(value, base)
     if base is bool:
         return _boolean(value)
     if base is int:
@@ -65,6 +71,23 @@ def _converted(value: object, base: Any) -> object:
             raise ValueError("one of " + ", ".join(get_args(base)))
         return value
     return Path(value) if base is Path else value
+
+
+def _words_and_number(base: Any) -> tuple[tuple[str, ...], type[int] | type[float]]:
+    """The members of a union of a Literal and a number."""
+    members = get_args(base)
+    words = next(get_args(member) for member in members if get_origin(member) is Literal)
+    return words, next(member for member in members if member in (int, float))
+
+
+def _word_or_number(value: object, base: Any) -> object:
+    words, number = _words_and_number(base)
+    if value in words:
+        return value
+    try:
+        return _converted(value, number)
+    except ValueError as error:
+        raise ValueError(f"{error} or {' or '.join(words)}") from None
 
 
 def _boolean(value: object) -> bool:

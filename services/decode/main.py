@@ -33,16 +33,10 @@ from services.engine.serving.worker_server import failure_future, tune_process
 from services.engine.serving.worker_service import WorkerServicer
 from services.families.registry import FAMILIES
 
-_CHUNK_TOKENS = 256
-_AGGREGATED_CHUNK_TOKENS = {"cpu": 128, "cuda": 2048}
-"""Defaults of an aggregated worker, which computes prompts beside running sequences all the time. On a CPU,
-longer chunks are hardly faster per token and delay these sequences in proportion; a GPU would idle with 128.
-"""
-
 
 async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a decode worker until `stop` is set, then drains it."""
-    chunk_tokens = _chunk_tokens(config, parse_device(config.device).type)
+    chunk_tokens = config.chunk_on(parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
     entries = parse_pool(config.prefill_pool)
@@ -99,12 +93,6 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
     )
     constraints.close()
     masks.close()
-
-
-def _chunk_tokens(config: DecodeConfig, device: str) -> int:
-    if config.chunk_tokens is not None:
-        return config.chunk_tokens
-    return _AGGREGATED_CHUNK_TOKENS[device] if config.aggregated else _CHUNK_TOKENS
 
 
 def _counters(engine: DecodeEngine) -> Counters:

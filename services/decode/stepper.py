@@ -15,13 +15,11 @@ from services.engine.sampling.scores import Scores
 class Step:
     """What one pass computes: the next tokens of `running`, and tokens [start, end) of prompts (`chunks`).
 
-    `budget`: the most tokens of prompts that it might have. `began`: when it is launched, in seconds of the
-    engine's clock.
+    `began`: when it is launched, in seconds of the engine's clock.
     """
 
     running: abc.Sequence[Sequence]
     chunks: abc.Sequence[tuple[Prompt, int, int]]
-    budget: int
     began: float
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from services.common.errors import ConfigError
-from services.common.setting_ranges import check_counts, check_ports
+from services.common.setting_ranges import AUTO, AutoCount, check_counts, check_ports
+from services.engine.loading.worker_shape import WorkerShape
 from services.engine.serving.text_worker_config import TextWorkerConfig
+
+CPU_PAGES = 512
+"""KV pages on a CPU, where `kv_pages` is auto."""
+_CHUNK_TOKENS = MappingProxyType({"cpu": 512, "cuda": 8192})
+"""Defaults: large enough to keep the device busy; larger ones would only delay other prompts."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,12 @@ class PrefillConfig(TextWorkerConfig):
 
     port: int = field(default=50052, metadata={"help": "gRPC port; 0 picks a free one"})
     metrics_port: int = field(default=9152, metadata={"help": "HTTP port of /metrics; 0 picks a free one"})
-    kv_pages: int = field(default=512, metadata={"help": "pages of 64 tokens in the KV pool"})
+    kv_pages: AutoCount = field(
+        default=AUTO,
+        metadata={
+            "help": "pages of 64 tokens in the KV pool; auto: what a GPU's free memory holds, on a CPU 512"
+        },
+    )
     chunk_tokens: int | None = field(
         default=None,
         metadata={
@@ -41,3 +53,16 @@ class PrefillConfig(TextWorkerConfig):
         check_counts(self, "layers_per_group", least=0)
         if not 0 <= self.checksum_fraction <= 1:
             raise ConfigError(f"checksum_fraction: must be 0 to 1, is {self.checksum_fraction:g}")
+
+    @property
+    def cpu_pages(self) -> int:
+        """KV pages on a CPU if `kv_pages` is auto."""
+        return CPU_PAGES
+
+    def chunk_on(self, device: str) -> int:
+        """Most tokens per pass on a "cpu" or on "cuda"."""
+        return self.chunk_tokens or _CHUNK_TOKENS[device]
+
+    def shape_on(self, device: str) -> WorkerShape:
+        """What decides about the memory that the worker takes."""
+        return WorkerShape(self.rank, self.chunk_on(device), 0, self.deterministic or False)

@@ -24,15 +24,10 @@ from services.prefill.server import PrefillServicer
 from services.prefill.source import SourceResult
 from services.prefill.source_reader import SourceReader
 
-_CHUNK_TOKENS = {"cpu": 512, "cuda": 8192}
-"""Defaults: large enough to keep the device busy; larger ones would only delay other prompts."""
-
 
 async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a prefill worker until `stop` is set, then drains it."""
-    chunk_tokens = config.chunk_tokens
-    if chunk_tokens is None:
-        chunk_tokens = _CHUNK_TOKENS[parse_device(config.device).type]
+    chunk_tokens = config.chunk_on(parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
     worker = await build_text_worker(

@@ -10,6 +10,7 @@ import pytest
 from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
+from services.common.setting_ranges import AutoCount, AutoSeconds
 
 CLASSES = [RunConfig, *map(config_class, ROLES)]
 
@@ -23,8 +24,8 @@ def settings_of(*kinds):
     ]
 
 
-NUMBERS = settings_of(float)
-COUNTS = settings_of(int, int | None)
+NUMBERS = settings_of(float, AutoSeconds)
+COUNTS = settings_of(int, int | None, AutoCount)
 
 
 def test_there_are_numbers_to_check():

@@ -20,6 +20,7 @@ class Example:
     dtype: Literal["float32", "bfloat16"] = "float32"
     cache: Path | None = None
     names: tuple[str, ...] = ()
+    pages: int | Literal["auto"] = "auto"
 
 
 def test_flags_win_over_environment_over_file_over_default():
@@ -47,6 +48,13 @@ def test_texts_become_the_types_of_the_fields():
     assert resolve(Example, {}, env) == expected
 
 
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("512", 512)])
+def test_a_number_that_the_service_may_choose_is_a_number_or_auto_in_every_source(text, value):
+    assert resolve(Example, {"pages": text}, {}).pages == value
+    assert resolve(Example, {}, {"PERIGEE_PAGES": text}).pages == value
+    assert resolve(Example, {}, {}, {"pages": value}).pages == value
+
+
 def test_an_empty_text_is_none_where_none_is_allowed():
     assert resolve(Example, {"cache": ""}, {}).cache is None
 
@@ -62,6 +70,8 @@ def test_an_empty_text_is_none_where_none_is_allowed():
         ("dtype", "int4", "one of float32, bfloat16"),
         ("model", 3, "a text"),
         ("names", 3, "a list of texts"),
+        ("pages", "all", "a whole number or auto"),
+        ("pages", 1.5, "a whole number or auto"),
     ],
 )
 def test_a_bad_value_is_an_error_naming_key_and_source(key, value, needed):

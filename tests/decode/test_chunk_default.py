@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from services.decode.config import DecodeConfig
-from services.decode.main import _chunk_tokens
 
 
 @pytest.mark.parametrize(
@@ -20,4 +19,4 @@ from services.decode.main import _chunk_tokens
     ],
 )
 def test_the_default_follows_from_role_and_device(settings, device, expected):
-    assert _chunk_tokens(DecodeConfig(**settings), device) == expected
+    assert DecodeConfig(**settings).chunk_on(device) == expected

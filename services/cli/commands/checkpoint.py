@@ -8,9 +8,14 @@ from pathlib import Path
 
 from services.common.errors import CheckpointError, ConfigError
 from services.common.model_types import read_config
+from services.common.page_hash import PAGE_TOKENS
+from services.decode.config import DecodeConfig
 from services.engine.loading.memory_plan import plan_memory
+from services.engine.loading.worker_shape import WorkerShape
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.rank import Rank
 from services.engine.weights.verify import verify
+from services.prefill.config import PrefillConfig
 
 _VERIFY = """\
 Checks config.json, and that exactly the tensors of that model exist, with their shapes and dtypes. Reads the
@@ -41,8 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu-memory",
         type=float,
         metavar="GB",
-        help="print the memory plan of one GPU with GB x 10^9 bytes",
+        help="print the memory plan of one GPU with GB x 10^9 bytes, and the KV pages of each role",
     )
+    for flag, meaning in (
+        ("--expert-parallel", "each GPU has some experts in full"),
+        ("--dp-attention", "each GPU attends for some sequences with all heads"),
+    ):
+        check.add_argument(flag, action="store_true", help=f"with --tp: {meaning}")
     check.add_argument(
         "--read-rank",
         type=int,
@@ -89,7 +99,10 @@ def _verify(arguments: argparse.Namespace) -> int:
     purposes = arguments.gpu_memory, arguments.read_rank
     if (arguments.tp is None) != (purposes == (None, None)):
         raise ConfigError("--tp goes together with --gpu-memory, --read-rank or both")
-    rank = None if arguments.read_rank is None else Rank(arguments.read_rank, arguments.tp)
+    split = arguments.expert_parallel, arguments.dp_attention
+    if any(split) and (arguments.tp or 1) < 2:
+        raise ConfigError("--expert-parallel and --dp-attention apply to several GPUs: set --tp above 1")
+    rank = None if arguments.read_rank is None else Rank(arguments.read_rank, arguments.tp, *split)
     try:
         return _compare_template(arguments.directory) if arguments.template else _verdict(arguments, rank)
     except CheckpointError as error:
@@ -103,7 +116,7 @@ def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
     for problem in verdict.problems:
         print(f"  {problem}")
     if arguments.gpu_memory is not None:
-        print("\n".join(plan_memory(verdict.config, arguments.tp, int(arguments.gpu_memory * 1e9)).lines()))
+        print("\n".join(_plan_lines(arguments, verdict.config)))
     if verdict.problems:
         print(f"CONTRADICTS its configuration: {len(verdict.problems):,} findings")
         return 1
@@ -114,6 +127,32 @@ def _verdict(arguments: argparse.Namespace, rank: Rank | None) -> int:
 
         print(read_share(arguments.directory, rank).line())
     return 0
+
+
+def _plan_lines(arguments: argparse.Namespace, config: ModelConfig) -> list[str]:
+    """The memory plan of a decode worker, and the pages that `kv_pages = auto` gives each role."""
+    # Rank refuses what is no group.
+    split = Rank(0, arguments.tp, arguments.expert_parallel, arguments.dp_attention)
+    shapes = {
+        "decode": WorkerShape(split, DecodeConfig().chunk_on("cuda"), DecodeConfig.max_running),
+        "prefill": WorkerShape(split, PrefillConfig().chunk_on("cuda"), 0),
+        "aggregated": WorkerShape(
+            split, DecodeConfig(aggregated=True).chunk_on("cuda"), DecodeConfig.max_running
+        ),
+    }
+    memory = int(arguments.gpu_memory * 1e9)
+    try:
+        plans = {role: plan_memory(config, shape, memory) for role, shape in shapes.items()}
+    except ConfigError as error:
+        raise ConfigError(f"--gpu-memory {arguments.gpu_memory:g}: {error.message}") from None
+    lines = plans["decode"].lines()
+    lines.append("kv_pages = auto:")
+    for role, plan in plans.items():
+        chunk = shapes[role].chunk_tokens
+        lines.append(
+            f"{plan.pages:>19,}  {role}: {plan.pages * PAGE_TOKENS:,} tokens, beside passes of {chunk:,}"
+        )
+    return lines
 
 
 def _compare_template(directory: Path) -> int:

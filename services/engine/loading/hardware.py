@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from services.common.errors import ConfigError
+from services.common.setting_ranges import AUTO
 from services.engine.kernel_model.kv_formats import KERNEL_FORMATS
 from services.engine.kv_cache.kv_format import KV_FORMATS, KvFormat, float_format
 
@@ -12,11 +13,15 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def parse_device(text: str) -> torch.device:
-    """A device that this machine has, e.g. "cpu" or "cuda:0"; raises ConfigError otherwise."""
+    """A device that this machine has, e.g. "cpu" or "cuda:0"; "auto": the first GPU if there is one, else
+    the CPU. Raises ConfigError otherwise.
+    """
+    if text == AUTO:
+        return torch.device("cuda", 0) if torch.cuda.device_count() else torch.device("cpu")
     try:
         device = torch.device(text)
     except RuntimeError as error:
-        raise ConfigError(f"device: {text!r} is not a device; try cpu or cuda:0") from error
+        raise ConfigError(f"device: {text!r} is not a device; try auto, cpu or cuda:0") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device: {text} does not exist; PyTorch sees {torch.cuda.device_count()} GPUs")
     return device

@@ -1,4 +1,4 @@
-"""Plans the memory of a GPU of a tensor-parallel group: weights, a reserve, and KV pages in the rest."""
+"""Plans the memory of a worker's GPUs: weights, what computing takes, a reserve, and pages in the rest."""
 
 from __future__ import annotations
 
@@ -6,26 +6,44 @@ from dataclasses import dataclass
 
 from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
+from services.engine.loading.worker_shape import WorkerShape
+from services.engine.loading.workspace import graph_bytes, pass_bytes
 from services.engine.model.config.model_config import ModelConfig
-from services.engine.model.rank import Rank
-from services.engine.weights.expected import expected_tensors
+from services.engine.model.config.text_config import TextConfig
+from services.engine.weights.expected import expected_tensors, is_quantised
 from services.engine.weights.headers import DTYPE_BYTES
 from services.engine.weights.share import shares_of
 
-RESERVE_PERCENT = 10
-"""Percentage of a GPU's memory for activations, communication and the allocator."""
+RESERVE_PERCENT = 4
+"""Percentage of a GPU's memory that the plan leaves free: gaps of the allocator, and what is not foreseen."""
+CONTEXT_BYTES = 700_000_000
+"""Memory of a process's CUDA context, loaded kernels and matrix libraries; an assumption."""
+GROUP_BYTES = 1_000_000_000
+"""Memory of NCCL's buffers in a group of ranks; an assumption."""
+MOST_PAGES = 65_536
+"""Most pages that a plan takes: a small model would fill a GPU with pages that nobody needs."""
 _KV_VALUE_BYTES = DTYPE_BYTES["BF16"]
 # Not KvFormat: a command makes this plan without a tensor library.
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes on one of `ranks` ranks; pages are bfloat16, and whole on every rank: the latent has no heads."""
+    """Bytes on one of `ranks` GPUs of `memory` bytes; pages are bfloat16, and whole on every rank: the latent
+    has no heads.
+
+    `kept`: what the kernels keep beside the published weights. `workspace`: of a pass. `others`: what other
+    processes take.
+    """
 
     ranks: int
     memory: int
     split: int
     replicated: int
+    kept: int
+    graphs: int
+    workspace: int
+    system: int
+    others: int
     page_bytes: int
     vision: int
 
@@ -36,57 +54,111 @@ class MemoryPlan:
 
     @property
     def reserve(self) -> int:
-        """Bytes kept free of weights and pages."""
+        """Bytes left free."""
         return self.memory * RESERVE_PERCENT // 100
 
     @property
-    def pages(self) -> int:
-        """Number of pages that fit beside weights and reserve."""
-        return (self.memory - self.weights - self.reserve) // self.page_bytes
+    def needed(self) -> int:
+        """Bytes that the worker takes beside its pages, without the reserve."""
+        return self.weights + self.kept + self.graphs + self.workspace + self.system
 
     @property
-    def rest(self) -> int:
-        """Bytes left over: less than a page."""
-        return self.memory - self.weights - self.reserve - self.pages * self.page_bytes
+    def room(self) -> int:
+        """Bytes for pages; negative if the model does not fit."""
+        return self.memory - self.needed - self.others - self.reserve
+
+    @property
+    def pages(self) -> int:
+        """Number of pages to allocate: those that fit, but at most MOST_PAGES."""
+        return min(max(0, self.room) // self.page_bytes, MOST_PAGES)
+
+    @property
+    def pool(self) -> int:
+        """Bytes of the pages."""
+        return self.pages * self.page_bytes
 
     def lines(self) -> list[str]:
         """The plan as text; the amounts above that of the GPU's memory sum to it."""
         amounts = [
             (self.split, f"weights, split over {self.ranks} ranks: embedding, heads, MLPs, experts"),
             (self.replicated, "weights that every rank has: norms, routers, projections to the latents"),
-            (self.reserve, f"reserve for activations: {RESERVE_PERCENT} %"),
-            (self.pages * self.page_bytes, f"KV cache: {self.pages:,} pages = {self._tokens:,} tokens"),
-            (self.rest, f"rest, less than a page of {self.page_bytes:,}"),
+            (self.kept, "kept beside them: routers in float32, kv_b in two layouts, tables of angles"),
+            (self.graphs, "recorded decode steps (CUDA graphs) with their buffers"),
+            (self.workspace, "workspace of the largest pass, or of sampling with penalties and logprobs"),
+            (self.system, "CUDA context and libraries; between ranks NCCL"),
+            (self.others, "other processes on this GPU"),
+            (self.reserve, f"left free: {RESERVE_PERCENT} %"),
+            (self.pool, f"KV cache: {self.pages:,} pages = {self.pages * PAGE_TOKENS:,} tokens"),
+            (self.room - self.pool, f"rest; a page is {self.page_bytes:,}"),
         ]
         return [
             f"memory plan of one rank of {self.ranks}, bytes:",
-            *(f"{amount:>19,}  {what}" for amount, what in amounts),
+            *(f"{amount:>19,}  {what}" for amount, what in amounts if amount),
             f"{self.memory:>19,}  memory of the GPU",
             f"{self.vision:>19,}  weights of the vision worker, which is a process of its own",
         ]
 
-    @property
-    def _tokens(self) -> int:
-        return self.pages * PAGE_TOKENS
+
+def plan_memory(config: ModelConfig, shape: WorkerShape, memory: int, others: int = 0) -> MemoryPlan:
+    """Plans GPUs of `memory` bytes, of which other processes take `others`.
+
+    Raises ConfigError if the model cannot be split so, or does not fit.
+    """
+    plan = planned(config, shape, memory, others)
+    if plan.pages < 1:
+        raise ConfigError(does_not_fit(plan))
+    return plan
 
 
-def plan_memory(config: ModelConfig, ranks: int, memory: int) -> MemoryPlan:
-    """Plans GPUs of `memory` bytes; raises ConfigError if the model cannot be split so, or does not fit."""
+def planned(config: ModelConfig, shape: WorkerShape, memory: int, others: int = 0) -> MemoryPlan:
+    """As `plan_memory`, also where no page fits."""
     tensors = expected_tensors(config)
-    shares = shares_of(tensors, Rank(0, ranks))
+    rank, text = shape.rank, config.text
+    shares = shares_of(tensors, rank)
     split = replicated = vision = 0
+    kept = _angles(text)
     for name, tensor in tensors.items():
         if not tensor.is_text:
             vision += tensor.nbytes
-        elif name in shares:
-            split += shares[name].values * DTYPE_BYTES[tensor.dtype]
+            continue
+        if not rank.has(name, text.n_routed_experts):
+            continue
+        nbytes = tensor.nbytes
+        if name in shares:
+            nbytes = shares[name].values * DTYPE_BYTES[tensor.dtype]
+        if name in shares or is_quantised(name):
+            split += nbytes
         else:
-            replicated += tensor.nbytes
-    page_bytes = PAGE_TOKENS * config.text.num_hidden_layers * config.text.kv_width * _KV_VALUE_BYTES
-    plan = MemoryPlan(ranks, memory, split, replicated, page_bytes, vision)
-    if plan.pages < 1:
-        raise ConfigError(
-            f"--gpu-memory {memory / 1e9:g}: weights of {plan.weights:,} bytes per rank and a reserve of "
-            f"{plan.reserve:,} leave no room for a page of {page_bytes:,}"
-        )
-    return plan
+            replicated += nbytes
+        # The router's float32 has twice the published bytes; kv_b_proj is kept as it is, and split by use.
+        if name.endswith((".mlp.gate.weight", ".kv_b_proj.weight")):
+            kept += nbytes
+    return MemoryPlan(
+        ranks=rank.count,
+        memory=memory,
+        split=split,
+        replicated=replicated,
+        kept=kept,
+        graphs=graph_bytes(text, shape),
+        workspace=pass_bytes(text, shape),
+        system=CONTEXT_BYTES + (GROUP_BYTES if rank.count > 1 else 0),
+        others=others,
+        page_bytes=PAGE_TOKENS * text.num_hidden_layers * text.kv_width * _KV_VALUE_BYTES,
+        vision=vision,
+    )
+
+
+def does_not_fit(plan: MemoryPlan) -> str:
+    """Says why not even a page fits, and what would."""
+    besides = f" and others' {plan.others / 1e9:.1f} GB" if plan.others else ""
+    return (
+        f"the model does not fit: each of {plan.ranks} GPUs has {plan.memory / 1e9:.1f} GB, its share of the"
+        f" weights takes {plan.weights / 1e9:.1f} GB, what computes with them"
+        f" {(plan.needed - plan.weights) / 1e9:.1f} GB, a reserve {plan.reserve / 1e9:.1f} GB{besides}: no"
+        f" page of {plan.page_bytes:,} bytes is left room; more GPUs (tp) have smaller shares"
+    )
+
+
+def _angles(text: TextConfig) -> int:
+    """Bytes of the rotary tables: cos and sin in float32 for every position."""
+    return text.max_position_embeddings * text.qk_rope_head_dim * DTYPE_BYTES["F32"]

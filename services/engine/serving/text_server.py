@@ -31,8 +31,6 @@ class TextServerSettings(ServerSettings, Protocol):
     @property
     def metrics_port(self) -> int: ...
     @property
-    def kv_pages(self) -> int: ...
-    @property
     def max_quarantined_pages(self) -> int: ...
     @property
     def lease_seconds(self) -> float: ...
@@ -59,7 +57,7 @@ async def serve_text_worker(
     `counters` are as in LoadMetrics, in addition to those of every engine.
     """
     worker = backend.worker
-    max_quarantined = config.max_quarantined_pages or max(1, config.kv_pages // 2)
+    max_quarantined = config.max_quarantined_pages or max(1, worker.kv_pages.shape[0] // 2)
     triggers = ShutdownTriggers(failure, max_quarantined, worker.transfer.is_alive)
     integrity = (
         "Integrity checks of the page pool that failed",

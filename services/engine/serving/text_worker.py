@@ -43,17 +43,16 @@ from services.engine.runner import ModelRunner
 from services.engine.sampling.sampler import Draw
 from services.engine.serving.context_length import served_context
 from services.engine.serving.identity import model_identity
+from services.engine.serving.page_count import PageSettings, page_count
 
 log = structlog.get_logger()
 
 
-class TextWorkerSettings(Protocol):
+class TextWorkerSettings(PageSettings, Protocol):
     """The settings that prefill and decode workers both have."""
 
     @property
     def model(self) -> str: ...
-    @property
-    def kv_pages(self) -> int: ...
     @property
     def context_length(self) -> int: ...
     @property
@@ -127,11 +126,12 @@ async def build_text_worker(
     directory = Path(settings.model)
     config = load_config(directory)
     text = config.text
-    context_length = served_context(settings.context_length, text.max_position_embeddings, settings.kv_pages)
-    log.info("loading", model=str(directory))
+    device = parse_device(settings.device)
+    num_pages = await asyncio.to_thread(page_count, settings, config, device)
+    context_length = served_context(settings.context_length, text.max_position_embeddings, num_pages)
+    log.info("loading", model=str(directory), device=str(device), kv_pages=num_pages)
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
     opening = TransferOpening(name, parse_options(settings.transfer_options), settings.expected_transport)
-    device = parse_device(settings.device)
     dtype = parse_dtype(settings.dtype, device)
     kv_format = parse_kv_format(settings.kv_format, dtype, device)
     deterministic = is_deterministic(settings.deterministic, device)
@@ -140,13 +140,13 @@ async def build_text_worker(
     decodes = role == worker_pb2.WORKER_ROLE_DECODE
     ranks = (
         await asyncio.to_thread(
-            _group, settings, directory, device, dtype, kv_format, deterministic, decodes, opening
+            _group, settings, num_pages, directory, device, dtype, kv_format, deterministic, decodes, opening
         )
         if settings.tp != 1
         else None
     )
     if ranks is None:
-        shape = (settings.kv_pages, text.num_hidden_layers, text.kv_width)
+        shape = (num_pages, text.num_hidden_layers, text.kv_width)
         kv_pages = allocate_kv_pages(*shape, kv_format, device)
     else:
         kv_pages, group = ranks.kv_pages, ranks.group
@@ -200,6 +200,7 @@ def draw_on(device: torch.device) -> Draw | None:
 
 def _group(
     settings: TextWorkerSettings,
+    num_pages: int,
     directory: Path,
     device: torch.device,
     dtype: torch.dtype,
@@ -217,7 +218,7 @@ def _group(
             dtype=dtype,
             kv_format=kv_format,
             threads=settings.threads,
-            num_pages=settings.kv_pages,
+            num_pages=num_pages,
             whole_experts=settings.expert_parallel,
             whole_attention=settings.dp_attention,
             device=device,

@@ -9,6 +9,9 @@ from services.common import graces
 from services.common.errors import ConfigError
 from services.common.rpc.tls.settings import TlsSettings
 from services.common.setting_ranges import check_counts, check_seconds
+from services.engine.model.rank import Rank
+
+_MOST_GB = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,16 @@ class TextWorkerConfig(TlsSettings):
     transfer_options: str = field(
         default="", metadata={"help": "options of NIXL's UCX backend, e.g. num_workers=1,ucx_devices=mlx5_0"}
     )
-    device: str = field(default="cpu", metadata={"help": "where model and pages live, e.g. cuda:0"})
+    device: str = field(
+        default="auto",
+        metadata={
+            "help": "where model and pages live: cpu, or the first GPU, e.g. cuda:0; auto: cuda:0 if any"
+        },
+    )
+    reserved_gb: float = field(
+        default=0.0,
+        metadata={"help": "10^9 bytes of each GPU that other processes will take, e.g. a vision worker"},
+    )
     dtype: str | None = field(
         default=None,
         metadata={"help": "of the weights: float32, by default on a CPU, or bfloat16, by default on a GPU"},
@@ -78,7 +90,14 @@ class TextWorkerConfig(TlsSettings):
         for key in ("expert_parallel", "dp_attention"):
             if getattr(self, key) and self.tp == 1:
                 raise ConfigError(f"{key}: applies to several processes that share a model; set tp above 1")
+        if not 0 <= self.reserved_gb <= _MOST_GB:
+            raise ConfigError(f"reserved_gb: must be 0 to {_MOST_GB:g}, is {self.reserved_gb:g}")
         check_counts(self, "staging_blocks", "threads", "tp")
         check_counts(self, "max_quarantined_pages", "context_length", least=0)
         check_seconds(self, "lease_seconds")
         check_seconds(self, "grace_seconds", or_zero=True)
+
+    @property
+    def rank(self) -> Rank:
+        """Rank 0 of the processes that share the model."""
+        return Rank(0, self.tp, self.expert_parallel, self.dp_attention)

@@ -67,11 +67,7 @@ class Pipeline:
         if not self._pool.configured:
             raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
         self._model.resolve(request.model)
-        check_request(request, self._model, self._rules, self._context_length)
-
-    @property
-    def _context_length(self) -> int:
-        return self._model.context(self._pool.context_length())
+        check_request(request, self._model, self._rules)
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest, ticket: Ticket) -> AsyncIterator[Generation]:
@@ -105,6 +101,7 @@ class Pipeline:
                         constraint=constraint.proto,
                     )
                     media, pages = await self._renderer.fill(submit, request.prompt)
+                context_length = self._model.context(self._pool.context_length())
                 scores, scored = None, None
                 if request.prompt_logprobs is not None:
                     scores = ask_scores(request.prompt_logprobs, submit)
@@ -113,7 +110,7 @@ class Pipeline:
                 budget = token_budget(
                     request,
                     len(submit.prompt_token_ids),
-                    self._context_length,
+                    context_length,
                     self._model.profile.hosted if self._rules.profile == "moonshot" else None,
                 )
                 defaults = self._model.profile.defaults.of(chat)

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from services.cli.main import main
+from services.decode.config import DecodeConfig
 from services.engine.loading.memory_plan import plan_memory
 from services.engine.model.architectures import load_config
 from services.engine.weights.headers import INDEX_NAME, read_headers, shard_names
@@ -50,6 +51,22 @@ def test_a_sparse_checkpoint_of_all_published_tensors_is_accepted(published, cap
     output = capsys.readouterr().out
     assert "208,550 tensors in 64 shards, 595,148,192,736 bytes" in output
     assert "memory plan of one rank of 8" in output
+
+
+@pytest.mark.parametrize(
+    ("split", "pages"),
+    [
+        ([], {"decode": "11,", "prefill": "12,", "aggregated": "11,"}),
+        (["--dp-attention"], {"decode": "9,", "prefill": "9,", "aggregated": "9,"}),
+        (["--dp-attention", "--expert-parallel"], {"decode": "9,", "prefill": "9,", "aggregated": "9,"}),
+    ],
+)
+def test_the_plan_says_how_many_pages_each_role_takes_by_itself(published, capsys, split, pages):
+    flags = ["--tp", "8", "--gpu-memory", "141", *split]
+    assert main(["checkpoint", "verify", str(published), *flags]) == 0
+    output = capsys.readouterr().out
+    for role, start in pages.items():
+        assert re.search(rf"^ +{start}\d+  {role}: [67]\d\d,\d+ tokens", output, re.MULTILINE), output
 
 
 VERIFY = """
@@ -149,6 +166,7 @@ def test_a_shard_that_is_cut_off_is_named(nano_dir, tmp_path, capsys):
         (["--tp", "2"], "--tp goes together with"),
         (["--gpu-memory", "141"], "--tp goes together with"),
         (["--read-rank", "0"], "--tp goes together with"),
+        (["--dp-attention"], "--expert-parallel and --dp-attention apply to several GPUs"),
         (["--tp", "2", "--read-rank", "2"], "has ranks 0 to 1, not 2"),
         (["--tp", "3", "--read-rank", "0"], "over 3 ranks does not divide language_model"),
     ],
@@ -167,10 +185,10 @@ def int4(nano_dir, tmp_path):
 
 
 def test_reading_a_ranks_share_takes_the_bytes_that_the_plan_gives_it(int4, capsys):
-    flags = ["--tp", "2", "--gpu-memory", "1", "--read-rank", "1"]
+    flags = ["--tp", "2", "--gpu-memory", "8", "--read-rank", "1"]
     assert main(["checkpoint", "verify", str(int4), *flags]) == 0
     output = capsys.readouterr().out
-    plan = plan_memory(load_config(int4), 2, 10**9)
+    plan = plan_memory(load_config(int4), DecodeConfig(tp=2).shape_on("cuda"), 8 * 10**9)
     assert f"rank 1 of 2 read its share: {plan.split + plan.replicated:,} bytes in " in output
     assert re.search(r"[\d.]+ GB/s; 4 readers took at most [\d,]+ bytes of memory", output)
 

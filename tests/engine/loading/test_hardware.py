@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from services.common.errors import ConfigError
+from services.decode.config import DecodeConfig
 from services.engine.kv_cache.kv_format import BFLOAT16, FLOAT32
 from services.engine.loading.hardware import (
     is_deterministic,
@@ -50,6 +51,13 @@ def test_a_kv_format_may_differ_from_the_weights_dtype_on_a_cpu_but_not_on_a_gpu
     assert parse_kv_format("bfloat16", torch.bfloat16, GPU) is BFLOAT16
     with pytest.raises(ConfigError, match="kernels on a GPU take pages in bfloat16; float32 is for the CPU"):
         parse_kv_format("float32", torch.bfloat16, GPU)
+
+
+@pytest.mark.parametrize(("gpus", "chosen"), [(0, "cpu"), (1, "cuda:0"), (8, "cuda:0")])
+def test_where_nothing_is_said_a_gpu_computes_if_there_is_one(monkeypatch, gpus, chosen):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert parse_device(DecodeConfig().device) == torch.device(chosen)
+    assert parse_device("cpu") == CPU
 
 
 def test_what_is_not_set_is_as_the_device_has_it():

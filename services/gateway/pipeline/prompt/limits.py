@@ -35,11 +35,9 @@ class RequestRules:
     profile: Profile
 
 
-def check_request(
-    request: GenerationRequest, model: ServedModel, rules: RequestRules, context_length: int
-) -> None:
-    """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit into `context_length` tokens
-    however it is encoded, or UnsupportedValue for media without an encoder, naming the field.
+def check_request(request: GenerationRequest, model: ServedModel, rules: RequestRules) -> None:
+    """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
+    UnsupportedValue for media without an encoder, naming the field.
     """
     check_sampling(request.sampling, model.vocab_size, request.field_name)
     if len(request.cache_salt) > MAX_SALT_CHARACTERS:
@@ -58,7 +56,7 @@ def check_request(
         raise InvalidRequest("the prompt is empty", request.prompt_param)
     elif isinstance(prompt, TextPrompt):
         _check_characters(len(prompt.text), rules, request.prompt_param)
-    _check_length(request, model, context_length)
+    _check_length(request, model)
     if isinstance(prompt, TokenPrompt):
         _check_ids(prompt.token_ids, request.prompt_param, model)
 
@@ -112,7 +110,7 @@ def _check_characters(count: int, rules: RequestRules, param: str) -> None:
         )
 
 
-def _check_length(request: GenerationRequest, model: ServedModel, context_length: int) -> None:
+def _check_length(request: GenerationRequest, model: ServedModel) -> None:
     """Encoding many megabytes takes minutes; that they do not fit is known before."""
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
@@ -122,9 +120,9 @@ def _check_length(request: GenerationRequest, model: ServedModel, context_length
         least = model.tokenizer.least_tokens(len(prompt.text), prompt.parse_special)
     else:
         least = len(prompt.token_ids)
-    if least > context_length:
+    if least > model.context_length:
         raise ContextLengthExceeded(
-            f"the prompt has {least} tokens or more; the context length is {context_length}",
+            f"the prompt has {least} tokens or more; the context length is {model.context_length}",
             request.prompt_param,
         )
 
