@@ -48,6 +48,14 @@ class VisionConfig(TlsSettings):
     expected_transport: Literal["any", "rdma"] = field(
         default="any", metadata={"help": "'rdma' refuses to start without remote DMA"}
     )
+    device: str = field(default="cpu", metadata={"help": "where model and embeddings live, e.g. cuda:0"})
+    dtype: str | None = field(
+        default=None,
+        metadata={"help": "of the weights: float32, by default on a CPU, or bfloat16, by default on a GPU"},
+    )
+    max_batch: int = field(
+        default=0, metadata={"help": "most images encoded together; 0: 1 on a CPU, 8 on a GPU"}
+    )
     threads: int = field(default=1, metadata={"help": "CPU threads of the model"})
     grace_seconds: float = field(
         default=graces.WORKER_S, metadata={"help": "time to finish running requests after SIGTERM"}
@@ -62,6 +70,6 @@ class VisionConfig(TlsSettings):
             self, "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames",
             "max_waiting", "max_waiting_patches", "preprocess_threads", "threads",
         )  # fmt: skip
-        check_counts(self, "hold_ms", "max_quarantined_pages", least=0)
+        check_counts(self, "hold_ms", "max_quarantined_pages", "max_batch", least=0)
         check_seconds(self, "lease_seconds", "max_video_seconds")
         check_seconds(self, "grace_seconds", or_zero=True)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from services.common.errors import InvalidRequest, NotFound, PagesExhausted
+from services.engine.host_copy import to_device
 from services.engine.kv_cache.cache_journal import CacheJournal
 from services.engine.kv_cache.page_pool import PageCounts, PagePool, PageState
 from services.engine.kv_transfer.agents.region import Region, RegionKind
+from services.engine.leases.embedding_reader import ROWS_DTYPE
 from services.engine.leases.lease_table import Lease, LeaseTable
 
 PAGE_ROWS = 64
@@ -32,19 +34,22 @@ class StoredEmbedding:
     pages: tuple[int, ...]
 
 
-def allocate_embedding_rows(num_pages: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Returns zeros [num_pages, 64, width] in one allocation."""
-    return torch.zeros(num_pages, PAGE_ROWS, width, dtype=dtype)
+def allocate_embedding_rows(num_pages: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """Returns zeros [num_pages, 64, width] in one allocation on the model's device, in the dtype that readers
+    expect.
+    """
+    return torch.zeros(num_pages, PAGE_ROWS, width, dtype=ROWS_DTYPE, device=device)
 
 
 def write_embedding(rows: Tensor, pages: Sequence[int], values: Tensor) -> None:
-    """Writes `values` [num_tokens, width] into reserved pages of `rows`, in order.
+    """Writes `values` [num_tokens, width], on the device of `rows`, into reserved pages of these, in order.
+    They are there once the device has done it.
 
     Zeroes the rest of the last page, so that no reader sees older contents.
     """
     filled = rows.new_zeros(len(pages) * PAGE_ROWS, rows.shape[2])
     filled[: values.shape[0]] = values
-    rows[torch.tensor(list(pages))] = filled.view(len(pages), PAGE_ROWS, -1)
+    rows[to_device(pages, torch.int64, rows.device)] = filled.view(len(pages), PAGE_ROWS, -1)
 
 
 def pages_of(num_tokens: int) -> int:

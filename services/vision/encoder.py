@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -68,7 +68,9 @@ class ImageEncoder:
         video_limits: VideoLimits,
         backlog: Backlog,
         threads: int,
+        batch: int = 1,
     ) -> None:
+        """`batch`: as in ModelThread."""
         self._pool = pool
         self._model = model
         self._arithmetic = arithmetic
@@ -78,7 +80,8 @@ class ImageEncoder:
         # The executor has as many threads: what is in this turn is being decoded, not queued.
         self._decode_turns = asyncio.Semaphore(threads)
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
-        self._turn = asyncio.Lock()
+        self._turns = asyncio.Semaphore(batch)
+        self._in_model = 0
         self._flights: dict[bytes, _Flight] = {}
         self._tasks: set[asyncio.Task[tuple[StoredEmbedding, ...]]] = set()
         self._draining = False
@@ -86,8 +89,8 @@ class ImageEncoder:
 
     @property
     def running(self) -> int:
-        """Number of images or video chunks in the model: 0 or 1."""
-        return int(self._turn.locked())
+        """Number of images or video chunks in the model."""
+        return self._in_model
 
     @property
     def waiting(self) -> int:
@@ -189,13 +192,23 @@ class ImageEncoder:
         patches = await self._decoded(
             own_time, preprocess_image, image, self._max_pixels, self._arithmetic, preprocess
         )
-        async with self._turn, own_time.spend():
+        async with self._turn(own_time):
             return await self._compute(content_hash, patches, own_time)
 
     async def _decoded(self, own_time: OwnTime, decode: Callable[..., Decoded], *given: Any) -> Decoded:
         """Runs `decode` on a decoding thread, in its turn."""
         async with self._decode_turns, own_time.spend():
             return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *given)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, own_time: OwnTime) -> AsyncIterator[None]:
+        """A turn at the model, alone or with the others of its batch; the time until then is not counted."""
+        async with self._turns, own_time.spend():
+            self._in_model += 1
+            try:
+                yield
+            finally:
+                self._in_model -= 1
 
     async def _compute(
         self, content_hash: bytes, patches: Patches, own_time: OwnTime
@@ -221,10 +234,10 @@ class ImageEncoder:
         began = clock()
         self._backlog.begin(own_time)
         try:
-            await asyncio.wrap_future(self._model.encode(patches, pages, stop))
+            share = await asyncio.wrap_future(self._model.encode(patches, pages, stop))
         finally:
             self._backlog.end(own_time)
-        self._backlog.took(len(patches.pixels), clock() - began)
+        self._backlog.took(len(patches.pixels), (clock() - began) * share)
 
     async def _run_video(
         self, content_hash: bytes, video: bytes, own_time: OwnTime
@@ -291,7 +304,7 @@ class ImageEncoder:
         for share in shares:
             own_time.restart()
             patches = await self._decoded(own_time, next, cut)
-            async with self._turn, own_time.spend():
+            async with self._turn(own_time):
                 await _ended_first(self._fill_pages(own_time, patches, share, stop), stop)
 
     def _store(self, content_hash: bytes, grid: ImageGrid, pages: Sequence[int]) -> StoredEmbedding:

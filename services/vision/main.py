@@ -21,6 +21,7 @@ from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, repor
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.loading.hardware import parse_device, parse_dtype
 from services.engine.loading.vision import load_vision_model
 from services.engine.model.architectures import load_config
 from services.engine.serving.identity import model_identity
@@ -47,6 +48,8 @@ from services.vision.server import VisionServicer
 log = structlog.get_logger()
 
 _TICK_S = 0.05
+_BATCH = {"cpu": 1, "cuda": 8}
+"""Images that are encoded together by default. More would not make a CPU faster, only each image late."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,17 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     directory = Path(config.model)
     log.info("loading", model=str(directory))
     arithmetic = _arithmetic(directory)
-    model = await asyncio.to_thread(load_vision_model, directory)
-    rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, model.dtype)
+    device = parse_device(config.device)
+    batch = config.max_batch or _BATCH[device.type]
+    dtype = parse_dtype(config.dtype, device)
+    model = await asyncio.to_thread(load_vision_model, directory, dtype, device)
+    rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, device)
     pool = EmbeddingPool(rows, config.hold_ms / 1000, config.lease_seconds)
     name = incarnation("vision")
     transfer = TransferOpening(name, {}, config.expected_transport)([pool.region()])
     report = await asyncio.to_thread(transfer.start)
 
-    thread = ModelThread(model, rows)
+    thread = ModelThread(model, rows, batch)
     encoder = ImageEncoder(
         pool,
         thread,
@@ -92,9 +98,10 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
         VideoLimits(config.max_video_pixels, config.max_video_frames, config.max_video_seconds),
         Backlog(config.max_waiting, config.max_waiting_patches),
         config.preprocess_threads,
+        batch,
     )
     lessor = EmbeddingLessor(pool, transfer.set_serving)
-    info = worker_info(name, directory, report)
+    info = worker_info(name, directory, report, deterministic=batch == 1)
     backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lessor, encoder)
     return VisionWorker(info, transfer, thread, arithmetic, encoder, lessor, backend)
 
@@ -106,8 +113,12 @@ def _arithmetic(directory: Path) -> MediaArithmetic:
     return arithmetic
 
 
-def worker_info(name: str, directory: Path, report: TransportReport) -> worker_pb2.WorkerInfo:
-    """Returns the worker's identity."""
+def worker_info(
+    name: str, directory: Path, report: TransportReport, *, deterministic: bool
+) -> worker_pb2.WorkerInfo:
+    """Returns the worker's identity. `deterministic`: each medium is computed alone, in an order that depends
+    only on its grid.
+    """
     config = load_config(directory)
     return worker_pb2.WorkerInfo(
         role=worker_pb2.WORKER_ROLE_VISION,
@@ -115,8 +126,7 @@ def worker_info(name: str, directory: Path, report: TransportReport) -> worker_p
         version=importlib.metadata.version("perigee"),
         model=model_identity(directory, config, config.text.max_position_embeddings),
         transport=report_to_proto(report),
-        # Each medium is computed alone, in an order that depends only on its grid.
-        deterministic=True,
+        deterministic=deterministic,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from services.engine.model.config.vision_config import VisionModelConfig
+from services.engine.model.vision.media import Grid
 from services.engine.model.vision.model import VisionModel
 
 WIDTH = 24
@@ -29,16 +30,13 @@ class GatedModel(VisionModel):
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode(
-        self,
-        pixels: Tensor,
-        grid: tuple[int, int, int],
-        before_layer: Callable[[], None] = lambda: None,
-    ) -> Tensor:
+    def encode_all(
+        self, media: Sequence[tuple[Tensor, Grid]], before_layer: Callable[[], None] = lambda: None
+    ) -> list[Tensor]:
         self.runs += 1
         self.entered.set()
         assert self.gate.wait(30)
-        return super().encode(pixels, grid, before_layer)
+        return super().encode_all(media, before_layer)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from perigee.v1 import worker_pb2
 from services.common.errors import UnsupportedOperation
@@ -21,12 +20,12 @@ VIDEO_LIMITS = VideoLimits(1_000_000, 1_000, 60.0)
 
 @pytest.fixture
 def pool() -> EmbeddingPool:
-    return EmbeddingPool(allocate_embedding_rows(4, 24, torch.float32), hold_s=60.0, lease_s=60.0)
+    return EmbeddingPool(allocate_embedding_rows(4, 24), hold_s=60.0, lease_s=60.0)
 
 
 @pytest.fixture
 def backend(pool, model) -> VisionWorkerBackend:
-    thread = ModelThread(model, allocate_embedding_rows(4, 24, torch.float32))
+    thread = ModelThread(model, allocate_embedding_rows(4, 24))
     encoder = ImageEncoder(
         pool,
         thread,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from services.common.errors import NotFound
 from services.vision.embedding_lessor import EmbeddingLessor
@@ -21,7 +20,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def pool(clock):
-    rows = allocate_embedding_rows(4, 8, torch.float32)
+    rows = allocate_embedding_rows(4, 8)
     pool = EmbeddingPool(rows, HOLD_S, LEASE_S, clock=clock)
     pool.store(b"a", (1, 2, 2), 1, pool.reserve(1))
     yield pool

@@ -27,7 +27,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def rows() -> torch.Tensor:
-    return allocate_embedding_rows(6, WIDTH, torch.float32)
+    return allocate_embedding_rows(6, WIDTH)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ VIDEO_LIMITS = VideoLimits(1_000_000, 1_000, 60.0)
 
 @pytest.fixture
 def rows(model):
-    return allocate_embedding_rows(PAGES, model.config.text_hidden_size, torch.float32)
+    return allocate_embedding_rows(PAGES, model.config.text_hidden_size)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ async def test_an_image_the_model_fails_on_fails_alone_and_leaves_no_page(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(model, "encode", fail)
+        patched.setattr(model, "encode_all", fail)
         with pytest.raises(InternalError, match="could not be encoded"):
             await encode(image_file(seed=1))
     assert pool.counts().free == PAGES

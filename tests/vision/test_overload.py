@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
-import torch
 
 from services.common.errors import Cancelled, DeadlineExceeded, Overloaded
 from services.common.media.video_file import VideoLimits
@@ -65,7 +64,7 @@ class SlowModel:
         if stop.is_set():
             future.set_exception(Cancelled("stopped"))
         else:
-            future.set_result(None)
+            future.set_result(1.0)
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def make(model, monkeypatch):
     monkeypatch.setattr(
         encoder_module, "preprocess_image", lambda *_: Patches(np.zeros((PATCHES, 0), np.float32), HUGE)
     )
-    pool = EmbeddingPool(allocate_embedding_rows(1024, 1, torch.float32), hold_s=60.0, lease_s=60.0)
+    pool = EmbeddingPool(allocate_embedding_rows(1024, 1), hold_s=60.0, lease_s=60.0)
 
     def make(most_patches=16 * PATCHES):
         limits = VideoLimits(1_000_000, 1_000, 60.0)

@@ -55,7 +55,7 @@ class Suite:
     def __init__(self) -> None:
         self.fabric = MemoryFabric()
         self.kv_pages = fake_pages(2)
-        self.rows = allocate_embedding_rows(PAGES, HIDDEN, torch.float32)
+        self.rows = allocate_embedding_rows(PAGES, HIDDEN)
         self.pool = EmbeddingPool(self.rows, hold_s=60.0, lease_s=10.0)
         self.lessor = EmbeddingLessor(self.pool, lambda serving: None)
         self.vision_thread = transfer_thread("vision", self.fabric, self.kv_pages, self.rows)

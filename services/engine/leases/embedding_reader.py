@@ -26,6 +26,8 @@ from services.engine.peers.read_group import ReadGroup
 from services.engine.scheduler.staging_line import StagingLine
 
 ROWS_PER_PAGE = 64
+ROWS_DTYPE = torch.float32
+"""Of embeddings as they travel, whatever dtype the weights have: CPUs and GPUs serve each other."""
 
 log = structlog.get_logger()
 

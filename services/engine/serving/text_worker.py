@@ -23,7 +23,7 @@ from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_r
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.leases.embedding_reader import ROWS_PER_PAGE, EmbeddingReader
+from services.engine.leases.embedding_reader import ROWS_DTYPE, ROWS_PER_PAGE, EmbeddingReader
 from services.engine.loading.for_worker import load_for
 from services.engine.loading.hardware import (
     is_deterministic,
@@ -152,7 +152,7 @@ async def build_text_worker(
         kv_pages, group = ranks.kv_pages, ranks.group
     load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
     model, steps = await asyncio.to_thread(load, directory, deterministic, dtype, kv_pages, kv_format)
-    staging = torch.zeros(settings.staging_blocks, ROWS_PER_PAGE, text.hidden_size)
+    staging = torch.zeros(settings.staging_blocks, ROWS_PER_PAGE, text.hidden_size, dtype=ROWS_DTYPE)
     regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
     others = ranks.readers if ranks is not None else ()
     transfer = opening.shared(regions, others, text.num_hidden_layers) if others else opening(regions)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from services.engine.model.config.vision_config import VisionModelConfig
 from services.engine.model.vision.layer import NORM_EPS, VisionLayer
+from services.engine.model.vision.media import Grid, joined, lengths_of
 from services.engine.model.vision.position import DividedPositionEmbedding
-from services.engine.model.vision.rope import rope_table
+from services.engine.model.vision.rope import RopeTable, rope_table
 
 
 class PatchEmbedding(nn.Module):
@@ -23,13 +24,12 @@ class PatchEmbedding(nn.Module):
             config.pos_emb_height, config.pos_emb_width, config.hidden_size, config.pos_emb_time
         )
 
-    def forward(self, pixels: Tensor, frames: int, rows: int, columns: int) -> Tensor:
+    def forward(self, pixels: Tensor, grids: Sequence[Grid]) -> Tensor:
         """[patches, 3, patch, patch] -> [patches, width]."""
         embedded: Tensor = nn.functional.linear(
             pixels.flatten(1), self.proj.weight.flatten(1), self.proj.bias
         )
-        positions: Tensor = self.pos_emb(frames, rows, columns)
-        return embedded + positions
+        return embedded + joined([self.pos_emb(*grid) for grid in grids])
 
 
 class VisionEncoder(nn.Module):
@@ -53,17 +53,18 @@ class VisionTower(nn.Module):
         self.patch_embed = PatchEmbedding(config)
         self.encoder = VisionEncoder(config)
 
-    def forward(
-        self, pixels: Tensor, frames: int, rows: int, columns: int, before_layer: Callable[[], None]
-    ) -> Tensor:
-        """Encodes one medium. `pixels`: [frames * rows * columns, 3, patch, patch]; returns [patches, width].
+    def forward(self, pixels: Tensor, grids: Sequence[Grid], before_layer: Callable[[], None]) -> Tensor:
+        """Encodes media. `pixels`: [patches, 3, patch, patch], those of one medium after another's; returns
+        [patches, width].
 
         `before_layer` is called before every layer and ends the run by raising.
         """
-        x: Tensor = self.patch_embed(pixels, frames, rows, columns)
-        rope = rope_table(frames, rows, columns, self.head_dim, x.device)
+        x: Tensor = self.patch_embed(pixels, grids)
+        tables = [rope_table(*grid, self.head_dim, x.device) for grid in grids]
+        rope = RopeTable(joined([table.cos for table in tables]), joined([table.sin for table in tables]))
+        lengths = lengths_of(grids)
         for block in self.encoder.blocks:
             before_layer()
-            x = block(x, rope)
+            x = block(x, rope, lengths)
         normed: Tensor = self.encoder.final_layernorm(x)
         return normed
