@@ -25,6 +25,7 @@ class KimiTokenizer:
         self._encoding = tiktoken.Encoding(
             "kimi", pat_str=PRE_TOKEN_PATTERN, mergeable_ranks=ranks, special_tokens=added.ids
         )
+        self._ids = dict(added.ids)
         self._all_names = frozenset(added.ids)
         self.num_ranks = len(ranks)
         self._longest = max(map(len, ranks), default=1)
@@ -70,9 +71,9 @@ class KimiTokenizer:
         Special-token strings become their ids only with `parse_special`; without it they are ordinary text,
         which is what text from outside must be. A lone surrogate is encoded as U+FFFD.
         """
-        if parse_special and text in self._all_names:
+        if parse_special and text in self._ids:
             # What the template writes; looking for names in a text takes a hundred times as long.
-            return [self._encoding.encode_single_token(text)]
+            return [self._ids[text]]
         ids: list[int] = []
         for piece in split_long_text(text):
             if parse_special:

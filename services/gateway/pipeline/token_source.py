@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +75,7 @@ class TokenSource:
         self.outputs: list[list[int]] = [[] for _ in range(submission.submit.sampling.n)]
         self._unfinished = set(range(len(self.outputs)))
         self._cut: set[int] = set()
-        self._avoid: Counter[str] = Counter()
+        self._avoid: dict[str, int] = defaultdict(int)
         self.failovers = 0
         # By choice: failures in a row without a token between them, and the number of tokens at the last one.
         self._failures = [(0, 0)] * len(self.outputs)

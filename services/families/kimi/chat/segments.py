@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.families.kimi.special import NAMES
 from services.families.kimi.tokenizer import KimiTokenizer
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """`special`: `text` is the name of one special token; otherwise ordinary text, whatever it contains."""
 
     text: str
