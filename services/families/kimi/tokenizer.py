@@ -9,7 +9,7 @@ import tiktoken
 
 from services.common.errors import CheckpointError, InvalidRequest
 from services.families.kimi.added_tokens import AddedTokens, read_added_tokens
-from services.families.kimi.long_text import split_long_text
+from services.families.kimi.long_text import RUN_CHARS, split_long_text
 from services.families.kimi.merge_ranks import read_ranks
 from services.families.kimi.pattern import PRE_TOKEN_PATTERN
 from services.families.kimi.special import SpecialTokens
@@ -75,7 +75,7 @@ class KimiTokenizer:
             # What the template writes; looking for names in a text takes a hundred times as long.
             return [self._ids[text]]
         ids: list[int] = []
-        for piece in split_long_text(text):
+        for piece in (text,) if len(text) <= RUN_CHARS else split_long_text(text):
             if parse_special:
                 ids += self._encoding.encode(piece, allowed_special=self._all_names, disallowed_special=())
             else:

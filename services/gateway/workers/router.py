@@ -104,6 +104,8 @@ class Router:
         that neither it nor the reader has cached.
         """
         workers = self._pool.prefill.serving
+        if not workers:
+            return []
         at_reader = reader.link.cached.prefix(prompt.names)
         holders = self._pool.prefill.holders(prompt.names)
 

@@ -38,6 +38,8 @@ class SegmentWriter:
         return tuple(self._segments)
 
     def _close_text(self) -> None:
+        if not self._text:
+            return
         text = "".join(self._text)
         self._text.clear()
         if text:

@@ -21,17 +21,20 @@ class StreamingProtocol(RequestProtocol):
     The start of an answer is sent as AnswerTransport says.
     """
 
+    _answers: AnswerTransport
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """asyncio's."""
         super().connection_made(transport)
-        self.transport = AnswerTransport(transport, self.loop)  # type: ignore[assignment]
+        self._answers = AnswerTransport(transport, self.loop)
+        self.transport = self._answers  # type: ignore[assignment]
 
     def on_headers_complete(self) -> None:
         """httptools'."""
         super().on_headers_complete()
         if self.parser.should_upgrade():
             return
-        self.transport.begin()
+        self._answers.begin()
         if self.scope["http_version"] == "1.1":
             self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self.transport)}  # type: ignore[dict-item]
         else:
@@ -40,7 +43,7 @@ class StreamingProtocol(RequestProtocol):
 
     def on_response_complete(self) -> None:
         """uvicorn's."""
-        self.transport.flush()
+        self._answers.flush()
         super().on_response_complete()
 
 
