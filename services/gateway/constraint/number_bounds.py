@@ -12,6 +12,10 @@ _MOST_INTEGER = 2**63 - 1025
 _MOST_EXACT = 2**53
 # Characters, items or members: more than any answer has.
 _MOST_COUNT = 2**31 - 1
+# Decimal places to which an excluded whole number is approached, and the most digits of the result: the
+# library takes no more for exact.
+_PLACES, _DIGITS = 9, 15
+_BOUNDS = (("minimum", "exclusiveMinimum", -1), ("maximum", "exclusiveMaximum", 1))
 _LEAST = ("minLength", "minItems", "minProperties")
 _MOST = ("maxLength", "maxItems", "maxProperties")
 
@@ -57,12 +61,9 @@ def fit_range(schema: dict[str, Json]) -> dict[str, str]:
     """
     findings = {}
     kinds = schema.get("type")
-    is_whole = "integer" in (kinds if isinstance(kinds, list) else [kinds])
-    bound_both = is_whole and not schema.keys() & {"enum", "const"}
-    for bound, exclusive, sign in (
-        ("minimum", "exclusiveMinimum", -1),
-        ("maximum", "exclusiveMaximum", 1),
-    ):
+    names = kinds if isinstance(kinds, list) else [kinds]
+    bound_both = "integer" in names and not schema.keys() & {"enum", "const"}
+    for bound, exclusive, sign in _BOUNDS:
         outermost = sign * _MOST_INTEGER
         for key in (bound, exclusive):
             if key not in schema:
@@ -77,7 +78,27 @@ def fit_range(schema: dict[str, Json]) -> dict[str, str]:
                 schema[key] = _inward(schema[key], sign)
         if bound_both and not schema.keys() & {bound, exclusive}:
             schema[bound] = outermost
+    if names != ["integer"]:
+        for bound, exclusive, sign in _BOUNDS:
+            _step_inside(schema, bound, exclusive, sign)
     return findings
+
+
+def _step_inside(schema: dict[str, Json], bound: str, exclusive: str, sign: int) -> None:
+    """Replaces an excluded whole number by an included one beside it: the library generates the whole number
+    where the other bound, perhaps that of another schema, is a fraction of the same whole part.
+    """
+    excluded = schema.get(exclusive)
+    if excluded is None or excluded != int(excluded) or abs(excluded) >= _MOST_EXACT:
+        return
+    others = [schema[key] for pair in _BOUNDS for key in pair[:2] if pair[2] != sign and key in schema]
+    gap = min((sign * (excluded - other) for other in others), default=math.inf)
+    if gap <= 0:
+        return  # nothing is between: the library says so
+    places = min(_PLACES, max(0, _DIGITS - len(str(abs(int(excluded))))))
+    inside = excluded - sign * min(10.0**-places, gap / 2)
+    del schema[exclusive]
+    schema[bound] = min(inside * sign, schema.get(bound, inside) * sign) * sign
 
 
 def _inward(bound: int | float, sign: int) -> int | float:
