@@ -427,7 +427,7 @@ class ChatChoice(_message.Message):
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """Calls the model made. The last one may be unfinished, but never with FINISH_REASON_TOOL_CALLS: max_tokens or a
-        stop token cut it, and its arguments are no whole JSON. Empty: none.
+        stop token cut it, and its arguments are no whole JSON unless the cut falls right behind them. Empty: none.
         """
 
     @_builtins.property

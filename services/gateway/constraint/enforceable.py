@@ -11,6 +11,7 @@ from llguidance import LLMatcher
 from services.common.errors import InvalidRequest
 from services.common.grammar_limits import Effort, WorkMeter, grammar_limits
 from services.families.conversation import Json
+from services.gateway.constraint.exclusive import Exclusiveness
 from services.gateway.constraint.formats import FORMAT_PATTERNS, LIBRARY_FORMATS, UNENFORCEABLE_FORMATS
 from services.gateway.constraint.keywords import parts
 from services.gateway.constraint.number_bounds import fit_counts, fit_range, is_exact
@@ -24,7 +25,7 @@ _PLAIN = frozenset({
     "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
 })
 _SCHEMA = ("items", "additionalProperties", "additionalItems")
-_SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
+_SCHEMAS = ("anyOf", "allOf", "prefixItems")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _BEYOND = frozenset({
     "not", "if", "contains", "propertyNames", "unevaluatedProperties", "unevaluatedItems",
@@ -63,13 +64,18 @@ class EnforceableReader:
     bounds do not; dates have years up to 9999, no leap seconds; addresses are of the usual form.
     """
 
-    def __init__(self, root: Json, meter: WorkMeter, *, declared_order: bool) -> None:
+    def __init__(
+        self, root: Json, meter: WorkMeter, *, declared_order: bool, closes: bool | None = None
+    ) -> None:
+        """`closes`: whether objects are closed to what is not declared; None: where that is possible."""
         self._root = root
         self._meter = meter
         self._declared_order = declared_order
         self._references = References(root)
         self._findings: list[Finding] = []
-        self._closes = not _joins(root)
+        self._closes = not _joins(root) if closes is None else closes
+        # Of each `oneOf`: where it stands, and its schemas as they were read.
+        self._alternatives: list[tuple[str, list[Json]]] = []
         self._errors: dict[str, str] = {}
 
     def read(self) -> Enforceable:
@@ -79,7 +85,18 @@ class EnforceableReader:
         """
         check_recursion(self._root, self._references)
         schema = self._schema(self._root, "")
+        self._check_alternatives(schema)
         return Enforceable(schema, tuple(self._findings))
+
+    def _check_alternatives(self, root: Json) -> None:
+        """Finds each `oneOf` that is more than the `anyOf` which it was read as."""
+        if not self._alternatives:
+            return
+        reader = EnforceableReader(self._root, self._meter, declared_order=self._declared_order, closes=False)
+        exclusiveness = Exclusiveness(root, reader._schema(self._root, ""), self._compile_error)
+        for (path, read), (_, opened) in zip(self._alternatives, reader._alternatives, strict=True):
+            if exclusiveness.overlap(read, opened, path):
+                self._find(path, "oneOf", "what is valid under one of its schemas may be so under another")
 
     def _schema(self, schema: Json, path: str) -> Json:
         if not isinstance(schema, dict):
@@ -91,6 +108,13 @@ class EnforceableReader:
                 read[key] = value
             elif key in _NAMED_SCHEMAS and isinstance(value, dict):
                 read[key] = {name: self._schema(member, f"{at}.{name}") for name, member in value.items()}
+            elif key == "oneOf" and isinstance(value, list):
+                members = [self._schema(member, f"{at}[{index}]") for index, member in enumerate(value)]
+                self._alternatives.append((path, members))
+                if "anyOf" in schema:
+                    read.setdefault("allOf", []).append({"anyOf": members})
+                else:
+                    read["anyOf"] = members
             elif key in _SCHEMAS and isinstance(value, list):
                 members = [self._schema(member, f"{at}[{index}]") for index, member in enumerate(value)]
                 read[key] = [*read.get(key, ()), *members]  # a pattern may have put one there
@@ -152,9 +176,12 @@ class EnforceableReader:
         """Why the library cannot use a small schema; empty: it can."""
         text = json.dumps(schema)
         if text not in self._errors:
-            self._meter.check("reading it", "")
-            self._errors[text] = compile_error(schema, self._meter.effort)
+            self._errors[text] = self._compile_error(schema)
         return self._errors[text]
+
+    def _compile_error(self, schema: Json) -> str:
+        self._meter.check("reading it", "")
+        return compile_error(schema, self._meter.effort)
 
     def _find(self, path: str, keyword: str, why: str) -> None:
         self._findings.append(Finding(path, keyword, why))
@@ -200,7 +227,8 @@ class EnforceableReader:
             if self._declared_order:
                 order = sorted(properties, key=lambda name: (name not in required, name))
                 read["properties"] = {name: properties[name] for name in order}
-        if read.get("minProperties", 0) > 1 and read.get("additionalProperties") is not False:
+        is_open = read.get("additionalProperties") is not False or bool(read.get("patternProperties"))
+        if read.get("minProperties", 0) > 1 and is_open:
             read.pop("minProperties")
             self._find(path, "minProperties", "a grammar cannot tell a new name from a repeated one")
 

@@ -20,7 +20,6 @@ from services.gateway.constraint.enforceable import (
     compile_error,
 )
 from services.gateway.constraint.instance_path import path_text
-from services.gateway.constraint.keywords import with_parts
 from services.gateway.constraint.number_bounds import within_64_bits
 from services.gateway.constraint.references import with_uri_references
 
@@ -126,33 +125,20 @@ def _draft(schema: Json, param: str) -> Any:
 
 
 def _compilable(enforceable: Enforceable, effort: Effort) -> Enforceable:
-    """The same where the library takes it, else a wider one that it takes, and what it said."""
+    """The same where the library takes it, else one that it takes for all objects, and what it said."""
     why = compile_error(enforceable.schema, effort)
     if not why:
         return enforceable
     findings = (*enforceable.findings, Finding("", _keyword(why), why))
-    wider = _any_of(enforceable.schema)
-    if "oneOf" in why and not compile_error(wider, effort):
-        return Enforceable(wider, findings)
     return replace(enforceable, schema=_OBJECT, findings=findings)
 
 
 def _keyword(why: str) -> str:
     """The keyword a message of the library is about."""
-    names = ("oneOf", "patternProperty", "min/maxProperties", "allOf", "minimum", "maximum", "format", "enum")
+    names = ("patternProperty", "min/maxProperties", "allOf", "minimum", "maximum", "format", "enum")
     renamed = {"patternProperty": "patternProperties", "min/maxProperties": "minProperties"}
     found = next((name for name in names if name in why), "schema")
     return renamed.get(found, found)
-
-
-def _any_of(value: Json) -> Json:
-    if not isinstance(value, dict):
-        return value
-    read = with_parts(value, _any_of)
-    if "oneOf" in read:
-        members = read.pop("oneOf")
-        read.setdefault("allOf", []).append({"anyOf": members})
-    return read
 
 
 def _refuse_to_fetch(uri: str) -> Json:

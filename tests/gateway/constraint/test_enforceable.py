@@ -40,6 +40,16 @@ def test_properties_come_as_the_declaration_shows_them_at_every_level():
         ({"type": "string", "pattern": r"(a)\1"}, "", "pattern"),
         ({"type": "string", "format": "regex"}, "", "format"),
         ({"type": "object", "minProperties": 2}, "", "minProperties"),
+        (
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "patternProperties": {"^a": {}},
+                "minProperties": 2,
+            },
+            "",
+            "minProperties",
+        ),
         ({"$defs": {"d": {"unevaluatedProperties": False}}}, ".$defs.d", "unevaluatedProperties"),
     ],
 )
@@ -62,6 +72,55 @@ def test_what_no_grammar_enforces_is_found_where_it_stands_and_left_out(schema, 
     ],
 )
 def test_what_says_nothing_more_is_no_finding(schema):
+    made = read(schema)
+    assert made.findings == ()
+    assert compile_error(made.schema) == ""
+
+
+def one_of(*members, **more):
+    return {"type": "array", "items": {"oneOf": list(members)}, **more}
+
+
+def an_object(*required, **properties):
+    made = {name: {"const": value} if value else {} for name, value in properties.items()}
+    return {"type": "object", "properties": made, "required": list(required)}
+
+
+CITY, ZIP = an_object("city", city=None), an_object("zip", zip=None)
+DOG, CAT = an_object("kind", kind="dog", age=None), an_object("kind", kind="cat", age=None)
+DEFINED = {"$defs": {"dog": DOG, "cat": CAT, "any": an_object(age=None)}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        one_of(CITY, an_object(zip=None)),
+        one_of(CITY, an_object("zip", zip=None, city=None)),
+        one_of({"const": {"k": 1}}, an_object()),
+        one_of(CITY, an_object("city", city=None, zip=None)),
+        one_of(an_object(kind="dog"), an_object(kind="cat")),
+        one_of({"$ref": "#/$defs/dog"}, {"$ref": "#/$defs/any"}, **DEFINED),
+        one_of(an_object("pet", pet=None), {"type": "object", "properties": {"pet": DOG}}),
+    ],
+    ids=str,
+)
+def test_one_of_several_schemas_that_may_both_be_valid_is_found(schema):
+    assert [(finding.path, finding.keyword) for finding in read(schema).findings] == [(".items", "oneOf")]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        one_of(CITY, ZIP),
+        one_of(DOG, CAT),
+        one_of({"$ref": "#/$defs/dog"}, {"$ref": "#/$defs/cat"}, **DEFINED),
+        one_of(CITY, {"type": "string"}, {"type": "null"}),
+        one_of(CITY),
+        one_of({**an_object("a", a=None), "additionalProperties": False}, {**an_object("b", b=None)}),
+    ],
+    ids=str,
+)
+def test_one_of_several_schemas_that_exclude_each_other_is_no_finding(schema):
     made = read(schema)
     assert made.findings == ()
     assert compile_error(made.schema) == ""

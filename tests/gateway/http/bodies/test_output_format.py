@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated, Literal
 
 import grpc
+import pydantic
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc, generation_pb2, generation_pb2_grpc
@@ -28,6 +30,32 @@ async def constraint_of(suite, **body):
     assert answer.status_code == 200, answer.text
     submit = suite.decode.submits[-1]
     return submit.constraint if submit.HasField("constraint") else None
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+    name: str
+
+
+class Home(pydantic.BaseModel):
+    pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
+
+
+async def test_a_union_with_a_discriminator_is_enforced(suite):
+    schema = Home.model_json_schema()
+    assert "oneOf" in schema["properties"]["pet"]
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema, "strict": True}}
+    for body in (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "home", "schema": schema}}},
+        {"tools": [tool]},
+        {"tools": [tool], "tool_choice": "required"},
+    ):
+        assert "lives" in (await constraint_of(suite, **body)).grammar
 
 
 async def test_a_plain_chat_is_not_constrained(suite):
