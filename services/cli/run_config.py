@@ -8,7 +8,7 @@ from pathlib import Path
 from services.common import graces
 from services.common.errors import ConfigError
 from services.common.rpc.tls.settings import TlsSettings
-from services.common.setting_ranges import check_seconds
+from services.common.setting_ranges import AUTO, AutoSeconds, check_seconds
 from services.gateway.config import PARSERS
 
 # Number of consecutive ports that each setting uses.
@@ -71,8 +71,12 @@ class RunConfig(TlsSettings):
     metrics_port_base: int = field(
         default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
     )
-    aggregated: bool = field(
-        default=False, metadata={"help": "run without prefill workers: decode computes prompts itself"}
+    aggregated: bool | None = field(
+        default=None,
+        metadata={
+            "help": "run without prefill workers: decode computes prompts itself; by default where there are"
+            " GPUs for decode, and too few for prefill too"
+        },
     )
     tp: int = field(default=1, metadata={"help": "processes that share the model, in prefill and in decode"})
     context_length: int = field(
@@ -83,8 +87,12 @@ class RunConfig(TlsSettings):
         default=Path(".run"),
         metadata={"help": "directory of the services' logs; one suite at a time uses it"},
     )
-    start_timeout_s: float = field(
-        default=300.0, metadata={"help": "how long a service may take to become healthy, seconds"}
+    start_timeout_s: AutoSeconds = field(
+        default=AUTO,
+        metadata={
+            "help": "how long a service may take to become healthy, seconds; auto: 300, and 5 more per GB of"
+            " the checkpoint"
+        },
     )
     stop_timeout_s: float = field(
         default=graces.SUITE_S,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from secrets import token_hex
+from uuid import uuid4
 
 
 def request_id() -> str:
     """Returns a new request id: `req-` and 32 hexadecimal digits."""
-    return f"req-{token_hex(16)}"
+    return f"req-{uuid4().hex}"
 
 
 def completion_id(*, chat: bool = True) -> str:
@@ -15,9 +15,9 @@ def completion_id(*, chat: bool = True) -> str:
 
     Workers log it too.
     """
-    return f"{'chatcmpl' if chat else 'cmpl'}-{token_hex(16)}"
+    return f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex}"
 
 
 def incarnation(role: str) -> str:
     """Returns a new incarnation name for a process of `role`; every start gets its own."""
-    return f"{role}-{token_hex(16)}"
+    return f"{role}-{uuid4().hex}"

@@ -48,7 +48,10 @@ class VisionConfig(TlsSettings):
     expected_transport: Literal["any", "rdma"] = field(
         default="any", metadata={"help": "'rdma' refuses to start without remote DMA"}
     )
-    device: str = field(default="cpu", metadata={"help": "where model and embeddings live, e.g. cuda:0"})
+    device: str = field(
+        default="auto",
+        metadata={"help": "where model and embeddings live: cpu, or e.g. cuda:0; auto: cuda:0 if any"},
+    )
     dtype: str | None = field(
         default=None,
         metadata={"help": "of the weights: float32, by default on a CPU, or bfloat16, by default on a GPU"},

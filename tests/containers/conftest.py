@@ -56,6 +56,12 @@ def gpu_compose(repository):
 
 
 @pytest.fixture(scope="session")
+def aggregated_compose(repository):
+    """The override for one worker on a machine of eight GPUs, alone."""
+    return yaml.safe_load((repository / "docker-compose.aggregated.yml").read_text())
+
+
+@pytest.fixture(scope="session")
 def secure_compose(repository):
     """The override for certificates, alone."""
     return yaml.safe_load((repository / "docker-compose.secure.yml").read_text())

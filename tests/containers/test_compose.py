@@ -7,21 +7,26 @@ import tomllib
 
 import pytest
 
+from services.cli.placement.patience import BASE_S, LEAST_BYTES_PER_S
 from services.cli.roles import ROLES, config_class
 from services.cli.run.plan import WORKERS
 from services.common.graces import GATEWAY_CLOSE_S, WORKER_CLOSE_S
 from services.common.settings import env_name
+from services.engine.loading.workspace import vision_bytes
+from tests.support.published_model import published_config
 
 # Keys of services that docker-compose 1.29 and Compose v2 both know, and that scaling allows.
 KEYS = {
-    "build", "cap_drop", "depends_on", "deploy", "devices", "environment", "logging", "mem_limit",
-    "pids_limit", "ports", "read_only", "restart", "security_opt", "shm_size", "stop_grace_period", "tmpfs",
-    "ulimits", "volumes",
+    "build", "cap_drop", "depends_on", "devices", "environment", "healthcheck", "logging", "mem_limit",
+    "pids_limit", "ports", "read_only", "restart", "runtime", "scale", "security_opt", "shm_size",
+    "stop_grace_period", "tmpfs", "ulimits", "volumes",
 }  # fmt: skip
 
 
-def test_both_files_hold_the_four_services_with_keys_that_every_compose_knows(compose, gpu_compose):
-    for file in (compose, gpu_compose):
+def test_all_files_hold_the_four_services_with_keys_that_every_compose_knows(
+    compose, gpu_compose, aggregated_compose
+):
+    for file in (compose, gpu_compose, aggregated_compose):
         assert {key for key in file if not key.startswith("x-")} == {"services"}
         assert set(file["services"]) == set(ROLES)
         for service in file["services"].values():
@@ -76,11 +81,12 @@ def test_the_gateway_finds_each_pool_by_its_name_and_waits_for_it(compose):
         assert gateway["depends_on"][role] == {"condition": "service_healthy"}
 
 
-def test_services_are_given_only_settings_they_have(compose, gpu_compose):
-    for file in (compose, gpu_compose):
+def test_services_are_given_only_settings_they_have(compose, gpu_compose, aggregated_compose):
+    for file in (compose, gpu_compose, aggregated_compose):
         for role, service in file["services"].items():
             known = {env_name(key) for key in config_class(role).__dataclass_fields__} | {"PERIGEE_LOG_LEVEL"}
-            assert {name for name in service["environment"] if name.startswith("PERIGEE_")} <= known
+            given = service.get("environment", {})
+            assert {name for name in given if name.startswith("PERIGEE_")} <= known
 
 
 def test_pages_move_over_tcp_unless_the_gpu_file_lets_ucx_choose(compose, gpu_compose):
@@ -92,15 +98,61 @@ def test_pages_move_over_tcp_unless_the_gpu_file_lets_ucx_choose(compose, gpu_co
         assert {override[name] for name in restricted} == {"all"}
 
 
-def test_the_gpu_file_builds_the_pinned_torch_for_the_workers_that_have_a_gpu(gpu_compose, repository):
+def test_the_gpu_file_builds_the_pinned_torch_for_the_workers(gpu_compose, repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     pinned = next(r for r in project["optional-dependencies"]["worker"] if r.startswith("torch=="))
-    with_gpu = [role for role in ROLES if "deploy" in gpu_compose["services"][role]]
-    assert set(with_gpu) == {"prefill", "decode"}
-    for role in with_gpu:
+    for role in WORKERS:
         service = gpu_compose["services"][role]
         assert service["build"]["args"]["TORCH"] == f"${{TORCH:-{pinned}}}"
         assert service["environment"]["PERIGEE_DEVICE"] == "cuda:0"
+
+
+def default(text: str) -> str:
+    """What Compose makes of a text without any variables."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def gpus(*files, role):
+    """The GPUs that a service sees, as Compose merges the files, and its settings."""
+    environment = {}
+    for file in files:
+        environment |= file["services"][role].get("environment", {})
+    found = {name: default(value) for name, value in environment.items()}
+    return set(found["NVIDIA_VISIBLE_DEVICES"].split(",")), found
+
+
+def test_on_sixteen_gpus_prefill_and_decode_have_eight_each_and_vision_has_room_beside_one(gpu_compose):
+    (prefill, of_prefill), (decode, of_decode) = (
+        gpus(gpu_compose, role=role) for role in ("prefill", "decode")
+    )
+    vision, _ = gpus(gpu_compose, role="vision")
+    assert len(prefill) == int(of_prefill["PERIGEE_TP"]) == len(decode) == int(of_decode["PERIGEE_TP"]) == 8
+    assert not prefill & decode
+    assert vision < prefill
+    assert float(of_prefill["PERIGEE_RESERVED_GB"]) >= vision_bytes(published_config()) / 1e9
+    assert "PERIGEE_RESERVED_GB" not in of_decode
+
+
+def test_on_eight_gpus_decode_is_alone_with_vision_and_nobody_looks_for_prefill(
+    compose, gpu_compose, aggregated_compose
+):
+    files = compose, gpu_compose, aggregated_compose
+    decode, of_decode = gpus(*files, role="decode")
+    vision, _ = gpus(*files, role="vision")
+    assert decode == set("01234567")
+    assert vision < decode
+    assert of_decode["PERIGEE_AGGREGATED"] == "true"
+    assert of_decode["PERIGEE_PREFILL_POOL"] == ""
+    assert float(of_decode["PERIGEE_RESERVED_GB"]) >= vision_bytes(published_config()) / 1e9
+    assert aggregated_compose["services"]["gateway"]["environment"]["PERIGEE_PREFILL"] == ""
+    assert aggregated_compose["services"]["prefill"] == {"scale": 0}
+
+
+@pytest.mark.parametrize("role", WORKERS)
+def test_the_gateway_does_not_give_up_while_the_published_checkpoint_is_read(gpu_compose, role):
+    period = default(gpu_compose["services"][role]["healthcheck"]["start_period"])
+    assert period == "1h"
+    assert BASE_S + 595_148_192_736 / LEAST_BYTES_PER_S <= 3600
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from services.cli.run.command import run_suite
+from services.cli.run.command import add_dry_run, run_suite
 from services.cli.run_config import RunConfig
 from services.cli.settings_source import resolve_settings, settings_file
 from services.common.errors import ConfigError
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--aggregated",
         action=argparse.BooleanOptionalAction,
         default=_ABSENT,
-        help="run without prefill workers: decode computes prompts itself",
+        help="run without prefill workers: decode computes prompts itself (default: if GPUs are too few)",
     )
     ours.add_argument(
         "--model-profile",
@@ -70,12 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--insecure", action="store_true", default=_ABSENT, help="plain TCP although other machines reach it"
     )
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
+    add_dry_run(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Runs the suite as `perigee run` does."""
-    return run_suite(run_config(arguments), settings_file(arguments, os.environ))
+    return run_suite(run_config(arguments), settings_file(arguments, os.environ), dry_run=arguments.dry_run)
 
 
 def run_config(arguments: argparse.Namespace) -> RunConfig:

@@ -8,49 +8,99 @@ import functools
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
 
+from services.cli.placement.machine import Machine, this_machine
+from services.cli.placement.placed import Placement, place, settled
+from services.cli.placement.report import report
 from services.cli.run.child import Child
 from services.cli.run.greeting import greeting
 from services.cli.run.keeper import Keeper
-from services.cli.run.plan import ChildPlan, SuitePlan, child_environment, make_plan
+from services.cli.run.plan import WORKERS, ChildPlan, SuitePlan, child_environment, make_plan
 from services.cli.run.progress import Progress
 from services.cli.run.readiness import until_healthy
-from services.cli.run.role_settings import with_role_settings
+from services.cli.run.role_settings import resolved_role, with_role_settings
 from services.cli.run.run_directory import held
 from services.cli.run.supervisor import Supervisor
 from services.cli.run_config import RunConfig
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 from services.common.logs import LossyStream
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.role import Role
 from services.common.rpc.tls.security import Security
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
+    add_dry_run(parser)
     add_setting_flags(parser, RunConfig)
     parser.set_defaults(execute=execute)
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag --dry-run."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what would start where, with memory and times; start nothing",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Resolves the settings and runs the suite."""
     config = resolve_settings(RunConfig, "run", arguments, os.environ)
-    return run_suite(config, settings_file(arguments, os.environ))
+    return run_suite(config, settings_file(arguments, os.environ), dry_run=arguments.dry_run)
 
 
-def run_suite(config: RunConfig, file: str | None) -> int:
+def run_suite(config: RunConfig, file: str | None, *, dry_run: bool = False) -> int:
     """Runs the suite until Ctrl-C or SIGTERM; a second one kills processes that have not stopped yet.
 
-    `file`: the settings file of all services. Raises ConfigError, also if another suite uses `run_dir`.
+    `file`: the settings file of all services. `dry_run`: only says what would start. Raises ConfigError, also
+    if another suite uses `run_dir`.
     """
+    machine = functools.cache(this_machine)
+    if dry_run:
+        print("\n".join(dry_lines(config, file, os.environ, machine)))
+        return 0
+    config = settled(config, file, os.environ, machine)
     security = _security(config)
     endpoints = Endpoints("operator", security)
     with held(config.run_dir), security.watching():
-        plan = with_role_settings(make_plan(config, endpoints, file), config, file, os.environ)
+        plan, _ = placed_plan(config, endpoints, file, os.environ, machine)
         asyncio.run(_run(config, endpoints, plan))
     return 0
+
+
+def dry_lines(
+    asked: RunConfig, file: str | None, env: Mapping[str, str], machine: Callable[[], Machine]
+) -> list[str]:
+    """What would start where with these settings. Raises ConfigError where the start would."""
+    config = settled(asked, file, env, machine)
+    endpoints = Endpoints("operator", Security.of(replace(config, tls_dir=""), "operator"))
+    plan, placements = placed_plan(config, endpoints, file, env, machine)
+    arguments = {child.role: child.arguments for child in plan.children}
+    return report(plan.model_name, arguments, placements, config, asked)
+
+
+def placed_plan(
+    config: RunConfig,
+    endpoints: Endpoints,
+    file: str | None,
+    env: Mapping[str, str],
+    machine: Callable[[], Machine],
+) -> tuple[SuitePlan, dict[Role, Placement]]:
+    """Plans the suite and chooses its workers' devices. Raises as `make_plan` and `place` do."""
+    plan = with_role_settings(make_plan(config, endpoints, file), config, file, env)
+    workers = {
+        child.role: resolved_role(child, config, file, env)
+        for child in plan.children
+        if child.role in WORKERS
+    }
+    placements = place(workers, Path(config.model), machine)
+    return plan.with_arguments({role: it.arguments for role, it in placements.items()}), placements
 
 
 def _security(config: RunConfig) -> Security:
@@ -81,4 +131,4 @@ def _keeper(config: RunConfig, endpoints: Endpoints, plan: ChildPlan, progress: 
     log.write_bytes(b"")
     child = Child(plan.command(), child_environment(os.environ), log)
     is_healthy = functools.partial(until_healthy, endpoints, plan.role, plan.grpc_address)
-    return Keeper(plan.role, child, is_healthy, progress, config.start_timeout_s)
+    return Keeper(plan.role, child, is_healthy, progress, float(config.start_timeout_s))

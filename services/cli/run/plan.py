@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.cli.run.child import perigee
@@ -49,6 +49,16 @@ class SuitePlan:
     operator_address: str
     model_name: str
     public_tls_dir: str = ""
+
+    def with_arguments(self, more: Mapping[Role, Sequence[str]]) -> SuitePlan:
+        """The plan with more arguments for some roles' processes."""
+        return replace(
+            self,
+            children=tuple(
+                replace(child, arguments=(*child.arguments, *more.get(child.role, ())))
+                for child in self.children
+            ),
+        )
 
 
 def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None = None) -> SuitePlan:

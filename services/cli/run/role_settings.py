@@ -13,6 +13,7 @@ from services.cli.run_config import RunConfig
 from services.cli.settings_source import TABLES
 from services.common.errors import ConfigError
 from services.common.graces import GATEWAY_CLOSE_S, WORKER_CLOSE_S
+from services.common.setting_ranges import AUTO
 from services.common.settings import env_name, flag_name, read_file, resolve
 
 _INSTEAD = {"port": "port_base", "metrics_port": "metrics_port_base"}
@@ -69,8 +70,11 @@ def _flags(child: ChildPlan) -> dict[str, object]:
 
 
 def _check_same(what: str, key: str, given: object, decided: object) -> None:
-    """Raises ConfigError if a given value differs from the plan's. Port 0 (any) equals every port."""
-    same = str(given) in ("0", str(decided)) if key.endswith("port") else str(given) == str(decided)
+    """Raises ConfigError if a given value differs from the plan's. Port 0 (any) equals every port, and
+    auto every value.
+    """
+    # Where a setting leaves the choice to the machine, the plan has made it.
+    same = str(given) in (AUTO, str(decided), *(("0",) if key.endswith("port") else ()))
     if same or (key == "model" and Path(str(given)).resolve() == Path(str(decided)).resolve()):
         return
     instead = _INSTEAD.get(key, key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
@@ -10,7 +12,7 @@ from services.engine.loading.worker_shape import WorkerShape
 from services.engine.loading.workspace import graph_bytes, pass_bytes
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.text_config import TextConfig
-from services.engine.weights.expected import expected_tensors, is_quantised
+from services.engine.weights.expected import WORD_VALUES, expected_tensors, is_quantised
 from services.engine.weights.headers import DTYPE_BYTES
 from services.engine.weights.share import shares_of
 
@@ -146,6 +148,25 @@ def planned(config: ModelConfig, shape: WorkerShape, memory: int, others: int = 
         page_bytes=PAGE_TOKENS * text.num_hidden_layers * text.kv_width * _KV_VALUE_BYTES,
         vision=vision,
     )
+
+
+class HostBytes(NamedTuple):
+    """Bytes of the text model's weights and of a KV page on a CPU: in float32, without int4."""
+
+    weights: int
+    page: int
+
+
+def host_bytes(config: ModelConfig) -> HostBytes:
+    """What a text worker holds on a CPU, all its processes together."""
+    values = sum(
+        math.prod(tensor.shape) * (WORD_VALUES if tensor.dtype == "I32" else 1)
+        for name, tensor in expected_tensors(config).items()
+        if tensor.is_text and not name.endswith(("_scale", "_shape"))
+    )
+    text = config.text
+    width = DTYPE_BYTES["F32"]
+    return HostBytes(values * width, PAGE_TOKENS * text.num_hidden_layers * text.kv_width * width)
 
 
 def does_not_fit(plan: MemoryPlan) -> str:

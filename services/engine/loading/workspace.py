@@ -6,9 +6,13 @@ the meta device. Needs no tensor library, because commands plan with it.
 
 from __future__ import annotations
 
+import math
+
 from services.common.page_hash import PAGE_TOKENS
 from services.engine.loading.worker_shape import WorkerShape
+from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.text_config import TextConfig
+from services.engine.model.tensor_names import vision_tensors
 
 GRAPH_ROWS = 256
 """Rows of the largest recorded decode step."""
@@ -31,6 +35,10 @@ _RESIDENT = 7
 _IN_ATTENTION = 4
 _SAMPLING_BYTES = 48
 # Per logit of a row that is penalised and asks for log-probabilities: 32 in tensors, 16 inside sort and topk.
+_EMBEDDING_ROWS = 512 * 64
+_BATCH_PATCHES = 8 * 16_384
+_VISION_TENSORS = 12
+# `[patches, hidden]` at a time: the stream, its norm, queries, keys and values in two layouts, attention's.
 _NODES_PER_LAYER = 26
 _NODE_BYTES = 16 * 1024
 # What the driver keeps per kernel of a graph; an assumption, as there was no GPU to measure it on.
@@ -56,6 +64,17 @@ def pass_bytes(text: TextConfig, shape: WorkerShape) -> int:
     logits = max(shape.rows, SCORED_ROWS) * text.vocab_size
     held = shape.rows * text.vocab_size * _F32
     return max(_layers(text, shape, shape.chunk_tokens + shape.rows), held + logits * _SAMPLING_BYTES)
+
+
+def vision_bytes(config: ModelConfig) -> int:
+    """Bytes that a vision worker with its defaults takes on a GPU: weights, embeddings, the largest batch."""
+    sizes = config.vision
+    if sizes is None:
+        return 0
+    weights = sum(math.prod(shape) for shape in vision_tensors(sizes).values()) * _BF16
+    embeddings = _EMBEDDING_ROWS * sizes.text_hidden_size * _F32
+    patch = (_VISION_TENSORS * sizes.hidden_size + 2 * sizes.intermediate_size) * _BF16
+    return weights + embeddings + _BATCH_PATCHES * patch
 
 
 def _layers(text: TextConfig, shape: WorkerShape, tokens: int, recorded: bool = False) -> int:

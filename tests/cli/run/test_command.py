@@ -198,7 +198,7 @@ def test_no_service_outlives_a_supervisor_that_is_killed(suite):
 def test_a_service_that_cannot_start_ends_the_run_with_its_own_words(nano_dir, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
-    (broken / "config.json").write_text('{"model_type": "kimi_k25"}')
+    (broken / "config.json").write_bytes((nano_dir / "config.json").read_bytes())
     suite = Suite(tmp_path / "run", "--model", str(broken))
     assert suite.process.wait(timeout=120) != 0
     suite.until(r"did not start \(exit status 2\)", 5)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from services.families.kimi.special import NAMES
 from services.families.kimi.tokenizer import KimiTokenizer
 
 
-class Segment(NamedTuple):
+@dataclass(frozen=True)
+class Segment:
     """`special`: `text` is the name of one special token; otherwise ordinary text, whatever it contains."""
 
     text: str
@@ -38,8 +39,6 @@ class SegmentWriter:
         return tuple(self._segments)
 
     def _close_text(self) -> None:
-        if not self._text:
-            return
         text = "".join(self._text)
         self._text.clear()
         if text:
