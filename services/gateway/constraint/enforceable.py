@@ -74,8 +74,8 @@ class EnforceableReader:
         self._references = References(root)
         self._findings: list[Finding] = []
         self._closes = not _joins(root) if closes is None else closes
-        # Of each `oneOf`: where it stands, and its schemas as they were read.
-        self._alternatives: list[tuple[str, list[Json]]] = []
+        # Of each `oneOf`: where it stands, its schemas as they were read, and the types beside it.
+        self._alternatives: list[tuple[str, list[Json], Json]] = []
         self._errors: dict[str, str] = {}
 
     def read(self) -> Enforceable:
@@ -94,8 +94,9 @@ class EnforceableReader:
             return
         reader = EnforceableReader(self._root, self._meter, declared_order=self._declared_order, closes=False)
         exclusiveness = Exclusiveness(root, reader._schema(self._root, ""), self._compile_error)
-        for (path, read), (_, opened) in zip(self._alternatives, reader._alternatives, strict=True):
-            if exclusiveness.overlap(read, opened, path):
+        pairs = zip(self._alternatives, reader._alternatives, strict=True)
+        for (path, read, types), (_, opened, _) in pairs:
+            if exclusiveness.overlap(read, opened, types, path):
                 self._find(path, "oneOf", "what is valid under one of its schemas may be so under another")
 
     def _schema(self, schema: Json, path: str) -> Json:
@@ -110,7 +111,7 @@ class EnforceableReader:
                 read[key] = {name: self._schema(member, f"{at}.{name}") for name, member in value.items()}
             elif key == "oneOf" and isinstance(value, list):
                 members = [self._schema(member, f"{at}[{index}]") for index, member in enumerate(value)]
-                self._alternatives.append((path, members))
+                self._alternatives.append((path, members, schema.get("type")))
                 if "anyOf" in schema:
                     read.setdefault("allOf", []).append({"anyOf": members})
                 else:

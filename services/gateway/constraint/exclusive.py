@@ -28,32 +28,35 @@ class Exclusiveness:
         self._roots = {_READ: _moved(read_root, _READ), _OPEN: _moved(open_root, _OPEN)}
         self._compile_error = compile_error
 
-    def overlap(self, read: Sequence[Json], opened: Sequence[Json], path: str) -> bool:
+    def overlap(self, read: Sequence[Json], opened: Sequence[Json], types: Json, path: str) -> bool:
         """Whether an answer under one of the schemas may be valid under another, as far as can be told.
 
-        `read`, `opened`: the same schemas as grammars take them, and open; `path`: where they stand.
+        `read`, `opened`: the same schemas as grammars take them, and open; `types`: the `type` beside them,
+        None: there is none; `path`: where they stand.
         """
         ours, theirs = (
-            [_target(member, references, path) for member in members]
+            [_target(member, references, types, path) for member in members]
             for members, references in zip((read, opened), self._references, strict=True)
         )
         return any(
-            not (_plainly_exclude(ours[one], theirs[other]) or self._exclude(read[one], opened[other]))
+            not (_plainly_exclude(ours[one], theirs[other]) or self._exclude(read[one], opened[other], types))
             for one, other in permutations(range(len(read)), 2)
         )
 
-    def _exclude(self, read: Json, opened: Json) -> bool:
+    def _exclude(self, read: Json, opened: Json, types: Json) -> bool:
         both: dict[str, Json] = {"allOf": [_moved(read, _READ), _moved(opened, _OPEN)]}
+        if types is not None:
+            both["type"] = types
         if '"$ref"' in json.dumps(both):
             both |= self._roots
         return "Unsatisfiable" in self._compile_error(both)
 
 
-def _target(schema: Json, references: References, path: str) -> Json:
-    """What a schema refers to, if it does nothing else."""
+def _target(schema: Json, references: References, types: Json, path: str) -> Json:
+    """What a schema refers to, if it does nothing else; where that has no type, of the given ones."""
     if isinstance(schema, dict) and schema.keys() == {"$ref"}:
-        return references.target(references.pointer(schema["$ref"], path), path)
-    return schema
+        schema = references.target(references.pointer(schema["$ref"], path), path)
+    return {"type": types, **schema} if isinstance(schema, dict) else schema
 
 
 def _plainly_exclude(one: Json, other: Json) -> bool:

@@ -86,6 +86,10 @@ def an_object(*required, **properties):
     return {"type": "object", "properties": made, "required": list(required)}
 
 
+def untyped(schema):
+    return {key: value for key, value in schema.items() if key != "type"}
+
+
 CITY, ZIP = an_object("city", city=None), an_object("zip", zip=None)
 DOG, CAT = an_object("kind", kind="dog", age=None), an_object("kind", kind="cat", age=None)
 DEFINED = {"$defs": {"dog": DOG, "cat": CAT, "any": an_object(age=None)}}
@@ -101,6 +105,8 @@ DEFINED = {"$defs": {"dog": DOG, "cat": CAT, "any": an_object(age=None)}}
         one_of(an_object(kind="dog"), an_object(kind="cat")),
         one_of({"$ref": "#/$defs/dog"}, {"$ref": "#/$defs/any"}, **DEFINED),
         one_of(an_object("pet", pet=None), {"type": "object", "properties": {"pet": DOG}}),
+        one_of(untyped(DOG), untyped(CAT)),
+        one_of({"maximum": 5}, {"minimum": 6}),
     ],
     ids=str,
 )
@@ -116,6 +122,18 @@ def test_one_of_several_schemas_that_may_both_be_valid_is_found(schema):
         one_of({"$ref": "#/$defs/dog"}, {"$ref": "#/$defs/cat"}, **DEFINED),
         one_of(CITY, {"type": "string"}, {"type": "null"}),
         one_of(CITY),
+        {
+            "type": "object",
+            "oneOf": [{**CITY, "type": ["object"]}, {"required": ["zip"], "properties": {"zip": {}}}],
+        },
+        {"type": "object", "oneOf": [untyped(CITY), untyped(ZIP)]},
+        {"type": "object", "oneOf": [untyped(DOG), untyped(CAT)]},
+        {"type": "integer", "oneOf": [{"maximum": 5}, {"minimum": 6}]},
+        {
+            "type": "object",
+            "oneOf": [{"$ref": "#/$defs/dog"}, {"$ref": "#/$defs/cat"}],
+            "$defs": {"dog": untyped(DOG), "cat": untyped(CAT)},
+        },
         one_of({**an_object("a", a=None), "additionalProperties": False}, {**an_object("b", b=None)}),
     ],
     ids=str,
