@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from services.cli.load_log import LoadLog
 from services.cli.run.child import Child, describe_exit
 from services.cli.run.progress import Progress
 from services.common.errors import Unavailable
@@ -78,11 +79,14 @@ class Keeper:
 
     async def _until_ready(self, began: float) -> str | None:
         """Waits until the child is healthy; returns None, or the failure. Kills a child that is too slow."""
+        log = LoadLog(self.child.log)
         healthy = asyncio.ensure_future(self._is_healthy())
         ended = asyncio.ensure_future(self.child.wait())
         try:
             while (elapsed := self._clock() - began) < self._start_timeout_s:
-                self._progress.update_in_place(self.role, f"loading… {elapsed:.0f} s")
+                loaded = log.latest()
+                text = f"loading… {elapsed:.0f} s{f', {loaded}' if loaded else ''}"
+                self._progress.update_in_place(self.role, text, worth_a_line=bool(loaded))
                 await asyncio.wait({healthy, ended}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
                     return describe_exit(ended.result())

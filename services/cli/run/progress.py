@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
+_LINE_S = 30.0
 _UP_AND_CLEAR = "\x1b[{count}A\x1b[J"
 
 
 class Progress:
     """One line per role: redrawn in place on a terminal, printed again elsewhere."""
 
-    def __init__(self, out: TextIO, roles: Iterable[str]) -> None:
+    def __init__(
+        self, out: TextIO, roles: Iterable[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._next: dict[str, float] = {}
         self._out = out
         self._terminal = out.isatty()
         self._lines = dict.fromkeys(roles, "")
@@ -26,11 +32,16 @@ class Progress:
         elif not self._terminal:
             self._write(self._line(role))
 
-    def update_in_place(self, role: str, text: str) -> None:
-        """Shows the new state of a role on a terminal only, where it takes no new line."""
+    def update_in_place(self, role: str, text: str, *, worth_a_line: bool = False) -> None:
+        """Shows the new state of a role on a terminal, where it takes no new line; elsewhere only if it is
+        `worth_a_line`, and at most every 30 s.
+        """
         self._lines[role] = text
         if self._terminal and self._drawn:
             self._draw()
+        elif not self._terminal and worth_a_line and self._clock() >= self._next.get(role, 0.0):
+            self._next[role] = self._clock() + _LINE_S
+            self._write(self._line(role))
 
     def begin(self) -> None:
         """Starts redrawing the lines in place."""

@@ -97,4 +97,4 @@ def stream_text_share(
 def _streamed(reader: TensorReader, names: Iterable[str]) -> StreamedTensors:
     # In the order in which the model takes them.
     ordered = sorted(names, key=lambda name: name.endswith(_LAST))
-    return StreamedTensors(reader, ordered, LoadProgress(sum(map(reader.stored_bytes, ordered))))
+    return StreamedTensors(reader, ordered, LoadProgress(reader.bytes_by_shard(ordered)))

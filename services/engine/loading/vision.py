@@ -25,7 +25,7 @@ def load_vision_model(
     reader = checkpoint.reader(dtype)
     sizes = checkpoint.config.vision_part
     names = weight_names(checkpoint.headers, architecture_of(checkpoint.config).vision_prefixes)
-    progress = LoadProgress(sum(reader.stored_bytes(name) for name in names))
+    progress = LoadProgress(reader.bytes_by_shard(names))
     with StreamedTensors(reader, names, progress) as streamed:
         weights = dict(streamed)
     # On "meta" nothing is allocated or initialised that the checkpoint replaces anyway.

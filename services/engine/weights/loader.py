@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -75,6 +75,18 @@ class TensorReader:
         """Bytes that reading it takes from the files."""
         parts = [name] if name in self._headers else _parts(name)
         return sum(self._share(part).values * DTYPE_BYTES[self._headers[part].dtype] for part in parts)
+
+    def shard(self, name: str) -> str:
+        """The file that it is read from."""
+        return self._headers[name if name in self._headers else _parts(name)[0]].shard
+
+    def bytes_by_shard(self, names: Iterable[str]) -> dict[str, int]:
+        """Bytes that reading all of them takes from each file."""
+        found: dict[str, int] = {}
+        for name in names:
+            shard = self.shard(name)
+            found[shard] = found.get(shard, 0) + self.stored_bytes(name)
+        return found
 
     def _check_shape(self, name: str, stored: Tensor) -> None:
         packed = name.removesuffix("shape") + "packed"

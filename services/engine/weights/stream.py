@@ -63,7 +63,7 @@ class StreamedTensors(Mapping[str, Tensor]):
         self._read_ahead(self._readers)
         nbytes = self._reader.stored_bytes(name)
         self._read_bytes += nbytes
-        self._progress.advance(nbytes)
+        self._progress.advance(self._reader.shard(name), nbytes)
         return tensor
 
     def __contains__(self, name: object) -> bool:

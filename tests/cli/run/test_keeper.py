@@ -68,6 +68,22 @@ def virtual_keeper(child, progress, *, loads_s=1.0, **options):
     return Keeper("decode", child, lambda: advance(loads_s), progress, 20.0, clock=clock, **options)
 
 
+@pytest.mark.virtual_time
+async def test_while_a_service_loads_its_checkpoint_the_screen_says_how_far_it_is(
+    keep, progress, screen, tmp_path
+):
+    child = FakeChild()
+    child.log = tmp_path / "decode.log"
+    child.log.write_text("")
+    keep(virtual_keeper(child, progress, loads_s=10.0))
+    await advance(1)
+    with child.log.open("a") as log:
+        values = '"shards": 12, "of_shards": 64, "done_bytes": 110000000000, "total_bytes": 595000000000'
+        log.write(f'{{"event": "loading weights", {values}}}\n')
+    await advance(1)
+    assert "12 of 64 shards, 110.0 of 595.0 GB" in screen.getvalue()
+
+
 async def test_a_healthy_child_is_announced(make_child, keep, progress, obedient, screen):
     keeper = real_keeper(make_child(obedient), progress)
     keep(keeper)

@@ -6,6 +6,7 @@ import io
 import threading
 
 import pytest
+import structlog
 import torch
 
 from services.common.errors import CheckpointError
@@ -36,6 +37,9 @@ class CountingReader:
     def stored_bytes(self, name):
         return 10
 
+    def shard(self, name):
+        return "only"
+
 
 class Terminal(io.StringIO):
     def isatty(self):
@@ -43,7 +47,7 @@ class Terminal(io.StringIO):
 
 
 def progress():
-    return LoadProgress(200, io.StringIO())
+    return LoadProgress({"only": 200}, io.StringIO())
 
 
 @pytest.mark.parametrize("order", [NAMES, NAMES[::-1], NAMES[10:] + NAMES[:10]])
@@ -84,22 +88,32 @@ def test_a_tensor_that_cannot_be_read_ends_the_loading():
 def test_a_terminal_sees_a_bar():
     ticks = iter(range(100))
     terminal = Terminal()
-    bar = LoadProgress(4_000_000_000, terminal, clock=lambda: float(next(ticks)))
-    bar.advance(1_000_000_000)
-    bar.advance(3_000_000_000)
+    shards = {"a": 1_000_000_000, "b": 3_000_000_000}
+    bar = LoadProgress(shards, terminal, clock=lambda: float(next(ticks)))
+    bar.advance("a", 1_000_000_000)
+    bar.advance("b", 3_000_000_000)
     bar.close()
     first, *_, last = terminal.getvalue().strip().split("\r")
-    assert first == "loading weights [#######-----------------------]  25%  1.0 of 4.0 GB"
-    assert last == "loading weights [##############################] 100%  4.0 of 4.0 GB"
+    assert first == "loading weights [#######-----------------------]  25%  1.0 of 4.0 GB, 1 of 2 shards"
+    assert last == "loading weights [##############################] 100%  4.0 of 4.0 GB, 2 of 2 shards"
 
 
 def test_elsewhere_there_is_a_line_every_ten_seconds(capsys):
     now = [0.0]
     stream = io.StringIO()
-    lines = LoadProgress(100, stream, clock=lambda: now[0])
+    lines = LoadProgress({"only": 1000}, stream, clock=lambda: now[0])
     for _ in range(25):
         now[0] += 1.0
-        lines.advance(4)
+        lines.advance("only", 4)
     lines.close()
     assert stream.getvalue() == ""
     assert capsys.readouterr().out.count("loading weights") == 2
+
+
+def test_elsewhere_there_is_a_line_for_every_shard_that_is_complete():
+    lines = LoadProgress({"a": 20, "b": 10, "c": 10, "empty": 0}, io.StringIO(), clock=lambda: 0.0)
+    with structlog.testing.capture_logs() as logged:
+        for shard in "aabcc":
+            lines.advance(shard, 10)
+    shown = [(line["shards"], line["of_shards"], line["done_bytes"], line["total_bytes"]) for line in logged]
+    assert shown == [(1, 3, 20, 40), (2, 3, 30, 40), (3, 3, 40, 40)]
