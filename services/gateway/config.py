@@ -182,7 +182,9 @@ class GatewayConfig(TlsSettings):
         },
     )
     max_messages: int = field(default=4096, metadata={"help": "most messages in one request"})
-    max_tools: int = field(default=512, metadata={"help": "most tools declared in one request"})
+    max_tools: int = field(
+        default=256, metadata={"help": "most tools declared in one request; more than 256 are never taken"}
+    )
     max_prompt_characters: int = field(
         default=4 << 20, metadata={"help": "most text in one prompt, tools included, characters"}
     )

@@ -4,6 +4,11 @@ import pytest
 
 from services.common.errors import ConfigError
 from services.gateway.config import GatewayConfig
+from services.gateway.constraint.builder import MAX_TOOLS
+
+
+def test_no_more_tools_are_taken_by_default_than_a_grammar_has_place_for():
+    assert GatewayConfig().max_tools == MAX_TOOLS
 
 
 def test_served_names_are_split_at_commas():
