@@ -128,7 +128,7 @@ def planned(config: ModelConfig, shape: WorkerShape, memory: int, others: int = 
         nbytes = tensor.nbytes
         if name in shares:
             nbytes = shares[name].values * DTYPE_BYTES[tensor.dtype]
-        if name in shares or is_quantised(name):
+        if name in shares or (rank.whole_experts and is_quantised(name)):
             split += nbytes
         else:
             replicated += nbytes

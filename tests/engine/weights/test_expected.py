@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from services.decode.config import DecodeConfig
 from services.engine.loading.memory_plan import plan_memory
 from services.engine.model.architectures import load_config
 from services.engine.weights.expected import StoredTensor, expected_tensors
@@ -48,11 +49,12 @@ def test_without_quantisation_every_expert_is_three_plain_tensors(published):
 
 
 def test_the_memory_plan_adds_up(published):
-    plan = plan_memory(published, 8, 141_000_000_000)
-    parts = plan.split, plan.replicated, plan.reserve, plan.pages * plan.page_bytes, plan.rest
-    assert sum(parts) == plan.memory
+    plan = plan_memory(published, DecodeConfig(tp=8).shape_on("cuda"), 141_000_000_000)
+    rest = plan.room - plan.pool
+    assert plan.needed + plan.reserve + plan.pool + rest == plan.memory
     assert 8 * plan.split + plan.replicated + plan.vision == 595_148_192_736
     assert plan.page_bytes == 64 * 70_272
-    assert 0 <= plan.rest < plan.page_bytes
-    amounts = [int(line.split()[0].replace(",", "")) for line in plan.lines()[1:]]
-    assert sum(amounts[:5]) == amounts[5] == plan.memory
+    assert 0 <= rest < plan.page_bytes
+    *amounts, memory, vision = [int(line.split()[0].replace(",", "")) for line in plan.lines()[1:]]
+    assert sum(amounts) == memory == plan.memory
+    assert vision == plan.vision

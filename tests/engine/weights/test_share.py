@@ -13,6 +13,7 @@ from services.common.errors import ConfigError
 from services.common.model_types import read_config
 from services.engine.loading.memory_plan import plan_memory
 from services.engine.loading.text import stream_text_share
+from services.engine.loading.worker_shape import WorkerShape
 from services.engine.model.architectures import parse_config
 from services.engine.model.rank import Rank
 from services.engine.weights.checkpoint import Checkpoint
@@ -99,7 +100,7 @@ def test_the_shares_of_all_ranks_together_are_the_whole_tensors(checkpoints, kin
 @pytest.mark.parametrize("kind", ["int4", "bf16"])
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_each_rank_reads_as_many_bytes_as_the_memory_plan_says(checkpoints, kind, count):
-    plan = plan_memory(checkpoints[kind].config, count, 10**9)
+    plan = plan_memory(checkpoints[kind].config, WorkerShape(Rank(0, count), 64, 1), 10**11)
     for index in range(count):
         tensors, read = read_all(checkpoints[kind], Rank(index, count))
         assert sum(tensor.nbytes for tensor in tensors.values()) == read == plan.weights
