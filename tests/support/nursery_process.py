@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 
-from services.cli.parent_death import die_with_parent
+from services.common.parent_death import die_with_parent
 
 PRELOADED = ("services.decode.main", "services.prefill.main", "services.vision.main", "services.gateway.main")
 _MAX_MESSAGE = 1 << 20

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvloop
 
-from services.cli.parent_death import die_with_parent
 from services.cli.roles import ROLES, Serve, config_class, serve_function
 from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 from services.common.logs import configure_logs
+from services.common.parent_death import die_with_parent
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.tls.security import Security
 

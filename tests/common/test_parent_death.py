@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 
 CHILD = """
 import os, signal, sys
-from services.cli.parent_death import die_with_parent
+from services.common.parent_death import die_with_parent
 die_with_parent(int(sys.argv[1]))
 print(os.getpid(), flush=True)
 """
