@@ -73,6 +73,11 @@ class ForwardBatch:
         rows = len(self.sequences)
         return self.embeds is None and 0 < rows == len(self.token_ids) == len(self.logits_rows)
 
+    @property
+    def attended_pairs(self) -> int:
+        """Pairs of a new token and one of its sequence, which is what attention costs."""
+        return sum(sequence.num_tokens * sequence.context_len for sequence in self.sequences)
+
     def to(self, device: torch.device) -> ForwardBatch:
         """The same batch on `device`; copies without waiting."""
         embeds = self.embeds

@@ -13,6 +13,7 @@ from services.engine.host_copy import DeviceEvent
 from services.engine.kv_cache.kv_format import KvFormat
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.config.text_config import TextConfig
+from services.engine.step_watch import StepWatch
 
 
 class TextForward(Protocol):
@@ -46,8 +47,8 @@ class DecodeSteps(Protocol):
 class OtherRanks(Protocol):
     """The other ranks of a group: `RankGroup`. All ranks do the same in the same order."""
 
-    def send(self, batch: ForwardBatch, late: DeviceTokens | None) -> None:
-        """Starts the batch on the other ranks, with these late tokens in it."""
+    def send(self, batch: ForwardBatch, late: DeviceTokens | None) -> ForwardBatch:
+        """Starts the batch on the other ranks, with these late tokens in it; returns what to compute here."""
 
     def spread(self, kv_pages: Tensor, pages: Sequence[int]) -> None:
         """Copies what these pages hold here to the other ranks, if they have their own pages."""
@@ -79,7 +80,7 @@ class ModelRunner:
     `kv_pages` is `[num_pages, num_layers, 64, row width]` of `kv_format`, or of the float format of its dtype
     if that is None; `layers_per_group` is how many layers are announced together. `ranks`: the other ranks of
     a group, which get each batch before it is computed here.
-    `decode_steps` computes the batches that it takes.
+    `decode_steps` computes the batches that it takes. `watch` is given the size of each pass.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ModelRunner:
         ranks: OtherRanks | None = None,
         decode_steps: DecodeSteps | None = None,
         kv_format: KvFormat | None = None,
+        watch: StepWatch | None = None,
     ) -> None:
         if layers_per_group < 1:
             raise ValueError(f"layers_per_group must be at least 1, not {layers_per_group}")
@@ -98,6 +100,7 @@ class ModelRunner:
         self.layers_per_group = layers_per_group
         self._ranks = ranks
         self._decode_steps = decode_steps
+        self._watch = watch
         self._views = PageViews(kv_pages, model.config.kv_lora_rank, kv_format)
         self._runs_ahead = kv_pages.is_cuda
 
@@ -145,9 +148,10 @@ class ModelRunner:
         Calls `on_scored` with the logits of the scored rows, float32 `[up to 64, vocab]` at a time, which are
         valid until it returns.
         """
+        if self._watch is not None:
+            self._watch.computes(len(batch.token_ids), batch.attended_pairs)
         if self._ranks is not None:
-            self._ranks.send(batch, late)
-            batch = batch.to(self.model.device)
+            batch = self._ranks.send(batch, late).to(self.model.device)
         if late is not None:
             late.put(batch)
         if on_layers is None:

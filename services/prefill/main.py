@@ -47,7 +47,7 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
     checksum_fraction = 0.0 if worker.kv_pages.is_cuda else config.checksum_fraction
     limits = PrefillLimits(chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
     engine = PrefillEngine(worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source)
-    loop = EngineLoop("prefill-engine", engine.step, fail)
+    loop = EngineLoop("prefill-engine", engine.step, fail, watch=worker.watch)
     loop.post(partial(compute_on, worker.kv_pages.device))
     backend = TextWorkerBackend(worker, engine, engine, loop)
     worker_servicer = WorkerServicer(backend)

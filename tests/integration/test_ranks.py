@@ -14,9 +14,9 @@ import torch
 from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.kv_format import FLOAT32
-from services.engine.ranks.rank_group import RankGroup
 from services.engine.ranks.rank_plan import RankPlan
 from tests.support.decode_client import DecodeClient
+from tests.support.rank_groups import start_ranks
 from tests.support.waiting import wait_until
 
 FLAGS = {"prefill": {"tp": 2}, "decode": {"tp": 4}}
@@ -71,5 +71,5 @@ def test_a_group_that_lost_a_rank_ends_and_leaves_no_process_behind(workers, pro
 def test_a_group_that_the_model_cannot_be_split_over_does_not_start(nano_dir, transport):
     plan = RankPlan(8, nano_dir, True, torch.float32, FLOAT32, 1, 4)
     with pytest.raises(ConfigError, match=r"8 ranks does not divide .*b_proj"):
-        RankGroup(plan)
+        start_ranks(plan)
     assert not multiprocessing.active_children()

@@ -44,8 +44,9 @@ def free_port() -> int:
 class Stack:
     """Starts, watches, kills and restarts the processes.
 
-    `flags` are per role, e.g. {"decode": {"kv_pages": 64}}. `replicas` says how many workers a role has if
-    more than one: two of decode are called decode and decode-1. `deployment`: certificates for mTLS.
+    `flags` are per role, e.g. {"decode": {"kv_pages": 64}}, or for one of its workers. `replicas` says how
+    many workers a role has if more than one: two of decode are called decode and decode-1. `deployment`:
+    certificates for mTLS. `modules`: per role, what to run in place of the command.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         replicas: Mapping[str, int] | None = None,
         deployment: Deployment | None = None,
+        modules: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
+        self._modules = modules or {}
         self._deployment = deployment
         self.logs = logs
         self.names = tuple(
@@ -211,14 +214,15 @@ class Stack:
                 own["prefill_pool"] = ",".join(pool)
         if self._deployment is not None:
             own["tls_dir"] = self._deployment.path(role)
-        return own | dict(self._flags.get(role, {}))
+        return own | dict(self._flags.get(role, {})) | dict(self._flags.get(name, {}))
 
     def _spawn(self, name: str) -> None:
         words = [name.partition("-")[0]]
         for flag, value in self._arguments(name).items():
             words += [f"--{flag.replace('_', '-')}", *([] if value is True else [str(value)])]
         with (self.logs / f"{name}.log").open("ab") as log:
-            self.processes[name] = shared_nursery().start("services.cli.main", words, self._environment, log)
+            module = self._modules.get(words[0], "services.cli.main")
+            self.processes[name] = shared_nursery().start(module, words, self._environment, log)
 
     def _wait_ready(self, role: str, timeout_s: float = 60.0) -> None:
         process = self.processes[role]

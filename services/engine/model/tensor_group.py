@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, distributed
 
 from services.engine.model.rank import ALONE, Rank
-
-_PATIENCE = timedelta(hours=1)
-"""The longest wait between the first rank that has loaded its share of a checkpoint and the last."""
 
 
 class TensorGroup(Protocol):
@@ -26,6 +23,11 @@ class TensorGroup(Protocol):
 
     def join(self, x: Tensor) -> Tensor:
         """Joins the ranks' `x [..., N]` side by side: `[..., ranks x N]`."""
+
+    def columns(self, rows: Tensor) -> Tensor:
+        """Returns this rank's part of a matrix' columns, `[R, C / ranks]`, given its part of the rows, `rows
+        [R / ranks, C]`.
+        """
 
     def meet(self) -> None:
         """Waits until all ranks call it: each after it has loaded its share, before the first sum."""
@@ -44,6 +46,10 @@ class NoGroup:
         """See TensorGroup."""
         return x
 
+    def columns(self, rows: Tensor) -> Tensor:
+        """See TensorGroup."""
+        return rows
+
     def meet(self) -> None:
         """See TensorGroup."""
 
@@ -56,10 +62,18 @@ class DistributedGroup:
     """
 
     def __init__(
-        self, *, deterministic: bool, whole_experts: bool = False, whole_attention: bool = False
+        self,
+        *,
+        deterministic: bool,
+        whole_experts: bool = False,
+        whole_attention: bool = False,
+        meet: Callable[[], None] = lambda: None,
     ) -> None:
-        """The arguments must be the same in all processes; Rank explains the last two."""
+        """The arguments must be the same in all processes; Rank explains `whole_...`. `meet`: what `meet`
+        does; by default the ranks wait for each other at their first sum.
+        """
         self._deterministic = deterministic
+        self._meet = meet
         self.rank = Rank(distributed.get_rank(), distributed.get_world_size(), whole_experts, whole_attention)
 
     def sum(self, x: Tensor) -> Tensor:
@@ -77,11 +91,17 @@ class DistributedGroup:
         """See TensorGroup."""
         return torch.cat(self._all(x), dim=-1)
 
+    def columns(self, rows: Tensor) -> Tensor:
+        """See TensorGroup."""
+        sent = rows.unflatten(1, (self.rank.count, -1)).transpose(0, 1).contiguous()
+        received = torch.empty_like(sent)
+        # As bytes: not every backend exchanges every dtype.
+        distributed.all_to_all_single(received.view(torch.uint8), sent.view(torch.uint8))
+        return received.flatten(0, 1)
+
     def meet(self) -> None:
-        """See TensorGroup. Waits longer than the group's own timeout, which is for noticing a rank that
-        hangs.
-        """
-        distributed.barrier(timeout=_PATIENCE)
+        """See TensorGroup."""
+        self._meet()
 
     def _all(self, x: Tensor) -> list[Tensor]:
         """Every rank's `x`, in the order of the ranks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import torch
@@ -13,17 +13,12 @@ from services.engine.ranks.page_lists import SequencePart
 from services.engine.ranks.page_spread import PageSpread
 
 
-class EmbedsPart(msgspec.Struct, frozen=True, array_like=True):
-    """InputEmbeds: int64 `[M]` and float32 `[M, hidden]`, as they lie in memory."""
-
-    rows: bytearray
-    values: bytearray
-
-
 class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A batch to compute: as in ForwardBatch, the tensors int64 as they lie in memory.
+    """A batch to compute: as in ForwardBatch, the tensors int64 as they lie in memory; of the embeddings only
+    their rows.
 
-    The tokens of `late_rows` follow as a broadcast from rank 0's device.
+    Two broadcasts from rank 0's device follow: the values of the embeddings, if there are any, in the dtype
+    of the model, and the tokens of `late_rows`, if there are any.
     """
 
     token_ids: bytearray
@@ -31,7 +26,7 @@ class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
     slot_mapping: bytearray
     logits_rows: bytearray
     sequences: tuple[SequencePart, ...]
-    embeds: EmbedsPart | None
+    embeds: bytearray | None
     scored_rows: bytearray | None
     late_rows: tuple[int, ...]
 
@@ -40,25 +35,26 @@ class RankWork(msgspec.Struct, frozen=True, array_like=True, tag=True):
         cls, batch: ForwardBatch, sequences: tuple[SequencePart, ...], late_rows: Sequence[int]
     ) -> RankWork:
         """The message for a batch on the host."""
-        embeds = batch.embeds
         return cls(
             _raw(batch.token_ids),
             _raw(batch.positions),
             _raw(batch.slot_mapping),
             _raw(batch.logits_rows),
             sequences,
-            None if embeds is None else EmbedsPart(_raw(embeds.rows), _raw(embeds.values.float())),
+            None if batch.embeds is None else _raw(batch.embeds.rows),
             None if batch.scored_rows is None else _raw(batch.scored_rows),
             tuple(late_rows),
         )
 
-    def batch(self, sequences: tuple[SequenceSlice, ...]) -> ForwardBatch:
-        """The batch, on the host. Its tensors share the message's memory."""
+    def batch(self, sequences: tuple[SequenceSlice, ...], broadcast: Callable[[int], Tensor]) -> ForwardBatch:
+        """The batch, on the host but for the embeddings' values. Its tensors share the message's memory.
+
+        `broadcast` receives that many rows of values, in the model's dtype: `[M, hidden]`.
+        """
         embeds = None
         if self.embeds is not None:
-            rows = _int64(self.embeds.rows)
-            values = torch.frombuffer(self.embeds.values, dtype=torch.float32)
-            embeds = InputEmbeds(rows, values.view(len(rows), -1))
+            rows = _int64(self.embeds)
+            embeds = InputEmbeds(rows, broadcast(len(rows)))
         return ForwardBatch(
             _int64(self.token_ids),
             _int64(self.positions),

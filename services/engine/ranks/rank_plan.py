@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from services.common.errors import ConfigError
 from services.engine.batch import PAGE_TOKENS
@@ -18,12 +17,12 @@ from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.model.architectures import load_config
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import DistributedGroup
+from services.engine.ranks.meeting import Meeting
+from services.engine.ranks.process_group import StartGroup, start_group
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.share import shares_of
 
 CPU = torch.device("cpu")
-_PATIENCE = timedelta(seconds=60)
-"""The longest that a rank waits for another one in a step."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class RankPlan:
     `dtype`: of the weights. `device`: rank 0's; the GPUs of the other ranks follow it. `kernels`,
     `decodes`: as in `load_for`. `own_pages`: each rank has its own; GPUs require it. `open_transfer`,
     with `own_pages` only, opens the transfer with which a rank reads its share of pages; None: rank 0
-    reads everything.
+    reads everything. `start_group` makes the process group.
     """
 
     ranks: int
@@ -50,6 +49,7 @@ class RankPlan:
     own_pages: bool = False
     decodes: bool = False
     open_transfer: TransferOpening | None = None
+    start_group: StartGroup = start_group
 
     @property
     def pages_shape(self) -> tuple[int, int, int, int]:
@@ -84,20 +84,18 @@ class RankPlan:
         shares_of(expected_tensors(config), first)
         first.experts(config.text.n_routed_experts)
 
-    def group(self) -> DistributedGroup:
-        """The collective operations of a rank; `join` must have returned."""
+    def join(self, rank: int, meeting: Meeting) -> DistributedGroup:
+        """Joins the process group once all ranks are there; returns the collective operations of the rank."""
+        device = self.device_of(rank)
+        compute_on(device)
+        meeting.wait_for_all("started")
+        self.start_group(meeting.store, rank, self.ranks, device)
         return DistributedGroup(
             deterministic=self.deterministic,
             whole_experts=self.whole_experts,
             whole_attention=self.whole_attention,
+            meet=lambda: meeting.wait_for_all("loaded"),
         )
-
-    def join(self, rank: int, meeting: str) -> None:
-        """Waits until all ranks have joined at `meeting`, a URL of torch.distributed."""
-        device = self.device_of(rank)
-        compute_on(device)
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, meeting, _PATIENCE, world_size=self.ranks, rank=rank)
 
     def open_pages(self, rank: int, memory: str) -> Tensor:
         """The rank's own KV pages, or all ranks' pages in the file `memory`, which rank 0 clears."""

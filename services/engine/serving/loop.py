@@ -10,6 +10,9 @@ from typing import TypeVar
 
 import structlog
 
+from services.common.errors import Unavailable
+from services.engine.step_watch import StepWatch
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -21,7 +24,8 @@ class EngineLoop:
     Messages run in the order posted, between steps, so state that only they and `step` touch needs no lock.
     `step` returns whether it did work: after an idle step the thread sleeps until a message arrives or
     `idle_wait_s` passes. An exception from a step or a message is a bug that leaves the state unknown: it is
-    passed to `on_fatal`, and the thread ends.
+    passed to `on_fatal`, and the thread ends. With a `watch`, a turn that does not end in time is reported so
+    too, from another thread.
     """
 
     def __init__(
@@ -30,16 +34,23 @@ class EngineLoop:
         step: Callable[[], bool],
         on_fatal: Callable[[BaseException], None],
         idle_wait_s: float = 0.05,
+        watch: StepWatch | None = None,
     ) -> None:
         self._step = step
         self._on_fatal = on_fatal
         self._idle_wait_s = idle_wait_s
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._watch = watch
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Starts the thread; once."""
         self._thread.start()
+        if self._watch is not None:
+            threading.Thread(
+                target=self._look, args=(self._watch,), name=f"{self._thread.name}-watch", daemon=True
+            ).start()
 
     def post(self, message: Callable[[], None]) -> None:
         """Runs `message` on the engine thread. Any thread may call this; never blocks."""
@@ -72,17 +83,35 @@ class EngineLoop:
         try:
             busy = True
             while self._drain_inbox(wait=not busy):
-                busy = self._step()
+                busy = self._turn(self._step, is_step=True)
         except BaseException as error:
             log.exception("engine loop failed", loop=self._thread.name)
             self._on_fatal(error)
+        finally:
+            self._ended.set()
+
+    def _turn(self, run: Callable[[], T], *, is_step: bool) -> T:
+        if self._watch is None:
+            return run()
+        self._watch.begin(is_step=is_step)
+        result = run()
+        self._watch.end()
+        return result
+
+    def _look(self, watch: StepWatch) -> None:
+        """Reports a turn that hangs, once."""
+        while not self._ended.wait(watch.tick_s):
+            if (hangs := watch.tick()) is not None:
+                log.error("engine loop hangs", loop=self._thread.name, reason=hangs)
+                self._on_fatal(Unavailable(hangs))
+                return
 
     def _drain_inbox(self, *, wait: bool) -> bool:
         """Runs all pending messages, after waiting for the first one if asked. False: the loop must end."""
         try:
             message = self._inbox.get(timeout=self._idle_wait_s) if wait else self._inbox.get_nowait()
             while message is not None:
-                message()
+                self._turn(message, is_step=False)
                 message = self._inbox.get_nowait()
         except queue.Empty:
             return True

@@ -8,11 +8,12 @@ from typing import Protocol
 
 import grpc
 
-from services.common.errors import ConfigError
+from services.common.errors import ConfigError, PerigeeError
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
 from services.engine.batch import PAGE_TOKENS
 from services.engine.serving.load_metrics import LoadMetrics
+from services.engine.serving.process_exit import exit_within
 from services.engine.serving.text_backend import TextWorkerBackend
 from services.engine.serving.worker_server import (
     ServerSettings,
@@ -23,6 +24,8 @@ from services.engine.serving.worker_server import (
 from services.engine.serving.worker_service import WorkerServicer
 
 Counters = Mapping[str, tuple[str, Callable[[], int]]]
+_GONE_S = 9.0
+"""A worker that failed is gone after 10 s; up to one of them goes to the end of its server."""
 
 
 class TextServerSettings(ServerSettings, Protocol):
@@ -53,12 +56,13 @@ async def serve_text_worker(
     failure: asyncio.Future[None],
 ) -> None:
     """Starts the backend's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
+    If the worker failed, what is to be closed may hang: the process ends in 10 s all the same.
 
     `counters` are as in LoadMetrics, in addition to those of every engine.
     """
     worker = backend.worker
     max_quarantined = config.max_quarantined_pages or max(1, worker.kv_pages.shape[0] // 2)
-    triggers = ShutdownTriggers(failure, max_quarantined, worker.transfer.is_alive)
+    triggers = ShutdownTriggers(failure, max_quarantined, worker.transfer.is_alive, worker.check_ranks)
     integrity = (
         "Integrity checks of the page pool that failed",
         lambda: backend.engine.load.integrity_failures,
@@ -71,6 +75,10 @@ async def serve_text_worker(
         await serve_worker(
             config, endpoints, backend, worker_servicer, services, stop, triggers, config.lease_seconds
         )
+    except PerigeeError:
+        exit_within(_GONE_S)
+        await worker.abort_ranks()
+        raise
     finally:
         await asyncio.to_thread(backend.loop.stop)
         await worker.close()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import structlog
 import torch
 
 from perigee.v1 import worker_pb2
+from services.common.errors import Unavailable
 from services.common.ids import incarnation
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
@@ -44,8 +45,15 @@ from services.engine.sampling.sampler import Draw
 from services.engine.serving.context_length import served_context
 from services.engine.serving.identity import model_identity
 from services.engine.serving.page_count import PageSettings, page_count
+from services.engine.serving.process_exit import exit_within
+from services.engine.step_watch import StepWatch
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
+
+_LOOK_S = 0.5
+_GONE_S = 10.0
 
 
 class TextWorkerSettings(PageSettings, Protocol):
@@ -91,6 +99,7 @@ class TextWorker:
     embeddings: EmbeddingReader
     info: worker_pb2.WorkerInfo
     offer: worker_pb2.MemoryOffer
+    watch: StepWatch
     ranks: RankGroup | None = None
 
     @property
@@ -102,6 +111,16 @@ class TextWorker:
     def vocab_size(self) -> int:
         """Number of token ids."""
         return self.config.text.vocab_size
+
+    def check_ranks(self) -> None:
+        """Raises Unavailable if another rank has ended."""
+        if self.ranks is not None:
+            self.ranks.check()
+
+    async def abort_ranks(self) -> None:
+        """Ends the other ranks at once, so that nothing waits for them."""
+        if self.ranks is not None:
+            await asyncio.to_thread(self.ranks.abort)
 
     async def close(self) -> None:
         """Ends handshakes, then the transfer thread, then the other ranks."""
@@ -140,7 +159,17 @@ async def build_text_worker(
     decodes = role == worker_pb2.WORKER_ROLE_DECODE
     ranks = (
         await asyncio.to_thread(
-            _group, settings, num_pages, directory, device, dtype, kv_format, deterministic, decodes, opening
+            _group,
+            settings,
+            endpoints,
+            num_pages,
+            directory,
+            device,
+            dtype,
+            kv_format,
+            deterministic,
+            decodes,
+            opening,
         )
         if settings.tp != 1
         else None
@@ -151,7 +180,16 @@ async def build_text_worker(
     else:
         kv_pages, group = ranks.kv_pages, ranks.group
     load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
-    model, steps = await asyncio.to_thread(load, directory, deterministic, dtype, kv_pages, kv_format)
+    model, steps = await _beside(
+        ranks, asyncio.to_thread(load, directory, deterministic, dtype, kv_pages, kv_format)
+    )
+    if ranks is not None:
+        await _beside(ranks, asyncio.to_thread(ranks.wait_until_ready))
+    watch = StepWatch()
+    if on_gpu:
+        from services.engine.kernel_model.compilation import before_compilation
+
+        before_compilation(watch.exempt)
     staging = torch.zeros(settings.staging_blocks, ROWS_PER_PAGE, text.hidden_size, dtype=ROWS_DTYPE)
     regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
     others = ranks.readers if ranks is not None else ()
@@ -171,6 +209,7 @@ async def build_text_worker(
             ranks,
             steps,
             kv_format,
+            watch,
         ),
         transfer=transfer,
         peers=peers,
@@ -185,8 +224,24 @@ async def build_text_worker(
             deterministic=deterministic,
         ),
         offer=offer_to_proto(transfer.offer()),
+        watch=watch,
         ranks=ranks,
     )
+
+
+async def _beside(ranks: RankGroup | None, work: Awaitable[T]) -> T:
+    """The result of `work`, which waits for the other ranks. If one of them ends, that would be for long:
+    raises Unavailable then.
+    """
+    task = asyncio.ensure_future(work)
+    while ranks is not None and not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
+        try:
+            ranks.check()
+        except Unavailable:
+            exit_within(_GONE_S)
+            await asyncio.to_thread(ranks.abort)
+            raise
+    return await task
 
 
 def draw_on(device: torch.device) -> Draw | None:
@@ -200,6 +255,7 @@ def draw_on(device: torch.device) -> Draw | None:
 
 def _group(
     settings: TextWorkerSettings,
+    endpoints: Endpoints,
     num_pages: int,
     directory: Path,
     device: torch.device,
@@ -226,5 +282,6 @@ def _group(
             own_pages=on_gpus,
             decodes=decodes,
             open_transfer=opening if on_gpus else None,
-        )
+        ),
+        endpoints.bound_socket("127.0.0.1", 0, "--tp"),
     )

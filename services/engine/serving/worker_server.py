@@ -47,20 +47,22 @@ class ServerSettings(Protocol):
 class ShutdownTriggers:
     """The conditions under which a worker stops by itself.
 
-    `failure` is set by a thread that failed, `max_quarantined` bounds the quarantined pages, and
-    `can_transfer` returns whether reads are still carried out. The worker looks at the last two, and at what
-    it still owes, every `watch_s`.
+    `failure` is set by a thread that failed, `max_quarantined` bounds the quarantined pages, `can_transfer`
+    returns whether reads are still carried out, and `check_ranks` raises Unavailable if a process that the
+    worker needs has ended. The worker looks at the last three, and at what it still owes, every `watch_s`.
     """
 
     failure: asyncio.Future[None]
     max_quarantined: int
     can_transfer: Callable[[], bool] = lambda: True
+    check_ranks: Callable[[], None] = lambda: None
     watch_s: float = 0.1
 
     def raise_if_broken(self) -> None:
-        """Raises the error of a failed thread; Unavailable if the transfer thread failed."""
+        """Raises the error of a failed thread; Unavailable if the transfer thread or a rank has ended."""
         if self.failure.done():
             self.failure.result()
+        self.check_ranks()
         if not self.can_transfer():
             with contextlib.suppress(Exception):  # stderr may be anything
                 faulthandler.dump_traceback()  # shows which call does not return

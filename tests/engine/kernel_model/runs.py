@@ -16,7 +16,6 @@ from services.engine.loading.for_worker import load_for
 from services.engine.loading.text import load_kernel_text_model
 from services.engine.model.attention.page_views import PageViews
 from services.engine.model.tensor_group import DistributedGroup
-from services.engine.ranks.rank_group import RankGroup
 from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
 from services.engine.sampling.sampler import SampledToken, Sampler
@@ -25,6 +24,7 @@ from services.engine.weights.int4 import dequantise
 from tests.engine.text_models import PAGE_TOKENS, random_weights, tiny_config
 from tests.support.address_graph import AddressGraph
 from tests.support.batches import NewTokens, batch_of
+from tests.support.rank_groups import runner_of, start_ranks
 
 # Kernels take vectors of powers of two, and experts made of tiles of 64 x 64.
 CONFIG = tiny_config(
@@ -166,19 +166,9 @@ def logits_of_group(directory, prompts, whole_attention) -> tuple[list[Tensor], 
     alone = torch.zeros(plan.pages_shape)
     model, _ = load_for(directory, True, torch.float32, alone, FLOAT32, kernels=True, decodes=False)
     expected = _read_and_gone_on(ModelRunner(model, alone, 1), prompts)
-    group = RankGroup(plan)
+    group = start_ranks(plan)
     try:
-        model, _ = load_for(
-            directory,
-            True,
-            torch.float32,
-            group.kv_pages,
-            FLOAT32,
-            kernels=True,
-            decodes=False,
-            group=group.group,
-        )
-        return expected, _read_and_gone_on(ModelRunner(model, group.kv_pages, 1, group), prompts)
+        return expected, _read_and_gone_on(runner_of(group, plan), prompts)
     finally:
         group.close()
 

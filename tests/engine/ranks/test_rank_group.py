@@ -5,23 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
 from services.common.errors import ConfigError
 from services.engine.batch import DeviceTokens
-from services.engine.kv_cache.kv_format import FLOAT32
+from services.engine.kv_cache.kv_format import FLOAT32, float_format
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.reads.read_request import ReadRequest, ReadStatus
 from services.engine.loading.for_worker import load_for
-from services.engine.ranks.rank_group import RankGroup
 from services.engine.ranks.rank_plan import RankPlan
 from services.engine.runner import ModelRunner
 from tests.support.batches import batch_of
+from tests.support.rank_groups import runner_of, start_ranks
 
 PAGES = 8
 PROMPT = [(17 * place + 5) % 1200 for place in range(100)]
@@ -29,34 +29,20 @@ EPSILON = 1e-4
 """In standard deviations of a row of logits: sums over ranks are added up in another order."""
 
 
-def plan_of(nano_dir, **options):
-    return RankPlan(2, nano_dir, True, torch.float32, FLOAT32, 1, PAGES, own_pages=True, **options)
+def plan_of(nano_dir, dtype=torch.float32, kv_format=FLOAT32, **options):
+    return RankPlan(2, nano_dir, True, dtype, kv_format, 1, PAGES, own_pages=True, **options)
 
 
 def logits_of(runner, token_ids, start, pages):
     return runner.forward(batch_of([(token_ids, start, pages, True)], runner.batch_device))[0]
 
 
-def runner_of(group: RankGroup, nano_dir: Path) -> ModelRunner:
-    """Rank 0's part of a group's work."""
-    model, _ = load_for(
-        nano_dir,
-        True,
-        torch.float32,
-        group.kv_pages,
-        FLOAT32,
-        kernels=False,
-        decodes=False,
-        group=group.group,
-    )
-    return ModelRunner(model, group.kv_pages, 1, group)
-
-
 @pytest.fixture(params=[False, True], ids=["split experts", "whole experts"])
 def group(request, nano_dir):
     """A group of two, and its runner."""
-    group = RankGroup(plan_of(nano_dir, whole_experts=request.param))
-    yield group, runner_of(group, nano_dir)
+    plan = plan_of(nano_dir, whole_experts=request.param)
+    group = start_ranks(plan)
+    yield group, runner_of(group, plan)
     group.close()
 
 
@@ -108,10 +94,46 @@ def test_a_token_that_only_the_device_knows_is_the_same_for_every_rank(group):
     assert float((found - known).abs().max()) < EPSILON * float(known.std())
 
 
+def embedded(runner, values):
+    """Logits of a prompt whose tokens 10 to 70 are replaced."""
+    batch = batch_of([(PROMPT, 0, [0, 1], True, [(10, values)])], runner.batch_device)
+    return runner.forward(batch)[0].clone()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_picture_travels_once_in_the_dtype_of_the_model_and_all_ranks_compute_with_it(
+    nano_dir, dtype, monkeypatch
+):
+    plan = plan_of(nano_dir, dtype, float_format(dtype))
+    group = start_ranks(plan)
+    broadcasts = []
+    broadcast = distributed.broadcast
+    monkeypatch.setattr(
+        distributed,
+        "broadcast",
+        lambda tensor, source: broadcasts.append(tensor) or broadcast(tensor, source),
+    )
+    try:
+        runner = runner_of(group, plan)
+        values = torch.randn(60, runner.model.config.hidden_size, generator=torch.Generator().manual_seed(3))
+        pages = torch.zeros_like(group.kv_pages)
+        model, _ = load_for(nano_dir, True, dtype, pages, float_format(dtype), kernels=False, decodes=False)
+        alone = ModelRunner(model, pages, 1)
+        found, expected = embedded(runner, values), embedded(alone, values)
+        tolerance = EPSILON if dtype is torch.float32 else 0.05
+        assert float((found - expected).abs().mean()) < tolerance * float(expected.std())
+        without = logits_of(runner, PROMPT, 0, [2, 3])
+        assert float((found - without).abs().mean()) > 0.2 * float(expected.std())
+        assert [(sent.dtype, sent.shape) for sent in broadcasts] == [(dtype, values.shape)]
+    finally:
+        group.close()
+
+
 def test_pages_read_by_all_ranks_in_shares_are_on_every_one_of_them(nano_dir):
     opening = TransferOpening("reader", {}, "any")
-    group = RankGroup(plan_of(nano_dir, open_transfer=opening))
-    runner = runner_of(group, nano_dir)
+    plan = plan_of(nano_dir, open_transfer=opening)
+    group = start_ranks(plan)
+    runner = runner_of(group, plan)
     layers = group.kv_pages.shape[1]
     reader = opening.shared([kv_region(group.kv_pages)], group.readers, layers)
     lent = torch.zeros_like(group.kv_pages)
@@ -155,9 +177,9 @@ def read(reader, agent, local, remote, layers):
 
 def test_attention_by_sequence_without_kernels_needs_pages_that_all_have(nano_dir):
     with pytest.raises(ConfigError, match="dp_attention"):
-        RankGroup(plan_of(nano_dir, whole_attention=True))
+        start_ranks(plan_of(nano_dir, whole_attention=True))
 
 
 def test_a_group_is_refused_where_there_are_too_few_gpus(nano_dir):
     with pytest.raises(ConfigError, match="cuda:64 does not exist"):
-        RankGroup(plan_of(nano_dir, device=torch.device("cuda", 63), kernels=True))
+        start_ranks(plan_of(nano_dir, device=torch.device("cuda", 63), kernels=True))

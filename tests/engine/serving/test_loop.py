@@ -6,7 +6,11 @@ import threading
 
 import pytest
 
+from services.common.errors import Unavailable
 from services.engine.serving.loop import EngineLoop
+from services.engine.step_watch import StepWatch
+from tests.support.manual_clock import ManualClock
+from tests.support.waiting import wait_until
 
 
 def test_messages_run_in_order_between_steps_on_one_thread():
@@ -63,3 +67,42 @@ def test_an_exception_of_a_step_ends_the_thread_and_is_reported():
     assert done.wait(5)
     loop.stop()
     assert isinstance(reported[0], ValueError)
+
+
+def test_a_step_that_hangs_is_reported_while_it_still_runs():
+    clock = ManualClock()
+    watch = StepWatch(clock)
+    watch.tick_s = 0.001
+    reported: list[BaseException] = []
+    told, release, hangs = threading.Event(), threading.Event(), threading.Event()
+
+    def step() -> bool:
+        watch.computes(1, 100)
+        if hangs.is_set():
+            release.wait(20)
+        return True
+
+    def on_fatal(error: BaseException) -> None:
+        reported.append(error)
+        told.set()
+
+    loop = EngineLoop("test", step, on_fatal, watch=watch)
+    loop.start()
+    for _ in range(20):
+        loop.call(lambda: None).result(5)
+    hangs.set()
+    while not told.is_set():
+        clock.now += 0.1
+        told.wait(0.002)
+    release.set()
+    loop.stop()
+    [error] = reported
+    assert isinstance(error, Unavailable)
+    assert "a step of the engine has run for" in error.message
+
+
+def test_a_watched_loop_ends_its_watching_thread_too():
+    loop = EngineLoop("watched", lambda: False, lambda error: None, watch=StepWatch())
+    loop.start()
+    loop.stop()
+    wait_until(lambda: not any(thread.name == "watched-watch" for thread in threading.enumerate()))
