@@ -1,12 +1,13 @@
 """Measures the memory that loading takes: a random int4 checkpoint at Kimi-K2.5's layer shapes, of about 2
 GB.
 
-python -m benchmarks.load_memory --config CONFIG_JSON [--directory DIR] [--tp N --rank R]
+python -m benchmarks.load_memory --config CONFIG_JSON [--directory DIR] [--tp N --rank R [--exchange]]
 
 CONFIG_JSON is the published one; layers, experts, vocabulary and vision tower are reduced. Loading runs in
 its own process; the peak is the most that its resident memory grew since all imports. With --tp it loads what
-rank R of N would hold, int4 experts packed, instead of the whole model in bf16. The files' pages are dropped
-from the page cache first, so that reads come from the disk and are counted there.
+rank R of N would hold, int4 experts packed, instead of the whole model in bf16; with --exchange what it would
+read if ranks exchange columns, as on GPUs, without the exchange itself. The files' pages are dropped from the
+page cache first, so that reads come from the disk and are counted there.
 """
 
 from __future__ import annotations
@@ -70,14 +71,15 @@ def planned_bytes(config: ModelConfig, rank: Rank | None) -> tuple[int, int]:
     return sum(sizes), READERS * max(sizes)
 
 
-def load(directory: Path, rank: Rank | None) -> None:
+def load(directory: Path, rank: Rank | None, *, exchanges: bool) -> None:
     """Loads in this process and prints the measurements as JSON."""
     before, read, started = resident_bytes(), disk_bytes(), time.monotonic()
     held: Sized
     if rank is None:
         held = load_text_model(directory, deterministic=False, dtype=torch.bfloat16).layers
     else:
-        with stream_text_share(Checkpoint.checked(directory), rank, torch.bfloat16) as weights:
+        checkpoint = Checkpoint.checked(directory)
+        with stream_text_share(checkpoint, rank, torch.bfloat16, exchanges=exchanges) as weights:
             held = list(weights.values())
     seconds = time.monotonic() - started
     peak, read = peak_resident_bytes() - before, disk_bytes() - read
@@ -98,7 +100,7 @@ def drop_from_page_cache(directory: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(config_path: Path, directory: Path, rank: Rank | None) -> int:
+def measure(config_path: Path, directory: Path, rank: Rank | None, *, exchanges: bool) -> int:
     """Writes, loads, compares; returns 1 if the peak exceeds the plan."""
     write_random_checkpoint(directory, reduced(read_config(config_path)))
     verdict = verify(directory)
@@ -106,7 +108,7 @@ def measure(config_path: Path, directory: Path, rank: Rank | None) -> int:
     drop_from_page_cache(directory)
     command = [sys.executable, "-m", "benchmarks.load_memory", "--load", str(directory)]
     if rank is not None:
-        command += ["--tp", str(rank.count), "--rank", str(rank.index)]
+        command += ["--tp", str(rank.count), "--rank", str(rank.index)] + ["--exchange"] * exchanges
     seen = json.loads(subprocess.run(command, check=True, capture_output=True).stdout.splitlines()[-1])
     weights, ahead = planned_bytes(verdict.config, rank)
     what = "model in bf16" if rank is None else "rank's share "
@@ -131,16 +133,17 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="where there is room (default: a temporary one)")
     parser.add_argument("--tp", type=int, help="ranks that share the model")
     parser.add_argument("--rank", type=int, help="the one that loads, from 0")
+    parser.add_argument("--exchange", action="store_true", help="the ranks exchange columns")
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     rank = chosen_rank(parser, arguments)
     if arguments.load is not None:
-        load(arguments.load, rank)
+        load(arguments.load, rank, exchanges=arguments.exchange)
         return 0
     if arguments.config is None:
         parser.error("--config is required")
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        return measure(arguments.config, Path(directory), rank)
+        return measure(arguments.config, Path(directory), rank, exchanges=arguments.exchange)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,6 +34,47 @@ def to_host(tensor: Tensor) -> Tensor:
     return host.copy_(tensor, non_blocking=True)
 
 
+class Staging:
+    """Copies tensors of any size to a device through pinned memory, in pieces, while the next piece is read.
+
+    For any threads; each has two buffers of its own, which last as long as both it and this object.
+    """
+
+    def __init__(self, device: torch.device, nbytes: int = 32 << 20) -> None:
+        """`nbytes`: of a buffer; a row of a tensor (along its first dimension) must fit."""
+        self._device = device
+        self._nbytes = nbytes
+        self._own = threading.local()
+
+    def copy(self, source: Tensor, dtype: torch.dtype) -> Tensor:
+        """A copy in `dtype` on the device, complete for what is enqueued there after this call."""
+        target = torch.empty(source.shape, dtype=dtype, device=self._device)
+        slots = self._slots()
+        rows = max(1, self._nbytes // max(1, source[:1].numel() * dtype.itemsize))
+        for piece, place in zip(source.split(rows), target.split(rows), strict=True):
+            slots.reverse()
+            slot = slots[0]
+            slot.copied.wait()
+            staged = slot.buffer[: piece.numel() * dtype.itemsize].view(dtype).view(piece.shape)
+            place.copy_(staged.copy_(piece), non_blocking=True)
+            slot.copied = DeviceEvent(self._device)
+        return target
+
+    def _slots(self) -> list[_Slot]:
+        if not hasattr(self._own, "slots"):
+            pinned = self._device.type == "cuda"
+            if pinned:
+                torch.cuda.set_device(self._device)  # or this thread would begin to use the first GPU
+            self._own.slots = [
+                _Slot(
+                    torch.empty(self._nbytes, dtype=torch.uint8, pin_memory=pinned), DeviceEvent(self._device)
+                )
+                for _ in range(2)
+            ]
+        slots: list[_Slot] = self._own.slots
+        return slots
+
+
 class DeviceEvent:
     """Marks the end of all work enqueued on a device so far. On a CPU that work is done already."""
 
@@ -45,3 +88,11 @@ class DeviceEvent:
         """Blocks until the device has done that work."""
         if self._event is not None:
             self._event.synchronize()
+
+
+@dataclass
+class _Slot:
+    """`copied`: when the device has read the buffer."""
+
+    buffer: Tensor
+    copied: DeviceEvent

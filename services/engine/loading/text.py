@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from services.common.errors import ConfigError
+from services.engine.loading.column_exchange import ColumnExchange
 from services.engine.model.architectures import architecture_of, common_text_layer
 from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import Rank
@@ -17,6 +18,7 @@ from services.engine.model.text_model import TextModel
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.loader import TensorReader
 from services.engine.weights.progress import LoadProgress
+from services.engine.weights.share import row_shares_of
 from services.engine.weights.stream import StreamedTensors
 
 if TYPE_CHECKING:
@@ -59,8 +61,10 @@ def load_kernel_text_model(
     device: torch.device | str,
     group: TensorGroup = NoGroup(),  # noqa: B008 - it has no state
 ) -> KernelTextModel:
-    """Like `load_text_model`, for a GPU, whose kernels compute with packed int4 experts. Raises
-    ConfigError for layers that they do not compute.
+    """Like `load_text_model`, for a GPU, whose kernels compute with packed int4 experts. All ranks of a
+    group must call it together: each reads a part of what is split by columns, and they exchange it.
+
+    Raises ConfigError for layers that the kernels do not compute.
     """
     # Imported only here: not every machine without a GPU has triton.
     from services.engine.kernel_model.text_model import KernelTextModel
@@ -77,21 +81,28 @@ def load_kernel_text_model(
         and not name.endswith("weight_shape")
         and group.rank.has(name, checkpoint.config.text.n_routed_experts)
     ]
-    with _streamed(checkpoint.reader(dtype, device, group.rank), names) as weights:
-        below = PrefixedWeights(weights, architecture.text_prefix)
+    rows = row_shares_of(checkpoint.tensors, group.rank)
+    with _streamed(checkpoint.reader(dtype, device, group.rank, rows), names) as weights:
+        below = PrefixedWeights(ColumnExchange(weights, rows, group), architecture.text_prefix)
         return KernelTextModel(checkpoint.config.text, below, deterministic, group)
 
 
 def stream_text_share(
-    checkpoint: Checkpoint, rank: Rank, dtype: torch.dtype, device: torch.device | str = "cpu"
+    checkpoint: Checkpoint,
+    rank: Rank,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    *,
+    exchanges: bool = False,
 ) -> StreamedTensors:
-    """Streams a rank's share of the text model, named as in the shards: floats in `dtype`, int4 experts
-    packed.
+    """Streams what a rank reads of the text model, named as in the shards: floats in `dtype`, int4 experts
+    packed. That is its share; if it `exchanges` columns with the others, rows of what is split by columns.
 
     Raises ConfigError before it reads anything if the model cannot be split so.
     """
     names = [name for name, tensor in checkpoint.tensors.items() if tensor.is_text]
-    return _streamed(checkpoint.reader(dtype, device, rank), names)
+    rows = row_shares_of(checkpoint.tensors, rank) if exchanges else {}
+    return _streamed(checkpoint.reader(dtype, device, rank, rows), names)
 
 
 def _streamed(reader: TensorReader, names: Iterable[str]) -> StreamedTensors:

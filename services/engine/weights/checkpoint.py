@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -16,7 +17,7 @@ from services.engine.model.rank import ALONE, Rank
 from services.engine.weights.expected import StoredTensor, expected_tensors, problems_of
 from services.engine.weights.headers import TensorHeader, listed, read_headers
 from services.engine.weights.loader import TensorReader
-from services.engine.weights.share import shares_of
+from services.engine.weights.share import Share, shares_of
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,14 @@ class Checkpoint:
         return cls(directory, config, headers, tensors)
 
     def reader(
-        self, dtype: torch.dtype, device: torch.device | str = "cpu", rank: Rank = ALONE
+        self,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        rank: Rank = ALONE,
+        rows: Mapping[str, Share] = MappingProxyType({}),
     ) -> TensorReader:
-        """Makes a reader of the rank's share of every tensor; raises ConfigError if the model cannot be split
-        so.
+        """Makes a reader of the rank's share of every tensor, of those in `rows` the rows given there; raises
+        ConfigError if the model cannot be split so.
         """
-        return TensorReader(self.directory, self.headers, dtype, device, shares_of(self.tensors, rank))
+        shares = shares_of(self.tensors, rank) | dict(rows)
+        return TensorReader(self.directory, self.headers, dtype, device, shares)

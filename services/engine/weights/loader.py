@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from services.common.errors import CheckpointError
+from services.engine.host_copy import Staging
 from services.engine.weights.expected import ROUTER_BIAS, WORD_VALUES, is_ignored
 from services.engine.weights.headers import DTYPE_BYTES, TensorHeader
 from services.engine.weights.int4 import dequantise
@@ -46,7 +47,8 @@ class TensorReader:
         self._directory = Path(directory)
         self._headers = headers
         self._dtype = dtype
-        self._device = device
+        self._device = torch.device(device)
+        self._staging = Staging(self._device) if self._device.type == "cuda" else None
         self._shares = shares
 
     def read(self, name: str) -> Tensor:
@@ -62,9 +64,12 @@ class TensorReader:
                 self._check_finite(name, stored)
                 return stored
             dtype = _dtype_of(name, stored, self._dtype)
-            copied = _returnable(stored.shape, dtype).copy_(stored)
+            if self._staging is not None:
+                copied = self._staging.copy(stored, dtype)
+            else:
+                copied = _returnable(stored.shape, dtype).copy_(stored).to(self._device)
             self._check_finite(name, copied)
-            return copied.to(self._device)
+            return copied
         packed, scale, shape = map(self._mapped, _parts(name))
         self._check_shape(f"{name}_shape", shape)
         self._check_finite(f"{name}_scale", scale)

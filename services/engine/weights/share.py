@@ -68,3 +68,14 @@ def shares_of(tensors: Mapping[str, StoredTensor], rank: Rank) -> dict[str, Shar
             )
         shares[name] = Share.part(tensor.shape, tensor.split_dim, rank)
     return shares
+
+
+def row_shares_of(tensors: Mapping[str, StoredTensor], rank: Rank) -> dict[str, Share]:
+    """The rank's part of the rows of every matrix that a group splits by columns, where the ranks can have
+    equal ones: what a rank reads if the ranks exchange columns.
+    """
+    return {
+        name: Share.part(tensor.shape, 0, rank)
+        for name, tensor in tensors.items()
+        if tensor.split_dim == 1 and rank.count > 1 and rank.splits(name) and not tensor.shape[0] % rank.count
+    }

@@ -22,7 +22,7 @@ from services.engine.weights.headers import read_headers, shard_names
 from services.engine.weights.int4 import dequantise
 from services.engine.weights.loader import TensorReader
 from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
-from services.engine.weights.share import Share, shares_of
+from services.engine.weights.share import Share, row_shares_of, shares_of
 from services.engine.weights.writer import write_shards
 from tests.support.page_cache import cached_pages, drop_pages
 
@@ -234,6 +234,60 @@ def test_only_the_pages_of_a_share_are_read_from_disk(wide, name):
     assert pages <= cached
     # A row's share may begin and end within a page, and the kernel may read a little further.
     assert len(cached) * mmap.PAGESIZE < WIDE[name].nbytes / 2
+
+
+NARROW = {"columns": StoredTensor((512, 2048), "BF16", 1)}
+
+
+@pytest.mark.parametrize(("exchanges", "touched"), [(False, 8), (True, 1)])
+def test_of_a_matrix_whose_pages_have_columns_of_all_ranks_a_rank_that_exchanges_them_reads_its_part(
+    tmp_path, exchanges, touched
+):
+    write_shards(tmp_path, [NARROW], lambda name: torch.randn(NARROW[name].shape).bfloat16())
+    path, rank = tmp_path / shard_names(tmp_path)[0], Rank(3, 8)
+    shares = row_shares_of(NARROW, rank) if exchanges else shares_of(NARROW, rank)
+    reader = TensorReader(tmp_path, read_headers(tmp_path), torch.bfloat16, shares=shares)
+    drop_pages(path)
+    if cached_pages(path):
+        pytest.skip("this file system keeps its files in memory")
+    tensor = reader.read("columns")
+    assert tensor.nbytes == NARROW["columns"].nbytes // 8
+    mine = tensor.nbytes // mmap.PAGESIZE
+    assert (
+        mine * touched <= len(cached_pages(path)) <= mine * touched + 33
+    )  # the kernel reads a little further
+
+
+def exchanged(parts, rank):
+    """What a rank gets of all ranks' rows."""
+    return torch.cat([rows.unflatten(1, (rank.count, -1))[:, rank.index] for rows in parts])
+
+
+@pytest.mark.parametrize("kind", ["int4", "bf16"])
+@pytest.mark.parametrize("count", [2, 8])
+def test_the_columns_of_all_ranks_rows_are_the_shares(checkpoints, kind, count):
+    checkpoint, ranks = checkpoints[kind], [Rank(index, count) for index in range(count)]
+    names = {name for name in row_shares_of(checkpoint.tensors, ranks[0]) if checkpoint.tensors[name].is_text}
+    assert {name for name, tensor in checkpoint.tensors.items() if tensor.split_dim == 1} == names
+    rows = []
+    for rank in ranks:
+        with stream_text_share(checkpoint, rank, torch.bfloat16, exchanges=True) as weights:
+            rows.append(dict(weights))
+    for rank in ranks:
+        plain, read = read_all(checkpoint, rank)
+        for name, share in plain.items():
+            expected = (
+                exchanged([each[name] for each in rows], rank) if name in names else rows[rank.index][name]
+            )
+            assert torch.equal(share, expected)
+    assert sum(tensor.nbytes for tensor in rows[-1].values()) == read
+
+
+def test_whole_experts_and_whole_attention_are_not_exchanged(checkpoints):
+    rank = Rank(0, 2, whole_experts=True, whole_attention=True)
+    names = row_shares_of(checkpoints["int4"].tensors, rank)
+    assert names
+    assert not any(".experts." in name or ".self_attn." in name for name in names)
 
 
 def test_nothing_behind_a_share_is_mapped(wide):
