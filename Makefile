@@ -4,10 +4,12 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 # What checks the GPU: .venv where it is, else an interpreter that has the wheels. Neither is set up for it.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+# Versions of triton whose machine code is compared.
+TRITONS ?= 3.6.0 3.7.1
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl sass check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -68,6 +70,12 @@ gpu-check-nixl: ## two processes move pages from one GPU memory to the other; wi
 
 gpu-check: ## all that is checked on a GPU, one after another (with another interpreter: GPU_PYTHON=python3)
 	$(MAKE) --keep-going --jobs=1 gpu-check-kernels gpu-check-slice gpu-check-nixl
+
+sass: $(STAMP) ## compile every kernel for H200, B200, B300 with each triton, write kernels/machine_code/table.json (5 minutes)
+	set -e; for version in $(TRITONS); do \
+	  [ -d .run/triton/$$version ] || $(BIN)/pip install --quiet --no-deps --target .run/triton/$$version triton==$$version; \
+	  CUOBJDUMP=$$($(BIN)/python -c "import triton; print(triton.__path__[0])")/backends/nvidia/bin/cuobjdump \
+	    PYTHONPATH=.run/triton/$$version $(BIN)/python -m kernels.machine_code --write $(ARGS); done
 
 check: $(STAMP) ## format, lint, types, import layers, protos, pages; changes nothing
 	$(BIN)/ruff format --check .

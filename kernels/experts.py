@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.expert_alignment import Alignment, align_experts
 from kernels.expert_weights import GROUP, TILE, ExpertMatrices
-from kernels.launch import interpreted, require
+from kernels.launch import architecture, interpreted, require
 
 
 @triton.jit
@@ -214,6 +214,11 @@ def choose_block_pairs(num_pairs: int, num_experts: int, deterministic: bool) ->
     return min(max(average, 16), 64)
 
 
+def product_warps(block_pairs: int, architecture: int) -> int:
+    """Warps of a program. From Blackwell on (architecture 10), four would spill registers with 64 pairs."""
+    return 8 if block_pairs == 64 and architecture >= 10 else 4
+
+
 def _multiply(
     x: Tensor, matrices: ExpertMatrices, alignment: Alignment, pairs_per_row: int, num_pairs: int
 ) -> Tensor:
@@ -240,7 +245,7 @@ def _multiply(
         block_pairs=alignment.block_pairs,
         quantised=matrices.scales is not None,
         upcast=interpreted(x),
-        num_warps=4,
+        num_warps=product_warps(alignment.block_pairs, architecture(x)),
         num_stages=4,
     )
     return out

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels import experts as kernel
 from kernels.expert_weights import ExpertMatrices
 from kernels.experts import RoutedExperts, choose_block_pairs
 from kernels.reference import experts as reference
 from services.engine.weights import int4
-from tests.kernels.cubin import compile_kernel
 
 # Two tiles of outputs in the first product, two of inputs in the second.
 EXPERTS, HIDDEN, WIDTH, TOP_K = 4, 64, 128, 2
@@ -122,65 +120,3 @@ def test_matrices_that_are_not_made_of_tiles_are_an_error():
 def test_scales_of_another_shape_are_an_error():
     with pytest.raises(ValueError, match=r"scales \(1, 1, 64, 1\) do not fit 2 groups"):
         ExpertMatrices.int4(torch.zeros(1, 1, 64, 8, dtype=torch.int32), torch.zeros(1, 1, 64, 1))
-
-
-PRODUCT_TYPES = {
-    "x": "*bf16",
-    "scales": "*bf16",
-    "sorted_pairs": "*i32",
-    "block_expert": "*i32",
-    "num_blocks": "*i32",
-    "out": "*bf16",
-    "num_pairs": "i32",
-    "max_blocks": "i32",
-    "x_stride": "i32",
-}
-
-
-def compile_product(values, outputs, inputs, gated, block_pairs, capability=90):
-    constants = {
-        "pairs_per_row": 8 if gated else 1,
-        "inputs": inputs,
-        "outputs": outputs,
-        "gated": gated,
-        "tile": 64,
-        "group": 32,
-        "block_pairs": block_pairs,
-        "quantised": values == "*u8",
-        "upcast": False,
-    }
-    types = PRODUCT_TYPES | {"values": values}
-    return compile_kernel(kernel.product_kernel, types, constants, 4, 4, capability)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "inputs", "gated", "block_pairs"),
-    [
-        (2048, 7168, True, 16),
-        (2048, 7168, True, 32),
-        (2048, 7168, True, 64),
-        (7168, 2048, False, 64),
-        (256, 7168, True, 16),
-        (7168, 256, False, 16),
-    ],
-)
-def test_int4_products_compile_for_the_real_widths(outputs, inputs, gated, block_pairs):
-    cubin = compile_product("*u8", outputs, inputs, gated, block_pairs)
-    cubin.check()
-    assert "wgmma" in cubin.ptx
-
-
-@pytest.mark.parametrize(("outputs", "inputs", "gated"), [(2048, 7168, True), (7168, 2048, False)])
-def test_plain_products_compile_for_the_real_widths(outputs, inputs, gated):
-    compile_product("*bf16", outputs, inputs, gated, 64).check()
-
-
-def test_int4_products_compile_for_sm_100_too():
-    compile_product("*u8", 2048, 7168, True, 16, capability=100).check()
-
-
-def test_the_sum_compiles():
-    types = dict.fromkeys(["results", "shared", "out"], "*bf16")
-    types |= {"experts": "*i32", "weights": "*fp32", "first_expert": "i32", "num_experts": "i32"}
-    constants = {"width": 7168, "top_k": 8, "block": 1024, "add_shared": True}
-    compile_kernel(kernel.sum_kernel, types, constants).check()

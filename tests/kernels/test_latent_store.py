@@ -8,7 +8,6 @@ import torch
 from kernels import latent_store
 from kernels.reference import latent_store as reference
 from tests.kernels.angles import make_angles
-from tests.kernels.cubin import compile_kernel
 
 EPS = 1e-5
 LATENT, ROPE = 512, 64
@@ -72,20 +71,3 @@ def test_pages_of_another_width_are_an_error():
     slots = torch.tensor([0])
     with pytest.raises(ValueError, match=r"pages \(1, 64, 512\) do not fit rows of 576"):
         latent_store.store_latents(down, weight, EPS, slots, slots, cos, sin, torch.ones(1, 64, 512))
-
-
-def test_it_compiles_for_the_real_shape():
-    types = {
-        "down": "*bf16",
-        "weight": "*bf16",
-        "positions": "*i64",
-        "slots": "*i64",
-        "cos": "*fp32",
-        "sin": "*fp32",
-        "pages": "*bf16",
-        "eps": "fp32",
-        "down_stride": "i32",
-        "page_stride": "i32",
-    }
-    constants = {"latent": LATENT, "rope": ROPE, "page_tokens": 64}
-    compile_kernel(latent_store.store_latents_kernel, types, constants, num_warps=1).check()

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from kernels import mla_decode
-from kernels.mla_decode import DecodeTiles, MLADecode, even_splits
+from kernels.mla_decode import MLADecode, even_splits
 from kernels.reference import mla_decode as reference
-from tests.kernels.cubin import compile_kernel
 
 LATENT, ROPE = 512, 64
 WIDTH = LATENT + ROPE
@@ -127,54 +126,3 @@ def test_a_table_that_splits_cannot_reach_is_an_error():
     inputs = make_inputs([130], 8)
     with pytest.raises(ValueError, match="3 pages of a sequence exceed the 2 that splits can cover"):
         attend(inputs, 2, True)
-
-
-SPLIT_TYPES = {
-    "query": "*bf16",
-    "pages": "*bf16",
-    "page_table": "*i32",
-    "context_lens": "*i32",
-    "partial": "*fp32",
-    "logsumexp": "*fp32",
-    "scale_log2": "fp32",
-    "query_stride": "i32",
-    "page_stride": "i32",
-    "table_stride": "i32",
-    "num_splits": "i32",
-}
-
-
-@pytest.mark.parametrize(
-    ("heads", "fixed_split", "architecture"),
-    [(64, 512, 9), (64, 0, 9), (16, 512, 9), (8, 512, 9), (8, 0, 9), (64, 512, 10)],
-)
-def test_it_compiles_for_the_real_heads(heads, fixed_split, architecture):
-    tiles = DecodeTiles.choose(heads, architecture)
-    constants = {
-        "heads": heads,
-        "latent": LATENT,
-        "rope": ROPE,
-        "page_tokens": 64,
-        "block_heads": tiles.block_heads,
-        "block_tokens": tiles.block_tokens,
-        "fixed_split": fixed_split,
-        "upcast": False,
-    }
-    sizes = tiles.num_warps, tiles.num_stages
-    cubin = compile_kernel(mla_decode.split_kernel, SPLIT_TYPES, constants, *sizes, 10 * architecture)
-    cubin.check()
-    # Warp-group instructions need tiles of 64 rows.
-    assert ("wgmma" in cubin.ptx) == (heads == 64 and architecture == 9)
-
-
-@pytest.mark.parametrize("fixed_split", [0, 512])
-def test_the_combination_compiles(fixed_split):
-    types = {
-        "partial": "*fp32",
-        "logsumexp": "*fp32",
-        "context_lens": "*i32",
-        "out": "*bf16",
-        "num_splits": "i32",
-    }
-    constants = {"heads": 64, "latent": LATENT, "page_tokens": 64, "fixed_split": fixed_split}
-    compile_kernel(mla_decode.combine_kernel, types, constants, num_warps=1).check()

@@ -9,7 +9,6 @@ from kernels import mla_prefill as kernel
 from kernels.page_copy import gather_pages
 from kernels.reference import mla_decode as decode_reference
 from kernels.reference import mla_prefill as reference
-from tests.kernels.cubin import compile_kernel
 
 NOPE, ROPE, VALUE, LATENT = 128, 64, 128, 512
 SCALE = 0.1446796258
@@ -105,22 +104,3 @@ def test_keys_of_other_heads_are_an_error():
     query, key, key_rope, value, *starts = make_inputs([(1, 1)])
     with pytest.raises(ValueError, match="do not fit each other"):
         attend(query, key[:, :1], key_rope, value, *starts)
-
-
-def test_it_compiles_for_the_real_shape():
-    strides = ["query_stride", "key_stride", "key_head_stride", "rope_stride", "value_stride"]
-    types = dict.fromkeys(["query", "key", "key_rope", "value", "out"], "*bf16")
-    types |= dict.fromkeys(["query_starts", "key_starts", "context_lens"], "*i32")
-    types |= dict.fromkeys([*strides, "value_head_stride"], "i32") | {"scale_log2": "fp32"}
-    constants = {
-        "heads": 64,
-        "nope": NOPE,
-        "rope": ROPE,
-        "value_dim": VALUE,
-        "block_queries": kernel.BLOCK_QUERIES,
-        "block_keys": kernel.BLOCK_KEYS,
-        "upcast": False,
-    }
-    cubin = compile_kernel(kernel.prefill_kernel, types, constants, kernel.NUM_WARPS, kernel.NUM_STAGES)
-    cubin.check()
-    assert "wgmma" in cubin.ptx

@@ -7,7 +7,6 @@ import torch
 
 from kernels import page_copy
 from kernels.reference import page_copy as reference
-from tests.kernels.cubin import compile_kernel
 
 WIDTH = 20
 
@@ -63,16 +62,3 @@ def test_layers_that_are_not_there_are_an_error():
         page_copy.gather_pages(make_pages(), torch.tensor([0]), 2, 4)
     with pytest.raises(ValueError, match=r"layer pages \(1, 2, 64, 20\) do not fit 1 pages"):
         page_copy.scatter_pages(torch.ones(1, 2, 64, WIDTH), make_pages(), torch.tensor([0]), 2)
-
-
-@pytest.mark.parametrize("into_pages", [False, True])
-def test_it_compiles(into_pages):
-    types = {
-        "pages": "*bf16",
-        "layer_pages": "*bf16",
-        "page_ids": "*i32",
-        "page_stride": "i32",
-        "size": "i32",
-    }
-    constants = {"into_pages": into_pages, "block": 4096}
-    compile_kernel(page_copy.page_copy_kernel, types, constants, num_warps=8).check()

@@ -9,7 +9,6 @@ from kernels import rope
 from kernels.reference import rope as reference
 from services.engine.model.attention import rope as engine_rope
 from tests.kernels.angles import make_angles
-from tests.kernels.cubin import compile_kernel
 
 
 def rotated(x, positions, cos, sin):
@@ -63,11 +62,3 @@ def test_tables_of_another_width_are_an_error():
     x = torch.ones(1, 1, 64)
     with pytest.raises(ValueError, match=r"tables \(8, 16\), \(8, 16\) do not fit vectors of 64"):
         rope.rotate(x, torch.tensor([0]), cos, sin, x)
-
-
-@pytest.mark.parametrize("heads", [64, 8])
-def test_it_compiles_for_the_real_heads(heads):
-    strides = ["x_token_stride", "x_head_stride", "out_token_stride", "out_head_stride"]
-    types = {"x": "*bf16", "out": "*bf16", "positions": "*i64", "cos": "*fp32", "sin": "*fp32"}
-    constants = {"heads": heads, "dim": 64, "block_heads": min(heads, 16)}
-    compile_kernel(rope.rotate_kernel, types | dict.fromkeys(strides, "i32"), constants, num_warps=1).check()

@@ -10,7 +10,6 @@ from kernels.reference import router as reference
 from services.engine.model.layers.router import ExpertRouter
 from services.engine.model.layers.row_product import PlainProducts
 from tests.engine.text_models import tiny_config
-from tests.kernels.cubin import compile_kernel
 
 
 def make_logits(tokens):
@@ -61,9 +60,3 @@ def test_a_tokens_bits_do_not_depend_on_the_others(interpreter):
 def test_more_choices_than_experts_are_an_error():
     with pytest.raises(ValueError, match="top 8 of 4 experts"):
         router.select_experts(torch.ones(1, 4), torch.ones(4), 8, 1.0)
-
-
-def test_it_compiles_for_384_experts():
-    types = {"logits": "*fp32", "bias": "*fp32", "experts": "*i32", "weights": "*fp32", "scale": "fp32"}
-    constants = {"num_experts": 384, "top_k": 8, "block": 512, "block_k": 8, "normalise": True}
-    compile_kernel(router.select_experts_kernel, types, constants, num_warps=1).check()

@@ -13,7 +13,6 @@ from kernels.reference import sampling as reference
 from services.engine.sampling import philox
 from services.engine.sampling.draw import draw_token
 from services.engine.sampling.spec import SamplingSpec
-from tests.kernels.cubin import compile_kernel
 
 SETTINGS = [
     # temperature, top_k, top_p, min_p
@@ -114,12 +113,3 @@ def test_rows_without_a_finite_maximum_still_give_a_token(interpreter):
 def test_rows_that_do_not_fit_are_an_error():
     with pytest.raises(ValueError, match="for 3 rows of logits"):
         sampling.sample(torch.zeros(3, 10), make_rows(SETTINGS[:2]))
-
-
-def test_it_compiles():
-    types = {"values": "*fp32", "ids": "*i64", "top_ks": "*i32", "out": "*i64", "vocabulary": "i32"}
-    types |= dict.fromkeys(["temperatures", "top_ps", "min_ps"], "*fp64")
-    types |= dict.fromkeys(["seeds", "choices", "positions"], "*i64")
-    compile_kernel(sampling.draw_kernel, types, {"block": 1024}).check()
-    numbers = dict.fromkeys(["seeds", "choices", "positions"], "*i64") | {"out": "*fp64"}
-    compile_kernel(sampling.uniform_kernel, numbers, {}, num_warps=1).check()
