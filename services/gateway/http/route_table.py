@@ -127,7 +127,7 @@ def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
 
 
 def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operation]:
-    models = ModelPages(parts.model)
+    models = ModelPages(parts.model, parts.pool)
     info = InfoPages(parts.model, parts.pool, parts.directory)
     health = HealthPage(parts.pool, parts.readiness, shows_workers=not parts.asks_for_keys)
     yield _get("/v1/models", models.index, ModelsAnswer, "What is served.")

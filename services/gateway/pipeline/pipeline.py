@@ -67,7 +67,11 @@ class Pipeline:
         if not self._pool.configured:
             raise Unavailable("no workers are configured: this gateway has a tokenizer alone")
         self._model.resolve(request.model)
-        check_request(request, self._model, self._rules)
+        check_request(request, self._model, self._rules, self._context_length)
+
+    @property
+    def _context_length(self) -> int:
+        return self._model.context(self._pool.context_length())
 
     @asynccontextmanager
     async def open(self, request: GenerationRequest, ticket: Ticket) -> AsyncIterator[Generation]:
@@ -101,7 +105,6 @@ class Pipeline:
                         constraint=constraint.proto,
                     )
                     media, pages = await self._renderer.fill(submit, request.prompt)
-                context_length = self._model.context(self._pool.context_length())
                 scores, scored = None, None
                 if request.prompt_logprobs is not None:
                     scores = ask_scores(request.prompt_logprobs, submit)
@@ -110,7 +113,7 @@ class Pipeline:
                 budget = token_budget(
                     request,
                     len(submit.prompt_token_ids),
-                    context_length,
+                    self._context_length,
                     self._model.profile.hosted if self._rules.profile == "moonshot" else None,
                 )
                 defaults = self._model.profile.defaults.of(chat)

@@ -102,7 +102,7 @@ def test_the_gateway_takes_names_limits_and_template_from_the_family(served):
 )
 def test_what_the_model_cannot_do_is_refused_and_the_field_is_named(served, prompt, param):
     with pytest.raises(UnsupportedValue, match="the served model") as caught:
-        check_request(request(prompt), served, RULES)
+        check_request(request(prompt), served, RULES, served.context_length)
     assert caught.value.param == param
 
 

@@ -110,13 +110,14 @@ async def test_what_is_no_json_object_is_refused(suite, body):
     assert answer.json()["error"]["param"] is None
 
 
-async def test_a_prompt_over_the_context_is_refused_with_the_numbers():
+@pytest.mark.parametrize("words", [1000, 200_000])
+async def test_a_prompt_over_the_context_is_refused_with_the_numbers(words):
     async with open_suite(context_length=300) as suite:
-        answer = await suite.chat(messages=[{"role": "user", "content": "word " * 1000}])
+        answer = await suite.chat(messages=[{"role": "user", "content": "word " * words}])
         error = answer.json()["error"]
         assert answer.status_code == 400
         assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
-        assert "300" in error["message"]
+        assert error["message"].endswith("the context length is 300")
         assert not suite.decode.submits
 
 

@@ -8,13 +8,15 @@ from starlette.responses import Response
 from services.gateway.http.answers.page import json_page
 from services.gateway.http.shapes.server import ModelAnswer, ModelsAnswer
 from services.gateway.served_model import ServedModel
+from services.gateway.workers.pool import WorkerPool
 
 
 class ModelPages:
     """Every served name is a model of its own, as OpenAI's clients expect."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel, pool: WorkerPool) -> None:
         self._model = model
+        self._pool = pool
 
     async def index(self, request: Request) -> Response:
         return json_page(ModelsAnswer("list", [self._entry(name) for name in self._model.names]))
@@ -30,5 +32,5 @@ class ModelPages:
             created=self._model.created,
             owned_by="perigee",
             root=self._model.names[0],
-            max_model_len=self._model.context_length or None,
+            max_model_len=self._model.context(self._pool.context_length()) or None,
         )

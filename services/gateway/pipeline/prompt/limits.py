@@ -35,9 +35,11 @@ class RequestRules:
     profile: Profile
 
 
-def check_request(request: GenerationRequest, model: ServedModel, rules: RequestRules) -> None:
-    """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit however it is encoded, or
-    UnsupportedValue for media without an encoder, naming the field.
+def check_request(
+    request: GenerationRequest, model: ServedModel, rules: RequestRules, context_length: int
+) -> None:
+    """Raises InvalidRequest, ContextLengthExceeded for a prompt that cannot fit into `context_length` tokens
+    however it is encoded, or UnsupportedValue for media without an encoder, naming the field.
     """
     check_sampling(request.sampling, model.vocab_size, request.field_name)
     if len(request.cache_salt) > MAX_SALT_CHARACTERS:
@@ -56,7 +58,7 @@ def check_request(request: GenerationRequest, model: ServedModel, rules: Request
         raise InvalidRequest("the prompt is empty", request.prompt_param)
     elif isinstance(prompt, TextPrompt):
         _check_characters(len(prompt.text), rules, request.prompt_param)
-    _check_length(request, model)
+    _check_length(request, model, context_length)
     if isinstance(prompt, TokenPrompt):
         _check_ids(prompt.token_ids, request.prompt_param, model)
 
@@ -110,7 +112,7 @@ def _check_characters(count: int, rules: RequestRules, param: str) -> None:
         )
 
 
-def _check_length(request: GenerationRequest, model: ServedModel) -> None:
+def _check_length(request: GenerationRequest, model: ServedModel, context_length: int) -> None:
     """Encoding many megabytes takes minutes; that they do not fit is known before."""
     prompt = request.prompt
     if isinstance(prompt, ChatPrompt):
@@ -120,9 +122,9 @@ def _check_length(request: GenerationRequest, model: ServedModel) -> None:
         least = model.tokenizer.least_tokens(len(prompt.text), prompt.parse_special)
     else:
         least = len(prompt.token_ids)
-    if least > model.context_length:
+    if least > context_length:
         raise ContextLengthExceeded(
-            f"the prompt has {least} tokens or more; the context length is {model.context_length}",
+            f"the prompt has {least} tokens or more; the context length is {context_length}",
             request.prompt_param,
         )
 

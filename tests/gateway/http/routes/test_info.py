@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.gateway.suite import CONTEXT_LENGTH, wait_until
+from tests.gateway.suite import CONTEXT_LENGTH, open_suite, wait_until
 
 
 @pytest.mark.parametrize("path", ["/model_info", "/get_model_info"])
@@ -13,6 +13,21 @@ async def test_the_model_is_described_as_sglang_s_scripts_ask_for_it(suite, path
     assert info["served_model_name"] == "kimi"
     assert info["is_generation"] is info["has_image_understanding"] is True
     assert info["max_model_len"] == CONTEXT_LENGTH
+
+
+LENGTHS = {
+    "/v1/models": lambda answer: answer["data"][0]["max_model_len"],
+    "/v1/models/kimi": lambda answer: answer["max_model_len"],
+    "/model_info": lambda answer: answer["max_model_len"],
+    "/server_info": lambda answer: answer["max_model_len"],
+    "/tokenizer_info": lambda answer: answer["model_max_length"],
+}
+
+
+async def test_every_page_has_the_context_that_the_workers_serve():
+    async with open_suite(context_length=321) as suite:
+        found = {path: read((await suite.http.get(path)).json()) for path, read in LENGTHS.items()}
+    assert found == dict.fromkeys(LENGTHS, 321)
 
 
 @pytest.mark.parametrize("path", ["/server_info", "/get_server_info"])
