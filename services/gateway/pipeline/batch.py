@@ -37,6 +37,11 @@ class Batch:
                 setattr(total, field.name, getattr(total, field.name) + count)
         return total
 
+    @property
+    def first_running(self) -> int:
+        """The first prompt with a choice that has not ended; 0 if all have."""
+        return next((i for i, generation in enumerate(self.generations) if not generation.all_ended), 0)
+
     async def accepted(self, within_s: float) -> None:
         """As Generation.accepted, for all of them. The first failure is raised."""
         await _together(generation.accepted(within_s) for generation in self.generations)

@@ -134,6 +134,16 @@ class Generation:
         """Whether the choice has ended; deltas of its last tokens may still be on their way."""
         return self._choices[choice].finished
 
+    @property
+    def all_ended(self) -> bool:
+        """Whether no choice is running."""
+        return all(choice.finished for choice in self._choices)
+
+    @property
+    def first_running(self) -> int:
+        """The first choice that has not ended; 0 if all have."""
+        return next((choice.index for choice in self._choices if not choice.finished), 0)
+
     def attach(self, sink: Sink) -> None:
         """Gives plain tokens to the sink as they arrive, while the caller waits for the next delta.
 

@@ -207,6 +207,25 @@ async def test_chunks_without_text_keep_a_stream_alive(path):
     assert not [line for line in rest if not line.startswith("data: ")]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(CHATS, chat_body(n=2)), ("/v1/completions", {"prompt": ["x", "y"], "n": 2, "max_tokens": 50})],
+)
+async def test_no_chunk_of_a_choice_comes_behind_its_end(path, body):
+    async with open_suite(sse_keep_alive="chunk", sse_keep_alive_seconds=0.05) as suite:
+        end = min(suite.tokenizer.stop_ids)
+        words = suite.tokenizer.encode("one two three four")
+        suite.decode.script = lambda submit, choice: [*words, end] if choice else [end]
+        suite.decode.step_s = 0.1
+        answer = await suite.http.post(path, json={**body, "stream": True})
+    events = parse_events(answer.text)
+    indices = [event["choices"][0]["index"] for event in events]
+    for place, event in enumerate(events):
+        [choice] = event["choices"]
+        assert choice["finish_reason"] is None or choice["index"] not in indices[place + 1 :]
+    assert any(is_empty(path, event) and event["choices"][0]["index"] for event in events)
+
+
 @every_stream
 async def test_comments_keep_a_stream_alive_and_no_line_is_an_id(path):
     async with open_suite(sse_keep_alive="comment", sse_keep_alive_seconds=0.1) as suite:

@@ -33,9 +33,9 @@ class ChunkEncoder:
         """A choice's first chunk."""
         return encode(shape.role_chunk(self._head, index, self._usage.in_chunk(self._generation)))
 
-    def empty(self) -> bytes:
-        """A chunk in which nothing is new."""
-        return self._whole(ChoiceDelta(0))
+    def empty(self, index: int) -> bytes:
+        """A chunk of a choice in which nothing is new."""
+        return self._whole(ChoiceDelta(index))
 
     def delta(self, delta: ChoiceDelta) -> bytes:
         """The chunk of one delta."""

@@ -92,8 +92,12 @@ class ChatEndpoint:
     async def _stream(self, call: _Call, generation: Generation, reply: Reply) -> None:
         """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
         chunks = ChunkEncoder(generation.head, call.usage, generation, self._reasoning)
+
+        def empty() -> bytes:
+            return chunks.empty(generation.first_running)
+
         await generation.accepted(reply.keep_alive.seconds)
-        await reply.start_events(chunks.empty)
+        await reply.start_events(empty)
         generation.attach(_EventSink(chunks, reply, self._texts))
         begun = False
         async for delta in generation:

@@ -169,10 +169,13 @@ class CompletionEndpoint:
     async def _stream(self, call: _Call, batch: Batch, reply: Reply) -> None:
         """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
 
-        def empty() -> CompletionAnswer:
-            return _answer(batch, [CompletionChoice(0, "", None, None)], call.usage.in_chunk(batch))
-
         count = call.choices
+
+        def empty() -> CompletionAnswer:
+            prompt = batch.first_running
+            index = prompt * count + batch.generations[prompt].first_running
+            return _answer(batch, [CompletionChoice(index, "", None, None)], call.usage.in_chunk(batch))
+
         logprobs = [self._logprobs(call, index // count) for index in range(count * len(call.requests))]
         unsaid = dict(enumerate(echo for echo in self._echoes(call) for _ in range(count)))
         await batch.accepted(reply.keep_alive.seconds)
