@@ -47,7 +47,7 @@ class PartBody(Struct):
 class FunctionBody(Struct):
     """The function of a past call; `arguments` is JSON text, or already a value, usually an object."""
 
-    name: str = ""
+    name: str | None = None
     arguments: Any = None
 
 

@@ -91,7 +91,7 @@ def _part(part: PartBody, role: str, param: str, media: list[MediaSource]) -> Pa
 def _tool_call(call: ToolCallBody, param: str) -> ToolCall:
     if call.type not in (None, "function"):
         raise UnsupportedValue(f"{param}.type is {call.type!r}; calls are of functions", f"{param}.type")
-    return ToolCall(id=call.id or "", name=call.function.name, arguments=call.function.arguments)
+    return ToolCall(id=call.id or "", name=call.function.name or "", arguments=call.function.arguments)
 
 
 def _url(given: dict[str, Any] | str | None, kind: str, param: str) -> tuple[str, str]:

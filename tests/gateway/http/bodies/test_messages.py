@@ -131,6 +131,13 @@ async def test_a_message_that_cannot_be_read_is_refused_by_name(suite, message, 
     assert (await error_of(suite, QUESTION, message))[0] == param
 
 
+async def test_null_means_absent_in_a_past_call_too(suite):
+    calls = ({"id": None, "type": None, "function": {"name": None, "arguments": None}}, {"function": {}})
+    asked = [(QUESTION, {"role": "assistant", "tool_calls": [made]}, RESULT) for made in calls]
+    with_nulls, without = [await prompt_of(suite, *messages) for messages in asked]
+    assert with_nulls == without
+
+
 async def test_an_empty_id_of_a_result_is_matched_with_its_call(suite):
     call = {"id": "", "function": {"name": "get_weather", "arguments": "{}"}}
     messages = (QUESTION, caller(tool_calls=[call]), {**RESULT, "tool_call_id": ""})
