@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import _async, reflection_pb2, reflection_pb2_grpc
 
 _V1ALPHA, _V1 = "grpc.reflection.v1alpha", "grpc.reflection.v1"
@@ -18,7 +20,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     pool = descriptor_pool.Default()
     _describe_v1(pool)
     names = [*services, f"{_V1}.{_SERVICE}", f"{_V1ALPHA}.{_SERVICE}"]
-    servicer = _async.ReflectionServicer(names, pool=pool)
+    servicer = _async.ReflectionServicer(names, pool=_PoolWithMethods(pool))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     # Messages of both versions have the same fields, so v1alpha's read and write those of v1.
     method = grpc.stream_stream_rpc_method_handler(
@@ -28,6 +30,24 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     )
     handler = grpc.method_handlers_generic_handler(f"{_V1}.{_SERVICE}", {"ServerReflectionInfo": method})
     server.add_generic_rpc_handlers((handler,))
+
+
+class _PoolWithMethods:
+    """A descriptor pool that finds the files of methods too, which clients ask for by `Service.Method`."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        """The pool's. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            method = self._pool.FindMethodByName(symbol)
+            return self._pool.FindFileContainingSymbol(method.containing_service.full_name)
 
 
 def _describe_v1(pool: descriptor_pool.DescriptorPool) -> None:

@@ -79,7 +79,7 @@ class ConstraintBuilder:
         """
         tools = () if conversation is None else conversation.tools
         if (wish.must_call or wish.allowed_tools) and not tools:
-            raise InvalidRequest(f"{wish.choice_param} needs tools", wish.choice_param)
+            raise InvalidRequest(f"{wish.names_param} needs tools", wish.names_param)
         if (not tools or wish.tool_choice == "none") and wish.answer is None:
             return Constraint()
         if self._waiting >= MAX_WAITING:
@@ -152,10 +152,10 @@ class ConstraintBuilder:
                 strict = wish.tool_choice != "auto" or function.get("strict") is True
                 ready[name] = self._arguments(function, param + wish.parameters_path, strict, meter)
         if unknown := sorted((wish.allowed_tools or frozenset()) - declared):
-            raise InvalidRequest(f"no function {unknown[0]!r} is among the tools", wish.choice_param)
+            raise InvalidRequest(f"no function {unknown[0]!r} is among the tools", wish.names_param)
         if not ready and wish.tool_choice != "auto":
             wanted = f" {wish.tool_name!r}" if named else ""
-            raise InvalidRequest(f"no function{wanted} is among the tools", wish.choice_param)
+            raise InvalidRequest(f"no function{wanted} is among the tools", wish.names_param)
         return ready
 
     def _arguments(

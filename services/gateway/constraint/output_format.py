@@ -42,8 +42,9 @@ class OutputFormat:
     """`tool_name`: with the choice "function". `answer`: of an answer that is no call; None: free text.
     `allowed_tools`: the only declared tools that may be called; None: all.
 
-    `parallel`: whether there may be several calls. `choice_param`, `tools_param`: how the door spells these;
-    `function_path`, `parameters_path`: what it appends for a tool's function, and then for its schema.
+    `parallel`: whether there may be several calls. `choice_param`, `names_param`, `tools_param`: how the door
+    spells the choice, the names of tools in it, and the tools; `function_path`, `parameters_path`: what it
+    appends for a tool's function, and then for its schema.
     """
 
     tool_choice: ToolChoice = "auto"
@@ -52,6 +53,7 @@ class OutputFormat:
     answer: Answer | None = None
     allowed_tools: frozenset[str] | None = None
     choice_param: str = "tool_choice"
+    names_param: str = "tool_choice"
     tools_param: str = "tools"
     function_path: str = ".function"
     parameters_path: str = ".parameters"

@@ -40,9 +40,17 @@ def chat_output_format(request: chat_pb2.ChatRequest) -> OutputFormat:
         tool_name=request.tool_name,
         allowed_tools=frozenset(request.allowed_tools) or None,
         parallel=parallel,
+        names_param=_names_param(request),
         answer=only_one([json_answer(body, "response_format_json"), *_texts(request)]),
         **tool_paths(request),
     )
+
+
+def _names_param(request: chat_pb2.ChatRequest) -> str:
+    """The field that says which tools may be called."""
+    if request.allowed_tools:
+        return "allowed_tools"
+    return "tool_name" if request.tool_name else "tool_choice"
 
 
 def generate_output_format(request: generation_pb2.GenerateRequest) -> OutputFormat:

@@ -46,6 +46,18 @@ async def test_every_listed_service_is_described(serving, version):
             assert name in defined
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "symbol",
+    ["ChatService.Stream", "ChatService.Complete", "ChatRequest", "ChatRequest.messages", "ContentPart.part"],
+)
+async def test_methods_messages_and_fields_are_described(serving, version, symbol):
+    async with serving() as channel:
+        [file, *_] = await described(channel, version, f"perigee.v1.{symbol}")
+    defined = {each.name for each in (*file.service, *file.message_type)}
+    assert symbol.partition(".")[0] in defined
+
+
 async def test_the_description_of_v1_names_only_messages_of_v1(serving):
     async with serving() as channel:
         [file] = await described(channel, "v1", "grpc.reflection.v1.ServerReflection")
@@ -57,8 +69,9 @@ async def test_the_description_of_v1_names_only_messages_of_v1(serving):
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_an_unknown_symbol_is_an_answer_and_no_end_of_the_call(serving, version):
     async with serving() as channel:
-        answer = await ask(channel, version, file_containing_symbol="perigee.v1.NoService")
-    assert answer.error_response.error_code == 5
+        for symbol in ("perigee.v1.NoService", "perigee.v1.ChatService.NoMethod", "perigee.v1", ""):
+            answer = await ask(channel, version, file_containing_symbol=symbol)
+            assert answer.error_response.error_code == 5
 
 
 async def test_a_server_made_later_has_both_versions_too(serving):

@@ -8,6 +8,8 @@ import grpc
 import pytest
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
+from services.common.errors import InvalidRequest
+from services.common.rpc.status import from_rpc_error
 from tests.gateway.tools import PARIS, TOOLS, call, section, tool
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -86,6 +88,28 @@ async def test_such_a_tool_is_refused_over_grpc_too(suite):
         await chat_pb2_grpc.ChatServiceStub(suite.channel).Complete(request)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "tools_json[0].type" in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [chat_pb2.Tool(name="f")], "allowed_tools": ["f", "g"]}, "allowed_tools"),
+        ({"allowed_tools": ["f"]}, "allowed_tools"),
+        ({"tools": [chat_pb2.Tool(name="f")], "tool_choice": "function", "tool_name": "g"}, "tool_name"),
+        ({"tool_choice": "function", "tool_name": "g"}, "tool_name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+    ],
+    ids=str,
+)
+async def test_over_grpc_the_field_with_the_name_of_no_tool_is_named(suite, fields, param):
+    request = chat_pb2.ChatRequest(
+        messages=[chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hi")])], **fields
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await chat_pb2_grpc.ChatServiceStub(suite.channel).Complete(request)
+    raised = from_rpc_error(caught.value)
+    assert isinstance(raised, InvalidRequest)
+    assert raised.param == param
 
 
 THREE = [tool("a"), tool("b"), tool("c")]
