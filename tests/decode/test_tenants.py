@@ -181,6 +181,33 @@ def test_a_tenant_that_has_had_more_delays_nobody_by_its_first_tokens():
     bench.run()
 
 
+def test_a_prompt_that_waits_for_its_grammar_keeps_no_other_tenants_prompt_waiting():
+    bench = Bench(64, local_prefill_tokens=10_000)
+    bench.submit(prompt_of(100, 8), 1, tenant=OTHER)
+    bench.run()
+    flood = bench.submit(prompt_of(10, 1), 2, tenant=FLOOD, rules=object())  # it is never compiled
+    for _ in range(3):
+        bench.engine.step()
+    other = bench.submit(prompt_of(100, 9), 2, tenant=OTHER)
+    assert steps_until(bench, lambda: bool(other.tokens.get(0))) <= 3
+    assert flood.tokens == {}
+
+
+def test_a_pass_is_shorter_while_another_tenant_may_come():
+    bench = Bench(64, local_prefill_tokens=10_000, chunk_tokens=512, context_length=4096)
+    lengths, launch = [], bench.stepper.launch
+
+    def noting(step):
+        lengths.append(sum(end - start for _, start, end in step.chunks))
+        launch(step)
+
+    bench.stepper.launch = noting
+    bench.submit(prompt_of(40, 1), 1, tenant=OTHER)
+    bench.submit(prompt_of(1000, 2), 1, tenant=FLOOD)
+    bench.run()
+    assert max(lengths) == 128
+
+
 def test_prompts_that_are_nobodys_in_particular_share_every_pass():
     bench = Bench(64, local_prefill_tokens=10_000, chunk_tokens=128, context_length=4096)
     passes = chunks_of(bench)

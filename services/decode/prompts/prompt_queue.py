@@ -124,12 +124,16 @@ class PromptQueue:
 
         `without_token`: the tenants of such sequences; not called for prompts that are nobody's.
         """
-        lead = next(self.extending(), None)
+        lead = next(self._incomplete(), None)
         if lead is None:
             return iter(())
         if lead.tenant and any(self._active.precedes(tenant, lead.tenant) for tenant in without_token()):
             return iter(())
-        return one_tenant(self.extending())
+        return one_tenant(self._incomplete())
+
+    def _incomplete(self) -> Iterator[Prompt]:
+        """Those of which something is left to compute: others may wait for their grammar alone."""
+        return (prompt for prompt in self.extending() if prompt.computed < prompt.num_tokens)
 
     def computed(self, prompt: Prompt, start: int, end: int) -> None:
         """Tokens `start` to `end` of a prompt have been computed here, or are about to be."""
