@@ -32,6 +32,7 @@ from services.engine.kv_cache.page_manager import PageManager
 from services.engine.leases.page_lending import PageLending
 from services.engine.sampling.scores import joined
 from services.engine.sampling.state import SamplingState
+from services.engine.scheduler.pass_budget import PassBudget
 from services.engine.scheduler.token_budget import share_budget
 
 _LENGTH = sampling_pb2.FINISH_REASON_LENGTH
@@ -66,7 +67,8 @@ class DecodeEngine:
         self._limits = limits
         self._clock = clock
         self.lending = PageLending(pages, limits.lease_s, on_serving, clock)
-        self._rate = PromptRate(limits.chunk_tokens)
+        self._budget = PassBudget(limits.chunk_tokens, clock)
+        self._rate = PromptRate()
         self._prompts = PromptQueue(pages, limits, io, self._rate, clock)
         self._running = RunningSequences(pages, self._prompts.append_front)
         self._outbox = DeltaOutbox()
@@ -83,6 +85,7 @@ class DecodeEngine:
     def submit(self, request: Request) -> None:
         """Queues a request, or refuses it at once by an error."""
         self._idle_check.note_request()
+        self._budget.note(request.tenant)
         if not self._outbox.add_request(request):
             self._fail(request, InvalidRequest(f"handle {request.handle} is in use", "handle"))
         elif self._draining:
@@ -194,11 +197,12 @@ class DecodeEngine:
         self._start_sequences()
         running = self._running.plan(self._stepper, self._land)
         prompts = self._prompts.turn(self._running.tenants_without_token)
-        shares = share_budget(prompts, self._limits.chunk_tokens)
+        budget = self._budget.tokens()
+        shares = share_budget(prompts, budget)
         if not running and not shares:
             return None
         chunks = [(prompt, prompt.computed, prompt.computed + chunk) for prompt, chunk in shares]
-        return Step(running, chunks, self._clock())
+        return Step(running, chunks, budget, self._clock())
 
     def _admit(self) -> None:
         """Admits prompts. For one that finds no room, sequences of a tenant that has more than its share are
@@ -297,7 +301,8 @@ class DecodeEngine:
         had ended.
         """
         began, self._landed_at = max(step.began, self._landed_at), self._clock()
-        self._rate.note(sum(end - start for _, start, end in step.chunks), self._landed_at - began)
+        tokens = sum(end - start for _, start, end in step.chunks)
+        self._rate.note(tokens, step.budget, self._landed_at - began)
 
     # -- requests ------------------------------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ from services.engine.sampling.scores import Scores
 class Step:
     """What one pass computes: the next tokens of `running`, and tokens [start, end) of prompts (`chunks`).
 
-    `began`: when it is launched, in seconds of the engine's clock.
+    `budget`: the most tokens of prompts that it might have. `began`: when it is launched, in seconds of the
+    engine's clock.
     """
 
     running: abc.Sequence[Sequence]
     chunks: abc.Sequence[tuple[Prompt, int, int]]
+    budget: int
     began: float
 
 

@@ -19,6 +19,7 @@ from services.engine.leases.lessor import Lessor
 from services.engine.leases.source_order import SourceOrder
 from services.engine.runner import ModelRunner
 from services.engine.scheduler.fair_line import FairLine, one_tenant
+from services.engine.scheduler.pass_budget import PassBudget
 from services.engine.scheduler.token_budget import share_budget
 from services.prefill.announcer import Announcer
 from services.prefill.chunk_pass import ChunkPass
@@ -60,6 +61,7 @@ class PrefillEngine:
         self._pass = ChunkPass(runner, self._announcer, self._renew_during_pass)
         self._idle_check = IdleCheck(self._pages.check_integrity)
         self._clock = clock
+        self._budget = PassBudget(limits.chunk_tokens, clock)
         self._waiting: FairLine[Job] = FairLine()
         self._active: FairLine[Job] = FairLine()
         self._transfer_bytes = 0
@@ -73,6 +75,7 @@ class PrefillEngine:
     def submit(self, job: Job) -> None:
         """Queues a job, or refuses it at once."""
         self._idle_check.note_request()
+        self._budget.note(job.tenant)
         job.table = self._pages.new_table()
         num_pages = self._pages.pool.num_pages
         if self._draining:
@@ -183,7 +186,7 @@ class PrefillEngine:
         self._admit()
         self.load = self._measure()
         computing = (job for job in self._active if job.state is JobState.COMPUTING)
-        shares = share_budget(one_tenant(computing), self._limits.chunk_tokens)
+        shares = share_budget(one_tenant(computing), self._budget.tokens())
         if shares:
             self._compute(shares)
         self._idle_check.note_step(idle=not self._active and not self._waiting)

@@ -216,7 +216,7 @@ def test_a_request_that_has_begun_to_answer_is_not_refused():
     bench.engine._running.preempt(sequence)
     bench.engine._prompts.admit(0)
     bench.submit(prompt_of(1025, 2), 1, timeout_s=600)
-    bench.engine._rate.note(128, 60.0)
+    bench.engine._rate.note(128, 128, 60.0)
     bench.fail(WorkerLost("prefill:1 died"))
     assert begun.errors == []
     bench.run()

@@ -81,7 +81,7 @@ def test_a_choice_that_was_begun_elsewhere_is_neither_refused_for_newcomers_nor_
 
 def test_a_choice_that_was_begun_elsewhere_is_not_refused_by_an_estimate():
     bench = Bench(8, local_prefill_tokens=10_000)
-    bench.engine._rate.note(128, 1000.0)
+    bench.engine._rate.note(128, 128, 1000.0)
     assert isinstance(bench.submit(prompt_of(300), 4).errors, list)
     refused = bench.submit(prompt_of(300, 1), 4)
     assert [type(error) for error in refused.errors] == [Overloaded]

@@ -128,7 +128,7 @@ def test_a_flood_of_waiting_requests_leaves_places_for_another_tenant():
 def test_a_flood_of_long_prompts_is_no_reason_to_refuse_another_tenants_prompt():
     clock = ManualClock()
     bench = Bench(256, local_prefill_tokens=1, clock=clock, context_length=8192, max_waiting=64)
-    bench.engine._rate.note(1000, 10.0)  # 100 tokens a second
+    bench.engine._rate.note(1000, 1000, 10.0)  # 100 tokens a second
     for seed in range(12):
         bench.submit(prompt_of(1000, seed), 2, tenant=FLOOD, timeout_s=1000.0)
     other = bench.submit(prompt_of(500, 50), 2, tenant=OTHER, timeout_s=30.0)

@@ -13,7 +13,7 @@ def test_a_short_prompt_is_not_behind_another_tenants_long_ones():
     bench = PrefillBench(64, chunk_tokens=128)
     floods = [bench.submit(prompt_of(900, seed), tenant=FLOOD) for seed in range(3)]
     bench.engine.step()
-    other = bench.submit(prompt_of(100, 9), tenant=OTHER)
+    other = bench.submit(prompt_of(60, 9), tenant=OTHER)
     bench.engine.step()
     assert other.all(Done)
     assert not any(flood.all(Done) for flood in floods)
@@ -42,3 +42,15 @@ def test_a_flood_of_waiting_prompts_leaves_places_for_another_tenant():
     assert not bench.submit(prompt_of(100, 99), tenant=OTHER).all(Refused)
     unnamed = [bench.submit(prompt_of(100, seed)) for seed in range(100, 104)]
     assert [bool(each.all(Refused)) for each in unnamed] == [False, True, True, True]
+
+
+def test_a_pass_is_shorter_while_another_tenant_may_come():
+    bench = PrefillBench(64, chunk_tokens=512)
+    short = bench.submit(prompt_of(60, 1), tenant=OTHER)
+    flood = bench.submit(prompt_of(640, 2), tenant=FLOOD)
+    passes = 0
+    while not flood.all(Done):
+        bench.engine.step()
+        passes += 1
+    assert short.all(Done)
+    assert passes == 1 + 640 // 128

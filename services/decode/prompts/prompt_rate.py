@@ -15,14 +15,12 @@ class PromptRate:
     not depend on them.
     """
 
-    def __init__(self, full_step: int) -> None:
-        """`full_step`: the most prompt tokens in a step."""
-        self._full_step = full_step
+    def __init__(self) -> None:
         self._seconds_per_token = 0.0
 
-    def note(self, tokens: int, seconds: float) -> None:
-        """Records a step with `tokens` prompt tokens."""
-        if tokens < self._full_step:
+    def note(self, tokens: int, most: int, seconds: float) -> None:
+        """Records a step with `tokens` prompt tokens, of `most` that it might have had."""
+        if tokens < most:
             return
         measured = seconds / tokens
         known = self._seconds_per_token
