@@ -141,23 +141,33 @@ def _guard(
     behaviour: Callable[[Any, Context], Awaitable[Any]], method: str
 ) -> Callable[[Any, Context], Awaitable[Any]]:
     async def guarded(request: Any, context: Context) -> Any:
+        request_id = ""
         try:
             if isinstance(request, PerigeeError):
                 raise request
             return await behaviour(request, context)
         except PerigeeError as error:
-            await _abort(context, error)
+            failure = error
         except grpc.aio.AbortError:
             raise
         except grpc.aio.AioRpcError as error:
-            await _abort(context, from_rpc_error(error))
+            failure = from_rpc_error(error)
         # The server's edge: for any other exception the caller gets a status and the log gets the cause.
         except Exception as error:  # noqa: BLE001 - barrier
             request_id = ids.request_id()
             log.error("unexpected error", method=method, request_id=request_id, exception=raised_at(error))
-            await _abort(context, InternalError(f"internal error, request id {request_id}"), request_id)
+            failure = InternalError(f"internal error, request id {request_id}")
+        await _abort(context, _alone(failure), request_id)
 
     return guarded
+
+
+def _alone(error: PerigeeError) -> PerigeeError:
+    """The error without the frames that it went through. gRPC keeps how a call was aborted in a cycle, and all
+    that the frames know with it, until garbage is collected.
+    """
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 async def _abort(context: Context, error: PerigeeError, request_id: str = "") -> NoReturn:

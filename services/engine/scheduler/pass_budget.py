@@ -8,11 +8,13 @@ from services.engine.batch import PAGE_TOKENS
 
 _RECENT_S = 10.0
 _PARTS = 4
+_LEAST = 2 * PAGE_TOKENS
+"""Shorter passes would take as long: most of their time does not depend on their tokens."""
 
 
 class PassBudget:
-    """A request that comes during a pass waits for its end. So passes are a quarter as long while tenants
-    compete: while requests of more than one have come in the last 10 seconds.
+    """A request that comes during a pass waits for its end. So passes are a quarter as long, though not below
+    128 tokens, while tenants compete: while requests of more than one have come in the last 10 seconds.
     """
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
@@ -27,7 +29,7 @@ class PassBudget:
         self._came_at[tenant] = self._clock()
 
     def tokens(self) -> int:
-        """The most tokens of the next pass: whole pages, one at least."""
+        """The most tokens of the next pass: whole pages."""
         oldest = self._clock() - _RECENT_S
         while self._came_at:
             tenant = next(iter(self._came_at))
@@ -36,4 +38,4 @@ class PassBudget:
             del self._came_at[tenant]
         if len(self._came_at) < 2:
             return self._most
-        return max(PAGE_TOKENS, self._most // _PARTS // PAGE_TOKENS * PAGE_TOKENS)
+        return min(self._most, max(_LEAST, self._most // _PARTS // PAGE_TOKENS * PAGE_TOKENS))

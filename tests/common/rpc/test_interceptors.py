@@ -67,6 +67,19 @@ async def test_a_request_that_cannot_be_decoded_is_the_callers_fault(serving, me
     assert isinstance(from_rpc_error(caught.value), InvalidRequest)
 
 
+async def test_an_error_forgets_what_it_went_through_because_grpc_keeps_it_until_garbage_is_collected(serving):
+    error = Overloaded("full")
+    error.__context__ = ValueError("inner")
+    async with serving(chat=Chat(error)) as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Complete(chat_pb2.ChatRequest())
+        assert error.__traceback__ is error.__context__ is None
+        with pytest.raises(grpc.aio.AioRpcError):
+            [chunk async for chunk in stub.Stream(chat_pb2.ChatRequest())]
+        assert error.__traceback__ is None
+
+
 async def test_an_error_in_mid_stream_follows_what_was_sent(serving):
     async with serving(chat=Chat(Unavailable("decode died"))) as channel:
         call = chat_pb2_grpc.ChatServiceStub(channel).Stream(chat_pb2.ChatRequest())

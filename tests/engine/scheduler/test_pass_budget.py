@@ -30,8 +30,8 @@ def test_one_tenant_alone_has_whole_passes_however_often_it_comes():
     assert budget.tokens() == 512
 
 
-def test_a_pass_has_whole_pages_and_at_least_one():
-    for most, least in ((64, 64), (128, 64), (576, 128)):
+def test_a_pass_has_whole_pages_and_two_at_least_if_it_ever_has():
+    for most, least in ((64, 64), (128, 128), (256, 128), (1088, 256)):
         budget = PassBudget(most, ManualClock())
         budget.note(1)
         budget.note(2)
