@@ -7,7 +7,9 @@ import base64
 import functools
 import io
 import itertools
+import os
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -35,9 +37,13 @@ class Doors:
 
 
 def flood_in_child(
-    pipe: Pipe, name: str, seconds: float, url: str, grpc_port: int, key: str
+    pipe: Pipe, name: str, begins: float, seconds: float, url: str, grpc_port: int, key: str
 ) -> dict[str, int]:
-    """Floods for so many seconds, in a process of its own; returns how the requests ended that did."""
+    """Floods for so many seconds, in a process of its own; returns how the requests ended that did. `begins`:
+    when, by time.monotonic().
+    """
+    os.nice(19)  # the time that the clients take is no effect of the flood
+    time.sleep(max(0.0, begins - time.monotonic()))
     return asyncio.run(_flood(FLOODS[name], seconds, Doors(url, grpc_port, key)))
 
 

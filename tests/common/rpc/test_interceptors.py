@@ -67,7 +67,9 @@ async def test_a_request_that_cannot_be_decoded_is_the_callers_fault(serving, me
     assert isinstance(from_rpc_error(caught.value), InvalidRequest)
 
 
-async def test_an_error_forgets_what_it_went_through_because_grpc_keeps_it_until_garbage_is_collected(serving):
+async def test_an_error_forgets_what_it_went_through_because_grpc_keeps_it_until_garbage_is_collected(
+    serving,
+):
     error = Overloaded("full")
     error.__context__ = ValueError("inner")
     async with serving(chat=Chat(error)) as channel:
