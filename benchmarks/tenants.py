@@ -5,12 +5,12 @@ python -m benchmarks.tenants [FLOOD ...] [--model DIR] [--seconds 20] [--rate 16
 Starts a gateway and a worker of each role, and makes two keys. The steady one asks `--rate` times a second,
 whatever comes back; the other one floods (benchmarks/floods.py). For each kind of flood the steady key is
 measured alone, with the flood, and alone again, in one go: the ratio is that of the 99th percentiles.
-`--flood-concurrent` limits the flooding key; by default it has its share. Exits with 1 if a ratio is over 2 or
-a request of the steady key was refused, or if the flood broke anything.
+`--flood-concurrent` limits the flooding key; by default it has its share. Exits with 1 if a ratio is over 2,
+if a request of the steady key was refused, or if the flood broke anything.
 
-Both keys use the gateway and the decode worker. Only the flood uses the others: its client, and the vision and
-prefill workers (decode computes prompts as short as the steady key's itself). Where they are real they have
-hardware of their own, so here they get what the first two leave of one core; decode has another core.
+Both keys use the gateway and the decode worker. Only the flood uses the others: its client, and the vision
+and prefill workers (decode computes prompts as short as the steady key's itself). Where they are real they
+have hardware of their own, so here they get what the first two leave of one core; decode has another core.
 """
 
 from __future__ import annotations

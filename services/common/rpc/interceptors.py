@@ -157,14 +157,14 @@ def _guard(
             request_id = ids.request_id()
             log.error("unexpected error", method=method, request_id=request_id, exception=raised_at(error))
             failure = InternalError(f"internal error, request id {request_id}")
-        await _abort(context, _alone(failure), request_id)
+        return await _abort(context, _alone(failure), request_id)
 
     return guarded
 
 
 def _alone(error: PerigeeError) -> PerigeeError:
-    """The error without the frames that it went through. gRPC keeps how a call was aborted in a cycle, and all
-    that the frames know with it, until garbage is collected.
+    """The error without the frames that it went through. gRPC keeps how a call was aborted in a cycle, and
+    all that the frames know with it, until garbage is collected.
     """
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
