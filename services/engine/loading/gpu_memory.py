@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from services.engine.loading.memory_plan import CONTEXT_BYTES
+from services.engine.loading.workspace import CONTEXT_BYTES
 
 
 def usable_bytes(device: torch.device, ranks: int) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.common.errors import ConfigError
 from services.common.page_hash import PAGE_TOKENS
 from services.engine.loading.worker_shape import WorkerShape
-from services.engine.loading.workspace import graph_bytes, pass_bytes
+from services.engine.loading.workspace import CONTEXT_BYTES, graph_bytes, pass_bytes
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.text_config import TextConfig
 from services.engine.weights.expected import WORD_VALUES, expected_tensors, is_quantised
@@ -18,8 +18,6 @@ from services.engine.weights.share import shares_of
 
 RESERVE_PERCENT = 4
 """Percentage of a GPU's memory that the plan leaves free: gaps of the allocator, and what is not foreseen."""
-CONTEXT_BYTES = 700_000_000
-"""Memory of a process's CUDA context, loaded kernels and matrix libraries; an assumption."""
 GROUP_BYTES = 1_000_000_000
 """Memory of NCCL's buffers in a group of ranks; an assumption."""
 MOST_PAGES = 65_536

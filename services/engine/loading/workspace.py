@@ -14,6 +14,8 @@ from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.config.text_config import TextConfig
 from services.engine.model.tensor_names import vision_tensors
 
+CONTEXT_BYTES = 700_000_000
+"""Memory of a process's CUDA context, loaded kernels and matrix libraries; an assumption."""
 GRAPH_ROWS = 256
 """Rows of the largest recorded decode step."""
 GRAPHS = 15
@@ -37,8 +39,8 @@ _SAMPLING_BYTES = 48
 # Per logit of a row that is penalised and asks for log-probabilities: 32 in tensors, 16 inside sort and topk.
 _EMBEDDING_ROWS = 512 * 64
 _BATCH_PATCHES = 8 * 16_384
-_VISION_TENSORS = 12
-# `[patches, hidden]` at a time: the stream, its norm, queries, keys and values in two layouts, attention's.
+_IN_VISION_ATTENTION = 13
+# `[patches, hidden]` at a time: the stream, its norm, queries, keys and values, and these rotated.
 _NODES_PER_LAYER = 26
 _NODE_BYTES = 16 * 1024
 # What the driver keeps per kernel of a graph; an assumption, as there was no GPU to measure it on.
@@ -67,14 +69,17 @@ def pass_bytes(text: TextConfig, shape: WorkerShape) -> int:
 
 
 def vision_bytes(config: ModelConfig) -> int:
-    """Bytes that a vision worker with its defaults takes on a GPU: weights, embeddings, the largest batch."""
+    """Bytes that a vision worker with its defaults takes on a GPU: weights, embeddings, the largest batch of
+    images, and its context.
+    """
     sizes = config.vision
     if sizes is None:
         return 0
     weights = sum(math.prod(shape) for shape in vision_tensors(sizes).values()) * _BF16
     embeddings = _EMBEDDING_ROWS * sizes.text_hidden_size * _F32
-    patch = (_VISION_TENSORS * sizes.hidden_size + 2 * sizes.intermediate_size) * _BF16
-    return weights + embeddings + _BATCH_PATCHES * patch
+    mlp = 4 * sizes.hidden_size + 2 * sizes.intermediate_size
+    values = max(_IN_VISION_ATTENTION * sizes.hidden_size, mlp)
+    return weights + embeddings + _BATCH_PATCHES * values * _BF16 + CONTEXT_BYTES
 
 
 def _layers(text: TextConfig, shape: WorkerShape, tokens: int, recorded: bool = False) -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import triton.runtime.jit
 from torch import distributed
+from torch.nn import functional
 
 from kernels.expert_weights import ExpertMatrices
 from kernels.mla_decode import MOST_PARTIAL
@@ -23,16 +24,21 @@ from services.engine.kernel_model.text_model import KernelTextModel
 from services.engine.loading import workspace
 from services.engine.loading.memory_plan import MOST_PAGES, MemoryPlan, plan_memory
 from services.engine.loading.worker_shape import WorkerShape
+from services.engine.loading.workspace import CONTEXT_BYTES, vision_bytes
 from services.engine.model.architectures import architecture_of, load_config
 from services.engine.model.prefixed_weights import PrefixedWeights
 from services.engine.model.rank import Rank
 from services.engine.model.tensor_group import DistributedGroup
+from services.engine.model.vision.model import VisionModel
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
 from services.engine.weights.expected import expected_tensors
 from services.engine.weights.share import shares_of
+from services.families.kimi.media import IMAGE_PATCHES
 from services.prefill.config import PrefillConfig
+from services.vision.config import VisionConfig
+from services.vision.embedding_pool import allocate_embedding_rows
 from tests.support.device_memory import DeviceMemory
 from tests.support.published_model import published_config
 
@@ -210,6 +216,19 @@ def test_all_eight_ranks_take_what_the_plan_says(split, patched):
     shape, plan, experts = shape_of("decode", split), plan_of("decode", split), Layers()
     for index in range(8):
         check(plan, MetaRank(replace(shape.rank, index=index), experts).taken(shape, plan.pages))
+
+
+def test_the_largest_batch_of_images_takes_what_vision_is_reserved(monkeypatch):
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda query, *_: torch.empty_like(query))
+    memory = DeviceMemory()
+    with memory, torch.inference_mode(), torch.device("meta"):
+        model = VisionModel(CONFIG.vision_part).to(torch.bfloat16)
+        embeddings = allocate_embedding_rows(VisionConfig().embedding_pages, CONFIG.text.hidden_size, "meta")
+        images = [(torch.empty(IMAGE_PATCHES, 3, 14, 14), (1, 128, 128))] * 8
+        peak = memory.peak_of(lambda: model.encode_all(images))
+    taken = plan_of("decode", "tp 8").vision + embeddings.nbytes + peak
+    planned = vision_bytes(CONFIG) - CONTEXT_BYTES
+    assert 0.95 * planned <= taken <= planned
 
 
 def test_the_plan_counts_with_the_sizes_that_the_kernels_model_has():
