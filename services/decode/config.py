@@ -47,7 +47,7 @@ class DecodeConfig(TextWorkerConfig):
         default="127.0.0.1:50052",
         metadata={
             "help": "prefill workers it may connect to, host:port,…, whatever a gateway names; a name means"
-            " all it resolves to"
+            " all it resolves to, file:/PATH all that are listed there"
         },
     )
     chunk_tokens: int | None = field(

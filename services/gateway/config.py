@@ -91,7 +91,10 @@ class GatewayConfig(TlsSettings):
     )
     vision: str = field(
         default="127.0.0.1:50051",
-        metadata={"help": "vision workers, host:port,…; a name means all it resolves to; empty: text only"},
+        metadata={
+            "help": "vision workers, host:port,…; a name means all it resolves to, file:/PATH all that are"
+            " listed there; empty: text only"
+        },
     )
     prefill: str = field(
         default="127.0.0.1:50052",

@@ -9,10 +9,19 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
+from services.common.rpc.pool_address import PoolAddress, PoolEntry, PoolFile
+
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host and port, as literals. Raises OSError, or ValueError for what is no name."""
 
 Look: TypeAlias = Callable[[str, int], Sequence[str]]
+
+
+async def look_up(entry: PoolEntry, resolve: Resolve) -> Sequence[PoolAddress]:
+    """The workers for which an entry of a pool stands now; raises OSError or ValueError if nobody knows."""
+    if isinstance(entry, PoolFile):
+        return await asyncio.to_thread(entry.read)
+    return [entry.at(ip) for ip in await resolve(entry.host, entry.port)]
 
 
 def system_look(host: str, port: int) -> Sequence[str]:

@@ -1,16 +1,20 @@
-"""Addresses of workers: host:port, the host a name or an IP address."""
+"""Entries of a pool's setting: addresses of workers, and files that list such addresses."""
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 from services.common.errors import ConfigError
+
+_FILE = "file:"
 
 
 @dataclass(frozen=True)
 class PoolAddress:
-    """One entry of a pool's setting. A name may stand for many workers, an IP address for one."""
+    """host:port. A name may stand for many workers, an IP address for one."""
 
     host: str
     port: int
@@ -32,14 +36,70 @@ class PoolAddress:
             return False
         return True
 
-    def at(self, ip: str) -> str:
-        """host:port of the worker that answers at `ip`."""
-        return f"[{ip}]:{self.port}" if ":" in ip else f"{ip}:{self.port}"
+    @property
+    def name(self) -> str:
+        """What is resolved: the host."""
+        return self.host
+
+    def may_list(self, address: PoolAddress) -> bool:
+        """Whether this entry can stand for a worker at `address`, whose host is an IP address."""
+        return self.port == address.port
+
+    def at(self, ip: str) -> PoolAddress:
+        """The worker that answers at `ip`."""
+        return PoolAddress(ip, self.port)
 
     def __str__(self) -> str:
-        return self.at(self.host)
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_pool(text: str) -> tuple[PoolAddress, ...]:
+@dataclass(frozen=True)
+class PoolFile:
+    """file:/PATH, a file with one worker per line: IP address and port. It may change at any time."""
+
+    path: Path
+
+    @property
+    def is_ip(self) -> bool:
+        """False: the file is read again and again."""
+        return False
+
+    @property
+    def name(self) -> str:
+        """What is resolved: the file."""
+        return f"{_FILE}{self.path}"
+
+    def may_list(self, address: PoolAddress) -> bool:
+        """True: a file can list any worker."""
+        return True
+
+    def read(self) -> list[PoolAddress]:
+        """Returns the listed workers. Blocks. Raises OSError, and ValueError for a line of another kind."""
+        found = []
+        for line in self.path.read_text(encoding="ascii").split():
+            try:
+                address = PoolAddress.parse(line)
+            except ConfigError as error:
+                raise ValueError(f"{self.path}: {error.message}") from None
+            if not address.is_ip:
+                raise ValueError(f"{self.path}: {line!r} has no IP address")
+            found.append(address)
+        return found
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PoolEntry: TypeAlias = PoolAddress | PoolFile
+
+
+def parse_pool(text: str) -> tuple[PoolEntry, ...]:
     """The entries of a comma-separated setting. Raises ConfigError."""
-    return tuple(PoolAddress.parse(part.strip()) for part in text.split(",") if part.strip())
+    return tuple(_entry(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _entry(text: str) -> PoolEntry:
+    # A relative path could also be the port of a host that is called "file".
+    return (
+        PoolFile(Path(text.removeprefix(_FILE))) if text.startswith(f"{_FILE}/") else PoolAddress.parse(text)
+    )

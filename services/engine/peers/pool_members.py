@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from services.common.errors import ConfigError
-from services.common.rpc.name_resolver import Resolve
-from services.common.rpc.pool_address import PoolAddress
+from services.common.rpc.name_resolver import Resolve, look_up
+from services.common.rpc.pool_address import PoolAddress, PoolEntry
 
 log = structlog.get_logger()
 
@@ -24,19 +24,19 @@ class PoolMembers:
     """Decides whether an address is in a pool. Event loop only.
 
     Members are the entries as they are written and, for names, all addresses to which they resolve, each with
-    its entry's port. An answer of the resolver serves for 30 s. For an address that is not among the known
-    ones the names are resolved again, at most once a second: it may be a new replica. A name that cannot be
-    resolved keeps the addresses it had.
+    its entry's port; for files, what they list. An answer of the resolver serves for 30 s. For an address that
+    is not among the known ones the names are resolved again, at most once a second: it may be a new replica.
+    A name that cannot be resolved keeps the addresses it had.
     """
 
     def __init__(
-        self, entries: Sequence[PoolAddress], resolve: Resolve, clock: Callable[[], float] = time.monotonic
+        self, entries: Sequence[PoolEntry], resolve: Resolve, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._names = [entry for entry in entries if not entry.is_ip]
-        self._entries = set(map(_literal, entries))
+        self._entries = {_literal(each) if isinstance(each, PoolAddress) else each for each in entries}
         self._resolve = resolve
         self._clock = clock
-        self._found: dict[PoolAddress, frozenset[PoolAddress]] = {}
+        self._found: dict[PoolEntry, frozenset[PoolAddress]] = {}
         self._resolved_at = float("-inf")
         self._resolving = asyncio.Lock()
 
@@ -51,7 +51,7 @@ class PoolMembers:
             return False
         if wanted in self._entries:
             return True
-        if not wanted.is_ip or not any(name.port == wanted.port for name in self._names):
+        if not wanted.is_ip or not any(name.may_list(wanted) for name in self._names):
             return False
         if self._knows(wanted) and self._age_s < _FRESH_S:
             return True
@@ -68,14 +68,14 @@ class PoolMembers:
     def _knows(self, wanted: PoolAddress) -> bool:
         return any(wanted in found for found in self._found.values())
 
-    async def _look_up(self, name: PoolAddress) -> None:
+    async def _look_up(self, name: PoolEntry) -> None:
         try:
             async with asyncio.timeout(_RESOLVE_S):
-                ips = await self._resolve(name.host, name.port)
+                found = await look_up(name, self._resolve)
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
-            log.warning("name not resolved", name=name.host, detail=str(error) or "no answer")
+            log.warning("name not resolved", name=name.name, detail=str(error) or "no answer")
         else:
-            self._found[name] = frozenset(_literal(PoolAddress(ip, name.port)) for ip in ips)
+            self._found[name] = frozenset(map(_literal, found))
 
 
 def _literal(address: PoolAddress) -> PoolAddress:

@@ -108,3 +108,15 @@ async def test_callers_at_the_same_time_share_a_lookup(clock):
     pool = members(names, clock)
     assert all(await asyncio.gather(*(pool.contains("10.0.0.1:7") for _ in range(9))))
     assert len(names.asked) == 1
+
+
+async def test_a_worker_that_a_file_lists_is_a_member_once_it_is_listed(clock, tmp_path):
+    path = tmp_path / "prefill.pool"
+    path.write_text("10.0.0.1:7\n")
+    pool = members(Names(), clock, f"file:{path}")
+    assert await pool.contains("10.0.0.1:7")
+    assert not await pool.contains("10.0.0.1:8")
+    path.write_text("10.0.0.1:8\n")
+    clock.now += 1.0
+    assert await pool.contains("10.0.0.1:8")
+    assert not await pool.contains("10.0.0.1:7")

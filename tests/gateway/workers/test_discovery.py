@@ -151,3 +151,30 @@ async def test_a_name_that_is_none_is_reported_and_harms_nobody():
         async with running(discovery(NameResolver(1).addresses, found, decode="d..svc:5,10.0.0.9:7")):
             assert found[DECODE] == ["10.0.0.9:7"]
     assert [line["name"] for line in logs] == ["d..svc"]
+
+
+async def test_workers_in_a_file_are_found_soon_however_seldom_names_are_resolved(tmp_path):
+    found = {}
+    path = tmp_path / "decode.pool"
+    path.write_text("127.0.0.1:5\n")
+    async with running(discovery(Names().resolve, found, decode=f"file:{path},10.1.1.1:6")):
+        assert found[DECODE] == ["127.0.0.1:5", "10.1.1.1:6"]
+        path.write_text("127.0.0.1:5\n127.0.0.1:7\n")
+        await until(lambda: found[DECODE] == ["127.0.0.1:5", "127.0.0.1:7", "10.1.1.1:6"], 30)
+
+
+async def test_a_file_that_is_away_or_broken_takes_no_worker_away_and_is_reported_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.gateway.workers.discovery._MOST_BETWEEN_READS_S", 0.001)
+    found = {}
+    path = tmp_path / "decode.pool"
+    path.write_text("127.0.0.1:5\n")
+    with capture_logs() as logs:
+        async with running(discovery(Names().resolve, found, decode=f"file:{path}")):
+            path.unlink()
+            await until(lambda: logs)
+            path.write_text("nonsense")
+            await asyncio.sleep(0.05)  # several reads of it
+            assert found[DECODE] == ["127.0.0.1:5"]
+            path.write_text("127.0.0.1:6")
+            await until(lambda: found[DECODE] == ["127.0.0.1:6"])
+    assert [(line["event"], line["name"]) for line in logs] == [("name not resolved", f"file:{path}")]
