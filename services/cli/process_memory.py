@@ -10,9 +10,9 @@ def resident_bytes(process: int | str = "self") -> int:
     return _status("VmRSS", process)
 
 
-def peak_resident_bytes() -> int:
-    """Returns this process's highest resident memory so far in bytes."""
-    return _status("VmHWM", "self")
+def peak_resident_bytes(process: int | str = "self") -> int:
+    """Returns the highest resident memory so far in bytes."""
+    return _status("VmHWM", process)
 
 
 def _status(key: str, process: int | str) -> int:

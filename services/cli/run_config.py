@@ -71,6 +71,13 @@ class RunConfig(TlsSettings):
     metrics_port_base: int = field(
         default=9151, metadata={"help": "metrics port of vision; prefill and decode follow; 0: any free ones"}
     )
+    keep_ports: bool = field(
+        default=False,
+        metadata={
+            "help": "a worker that is replaced keeps its ports, so it ends before its successor starts; by"
+            " default the successor starts first, on free ones"
+        },
+    )
     aggregated: bool | None = field(
         default=None,
         metadata={

@@ -277,7 +277,7 @@ class Gateway:
 
     async def _follow_health(self, health: Health) -> None:
         """Keeps grpc.health.v1 equal to GET /ready, with one service per ability in its body and `workers`:
-        every configured role has a worker that serves.
+        every configured role has a worker that serves; on the operator port with one per worker.
         """
         said: tuple[bool, ...] = ()
         while True:
@@ -290,6 +290,7 @@ class Gateway:
                 await health.say("images", serving=images)
                 await health.say("workers", serving=workers)
                 await self._operators.say_ready(ready=ready, workers=workers)
+            await self._operators.say_workers()
             await asyncio.sleep(_HEALTH_POLL_S)
 
 

@@ -156,3 +156,26 @@ async def test_the_operator_port_says_whether_the_gateway_is_ready():
         await wait_until(refuses)
         admin = health_pb2.HealthCheckRequest(service="perigee.v1.AdminService")
         assert (await stub.Check(admin)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_the_operator_port_says_of_each_worker_whether_it_gets_requests():
+    async with open_suite() as suite:
+        stub = health_pb2_grpc.HealthStub(suite.operator)
+        workers = suite.workers.values()
+
+        async def serve(*others):
+            """Whether all workers but these get requests."""
+            kinds = health_pb2.HealthCheckResponse
+            for worker in workers:
+                said = kinds.NOT_SERVING
+                with contextlib.suppress(grpc.aio.AioRpcError):  # not known yet
+                    request = health_pb2.HealthCheckRequest(service=worker.address)
+                    said = (await stub.Check(request)).status
+                if said != (kinds.NOT_SERVING if worker in others else kinds.SERVING):
+                    return False
+            return True
+
+        await wait_until(serve)
+        away = suite.workers["prefill"]
+        await away.stop()
+        await wait_until(lambda: serve(away))

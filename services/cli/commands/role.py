@@ -15,6 +15,7 @@ import structlog
 import uvloop
 
 from services.cli.roles import ROLES, Serve, config_class, serve_function
+from services.cli.run.handover import WorkersEnd
 from services.cli.settings_source import add_setting_flags, resolve_settings
 from services.common.errors import ConfigError
 from services.common.logs import configure_logs
@@ -32,14 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     [role] = (role for role in ROLES if role == parser.prog.split()[-1])
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (or PERIGEE_LOG_LEVEL)")
     parser.add_argument("--die-with", type=int, metavar="PID", help=argparse.SUPPRESS)
+    parser.add_argument("--handover", type=int, metavar="FD", help=argparse.SUPPRESS)
     add_setting_flags(parser, config_class(role))
     parser.set_defaults(execute=functools.partial(execute, role))
 
 
 def execute(role: Role, arguments: argparse.Namespace) -> int:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once."""
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    With a --handover, `perigee run` decides after the first signal when to drain.
+    """
     if arguments.die_with is not None:
         die_with_parent(arguments.die_with)
+    handover = None if arguments.handover is None else WorkersEnd(arguments.handover)
     level = arguments.log_level or os.environ.get("PERIGEE_LOG_LEVEL") or "INFO"
     try:
         configure_logs(level, role=role)
@@ -54,7 +60,7 @@ def execute(role: Role, arguments: argparse.Namespace) -> int:
         serve = functools.partial(_serve_processes, level)
     _collect_seldom()
     with security.watching(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_stopped(serve, config, Endpoints(role, security)))
+        runner.run(_until_stopped(serve, config, Endpoints(role, security), handover))
     return 0
 
 
@@ -93,12 +99,20 @@ def _collect_seldom() -> None:
     gc.set_threshold(5_000, 20, 200)
 
 
-async def _until_stopped(serve: Serve, config: object, endpoints: Endpoints) -> None:
+async def _until_stopped(
+    serve: Serve, config: object, endpoints: Endpoints, handover: WorkersEnd | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if handover is not None:
+        handover.on_answer(stop.set)
 
     def stopped() -> None:
-        stop.set()
+        if handover is None:
+            stop.set()
+        else:
+            structlog.get_logger().info("asked to end", next="perigee run says when")
+            handover.ask()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)

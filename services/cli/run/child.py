@@ -11,19 +11,26 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from services.cli.run.handover import SupervisorsEnd
+
 _TAIL_LINES = 20
 
 
 class Child:
     """A command that can be started repeatedly, each time in a new session.
 
-    Its output is appended to `log`, or goes where this process's output goes.
+    Its output is appended to `log`, or goes where this process's output goes. `asks`: the command is a worker
+    that takes --handover, and after SIGTERM goes on until `stop` is called.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], log: Path | None = None, *, asks: bool = False
+    ) -> None:
         self._command = list(command)
         self._env = dict(env)
         self.log = log
+        self._asks = asks
+        self._handover: SupervisorsEnd | None = None
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -31,12 +38,23 @@ class Child:
         """The process id, even after the process has ended; None before the first start."""
         return self._process.pid if self._process else None
 
+    @property
+    def running(self) -> bool:
+        """True from a start until the process has ended."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self) -> None:
         """Starts the command in a new session, so that only the supervisor gets the terminal's Ctrl-C."""
         with contextlib.ExitStack() as stack:
             output = None if self.log is None else stack.enter_context(self.log.open("ab"))
+            words, inherited = self._command, []
+            if self._asks:
+                self._handover = SupervisorsEnd()
+                inherited.append(stack.enter_context(self._handover.theirs).fileno())
+                words = [*words, "--handover", str(inherited[0])]
             self._process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *words,
+                pass_fds=inherited,
                 env=self._env,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
@@ -49,11 +67,28 @@ class Child:
         assert self._process is not None
         return await self._process.wait()
 
+    async def wait_or_asked(self) -> int | None:
+        """Waits as `wait` does, or until the child got SIGTERM and asks what to do: then returns None."""
+        if self._handover is None:
+            return await self.wait()
+        ended = asyncio.ensure_future(self.wait())
+        asked = asyncio.ensure_future(self._handover.asked.wait())
+        try:
+            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else None
+        finally:
+            ended.cancel()
+            asked.cancel()
+
     async def stop(self, timeout_s: float) -> bool:
-        """Sends SIGTERM, and SIGKILL after `timeout_s`. Returns False if SIGKILL was needed."""
-        if self._process is None or self._process.returncode is not None:
+        """Has the child end, by SIGKILL after `timeout_s`. Returns False if SIGKILL was needed."""
+        if self._process is None or not self.running:
             return True
-        self._signal(signal.SIGTERM)
+        if self._handover is not None:
+            self._handover.answer()
+        # A second SIGTERM would end the child at once.
+        if self._handover is None or not self._handover.asked.is_set():
+            self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._process.wait()
@@ -65,7 +100,7 @@ class Child:
 
     def kill(self) -> None:
         """Sends SIGKILL if the process runs."""
-        if self._process is not None and self._process.returncode is None:
+        if self.running:
             self._signal(signal.SIGKILL)
 
     def tail(self) -> list[str]:

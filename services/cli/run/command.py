@@ -19,11 +19,12 @@ from services.cli.placement.report import report
 from services.cli.run.child import Child
 from services.cli.run.greeting import greeting
 from services.cli.run.keeper import Keeper
-from services.cli.run.plan import WORKERS, ChildPlan, SuitePlan, child_environment, make_plan
+from services.cli.run.plan import WORKERS, ChildPlan, SuitePlan, child_environment, make_plan, pool_file
 from services.cli.run.progress import Progress
 from services.cli.run.readiness import until_healthy
 from services.cli.run.role_settings import resolved_role, with_role_settings
 from services.cli.run.run_directory import held
+from services.cli.run.successors import Instance, Successors
 from services.cli.run.supervisor import Supervisor
 from services.cli.run_config import RunConfig
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
@@ -111,7 +112,7 @@ def _security(config: RunConfig) -> Security:
 
 async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None:
     progress = Progress(cast(TextIO, LossyStream(sys.stdout)), [child.role for child in plan.children])
-    keepers = [_keeper(config, endpoints, child, progress) for child in plan.children]
+    keepers = list(map(_Keepers(config, endpoints, plan, progress).make, plan.children))
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -126,9 +127,40 @@ async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None
     await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
 
 
-def _keeper(config: RunConfig, endpoints: Endpoints, plan: ChildPlan, progress: Progress) -> Keeper:
-    log = config.run_dir / f"{plan.role}.log"
-    log.write_bytes(b"")
-    child = Child(plan.command(), child_environment(os.environ), log)
-    is_healthy = functools.partial(until_healthy, endpoints, plan.role, plan.grpc_address)
-    return Keeper(plan.role, child, is_healthy, progress, float(config.start_timeout_s))
+class _Keepers:
+    """Makes the keepers of one suite."""
+
+    def __init__(self, config: RunConfig, endpoints: Endpoints, plan: SuitePlan, progress: Progress) -> None:
+        self._config = config
+        self._endpoints = endpoints
+        self._gateway = plan.children[-1].grpc_address
+        self._progress = progress
+        self._turn = asyncio.Lock()
+
+    def make(self, plan: ChildPlan) -> Keeper:
+        """Returns the keeper of a service, whose log is empty and, if a worker, whose pool lists it."""
+        config = self._config
+        self._log(plan).write_bytes(b"")
+        first, successors = self._instance(plan), None
+        if plan.role in WORKERS:
+            successors = Successors(
+                plan,
+                self._instance,
+                pool_file(config, plan.role),
+                self._endpoints,
+                self._gateway,
+                self._turn,
+                keep_ports=config.keep_ports,
+            )
+            successors.publish(first)
+        times = float(config.start_timeout_s), config.stop_timeout_s
+        return Keeper(plan.role, first, self._progress, *times, successors)
+
+    def _instance(self, plan: ChildPlan) -> Instance:
+        asks = plan.role in WORKERS
+        child = Child(plan.command(), child_environment(os.environ), self._log(plan), asks=asks)
+        is_healthy = functools.partial(until_healthy, self._endpoints, plan.role, plan.grpc_address)
+        return Instance(child, plan.grpc_address, is_healthy)
+
+    def _log(self, plan: ChildPlan) -> Path:
+        return self._config.run_dir / f"{plan.role}.log"

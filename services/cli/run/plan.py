@@ -18,8 +18,9 @@ from services.families.profile_choice import find_profile
 from services.families.registry import family_in
 
 WORKERS: tuple[Role, ...] = ("vision", "prefill", "decode")
-_LOOPBACK = "127.0.0.1"
-_ANY = {"0.0.0.0": _LOOPBACK, "::": "::1"}
+LOOPBACK = "127.0.0.1"
+_ANY = {"0.0.0.0": LOOPBACK, "::": "::1"}
+_PORTS = ("--port", "--metrics-port")
 # The processes share the cores: OpenMP threads that spin while waiting would starve the others.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
 
@@ -37,6 +38,27 @@ class ChildPlan:
     def command(self) -> list[str]:
         """Returns the command line."""
         return perigee(*self.arguments)
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """A worker's gRPC port and metrics port."""
+        port, metrics_port = (int(self._value(flag)) for flag in _PORTS)
+        return port, metrics_port
+
+    @property
+    def device(self) -> str:
+        """Where a worker computes, e.g. cuda:0."""
+        return self._value("--device") if "--device" in self.arguments else "cpu"
+
+    def moved(self, port: int, metrics_port: int) -> ChildPlan:
+        """Returns the same worker on other ports."""
+        words = list(self.arguments)
+        for flag, value in zip(_PORTS, (port, metrics_port), strict=True):
+            words[words.index(flag) + 1] = str(value)
+        return replace(self, arguments=tuple(words), grpc_address=f"{LOOPBACK}:{port}")
+
+    def _value(self, flag: str) -> str:
+        return self.arguments[self.arguments.index(flag) + 1]
 
 
 @dataclass(frozen=True)
@@ -87,22 +109,22 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
         metrics = _role_ports(endpoints, roles, config.metrics_port_base, "--metrics-port-base", held)
     common = ("--model", config.model, *(("--config", settings_file) if settings_file else ()))
     common += ("--trust-domain", config.trust_domain, *(("--insecure",) if config.insecure else ()))
-    at = {role: f"{_LOOPBACK}:{port}" for role, port in zip(roles, ports, strict=True)}
+    pools = {role: f"file:{pool_file(config, role)}" for role in roles}
     workers = []
     for role, port, metrics_port in zip(roles, ports, metrics, strict=True):
-        own: tuple[str, ...] = ("--host", _LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
+        own: tuple[str, ...] = ("--host", LOOPBACK, "--port", str(port), "--metrics-port", str(metrics_port))
         if config.tp > 1 and role != "vision":
             own += ("--tp", str(config.tp))
         if config.context_length and role != "vision":
             own += ("--context-length", str(config.context_length))
         if role == "decode":
-            own += ("--prefill-pool", at.get("prefill", ""))
+            own += ("--prefill-pool", pools.get("prefill", ""))
             own += ("--aggregated",) if config.aggregated else ()
-        workers.append(ChildPlan(role, (role, *common, *own, *_tls(config, role)), at[role]))
+        address = f"{LOOPBACK}:{port}"
+        workers.append(ChildPlan(role, (role, *common, *own, *_tls(config, role)), address))
     doors = ("--host", config.host, "--http-port", str(http_port), "--grpc-port", str(grpc_port))
     operator = ("--operator-host", config.operator_host, "--operator-port", str(operator_port))
-    addresses = dict.fromkeys(WORKERS, "") | {worker.role: worker.grpc_address for worker in workers}
-    pools = tuple(text for role in WORKERS for text in (f"--{role}", addresses[role]))
+    found_in = tuple(text for role in WORKERS for text in (f"--{role}", pools.get(role, "")))
     passed_on = tuple(
         text
         for key in (
@@ -119,11 +141,22 @@ def make_plan(config: RunConfig, endpoints: Endpoints, settings_file: str | None
     operators = _reachable(config.operator_host, operator_port)
     gateway = ChildPlan(
         "gateway",
-        ("gateway", *common, *doors, *operator, *pools, *passed_on, *_tls(config, "gateway")),
+        ("gateway", *common, *doors, *operator, *found_in, *passed_on, *_tls(config, "gateway")),
         operators,
     )
     name = config.served_model_name.split(",")[0].strip() or Path(config.model).resolve().name
     return SuitePlan((*workers, gateway), rest, grpc_door, operators, name)
+
+
+def pool_file(config: RunConfig, role: Role) -> Path:
+    """Returns the file that lists the worker of a role: its address changes when it is replaced.
+
+    Raises ConfigError if the name of the directory would not fit into a setting.
+    """
+    path = config.run_dir.resolve() / f"{role}.pool"
+    if "," in str(path):
+        raise ConfigError(f"run_dir: {path.parent} has a comma in its name; choose another with --run-dir")
+    return path
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -138,7 +171,7 @@ def _role_ports(
 ) -> list[int]:
     """Returns a port per role: `base` plus the role's index in WORKERS, or any free port if `base` is 0."""
     wanted = [base and base + WORKERS.index(role) for role in roles]
-    return [take_ports(endpoints, _LOOPBACK, port, 1, flag, held)[0] for port in wanted]
+    return [take_ports(endpoints, LOOPBACK, port, 1, flag, held)[0] for port in wanted]
 
 
 def _tls(config: RunConfig, role: Role) -> tuple[str, ...]:

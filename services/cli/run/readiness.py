@@ -21,7 +21,9 @@ async def until_healthy(endpoints: Endpoints, role: Role, address: str, service:
 
 
 async def why_not_serving(endpoints: Endpoints, role: Role, address: str, service: str = "") -> str | None:
-    """Returns the answer of the health check of `role` at `address`; None if it is SERVING."""
+    """Returns the answer of the health check of `role` at `address`; None if it is SERVING. `service`: whose
+    health, by default that of the server as a whole.
+    """
     # A new channel each time: one that failed to connect would pause before its next attempt.
     async with endpoints.channel(address, role) as channel:
         try:

@@ -71,7 +71,7 @@ class Supervisor:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
             for keeper in self._keepers:
-                keeper.child.kill()
+                keeper.kill()
         hurried.cancel()
         await stopping
 
@@ -87,7 +87,7 @@ class Supervisor:
         await asyncio.gather(*(self._stop_one(keeper, give_up) for keeper in keepers))
 
     async def _stop_one(self, keeper: Keeper, give_up: float) -> None:
-        if not await keeper.child.stop(max(0.0, give_up - self._clock())):
+        if not await keeper.stop(max(0.0, give_up - self._clock())):
             self._progress.print(
                 f"{keeper.role} did not stop within the suite's {self._stop_timeout_s:.0f} s and was killed"
             )

@@ -24,9 +24,9 @@ class PoolMembers:
     """Decides whether an address is in a pool. Event loop only.
 
     Members are the entries as they are written and, for names, all addresses to which they resolve, each with
-    its entry's port; for files, what they list. An answer of the resolver serves for 30 s. For an address that
-    is not among the known ones the names are resolved again, at most once a second: it may be a new replica.
-    A name that cannot be resolved keeps the addresses it had.
+    its entry's port; for files, what they list. An answer of the resolver serves for 30 s. For an address
+    that is not among the known ones the names are resolved again, at most once a second: it may be a new
+    replica. A name that cannot be resolved keeps the addresses it had.
     """
 
     def __init__(

@@ -36,7 +36,9 @@ class OperatorServer:
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminServicer(pool, mtls=endpoints.mtls), self._server
         )
+        self._pool = pool
         self._health: Health | None = None
+        self._serving: set[str] = set()
         self.port = 0
 
     async def start(self) -> None:
@@ -53,6 +55,14 @@ class OperatorServer:
         if self._health is not None:
             await self._health.say("", serving=ready)
             await self._health.say("workers", serving=workers)
+
+    async def say_workers(self) -> None:
+        """Has this port's health know each worker by its address: whether it gets requests."""
+        serving = self._pool.serving_addresses()
+        if self._health is not None:
+            for address in serving ^ self._serving:
+                await self._health.say(address, serving=address in serving)
+            self._serving = serving
 
     async def stop(self) -> None:
         """Cancels what runs."""

@@ -151,6 +151,11 @@ class WorkerPool:
         )
         return tuple(worker.link for pool in pools for worker in pool.workers)
 
+    def serving_addresses(self) -> set[str]:
+        """Addresses of all workers that take new requests."""
+        serving = (*self.vision.serving, *self.prefill.serving, *self.decode.serving)
+        return {worker.link.address for worker in serving}
+
     def find(self, address: str) -> WorkerLink | None:
         """The worker at exactly this address."""
         return next((link for link in self.links if link.address == address), None)

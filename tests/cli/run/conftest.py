@@ -19,6 +19,26 @@ while True:
     signal.pause()
 """
 OBEDIENT = "import signal; print('up', flush=True); signal.pause()"
+ASKING = """
+import asyncio, signal, sys
+from services.cli.run.handover import WorkersEnd
+
+async def run():
+    handover, end = WorkersEnd(int(sys.argv[2])), asyncio.Event()
+    handover.on_answer(end.set)
+    loop = asyncio.get_running_loop()
+
+    def asked():
+        handover.ask()
+        loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the process
+
+    loop.add_signal_handler(signal.SIGTERM, asked)
+    print('up', flush=True)
+    await end.wait()
+    print('told to end', flush=True)
+
+asyncio.run(run())
+"""
 SILENT = "import signal; signal.pause()"
 
 
@@ -27,8 +47,9 @@ def make_child(tmp_path):
     """A child that runs a program text; whatever is left of it dies with the test."""
     made = []
 
-    def make(program, name="child"):
-        made.append(Child([sys.executable, "-c", program], os.environ, tmp_path / f"{name}.log"))
+    def make(program, name="child", *, asks=False):
+        log = tmp_path / f"{name}.log"
+        made.append(Child([sys.executable, "-c", program], os.environ, log, asks=asks))
         return made[-1]
 
     yield make
@@ -68,6 +89,12 @@ def obedient():
 def stubborn():
     """Writes that it was asked to stop, and goes on."""
     return STUBBORN
+
+
+@pytest.fixture
+def asking():
+    """A worker as `perigee run` starts it: after SIGTERM it asks, and goes on until it is told to end."""
+    return ASKING
 
 
 @pytest.fixture

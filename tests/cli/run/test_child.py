@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+
+import pytest
 
 from services.cli.run.child import describe_exit
 from tests.support.waiting import until
@@ -64,3 +68,47 @@ def test_an_exit_status_is_told_in_words():
     assert describe_exit(2) == "exit status 2"
     assert describe_exit(-6) == "killed by SIGABRT"
     assert describe_exit(-99) == "killed by signal 99"
+
+
+async def test_a_child_that_asks_goes_on_after_sigterm_and_ends_when_it_is_stopped(make_child, asking):
+    child = make_child(asking, asks=True)
+    await child.start()
+    await until(child.tail, 30)
+    os.kill(child.pid, signal.SIGTERM)
+    async with asyncio.timeout(30):
+        assert await child.wait_or_asked() is None
+    assert child.running
+    assert await child.stop(60)
+    assert (await child.wait(), await child.wait_or_asked()) == (0, 0)
+    assert child.tail() == ["up", "told to end"]
+
+
+async def test_a_child_that_asks_and_was_not_asked_to_end_is_stopped_in_the_same_way(make_child, asking):
+    child = make_child(asking, asks=True)
+    await child.start()
+    await until(child.tail, 30)
+    assert await child.stop(60)
+    assert await child.wait_or_asked() == 0
+
+
+async def test_each_start_of_a_child_asks_for_itself(make_child, asking):
+    child = make_child(asking, asks=True)
+    await child.start()
+    await until(child.tail, 30)
+    os.kill(child.pid, signal.SIGTERM)
+    assert await child.wait_or_asked() is None
+    child.kill()
+    await child.wait()
+    await child.start()
+    await until(lambda: child.tail().count("up") == 2, 30)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await child.wait_or_asked()
+
+
+async def test_a_child_that_has_not_begun_to_listen_is_stopped_too(make_child):
+    child = make_child("import time; print('up', flush=True); time.sleep(1000)", asks=True)
+    await child.start()
+    await until(child.tail, 30)
+    assert await child.stop(60)
+    assert await child.wait() == -signal.SIGTERM

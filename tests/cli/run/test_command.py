@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.listening import descendants, is_loopback, listening
-from tests.support.waiting import wait_until
+from tests.support.traffic import Traffic, mixture
+from tests.support.waiting import until, wait_until
 
 COMMAND = [sys.executable, "-m", "services.cli.main"]
 ANY_PORTS = [
@@ -60,10 +62,17 @@ class Suite:
         found = {}
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
             for pid in map(int, file.read().split()):
-                with open(f"/proc/{pid}/cmdline") as words:
-                    role = words.read().split("\0")[3]
-                found[role] = pid
+                found[role_of(pid)] = pid
         return found
+
+    def workers(self, role):
+        """Process ids of a role: of two while one replaces the other."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as file:
+            return {pid for pid in map(int, file.read().split()) if role_of(pid) == role}
+
+    def count(self, role, what):
+        """How many lines about a role say so."""
+        return sum(line.split()[:1] == [role] and what in line for line in list(self.lines))
 
     def end(self, number):
         """Sends a signal; the exit status."""
@@ -71,6 +80,13 @@ class Suite:
         status = self.process.wait(timeout=120)
         self._reader.join(5)
         return status
+
+
+def role_of(pid):
+    """Of a child of the suite; "" while it is not the command yet or any more."""
+    with contextlib.suppress(FileNotFoundError, IndexError), open(f"/proc/{pid}/cmdline") as words:
+        return words.read().split("\0")[3]
+    return ""
 
 
 @pytest.fixture
@@ -231,6 +247,87 @@ def test_with_certificates_the_suite_starts_in_the_same_way_and_the_greeting_say
     finally:
         suite.process.kill()
         suite.process.wait()
+
+
+ROLES = ("vision", "prefill", "decode")
+AT_A_TIME = 40
+
+
+@contextlib.asynccontextmanager
+async def load(url, bodies):
+    """Asks for all bodies at once, each again a second after it is answered, with another cache. Yields the
+    answers as they come, with the indices of their bodies.
+    """
+    answers, done = [], asyncio.Event()
+    async with Traffic(url) as traffic:
+
+        async def ask(index):
+            while not done.is_set():
+                body = bodies[index] | {"cache_salt": str(len(answers))}
+                answers.append((index, await traffic.ask(body)))
+                await asyncio.sleep(1)  # the cores load models, too
+
+        asking = [asyncio.create_task(ask(index)) for index in range(len(bodies))]
+        try:
+            yield answers
+        finally:
+            done.set()
+            await asyncio.gather(*asking)
+
+
+async def replace_under_load(suite, url, bodies):
+    """Replaces all workers, and the successor of prefill while it starts."""
+    async with load(url, bodies) as answers:
+        before = suite.children()
+        os.kill(before["prefill"], signal.SIGTERM)
+        await until(lambda: len(suite.workers("prefill")) == 2, 60)
+        for pid in (max(suite.workers("prefill")), before["decode"], before["vision"]):
+            os.kill(pid, signal.SIGTERM)
+        for role in ROLES:
+            await until(lambda role=role: suite.count(role, "former one has ended (exit status 0)"), 240)
+            await until(lambda role=role: len(suite.workers(role)) == 1, 240)
+    return before, answers
+
+
+def test_workers_that_get_sigterm_are_replaced_without_a_request_noticing(nano_dir, tmp_path):
+    certs, run_dir = tmp_path / "certs", tmp_path / "run"
+    assert subprocess.run([*COMMAND, "certs", "dev", str(certs)], check=False).returncode == 0
+    suite = Suite(run_dir, "--model", str(nano_dir), "--tls-dir", str(certs))
+    try:
+        suite.until("Perigee is ready")
+        url = suite.until(r"REST +(\S+)/v1").group(1)
+        operators = suite.until(r"operator +(\S+)").group(1)
+        bodies = mixture(AT_A_TIME, max_tokens=30)
+        expected = asyncio.run(ask_all(url, bodies))
+        assert [answer.error for answer in expected] == [None] * AT_A_TIME
+        before, answers = asyncio.run(replace_under_load(suite, url, bodies))
+        assert {answer.error for _, answer in answers} == {None}
+        assert [index for index, answer in answers if answer.text != expected[index].text] == []
+        after = suite.children()
+        assert set(after.values()) & set(before.values()) == {before["gateway"]}
+        listed = perigee("workers", "--address", operators, "--tls-dir", str(certs / "operator"))
+        rows = [line.split()[:4] for line in listed.stdout.splitlines()[1:]]
+        assert [(role, state, tls) for role, _, state, tls in rows] == [
+            (role, "serving", "mtls") for role in ROLES
+        ]
+        assert {role: address for role, address, *_ in rows} == {
+            role: (run_dir / f"{role}.pool").read_text().strip() for role in ROLES
+        }
+        assert (run_dir / "decode.log").read_text().count('"event": "serving"') == 2
+        os.kill(after["prefill"], signal.SIGTERM)
+        wait_until(lambda: len(suite.workers("prefill")) == 2, 60)
+        both = suite.workers("prefill")
+        assert suite.end(signal.SIGINT) == 0
+        until_gone([*both, *after.values()])
+        assert "killed" not in suite.lines[-1]
+    finally:
+        suite.process.kill()
+        suite.process.wait()
+
+
+async def ask_all(url, bodies):
+    async with Traffic(url) as traffic:
+        return await traffic.ask_all(bodies)
 
 
 def perigee(*words):

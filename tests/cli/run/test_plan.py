@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ def checkpoint(tmp_path):
 
 def config(checkpoint, **changes):
     free = {"http_port": 0, "grpc_port": 0, "operator_port": 0, "port_base": 0, "metrics_port_base": 0}
-    return RunConfig(model=str(checkpoint), **(free | changes))
+    return RunConfig(model=str(checkpoint), run_dir=checkpoint.parent / "run", **(free | changes))
 
 
 def value(child, flag):
@@ -35,10 +36,26 @@ def test_the_gateway_is_told_where_the_workers_are(checkpoint):
     *workers, gateway = make_plan(config(checkpoint), ENDPOINTS).children
     assert [worker.role for worker in workers] == ["vision", "prefill", "decode"]
     for worker in workers:
-        assert value(gateway, f"--{worker.role}") == worker.grpc_address
+        assert value(gateway, f"--{worker.role}") == f"file:{checkpoint.parent}/run/{worker.role}.pool"
         assert worker.grpc_address == f"{value(worker, '--host')}:{value(worker, '--port')}"
-    _, prefill, decode = workers
-    assert value(decode, "--prefill-pool") == prefill.grpc_address
+    assert value(workers[-1], "--prefill-pool") == value(gateway, "--prefill")
+
+
+def test_a_worker_that_moves_differs_in_its_ports_alone(checkpoint):
+    worker = make_plan(config(checkpoint), ENDPOINTS).children[1]
+    moved = worker.moved(7001, 7002)
+    assert (moved.ports, moved.grpc_address) == ((7001, 7002), "127.0.0.1:7001")
+    assert moved.moved(*worker.ports) == worker
+
+
+def test_a_worker_computes_where_its_arguments_say(checkpoint):
+    plan = make_plan(config(checkpoint), ENDPOINTS).with_arguments({"decode": ("--device", "cuda:1")})
+    assert [child.device for child in plan.children] == ["cpu", "cpu", "cuda:1", "cpu"]
+
+
+def test_a_run_directory_that_does_not_fit_into_a_setting_is_refused_before_anything_starts(checkpoint):
+    with pytest.raises(ConfigError, match=r"run_dir: .*/a,b has a comma in its name"):
+        make_plan(replace(config(checkpoint), run_dir=checkpoint / "a,b"), ENDPOINTS)
 
 
 def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
@@ -47,7 +64,7 @@ def test_aggregated_there_is_no_prefill_worker_and_decode_is_told(checkpoint):
     assert "--aggregated" in decode.arguments
     assert "--aggregated" not in vision.arguments
     assert value(gateway, "--prefill") == value(decode, "--prefill-pool") == ""
-    assert value(gateway, "--decode") == decode.grpc_address
+    assert value(gateway, "--decode").endswith("/decode.pool")
     whole = make_plan(config(checkpoint), ENDPOINTS).children
     assert not any("--aggregated" in child.arguments for child in whole)
 

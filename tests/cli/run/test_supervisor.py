@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from services.cli.run.keeper import Keeper
+from services.cli.run.successors import Instance
 from services.cli.run.supervisor import Supervisor
 from services.common.errors import Unavailable
 from tests.support.waiting import until
@@ -21,7 +22,7 @@ def supervise(make_child, progress):
     def start(programs, stop_timeout_s=PATIENCE_S, connected=at_once):
         children = [make_child(program, role) for role, program in programs.items()]
         keepers = [
-            Keeper(role, child, lambda child=child: says(child, "up"), progress, PATIENCE_S)
+            Keeper(role, Instance(child, "", lambda child=child: says(child, "up")), progress, PATIENCE_S)
             for role, child in zip(programs, children, strict=True)
         ]
         stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
