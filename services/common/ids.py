@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from secrets import token_hex
 
 
 def request_id() -> str:
     """Returns a new request id: `req-` and 32 hexadecimal digits."""
-    return f"req-{uuid4().hex}"
+    return f"req-{token_hex(16)}"
 
 
 def completion_id(*, chat: bool = True) -> str:
@@ -15,9 +15,9 @@ def completion_id(*, chat: bool = True) -> str:
 
     Workers log it too.
     """
-    return f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex}"
+    return f"{'chatcmpl' if chat else 'cmpl'}-{token_hex(16)}"
 
 
 def incarnation(role: str) -> str:
     """Returns a new incarnation name for a process of `role`; every start gets its own."""
-    return f"{role}-{uuid4().hex}"
+    return f"{role}-{token_hex(16)}"

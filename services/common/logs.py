@@ -98,7 +98,8 @@ def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: s
     structlog.configure(
         processors=[*_SHARED, *_renderers(out.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        # One write a line: lines of processes that share a stderr do not mix.
+        logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()

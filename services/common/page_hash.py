@@ -60,11 +60,13 @@ def chain_hashes(
     """
     spans = _ordered(media, len(token_ids))
     hashes = list(known)
-    parent = hashes[-1] if hashes else chain_root(salt)
     first = len(hashes) * page_tokens
     end = len(token_ids) // page_tokens * page_tokens
     if first > end:
         raise InternalError(f"{len(hashes)} known page hashes exceed a sequence of {len(token_ids)} tokens")
+    if first == end:
+        return hashes
+    parent = hashes[-1] if hashes else chain_root(salt)
     ids = _little_endian(token_ids[first:end])
     for span in spans:
         _blank(ids, span.offset - first, span.end - first)

@@ -220,7 +220,7 @@ class Admission:
         return True
 
     def _count(self, door: str, tenant: Tenant | None, outcome: str) -> None:
-        self._metrics.requests.labels(door, outcome).inc()
+        self._metrics.requests_of_door(door, outcome).inc()
         if tenant is not None:
             self._metrics.requests_of_key(tenant.shown, outcome).inc()
 

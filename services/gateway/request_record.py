@@ -111,7 +111,7 @@ class RequestRecord:
             **{role: ",".join(addresses) for role, addresses in self._workers.items()},
             **{f"{name}_s": round(seconds, 6) for name, seconds in self._seconds.items()},
         }
-        shown = {name: value for name, value in fields.items() if value != "" and value != 0}
+        shown = {name: value for name, value in fields.items() if value}
         if self.prompts:
             shown["prompt_tokens"] = self._usage.prompt_tokens
             shown["cached_tokens"] = self._usage.cached_tokens

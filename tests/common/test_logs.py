@@ -34,6 +34,21 @@ def test_a_machine_reads_json_lines_with_level_time_and_role():
     assert line == {"event": "pages leased", "level": "info", "pages": 3, "role": "prefill"}
 
 
+def test_a_line_is_one_write_so_that_lines_of_several_processes_do_not_mix():
+    class Stream(io.StringIO):
+        writes = 0
+
+        def write(self, text):
+            self.writes += 1
+            return super().write(text)
+
+    out = Stream()
+    configure_logs(stream=out)
+    structlog.get_logger().info("pages leased", pages=3)
+    assert out.writes == 1
+    assert out.getvalue().endswith("}\n")
+
+
 def test_a_terminal_shows_key_value_lines():
     out = Terminal()
     configure_logs(stream=out)

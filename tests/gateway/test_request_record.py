@@ -113,7 +113,7 @@ async def test_a_refused_request_is_named_and_its_line_says_why(suite, lines, pa
 
 
 async def test_requests_beyond_the_limit_and_without_workers_have_their_line(lines):
-    async with open_suite(max_concurrent_requests=1) as suite:
+    async with open_suite(max_concurrent_requests=1, worker_wait_seconds=0.0) as suite:
         suite.decode.admit.clear()
         first = asyncio.create_task(post(suite, "/v1/chat/completions", chat(), "first"))
         await wait_until(lambda: suite.decode.submits)

@@ -9,7 +9,7 @@ import tiktoken
 
 from services.common.errors import CheckpointError, InvalidRequest
 from services.families.kimi.added_tokens import AddedTokens, read_added_tokens
-from services.families.kimi.long_text import split_long_text
+from services.families.kimi.long_text import RUN_CHARS, split_long_text
 from services.families.kimi.merge_ranks import read_ranks
 from services.families.kimi.pattern import PRE_TOKEN_PATTERN
 from services.families.kimi.special import SpecialTokens
@@ -25,6 +25,7 @@ class KimiTokenizer:
         self._encoding = tiktoken.Encoding(
             "kimi", pat_str=PRE_TOKEN_PATTERN, mergeable_ranks=ranks, special_tokens=added.ids
         )
+        self._ids = dict(added.ids)
         self._all_names = frozenset(added.ids)
         self.num_ranks = len(ranks)
         self._longest = max(map(len, ranks), default=1)
@@ -70,11 +71,11 @@ class KimiTokenizer:
         Special-token strings become their ids only with `parse_special`; without it they are ordinary text,
         which is what text from outside must be. A lone surrogate is encoded as U+FFFD.
         """
-        if parse_special and text in self._all_names:
+        if parse_special and text in self._ids:
             # What the template writes; looking for names in a text takes a hundred times as long.
-            return [self._encoding.encode_single_token(text)]
+            return [self._ids[text]]
         ids: list[int] = []
-        for piece in split_long_text(text):
+        for piece in (text,) if len(text) <= RUN_CHARS else split_long_text(text):
             if parse_special:
                 ids += self._encoding.encode(piece, allowed_special=self._all_names, disallowed_special=())
             else:

@@ -20,7 +20,7 @@ class Detokenizer:
     def __init__(self, vocabulary: Vocabulary, hidden: Container[int] | None = None) -> None:
         self._vocabulary = vocabulary
         self._hidden = vocabulary.flagged_ids if hidden is None else hidden
-        self._decoder = _UTF8(errors="replace")
+        self._decoder: codecs.IncrementalDecoder | None = None  # few texts cut a character
         self._inside = False
 
     def feed(self, token_id: int) -> str:
@@ -32,6 +32,8 @@ class Detokenizer:
             return ""
         if not self._inside and (text := self._vocabulary.whole_text(token_id)):
             return text
+        if self._decoder is None:
+            self._decoder = _UTF8(errors="replace")
         text = self._decoder.decode(self._vocabulary.token_bytes(token_id))
         self._inside = bool(self._decoder.getstate()[0])
         return text
@@ -44,4 +46,4 @@ class Detokenizer:
     def flush(self) -> str:
         """At the end: what is left of an unfinished character, as U+FFFD. The next id begins a new text."""
         self._inside = False
-        return self._decoder.decode(b"", final=True)
+        return "" if self._decoder is None else self._decoder.decode(b"", final=True)

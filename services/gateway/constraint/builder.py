@@ -55,6 +55,9 @@ class Constraint:
         return self.tools.get(name, "no_grammar")
 
 
+_FREE = Constraint()
+
+
 class ConstraintBuilder:
     """Reads schemas in threads of its own, two for those that are read with QUICK effort, one for others, so
     that a slow one delays only its like; see also SchemaCache.
@@ -81,7 +84,7 @@ class ConstraintBuilder:
         if (wish.must_call or wish.allowed_tools) and not tools:
             raise InvalidRequest(f"{wish.names_param} needs tools", wish.names_param)
         if (not tools or wish.tool_choice == "none") and wish.answer is None:
-            return Constraint()
+            return _FREE
         if self._waiting >= MAX_WAITING:
             raise Overloaded(f"{self._waiting} schemas are waiting to be read")
         self._waiting += 1

@@ -40,6 +40,7 @@ class PostEndpoint:
         self._admission = admission
         self._bodies = bodies
         self._keep_alive = keep_alive
+        self._log = log.bind()  # structlog makes a new logger for each line that `log` itself is given
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send, self._keep_alive, (scope.get("extensions") or {}).get(BODY_CHUNKS))
@@ -67,4 +68,4 @@ class PostEndpoint:
         finally:
             reply.close()
             record.status = reply.status
-            log.info("request", **record.line())
+            self._log.info("request", **record.line())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +75,7 @@ class TokenSource:
         self.outputs: list[list[int]] = [[] for _ in range(submission.submit.sampling.n)]
         self._unfinished = set(range(len(self.outputs)))
         self._cut: set[int] = set()
-        self._avoid: Counter[str] = Counter()
+        self._avoid: dict[str, int] = defaultdict(int)
         self.failovers = 0
         # By choice: failures in a row without a token between them, and the number of tokens at the last one.
         self._failures = [(0, 0)] * len(self.outputs)
@@ -85,12 +85,16 @@ class TokenSource:
         self._sending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Submits, or begins to encode the media, after which a task submits. Raises Unavailable at once if
-        no decode worker serves; retries after later failures, or while no encoder serves.
+        """Submits; while media are encoded or no decode worker serves, a task waits for that and submits.
+
+        Raises Unavailable at once if no decode worker serves and none is expected back. Retries after later
+        failures, or while no encoder serves.
         """
-        self._router.require(images=False)
-        send = self._send([Part(range(len(self.outputs)))])
-        if self._submission.has_media:
+        away_since = self._router.decode_away_since()
+        if away_since is not None and self._clock() > self._give_up_at(away_since):
+            self._router.require(images=False)
+        send = self._send([Part(range(len(self.outputs)))], began=away_since)
+        if self._submission.has_media or away_since is not None:
             self._begin(send)
         else:
             await send
@@ -289,9 +293,13 @@ class TokenSource:
             for choice in unfinished
         ]
 
-    async def _send(self, parts: list[Part], cause: PerigeeError | None = None) -> None:
-        """Sends parts; waits for a worker as `_give_up_at` says. Raises the last error, after the cause."""
-        began = self._clock()
+    async def _send(
+        self, parts: list[Part], cause: PerigeeError | None = None, began: float | None = None
+    ) -> None:
+        """Sends parts; waits for a worker as `_give_up_at` says. Raises the last error, after the cause.
+        `began`: since when there is none, by default now.
+        """
+        began = self._clock() if began is None else began
         backoff = Backoff()
         while True:
             try:

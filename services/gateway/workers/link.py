@@ -79,6 +79,7 @@ class WorkerLink:
         self.last_restart_s = 0.0
         # When the last incarnation was lost, and which it was.
         self._lost_at, self._lost_incarnation = 0.0, ""
+        self._served_until = float("-inf")
         self._clock = clock
         self.circuit = Circuit(clock)
 
@@ -113,7 +114,7 @@ class WorkerLink:
     @discovered.setter
     def discovered(self, discovered: bool) -> None:
         self._discovered = discovered
-        self.serving = self._admits and discovered
+        self._set_serving()
 
     @property
     def state(self) -> str:
@@ -123,6 +124,11 @@ class WorkerLink:
         if self._load is None:
             return "unreachable"
         return "draining" if self.discovered else "leaving"
+
+    @property
+    def last_served_at(self) -> float:
+        """When it last took new requests, seconds of the clock: now, if it does; -inf if it never did."""
+        return self._clock() if self.serving else self._served_until
 
     def note_sent(self) -> None:
         """Counts a request until `note_ended`, independent of reports: a burst spreads over the workers
@@ -217,12 +223,17 @@ class WorkerLink:
             report.ClearField("cache")
         self._info, self._load = info, report
         self._admits = not report.draining
-        self.serving = self._admits and self._discovered
+        self._set_serving()
         pages = report.pages.free + report.pages.cached
         self._weigh(max(self.calls, report.running + report.waiting), report.queued_tokens, pages)
         self._complained = False
         self._down.clear()
         self.up.set()
+
+    def _set_serving(self) -> None:
+        served, self.serving = self.serving, self._admits and self._discovered
+        if served and not self.serving:
+            self._served_until = self._clock()
 
     def _weigh(self, requests: int, queued_tokens: int, available_pages: int) -> None:
         self.requests, self.queued_tokens, self.available_pages = requests, queued_tokens, available_pages
@@ -240,7 +251,8 @@ class WorkerLink:
         if self._info is not None:
             self._lost_at, self._lost_incarnation = self._clock(), self._info.incarnation
         self._info = self._load = None
-        self._admits = self.serving = False
+        self._admits = False
+        self._set_serving()
         self._weigh(0, 0, 0)
         self.cached.clear()
         self.up.clear()

@@ -43,6 +43,8 @@ class RolePool(Generic[AnyWorker]):
         self._workers: dict[str, AnyWorker] = {}
         self._in_order: tuple[AnyWorker, ...] = ()
         self._by_slot: dict[int, AnyWorker] = {}
+        # When those that have been taken away served last.
+        self._served_until = float("-inf")
 
     @property
     def workers(self) -> tuple[AnyWorker, ...]:
@@ -63,6 +65,11 @@ class RolePool(Generic[AnyWorker]):
     def last_restart_s(self) -> float:
         """How long the last restart of a worker took, seconds: the longest one; 0.0 before any restart."""
         return max((worker.link.last_restart_s for worker in self.workers), default=0.0)
+
+    @property
+    def last_served_at(self) -> float:
+        """When a worker last took new requests, seconds of the links' clock; -inf if none ever did."""
+        return max((worker.link.last_served_at for worker in self.workers), default=self._served_until)
 
     def holders(self, names: Sequence[int]) -> dict[AnyWorker, int]:
         """Returns the serving workers that have the first entry cached, with the number of leading ones."""
@@ -91,6 +98,7 @@ class RolePool(Generic[AnyWorker]):
         left = [address for address, each in self._workers.items() if not each.link.discovered and each.idle]
         taken = [self._workers.pop(address) for address in left]
         for worker in taken:
+            self._served_until = max(self._served_until, worker.link.last_served_at)
             worker.link.cached.close()
         self._sort()
         return taken

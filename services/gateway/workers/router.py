@@ -55,6 +55,12 @@ class Router:
             if pool.missing:
                 raise _none_left(pool)
 
+    def decode_away_since(self) -> float | None:
+        """Since when no decode worker takes new requests, seconds of the links' clock: -inf if none ever did.
+        None: one does.
+        """
+        return self._pool.decode.last_served_at if self._pool.decode.missing else None
+
     def last_restart_s(self, *, images: bool) -> float:
         """How long the last restart of a worker took, seconds, in the roles that a request needs and nobody
         serves now: the longest one; 0.0 if none is known.
@@ -104,6 +110,8 @@ class Router:
         that neither it nor the reader has cached.
         """
         workers = self._pool.prefill.serving
+        if not workers:
+            return []
         at_reader = reader.link.cached.prefix(prompt.names)
         holders = self._pool.prefill.holders(prompt.names)
 

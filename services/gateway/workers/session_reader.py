@@ -61,10 +61,23 @@ class SessionReader:
     async def _more(self) -> bool:
         """Whether another response has come. The next `next` gives the end of the call, or its failure."""
         self._reading = reading = asyncio.create_task(self._call.read())
-        await asyncio.wait({reading}, timeout=_MORE_S)
+        # Not asyncio.wait, which costs three times as much.
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(_MORE_S, _end, over)
+        reading.add_done_callback(lambda _: _end(over))
+        try:
+            await over
+        finally:
+            timer.cancel()
         if not reading.done() or reading.exception() is not None:
             return False
         return reading.result() is not grpc.aio.EOF  # type: ignore[attr-defined]
 
     def _note_idle(self) -> None:
         self._idle_since = self._clock()
+
+
+def _end(wait: asyncio.Future[None]) -> None:
+    if not wait.done():
+        wait.set_result(None)

@@ -44,6 +44,11 @@ def test_an_overloaded_server_says_when_to_come_back_in_whole_seconds():
     assert to_http(errors.Overloaded("m", 0.0)).headers == {"Retry-After": "1"}
 
 
+@pytest.mark.parametrize("error", [errors.Unavailable("m"), errors.WorkerLost("m"), errors.ShuttingDown("m")])
+def test_what_a_restart_cures_may_be_asked_again_after_about_that_time(error):
+    assert to_http(error).headers == {"Retry-After": "5"}
+
+
 @pytest.mark.parametrize("error", [KeyError("secret"), errors.CheckpointError("secret")])
 def test_the_cause_of_an_unexpected_error_stays_inside(error):
     answer = to_http(error, "req-1")

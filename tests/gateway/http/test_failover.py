@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from perigee.v1 import decode_pb2
+from services.gateway.workers.router import Router
 from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import joined, open_suite, wait_until
 from tests.support.waiting import scaled
@@ -148,12 +149,28 @@ async def test_when_nobody_comes_within_the_wait_the_error_names_what_happened_a
         assert f"no decode worker can serve: {suite.workers['decode0'].address} is unreachable" in message
 
 
-async def test_a_fresh_request_without_workers_is_refused_at_once():
+async def test_a_new_request_waits_for_the_last_worker_that_drains_and_goes_until_it_is_back(monkeypatch):
+    tried, require = [], Router.require
+
+    def count(router, *, images):
+        tried.append(images)
+        require(router, images=images)
+
+    monkeypatch.setattr(Router, "require", count)
     async with open_suite(worker_wait_seconds=60.0) as suite:
-        await suite.workers["decode0"].stop()
+        suite.say(TEXT)
+        fake = suite.workers["decode0"]
+        port = int(fake.address.rpartition(":")[2])
+        fake.worker.load.draining = True
         await wait_until(lambda: suite.gateway.pool.missing_roles())
-        async with asyncio.timeout(20):
-            assert (await suite.chat()).status_code == 503
+        asking = [asyncio.create_task(suite.chat()), asyncio.create_task(suite.stream())]
+        await wait_until(lambda: len(tried) >= 4)
+        await fake.stop()
+        fake.worker.load.draining = False
+        suite.workers["decode0"] = await type(fake).start(fake.worker, suite.decode, port=port)
+        answer, chunks = await asyncio.gather(*asking)
+        assert answer.json()["choices"][0]["message"]["content"] == CONTENT
+        assert joined(chunks, "content") == CONTENT
 
 
 async def test_a_worker_that_gives_no_first_token_in_time_loses_the_request():

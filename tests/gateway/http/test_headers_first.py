@@ -71,11 +71,12 @@ async def test_what_a_worker_refuses_is_a_status_however_long_it_takes(suite, pa
 
 
 @every_stream
-async def test_a_missing_worker_is_a_status(suite, path):
-    await suite.workers["decode0"].stop()
-    await wait_until(lambda: suite.gateway.pool.missing_roles())
-    answer = await suite.http.post(path, json=STREAMS[path])
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+async def test_a_worker_that_is_not_expected_back_is_a_status(path):
+    async with open_suite(worker_wait_seconds=0.0) as suite:
+        await suite.workers["decode0"].stop()
+        await wait_until(lambda: suite.gateway.pool.missing_roles())
+        answer = await suite.http.post(path, json=STREAMS[path])
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
 @every_stream

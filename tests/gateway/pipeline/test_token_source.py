@@ -75,14 +75,24 @@ def failovers():
 async def make(failovers):
     made = []
 
-    async def begin(n=1, serving=("w1", "w2"), encoding=False, last_restart_s=0.0, **policy):
+    async def begin(n=1, serving=("w1", "w2"), encoding=False, last_restart_s=0.0, away_for_s=None, **policy):
         submission = StrawSubmission(n)
+        now = asyncio.get_running_loop().time()
+        away_since = None if away_for_s is None else now - away_for_s
+        if away_for_s is not None:
+            submission.failures += [Unavailable("no decode worker")] * 3
+
+        def require(images):
+            if away_for_s is not None:
+                raise Unavailable("refused at once")
+
         if encoding:
             submission.has_media = True
             submission.encoded.clear()
         router = SimpleNamespace(
             decode_addresses=lambda: list(serving),
-            require=lambda images: None,
+            require=require,
+            decode_away_since=lambda: away_since,
             last_restart_s=lambda images: last_restart_s,
         )
         changed = FailoverPolicy(**{**vars(POLICY), **policy})
@@ -297,6 +307,30 @@ async def test_a_restart_is_waited_for_45_s_or_twice_the_last_one_within_the_set
         await source.next()
     # The last attempt is at most one pause of 2 s before the end.
     assert waits_s - 2 <= asyncio.get_running_loop().time() - began <= waits_s
+
+
+async def test_a_new_request_waits_for_a_worker_that_has_gone_away_and_is_sent_to_it(make):
+    source, submission = await make(away_for_s=0.0)
+    assert submission.sent == []
+    going = asyncio.create_task(source.next())
+    await advance(0.9)
+    submission.sent[0].give(1, finish=STOP)
+    assert list((await going)[0].token_ids) == [1]
+
+
+async def test_a_new_request_waits_until_the_worker_has_been_away_for_the_time_of_a_restart(make):
+    source, submission = await make(away_for_s=0.6)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(Unavailable, match="no decode worker"):
+        await source.next()
+    assert asyncio.get_running_loop().time() - began < 0.4
+    assert submission.sent == []
+
+
+@pytest.mark.parametrize("away_for_s", [1.1, float("inf")], ids=["too long", "since ever"])
+async def test_a_new_request_is_refused_at_once_when_no_worker_is_expected_back(make, away_for_s):
+    with pytest.raises(Unavailable, match="refused at once"):
+        await make(away_for_s=away_for_s)
 
 
 async def test_a_restart_is_not_waited_for_beyond_the_requests_deadline(make):

@@ -17,5 +17,5 @@ def render(conversation: Conversation, tokenizer: KimiTokenizer) -> RenderedProm
     return RenderedPrompt(
         token_ids=ids,
         text="".join(piece.text for piece in segments),
-        media=tuple(index for index, token_id in enumerate(ids) if token_id == pad),
+        media=tuple(index for index, token_id in enumerate(ids) if token_id == pad) if pad in ids else (),
     )

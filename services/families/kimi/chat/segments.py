@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.families.kimi.special import NAMES
 from services.families.kimi.tokenizer import KimiTokenizer
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """`special`: `text` is the name of one special token; otherwise ordinary text, whatever it contains."""
 
     text: str
@@ -39,6 +38,8 @@ class SegmentWriter:
         return tuple(self._segments)
 
     def _close_text(self) -> None:
+        if not self._text:
+            return
         text = "".join(self._text)
         self._text.clear()
         if text:

@@ -28,6 +28,7 @@ class ChunkEncoder:
         self._usage = usage
         self._generation = generation
         self._templates: dict[tuple[int, bool], tuple[bytes, bytes]] = {}
+        self._begun: set[tuple[int, bool]] = set()
 
     def role(self, index: int) -> bytes:
         """A choice's first chunk."""
@@ -40,6 +41,10 @@ class ChunkEncoder:
     def delta(self, delta: ChoiceDelta) -> bytes:
         """The chunk of one delta."""
         if not self._is_text(delta):
+            return self._whole(delta)
+        kind = (delta.index, bool(delta.content))
+        if kind not in self._begun:  # a template pays with the second one
+            self._begun.add(kind)
             return self._whole(delta)
         before, after = self.around(delta.index, is_content=bool(delta.content))
         return before + encode(delta.content or delta.reasoning) + after

@@ -11,7 +11,7 @@ def one_line(document: bytes) -> bytes:
 
     An event ends at a line feed alone, but many clients split text as Python's `str.splitlines` does.
     """
-    for character, escape in _ESCAPES:
-        if character in document:
+    if b"\xc2\x85" in document or b"\xe2\x80" in document:
+        for character, escape in _ESCAPES:
             document = document.replace(character, escape)
     return document

@@ -17,6 +17,9 @@ from services.gateway.constraint.response_format import json_answer, only_one
 from services.gateway.http.bodies.tool_choice import read_tool_choice
 from services.gateway.pipeline.prompt.json_counts import check_counts
 
+_NONE_GIVEN = (None,) * 5
+_FREE = OutputFormat()
+
 
 def output_format(
     tool_choice: str | dict[str, Any] | None,
@@ -26,6 +29,8 @@ def output_format(
     ebnf: str | None,
 ) -> OutputFormat:
     """Null means absent; empty strings too. Raises InvalidRequest or UnsupportedValue naming the field."""
+    if (tool_choice, parallel_tool_calls, response_format, regex, ebnf) == _NONE_GIVEN:
+        return _FREE
     chosen = read_tool_choice(tool_choice)
     return OutputFormat(
         tool_choice=chosen.choice,

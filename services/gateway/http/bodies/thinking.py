@@ -40,9 +40,13 @@ def read_thinking(body: ChatBody, profile: ModelProfile) -> ThinkingMode:
     )  # fmt: skip
     if switches == _NONE_GIVEN:
         return thinking_mode(profile, None, None)
-    moonshot = strict_object(body.thinking or {}, _ThinkingBody, "thinking")
-    engine = strict_object(body.chat_template_kwargs or {}, _TemplateBody, "chat_template_kwargs")
-    router = strict_object(body.reasoning or {}, _ReasoningBody, "reasoning", {"exclude": False})
+    moonshot, engine, router = _ThinkingBody(), _TemplateBody(), _ReasoningBody()
+    if body.thinking:
+        moonshot = strict_object(body.thinking, _ThinkingBody, "thinking")
+    if body.chat_template_kwargs:
+        engine = strict_object(body.chat_template_kwargs, _TemplateBody, "chat_template_kwargs")
+    if body.reasoning:
+        router = strict_object(body.reasoning, _ReasoningBody, "reasoning", {"exclude": False})
     _check(moonshot.type, ("enabled", "disabled"), "thinking.type")
     _check(moonshot.keep, ("all",), "thinking.keep")
     efforts = {

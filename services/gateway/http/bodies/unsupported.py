@@ -42,14 +42,17 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 )
 """The values, beside null, that are taken of each field of a chat body that is not supported."""
 _values = attrgetter(*NEUTRAL)
+_ABSENT = (None,) * len(NEUTRAL)
 
 
 def refuse_unsupported(body: ChatBody) -> None:
     """Raises UnsupportedValue naming the first field whose value is not offered."""
     refuse_known(body)
-    for (field, neutral), value in zip(NEUTRAL.items(), _values(body), strict=True):
-        if value is not None and value not in neutral:
-            raise UnsupportedValue(f"{field} is not supported by this server", field)
+    values = _values(body)
+    if values != _ABSENT:
+        for (field, neutral), value in zip(NEUTRAL.items(), values, strict=True):
+            if value is not None and value not in neutral:
+                raise UnsupportedValue(f"{field} is not supported by this server", field)
     refuse_stream_options_alone(body.stream_options, body.stream)
 
 

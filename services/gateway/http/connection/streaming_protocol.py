@@ -8,6 +8,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from services.gateway.http.connection.answer_transport import AnswerTransport
 from services.gateway.http.connection.request_protocol import RequestProtocol
 
 BODY_CHUNKS = "perigee.body_chunks"
@@ -15,18 +16,35 @@ BODY_CHUNKS = "perigee.body_chunks"
 
 
 class StreamingProtocol(RequestProtocol):
-    """Offers the body of an answer as BodyChunks; for older clients it ends with the connection."""
+    """Offers the body of an answer as BodyChunks; for older clients it ends with the connection.
+
+    The start of an answer is sent as AnswerTransport says.
+    """
+
+    _answers: AnswerTransport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """asyncio's."""
+        super().connection_made(transport)
+        self._answers = AnswerTransport(transport, self.loop)
+        self.transport = self._answers  # type: ignore[assignment]
 
     def on_headers_complete(self) -> None:
         """httptools'."""
         super().on_headers_complete()
         if self.parser.should_upgrade():
             return
+        self._answers.begin()
         if self.scope["http_version"] == "1.1":
             self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self.transport)}  # type: ignore[dict-item]
         else:
             # uvicorn has no place to choose another; nothing of the answer is sent yet.
             self.cycle.__class__ = _CloseDelimited
+
+    def on_response_complete(self) -> None:
+        """uvicorn's."""
+        self._answers.flush()
+        super().on_response_complete()
 
 
 class _CloseDelimited(RequestResponseCycle):

@@ -39,7 +39,7 @@ class Counted:
 def test_every_chunk_is_the_one_that_is_encoded_whole(fields, usage):
     encoder = ChunkEncoder(HEAD, usage, Counted())
     assert encoder.alike is not usage.continuous
-    for index in (0, 1, 0):
+    for index in (0, 1, 0, 1):
         delta = ChoiceDelta(index, **fields)
         whole = shape.delta_chunk(HEAD, delta, usage.in_chunk(Counted()))
         assert encoder.delta(delta) == encode(whole)

@@ -6,6 +6,7 @@ Null means absent everywhere. A value that means "as usual" is accepted; any oth
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -110,10 +111,15 @@ KNOWN: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     }
 )
 """The values that are taken of each known field that is not supported."""
+_values = attrgetter(*KNOWN)
+_ABSENT = (None,) * len(KNOWN)
 
 
 def refuse_known(body: KnownFields) -> None:
     """Raises UnsupportedValue naming the first known field whose value is not supported."""
-    for name, values in KNOWN.items():
-        if getattr(body, name) not in values:
+    values = _values(body)
+    if values == _ABSENT:  # as in nearly every body; to look at each costs twenty times as much
+        return
+    for (name, usual), value in zip(KNOWN.items(), values, strict=True):
+        if value not in usual:
             raise UnsupportedValue(f"{name} is not supported by this server", name)

@@ -90,5 +90,7 @@ def read_url(given: dict[str, Any] | str, where: str) -> tuple[str, str]:
 
 def read_stream_options(given: dict[str, Any] | None) -> StreamOptionsBody:
     """Null means none. Raises InvalidRequest or UnsupportedValue naming the field."""
+    if not given:
+        return StreamOptionsBody()
     neutral = {"include_obfuscation": False}
-    return strict_object(given or {}, StreamOptionsBody, "stream_options", neutral)
+    return strict_object(given, StreamOptionsBody, "stream_options", neutral)

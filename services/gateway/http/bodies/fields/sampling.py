@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, TypeVar, cast, get_args
 
@@ -22,6 +23,8 @@ _FIELDS: Mapping[Door, Sequence[tuple[str, str]]] = MappingProxyType(
         for door in get_args(Door)
     }
 )
+_NAMES = {door: tuple(name for name, _ in fields) for door, fields in _FIELDS.items()}
+_values = {door: attrgetter(*(field for _, field in fields)) for door, fields in _FIELDS.items()}
 
 
 def with_controls(door: Door) -> Callable[[type[Body]], type[Body]]:
@@ -48,5 +51,5 @@ def params_of(
 
     Raises InvalidRequest naming the first control that is out of its range.
     """
-    given = {control: getattr(body, field) for control, field in _FIELDS[door]}
+    given = dict(zip(_NAMES[door], _values[door](body), strict=True))
     return from_json({**given, **declared}, vocab_size, name)
