@@ -212,8 +212,8 @@ def test_a_grammar_that_begins_in_a_burst_may_end_in_it(compiler):
     end_reasoning = markers.end_reasoning
 
     class Scripted(Babbler):
-        def _logits(self, pages, length):
-            logits = super()._logits(pages, length)
+        def logits_of(self, pages, length):
+            logits = super().logits_of(pages, length)
             script = {len(PROMPT) + 1: end_reasoning}
             if length in script:
                 logits[script[length]] = 1000.0
@@ -318,8 +318,8 @@ def test_tokens_before_an_error_are_sent_before_it(stepper):
 
 def test_tokens_of_other_choices_are_sent_before_an_error(stepper):
     class Failing(Babbler):
-        def _logits(self, pages, length):
-            logits = super()._logits(pages, length)
+        def logits_of(self, pages, length):
+            logits = super().logits_of(pages, length)
             if int(read_context(self.kv_pages, pages, length)[-1]) in self.poison:
                 logits[:] = float("nan")
             return logits

@@ -13,7 +13,7 @@ VOCAB = 2304
 class Babbler(FakeRunner):
     """Normally distributed logits, a function of the context."""
 
-    def _logits(self, pages, length):
+    def logits_of(self, pages, length):
         tokens = read_context(self.kv_pages, pages, length)
         seed = hash(tuple(tokens)) & 0x7FFFFFFF
         return torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed))

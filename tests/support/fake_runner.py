@@ -84,14 +84,9 @@ class FakeRunner:
         self.batches.append(batch)
         slots = batch.slot_mapping
         assert len(set(slots.tolist())) == len(slots), "two rows write one slot"
-        values = torch.zeros(len(slots), WIDTH)
-        values[:, 0] = batch.token_ids + 1
-        values[:, 1] = batch.positions
-        if batch.embeds is not None:
-            values[batch.embeds.rows, 2] = batch.embeds.values[:, 0]
+        embeds = None if batch.embeds is None else (batch.embeds.rows, batch.embeds.values)
         for layer in range(NUM_LAYERS):
-            values[:, 3] = layer
-            self.kv_pages[slots // PAGE_TOKENS, layer, slots % PAGE_TOKENS] = values
+            write_entries(self.kv_pages, layer, batch.token_ids, batch.positions, slots, embeds)
             if on_layers is not None:
                 on_layers(layer, layer + 1)
         ends = torch.tensor([sequence.num_tokens for sequence in batch.sequences]).cumsum(0) - 1
@@ -100,7 +95,7 @@ class FakeRunner:
                 on_scored(torch.stack([self._scored_logits(batch, row) for row in scored.tolist()]))
         wanted = set(batch.logits_rows.tolist())
         rows = [
-            self._logits(sequence.pages, sequence.context_len)
+            self.logits_of(sequence.pages, sequence.context_len)
             for sequence, end in zip(batch.sequences, ends.tolist(), strict=True)
             if end in wanted
         ]
@@ -112,10 +107,11 @@ class FakeRunner:
         for sequence in batch.sequences:
             end += sequence.num_tokens
             if row < end:
-                return self._logits(sequence.pages, sequence.context_len - (end - 1 - row))
+                return self.logits_of(sequence.pages, sequence.context_len - (end - 1 - row))
         raise AssertionError("no such row")
 
-    def _logits(self, pages: Sequence[int], length: int) -> torch.Tensor:
+    def logits_of(self, pages: Sequence[int], length: int) -> torch.Tensor:
+        """Logits [VOCAB] after the first `length` tokens in these pages."""
         tokens = read_context(self.kv_pages, pages, length)
         logits = torch.zeros(VOCAB)
         logits[next_token(tokens)] = 20.0
@@ -175,6 +171,24 @@ class LateRunner(FakeRunner):
         """Does the work enqueued as the first `end` operations."""
         while self._late and self._enqueued - len(self._late) < end:
             self._late.popleft()()
+
+
+def write_entries(
+    kv_pages: torch.Tensor,
+    layer: int,
+    token_ids: torch.Tensor,
+    positions: torch.Tensor,
+    slots: torch.Tensor,
+    embeds: tuple[torch.Tensor, torch.Tensor] | None,
+) -> None:
+    """Writes the entries of tokens [T] of a batch; `embeds`: rows [M] and their embeddings [M, hidden]."""
+    values = torch.zeros(len(slots), WIDTH)
+    values[:, 0] = token_ids + 1
+    values[:, 1] = positions
+    values[:, 3] = layer
+    if embeds is not None:
+        values[embeds[0], 2] = embeds[1][:, 0]
+    kv_pages[slots // PAGE_TOKENS, layer, slots % PAGE_TOKENS] = values
 
 
 def write_context(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+from torch import Tensor
 
 from perigee.v1 import prefill_pb2
 from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.leases.source_order import SourceOrder
 from services.engine.media import Medium
+from services.engine.runner import ModelRunner
 from services.engine.sampling.scores import Scoring
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused
@@ -96,11 +99,12 @@ class PrefillBench:
 
     def __init__(
         self, num_pages: int, *, chunk_tokens: int = 128, max_waiting: int = 16, lease_s: float = 60.0,
-        checksums: float = 1.0,
+        checksums: float = 1.0, make_runner: Callable[[Tensor], ModelRunner] | None = None,
     ) -> None:  # fmt: skip
+        """`make_runner`: makes another runner over the pages."""
         self.clock = ManualClock()
         self.kv_pages = fake_pages(num_pages)
-        self.runner = FakeRunner(self.kv_pages)
+        self.runner = (make_runner or FakeRunner)(self.kv_pages)
         self.serving: list[bool] = []
         limits = PrefillLimits(chunk_tokens, max_waiting, lease_s, checksums)
         self.source = StrawSource()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ import torch
 from services.common.errors import Cancelled, InternalError
 from services.common.media.video_file import VideoLimits
 from services.families.kimi.family import MEDIA
+from services.vision import model_thread
 from services.vision.backlog import Backlog
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
 from services.vision.encoder import ImageEncoder
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import preprocess_image
+from tests.support.late_stream import LateStream, LateTensor
 from tests.support.waiting import until
 
 PAGES = 8
@@ -101,6 +104,27 @@ def test_a_batch_ends_early_only_when_nobody_waits_for_any_of_it(model, thread, 
                 with pytest.raises(Cancelled):
                     future.result(30)
         model.entered.clear()
+
+
+def test_an_embedding_is_done_when_the_gpu_has_written_it(patches, monkeypatch):
+    stream, rows = LateStream(), allocate_embedding_rows(2, 4)
+    on_gpu = ExitStack()
+    monkeypatch.setattr(model_thread, "compute_on", lambda _: on_gpu.enter_context(stream.installed()))
+
+    class Ones:
+        """A model whose only kernel runs late."""
+
+        def encode_all(self, media, check):
+            values = stream.empty(3, 4)
+            stream.give("the model", lambda: values.held.fill_(1))
+            return [values]
+
+    thread = ModelThread(Ones(), LateTensor(rows, stream))
+    thread.encode(patches[0], [1], threading.Event()).result(30)
+    assert rows[1, :3].eq(1).all()
+    assert rows[1, 3:].eq(0).all()
+    thread._executor.submit(on_gpu.close).result(30)
+    thread.close()
 
 
 async def test_an_encoder_lets_as_many_images_at_the_model_as_it_takes_at_a_time(
