@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 from services.common.errors import Overloaded
+from services.common.fairness.share import within_share
 
 
 @dataclass(frozen=True)
@@ -13,19 +15,23 @@ class Terms:
     """A caller's terms. `patches`: the image has so many after resizing, 0 if its header cannot be read.
 
     `limit_s`: the most seconds that an image or a chunk may take, time in queues apart; None: any. `left_s`:
-    seconds until the caller leaves; None: it stays.
+    seconds until the caller leaves; None: it stays. `tenant`: whose file it is, 0 for nobody's in particular;
+    `weight`: that tenant's.
     """
 
     patches: int = 0
     limit_s: float | None = None
     left_s: float | None = None
+    tenant: int = 0
+    weight: int = 1
 
 
 class Backlog:
     """Files in progress or queued, by their patches; refuses more than the encoder can take.
 
-    A file is refused if there are too many, or if those that wait and it would take longer than its caller
-    stays even at the fastest rate the model has shown. Event loop only.
+    A file is refused if there are too many, if its tenant has its share of the places, or if those before it
+    and it would take longer than its caller stays even at the fastest rate the model has shown. Event loop
+    only.
     """
 
     def __init__(self, most_files: int, most_patches: int) -> None:
@@ -34,6 +40,7 @@ class Backlog:
         self._most_patches = most_patches
         self._waiting: dict[Hashable, int] = {}
         self._running: dict[Hashable, int] = {}
+        self._terms: dict[Hashable, Terms] = {}
         self._best_rate = 0.0
 
     def __len__(self) -> int:
@@ -57,7 +64,13 @@ class Backlog:
                 f" they would exceed {self._most_patches}",
                 self._seconds(self.patches + terms.patches - self._most_patches),
             )
-        wait_s = self._seconds(sum(self._waiting.values()) + terms.patches)
+        if terms.tenant and not self._is_within_share(terms):
+            raise Overloaded(
+                f"this API key has its share of the {len(self)} images and videos that are being encoded or"
+                " queued",
+                self._seconds(terms.patches),
+            )
+        wait_s = self._seconds(self._due(terms))
         if self._waiting and terms.left_s is not None and wait_s > terms.left_s:
             raise Overloaded(
                 f"{len(self._waiting)} images and videos are queued; this one would take {wait_s:.0f} s or"
@@ -65,9 +78,10 @@ class Backlog:
                 wait_s - terms.left_s,
             )
 
-    def enter(self, file: Hashable, patches: int = 0) -> None:
+    def enter(self, file: Hashable, terms: Terms, patches: int) -> None:
         """Adds a file, or corrects its patches once they are known."""
         self._waiting[file] = patches
+        self._terms[file] = terms
 
     def begin(self, file: Hashable) -> None:
         """The model begins with a file, or with one chunk of it."""
@@ -86,6 +100,28 @@ class Backlog:
         """Removes a file. Idempotent."""
         self._waiting.pop(file, None)
         self._running.pop(file, None)
+        self._terms.pop(file, None)
+
+    def _is_within_share(self, terms: Terms) -> bool:
+        own = [file for file, other in self._terms.items() if other.tenant == terms.tenant]
+        patches = sum(self._waiting.get(file, 0) + self._running.get(file, 0) for file in own)
+        return within_share(len(own), terms.weight, self._most_files - len(self)) and (
+            not own or within_share(patches, terms.weight, self._most_patches - self.patches)
+        )
+
+    def _due(self, terms: Terms) -> int:
+        """Patches that the model takes until it has taken those of one more file: of the tenant's own all, of
+        another one's what its weight gives it meanwhile.
+        """
+        waiting = Counter[tuple[int, int]]()
+        own = terms.patches
+        for file, patches in self._waiting.items():
+            other = self._terms[file]
+            if other.tenant == terms.tenant:
+                own += patches
+            else:
+                waiting[other.tenant, other.weight] += patches
+        return own + sum(min(them, own * weight // terms.weight) for (_, weight), them in waiting.items())
 
     def _seconds(self, patches: int) -> float:
         """The least time for so many patches; 0 while no rate is known."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from services.common.errors import Cancelled, PerigeeError, Unavailable
+from services.common.fairness.turns import FairSemaphore
 from services.common.media.image_file import ImagePreprocess
 from services.common.media.video_file import VideoLimits
 from services.families.media import ImageGrid, MediaArithmetic, VideoChunk, chunk_hash
@@ -46,7 +47,15 @@ class EncodeCounts:
     misses: int = 0
 
 
-Run: TypeAlias = Callable[[OwnTime], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
+@dataclass(eq=False)
+class _Job:
+    """A file on its way: on whose terms, and the time spent on it."""
+
+    terms: Terms
+    own_time: OwnTime
+
+
+Run: TypeAlias = Callable[[_Job], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
 Decoded = TypeVar("Decoded")
 Result = TypeVar("Result")
 _ANY_TERMS = Terms()
@@ -55,8 +64,9 @@ _ANY_TERMS = Terms()
 class ImageEncoder:
     """Encodes images and videos into the embedding pool. Event loop only.
 
-    Callers with the same file share one run. When the last of them leaves, the run is cancelled: at once
-    while it is queued, between two layers while the model runs, between two frames while a video is decoded.
+    Tenants share the decoding threads and the model by weight, in patches. Callers with the same file share
+    one run, which is the first one's. When the last of them leaves, the run is cancelled: at once while it is
+    queued, between two layers while the model runs, between two frames while a video is decoded.
     """
 
     def __init__(
@@ -78,9 +88,9 @@ class ImageEncoder:
         self._video_limits = video_limits
         self._backlog = backlog
         # The executor has as many threads: what is in this turn is being decoded, not queued.
-        self._decode_turns = asyncio.Semaphore(threads)
+        self._decode_turns = FairSemaphore(threads)
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
-        self._turns = asyncio.Semaphore(batch)
+        self._turns = FairSemaphore(batch)
         self._in_model = 0
         self._flights: dict[bytes, _Flight] = {}
         self._tasks: set[asyncio.Task[tuple[StoredEmbedding, ...]]] = set()
@@ -130,7 +140,7 @@ class ImageEncoder:
             self.counts.hits += 1
             return Encoded(found, cached=True)
         embeddings = await self._shared(
-            content_hash, lambda own_time: self._run(content_hash, image, preprocess, own_time), terms
+            content_hash, lambda job: self._run(content_hash, image, preprocess, job), terms
         )
         return Encoded(embeddings[0], cached=False)
 
@@ -140,7 +150,7 @@ class ImageEncoder:
         """Returns the embeddings of a video file's chunks in time order. Raises as `encode` does."""
         self._check_open()
         embeddings = await self._shared(
-            content_hash, lambda own_time: self._run_video(content_hash, video, own_time), terms
+            content_hash, lambda job: self._run_video(content_hash, video, job), terms
         )
         return [Encoded(embedding, cached=False) for embedding in embeddings]
 
@@ -170,10 +180,10 @@ class ImageEncoder:
 
     def _start(self, content_hash: bytes, run: Run, terms: Terms) -> _Flight:
         self._backlog.check(terms)
-        own_time = OwnTime(terms.limit_s)
-        flight = _Flight(asyncio.create_task(run(own_time)))
-        self._backlog.enter(own_time, terms.patches)
-        flight.task.add_done_callback(lambda _: self._backlog.leave(own_time))
+        job = _Job(terms, OwnTime(terms.limit_s))
+        flight = _Flight(asyncio.create_task(run(job)))
+        self._backlog.enter(job, terms, terms.patches)
+        flight.task.add_done_callback(lambda _: self._backlog.leave(job))
         self._flights[content_hash] = flight
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
@@ -186,33 +196,34 @@ class ImageEncoder:
             del self._flights[content_hash]
 
     async def _run(
-        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess, own_time: OwnTime
+        self, content_hash: bytes, image: bytes, preprocess: ImagePreprocess, job: _Job
     ) -> tuple[StoredEmbedding, ...]:
         self.counts.misses += 1
         patches = await self._decoded(
-            own_time, preprocess_image, image, self._max_pixels, self._arithmetic, preprocess
+            job, preprocess_image, image, self._max_pixels, self._arithmetic, preprocess
         )
-        async with self._turn(own_time):
-            return await self._compute(content_hash, patches, own_time)
+        async with self._turn(job, len(patches.pixels)):
+            return await self._compute(content_hash, patches, job)
 
-    async def _decoded(self, own_time: OwnTime, decode: Callable[..., Decoded], *given: Any) -> Decoded:
+    async def _decoded(self, job: _Job, decode: Callable[..., Decoded], *given: Any) -> Decoded:
         """Runs `decode` on a decoding thread, in its turn."""
-        async with self._decode_turns, own_time.spend():
+        terms = job.terms
+        turn = self._decode_turns.turn(terms.tenant, terms.weight, max(1, terms.patches))
+        async with turn, job.own_time.spend():
             return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *given)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, own_time: OwnTime) -> AsyncIterator[None]:
+    async def _turn(self, job: _Job, patches: int) -> AsyncIterator[None]:
         """A turn at the model, alone or with the others of its batch; the time until then is not counted."""
-        async with self._turns, own_time.spend():
+        turn = self._turns.turn(job.terms.tenant, job.terms.weight, patches)
+        async with turn, job.own_time.spend():
             self._in_model += 1
             try:
                 yield
             finally:
                 self._in_model -= 1
 
-    async def _compute(
-        self, content_hash: bytes, patches: Patches, own_time: OwnTime
-    ) -> tuple[StoredEmbedding, ...]:
+    async def _compute(self, content_hash: bytes, patches: Patches, job: _Job) -> tuple[StoredEmbedding, ...]:
         """Reserves pages, runs the model, stores the embedding. Does not run the model if pages are short."""
         stored = self._pool.find(content_hash)
         if stored is not None:
@@ -220,29 +231,27 @@ class ImageEncoder:
         pages = self._pool.reserve(patches.grid.num_tokens)
         stop = threading.Event()
         try:
-            await _ended_first(self._fill_pages(own_time, patches, pages, stop), stop)
+            await _ended_first(self._fill_pages(job, patches, pages, stop), stop)
         except BaseException:
             self._pool.discard(pages)
             raise
         return (self._store(content_hash, patches.grid, pages),)
 
     async def _fill_pages(
-        self, own_time: OwnTime, patches: Patches, pages: Sequence[int], stop: threading.Event
+        self, job: _Job, patches: Patches, pages: Sequence[int], stop: threading.Event
     ) -> None:
         """Runs the model, whose turn the caller has. Must not be cancelled: the model writes to the pages."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        self._backlog.begin(own_time)
+        self._backlog.begin(job)
         try:
             share = await asyncio.wrap_future(self._model.encode(patches, pages, stop))
         finally:
-            self._backlog.end(own_time)
+            self._backlog.end(job)
         self._backlog.took(len(patches.pixels), (clock() - began) * share)
 
-    async def _run_video(
-        self, content_hash: bytes, video: bytes, own_time: OwnTime
-    ) -> tuple[StoredEmbedding, ...]:
-        chunks = await self._decoded(own_time, read_chunks, video, self._video_limits, self._arithmetic)
+    async def _run_video(self, content_hash: bytes, video: bytes, job: _Job) -> tuple[StoredEmbedding, ...]:
+        chunks = await self._decoded(job, read_chunks, video, self._video_limits, self._arithmetic)
         hashes = [chunk_hash(content_hash, index) for index in range(len(chunks))]
         found = [self._pool.find(name) for name in hashes]
         stored = tuple(embedding for embedding in found if embedding is not None)
@@ -251,16 +260,16 @@ class ImageEncoder:
             return stored
         self.counts.misses += 1
         grid = chunks[0].grid
-        self._backlog.enter(own_time, grid.grid_t * grid.grid_h * grid.grid_w)
+        self._backlog.enter(job, job.terms, grid.grid_t * grid.grid_h * grid.grid_w)
         stop = threading.Event()
-        return await _ended_first(self._compute_video(hashes, video, chunks, own_time, stop), stop)
+        return await _ended_first(self._compute_video(hashes, video, chunks, job, stop), stop)
 
     async def _compute_video(
         self,
         hashes: Sequence[bytes],
         video: bytes,
         chunks: Sequence[VideoChunk],
-        own_time: OwnTime,
+        job: _Job,
         stop: threading.Event,
     ) -> tuple[StoredEmbedding, ...]:
         """Reserves pages for all chunks, encodes each in its own turn, and stores all at the end.
@@ -271,7 +280,7 @@ class ImageEncoder:
         pages = self._pool.reserve(per_chunk * PAGE_ROWS * len(chunks))
         shares = [pages[start : start + per_chunk] for start in range(0, len(pages), per_chunk)]
         try:
-            await self._fill(shares, video, chunks, own_time, stop)
+            await self._fill(shares, video, chunks, job, stop)
         except BaseException:
             stop.set()  # a thread may be decoding
             self._pool.discard(pages)
@@ -291,7 +300,7 @@ class ImageEncoder:
         shares: Sequence[Sequence[int]],
         video: bytes,
         chunks: Sequence[VideoChunk],
-        own_time: OwnTime,
+        job: _Job,
         stop: threading.Event,
     ) -> None:
         """Encodes each chunk into its share of the pages."""
@@ -302,10 +311,10 @@ class ImageEncoder:
 
         cut: Iterator[Patches] = preprocess_video(video, chunks, self._video_limits, check)
         for share in shares:
-            own_time.restart()
-            patches = await self._decoded(own_time, next, cut)
-            async with self._turn(own_time):
-                await _ended_first(self._fill_pages(own_time, patches, share, stop), stop)
+            job.own_time.restart()
+            patches = await self._decoded(job, next, cut)
+            async with self._turn(job, len(patches.pixels)):
+                await _ended_first(self._fill_pages(job, patches, share, stop), stop)
 
     def _store(self, content_hash: bytes, grid: ImageGrid, pages: Sequence[int]) -> StoredEmbedding:
         thw = (grid.grid_t, grid.grid_h, grid.grid_w)

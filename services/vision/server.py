@@ -51,7 +51,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         # A wrong hash would file one image's embedding under another's name, here and in prefix caches.
         if request.content_hash and request.content_hash != content_hash:
             raise InvalidRequest("content_hash is not that of image", "content_hash")
-        terms = _terms(request.limit_ms, context, patches)
+        terms = _terms(request, context, patches)
         return self._answer(await self._encoder.encode(content_hash, request.image, preprocess, terms))
 
     async def EncodeVideo(
@@ -60,7 +60,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         content_hash = await asyncio.to_thread(sha256, request.video)
         if request.content_hash and request.content_hash != content_hash:
             raise InvalidRequest("content_hash is not the SHA-256 of video", "content_hash")
-        terms = _terms(request.limit_ms, context)
+        terms = _terms(request, context)
         chunks = await self._encoder.encode_video(content_hash, request.video, terms)
         return vision_pb2.EncodeVideoResponse(chunks=map(self._answer, chunks))
 
@@ -110,8 +110,14 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             self._lessor.abandon(lease.id)
 
 
-def _terms(limit_ms: int, context: grpc.aio.ServicerContext[Any, Any], patches: int = 0) -> Terms:
-    return Terms(patches, limit_ms / 1000 if limit_ms else None, context.time_remaining())
+def _terms(
+    request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest,
+    context: grpc.aio.ServicerContext[Any, Any],
+    patches: int = 0,
+) -> Terms:
+    limit_s = request.limit_ms / 1000 if request.limit_ms else None
+    weight = max(1, request.tenant_weight)
+    return Terms(patches, limit_s, context.time_remaining(), request.tenant, weight)
 
 
 def sha256(data: bytes) -> bytes:

@@ -259,6 +259,8 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
     failures: int = 0
     running: int = 0
     calls: int = 0
+    whose: list[tuple[int, int]] = field(default_factory=list)
+    """The tenant of each call, and its weight."""
     refuse: PerigeeError | None = None
     pace_s: float = 0.0
     """How long each image takes, one after another."""
@@ -269,6 +271,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
 
     async def Encode(self, request, context):
         self.calls += 1
+        self.whose.append((request.tenant, request.tenant_weight))
         if self.refuse is not None:
             status = to_status(self.refuse)
             await context.abort(status.code, status.details, status.trailing_metadata)

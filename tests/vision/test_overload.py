@@ -87,9 +87,9 @@ def make(model, monkeypatch):
     return make
 
 
-def ask(encoder, number, left_s=HOUR_S):
+def ask(encoder, number, left_s=HOUR_S, tenant=0):
     file = number.to_bytes(1, "little")
-    terms = Terms(PATCHES, LIMIT_S, left_s)
+    terms = Terms(PATCHES, LIMIT_S, left_s, tenant)
     return asyncio.create_task(encoder.encode(hashlib.sha256(file).digest(), file, "standard", terms))
 
 
@@ -154,6 +154,36 @@ async def test_a_queue_is_bounded_by_the_patches_of_its_images_not_by_the_size_o
 
 async def test_a_lone_image_enters_however_many_patches_it_has(make):
     assert not (await ask(make(most_patches=1), 0)).cached
+
+
+FLOOD, OTHER = 11, 22
+
+
+async def test_one_tenants_images_delay_anothers_by_the_one_that_is_in_the_model(make, model):
+    encoder = make()
+    await ask(encoder, 0)  # the rate is known
+    floods = [ask(encoder, number, tenant=FLOOD) for number in range(1, 7)]
+    await asyncio.sleep(0.001)
+    began = asyncio.get_running_loop().time()
+    # All that waits would take 240 s: that is no reason to refuse it.
+    await ask(encoder, 7, left_s=100.0, tenant=OTHER)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(80.0, abs=1.0)
+    with pytest.raises(Overloaded, match="the request has 100 s left"):
+        await ask(encoder, 8, left_s=100.0, tenant=FLOOD)
+    await asyncio.gather(*floods)
+
+
+async def test_one_tenants_images_leave_room_for_anothers(make):
+    encoder = make(most_patches=8 * PATCHES)
+    floods = [ask(encoder, number, tenant=FLOOD) for number in range(8)]
+    await asyncio.sleep(0.001)
+    refused = [flood for flood in floods if flood.done()]
+    assert len(refused) == 2
+    for each in refused:
+        with pytest.raises(Overloaded, match="this API key has its share"):
+            await each
+    await ask(encoder, 9, tenant=OTHER)
+    await asyncio.gather(*(flood for flood in floods if flood not in refused))
 
 
 def test_an_image_weighs_what_it_has_after_resizing():

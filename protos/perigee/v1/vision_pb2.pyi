@@ -28,6 +28,8 @@ class EncodeRequest(_message.Message):
     CONTENT_HASH_FIELD_NUMBER: _builtins.int
     PARITY_FIELD_NUMBER: _builtins.int
     LIMIT_MS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded file (PNG, JPEG, WebP, GIF, BMP)."""
     content_hash: _builtins.bytes
@@ -40,6 +42,10 @@ class EncodeRequest(_message.Message):
     """
     limit_ms: _builtins.int
     """Most milliseconds to spend on it, time in queues apart. 0: any."""
+    tenant: _builtins.int
+    """Number of the tenant whose file it is, as in Submit: tenants share the queue by weight. 0: nobody in particular."""
+    tenant_weight: _builtins.int
+    """The tenant's weight, 1 to 100. 0: 1."""
     def __init__(
         self,
         *,
@@ -47,10 +53,12 @@ class EncodeRequest(_message.Message):
         content_hash: _builtins.bytes = ...,
         parity: _builtins.bool = ...,
         limit_ms: _builtins.int = ...,
+        tenant: _builtins.int = ...,
+        tenant_weight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "limit_ms", b"limit_ms", "parity", b"parity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "limit_ms", b"limit_ms", "parity", b"parity", "tenant", b"tenant", "tenant_weight", b"tenant_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,22 +73,30 @@ class EncodeVideoRequest(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     CONTENT_HASH_FIELD_NUMBER: _builtins.int
     LIMIT_MS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
     video: _builtins.bytes
     """The encoded file (MP4, QuickTime, WebM, Matroska, AVI)."""
     content_hash: _builtins.bytes
     """SHA-256 of `video`, 32 bytes. Empty: computed here."""
     limit_ms: _builtins.int
     """Most milliseconds to spend on one chunk, time in queues apart. 0: any."""
+    tenant: _builtins.int
+    """Number of the tenant whose file it is, as in Submit: tenants share the queue by weight. 0: nobody in particular."""
+    tenant_weight: _builtins.int
+    """The tenant's weight, 1 to 100. 0: 1."""
     def __init__(
         self,
         *,
         video: _builtins.bytes = ...,
         content_hash: _builtins.bytes = ...,
         limit_ms: _builtins.int = ...,
+        tenant: _builtins.int = ...,
+        tenant_weight: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "limit_ms", b"limit_ms", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "limit_ms", b"limit_ms", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -124,7 +124,9 @@ class Submission:
         if not self._media:
             return {}
         with self._record.stage("encode"):
-            encoded = await vision.encode(self._media, self._deadline)
+            encoded = await vision.encode(
+                self._media, self._deadline, (self.submit.tenant, self.submit.tenant_weight)
+            )
         for ref in encoded.values():
             self._record.served_by("vision", ref.address)
         return encoded

@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from perigee.v1 import chat_pb2, chat_pb2_grpc
 from tests.gateway.access.keys import add_key
+from tests.gateway.pictures import image_part, picture
 from tests.gateway.suite import chat_body, open_suite, wait_until
 
 CHATS = "/v1/chat/completions"
@@ -178,3 +179,14 @@ async def test_one_keys_bodies_leave_memory_for_another_key(path):
         suite.decode.admit.set()
         assert (await asking).status_code == 200
         await asyncio.gather(*flooding)
+
+
+async def test_decode_and_vision_learn_whose_request_it_is(path):
+    key = add_key(path, "team", weight=3)
+    async with open_suite(api_keys=str(path)) as suite:
+        parts = [image_part(picture()), {"type": "text", "text": "What is it?"}]
+        assert (await ask(suite, key, messages=[{"role": "user", "content": parts}])).status_code == 200
+        [submit] = suite.decode.submits
+        assert submit.tenant != 0
+        assert submit.tenant_weight == 3
+        assert suite.vision.whose == [(submit.tenant, 3)]

@@ -46,11 +46,12 @@ class VisionStage:
         self._clock = clock
 
     async def encode(
-        self, media: Sequence[PromptMedium], deadline: float
+        self, media: Sequence[PromptMedium], deadline: float, whose: tuple[int, int] = (0, 1)
     ) -> dict[bytes, vision_pb2.MediaRef]:
         """Returns the address of each medium's embedding, by content hash; offsets are left unset.
 
-        `deadline`: seconds of the clock until which workers may queue it. One worker encodes all chunks of a
+        `deadline`: seconds of the clock until which workers may queue it. `whose`: the tenant's number and
+        weight. One worker encodes all chunks of a
         video and is sent the file once. Raises InvalidRequest naming the medium's field, Overloaded,
         Unavailable, Incompatible when the worker counts rows otherwise, or DeadlineExceeded. The first
         failure cancels the others.
@@ -61,12 +62,14 @@ class VisionStage:
             files.setdefault(key, []).append(medium)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._encode(one_file, deadline)) for one_file in files.values()]
+                tasks = [group.create_task(self._encode(file, deadline, whose)) for file in files.values()]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return {ref.content_hash: ref for task in tasks for ref in task.result()}
 
-    async def _encode(self, media: Sequence[PromptMedium], deadline: float) -> list[vision_pb2.MediaRef]:
+    async def _encode(
+        self, media: Sequence[PromptMedium], deadline: float, whose: tuple[int, int]
+    ) -> list[vision_pb2.MediaRef]:
         """All media of one file; the first of them stands for it in routing."""
         tried: set[str] = set()
         while True:
@@ -76,7 +79,7 @@ class VisionStage:
             link = untried[0] if untried else links[0]
             link.circuit.chosen()
             try:
-                encoded = await self._ask(link, media, deadline)
+                encoded = await self._ask(link, media, deadline, whose)
             except (Unavailable, Overloaded) as error:
                 if isinstance(error, Unavailable):
                     link.circuit.failed()
@@ -91,7 +94,7 @@ class VisionStage:
             tried.add(link.address)
 
     async def _ask(
-        self, link: WorkerLink, media: Sequence[PromptMedium], deadline: float
+        self, link: WorkerLink, media: Sequence[PromptMedium], deadline: float, whose: tuple[int, int]
     ) -> list[vision_pb2.MediaRef]:
         first = media[0]
         left_s = deadline - self._clock()
@@ -99,9 +102,9 @@ class VisionStage:
         link.note_sent()
         try:
             if isinstance(first, PromptChunk):
-                asking = _encode_video(link, first.video, self._limit_s, left_s)
+                asking = _encode_video(link, first.video, self._limit_s, left_s, whose)
             else:
-                asking = _encode_image(link, first, self._limit_s, left_s)
+                asking = _encode_image(link, first, self._limit_s, left_s, whose)
             answers = await link.while_up(asking)
         except grpc.aio.AioRpcError as error:
             cause = from_rpc_error(error)
@@ -122,23 +125,29 @@ class VisionStage:
 
 
 async def _encode_video(
-    link: WorkerLink, video: VideoFile, limit_s: float, left_s: float
+    link: WorkerLink, video: VideoFile, limit_s: float, left_s: float, whose: tuple[int, int]
 ) -> list[vision_pb2.EncodeResponse]:
     request = vision_pb2.EncodeVideoRequest(
-        video=video.data, content_hash=video.content_hash, limit_ms=_milliseconds(limit_s)
+        video=video.data,
+        content_hash=video.content_hash,
+        limit_ms=_milliseconds(limit_s),
+        tenant=whose[0],
+        tenant_weight=whose[1],
     )
     stub = vision_pb2_grpc.VisionServiceStub(link.channel)
     return list((await stub.EncodeVideo(request, timeout=left_s)).chunks)
 
 
 async def _encode_image(
-    link: WorkerLink, image: PromptImage, limit_s: float, left_s: float
+    link: WorkerLink, image: PromptImage, limit_s: float, left_s: float, whose: tuple[int, int]
 ) -> list[vision_pb2.EncodeResponse]:
     request = vision_pb2.EncodeRequest(
         image=image.data,
         content_hash=image.content_hash,
         parity=image.preprocess == "parity",
         limit_ms=_milliseconds(limit_s),
+        tenant=whose[0],
+        tenant_weight=whose[1],
     )
     return [await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(request, timeout=left_s)]
 

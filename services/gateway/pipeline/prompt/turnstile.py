@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
-from services.common.fairness.virtual_time import VirtualTime
+from services.common.fairness.turns import TurnLine
 
 WIDTH = 4
 """Requests per turn of the event loop. To begin one takes as long as to deliver about twenty tokens."""
@@ -17,8 +16,7 @@ class Turnstile:
     def __init__(self, width: int = WIDTH) -> None:
         self._width = width
         self._left = width
-        self._waiting: dict[int, deque[tuple[asyncio.Future[None], int]]] = {}
-        self._time = VirtualTime()
+        self._line = TurnLine()
         self._turning = False
 
     async def enter(self, tenant: int = 0, weight: int = 1) -> None:
@@ -29,12 +27,7 @@ class Turnstile:
             self._left -= 1
             self._turn_later()
             return
-        turn = asyncio.get_running_loop().create_future()
-        if tenant not in self._waiting:
-            self._waiting[tenant] = deque()
-            self._time.wait(tenant)
-        self._waiting[tenant].append((turn, weight))
-        await turn
+        await self._line.enter(tenant, weight, 1)
 
     def _turn_later(self) -> None:
         if not self._turning:
@@ -44,21 +37,7 @@ class Turnstile:
     def _turn(self) -> None:
         self._turning = False
         self._left = self._width
-        while self._left and self._waiting:
-            turn = self._take()
-            if not turn.done():
-                turn.set_result(None)
-                self._left -= 1
+        while self._left and self._line.let_next():
+            self._left -= 1
         if self._left < self._width:
             self._turn_later()
-
-    def _take(self) -> asyncio.Future[None]:
-        tenant = self._time.next()
-        waiting = self._waiting[tenant]
-        turn, weight = waiting.popleft()
-        if not turn.done():
-            self._time.charge(tenant, weight, 1)
-        if not waiting:
-            del self._waiting[tenant]
-            self._time.leave(tenant)
-        return turn
