@@ -66,7 +66,7 @@ class Schedule:
         self.bench.engine.lending.reader_joined("prefill-a")
         self.asked: list[Asked] = []
         self.reads: list[tuple[Prompt, FetchOrder]] = []
-        self.seen = 0
+        self.seen = self.keys = 0
         self.at_risk: list[tuple[int, ...]] = []
         self.leases: list[tuple[Lease, list[int]]] = []
 
@@ -151,7 +151,8 @@ class Schedule:
         context = asked.request.prompt_ids + asked.expected
         hashes = self.bench.engine._pages.hashes(asked.request, context, len(context))
         with contextlib.suppress(NotFound):
-            lease = self.bench.engine.lending.lease("prefill-a", number, hashes)
+            self.keys += 1
+            lease = self.bench.engine.lending.lease("prefill-a", self.keys, hashes)
             tokens = context[: 64 * len(lease.pages)]
             self.check_lent(lease, tokens)
             self.leases.append((lease, tokens))

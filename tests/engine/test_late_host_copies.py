@@ -43,6 +43,12 @@ def test_a_pinned_buffer_that_is_written_before_its_copy_is_made_is_sent_as_it_i
     assert sent.tolist() == [8]
 
 
+@torch.inference_mode()
+def test_a_conversion_waits_its_turn_like_everything_else(stream):
+    given = to_device([1.5], torch.float32, GPU)
+    assert given.double().tolist() == [1.5]
+
+
 def test_reading_a_value_waits_for_everything_before(stream):
     total = to_device([1, 2, 3], torch.int64, GPU).sum()
     assert len(stream.pending) == 2

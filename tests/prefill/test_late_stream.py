@@ -95,6 +95,7 @@ class Schedule:
             reader.job.emit = lambda event, take=take, job=reader.job: (take(event), announced(job, event))
         self.step(number)
         for reader in self.readers:
+            reader.job.emit = reader.take
             if reader.job.abandoned:
                 self.broken_off += reader.job.state is JobState.COMPUTING
                 self.bench.engine.abandon(reader.job)

@@ -153,6 +153,9 @@ class LateTensor(Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        # In inference mode operations come whole that are made of others, e.g. `to`, which may be a view.
+        if (result := func.decompose(*args, **kwargs)) is not NotImplemented:
+            return result
         late = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, LateTensor)]
         stream = late[0].stream
         args_held, kwargs_held = tree_map_only(LateTensor, lambda it: it.held, (args, kwargs))
