@@ -159,7 +159,8 @@ class GatewayConfig(TlsSettings):
         default=32 << 10, metadata={"help": "most bytes of a request's headers or metadata: 431"}
     )
     header_timeout_seconds: float = field(
-        default=20.0, metadata={"help": "how long a request's headers may take to arrive, seconds"}
+        default=20.0,
+        metadata={"help": "how long a TLS handshake or a request's headers may take to arrive, seconds"},
     )
     keep_alive_seconds: int = field(
         default=75, metadata={"help": "how long a connection may be idle between two requests, seconds"}
@@ -180,8 +181,8 @@ class GatewayConfig(TlsSettings):
     max_waiting_connections: int = field(
         default=2048,
         metadata={
-            "help": "connections, or calls over gRPC, that have sent no whole request; for one more the one"
-            " that waits longest is closed"
+            "help": "connections in a TLS handshake or without a whole request, or calls over gRPC without"
+            " one; for one more the one that waits longest is closed"
         },
     )
     max_messages: int = field(default=4096, metadata={"help": "most messages in one request"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import ssl
@@ -136,6 +137,53 @@ async def test_with_a_ca_for_clients_a_client_needs_a_certificate(door, tmp_path
                     await rest.get("/health")
                 with pytest.raises(grpc.aio.AioRpcError):
                     await grpc_answer(channel)
+
+
+@contextlib.asynccontextmanager
+async def silent_clients(suite, count):
+    """Connections to REST that never begin their handshake."""
+    opened = [await asyncio.open_connection("127.0.0.1", suite.gateway.http_port) for _ in range(count)]
+    try:
+        yield [reader for reader, _ in opened]
+    finally:
+        for _, writer in opened:
+            writer.close()
+
+
+async def ended(reader):
+    """True once the server has closed the connection without a byte."""
+    try:
+        return await asyncio.wait_for(reader.read(), 10) == b""
+    except ConnectionError:
+        return True
+
+
+async def test_two_hundred_silent_connections_stop_no_client_and_are_gone_in_the_time_of_headers(door):
+    async with (
+        open_suite(door=door.security, header_timeout_seconds=1.0) as suite,
+        silent_clients(suite, 200) as readers,
+        clients(suite, door) as (rest, _),
+    ):
+        assert (await rest.post("/v1/chat/completions", json=chat_body())).status_code == 200
+        assert all(await asyncio.gather(*map(ended, readers)))
+        assert (await rest.get("/health")).status_code == 200
+
+
+async def test_handshakes_count_as_waiting_connections_and_the_oldest_makes_room(door):
+    async with (
+        open_suite(door=door.security, max_waiting_connections=10) as suite,
+        silent_clients(suite, 15) as readers,
+        clients(suite, door) as (rest, _),
+    ):
+        assert (await rest.post("/v1/chat/completions", json=chat_body())).status_code == 200
+        assert all(await asyncio.gather(*map(ended, readers[:5])))
+        assert not any(reader.at_eof() for reader in readers[-8:])
+
+
+async def test_a_suite_that_stops_waits_for_no_handshake(door):
+    async with open_suite(door=door.security) as suite, silent_clients(suite, 1) as (reader,):
+        await asyncio.wait_for(suite.gateway.stop(), 10)
+        assert await ended(reader)
 
 
 async def test_the_operator_port_says_whether_the_gateway_is_ready():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
 from functools import partial
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from services.common.rpc.endpoints import Endpoints
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.connection.streaming_protocol import StreamingProtocol
+from services.gateway.http.connection.tls_listener import TlsListener
 from services.gateway.waiting import Waiting
 
 _BACKLOG = 2048
@@ -22,13 +24,30 @@ _BACKLOG = 2048
 class _Uvicorn(uvicorn.Server):
     """Signals when it listens; leaves signal handling to the process, which runs other servers too."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self, config: uvicorn.Config, tls: ssl.SSLContext | None, patience: Patience, waiting: Waiting
+    ) -> None:
+        """`tls`: None for plain TCP."""
         super().__init__(config)
+        self._tls, self._patience, self._waiting = tls, patience, waiting
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup(sockets if self._tls is None else [])
+        if self._tls is not None:
+            for listener in sockets or []:
+                listener.listen(_BACKLOG)
+                taking = TlsListener(
+                    listener, self._protocol, self._tls, self._patience.header_s, self._waiting
+                )
+                self.servers.append(taking)  # type: ignore[arg-type]
         self.listening.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -58,7 +77,6 @@ class HttpServer:
         tls = endpoints.security.door_context()
         config = uvicorn.Config(
             app,
-            ssl_context_factory=None if tls is None else lambda _, __: tls,
             http=partial(StreamingProtocol, patience, waiting),  # type: ignore[arg-type]
             ws="none",
             loop="none",
@@ -70,7 +88,7 @@ class HttpServer:
             timeout_graceful_shutdown=1,
             timeout_keep_alive=patience.keep_alive_s,
         )
-        self._server = _Uvicorn(config)
+        self._server = _Uvicorn(config, tls, patience, waiting)
         self._tls = tls
         self._task: asyncio.Task[None] | None = None
         self.port = 0
