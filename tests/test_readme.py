@@ -11,7 +11,12 @@ from services.cli.roles import config_class
 from services.cli.run_config import RunConfig
 from services.common.settings import flag_name
 
-COMMAND_FLAGS = {"--temperature", "--tp", "--gpu-memory"}  # of perigee chat and perigee checkpoint
+COMMAND_FLAGS = {
+    "--dry-run",
+    "--temperature",
+    "--tp",
+    "--gpu-memory",
+}  # of perigee chat and perigee checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,8 @@ def _check_host(model: Path, placements: Mapping[Role, Placement]) -> None:
     on_cpu = [role for role in TEXT_ROLES if role in placements and not placements[role].devices.count]
     if not on_cpu:
         return
-    needed = len(on_cpu) * host_bytes(load_config(model)).weights
+    model_config = load_config(model)
+    needed = sum(host_bytes(model_config, placements[role].settings.dtype, None).weights for role in on_cpu)
     if needed > (memory := physical_bytes()):
         raise ConfigError(
             f"device: the weights of {' and '.join(on_cpu)} take {needed / 1e9:,.1f} GB on a CPU; this"

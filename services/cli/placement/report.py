@@ -56,8 +56,8 @@ def _where(placement: Placement, directory: Path) -> list[str]:
         return [f"    {'device':<9}{placement.devices}", f"    {'memory':<9}{_vision(placement, directory)}"]
     if memory is None:
         pages = worker.cpu_pages if worker.kv_pages == AUTO else worker.kv_pages
-        weights, page_bytes = host_bytes(load_config(directory))
-        amounts = f"weights {weights / 1e9:,.1f} GB, pages {pages * page_bytes / 1e9:,.1f} GB, in float32"
+        weights, page_bytes = host_bytes(load_config(directory), worker.dtype, worker.kv_format)
+        amounts = f"weights {weights / 1e9:,.1f} GB, pages {pages * page_bytes / 1e9:,.1f} GB"
     else:
         pages = memory.pages if worker.kv_pages == AUTO else worker.kv_pages
         computing = memory.needed - memory.weights

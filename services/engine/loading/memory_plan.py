@@ -149,22 +149,24 @@ def planned(config: ModelConfig, shape: WorkerShape, memory: int, others: int = 
 
 
 class HostBytes(NamedTuple):
-    """Bytes of the text model's weights and of a KV page on a CPU: in float32, without int4."""
+    """Bytes of the text model's weights, dequantised, and of a KV page on a CPU."""
 
     weights: int
     page: int
 
 
-def host_bytes(config: ModelConfig) -> HostBytes:
-    """What a text worker holds on a CPU, all its processes together."""
+def host_bytes(config: ModelConfig, dtype: str | None, kv_format: str | None) -> HostBytes:
+    """What a text worker holds on a CPU, all its processes together, with these settings."""
     values = sum(
         math.prod(tensor.shape) * (WORD_VALUES if tensor.dtype == "I32" else 1)
         for name, tensor in expected_tensors(config).items()
         if tensor.is_text and not name.endswith(("_scale", "_shape"))
     )
     text = config.text
-    width = DTYPE_BYTES["F32"]
-    return HostBytes(values * width, PAGE_TOKENS * text.num_hidden_layers * text.kv_width * width)
+    width, kv_width = (
+        DTYPE_BYTES["BF16" if name == "bfloat16" else "F32"] for name in (dtype, kv_format or dtype)
+    )
+    return HostBytes(values * width, PAGE_TOKENS * text.num_hidden_layers * text.kv_width * kv_width)
 
 
 def does_not_fit(plan: MemoryPlan) -> str:

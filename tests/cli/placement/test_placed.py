@@ -103,6 +103,8 @@ def test_a_checkpoint_too_large_for_the_machine_is_refused_before_anything_start
         ConfigError, match=r"weights of prefill and decode take 8,2\d\d\.\d GB .* has 24\.0 GB"
     ):
         children(0, tp=8)
+    with pytest.raises(ConfigError, match=r"weights of prefill and decode take 4,1\d\d\.\d GB"):
+        children(0, env={"PERIGEE_DTYPE": "bfloat16"})
 
 
 def test_a_start_is_waited_for_as_long_as_reading_the_checkpoint_may_take(checkpoint, nano_dir):
