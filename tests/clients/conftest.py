@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,12 +44,13 @@ def suite(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
 
 @pytest.fixture(scope="session")
 def full_gateway(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a gateway with as many requests as it may have: one, whose worker is gone for good."""
-    flags = {"max_concurrent_requests": 1, "worker_wait_seconds": 3600, "prefill": "", "vision": ""}
+    """The URL of a gateway with as many requests as it may have: one, whose answer nobody reads."""
+    flags = {"max_concurrent_requests": 1, "prefill": "", "vision": ""}
     with Stack(nano, tmp_path_factory.mktemp("full"), {"gateway": flags}) as stack:
         stack.start("decode", "gateway")
+        # 16,000 tokens with 20 alternatives each are more than the connection's buffers take.
         body = {"model": "kimi-nano", "messages": [{"role": "user", "content": "Hi"}], "stream": True,
-                "ignore_eos": True, "max_tokens": 20_000}  # fmt: skip
+                "ignore_eos": True, "max_tokens": 16_000, "logprobs": True, "top_logprobs": 20}  # fmt: skip
         asked = urllib.request.Request(
             f"{stack.base_url}/v1/chat/completions",
             json.dumps(body).encode(),
@@ -58,7 +58,6 @@ def full_gateway(nano: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         )
         with urllib.request.urlopen(asked, timeout=60) as answer:
             answer.readline()
-            stack.signal("decode", signal.SIGKILL)
             yield stack.base_url
 
 
