@@ -40,6 +40,9 @@ class Interpreter:
             raise
 
     def close(self) -> None:
+        """Ends the child, whatever it does: gloo's threads may outlive a call, and wait for each other."""
+        for child in list((self._pool._processes or {}).values()):
+            child.kill()
         self._pool.shutdown()
 
 

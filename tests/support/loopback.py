@@ -140,6 +140,9 @@ class LoopbackRouter:
     def last_restart_s(self, *, images: bool) -> float:
         return 0.0
 
+    def decode_away_since(self) -> float | None:
+        return None
+
     def decode_addresses(self) -> list[str]:
         return [worker.link.address for worker in self._workers]
 

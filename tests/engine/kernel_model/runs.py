@@ -191,7 +191,8 @@ def _read_and_gone_on(runner: ModelRunner, prompts) -> list[Tensor]:
 
 def steps_of_rank(directory, meeting, rank, whole_attention, batches) -> list[Tensor]:
     """Logits of batches, recorded where they are decode steps, by one of two ranks with whole experts; run
-    both at once. With whole attention, sums too are in deterministic mode.
+    both at once, in processes of their own, which keep the group. With whole attention, sums too are in
+    deterministic mode.
     """
     distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
     group = DistributedGroup(
@@ -205,6 +206,4 @@ def steps_of_rank(directory, meeting, rank, whole_attention, batches) -> list[Te
     runner = ModelRunner(
         model, kv_pages, 1, decode_steps=DecodeGraphs(model, kv_pages, AddressGraph, most_rows=4)
     )
-    found = [runner.forward(batch_of(list(map(item_of, batch)))).clone() for batch in batches]
-    distributed.destroy_process_group()
-    return found
+    return [runner.forward(batch_of(list(map(item_of, batch)))).clone() for batch in batches]

@@ -175,9 +175,7 @@ def test_ranks_with_pages_of_their_own_compute_what_one_process_does(interpreter
 
 
 @pytest.mark.parametrize("whole_attention", [True, False])
-def test_recorded_steps_of_ranks_have_the_logits_of_one_process(
-    interpreter, small_dir, tmp_path, whole_attention
-):
+def test_recorded_steps_of_ranks_have_the_logits_of_one_process(small_dir, tmp_path, whole_attention):
     one, two, three = [0], [1], [2]
     batches = [
         [(PROMPT[:20], 0, one), (PROMPT[:3], 0, two), (PROMPT[9:12], 0, three)],
@@ -188,17 +186,21 @@ def test_recorded_steps_of_ranks_have_the_logits_of_one_process(
     model = load_text_model(small_dir, False)
     runner = make_runner(model, 4)
     expected = [runner.forward(batch_of(list(map(runs.item_of, batch)))).clone() for batch in batches]
-    other = Interpreter()
-    other(len, [])  # started before there are two threads that set its environment
-    with ThreadPoolExecutor(2) as together:
-        found = [
-            together.submit(
-                rank, runs.steps_of_rank, small_dir, tmp_path / "meeting", index, whole_attention, batches
-            )
-            for index, rank in enumerate((interpreter, other))
-        ]
-        logits = [rank.result() for rank in found]
-    other.close()
+    ranks = Interpreter(), Interpreter()
+    try:
+        for rank in ranks:
+            rank(len, [])  # started before there are two threads that set their environment
+        with ThreadPoolExecutor(2) as together:
+            found = [
+                together.submit(
+                    rank, runs.steps_of_rank, small_dir, tmp_path / "meeting", index, whole_attention, batches
+                )
+                for index, rank in enumerate(ranks)
+            ]
+            logits = [rank.result() for rank in found]
+    finally:
+        for rank in ranks:
+            rank.close()
     for step, ours in enumerate(zip(*logits, strict=True)):
         assert torch.equal(*ours)
         check_near(ours[0], expected[step])

@@ -35,13 +35,22 @@ def plan_of(nano_dir, ranks=2, start=start_lazily):
     return RankPlan(ranks, nano_dir, True, torch.float32, FLOAT32, 1, PAGES, start_group=start)
 
 
+@pytest.fixture
+def followers():
+    """Returns the processes that are alive and were started during the test."""
+    before = active_children()
+    return lambda: [child for child in active_children() if child not in before]
+
+
 def first_logits(runner):
     return runner.forward(batch_of([(PROMPT, 0, [0], True)]))[0]
 
 
 @lazily
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_that_meet_at_their_first_collective_compute_as_those_that_meet_at_once(nano_dir, ranks):
+def test_ranks_that_meet_at_their_first_collective_compute_as_those_that_meet_at_once(
+    nano_dir, ranks, followers
+):
     logits = []
     for start in (start_group, start_lazily):
         plan = plan_of(nano_dir, ranks, start)
@@ -50,7 +59,7 @@ def test_ranks_that_meet_at_their_first_collective_compute_as_those_that_meet_at
             logits.append(first_logits(runner_of(group, plan)))
         finally:
             group.close()
-        assert not active_children()
+        assert not followers()
     assert torch.equal(*logits)
 
 
@@ -85,7 +94,7 @@ def end_at_once(store, rank, ranks, device):
 
 
 @lazily
-def test_a_rank_that_ends_while_others_load_is_named_at_once(nano_dir):
+def test_a_rank_that_ends_while_others_load_is_named_at_once(nano_dir, followers):
     plan = plan_of(nano_dir, 4, end_at_once)
     group = start_ranks(plan)
     try:
@@ -93,7 +102,7 @@ def test_a_rank_that_ends_while_others_load_is_named_at_once(nano_dir):
             group.group.meet()
     finally:
         group.close()
-    assert not active_children()
+    assert not followers()
 
 
 def test_a_rank_that_never_comes_is_waited_for_an_hour():
@@ -107,26 +116,28 @@ def test_a_rank_that_never_comes_is_waited_for_an_hour():
 
 @lazily
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_group_with_a_stopped_or_dead_rank_is_closed_in_time_and_leaves_no_process(nano_dir, number):
+def test_a_group_with_a_stopped_or_dead_rank_is_closed_in_time_and_leaves_no_process(
+    nano_dir, number, followers
+):
     plan = plan_of(nano_dir)
     group = start_ranks(plan)
     first_logits(runner_of(group, plan))
-    [follower] = active_children()
+    [follower] = followers()
     os.kill(follower.pid, number)
     began = time.monotonic()
     group.close()
     assert time.monotonic() - began < CLOSED_S
-    assert not active_children()
+    assert not followers()
     assert not distributed.is_initialized()
 
 
 @lazily
-def test_aborting_ends_a_pass_that_waits_for_a_stopped_rank(nano_dir):
+def test_aborting_ends_a_pass_that_waits_for_a_stopped_rank(nano_dir, followers):
     plan = plan_of(nano_dir)
     group = start_ranks(plan)
     runner = runner_of(group, plan)
     first_logits(runner)
-    [follower] = active_children()
+    [follower] = followers()
     os.kill(follower.pid, signal.SIGSTOP)
     failed = threading.Event()
 
@@ -139,4 +150,4 @@ def test_aborting_ends_a_pass_that_waits_for_a_stopped_rank(nano_dir):
     assert not failed.wait(0.2)
     group.abort()
     assert failed.wait(CLOSED_S)
-    assert not active_children()
+    assert not followers()
