@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from services.common.errors import Overloaded
-from services.common.fairness.share import within_share
+from services.common.fairness.share import served_meanwhile, within_share
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,16 @@ class Backlog:
         """Patches that the model takes until it has taken those of one more file: of the tenant's own all, of
         another one's what its weight gives it meanwhile.
         """
-        waiting = Counter[tuple[int, int]]()
+        others = Counter[tuple[int, int]]()
         own = terms.patches
         for file, patches in self._waiting.items():
             other = self._terms[file]
             if other.tenant == terms.tenant:
                 own += patches
             else:
-                waiting[other.tenant, other.weight] += patches
-        return own + sum(min(them, own * weight // terms.weight) for (_, weight), them in waiting.items())
+                others[other.tenant, other.weight] += patches
+        waiting = ((weight, patches) for (_, weight), patches in others.items())
+        return own + served_meanwhile(waiting, own, terms.weight)
 
     def _seconds(self, patches: int) -> float:
         """The least time for so many patches; 0 while no rate is known."""

@@ -15,7 +15,7 @@ from services.common.errors import ConfigError, Unavailable
 from services.common.graces import SUITE_S
 
 _TICK_S = 0.5
-# Of a successor, while its predecessor serves.
+# How often a successor is started before its predecessor drains without one.
 _ATTEMPTS = 3
 
 

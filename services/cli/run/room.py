@@ -29,7 +29,7 @@ def available_bytes(root: Path = _ROOT) -> int:
 
 def _why_no_memory(pid: int) -> str | None:
     try:
-        # Of pages that processes share, each counts all: an error to the safe side.
+        # Every process counts the pages that they share: an error to the safe side.
         needed = sum(map(peak_resident_bytes, _with_descendants(pid)))
     except (OSError, LookupError):
         return None  # it has just ended, so it needs nothing

@@ -21,7 +21,7 @@ _POLL_S = 0.1
 _USED_S = 10.0
 """Longest wait for the gateway: it is there all the time, unless it restarts as well."""
 _OTHERS_S = 0.5
-"""Of several gateway processes one has answered; the others read the pool's file as often."""
+"""One of several gateway processes has answered; the others read the pool's file within this time."""
 
 
 @dataclass(frozen=True)

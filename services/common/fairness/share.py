@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _TIMES = 3
 """A tenant of weight 1 that is alone may hold three quarters."""
 
@@ -14,3 +16,11 @@ def within_share(held: float, weight: int, free: float) -> bool:
     are the dynamic thresholds of Choudhury and Hahne (1998), for shared buffers of switches.
     """
     return held < _TIMES * weight * free
+
+
+def served_meanwhile(others: Iterable[tuple[int, int]], due: int, weight: int) -> int:
+    """How much other tenants are given while a tenant of `weight` is given `due`, taking turns.
+
+    `others`: the weight of each, and how much of its own waits.
+    """
+    return sum(min(waiting, due * other // weight) for other, waiting in others)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from services.common.fairness.share import served_meanwhile
 from services.decode.request import Prompt
 
 
@@ -21,5 +22,5 @@ def tokens_before(prompt: Prompt, left: Iterable[tuple[Prompt, int]]) -> int:
             others[other.tenant, other.weight] += tokens
         elif other.priority >= prompt.priority:
             before += tokens
-    due = before + own
-    return before + sum(min(tokens, due * weight // prompt.weight) for (_, weight), tokens in others.items())
+    waiting = ((weight, tokens) for (_, weight), tokens in others.items())
+    return before + served_meanwhile(waiting, before + own, prompt.weight)

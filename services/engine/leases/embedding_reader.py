@@ -27,7 +27,7 @@ from services.engine.scheduler.staging_line import StagingLine
 
 ROWS_PER_PAGE = 64
 ROWS_DTYPE = torch.float32
-"""Of embeddings as they travel, whatever dtype the weights have: CPUs and GPUs serve each other."""
+"""What embeddings travel in, whatever dtype the weights have: CPUs and GPUs serve each other."""
 
 log = structlog.get_logger()
 

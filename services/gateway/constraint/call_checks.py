@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from services.gateway.constraint.instance_path import path_text
+from services.gateway.constraint.keywords import path_text
 
 
 class CallChecks:

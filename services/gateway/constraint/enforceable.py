@@ -74,7 +74,7 @@ class EnforceableReader:
         self._references = References(root)
         self._findings: list[Finding] = []
         self._closes = not _joins(root) if closes is None else closes
-        # Of each `oneOf`: where it stands, its schemas as they were read, and the types beside it.
+        # For each `oneOf`: where it stands, its schemas as they were read, and the types beside it.
         self._alternatives: list[tuple[str, list[Json], Json]] = []
         self._errors: dict[str, str] = {}
 

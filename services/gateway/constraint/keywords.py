@@ -1,8 +1,8 @@
-"""Which values within a JSON schema are schemas, and which are names or data."""
+"""Which values within a JSON schema are schemas, which are names or data, and how their paths are written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from services.families.conversation import Json
 
@@ -39,3 +39,8 @@ def with_parts(schema: dict[str, Json], change: Callable[[Json], Json]) -> dict[
         else:
             changed[key] = change(value)
     return changed
+
+
+def path_text(path: Iterable[str | int]) -> str:
+    """Returns a path as error messages and `param` spell it: `.properties.a[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)

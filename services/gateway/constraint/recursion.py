@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from services.common.errors import InvalidRequest
 from services.families.conversation import Json
-from services.gateway.constraint.instance_path import path_text
-from services.gateway.constraint.keywords import parts
+from services.gateway.constraint.keywords import parts, path_text
 from services.gateway.constraint.references import References
 
 # Keywords whose schemas describe a value or what is in it.

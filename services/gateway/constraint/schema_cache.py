@@ -19,7 +19,7 @@ from services.gateway.constraint.enforceable import (
     Finding,
     compile_error,
 )
-from services.gateway.constraint.instance_path import path_text
+from services.gateway.constraint.keywords import path_text
 from services.gateway.constraint.number_bounds import within_64_bits
 from services.gateway.constraint.references import with_uri_references
 
