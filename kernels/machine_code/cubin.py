@@ -25,7 +25,8 @@ from kernels.machine_code.launch_recorder import Launch
 MAX_SHARED = 227 * 1024
 MAX_REGISTERS = 255
 _ALL_REGISTERS = 65536
-_MATRIX_PRODUCTS = frozenset(("HMMA", "HGMMA", "UTCHMMA"))
+MATRIX_PRODUCTS = frozenset(("HMMA", "HGMMA", "UTCHMMA"))
+"""Instructions that multiply matrices: of a warp, of a warp group, and of Blackwell's tensor memory."""
 # An address, perhaps a predicate, the instruction, its operands.
 _INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)([^;]*)", re.MULTILINE)
 _ADDRESS = re.compile(r"\b0x([0-9a-f]+)\s*$")
@@ -78,7 +79,7 @@ class Cubin:
     def product_loop(self) -> Counter[str]:
         """How often each instruction stands in the shortest loop with a matrix product; empty without one."""
         loops = [_counts(loop) for loop in _loops(self.instructions)]
-        with_product = [loop for loop in loops if _MATRIX_PRODUCTS & loop.keys()]
+        with_product = [loop for loop in loops if MATRIX_PRODUCTS & loop.keys()]
         return min(with_product, key=Counter.total, default=Counter())
 
     def faults(self) -> list[str]:

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import triton
 
+from kernels.launch import CAPABILITIES as KNOWN
 from kernels.machine_code.cases import cases
-from kernels.machine_code.cubin import Cubin, compile_launch
+from kernels.machine_code.cubin import MATRIX_PRODUCTS, Cubin, compile_launch
 from kernels.machine_code.launch_recorder import Launch, record
 
-CAPABILITIES = (90, 100, 103)
-"""H100 and H200; B200; B300."""
+CAPABILITIES = tuple(10 * major + minor for major, minor in KNOWN)
+"""Those that the kernels run on: 90 is 9.0."""
 PATH = Path(__file__).with_name("table.json")
-_MATRIX_PRODUCTS = ("HMMA", "HGMMA", "UTCHMMA")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class Row(msgspec.Struct, frozen=True):
             threads=cubin.threads,
             spilled=cubin.usage["STACK"] + cubin.usage["LOCAL"],
             shared=cubin.shared,
-            products=sum(cubin.counts[name] for name in _MATRIX_PRODUCTS),
+            products=sum(cubin.counts[name] for name in MATRIX_PRODUCTS),
             loop=loop.total(),
             loads=loop["LDG"],
             copies=loop["LDGSTS"],
