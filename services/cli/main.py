@@ -21,28 +21,31 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "run gateway, vision, prefill and decode on this machine",
         ),
         "serve": (
-            "services.cli.commands.serve",
+            "services.cli.commands.suite.serve",
             "like run, with the flags of SGLang's command lines for this model",
         ),
         "chat": (
             "services.cli.commands.chat",
             "ask a running suite a question; the answer streams over gRPC",
         ),
-        "workers": ("services.cli.commands.workers", "list the workers a gateway knows, and their states"),
+        "workers": (
+            "services.cli.commands.operator.workers",
+            "list the workers a gateway knows, and their states",
+        ),
         "transfer-check": (
-            "services.cli.commands.transfer_check",
+            "services.cli.commands.operator.transfer_check",
             "check transport, speed and checksums of reads between two workers",
         ),
-        "drain": ("services.cli.commands.drain", "take a worker out of rotation"),
-        "undrain": ("services.cli.commands.undrain", "put a drained worker back into rotation"),
-        "flush": ("services.cli.commands.flush", "drop the workers' cached pages and embeddings"),
+        "drain": ("services.cli.commands.operator.drain", "take a worker out of rotation"),
+        "undrain": ("services.cli.commands.operator.undrain", "put a drained worker back into rotation"),
+        "flush": ("services.cli.commands.operator.flush", "drop the workers' cached pages and embeddings"),
         "checkpoint": (
             "services.cli.commands.checkpoint",
             "check a checkpoint without loading it, or write a random one",
         ),
         "certs": ("services.cli.commands.certs", "make certificates to try mTLS with"),
         "keys": ("services.cli.commands.keys", "make, list and revoke API keys"),
-        "health": ("services.cli.commands.health", "check whether a server is serving"),
+        "health": ("services.cli.commands.operator.health", "check whether a server is serving"),
         **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
         "version": (
             "services.cli.commands.version",

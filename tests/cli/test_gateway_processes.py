@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.cli.admin_client import AdminClient
+from services.cli.connection.admin_client import AdminClient
 from services.cli.run.ports import take_ports
 from tests.gateway.access.keys import add_key
 from tests.support.endpoints import ENDPOINTS, open_sync_channel

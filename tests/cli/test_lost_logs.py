@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from perigee.v1 import worker_pb2
-from services.cli.admin_client import AdminClient
+from services.cli.connection.admin_client import AdminClient
 from services.common.errors import PerigeeError
 from tests.gateway.fakes import FakeDecode, FakeServer, FakeWorker
 from tests.gateway.suite import NANO

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from services.cli.chat_printer import ChatPrinter
-from services.cli.gateway_address import add_address_flag, connected_to_door
+from services.cli.chat.printer import ChatPrinter
+from services.cli.connection.gateway_address import add_address_flag, connected_to_door
 from services.common.client import ChatOptions, PerigeeClient, user_message
 from services.common.errors import ConfigError
 

@@ -23,10 +23,10 @@ from services.cli.run.plan import WORKERS, ChildPlan, SuitePlan, child_environme
 from services.cli.run.progress import Progress
 from services.cli.run.readiness import until_healthy
 from services.cli.run.role_settings import resolved_role, with_role_settings
-from services.cli.run.run_directory import held
 from services.cli.run.successors import Instance, Successors
 from services.cli.run.supervisor import Supervisor
 from services.cli.run_config import RunConfig
+from services.cli.run_directory.lock import held
 from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
 from services.common.logs import LossyStream
 from services.common.rpc.endpoints import Endpoints

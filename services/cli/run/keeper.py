@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.cli.load_log import LoadLog
 from services.cli.run.child import Child, describe_exit
 from services.cli.run.progress import Progress
 from services.cli.run.successors import Instance, Successors
+from services.cli.run_directory.load_log import LoadLog
 from services.common.errors import ConfigError, Unavailable
 from services.common.graces import SUITE_S
 

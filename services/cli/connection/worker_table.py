@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perigee.v1 import admin_pb2, worker_pb2
-from services.cli.admin_client import role_name
+from services.cli.connection.admin_client import role_name
 
 _NUMBERS = ("RUNNING", "WAITING", "QUEUED", "PAGES")
 _HEAD = ("ROLE", "ADDRESS", "STATE", "TLS", "INCARNATION", "VERSION", "TRANSPORT", *_NUMBERS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from perigee.v1 import admin_pb2, worker_pb2
-from services.cli.admin_client import AdminClient, describe
-from services.cli.gateway_address import add_operator_flags, connected
+from services.cli.connection.admin_client import AdminClient, describe
+from services.cli.connection.gateway_address import add_operator_flags, connected
 from services.common.errors import ConfigError, PerigeeError
 
 _MAX_ROUNDS = 4096

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from services.cli.chat_printer import ChatPrinter
+from services.cli.chat.printer import ChatPrinter
 from services.common.client import Content, Finished, Reasoning, ToolCallPart, Used
 
 

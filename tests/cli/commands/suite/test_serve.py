@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.cli.commands.serve import run_config
+from services.cli.commands.suite.serve import run_config
 from services.cli.main import build_parser, main
 from services.cli.run.plan import make_plan
 from services.cli.run_config import RunConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from services.cli.gateway_address import OPERATOR_ADDRESS, add_peer_flags, require_listener
+from services.cli.connection.gateway_address import OPERATOR_ADDRESS, add_peer_flags, require_listener
 from services.cli.run.readiness import why_not_serving
 from services.common.errors import Unavailable
 from services.common.rpc.endpoints import Endpoints

@@ -6,8 +6,8 @@ import argparse
 import time
 
 from perigee.v1 import admin_pb2
-from services.cli.admin_client import AdminClient, describe
-from services.cli.gateway_address import add_operator_flags, connected
+from services.cli.connection.admin_client import AdminClient, describe
+from services.cli.connection.gateway_address import add_operator_flags, connected
 from services.common.errors import ConfigError, DeadlineExceeded
 
 _POLL_S = 0.2

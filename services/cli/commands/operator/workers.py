@@ -6,9 +6,9 @@ import argparse
 
 from google.protobuf import json_format
 
-from services.cli.admin_client import AdminClient
-from services.cli.gateway_address import add_operator_flags, connected
-from services.cli.worker_table import worker_table
+from services.cli.connection.admin_client import AdminClient
+from services.cli.connection.gateway_address import add_operator_flags, connected
+from services.cli.connection.worker_table import worker_table
 
 _DESCRIPTION = """\
 Lists the workers a gateway knows. TRANSPORT: the path of reads that each worker measured on itself at start.

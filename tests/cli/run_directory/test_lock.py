@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from services.cli.run.run_directory import held
+from services.cli.run_directory.lock import held
 from services.common.errors import ConfigError
 
 HOLDER = """
 import signal, sys
 from pathlib import Path
-from services.cli.run.run_directory import held
+from services.cli.run_directory.lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     signal.pause()

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from perigee.v1 import admin_pb2
-from services.cli.admin_client import AdminClient, role_name
-from services.cli.gateway_address import add_operator_flags, connected
+from services.cli.connection.admin_client import AdminClient, role_name
+from services.cli.connection.gateway_address import add_operator_flags, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

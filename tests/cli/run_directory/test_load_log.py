@@ -8,7 +8,7 @@ import json
 import pytest
 import structlog
 
-from services.cli.load_log import LoadLog
+from services.cli.run_directory.load_log import LoadLog
 from services.engine.weights.progress import LoadProgress
 
 

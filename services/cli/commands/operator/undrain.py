@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from services.cli.admin_client import AdminClient, describe
-from services.cli.gateway_address import add_operator_flags, connected
+from services.cli.connection.admin_client import AdminClient, describe
+from services.cli.connection.gateway_address import add_operator_flags, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from services.cli.api_key import with_api_key
+from services.cli.connection.api_key import with_api_key
 from services.common.errors import ConfigError, Unavailable
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.tls.security import Security
