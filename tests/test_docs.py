@@ -85,12 +85,13 @@ def test_the_flags_of_the_roles_exist(pages):
     """Covers the commands that start roles, and flags that stand alone between backquotes."""
     classes = (RunConfig, *(config_class(role) for role in ROLES))
     known = {flag_name(key) for cls in classes for key in cls.__dataclass_fields__} | {"--config"}
+    known |= {flag_name(key, role) for role in ROLES for key in config_class(role).__dataclass_fields__}
     starts = re.compile(rf"perigee (?:run|{'|'.join(ROLES)})((?: [^`\n]*)?)")
     flags = {
         (page, flag.replace("--no-", "--"))
         for page, text in pages.items()
         for line in starts.findall(text)
-        for flag in re.findall(r"(?<![\w-])--[a-z-]+", line)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", line)
     }
     assert len(flags) > 5
     assert not {(page, flag) for page, flag in flags if flag not in known | {"--help", "--dry-run"}}

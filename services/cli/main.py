@@ -4,69 +4,39 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from services.cli.roles import ROLES
+from services.cli.command_table import COMMANDS
+from services.cli.parser import Parser, unknown
 from services.common.errors import CheckpointError, ConfigError, PerigeeError
 
-# Name: the module with `add_arguments`, and the help text. Only the chosen command's module is imported: a
-# health check that runs every few seconds must not load the others' dependencies.
-_COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "run": (
-            "services.cli.run.command",
-            "run gateway, vision, prefill and decode on this machine",
-        ),
-        "serve": (
-            "services.cli.commands.suite.serve",
-            "like run, with the flags of SGLang's command lines for this model",
-        ),
-        "chat": (
-            "services.cli.commands.chat",
-            "ask a running suite a question; the answer streams over gRPC",
-        ),
-        "workers": (
-            "services.cli.commands.operator.workers",
-            "list the workers a gateway knows, and their states",
-        ),
-        "transfer-check": (
-            "services.cli.commands.operator.transfer_check",
-            "check transport, speed and checksums of reads between two workers",
-        ),
-        "drain": ("services.cli.commands.operator.drain", "take a worker out of rotation"),
-        "undrain": ("services.cli.commands.operator.undrain", "put a drained worker back into rotation"),
-        "flush": ("services.cli.commands.operator.flush", "drop the workers' cached pages and embeddings"),
-        "checkpoint": (
-            "services.cli.commands.checkpoint",
-            "check a checkpoint without loading it, or write a random one",
-        ),
-        "certs": ("services.cli.commands.certs", "make certificates to try mTLS with"),
-        "keys": ("services.cli.commands.keys", "make, list and revoke API keys"),
-        "health": ("services.cli.commands.operator.health", "check whether a server is serving"),
-        **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
-        "version": (
-            "services.cli.commands.version",
-            "print the versions of Perigee and its main dependencies",
-        ),
-    }
-)
+
+class _Version(argparse.Action):
+    """Prints the version when it is asked for: reading it takes longer than parsing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        print(f"perigee {importlib.metadata.version('perigee')}")
+        parser.exit()
 
 
-def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """Returns a parser with all subcommands; only `chosen` gets its arguments.
+def build_parser(chosen: Collection[str] = ()) -> tuple[Parser, dict[str, Parser]]:
+    """Returns a parser with all subcommands, and theirs by name; only `chosen` ones get their arguments.
 
     It sets `execute`, a function from the parsed arguments to an exit status.
     """
-    parser = argparse.ArgumentParser(prog="perigee", description="Kimi-K2.5 as a suite of gRPC services.")
+    parser = Parser(prog="perigee", description="Kimi-K2.5 as a suite of gRPC services.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of Perigee")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, purpose) in _COMMANDS.items():
-        command = commands.add_parser(name, allow_abbrev=False, help=purpose, description=f"{purpose}.")
-        if name == chosen:
-            importlib.import_module(module).add_arguments(command)
-    return parser
+    parsers: dict[str, Parser] = {}
+    for name, (module, purpose) in COMMANDS.items():
+        parsers[name] = commands.add_parser(name, help=purpose, description=f"{purpose}.")
+        if name in chosen:
+            importlib.import_module(module).add_arguments(parsers[name])
+    return parser, parsers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,10 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # gRPC writes lines of its own to stderr, e.g. for every TLS handshake that somebody begins and drops.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    words = sys.argv[1:] if argv is None else argv
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    arguments = build_parser(chosen).parse_args(words)
+    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    parser, parsers = build_parser({chosen})
+    arguments, extras = parser.parse_known_args(words)
     try:
+        if extras:
+            raise unknown(extras, parsers[arguments.command])
         status: int = arguments.execute(arguments)
     except PerigeeError as error:
         print(f"perigee {arguments.command}: {error.message}", file=sys.stderr)

@@ -8,7 +8,8 @@ from pathlib import Path
 from services.common import graces
 from services.common.errors import ConfigError
 from services.common.rpc.tls.settings import TlsSettings
-from services.common.setting_ranges import AUTO, AutoSeconds, check_seconds
+from services.common.setting_ranges import AUTO, MOST_THREADS, AutoSeconds, check_counts, check_seconds
+from services.common.settings import FORMERLY
 from services.gateway.config import PARSERS
 
 # Number of consecutive ports that each setting uses.
@@ -94,16 +95,20 @@ class RunConfig(TlsSettings):
         default=Path(".run"),
         metadata={"help": "directory of the services' logs; one suite at a time uses it"},
     )
-    start_timeout_s: AutoSeconds = field(
+    start_timeout_seconds: AutoSeconds = field(
         default=AUTO,
         metadata={
+            FORMERLY: {"start_timeout_s": 1},
             "help": "how long a service may take to become healthy, seconds; auto: 300, and 5 more per GB of"
-            " the checkpoint"
+            " the checkpoint",
         },
     )
-    stop_timeout_s: float = field(
+    stop_timeout_seconds: float = field(
         default=graces.SUITE_S,
-        metadata={"help": "how long the services may take to stop before they are killed, seconds"},
+        metadata={
+            FORMERLY: {"stop_timeout_s": 1},
+            "help": "how long the services may take to stop before they are killed, seconds",
+        },
     )
 
     def __post_init__(self) -> None:
@@ -115,8 +120,6 @@ class RunConfig(TlsSettings):
         for key in ("reasoning_parser", "tool_call_parser"):
             if getattr(self, key) not in ("", *PARSERS):
                 raise ConfigError(f"{key}: {getattr(self, key)!r} is not one of {', '.join(PARSERS)}")
-        if self.tp < 1:
-            raise ConfigError(f"tp: must be at least 1, is {self.tp}")
-        if self.context_length < 0:
-            raise ConfigError(f"context_length: must be at least 0, is {self.context_length}")
-        check_seconds(self, "start_timeout_s", "stop_timeout_s")
+        check_counts(self, "tp", most=MOST_THREADS)
+        check_counts(self, "context_length", least=0)
+        check_seconds(self, "start_timeout_seconds", "stop_timeout_seconds")

@@ -1,21 +1,58 @@
-"""Resolves one role's configuration from the command line, environment and settings file."""
+"""Where settings come from: flags, variables and the settings file."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
-from services.common.settings import add_flags, check_environment, flags_of, read_file, resolve
+from services.cli.setting_flags import add_flags, add_role_flags, flags_of
+from services.common.rpc.role import Role
+from services.common.settings import (
+    Given,
+    build,
+    check_environment,
+    given_by_flags,
+    given_settings,
+    read_file,
+)
 
 # Variables without a configuration field: three of this command, one of the tests.
 _ALSO = ("PERIGEE_CONFIG", "PERIGEE_LOG_LEVEL", "PERIGEE_API_KEY", "PERIGEE_SHARED")
 TABLES = ("run", *ROLES)
 
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """An environment, a settings file, and the flags --ROLE.SETTING of a suite, by role."""
+
+    env: Mapping[str, str]
+    file: str | None = None
+    of_roles: Mapping[Role, Mapping[str, object]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace, env: Mapping[str, str]) -> Sources:
+        """Raises ConfigError for a variable PERIGEE_… that no setting has."""
+        check_environment([RunConfig], env, _ALSO, {role: config_class(role) for role in ROLES})
+        of_roles = {role: flags_of(arguments, config_class(role), role) for role in ROLES}
+        return cls(env, arguments.config or env.get("PERIGEE_CONFIG") or None, of_roles)
+
+    def given(
+        self, cls: type[object], table: str, flags: Mapping[str, object] | None = None
+    ) -> dict[str, Given]:
+        """Returns what is set of one role or, as table "run", of the suite. Raises ConfigError for an unknown
+        key.
+        """
+        role = next((role for role in ROLES if role == table), None)
+        file = read_file(Path(self.file), table, TABLES) if self.file else None
+        given = given_settings(cls, flags or {}, self.env, file, role or "")
+        return given | (given_by_flags(cls, self.of_roles.get(role, {}), role) if role else {})
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, cls: type[object]) -> None:
@@ -26,17 +63,14 @@ def add_setting_flags(parser: argparse.ArgumentParser, cls: type[object]) -> Non
     add_flags(parser, cls)
 
 
-def settings_file(arguments: argparse.Namespace, env: Mapping[str, str]) -> str | None:
-    """Returns the settings file given by flag or environment, if any."""
-    named: str | None = arguments.config
-    return named or env.get("PERIGEE_CONFIG") or None
+def add_suite_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags --ROLE.SETTING of all roles, hidden because they are many."""
+    for role in ROLES:
+        add_role_flags(parser, role, config_class(role))
 
 
 def resolve_settings(
     cls: type[Config], table: str, arguments: argparse.Namespace, env: Mapping[str, str]
 ) -> Config:
     """Returns the configuration of one role (or of `run`). Raises ConfigError naming key and source."""
-    check_environment([RunConfig, *(config_class(role) for role in ROLES)], env, also=_ALSO)
-    path = settings_file(arguments, env)
-    file = read_file(Path(path), table, TABLES) if path else None
-    return resolve(cls, flags_of(arguments, cls), env, file)
+    return build(cls, Sources.of(arguments, env).given(cls, table, flags_of(arguments, cls)))

@@ -12,4 +12,4 @@ the worker does not end a request before its gateway."""
 WORKER_CLOSE_S = 5.0
 """A worker closes transfers and threads within this time after its grace."""
 SUITE_S = 35.0
-"""Default of `stop_timeout_s` of `perigee run`: the suite is gone within it, or killed."""
+"""Default of `stop_timeout_seconds` of `perigee run`: the suite is gone within it, or killed."""

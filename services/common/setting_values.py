@@ -30,6 +30,13 @@ def convert(key: str, value: object, hint: Any, source: str) -> object:
         raise ConfigError(f"{key}: {value!r} is not {error} (from {source})") from error
 
 
+def scaled(key: str, value: object, factor: float, source: str) -> float:
+    """Returns a number given in another unit, times `factor`. Raises ConfigError as `convert` does."""
+    number = convert(key, value, float, source)
+    assert isinstance(number, float)
+    return number * factor
+
+
 def flag_options(hint: Any) -> dict[str, Any]:
     """Returns argparse's arguments for a flag of this type, except name and help."""
     base, _ = _base(hint)

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from services.common.errors import ConfigError
-from services.common.setting_values import convert, flag_options
+from services.common.setting_values import convert, scaled
 
 ENV_PREFIX = "PERIGEE_"
+FILE = "the settings file"
+FORMERLY = "formerly"
+"""Key of a field's metadata: further names of the setting, each with the factor of its values, e.g.
+{"hold_ms": 0.001}."""
+INTERNAL = "internal"
+"""Key of a field's metadata: True if one process of Perigee sets it for another. No help names it."""
+# More names than these nobody reads.
+_MOST_KNOWN = 12
 
 Config = TypeVar("Config")
 
 
-def env_name(key: str) -> str:
-    """Returns the environment variable of a field, e.g. PERIGEE_HTTP_PORT."""
-    return ENV_PREFIX + key.upper()
+class Given(NamedTuple):
+    """A setting's value as it was given, and where, e.g. "--port" or "PERIGEE_PORT"."""
+
+    value: object
+    source: str
 
 
-def flag_name(key: str) -> str:
-    """Returns the flag of a field, e.g. --http-port."""
-    return "--" + key.replace("_", "-")
+def env_name(key: str, role: str = "") -> str:
+    """Returns the variable of a field, e.g. PERIGEE_KV_PAGES, or for one role PERIGEE_DECODE_KV_PAGES."""
+    return ENV_PREFIX + f"{role}_{key}".lstrip("_").upper()
+
+
+def flag_name(key: str, role: str = "") -> str:
+    """Returns the flag of a field, e.g. --kv-pages, or for one role of a suite --decode.kv-pages."""
+    return "--" + f"{role}.{key}".lstrip(".").replace("_", "-")
 
 
 def resolve(
@@ -33,42 +48,85 @@ def resolve(
     flags: Mapping[str, object],
     env: Mapping[str, str],
     file: Mapping[str, object] | None = None,
+    role: str = "",
 ) -> Config:
-    """Returns an instance of the dataclass `cls`; a field set by no source keeps its default.
+    """Returns an instance of the dataclass `cls`; a field set by no source keeps its default. Arguments and
+    errors are those of `given_settings` and `build`.
+    """
+    return build(cls, given_settings(cls, flags, env, file, role))
 
-    `flags` and `file` are keyed by field name; texts are converted to the field's type. `env` is a whole
-    environment: variables without a field are ignored, because they may be meant for other processes (see
-    `check_environment`). Raises ConfigError naming the key and its source.
+
+def given_settings(
+    cls: type[Any],
+    flags: Mapping[str, object],
+    env: Mapping[str, str],
+    file: Mapping[str, object] | None = None,
+    role: str = "",
+) -> dict[str, Given]:
+    """Returns what the sources set, by field: of each the value that wins.
+
+    `flags` and `file` are keyed by field name. `env` is a whole environment: variables without a field are
+    ignored, because they may be meant for other processes (see `check_environment`). With a `role`, its own
+    variables (PERIGEE_DECODE_KV_PAGES) win over those of all. Raises ConfigError for an unknown key, and for
+    one given twice in the same source by two of its names.
+    """
+    given: dict[str, Given] = {}
+    names = _names(cls)
+    own, common = (
+        {name: env[variable] for name in names if (variable := env_name(name, each)) in env}
+        for each in (role, "")
+    )
+    given |= _by_field(cls, file or {}, lambda key: FILE)
+    given |= _by_field(cls, common, env_name)
+    if role:
+        given |= _by_field(cls, own, lambda key: env_name(key, role))
+    return given | given_by_flags(cls, flags)
+
+
+def given_by_flags(cls: type[Any], flags: Mapping[str, object], role: str = "") -> dict[str, Given]:
+    """Returns what flags set, by field; with a `role`, flags such as --decode.kv-pages. Raises as
+    `given_settings` does.
+    """
+    return _by_field(cls, flags, lambda key: flag_name(key, role))
+
+
+def build(cls: type[Config], given: Mapping[str, Given]) -> Config:
+    """Returns an instance of the dataclass `cls` with these values, texts converted to the fields' types.
+
+    Raises ConfigError naming the key and, if it was given, its source.
     """
     hints = get_type_hints(cls)
-    keys = _keys(cls)
-    values: dict[str, Any] = {}
-    for source, given in (("the settings file", file or {}), ("flags", flags)):
-        for key in given:
-            if key not in keys:
-                raise ConfigError(f"{key}: unknown setting in {source}{_hint(key, keys)}")
-    for key in keys:
-        if key in flags:
-            values[key] = convert(key, flags[key], hints[key], flag_name(key))
-        elif env_name(key) in env:
-            values[key] = convert(key, env[env_name(key)], hints[key], env_name(key))
-        elif file and key in file:
-            values[key] = convert(key, file[key], hints[key], "the settings file")
-    missing = [key for key in keys if key not in values and _required(cls, key)]
+    values: dict[str, Any] = {
+        key: convert(key, value, hints[key], source) for key, (value, source) in given.items()
+    }
+    missing = [key for key in _keys(cls) if key not in values and _required(cls, key)]
     if missing:
         raise ConfigError(f"{missing[0]}: not set; give {flag_name(missing[0])} or {env_name(missing[0])}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        key = error.message.partition(":")[0]
+        if key not in given:
+            raise
+        raise ConfigError(f"{error.message} (from {given[key].source})") from None
 
 
-def check_environment(classes: Iterable[type[Any]], env: Mapping[str, str], also: Iterable[str] = ()) -> None:
-    """Raises ConfigError for a PERIGEE_* variable that no class in `classes` has a field for.
+def check_environment(
+    classes: Iterable[type[Any]],
+    env: Mapping[str, str],
+    also: Iterable[str] = (),
+    roles: Mapping[str, type[Any]] = MappingProxyType({}),
+) -> None:
+    """Raises ConfigError for a PERIGEE_* variable that no class in `classes` has a field for, nor with the
+    name of a role the class of that role in `roles`.
 
     `also`: names of further variables that are allowed.
     """
-    known = {env_name(key) for cls in classes for key in _keys(cls)} | set(also)
+    known = {env_name(key) for cls in (*classes, *roles.values()) for key in _names(cls)} | set(also)
+    known |= {env_name(key, role) for role, cls in roles.items() for key in _names(cls)}
     for name in sorted(env):
         if name.startswith(ENV_PREFIX) and name not in known:
-            raise ConfigError(f"{name}: unknown setting in the environment{_hint(name, known)}")
+            raise ConfigError(f"{name}: unknown setting in the environment{did_you_mean(name, known)}")
 
 
 def read_file(path: Path, table: str, tables: Iterable[str]) -> Mapping[str, object]:
@@ -83,35 +141,50 @@ def read_file(path: Path, table: str, tables: Iterable[str]) -> Mapping[str, obj
     known = set(tables)
     for name, content in document.items():
         if name not in known or not isinstance(content, dict):
-            raise ConfigError(f"{name}: settings file {path} may only hold tables{_hint(name, known)}")
+            raise ConfigError(f"{name}: settings file {path} may only hold tables{did_you_mean(name, known)}")
     found: dict[str, object] = document.get(table, {})
     return found
 
 
-def add_flags(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
-    """Adds one flag per field of the dataclass `cls`; a flag not given is absent from the namespace."""
-    hints = get_type_hints(cls)
-    group = parser.add_argument_group(
-        "settings (each is also a variable PERIGEE_… and a key of the settings file)"
-    )
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns the end of an error about an unknown name: the nearest of the known ones, or a few of them
+    all; empty if none is near and there are many.
+    """
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=1):
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(known)}" if len(known) <= _MOST_KNOWN else ""
+
+
+def _by_field(cls: type[Any], values: Mapping[str, object], source_of: Any) -> dict[str, Given]:
+    """Returns the values by field, converted if they came by a former name."""
+    names = _names(cls)
+    given: dict[str, Given] = {}
+    spelt: dict[str, str] = {}
+    for name, value in values.items():
+        source = source_of(name)
+        if name not in names:
+            where = FILE if source == FILE else "flags"
+            raise ConfigError(f"{name}: unknown setting in {where}{did_you_mean(name, names)}")
+        key, factor = names[name]
+        if key in given:
+            raise ConfigError(f"{name} and {spelt[key]} are the same setting; give one of them")
+        spelt[key] = name
+        given[key] = Given(value if factor == 1 else scaled(name, value, factor, source), source)
+    return given
+
+
+def _names(cls: type[Any]) -> dict[str, tuple[str, float]]:
+    """Returns the field of each name, present or former, and the factor of values given by that name."""
+    found = {key: (key, 1.0) for key in _keys(cls)}
+    return found | {name: (key, factor) for key, name, factor in former_names(cls)}
+
+
+def former_names(cls: type[Any]) -> Iterator[tuple[str, str, float]]:
+    """Yields each former name of a field: the field, the name, and the factor of its values."""
     for field in dataclasses.fields(cls):
-        text = field.metadata.get("help", "").replace("%", "%%")
-        if field.default is not dataclasses.MISSING and field.default is not None:
-            default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
-            text = f"{text} (default: {default or 'empty'})"
-        group.add_argument(
-            flag_name(field.name),
-            dest=field.name,
-            default=argparse.SUPPRESS,
-            help=text.strip(),
-            **flag_options(hints[field.name]),
-        )
-
-
-def flags_of(namespace: argparse.Namespace, cls: type[Any]) -> dict[str, object]:
-    """Returns the command line's values for the fields of `cls`."""
-    given = vars(namespace)
-    return {key: given[key] for key in _keys(cls) if key in given}
+        for name, factor in field.metadata.get(FORMERLY, {}).items():
+            yield field.name, name, factor
 
 
 def _keys(cls: type[Any]) -> list[str]:
@@ -121,8 +194,3 @@ def _keys(cls: type[Any]) -> list[str]:
 def _required(cls: type[Any], key: str) -> bool:
     field = next(field for field in dataclasses.fields(cls) if field.name == key)
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _hint(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"

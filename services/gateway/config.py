@@ -10,7 +10,15 @@ from services.common.errors import ConfigError
 from services.common.media.image_file import ImagePreprocess
 from services.common.rpc.pool_address import parse_pool
 from services.common.rpc.tls.settings import TlsSettings, is_loopback, plain_refused
-from services.common.setting_ranges import check_counts, check_ports, check_seconds
+from services.common.setting_ranges import (
+    MOST_BYTES,
+    MOST_SECONDS,
+    MOST_THREADS,
+    check_counts,
+    check_ports,
+    check_seconds,
+)
+from services.common.settings import INTERNAL
 from services.gateway.media.download.allowed_hosts import AllowedHosts
 from services.gateway.profile import Profile
 
@@ -87,7 +95,8 @@ class GatewayConfig(TlsSettings):
         default=1, metadata={"help": "processes that serve the ports together, one core each"}
     )
     crew: str = field(
-        default="", metadata={"help": "set by the first of several processes: the socket of this one"}
+        default="",
+        metadata={INTERNAL: True, "help": "set by the first of several processes: the socket of this one"},
     )
     vision: str = field(
         default="127.0.0.1:50051",
@@ -273,11 +282,14 @@ class GatewayConfig(TlsSettings):
         check_ports(self, "http_port", "grpc_port", "operator_port")
         self._refuse_shared_ports()
         check_counts(
-            self, "processes", "max_concurrent_requests", "max_body_bytes", "max_held_bytes",
-            "max_header_bytes", "keep_alive_seconds", "max_waiting_connections", "max_messages", "max_tools",
+            self, "max_concurrent_requests", "max_body_bytes",
+            "max_header_bytes", "max_waiting_connections", "max_messages", "max_tools",
             "max_prompt_characters", "max_images", "max_image_bytes", "max_image_pixels",
             "max_videos", "max_video_bytes", "max_video_pixels", "max_video_frames",
         )  # fmt: skip
+        check_counts(self, "processes", most=MOST_THREADS)
+        check_counts(self, "max_held_bytes", most=MOST_BYTES)
+        check_counts(self, "keep_alive_seconds", most=int(MOST_SECONDS))
         check_counts(self, "max_failovers", least=0)
         if self.max_held_bytes < self.max_body_bytes:
             raise ConfigError(

@@ -14,7 +14,7 @@ from perigee.v1 import chat_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from services.common.media.video_file import VideoLimits
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
-from services.common.rpc.health import Health, add_health
+from services.common.rpc.health import DRAINING, Health, add_health
 from services.common.rpc.name_resolver import NameResolver
 from services.common.rpc.pool_address import parse_pool
 from services.gateway.access.gatekeeper import Gatekeeper
@@ -282,14 +282,15 @@ class Gateway:
         said: tuple[bool, ...] = ()
         while True:
             state = self._readiness
-            now = state.ready, state.text, state.images, not self.pool.missing_roles()
+            now = state.ready, state.text, state.images, not self.pool.missing_roles(), state.stopping
             if now != said:
-                ready, text, images, workers = said = now
+                ready, text, images, workers, draining = said = now
                 await (health.set_serving() if ready else health.set_not_serving())
                 await health.say("text", serving=text)
                 await health.say("images", serving=images)
                 await health.say("workers", serving=workers)
-                await self._operators.say_ready(ready=ready, workers=workers)
+                await health.say(DRAINING, serving=draining)
+                await self._operators.say_ready(ready=ready, workers=workers, draining=draining)
             await self._operators.say_workers()
             await asyncio.sleep(_HEALTH_POLL_S)
 

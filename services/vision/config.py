@@ -7,7 +7,8 @@ from typing import Literal
 
 from services.common import graces
 from services.common.rpc.tls.settings import TlsSettings
-from services.common.setting_ranges import check_counts, check_ports, check_seconds
+from services.common.setting_ranges import MOST_THREADS, check_counts, check_ports, check_seconds
+from services.common.settings import FORMERLY
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,12 @@ class VisionConfig(TlsSettings):
     preprocess_threads: int = field(
         default=1, metadata={"help": "threads that decode and resize images and videos"}
     )
-    hold_ms: int = field(
-        default=30_000, metadata={"help": "minimum time an embedding is kept after Encode, milliseconds"}
+    hold_seconds: float = field(
+        default=30.0,
+        metadata={
+            FORMERLY: {"hold_ms": 0.001},
+            "help": "minimum time an embedding is kept after Encode, seconds",
+        },
     )
     lease_seconds: float = field(
         default=10.0, metadata={"help": "how long embeddings stay pinned for a reader without a renewal"}
@@ -71,8 +76,9 @@ class VisionConfig(TlsSettings):
         check_ports(self, "port", "metrics_port")
         check_counts(
             self, "embedding_pages", "max_image_pixels", "max_video_pixels", "max_video_frames",
-            "max_waiting", "max_waiting_patches", "preprocess_threads", "threads",
+            "max_waiting", "max_waiting_patches",
         )  # fmt: skip
-        check_counts(self, "hold_ms", "max_quarantined_pages", "max_batch", least=0)
+        check_counts(self, "preprocess_threads", "threads", most=MOST_THREADS)
+        check_counts(self, "max_quarantined_pages", "max_batch", least=0)
         check_seconds(self, "lease_seconds", "max_video_seconds")
-        check_seconds(self, "grace_seconds", or_zero=True)
+        check_seconds(self, "grace_seconds", "hold_seconds", or_zero=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     dtype = parse_dtype(config.dtype, device)
     model = await asyncio.to_thread(load_vision_model, directory, dtype, device)
     rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, device)
-    pool = EmbeddingPool(rows, config.hold_ms / 1000, config.lease_seconds)
+    pool = EmbeddingPool(rows, config.hold_seconds, config.lease_seconds)
     name = incarnation("vision")
     transfer = TransferOpening(name, {}, config.expected_transport)([pool.region()])
     report = await asyncio.to_thread(transfer.start)
@@ -127,6 +128,7 @@ def worker_info(
         model=model_identity(directory, config, config.text.max_position_embeddings),
         transport=report_to_proto(report),
         deterministic=deterministic,
+        pid=os.getpid(),
     )
 
 
@@ -145,7 +147,7 @@ async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event)
         worker.lessor,
         worker_servicer.readers.authenticate,
         worker.info.incarnation,
-        config.hold_ms,
+        round(1000 * config.hold_seconds),
     )
 
     def add_vision_service(server: grpc.aio.Server) -> None:

@@ -23,7 +23,7 @@ def worker(role: int, address: str, digits: str, **load) -> admin_pb2.WorkerStat
     name = worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower()
     path = worker_pb2.TransportReport(transport="cma", gigabytes_per_second=9.54)
     info = worker_pb2.WorkerInfo(
-        role=role, incarnation=f"{name}-{digits * 4}", version="0.1.0", transport=path
+        role=role, incarnation=f"{name}-{digits * 4}", version="0.1.0", transport=path, pid=1234
     )
     pages = worker_pb2.PageCounts(free=500, cached=10, used=1, leased=1)
     report = worker_pb2.LoadReport(**{"pages": pages, **load})

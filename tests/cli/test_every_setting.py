@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import get_type_hints
 
 import pytest
@@ -11,6 +12,7 @@ from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
 from services.common.setting_ranges import AutoCount, AutoSeconds
+from services.common.settings import env_name
 
 CLASSES = [RunConfig, *map(config_class, ROLES)]
 
@@ -44,6 +46,26 @@ def test_a_number_that_no_clock_can_follow_is_refused_by_name(cls, key, value):
 def test_less_than_nothing_of_something_is_refused_by_name(cls, key):
     with pytest.raises(ConfigError, match=f"^{key}: "):
         cls(**{key: -1})
+
+
+@pytest.mark.parametrize(("cls", "key"), COUNTS)
+def test_more_than_any_machine_has_of_something_is_refused_by_name(cls, key):
+    with pytest.raises(ConfigError, match=f"^{key}: "):
+        cls(**{key: 10**15})
+
+
+def test_every_duration_is_called_seconds_and_is_in_seconds():
+    short = re.compile(r"_(s|ms|secs|minutes|min|hours|timeout|grace)$")
+    assert not [key for cls in CLASSES for key in cls.__dataclass_fields__ if short.search(key)]
+    durations = {key for cls in CLASSES for key in cls.__dataclass_fields__ if key.endswith("_seconds")}
+    assert len(durations) > 15
+
+
+def test_a_variable_of_a_role_means_no_setting_of_all():
+    """PERIGEE_PREFILL_POOL would be ambiguous if prefill had a setting called pool."""
+    common = {env_name(key) for cls in CLASSES for key in cls.__dataclass_fields__}
+    own = {env_name(key, role) for role in ROLES for key in config_class(role).__dataclass_fields__}
+    assert not common & own
 
 
 @pytest.mark.parametrize("cls", CLASSES)

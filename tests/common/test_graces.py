@@ -12,6 +12,6 @@ def test_workers_outlast_the_gateway_that_waits_for_its_streams_and_the_suite_ou
     gateway_s = GatewayConfig(decode="d:1").grace_seconds + graces.GATEWAY_CLOSE_S
     workers = [config().grace_seconds for config in (DecodeConfig, PrefillConfig, VisionConfig)]
     assert 0 < gateway_s < min(workers)
-    assert max(workers) + graces.WORKER_CLOSE_S < RunConfig().stop_timeout_s
+    assert max(workers) + graces.WORKER_CLOSE_S < RunConfig().stop_timeout_seconds
     # Under `perigee run` workers are asked to stop when the gateway is gone.
-    assert gateway_s + graces.WORKER_CLOSE_S < RunConfig().stop_timeout_s
+    assert gateway_s + graces.WORKER_CLOSE_S < RunConfig().stop_timeout_seconds

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from services.common.errors import ConfigError
-from services.common.settings import add_flags, check_environment, flags_of, read_file, resolve
+from services.common.setting_ranges import check_seconds
+from services.common.settings import FORMERLY, check_environment, read_file, resolve
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,53 @@ def test_a_required_setting_that_is_missing_is_named():
         resolve(Needy, {}, {})
 
 
-def test_flags_on_the_command_line_arrive_and_absent_ones_stay_absent():
-    parser = argparse.ArgumentParser()
-    add_flags(parser, Example)
-    namespace = parser.parse_args(["--grace-seconds", "9", "--no-deterministic"])
-    assert flags_of(namespace, Example) == {"grace_seconds": "9", "deterministic": False}
-    assert resolve(Example, flags_of(namespace, Example), {}) == Example(
-        grace_seconds=9.0, deterministic=False
-    )
+def test_a_variable_of_one_role_wins_over_that_of_all_and_is_nothing_to_the_others():
+    env = {"PERIGEE_PORT": "2", "PERIGEE_DECODE_PORT": "3"}
+    assert resolve(Example, {}, env, role="decode").port == 3
+    assert resolve(Example, {}, env, role="prefill").port == 2
+    assert resolve(Example, {"port": "1"}, env, role="decode").port == 1
 
 
-def test_help_shows_purpose_and_default_of_each_flag():
-    parser = argparse.ArgumentParser()
-    add_flags(parser, Example)
-    text = " ".join(parser.format_help().split())
-    assert "checkpoint directory, 100% local (default: nano)" in text
+def test_a_variable_of_a_role_is_known_for_the_settings_that_the_role_has():
+    check_environment([], {"PERIGEE_DECODE_PORT": "1"}, roles={"decode": Example})
+    with pytest.raises(ConfigError, match=r"PERIGEE_DECODE_PROT: .* did you mean PERIGEE_DECODE_PORT\?"):
+        check_environment([], {"PERIGEE_DECODE_PROT": "1"}, roles={"decode": Example})
+
+
+@dataclass(frozen=True)
+class Renamed:
+    hold_seconds: float = field(default=30.0, metadata={FORMERLY: {"hold_ms": 0.001}})
+    stop_seconds: float | Literal["auto"] = field(default="auto", metadata={FORMERLY: {"stop_s": 1}})
+
+    def __post_init__(self):
+        check_seconds(self, "hold_seconds")
+
+
+def test_a_former_name_is_still_taken_from_every_source_in_its_own_unit():
+    assert resolve(Renamed, {"hold_ms": "1500"}, {}).hold_seconds == 1.5
+    assert resolve(Renamed, {}, {"PERIGEE_HOLD_MS": "1500"}).hold_seconds == 1.5
+    assert resolve(Renamed, {}, {}, {"hold_ms": 1500, "stop_s": "auto"}) == Renamed(1.5, "auto")
+    check_environment([Renamed], {"PERIGEE_STOP_S": "1"})
+    with pytest.raises(ConfigError, match=r"hold_ms: 'long' is not a number \(from --hold-ms\)"):
+        resolve(Renamed, {"hold_ms": "long"}, {})
+
+
+def test_a_setting_given_by_two_of_its_names_is_refused_unless_the_sources_differ():
+    assert resolve(Renamed, {"hold_ms": "1500"}, {"PERIGEE_HOLD_SECONDS": "4"}).hold_seconds == 1.5
+    with pytest.raises(ConfigError, match="hold_ms and hold_seconds are the same setting"):
+        resolve(Renamed, {}, {}, {"hold_seconds": 4, "hold_ms": 1500})
+
+
+def test_a_value_out_of_range_is_refused_with_where_it_came_from():
+    sentence = r"^hold_seconds: must be 0.001 to 604800 seconds, is -1 \(from PERIGEE_VISION_HOLD_SECONDS\)$"
+    with pytest.raises(ConfigError, match=sentence):
+        resolve(Renamed, {}, {"PERIGEE_VISION_HOLD_SECONDS": "-1"}, role="vision")
+
+
+def test_a_name_like_no_other_is_refused_without_a_list_that_nobody_reads():
+    many = make_dataclass("Many", [(f"setting_{number}", int, 0) for number in range(100)])
+    with pytest.raises(ConfigError, match=r"^PERIGEE_XYZZY: unknown setting in the environment$"):
+        check_environment([many], {"PERIGEE_XYZZY": "1"})
 
 
 def test_a_file_has_one_table_per_role(tmp_path):

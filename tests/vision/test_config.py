@@ -22,7 +22,7 @@ def test_the_defaults_make_sense():
         ("threads", "-1"),
         ("lease_seconds", "0"),
         ("grace_seconds", "nan"),
-        ("hold_ms", "-1"),
+        ("hold_seconds", "-1"),
         ("expected_transport", "pigeon"),
     ],
 )

@@ -106,6 +106,7 @@ class WorkerInfo(_message.Message):
     TRANSPORT_FIELD_NUMBER: _builtins.int
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
     METRICS_PORT_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
     role: Global___WorkerRole.ValueType
     """Its role."""
     incarnation: _builtins.str
@@ -116,6 +117,8 @@ class WorkerInfo(_message.Message):
     """Whether equal requests give bitwise equal results in any batch."""
     metrics_port: _builtins.int
     """Port of its /metrics page on the same host. 0: none."""
+    pid: _builtins.int
+    """Process id on its host (in its container); of a group, that of rank 0. 0: unknown."""
     @_builtins.property
     def model(self) -> Global___ModelIdentity:
         """The model it serves."""
@@ -139,10 +142,11 @@ class WorkerInfo(_message.Message):
         transport: Global___TransportReport | None = ...,
         deterministic: _builtins.bool = ...,
         metrics_port: _builtins.int = ...,
+        pid: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["layout", b"layout", "model", b"model", "transport", b"transport"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "incarnation", b"incarnation", "layout", b"layout", "metrics_port", b"metrics_port", "model", b"model", "role", b"role", "transport", b"transport", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "incarnation", b"incarnation", "layout", b"layout", "metrics_port", b"metrics_port", "model", b"model", "pid", b"pid", "role", b"role", "transport", b"transport", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

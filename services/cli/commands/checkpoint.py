@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from services.cli.parser import check_range
 from services.common.errors import CheckpointError, ConfigError
 from services.common.model_types import read_config
 from services.common.page_hash import PAGE_TOKENS
+from services.common.setting_ranges import MOST_THREADS
 from services.decode.config import DecodeConfig
 from services.engine.loading.memory_plan import plan_memory
 from services.engine.loading.worker_shape import WorkerShape
@@ -30,6 +32,8 @@ _RANDOM = """\
 Writes a checkpoint of the given configuration: config.json, generation_config.json, shards and index in the
 published layout, without a tokenizer. At most one tensor is in memory at a time.
 """
+
+_MOST_GB = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +103,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     purposes = arguments.gpu_memory, arguments.read_rank
     if (arguments.tp is None) != (purposes == (None, None)):
         raise ConfigError("--tp goes together with --gpu-memory, --read-rank or both")
+    check_range("--tp", arguments.tp, 1, MOST_THREADS)
+    check_range("--gpu-memory", arguments.gpu_memory, 0.001, _MOST_GB)
     split = arguments.expert_parallel, arguments.dp_attention
     if any(split) and (arguments.tp or 1) < 2:
         raise ConfigError("--expert-parallel and --dp-attention apply to several GPUs: set --tp above 1")
@@ -170,8 +176,7 @@ def _random(arguments: argparse.Namespace) -> int:
     # Imported here, because it loads torch, for which a check of headers should not wait.
     from services.engine.weights.random_checkpoint import with_bf16, with_int4, write_random_checkpoint
 
-    if arguments.seed < 0:
-        raise ConfigError(f"--seed must be at least 0, is {arguments.seed}")
+    check_range("--seed", arguments.seed, 0, 2**63 - 1)
     values = read_config(arguments.config)
     if arguments.int4:
         values = with_int4(values)

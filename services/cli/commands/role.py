@@ -22,6 +22,7 @@ from services.common.logs import configure_logs
 from services.common.parent_death import die_with_parent
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.tls.security import Security
+from services.common.rpc.tls.settings import is_loopback
 
 if TYPE_CHECKING:
     from services.common.rpc.role import Role
@@ -76,6 +77,11 @@ def _security(role: Role, config: Any) -> Security:
         plain.append("clients")
     if config.insecure and plain:
         structlog.get_logger().warning("insecure: plain TCP, anybody may connect", ports_for=",".join(plain))
+    if role == "gateway" and not (is_loopback(config.host) or config.api_keys or client_ca):
+        structlog.get_logger().warning(
+            "no API keys: anybody who reaches this address may use the model; see --api-keys",
+            address=config.host,
+        )
     return security
 
 

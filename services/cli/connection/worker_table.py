@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from perigee.v1 import admin_pb2, worker_pb2
 from services.cli.connection.admin_client import role_name
 
-_NUMBERS = ("RUNNING", "WAITING", "QUEUED", "PAGES")
-_HEAD = ("ROLE", "ADDRESS", "STATE", "TLS", "INCARNATION", "VERSION", "TRANSPORT", *_NUMBERS)
+_LOAD = ("RUNNING", "WAITING", "QUEUED", "PAGES")
+_NUMBERS = ("PID", *_LOAD)
+_HEAD = ("ROLE", "ADDRESS", "STATE", "TLS", "INCARNATION", "PID", "VERSION", "TRANSPORT", *_LOAD)
 # An incarnation is a role and 32 digits. Eight identify a worker, and the commands accept them.
 _SHOWN_DIGITS = 8
 _UNKNOWN = "-"
@@ -48,6 +49,7 @@ def _row(worker: admin_pb2.WorkerStatus) -> tuple[str, ...]:
     return (
         *start,
         _incarnation(info.incarnation),
+        str(info.pid or _UNKNOWN),
         info.version,
         _transport(info.transport),
         str(load.running),

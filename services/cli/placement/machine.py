@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,11 +29,6 @@ class Machine:
     def gpus(self) -> int:
         """Number of GPUs."""
         return len(self.gpu_bytes)
-
-
-def physical_bytes() -> int:
-    """The memory of this machine, not of its GPUs."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def this_machine() -> Machine:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.placement.devices import CPU, Devices, divide_with_vision, suits_one_group
-from services.cli.placement.machine import Machine, physical_bytes
+from services.cli.placement.machine import Machine
 from services.cli.placement.patience import start_patience
+from services.cli.roles import config_class
 from services.cli.run_config import RunConfig
-from services.cli.settings_source import TABLES
+from services.cli.settings_source import Sources
 from services.common.errors import ConfigError
 from services.common.rpc.role import Role
 from services.common.setting_ranges import AUTO
-from services.common.settings import read_file, resolve
-from services.engine.loading.memory_plan import MemoryPlan, does_not_fit, host_bytes, planned
+from services.common.settings import build
+from services.engine.loading.memory_plan import MemoryPlan, does_not_fit, host_bytes, physical_bytes, planned
 from services.engine.loading.workspace import vision_bytes
 from services.engine.model.architectures import load_config
 
@@ -49,15 +50,13 @@ class Placement:
         return ("--device", self.devices.setting, *self.more)
 
 
-def settled(
-    config: RunConfig, file: str | None, env: Mapping[str, str], machine: Callable[[], Machine]
-) -> RunConfig:
-    """Returns the settings without what they leave to the machine: `aggregated`, `start_timeout_s`."""
-    if config.start_timeout_s == AUTO:
-        config = replace(config, start_timeout_s=start_patience(Path(config.model)))
+def settled(config: RunConfig, sources: Sources, machine: Callable[[], Machine]) -> RunConfig:
+    """Returns the settings without what they leave to the machine: `aggregated`, `start_timeout_seconds`."""
+    if config.start_timeout_seconds == AUTO:
+        config = replace(config, start_timeout_seconds=start_patience(Path(config.model)))
     if config.aggregated is None:
         flags = {"tp": config.tp} if config.tp > 1 else {}
-        wishes = [_wishes(role, flags, file, env) for role in TEXT_ROLES]
+        wishes = [_wishes(role, flags, sources) for role in TEXT_ROLES]
         on_cpu = all(wish.device == CPU for wish in wishes)
         config = replace(config, aggregated=not on_cpu and suits_one_group(wishes[0], wishes[1], machine()))
     return config
@@ -85,11 +84,10 @@ def place(workers: Mapping[Role, Any], model: Path, machine: Callable[[], Machin
     return placements
 
 
-def _wishes(role: Role, flags: Mapping[str, object], file: str | None, env: Mapping[str, str]) -> _Wishes:
+def _wishes(role: Role, flags: Mapping[str, object], sources: Sources) -> _Wishes:
     """What a role's settings say about devices. The others cannot be resolved before there is a plan."""
-    table = read_file(Path(file), role, TABLES) if file else {}
-    keys = {field.name for field in fields(_Wishes)}
-    return resolve(_Wishes, flags, env, {key: value for key, value in table.items() if key in keys})
+    given = sources.given(config_class(role), role, flags)
+    return build(_Wishes, {each.name: given[each.name] for each in fields(_Wishes) if each.name in given})
 
 
 def _check_host(model: Path, placements: Mapping[Role, Placement]) -> None:

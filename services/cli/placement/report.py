@@ -38,7 +38,7 @@ def report(
         lines.append(f"    {'ports':<9}{_ports(words)}")
         if role in placements:
             lines += _where(placements[role], directory)
-    lines.append(f"each may take {float(config.start_timeout_s):,.0f} s to start{_why(nbytes, asked)}")
+    lines.append(f"each may take {float(config.start_timeout_seconds):,.0f} s to start{_why(nbytes, asked)}")
     lines.append("nothing was started")
     return lines
 
@@ -81,6 +81,6 @@ def _vision(placement: Placement, directory: Path) -> str:
 
 
 def _why(nbytes: int, asked: RunConfig) -> str:
-    if asked.start_timeout_s != AUTO:
+    if asked.start_timeout_seconds != AUTO:
         return ""
     return f": {BASE_S:.0f} s, and {nbytes / 1e9:,.1f} GB at {LEAST_BYTES_PER_S / 1e9:g} GB/s at least"

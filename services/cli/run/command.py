@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
@@ -22,22 +22,33 @@ from services.cli.run.keeper import Keeper
 from services.cli.run.plan import WORKERS, ChildPlan, SuitePlan, child_environment, make_plan, pool_file
 from services.cli.run.progress import Progress
 from services.cli.run.readiness import until_healthy
-from services.cli.run.role_settings import resolved_role, with_role_settings
+from services.cli.run.role_settings import with_role_settings
+from services.cli.run.stopping import Stopping, running_requests
 from services.cli.run.successors import Instance, Successors
 from services.cli.run.supervisor import Supervisor
 from services.cli.run_config import RunConfig
 from services.cli.run_directory.lock import held
-from services.cli.settings_source import add_setting_flags, resolve_settings, settings_file
+from services.cli.setting_flags import flags_of
+from services.cli.settings_source import Sources, add_setting_flags, add_suite_flags
 from services.common.logs import LossyStream
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
 from services.common.rpc.tls.security import Security
+from services.common.settings import build
+
+_EPILOG = (
+    "Every setting of a service is also a flag --ROLE.SETTING, such as --decode.kv-pages 2048, and a variable"
+    " PERIGEE_ROLE_SETTING, such as PERIGEE_DECODE_KV_PAGES; perigee ROLE --help lists them. perigee config"
+    " show says what a suite would start with."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     add_dry_run(parser)
     add_setting_flags(parser, RunConfig)
+    add_suite_flags(parser)
+    parser.epilog = _EPILOG
     parser.set_defaults(execute=execute)
 
 
@@ -52,54 +63,45 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Resolves the settings and runs the suite."""
-    config = resolve_settings(RunConfig, "run", arguments, os.environ)
-    return run_suite(config, settings_file(arguments, os.environ), dry_run=arguments.dry_run)
+    sources = Sources.of(arguments, os.environ)
+    config = build(RunConfig, sources.given(RunConfig, "run", flags_of(arguments, RunConfig)))
+    return run_suite(config, sources, dry_run=arguments.dry_run)
 
 
-def run_suite(config: RunConfig, file: str | None, *, dry_run: bool = False) -> int:
+def run_suite(config: RunConfig, sources: Sources, *, dry_run: bool = False) -> int:
     """Runs the suite until Ctrl-C or SIGTERM; a second one kills processes that have not stopped yet.
 
-    `file`: the settings file of all services. `dry_run`: only says what would start. Raises ConfigError, also
+    `sources`: of the services' own settings. `dry_run`: only says what would start. Raises ConfigError, also
     if another suite uses `run_dir`.
     """
     machine = functools.cache(this_machine)
     if dry_run:
-        print("\n".join(dry_lines(config, file, os.environ, machine)))
+        print("\n".join(dry_lines(config, sources, machine)))
         return 0
-    config = settled(config, file, os.environ, machine)
+    config = settled(config, sources, machine)
     security = _security(config)
     endpoints = Endpoints("operator", security)
     with held(config.run_dir), security.watching():
-        plan, _ = placed_plan(config, endpoints, file, os.environ, machine)
+        plan, _ = placed_plan(config, endpoints, sources, machine)
         asyncio.run(_run(config, endpoints, plan))
     return 0
 
 
-def dry_lines(
-    asked: RunConfig, file: str | None, env: Mapping[str, str], machine: Callable[[], Machine]
-) -> list[str]:
+def dry_lines(asked: RunConfig, sources: Sources, machine: Callable[[], Machine]) -> list[str]:
     """What would start where with these settings. Raises ConfigError where the start would."""
-    config = settled(asked, file, env, machine)
+    config = settled(asked, sources, machine)
     endpoints = Endpoints("operator", Security.of(replace(config, tls_dir=""), "operator"))
-    plan, placements = placed_plan(config, endpoints, file, env, machine)
+    plan, placements = placed_plan(config, endpoints, sources, machine)
     arguments = {child.role: child.arguments for child in plan.children}
     return report(plan.model_name, arguments, placements, config, asked)
 
 
 def placed_plan(
-    config: RunConfig,
-    endpoints: Endpoints,
-    file: str | None,
-    env: Mapping[str, str],
-    machine: Callable[[], Machine],
+    config: RunConfig, endpoints: Endpoints, sources: Sources, machine: Callable[[], Machine]
 ) -> tuple[SuitePlan, dict[Role, Placement]]:
     """Plans the suite and chooses its workers' devices. Raises as `make_plan` and `place` do."""
-    plan = with_role_settings(make_plan(config, endpoints, file), config, file, env)
-    workers = {
-        child.role: resolved_role(child, config, file, env)
-        for child in plan.children
-        if child.role in WORKERS
-    }
+    plan, roles = with_role_settings(make_plan(config, endpoints, sources.file), config, sources)
+    workers = {role: settings for role, settings in roles.items() if role in WORKERS}
     placements = place(workers, Path(config.model), machine)
     return plan.with_arguments({role: it.arguments for role, it in placements.items()}), placements
 
@@ -123,7 +125,9 @@ async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None
         loop.add_signal_handler(number, signalled)
     progress.print(f"starting {plan.model_name} …")
     connected = functools.partial(until_healthy, endpoints, "gateway", plan.operator_address, "workers")
-    supervisor = Supervisor(keepers, progress, config.stop_timeout_s, connected)
+    requests = functools.partial(running_requests, endpoints, plan.operator_address)
+    stopping = Stopping(keepers, progress, config.stop_timeout_seconds, requests)
+    supervisor = Supervisor(keepers, progress, stopping, connected)
     await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
 
 
@@ -153,7 +157,7 @@ class _Keepers:
                 keep_ports=config.keep_ports,
             )
             successors.publish(first)
-        times = float(config.start_timeout_s), config.stop_timeout_s
+        times = float(config.start_timeout_seconds), config.stop_timeout_seconds
         return Keeper(plan.role, first, self._progress, *times, successors)
 
     def _instance(self, plan: ChildPlan) -> Instance:

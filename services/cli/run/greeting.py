@@ -9,6 +9,11 @@ from pathlib import Path
 from services.cli.run.plan import SuitePlan
 from services.common.rpc.tls.bundle import CA
 
+_KEYLESS = """\
+Warning: other machines reach REST and gRPC, and nobody needs an API key. `perigee keys create` makes one,
+--gateway.api-keys FILE asks for it.
+
+"""
 _DEFAULT_DOOR = "127.0.0.1:50050"
 
 
@@ -39,7 +44,7 @@ From a second terminal:
 
   {f"SSL_CERT_FILE={ca} " if ca else ""}{python} -c '{_program(url, plan.model_name, messages)}'
 
-Ctrl-C stops everything.
+{_KEYLESS if plan.keyless else ""}Ctrl-C stops everything.
 """
 
 

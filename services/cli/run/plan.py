@@ -71,6 +71,8 @@ class SuitePlan:
     operator_address: str
     model_name: str
     public_tls_dir: str = ""
+    keyless: bool = False
+    """Whether other machines reach the doors for clients and nobody needs an API key."""
 
     def with_arguments(self, more: Mapping[Role, Sequence[str]]) -> SuitePlan:
         """The plan with more arguments for some roles' processes."""

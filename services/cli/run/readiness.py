@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
 
+NOT_SERVING = "NOT_SERVING"
 _POLL_S = 0.1
 _CALL_TIMEOUT_S = 2.0
 

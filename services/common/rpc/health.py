@@ -9,6 +9,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from services.common.rpc.reflection import add_reflection
 
+DRAINING = "draining"
+"""Checks of this name answer SERVING while the server admits nothing new."""
+
 
 class Health:
     """The health of a server as a whole and of each of its services; they change together."""

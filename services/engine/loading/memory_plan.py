@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -167,6 +168,11 @@ def host_bytes(config: ModelConfig, dtype: str | None, kv_format: str | None) ->
         DTYPE_BYTES["BF16" if name == "bfloat16" else "F32"] for name in (dtype, kv_format or dtype)
     )
     return HostBytes(values * width, PAGE_TOKENS * text.num_hidden_layers * text.kv_width * kv_width)
+
+
+def physical_bytes() -> int:
+    """The memory of this machine, not of its GPUs."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def does_not_fit(plan: MemoryPlan) -> str:

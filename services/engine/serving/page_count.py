@@ -11,7 +11,7 @@ import torch
 from services.common.errors import ConfigError
 from services.common.setting_ranges import AUTO, AutoCount
 from services.engine.loading.gpu_memory import usable_bytes
-from services.engine.loading.memory_plan import does_not_fit, planned
+from services.engine.loading.memory_plan import does_not_fit, host_bytes, physical_bytes, planned
 from services.engine.loading.worker_shape import WorkerShape
 from services.engine.model.config.model_config import ModelConfig
 
@@ -27,6 +27,10 @@ class PageSettings(Protocol):
     def reserved_gb(self) -> float: ...
     @property
     def cpu_pages(self) -> int: ...
+    @property
+    def dtype(self) -> str | None: ...
+    @property
+    def kv_format(self) -> str | None: ...
     def shape_on(self, device: str) -> WorkerShape: ...
 
 
@@ -38,11 +42,20 @@ def page_count(
 ) -> int:
     """The pages to allocate, on every GPU of a group: as set, or what fits. `usable`: as `usable_bytes`.
 
-    Raises ConfigError, with the amounts, if the model or as many pages do not fit on the GPUs.
+    Raises ConfigError, with the amounts, if the model or as many pages do not fit on the GPUs, or as many
+    pages not into the memory of a machine without.
     """
     asked = settings.kv_pages
     if device.type == "cpu":
-        return settings.cpu_pages if asked == AUTO else asked
+        if asked == AUTO:
+            return settings.cpu_pages
+        page_bytes = host_bytes(config, settings.dtype, settings.kv_format).page
+        if (most := physical_bytes() // page_bytes) < asked:
+            raise ConfigError(
+                f"kv_pages: {asked:,} pages are asked for; at most {most:,} fit into this machine's memory,"
+                f" {page_bytes:,} bytes each"
+            )
+        return asked
     shape = settings.shape_on(device.type)
     plan = planned(config, shape, usable(device, shape.rank.count), int(settings.reserved_gb * 1e9))
     log.info("memory of each GPU", plan=plan.lines()[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -222,6 +223,7 @@ async def build_text_worker(
             layout=layout,
             transport=report_to_proto(report),
             deterministic=deterministic,
+            pid=os.getpid(),
         ),
         offer=offer_to_proto(transfer.offer()),
         watch=watch,

@@ -8,7 +8,7 @@ from typing import Literal
 from services.common import graces
 from services.common.errors import ConfigError
 from services.common.rpc.tls.settings import TlsSettings
-from services.common.setting_ranges import check_counts, check_seconds
+from services.common.setting_ranges import MOST_THREADS, check_counts, check_seconds
 from services.engine.model.rank import Rank
 
 _MOST_GB = 10_000.0
@@ -92,7 +92,8 @@ class TextWorkerConfig(TlsSettings):
                 raise ConfigError(f"{key}: applies to several processes that share a model; set tp above 1")
         if not 0 <= self.reserved_gb <= _MOST_GB:
             raise ConfigError(f"reserved_gb: must be 0 to {_MOST_GB:g}, is {self.reserved_gb:g}")
-        check_counts(self, "staging_blocks", "threads", "tp")
+        check_counts(self, "staging_blocks")
+        check_counts(self, "threads", "tp", most=MOST_THREADS)
         check_counts(self, "max_quarantined_pages", "context_length", least=0)
         check_seconds(self, "lease_seconds")
         check_seconds(self, "grace_seconds", or_zero=True)

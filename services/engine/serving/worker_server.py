@@ -20,7 +20,7 @@ from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
 from services.common.metrics import MetricsServer
 from services.common.rpc.endpoints import Endpoints
-from services.common.rpc.health import add_health
+from services.common.rpc.health import DRAINING, Health, add_health
 from services.common.rpc.keepalive import Keepalive
 from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 
@@ -109,8 +109,9 @@ async def serve_worker(
         gigabytes_per_second=round(info.transport.gigabytes_per_second, 2), metrics_port=info.metrics_port,
     )  # fmt: skip
     try:
-        reason = await _until_stopped(backend, stop, triggers)
+        reason = await _until_stopped(backend, stop, triggers, health)
         worker_servicer.stopping()
+        await health.say(DRAINING, serving=True)
         await health.set_not_serving()
         await _finish(backend, triggers, config.grace_seconds, clock)
     finally:
@@ -128,16 +129,23 @@ def serve_metrics(registry: CollectorRegistry, endpoints: Endpoints, bind_host: 
 
 
 async def _until_stopped(
-    backend: WorkerBackend, stop: asyncio.Event, triggers: ShutdownTriggers
+    backend: WorkerBackend, stop: asyncio.Event, triggers: ShutdownTriggers, health: Health
 ) -> Unavailable | None:
-    """Waits until `stop` is set (returns None) or the worker must be restarted (returns the reason)."""
+    """Waits until `stop` is set (returns None) or the worker must be restarted (returns the reason).
+    Meanwhile `health` says whether an operator drains it.
+    """
+    draining: bool | None = None
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stopping.done():
             waiting: set[asyncio.Future[Any]] = {stopping, triggers.failure}
             await asyncio.wait(waiting, timeout=triggers.watch_s, return_when=asyncio.FIRST_COMPLETED)
             triggers.raise_if_broken()
-            quarantined = backend.load().pages.quarantined
+            load = backend.load()
+            if load.draining is not draining:
+                draining = load.draining
+                await health.say(DRAINING, serving=draining)
+            quarantined = load.pages.quarantined
             if quarantined >= triggers.max_quarantined:
                 return Unavailable(
                     f"{quarantined} pages are in quarantine, the bound is {triggers.max_quarantined}: only a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from perigee.v1 import admin_pb2_grpc
 from services.common.rpc.endpoints import Endpoints
-from services.common.rpc.health import Health, add_health
+from services.common.rpc.health import DRAINING, Health, add_health
 from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.access.rules import OPERATOR_RPCS
 from services.gateway.rpc.admin import AdminServicer
@@ -48,13 +48,14 @@ class OperatorServer:
         await self._server.start()
         await self._health.say(_SERVICE, serving=True)
 
-    async def say_ready(self, *, ready: bool, workers: bool) -> None:
-        """Has this port's health, too, say whether the gateway takes requests, and whether every configured
-        role has a worker that serves (`workers`).
+    async def say_ready(self, *, ready: bool, workers: bool, draining: bool) -> None:
+        """Has this port's health, too, say whether the gateway takes requests, whether every configured role
+        has a worker that serves (`workers`), and whether it shuts down.
         """
         if self._health is not None:
             await self._health.say("", serving=ready)
             await self._health.say("workers", serving=workers)
+            await self._health.say(DRAINING, serving=draining)
 
     async def say_workers(self) -> None:
         """Has this port's health know each worker by its address: whether it gets requests."""

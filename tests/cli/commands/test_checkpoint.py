@@ -161,7 +161,7 @@ def test_a_shard_that_is_cut_off_is_named(nano_dir, tmp_path, capsys):
     ("flags", "named"),
     [
         (["--tp", "3", "--gpu-memory", "141"], "over 3 ranks does not divide language_model"),
-        (["--tp", "0", "--gpu-memory", "141"], "at least 1 rank, not 0"),
+        (["--tp", "0", "--gpu-memory", "141"], "--tp: must be 1 to 1,024, is 0"),
         (["--tp", "2", "--gpu-memory", "0.001"], "--gpu-memory 0.001"),
         (["--tp", "2"], "--tp goes together with"),
         (["--gpu-memory", "141"], "--tp goes together with"),

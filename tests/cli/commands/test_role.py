@@ -10,17 +10,18 @@ import pytest
 # A stand-in for the worker itself: everything around it is real.
 PROGRAM = """
 import sys, types
-stand_in = types.ModuleType("services.prefill.main")
+role = sys.argv[1] if sys.argv[1:2] == ["gateway"] else "prefill"
+stand_in = types.ModuleType(f"services.{{role}}.main")
 
 async def serve(config, endpoints, stop):
-    print("port", config.port, flush=True)
+    print("port", config.port if role == "prefill" else config.http_port, flush=True)
     await stop.wait()
     {after}
 
 stand_in.serve = serve
-sys.modules["services.prefill.main"] = stand_in
+sys.modules[f"services.{{role}}.main"] = stand_in
 from services.cli.main import main
-sys.exit(main(["prefill", "--port", "0", *sys.argv[1:]]))
+sys.exit(main(sys.argv[1:] if role == "gateway" else ["prefill", "--port", "0", *sys.argv[1:]]))
 """
 
 
@@ -101,6 +102,23 @@ def test_insecure_is_logged(start):
     lines = [json.loads(line) for line in err.splitlines()]
     (said,) = [line for line in lines if line["event"].startswith("insecure")]
     assert (said["level"], said["ports_for"]) == ("warning", "services")
+
+
+@pytest.mark.parametrize(
+    ("more", "warns"),
+    [
+        ((), False),
+        (("--host", "0.0.0.0", "--insecure"), True),
+        (("--host", "0.0.0.0", "--insecure", "--api-keys", "keys.json"), False),
+    ],
+)
+def test_a_gateway_that_others_reach_without_a_key_warns(start, more, warns):
+    process = start("pass", "gateway", "--http-port", "0", *more)
+    assert process.stdout.readline() == "port 0\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    warned = [line for line in map(json.loads, err.splitlines()) if line["event"].startswith("no API keys")]
+    assert bool(warned) == warns
 
 
 def test_a_certificate_that_is_of_no_use_ends_the_start_before_anything_is_loaded(start, tmp_path):

@@ -15,6 +15,7 @@ from services.cli.placement.placed import settled
 from services.cli.run.command import dry_lines, placed_plan
 from services.cli.run.role_settings import resolved_role
 from services.cli.run_config import RunConfig
+from services.cli.settings_source import Sources
 from services.common.errors import ConfigError
 from services.engine.weights.headers import INDEX_NAME
 from tests.support.endpoints import ENDPOINTS
@@ -54,9 +55,9 @@ def children(checkpoint):
         def machine():
             return Machine((gigabytes * 10**9,) * gpus)
 
-        config = settled(RunConfig(model=str(checkpoint), **FREE, **changes), None, env or {}, machine)
-        plan, _ = placed_plan(config, ENDPOINTS, None, env or {}, machine)
-        return {child.role: resolved_role(child, config, None, env or {}) for child in plan.children}
+        config = settled(RunConfig(model=str(checkpoint), **FREE, **changes), Sources(env or {}), machine)
+        plan, _ = placed_plan(config, ENDPOINTS, Sources(env or {}), machine)
+        return {child.role: resolved_role(child, config, Sources(env or {})) for child in plan.children}
 
     return find
 
@@ -110,13 +111,13 @@ def test_a_checkpoint_too_large_for_the_machine_is_refused_before_anything_start
 def test_a_start_is_waited_for_as_long_as_reading_the_checkpoint_may_take(checkpoint, nano_dir):
     assert start_patience(checkpoint) == pytest.approx(300 + 2976)
     assert start_patience(nano_dir) == pytest.approx(300, abs=1)
-    config = settled(RunConfig(model=str(checkpoint), start_timeout_s=5.0), None, {}, Machine)
-    assert config.start_timeout_s == 5.0
+    config = settled(RunConfig(model=str(checkpoint), start_timeout_seconds=5.0), Sources({}), Machine)
+    assert config.start_timeout_seconds == 5.0
 
 
 def test_a_dry_run_says_what_would_start_where_and_starts_nothing(checkpoint, tmp_path):
     config = RunConfig(model=str(checkpoint), tp=8, run_dir=tmp_path / "run", **FREE)
-    text = "\n".join(dry_lines(config, None, {}, lambda: Machine((141 * 10**9,) * 8)))
+    text = "\n".join(dry_lines(config, Sources({}), lambda: Machine((141 * 10**9,) * 8)))
     for expected in (
         "kimi-k2.5: 595.2 GB in 64 shards",
         "aggregated: the GPUs suffice for one worker",
@@ -134,7 +135,7 @@ def test_a_dry_run_says_what_would_start_where_and_starts_nothing(checkpoint, tm
 
 def test_a_dry_run_plans_the_pages_that_a_number_asks_for(checkpoint):
     config = RunConfig(model=str(checkpoint), tp=8, **FREE)
-    lines = dry_lines(config, None, {"PERIGEE_KV_PAGES": "64"}, lambda: Machine((141 * 10**9,) * 16))
+    lines = dry_lines(config, Sources({"PERIGEE_KV_PAGES": "64"}), lambda: Machine((141 * 10**9,) * 16))
     assert [line.strip() for line in lines].count("KV pages 64: 4,096 tokens") == 2
 
 

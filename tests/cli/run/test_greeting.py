@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from services.cli.run.greeting import greeting
 from services.cli.run.plan import SuitePlan
 
+PLAN = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "127.0.0.1:52000", "little-one")
+
 
 @pytest.fixture
 def lines():
-    plan = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "127.0.0.1:52000", "little-one")
-    return [line.strip() for line in greeting(plan, Path(".run")).splitlines()]
+    return [line.strip() for line in greeting(PLAN, Path(".run")).splitlines()]
 
 
 def one(lines, part):
@@ -39,3 +41,9 @@ def test_the_python_line_compiles(lines):
 
 def test_the_chat_line_names_a_door_that_is_not_the_default(lines):
     assert one(lines, " chat ")[-2:] == ["--address", "127.0.0.1:51000"]
+
+
+def test_a_model_that_anybody_may_use_comes_with_a_warning():
+    assert "Warning" not in greeting(PLAN, Path(".run"))
+    text = greeting(replace(PLAN, keyless=True), Path(".run"))
+    assert "Warning: other machines reach REST and gRPC, and nobody needs an API key" in text

@@ -200,7 +200,7 @@ def test_pages_are_offered_on_loopback_alone_unless_the_user_tells_ucx_otherwise
     assert "UCX_NET_DEVICES" not in child_environment({"UCX_TLS": "rc,cuda"})
 
 
-@pytest.mark.parametrize("changes", [{"http_port": 65536}, {"port_base": 65534}, {"stop_timeout_s": 0}])
+@pytest.mark.parametrize("changes", [{"http_port": 65536}, {"port_base": 65534}, {"stop_timeout_seconds": 0}])
 def test_impossible_settings_are_named(changes):
     (key,) = changes
     with pytest.raises(ConfigError, match=key):

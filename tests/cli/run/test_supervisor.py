@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from services.cli.run.keeper import Keeper
+from services.cli.run.stopping import Stopping, unknown
 from services.cli.run.successors import Instance
 from services.cli.run.supervisor import Supervisor
 from services.common.errors import Unavailable
@@ -19,14 +21,15 @@ def supervise(make_child, progress):
     """A running supervisor over program texts: its task, children, and the events that steer it."""
     tasks = []
 
-    def start(programs, stop_timeout_s=PATIENCE_S, connected=at_once):
+    def start(programs, stop_timeout_s=PATIENCE_S, connected=at_once, requests=unknown):
         children = [make_child(program, role) for role, program in programs.items()]
         keepers = [
             Keeper(role, Instance(child, "", lambda child=child: says(child, "up")), progress, PATIENCE_S)
             for role, child in zip(programs, children, strict=True)
         ]
         stop, hurry, ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        supervisor = Supervisor(keepers, progress, stop_timeout_s, connected)
+        stopping = Stopping(keepers, progress, stop_timeout_s, requests)
+        supervisor = Supervisor(keepers, progress, stopping, connected)
         tasks.append(asyncio.ensure_future(supervisor.run(stop, hurry, ready.set)))
         return tasks[-1], children, stop, hurry, ready
 
@@ -128,3 +131,26 @@ async def test_a_gateway_that_does_not_stop_leaves_the_workers_time_within_the_s
     assert not any(is_running(child.pid) for child in children)
     assert "gateway did not stop within" in screen.getvalue()
     assert "decode did not stop within" not in screen.getvalue()
+
+
+async def test_a_stop_says_what_it_waits_for(supervise, obedient, stubborn, screen):
+    asked = []
+
+    async def requests():
+        asked.append(True)
+        return 3
+
+    programs = {"gateway": stubborn, "prefill": obedient, "decode": obedient}
+    task, (gateway, *_), stop, _, ready = supervise(programs, stop_timeout_s=40, requests=requests)
+    await within_patience(ready.wait())
+    stop.set()
+    await says(gateway, "asked to stop")
+    gateway.kill()
+    await within_patience(task)
+    said = [line for line in screen.getvalue().splitlines() if line.startswith(("stopping", "waiting"))]
+    assert said[:2] == [
+        "stopping… (Ctrl-C again does not wait)",
+        "waiting for gateway (3 requests may finish), 35 s at most",
+    ]
+    assert re.fullmatch(r"waiting for prefill, decode, (39|40) s at most", said[2])
+    assert asked == [True]

@@ -46,10 +46,11 @@ class Served:
             serve_worker(settings, ENDPOINTS, backend, servicer, [], self.stop, triggers, clock=self.clock)
         )
 
-    async def health(self) -> int:
+    async def health(self, service: str = "") -> int:
+        request = health_pb2.HealthCheckRequest(service=service)
         async with open_channel(self.address) as channel:
             try:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+                answer = await health_pb2_grpc.HealthStub(channel).Check(request)
             except grpc.aio.AioRpcError:
                 return -1
         return answer.status
@@ -97,6 +98,26 @@ async def test_what_is_owed_is_done_before_the_end_though_nothing_new_is_wanted(
     assert not served.task.done()
     assert await served.health() == health_pb2.HealthCheckResponse.NOT_SERVING
     setattr(target, owed, 0)
+    await asyncio.wait_for(served.task, 5)
+
+
+async def test_health_says_whether_the_worker_drains(backend):
+    serving, not_serving = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+    served = Served(backend)
+    await served.ready()
+    await backend.looks(2)
+    assert (await served.health(), await served.health("draining")) == (serving, not_serving)
+    backend.report.draining = True
+    await backend.looks(2)
+    assert (await served.health(), await served.health("draining")) == (serving, serving)
+    backend.report.draining = False
+    await backend.looks(2)
+    assert await served.health("draining") == not_serving
+    backend.report.running = 1
+    served.stop.set()
+    await until(lambda: backend.heard == [("drain",)])
+    assert (await served.health(), await served.health("draining")) == (not_serving, serving)
+    backend.report.running = 0
     await asyncio.wait_for(served.task, 5)
 
 

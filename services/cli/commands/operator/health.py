@@ -6,11 +6,15 @@ import argparse
 import asyncio
 
 from services.cli.connection.gateway_address import OPERATOR_ADDRESS, add_peer_flags, require_listener
-from services.cli.run.readiness import why_not_serving
+from services.cli.run.readiness import NOT_SERVING, why_not_serving
 from services.common.errors import Unavailable
 from services.common.rpc.endpoints import Endpoints
+from services.common.rpc.health import DRAINING
+from services.common.rpc.role import Role
 from services.common.rpc.tls.security import Security
 from services.common.rpc.tls.trust_domain import ROLES
+
+_DRAINING = "draining: it admits no new requests and finishes those it has"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +45,16 @@ def execute(arguments: argparse.Namespace) -> int:
     # A container asks itself with the certificate that it has.
     endpoints = Endpoints("operator", Security.of(arguments, *ROLES))
     require_listener(arguments.server, "ADDRESS")
-    why = asyncio.run(why_not_serving(endpoints, arguments.role, arguments.server))
+    why, draining = asyncio.run(_state(endpoints, arguments.role, arguments.server))
     if why is not None:
-        raise Unavailable(f"{arguments.server} is not serving: {why}")
-    print(f"{arguments.server} is serving")
+        raise Unavailable(f"{arguments.server} is not serving: {_DRAINING if draining else why}")
+    print(f"{arguments.server} is serving{f', {_DRAINING}' if draining else ''}")
     return 0
+
+
+async def _state(endpoints: Endpoints, role: Role, server: str) -> tuple[str | None, bool]:
+    """Returns why the server does not serve, None if it does, and whether it is draining."""
+    why = await why_not_serving(endpoints, role, server)
+    # A server that does not answer is not asked again.
+    answers = why is None or why == NOT_SERVING
+    return why, answers and await why_not_serving(endpoints, role, server, DRAINING) is None

@@ -12,7 +12,8 @@ from services.cli.connection.worker_table import worker_table
 
 _DESCRIPTION = """\
 Lists the workers a gateway knows. TRANSPORT: the path of reads that each worker measured on itself at start.
-PAGES: free or cached pages, of all pages. QUEUED: prompt tokens not computed yet.
+PID: the process id on the worker's machine or in its container. PAGES: free or cached pages, of all pages.
+QUEUED: prompt tokens not computed yet.
 TLS: mtls (gateway and workers show certificates) or off (plain TCP: on loopback, or --insecure).
 STATE: serving, paused (has failed requests), draining (admits no new ones), leaving (not found by discovery
 any more), unreachable.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.cli.run.command import add_dry_run, run_suite
 from services.cli.run_config import RunConfig
-from services.cli.settings_source import resolve_settings, settings_file
+from services.cli.settings_source import Sources, add_suite_flags, resolve_settings
 from services.common.errors import ConfigError
 
 _PARSER = "kimi_k2"
@@ -71,12 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     ours.add_argument("--run-dir", type=Path, default=_ABSENT)
     add_dry_run(parser)
+    add_suite_flags(parser)
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Runs the suite as `perigee run` does."""
-    return run_suite(run_config(arguments), settings_file(arguments, os.environ), dry_run=arguments.dry_run)
+    config = run_config(arguments)
+    return run_suite(config, Sources.of(arguments, os.environ), dry_run=arguments.dry_run)
 
 
 def run_config(arguments: argparse.Namespace) -> RunConfig:

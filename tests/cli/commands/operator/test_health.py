@@ -43,6 +43,20 @@ def test_a_server_that_does_not_serve_is_not_healthy_and_says_what_it_said(serve
     assert capsys.readouterr().err == f"perigee health: {server[1]} is not serving: NOT_SERVING\n"
 
 
+def test_a_server_that_drains_says_so(server, capsys):
+    servicer = health.HealthServicer()
+    servicer.set("", SERVING)
+    servicer.set("draining", SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server[0])
+    server[0].start()
+    what = "draining: it admits no new requests and finishes those it has"
+    assert main(["health", server[1]]) == 0
+    assert capsys.readouterr().out == f"{server[1]} is serving, {what}\n"
+    servicer.set("", NOT_SERVING)
+    assert main(["health", server[1]]) == 1
+    assert capsys.readouterr().err == f"perigee health: {server[1]} is not serving: {what}\n"
+
+
 def test_a_server_without_health_checks_is_not_healthy(server, capsys):
     server[0].start()
     assert main(["health", server[1]]) == 1

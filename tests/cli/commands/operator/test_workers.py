@@ -7,10 +7,10 @@ from services.cli.main import main
 from tests.cli.gateway_double import DECODE, PREFILL, worker
 
 TABLE = """\
-ROLE     ADDRESS         STATE    TLS  INCARNATION       VERSION  TRANSPORT     RUNNING  WAITING  QUEUED    PAGES
-vision   10.0.0.1:50051  serving  off  vision-a1a1a1a1   0.1.0    cma 9.5 GB/s        0        0       0  510/512
-prefill  10.0.0.2:50052  serving  off  prefill-b2b2b2b2  0.1.0    cma 9.5 GB/s        3        4   12000  510/512
-decode   10.0.0.3:50053  serving  off  decode-c3c3c3c3   0.1.0    cma 9.5 GB/s        0        0       0  510/512
+ROLE     ADDRESS         STATE    TLS  INCARNATION        PID  VERSION  TRANSPORT     RUNNING  WAITING  QUEUED    PAGES
+vision   10.0.0.1:50051  serving  off  vision-a1a1a1a1   1234  0.1.0    cma 9.5 GB/s        0        0       0  510/512
+prefill  10.0.0.2:50052  serving  off  prefill-b2b2b2b2  1234  0.1.0    cma 9.5 GB/s        3        4   12000  510/512
+decode   10.0.0.3:50053  serving  off  decode-c3c3c3c3   1234  0.1.0    cma 9.5 GB/s        0        0       0  510/512
 """  # noqa: E501
 
 
@@ -40,7 +40,7 @@ def test_an_unreachable_worker_is_shown_as_such_and_is_the_exit_status(door, cap
     door.workers[2] = gone
     assert main(["workers", "--address", door.address]) == 1
     last = capsys.readouterr().out.splitlines()[-1].split()
-    assert last == ["decode", "10.0.0.3:50053", "unreachable", "off", *["-"] * 7]
+    assert last == ["decode", "10.0.0.3:50053", "unreachable", "off", *["-"] * 8]
 
 
 def test_no_workers_at_all_is_a_failure(door, capsys):
