@@ -3,8 +3,9 @@
 `python -m tests.decode.forgery [--requests N] [--seed S] [--real]` serves N requests, four at a time, over
 real gRPC, a model without weights and the in-memory transport; with --real the whole suite serves them, with
 kimi-nano and NIXL (tests/decode/real_forgery.py). The forger knows decode's name, its lease keys and every
-address, but no reader token. It stops at the first wrong text, and fails if any forged message is accepted or
-changes what becomes of a request.
+address, but no reader token. It fails for a wrong text, a failed request, or a forged message that
+is accepted. Without --real it also fails if a prompt is fetched twice. With --real it fails if prefill has
+computed fewer tokens than fill whole pages of the prompts; it would not notice one that is fetched twice.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     began = time.monotonic()
     answers = asyncio.run((real_forgery.serve if args.real else serve)(args.requests, args.seed))
-    print(f"{args.requests} requests, 0 wrong texts, none fetched again, {time.monotonic() - began:.1f} s")
+    checked = "prefill computed at least their whole pages" if args.real else "none fetched again"
+    print(f"{args.requests} requests, 0 wrong texts, {checked}, {time.monotonic() - began:.1f} s")
     for (kind, code), count in sorted(answers.items()):
         print(f"{count:6} forged {kind}: {code}")
     return 0
