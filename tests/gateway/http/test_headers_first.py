@@ -182,13 +182,16 @@ async def test_a_client_that_leaves_after_the_headers_cancels_the_work(suite):
     await wait_until(suite.decode.cancelled.is_set)
 
 
+TEXTS = ("content", "reasoning_content", "tool_calls")
+
+
 def is_empty(path, event):
     """Whether an event of a route has nothing new."""
     if path == "/generate":
         return event["text"] == "" and event["meta_info"]["finish_reason"] is None
     [choice] = event["choices"]
     return choice["finish_reason"] is None and (
-        choice["text"] == "" if "text" in choice else not choice["delta"]
+        choice["text"] == "" if "text" in choice else not any(choice["delta"].get(key) for key in TEXTS)
     )
 
 
@@ -225,6 +228,24 @@ async def test_no_chunk_of_a_choice_comes_behind_its_end(path, body):
         [choice] = event["choices"]
         assert choice["finish_reason"] is None or choice["index"] not in indices[place + 1 :]
     assert any(is_empty(path, event) and event["choices"][0]["index"] for event in events)
+
+
+@pytest.mark.parametrize("signs", [0, 1, 2, 5])
+async def test_the_role_is_in_the_first_chunk_of_each_choice_and_in_no_other(signs):
+    """However many chunks keep the stream alive before the first token."""
+    seconds = 0.1 if signs else 60.0
+    async with open_suite(sse_keep_alive="chunk", sse_keep_alive_seconds=seconds) as suite:
+        suite.decode.admit.clear()
+        async with asyncio.timeout(30), begun(suite, CHATS, n=2) as answer:
+            lines = (line async for line in answer.aiter_lines() if line.startswith("data: {"))
+            early = [await anext(lines) for _ in range(signs)]
+            suite.decode.admit.set()
+            events = [json.loads(line[6:]) for line in [*early, *[line async for line in lines]]]
+    choices = [choice for event in events for choice in event["choices"]]
+    for index in (0, 1):
+        roles = ["role" in choice["delta"] for choice in choices if choice["index"] == index]
+        assert roles[0]
+        assert not any(roles[1:])
 
 
 @every_stream

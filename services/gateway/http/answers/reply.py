@@ -46,8 +46,8 @@ class Reply:
         await self._send({"type": "http.response.body", "body": body})
 
     async def start_events(self, empty: Callable[[], bytes | AnswerShape]) -> None:
-        """Status and headers of an event stream. `empty`: makes an event in which nothing is new, asked for
-        while nothing else is sent, if such events keep the stream alive.
+        """Status and headers of an event stream. `empty`: makes an event in which nothing is new, for a time
+        when nothing else is sent, if such events keep the stream alive; what it returns is sent.
         """
         await self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"})
         if self.keep_alive.kind != "none":
@@ -104,11 +104,11 @@ class Reply:
             await asyncio.sleep(self.keep_alive.seconds / 2)
             if self._written or (self._chunks is not None and self._chunks.written):
                 continue
-            sign = self.keep_alive.sign(empty_event)
             if self._chunks is None:
+                sign = self.keep_alive.sign(empty_event)
                 await self._send({"type": "http.response.body", "body": sign, "more_body": True})
             elif self._chunks.open:  # else the client has not read what was sent
-                self._chunks.write(sign)
+                self._chunks.write(self.keep_alive.sign(empty_event))
 
     async def _data(self, data: bytes, *, more: bool) -> None:
         self._written = True

@@ -93,18 +93,19 @@ class ChatEndpoint:
         """Nothing is sent until no worker refuses the request any more, so that a refusal has a status."""
         chunks = ChunkEncoder(generation.head, call.usage, generation, self._reasoning)
 
+        unbegun = list(range(call.request.choices))
+
         def empty() -> bytes:
+            if unbegun:  # a choice's role precedes everything else of it
+                return chunks.role(unbegun.pop(0))
             return chunks.empty(generation.first_running)
 
         await generation.accepted(reply.keep_alive.seconds)
         await reply.start_events(empty)
         generation.attach(_EventSink(chunks, reply, self._texts))
-        begun = False
         async for delta in generation:
-            if not begun:
-                begun = True
-                for index in range(call.request.choices):
-                    await reply.event(chunks.role(index))
+            while unbegun:
+                await reply.event(chunks.role(unbegun.pop(0)))
             await reply.event(chunks.delta(delta))
         if call.usage.include:
             await reply.event(shape.usage_chunk(generation.head, generation.usage))
