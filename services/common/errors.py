@@ -126,9 +126,14 @@ class RateLimited(Overloaded):
 
 
 class Unavailable(PerigeeError):
-    """No worker of a role can serve, or the worker that served died; the message names it."""
+    """No worker of a role can serve, or the worker that served died; the message names it.
+
+    The caller may retry after `retry_after_s` seconds: about what a restart takes, so that clients that retry
+    twice, as most do by default, find the suite again.
+    """
 
     reason = "UNAVAILABLE"
+    retry_after_s = 5.0
 
 
 class WorkerLost(Unavailable):

@@ -101,7 +101,8 @@ def to_status(error: PerigeeError, request_id: str = "") -> grpc.Status:
 
     It has code, message, ErrorInfo (domain "perigee", the error's reason), and BadRequest or RetryInfo if the
     error has a parameter or a delay. A message over 1,500 bytes is cut to fit a peer's header limit.
-    The delay is sent as `grpc-retry-pushback-ms` too, which gRPC's own retries obey.
+    Where the server is overloaded the delay is sent as `grpc-retry-pushback-ms` too, which gRPC's own retries
+    obey. Where it is unavailable they need not wait so long: they may find another server.
     """
     message = _clipped(error.message)
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
@@ -112,11 +113,12 @@ def to_status(error: PerigeeError, request_id: str = "") -> grpc.Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field=_clipped(error.param, 200))
         status.details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     pushback: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | Unavailable):
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         status.details.append(_packed(retry))
-        pushback = (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1000))),)
+        if isinstance(error, Overloaded):
+            pushback = (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1000))),)
     converted: Any = rpc_status.to_status(status)
     trailing = (*converted.trailing_metadata, *pushback)
     return cast(grpc.Status, converted._replace(trailing_metadata=trailing))

@@ -83,8 +83,6 @@ _ROWS: Mapping[type[BaseException], _Row] = MappingProxyType(
     }
 )
 _UNKNOWN = _Row(500, "server_error", "internal")
-_RESTART_S = 5.0
-"""About what a restart takes: clients that retry twice, as most do by default, then find the suite again."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,7 @@ def to_http(error: BaseException, request_id: str = "") -> HttpError:
     param = error.param if isinstance(error, InvalidRequest | NotFound) else None
     headers = {}
     if isinstance(error, Overloaded | Unavailable):
-        after_s = error.retry_after_s if isinstance(error, Overloaded) else _RESTART_S
-        headers["Retry-After"] = str(max(1, math.ceil(after_s)))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooSlow):
