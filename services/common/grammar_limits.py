@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import time
+from collections.abc import Callable
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
@@ -26,9 +27,14 @@ class Effort(enum.Enum):
 class WorkMeter:
     """Measures the CPU time of the thread that creates it; other load on the machine does not count."""
 
-    def __init__(self, most_s: float, effort: Effort = Effort.WHOLE) -> None:
-        """`most_s`: core seconds. `effort`: selects the library's own limits."""
+    def __init__(
+        self, most_s: float, effort: Effort = Effort.WHOLE, rest: Callable[[], None] = lambda: None
+    ) -> None:
+        """`most_s`: core seconds. `effort`: selects the library's own limits. `rest`: called between pieces
+        of the work, at each check for example.
+        """
         self.effort = effort
+        self.rest = rest
         self._most_s = most_s
         self._since = time.thread_time()
 
@@ -41,6 +47,7 @@ class WorkMeter:
         """Raises InvalidRequest about `what` if the limit is exceeded."""
         if self.spent_s > self._most_s:
             raise InvalidRequest(f"{what} takes more than {self._most_s:g} s of work", param)
+        self.rest()
 
 
 def grammar_limits(effort: Effort = Effort.WHOLE, *, of_caller: bool = False) -> LLParserLimits:

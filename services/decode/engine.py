@@ -16,6 +16,7 @@ from services.common.errors import (
     PerigeeError,
     Unavailable,
 )
+from services.common.fairness.competition import Competition
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.delta_outbox import DeltaOutbox
@@ -43,7 +44,7 @@ _SIGN_EVERY_S = 1.0
 class DecodeEngine:
     """The state of a decode worker: requests, running sequences, pages and their leases (`lending`).
 
-    All methods run on the engine thread; `load` and `journal` may be read on any.
+    All methods run on the engine thread; `load`, `journal` and `competition` (of tenants) may be read on any.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class DecodeEngine:
         self._limits = limits
         self._clock = clock
         self.lending = PageLending(pages, limits.lease_s, on_serving, clock)
-        self._budget = PassBudget(limits.chunk_tokens, clock)
+        self.competition = Competition(clock)
+        self._budget = PassBudget(limits.chunk_tokens, self.competition)
         self._rate = PromptRate()
         self._prompts = PromptQueue(pages, limits, io, self._rate, clock)
         self._running = RunningSequences(pages, self._prompts.append_front)
@@ -85,7 +87,7 @@ class DecodeEngine:
     def submit(self, request: Request) -> None:
         """Queues a request, or refuses it at once by an error."""
         self._idle_check.note_request()
-        self._budget.note(request.tenant)
+        self.competition.note(request.tenant)
         if not self._outbox.add_request(request):
             self._fail(request, InvalidRequest(f"handle {request.handle} is in use", "handle"))
         elif self._draining:

@@ -113,6 +113,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             request.output_ids,
             lambda: bool(request.unfinished),
             deliver,
+            (request.tenant, request.weight),
         )
 
     def _request(self, session: domain.Session, submit: decode_pb2.Submit) -> Request:

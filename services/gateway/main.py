@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 
+from services.common.fairness.cores import switch_quickly
 from services.common.rpc.endpoints import Endpoints
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
@@ -16,6 +17,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 async def serve(config: GatewayConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Serves both doors until `stop` is set, then drains. Raises CheckpointError or ConfigError at start."""
     _return_freed_memory()
+    switch_quickly()
     gateway = Gateway(config, endpoints)
     try:
         await gateway.start()

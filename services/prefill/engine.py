@@ -10,6 +10,7 @@ import torch
 
 from perigee.v1 import prefill_pb2
 from services.common.errors import NotFound, PagesExhausted, PerigeeError
+from services.common.fairness.competition import Competition
 from services.common.fairness.share import within_share
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.idle_check import IdleCheck
@@ -61,7 +62,8 @@ class PrefillEngine:
         self._pass = ChunkPass(runner, self._announcer, self._renew_during_pass)
         self._idle_check = IdleCheck(self._pages.check_integrity)
         self._clock = clock
-        self._budget = PassBudget(limits.chunk_tokens, clock)
+        self._competition = Competition(clock)
+        self._budget = PassBudget(limits.chunk_tokens, self._competition)
         self._waiting: FairLine[Job] = FairLine()
         self._active: FairLine[Job] = FairLine()
         self._transfer_bytes = 0
@@ -75,7 +77,7 @@ class PrefillEngine:
     def submit(self, job: Job) -> None:
         """Queues a job, or refuses it at once."""
         self._idle_check.note_request()
-        self._budget.note(job.tenant)
+        self._competition.note(job.tenant)
         job.table = self._pages.new_table()
         num_pages = self._pages.pool.num_pages
         if self._draining:

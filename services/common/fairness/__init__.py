@@ -1,1 +1,3 @@
-"""Sharing something scarce between tenants: the holders of API keys, as gateways number them."""
+"""Sharing what is scarce: between tenants (the holders of API keys, as gateways number them), or between the
+threads of a process.
+"""

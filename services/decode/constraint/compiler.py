@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from llguidance import LLMatcher
 
 from services.common.bounded_cache import BoundedCache
 from services.common.errors import InvalidRequest
+from services.common.fairness.cores import Rests
 from services.common.grammar_limits import (
     Effort,
     WorkMeter,
@@ -55,8 +57,10 @@ class CompiledGrammar:
 class GrammarCompiler:
     """Compiles grammars within bounds of work and memory; caches the last used ones by text. Any thread."""
 
-    def __init__(self, vocabulary: GrammarVocabulary) -> None:
+    def __init__(self, vocabulary: GrammarVocabulary, makes_room: Callable[[], bool] = lambda: False) -> None:
+        """`makes_room`: whether compiling rests where others want the core, see Rests."""
         self.vocabulary = vocabulary
+        self._makes_room = makes_room
         self.planner = ClosingPlanner(vocabulary)
         self._marks = vocabulary.markers.apart
         self._cache: BoundedCache[str, CompiledGrammar] = BoundedCache(MAX_CACHED, MAX_CACHED_BYTES)
@@ -76,12 +80,13 @@ class GrammarCompiler:
         """
         if (kept := self.cached(grammar)) is not None:
             return kept
-        meter = WorkMeter(effort.value)
+        meter = WorkMeter(effort.value, effort, Rests(self._makes_room).take)
         limits = grammar_limits(effort)
         matcher = limited_matcher(self.vocabulary.tokenizer, grammar, self._marks, limits)
         if matcher.is_error():
             raise InvalidRequest(f"the grammar does not compile: {refusal(matcher)}", "constraint.grammar")
         _check(matcher)
+        meter.rest()
         way = self.planner.way_out(matcher, meter=meter)
         _check(matcher)  # finding the way out may have filled the lexer
         lasts_s = max(_WORN_S, _WORN_COMPILATIONS * meter.spent_s)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from concurrent.futures import Future
 
 import structlog
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PerigeeError
+from services.common.fairness.places import Places
+from services.common.fairness.threads import FairThreads
 from services.common.grammar_limits import Effort
 from services.common.logs import raised_at
 from services.decode.constraint.compiler import GrammarCompiler
@@ -26,21 +27,29 @@ MAX_LARGE = 32
 
 
 class ConstraintMaker:
-    """Makes constraints on three thread pools, so that a slow grammar delays only other slow ones.
+    """Makes constraints on three thread pools, so that a slow grammar delays only other slow ones. Tenants
+    share each of them.
 
     `grammar-ready` serves compiled grammars, `grammar` compiles with QUICK effort (and builds the vocabulary
     first), `grammar-large` compiles what needs WHOLE effort.
     """
 
-    def __init__(self, read_tokens: Callable[[], GrammarTokens], vocab_size: int) -> None:
-        """Starts reading the tokenizer files; an error in them fails every constrained request."""
-        self._ready = ThreadPoolExecutor(1, "grammar-ready")
-        self._quick = ThreadPoolExecutor(2, "grammar")
-        self._large = ThreadPoolExecutor(1, "grammar-large")
-        self._num_large = 0
-        self._lock = Lock()
+    def __init__(
+        self,
+        read_tokens: Callable[[], GrammarTokens],
+        vocab_size: int,
+        makes_room: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Starts reading the tokenizer files; an error in them fails every constrained request.
+
+        `makes_room`: see GrammarCompiler.
+        """
+        self._ready = FairThreads(1, "grammar-ready")
+        self._quick = FairThreads(2, "grammar")
+        self._large = FairThreads(1, "grammar-large")
+        self._large_places = Places(MAX_LARGE, "large grammars wait to be compiled")
         self._compiler: Future[GrammarCompiler] = self._quick.submit(
-            lambda: GrammarCompiler(GrammarVocabulary(read_tokens(), vocab_size))
+            lambda: GrammarCompiler(GrammarVocabulary(read_tokens(), vocab_size), makes_room)
         )
 
     def make(
@@ -51,11 +60,13 @@ class ConstraintMaker:
         outputs: list[int],
         is_wanted: Callable[[], bool],
         deliver: Deliver,
+        whose: tuple[int, int] = (0, 1),
     ) -> None:
         """Calls `deliver` on another thread, with a prepared constraint or with the error.
 
         `name`: the request's, for errors and logs. `outputs`: tokens generated elsewhere. `is_wanted` is
-        called when the request's turn comes: if it is false, nothing is compiled or delivered.
+        called when the request's turn comes: if it is false, nothing is compiled or delivered. `whose`: the
+        tenant's number and weight.
         """
 
         def quick() -> None:
@@ -63,36 +74,29 @@ class ConstraintMaker:
                 made = self._made(name, rules, max_tokens, outputs, Effort.QUICK)
                 if not isinstance(made, InvalidRequest):
                     deliver(made)
-                elif not self._entered_large():
-                    deliver(Overloaded(f"{MAX_LARGE} large grammars wait to be compiled"))
-                else:
-                    self._large.submit(large)
+                    return
+                try:
+                    self._large_places.take(whose)
+                except Overloaded as error:
+                    deliver(error)
+                    return
+                self._large.submit(large, whose)
 
         def large() -> None:
             try:
                 if is_wanted():
                     deliver(self._made(name, rules, max_tokens, outputs, Effort.WHOLE))
             finally:
-                self._leave_large()
+                self._large_places.leave(whose)
 
         is_ready = self._compiler.done() and not self._compiler.exception()
         seen = is_ready and self._compiler.result().cached(rules.grammar) is not None
-        (self._ready if seen else self._quick).submit(quick)
+        (self._ready if seen else self._quick).submit(quick, whose)
 
     def close(self) -> None:
         """Drops queued requests; does not wait for grammars being compiled."""
         for lane in (self._ready, self._quick, self._large):
-            lane.shutdown(wait=False, cancel_futures=True)
-
-    def _entered_large(self) -> bool:
-        with self._lock:
-            enters = self._num_large < MAX_LARGE
-            self._num_large += enters
-            return enters
-
-    def _leave_large(self) -> None:
-        with self._lock:
-            self._num_large -= 1
+            lane.close()
 
     def _made(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
 from services.common.errors import PerigeeError, Unavailable
+from services.common.fairness.cores import switch_quickly
 from services.common.metrics import MetricsServer
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import DRAINING, Health, add_health
@@ -27,9 +27,6 @@ from services.engine.serving.worker_service import WorkerBackend, WorkerServicer
 log = structlog.get_logger()
 
 _WORKER_SERVICE = "perigee.v1.WorkerService"
-# The engine thread holds the interpreter between tensor operations; this limits how long the event loop
-# waits.
-_SWITCH_INTERVAL_S = 0.0005
 
 
 class ServerSettings(Protocol):
@@ -70,9 +67,9 @@ class ShutdownTriggers:
 
 
 def tune_process(threads: int) -> None:
-    """Sets the CPU threads of the model, and a short switch interval for the other threads."""
+    """Sets the CPU threads of the model, and how long the other threads wait for the interpreter."""
     torch.set_num_threads(threads)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    switch_quickly()
 
 
 async def serve_worker(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import time
 import unicodedata
 from collections.abc import Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2
-from services.common.errors import InvalidRequest, Overloaded, UnsupportedValue
+from services.common.errors import InvalidRequest, UnsupportedValue
+from services.common.fairness.competition import Competition
+from services.common.fairness.cores import Rests
+from services.common.fairness.places import Places
+from services.common.fairness.threads import FairThreads
 from services.common.grammar_limits import Effort, WorkMeter
 from services.families.conversation import Conversation, Json
 from services.families.family import ChatFormat
@@ -60,7 +65,7 @@ _FREE = Constraint()
 
 class ConstraintBuilder:
     """Reads schemas in threads of its own, two for those that are read with QUICK effort, one for others, so
-    that a slow one delays only its like; see also SchemaCache.
+    that a slow one delays only its like. Tenants share threads and places. See also SchemaCache.
     """
 
     def __init__(self, chat: ChatFormat, *, closes_calls: bool = False) -> None:
@@ -69,46 +74,42 @@ class ConstraintBuilder:
         self._closes_calls = closes_calls
         self._schemas = SchemaCache()
         self._texts = TextGrammars()
-        self._quick = ThreadPoolExecutor(2, "schemas")
-        self._large = ThreadPoolExecutor(1, "schemas-large")
-        self._waiting = self._waiting_large = 0
+        self._competition = Competition(time.monotonic)
+        self._quick = FairThreads(2, "schemas")
+        self._large = FairThreads(1, "schemas-large")
+        self._quick_places = Places(MAX_WAITING, "schemas are waiting to be read")
+        self._large_places = Places(MAX_LARGE, "large schemas are waiting to be read")
 
-    async def build(self, wish: OutputFormat, conversation: Conversation | None) -> Constraint:
-        """`conversation`: None for a raw prompt, which has no tools and no reasoning.
+    async def build(
+        self, wish: OutputFormat, conversation: Conversation | None, whose: tuple[int, int] = (0, 1)
+    ) -> Constraint:
+        """`conversation`: None for a raw prompt, which has no tools and no reasoning. `whose`: the tenant's
+        number and weight.
 
         Raises InvalidRequest for a wish that contradicts itself or a schema that is wrong or too large, and
         UnsupportedValue, naming keyword and place, for what cannot be enforced where it must be. Overloaded
-        where too many are waiting.
+        where too many are waiting, or too many of the tenant's.
         """
+        self._competition.note(whose[0])
         tools = () if conversation is None else conversation.tools
         if (wish.must_call or wish.allowed_tools) and not tools:
             raise InvalidRequest(f"{wish.names_param} needs tools", wish.names_param)
         if (not tools or wish.tool_choice == "none") and wish.answer is None:
             return _FREE
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{self._waiting} schemas are waiting to be read")
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            with contextlib.suppress(InvalidRequest):
-                return await loop.run_in_executor(self._quick, self._build, wish, conversation, Effort.QUICK)
-        finally:
-            self._waiting -= 1
-        if self._waiting_large >= MAX_LARGE:
-            raise Overloaded(f"{self._waiting_large} large schemas are waiting to be read")
-        self._waiting_large += 1
-        try:
-            return await loop.run_in_executor(self._large, self._build, wish, conversation, Effort.WHOLE)
-        finally:
-            self._waiting_large -= 1
+        with contextlib.suppress(InvalidRequest), self._quick_places.taken(whose):
+            build = functools.partial(self._build, wish, conversation, Effort.QUICK)
+            return await asyncio.wrap_future(self._quick.submit(build, whose))
+        with self._large_places.taken(whose):
+            build = functools.partial(self._build, wish, conversation, Effort.WHOLE)
+            return await asyncio.wrap_future(self._large.submit(build, whose))
 
     def close(self) -> None:
         """Idempotent."""
-        self._quick.shutdown(wait=False, cancel_futures=True)
-        self._large.shutdown(wait=False, cancel_futures=True)
+        self._quick.close()
+        self._large.close()
 
     def _build(self, wish: OutputFormat, conversation: Conversation | None, effort: Effort) -> Constraint:
-        meter = WorkMeter(effort.value, effort)
+        meter = WorkMeter(effort.value, effort, Rests(lambda: self._competition.goes_on).take)
         bound = wish.must_call
         tools = self._tools(wish, conversation.tools if conversation is not None else (), meter)
         section = answer = ""

@@ -76,7 +76,9 @@ def _read(schema: Json, param: str, meter: WorkMeter, declared_order: bool) -> R
     schema = with_uri_references(schema)
     try:
         reader = EnforceableReader(schema, meter, declared_order=declared_order)
-        enforceable = _compilable(reader.read(), meter.effort)
+        readable = reader.read()
+        meter.rest()
+        enforceable = _compilable(readable, meter.effort)
     except InvalidRequest as error:
         raise InvalidRequest(f"{param}{error.message}", f"{param}{error.param}") from error
     validator = None

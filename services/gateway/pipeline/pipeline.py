@@ -95,7 +95,7 @@ class Pipeline:
                 )
                 record.opened(head.id, head.model)
                 with record.stage("render"):
-                    constraint = await self._constraints.build(request.output, chat)
+                    constraint = await self._constraints.build(request.output, chat, ticket.whose)
                     submit = decode_pb2.Submit(
                         request_id=head.id,
                         cache_salt=request.cache_salt,

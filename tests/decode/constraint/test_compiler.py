@@ -18,6 +18,24 @@ def test_a_grammar_seen_lately_is_not_compiled_again(compiler):
     assert compiler.compile('start: "once"') is first
 
 
+def test_compiling_rests_between_its_pieces_where_it_is_to_make_room(compiler, monkeypatch):
+    rests = []
+
+    class Counted:
+        def __init__(self, wanted):
+            self._wanted = wanted
+
+        def take(self):
+            rests.append(self._wanted())
+
+    monkeypatch.setattr(module, "Rests", Counted)
+    fields = {f"field_{number}": {"type": "string", "pattern": "^[a-z]{1,40}$"} for number in range(10)}
+    schema = {"type": "object", "properties": fields, "required": list(fields)}
+    GrammarCompiler(compiler.vocabulary, lambda: True).compile(f"start: %json {json.dumps(schema)}")
+    assert len(rests) > 10
+    assert all(rests)
+
+
 def test_the_cache_lets_go_of_what_was_not_used_for_longest(compiler, monkeypatch):
     monkeypatch.setattr(module, "MAX_CACHED", 2)
     small = GrammarCompiler(compiler.vocabulary)

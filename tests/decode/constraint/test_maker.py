@@ -11,7 +11,7 @@ import pytest
 from services.common.errors import InvalidRequest, Overloaded
 from services.common.grammar_limits import Effort
 from services.decode.constraint import maker as module
-from services.decode.constraint.maker import ConstraintMaker
+from services.decode.constraint.maker import MAX_LARGE, ConstraintMaker
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.families.kimi.family import KIMI
@@ -43,12 +43,12 @@ def made(nano_dir, compiler, monkeypatch):
     """Asks for a constraint; `.heard` gets (name, what came), `.gate` is the compiler."""
     gate = Gate(compiler)
     monkeypatch.setattr(module, "GrammarVocabulary", lambda directory, size: None)
-    monkeypatch.setattr(module, "GrammarCompiler", lambda vocabulary: gate)
+    monkeypatch.setattr(module, "GrammarCompiler", lambda vocabulary, makes_room: gate)
     maker = ConstraintMaker(partial(KIMI.read_grammar_tokens, nano_dir), 2304)
 
-    def ask(name, grammar):
+    def ask(name, grammar, tenant=0):
         rules = ConstraintRules(grammar, False, False, False)
-        maker.make(name, rules, 50, [], lambda: True, lambda came: ask.heard.put((name, came)))
+        maker.make(name, rules, 50, [], lambda: True, lambda came: ask.heard.put((name, came)), (tenant, 1))
 
     ask.heard, ask.gate = queue.Queue(), gate
     yield ask
@@ -67,16 +67,26 @@ def test_large_grammars_delay_no_others(made):
     assert {made.heard.get(timeout=30)[0] for _ in range(8)} == {f"large {number}" for number in range(8)}
 
 
-def test_of_large_grammars_only_so_many_wait(made, monkeypatch):
-    monkeypatch.setattr(module, "MAX_LARGE", 2)
-    for number in range(3):
+def test_of_large_grammars_only_so_many_wait(made):
+    for number in range(MAX_LARGE + 1):
         made(f"large {number}", LARGE)
     _, came = made.heard.get(timeout=30)
     assert isinstance(came, Overloaded)
     made.gate.opened.set()
-    assert len([made.heard.get(timeout=30) for _ in range(2)]) == 2
+    assert len([made.heard.get(timeout=30) for _ in range(MAX_LARGE)]) == MAX_LARGE
     made("large again", LARGE)
     assert isinstance(made.heard.get(timeout=30)[1], TokenConstraint)
+
+
+def test_a_tenant_whose_large_grammars_wait_leaves_places_to_others(made):
+    for number in range(MAX_LARGE):
+        made(f"crowd {number}", LARGE, tenant=1)
+    refused = [made.heard.get(timeout=30)[1] for _ in range(MAX_LARGE // 4)]
+    assert {type(came) for came in refused} == {Overloaded}
+    made("other", LARGE, tenant=2)
+    made.gate.opened.set()
+    heard = dict(made.heard.get(timeout=30) for _ in range(MAX_LARGE - MAX_LARGE // 4 + 1))
+    assert isinstance(heard["other"], TokenConstraint)
 
 
 def test_what_does_not_compile_is_said_once_the_whole_effort_was_made(made):

@@ -180,6 +180,53 @@ async def test_large_schemas_delay_no_others(tokenizer, monkeypatch):
     builder.close()
 
 
+async def test_a_tenant_whose_schemas_wait_leaves_places_and_turns_to_others(tokenizer, monkeypatch):
+    builder, opened, read = ConstraintBuilder(KimiChat(tokenizer)), threading.Event(), []
+
+    def slow(cache, schema, param, meter, **options):
+        assert opened.wait(30)
+        read.append(schema["title"])
+        raise UnsupportedValue("no", param)
+
+    def ask(title, tenant):
+        wish = OutputFormat(answer=JsonAnswer({"title": title}, "p"))
+        return asyncio.ensure_future(builder.build(wish, None, (tenant, 1)))
+
+    monkeypatch.setattr(SchemaCache, "ready", slow)
+    crowd = [ask("crowd", 1) for _ in range(module.MAX_WAITING)]
+    await asyncio.sleep(0)
+    other = ask("other", 2)
+    refused, _ = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
+    assert {type(task.exception()) for task in refused} == {Overloaded}
+    assert not other.done()
+    opened.set()
+    with pytest.raises(UnsupportedValue):
+        await other
+    await asyncio.gather(*crowd, return_exceptions=True)
+    assert read.index("other") <= 3
+    builder.close()
+
+
+async def test_reading_makes_room_while_tenants_compete_with_or_without_schemas(tokenizer, monkeypatch):
+    builder, wanted = ConstraintBuilder(KimiChat(tokenizer)), []
+
+    class Asked:
+        def __init__(self, question):
+            self.take = lambda: wanted.append(question())
+
+    async def read(title):
+        wanted.clear()
+        wish = OutputFormat(answer=JsonAnswer({"type": "object", "title": title}, "p"))
+        await builder.build(wish, None, (1, 1))
+        return set(wanted)
+
+    monkeypatch.setattr(module, "Rests", Asked)
+    assert await read("first") == {False}
+    await builder.build(OutputFormat(), None, (2, 1))
+    assert await read("second") == {True}
+    builder.close()
+
+
 async def test_of_large_schemas_only_so_many_wait(tokenizer, monkeypatch):
     monkeypatch.setattr(module, "MAX_LARGE", 0)
     builder = ConstraintBuilder(KimiChat(tokenizer))
