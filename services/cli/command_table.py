@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "certs": ("services.cli.commands.certs", "make certificates to try mTLS with"),
         "keys": ("services.cli.commands.keys", "make, list and revoke API keys"),
         **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
+        "config": ("services.cli.commands.config", "show each setting's value and where it comes from"),
         "completion": ("services.cli.commands.completion", "print a completion script for your shell"),
         "version": (
             "services.cli.commands.version",

@@ -12,14 +12,14 @@ from services.common.setting_ranges import AUTO, MOST_THREADS, AutoSeconds, chec
 from services.common.settings import FORMERLY
 from services.gateway.config import PARSERS
 
-# Number of consecutive ports that each setting uses.
-_PORTS = (
+PORTS = (
     ("http_port", 1),
     ("grpc_port", 1),
     ("operator_port", 1),
     ("port_base", 3),
     ("metrics_port_base", 3),
 )
+"""Settings of ports, and the number of consecutive ports that each uses."""
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -113,7 +113,7 @@ class RunConfig(TlsSettings):
 
     def __post_init__(self) -> None:
         self.check_tls()
-        for key, count in _PORTS:
+        for key, count in PORTS:
             value = getattr(self, key)
             if not 0 <= value <= 65536 - count:
                 raise ConfigError(f"{key}: {value} is not a port, or not the first of {count}")
