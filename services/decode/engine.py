@@ -207,9 +207,9 @@ class DecodeEngine:
         return Step(running, chunks, budget, self._clock())
 
     def _admit(self) -> None:
-        """Admits prompts. For one that finds no room, sequences of a tenant that has more than its share are
-        preempted, one after another, until it fits or the shares are even. Then it waits, and prompts of
-        tenants that hold less for their weight pass it: its own tenant has taken the room.
+        """Admits prompts. For one that finds no room, a tenant that has more than its share makes room, until
+        it fits or the shares are even. Then it waits, and prompts of tenants that hold less for their weight
+        pass it: its own tenant has taken the room.
         """
         passed: dict[int, float] = {}
 
@@ -219,18 +219,28 @@ class DecodeEngine:
             return prompt.tenant not in passed and self._held(prompt) < min(passed.values())
 
         while (blocked := self._prompts.admit(len(self._running), may_pass)) is not None:
-            sequence = self._running.over_share(blocked, self._prompts.held())
-            if sequence is None:
+            if not self._make_room(blocked):
                 passed[blocked.tenant] = self._held(blocked)
-                continue
-            # What is in flight lands first: it may end sequences, and make the room.
-            if not self._land():
-                self._running.preempt(sequence)
+
+    def _make_room(self, blocked: Prompt) -> bool:
+        """Takes room from a tenant that has more than its share: that of a prompt that waits for its grammar,
+        or else of a sequence, which is preempted. Returns False if there is none.
+        """
+        unready = self._prompts.unready_over_share(blocked, self._running.held())
+        sequence = None if unready else self._running.over_share(blocked, self._prompts.held())
+        if unready is None and sequence is None:
+            return False
+        if self._land():  # it may have ended sequences, and made the room
+            return True
+        if unready is not None:
+            self._prompts.put_back(unready)
+        elif sequence is not None:
+            self._running.preempt(sequence)
+        return True
 
     def _held(self, prompt: Prompt) -> float:
         """Sequences that a prompt's tenant holds, for its weight."""
-        held = sum(sequence.request.tenant == prompt.tenant for sequence in self._running.members)
-        return (held + self._prompts.held()[prompt.tenant]) / prompt.weight
+        return (self._running.held()[prompt.tenant] + self._prompts.held()[prompt.tenant]) / prompt.weight
 
     def _run(self, step: Step | None) -> bool:
         """Launches a step and takes the tokens that land. Returns whether the device had anything to do."""

@@ -226,6 +226,11 @@ class Prompt:
         return len(self.context) - 1
 
     @property
+    def is_computed(self) -> bool:
+        """Whether all its tokens have KV on this worker, or will have after the step in flight."""
+        return self.state is PromptState.EXTENDING and self.computed == self.num_tokens
+
+    @property
     def awaits_constraint(self) -> bool:
         """Whether the request's grammar is not compiled yet."""
         return self.request.rules is not None and self.request.constraint is None

@@ -84,6 +84,10 @@ class RunningSequences:
             if len(sequence.context) == len(sequence.request.prompt_ids) + len(sequence.request.output_ids)
         }
 
+    def held(self) -> Counter[int]:
+        """Running sequences by tenant."""
+        return Counter(sequence.request.tenant for sequence in self.members)
+
     def over_share(self, prompt: Prompt, active: Counter[int]) -> Sequence | None:
         """Returns the sequence that makes room for a prompt of another tenant: the youngest of the lowest
         priority, of the tenant that holds most for its weight. None if that one would then hold less for its

@@ -193,6 +193,39 @@ def test_a_prompt_that_waits_for_its_grammar_keeps_no_other_tenants_prompt_waiti
     assert flood.tokens == {}
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(("pages", "places"), [(8, 64), (64, 4)])
+def test_prompts_that_wait_for_their_grammar_make_room_for_another_tenants(pages, places, ahead):
+    bench = Bench(pages, max_running=places, local_prefill_tokens=1000, chunk_tokens=512, ahead=ahead)
+    for seed in range(6):
+        bench.submit(prompt_of(100, seed), 2, tenant=FLOOD, rules=object())  # it is never compiled
+    for _ in range(4):
+        bench.engine.step()
+    assert bench.engine.load.waiting
+    others = [bench.submit(prompt_of(120, 90 + seed), 3, tenant=OTHER) for seed in range(2)]
+    for other in others:
+        assert steps_until(bench, lambda other=other: bool(other.tokens.get(0))) <= 8
+    steps_until(bench, lambda: all(other.finish() for other in others))
+    assert [other.tokens[0] for other in others] == [
+        greedy(prompt_of(120, 90 + seed), 3) for seed in range(2)
+    ]
+    assert bench.engine.load.running + bench.engine.load.waiting == 6
+
+
+def test_a_prompt_that_made_room_goes_on_when_its_grammar_is_there():
+    bench = Bench(8, local_prefill_tokens=1000, chunk_tokens=512)
+    floods = [bench.submit(prompt_of(100, seed), 3, tenant=FLOOD, rules=object()) for seed in range(4)]
+    for _ in range(4):
+        bench.engine.step()
+    other = bench.submit(prompt_of(120, 99), 3, tenant=OTHER)
+    steps_until(bench, lambda: other.finish() == "LENGTH")
+    for request in bench.engine._outbox.requests():
+        request.rules = None  # as good as compiled, and allows everything
+    bench.run()
+    assert [flood.tokens[0] for flood in floods] == [greedy(prompt_of(100, seed), 3) for seed in range(4)]
+    bench.check_free()
+
+
 def test_a_pass_is_shorter_while_another_tenant_may_come():
     bench = Bench(64, local_prefill_tokens=10_000, chunk_tokens=512, context_length=4096)
     lengths, launch = [], bench.stepper.launch

@@ -152,6 +152,36 @@ class PromptQueue:
             held[prompt.tenant] += len(prompt.sequences)
         return held
 
+    def unready_over_share(self, blocked: Prompt, running: Counter[int]) -> Prompt | None:
+        """Returns the active prompt that makes room for one of another tenant: the last one, of the tenant
+        that holds most for its weight, of those that wait for nothing but their grammar. None if that tenant
+        would then hold less for its weight than the blocked one's.
+
+        `running`: sequences that tenants have beside those of active prompts.
+        """
+        held = self.held() + running
+        unready = [
+            prompt
+            for prompt in self._active
+            if prompt.tenant != blocked.tenant and prompt.is_computed and prompt.awaits_constraint
+        ]
+        if not unready:
+            return None
+        last = max(reversed(unready), key=lambda prompt: held[prompt.tenant] / prompt.weight)
+        wanted = (held[blocked.tenant] + len(blocked.sequences)) / blocked.weight
+        left = (held[last.tenant] - len(last.sequences)) / last.weight
+        return None if left < wanted else last
+
+    def put_back(self, prompt: Prompt) -> None:
+        """Frees the pages of a computed prompt, which waits for room again; those in the cache may still be
+        there then.
+        """
+        self._active.remove(prompt)
+        self._pages.retire(prompt.table)
+        prompt.table, prompt.computed = self._pages.new_table(), 0
+        prompt.state = PromptState.WAITING
+        self._waiting.append_front(prompt)
+
     def admit(self, running: int, may_pass: Callable[[Prompt], bool] = lambda prompt: True) -> Prompt | None:
         """Admits waiting prompts while there are enough pages for all of theirs plus headroom. Returns the
         one that finds no room, if any.
@@ -179,9 +209,7 @@ class PromptQueue:
         complete = [
             prompt
             for prompt in self.extending()
-            if prompt.computed == prompt.num_tokens
-            and not prompt.awaits_constraint
-            and not prompt.awaits_scores
+            if prompt.is_computed and not prompt.awaits_constraint and not prompt.awaits_scores
         ]
         for prompt in complete:
             self._active.remove(prompt)
