@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -68,4 +69,9 @@ class PostEndpoint:
         finally:
             reply.close()
             record.status = reply.status
-            self._log.info("request", **record.line())
+            record.reached("total")
+            # The line is made in the loop's next turn: the last tokens of other answers are written first.
+            asyncio.get_running_loop().call_soon(self._log_end, record)
+
+    def _log_end(self, record: RequestRecord) -> None:
+        self._log.info("request", **record.line())

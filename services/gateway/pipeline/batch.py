@@ -42,6 +42,11 @@ class Batch:
         """The first prompt with a choice that has not ended; 0 if all have."""
         return next((i for i, generation in enumerate(self.generations) if not generation.all_ended), 0)
 
+    @property
+    def all_ended(self) -> bool:
+        """Whether no choice of any prompt is running."""
+        return all(generation.all_ended for generation in self.generations)
+
     async def accepted(self, within_s: float) -> None:
         """As Generation.accepted, for all of them. The first failure is raised."""
         await _together(generation.accepted(within_s) for generation in self.generations)
@@ -53,8 +58,12 @@ class Batch:
     async def deltas(self) -> AsyncGenerator[tuple[int, ChoiceDelta], None]:
         """Yields the index of a prompt and its next delta, as they come; raises the first failure.
 
-        The iteration runs tasks of its own: a caller that may leave it early must use `aclosing`.
+        Several prompts are read by tasks: a caller that may leave the iteration early must use `aclosing`.
         """
+        if len(self.generations) == 1:
+            async for delta in self.generations[0]:
+                yield 0, delta
+            return
         items: asyncio.Queue[_Item] = asyncio.Queue()
         tasks = []
         for index, generation in enumerate(self.generations):

@@ -75,6 +75,11 @@ class Reply:
         else:
             await self._data(data, more=True)
 
+    def join_last(self) -> None:
+        """Sends the events that follow at once in one piece with the end mark, if the server can."""
+        if self._chunks is not None:
+            self._chunks.join()
+
     async def end_events(self) -> None:
         """OpenAI's end mark."""
         self.close()

@@ -36,7 +36,7 @@ class StreamingProtocol(RequestProtocol):
             return
         self._answers.begin()
         if self.scope["http_version"] == "1.1":
-            self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self.transport)}  # type: ignore[dict-item]
+            self.scope["extensions"] = {BODY_CHUNKS: BodyChunks(self.flow, self._answers)}  # type: ignore[dict-item]
         else:
             # uvicorn has no place to choose another; nothing of the answer is sent yet.
             self.cycle.__class__ = _CloseDelimited
@@ -71,7 +71,7 @@ class BodyChunks:
     every chunk, for those who clear it.
     """
 
-    def __init__(self, flow: FlowControl, transport: asyncio.Transport) -> None:
+    def __init__(self, flow: FlowControl, transport: AnswerTransport) -> None:
         self._flow = flow
         self._transport = transport
         self.written = False
@@ -80,6 +80,10 @@ class BodyChunks:
     def open(self) -> bool:
         """Whether the client has room for more, as far as is known; a lost one has."""
         return not self._flow.write_paused
+
+    def join(self) -> None:
+        """Joins what is written from now on, as AnswerTransport does at the start of an answer."""
+        self._transport.begin()
 
     def write(self, data: bytes) -> None:
         """One chunk, not empty. A connection may have been lost since; then there is nobody to write to."""

@@ -106,6 +106,8 @@ class ChatEndpoint:
         async for delta in generation:
             while unbegun:
                 await reply.event(chunks.role(unbegun.pop(0)))
+            if generation.all_ended:
+                reply.join_last()
             await reply.event(chunks.delta(delta))
         if call.usage.include:
             await reply.event(shape.usage_chunk(generation.head, generation.usage))

@@ -191,6 +191,8 @@ class CompletionEndpoint:
                 text = unsaid.pop(index, "") + delta.content
                 finish = _FINISH[delta.finish_reason] if delta.finish_reason else None
                 shown = logprobs[index].of(delta.logprobs)
+                if finish and batch.all_ended:
+                    reply.join_last()
                 for choice in _pieces(index, text, shown, finish):
                     await reply.event(_answer(batch, [choice], call.usage.in_chunk(batch)))
         if call.usage.include:

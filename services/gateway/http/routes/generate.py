@@ -85,6 +85,8 @@ class GenerateEndpoint:
         async with aclosing(self._fed(call, batch, answers)) as fed:
             async for prompt, delta, index in fed:
                 # Once a choice has ended, its last delta says all that those on their way before it would.
+                if delta.finish_reason and batch.all_ended:
+                    reply.join_last()
                 if delta.finish_reason or not batch.generations[prompt].ended(delta.index):
                     await reply.event(event(index))
         await reply.end_events()

@@ -122,13 +122,42 @@ class CountedTransport:
         return getattr(self._transport, name)
 
 
-async def test_an_answer_that_is_all_there_is_one_write(suite, monkeypatch):
-    writes, made = [], StreamingProtocol.connection_made
+@pytest.fixture
+def writes(monkeypatch):
+    """What is written to connections, one entry for each write."""
+    noted, made = [], StreamingProtocol.connection_made
     monkeypatch.setattr(
-        StreamingProtocol, "connection_made", lambda self, real: made(self, CountedTransport(real, writes))
+        StreamingProtocol, "connection_made", lambda self, real: made(self, CountedTransport(real, noted))
     )
+    return noted
+
+
+async def test_an_answer_that_is_all_there_is_one_write(suite, writes):
     suite.say("Hi")
     answer = await suite.chat()
     (written,) = writes
     assert written.startswith(b"HTTP/1.1 200 OK\r\n")
     assert written.endswith(b"\r\n\r\n" + answer.content)
+
+
+@pytest.mark.parametrize(
+    ("path", "prompt"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
+        ("/v1/completions", {"prompt": "Hi"}),
+        ("/generate", {"text": "Hi"}),
+    ],
+)
+async def test_the_finish_of_a_stream_its_usage_and_the_end_mark_are_one_write(suite, writes, path, prompt):
+    suite.say("word " * 20)
+    suite.decode.step_s = 0.001
+    body = {**prompt, "stream": True, "stream_options": {"include_usage": True}}
+    answer = await suite.http.post(path, json=body)
+    events = answer.text.split("\n\n")
+    assert b"".join(writes).count(b"[DONE]") == 1
+    last = writes[-1].decode()
+    assert len(writes) > 2, "the stream began before it ended"
+    assert events[-2] == "data: [DONE]"
+    # The finish, the usage where this route has one, and the end mark.
+    count = 1 if path == "/generate" else 2
+    assert all(event in last for event in events[-2 - count : -1])
