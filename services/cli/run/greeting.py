@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from services.cli.run.plan import SuitePlan
+from services.cli.run.plan import WORKERS, SuitePlan
 from services.common.rpc.tls.bundle import CA
+from services.engine.native.sources import COMPILERS, find_compiler, has_prebuilt
 
 _KEYLESS = """\
 Warning: other machines reach REST and gRPC, and nobody needs an API key. `perigee keys create` makes one,
@@ -27,6 +28,7 @@ def greeting(plan: SuitePlan, run_dir: Path) -> str:
     address = "" if plan.grpc_address == _DEFAULT_DOOR else f" --address {plan.grpc_address}"
     messages = '[{"role": "user", "content": "Hello"}]'
     body = f'{{"model": "{plan.model_name}", "max_tokens": 64, "messages": {messages}}}'
+    slow = f"\n  note      {reason}" if (reason := why_slow(plan)) else ""
     return f"""
 Perigee is ready and serves {plan.model_name}.
 
@@ -34,7 +36,7 @@ Perigee is ready and serves {plan.model_name}.
   REST      {url}
   gRPC      {plan.grpc_address}
   operator  {plan.operator_address}
-  logs      {run_dir}/
+  logs      {run_dir}/{slow}
 
 From a second terminal:
 
@@ -46,6 +48,15 @@ From a second terminal:
 
 {_KEYLESS if plan.keyless else ""}Ctrl-C stops everything.
 """
+
+
+def why_slow(plan: SuitePlan) -> str | None:
+    """Returns why workers on CPUs compute without compiled loops: there is no C compiler. None otherwise."""
+    on_cpus = any(child.role in WORKERS and child.device == "cpu" for child in plan.children)
+    if not on_cpus or has_prebuilt() or find_compiler():
+        return None
+    names = f"{', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}"
+    return f"there is no C compiler ({names}): without compiled loops the workers compute slowly; install one"
 
 
 def _program(url: str, model: str, messages: str) -> str:

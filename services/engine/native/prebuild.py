@@ -8,11 +8,10 @@ thread.
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 import sys
 
-from services.engine.native.library import COMPILERS, SOURCES, prebuilt
+from services.engine.native.sources import COMPILERS, SOURCES, find_compiler, prebuilt
 
 _FLAGS = ("-O3", "-ffp-contract=fast", "-shared", "-fPIC")
 _MACHINE = {"x86_64": ("-march=x86-64-v3",)}
@@ -20,7 +19,7 @@ _MACHINE = {"x86_64": ("-march=x86-64-v3",)}
 
 def main() -> int:
     """Compiles the library; returns the exit status."""
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    compiler = find_compiler()
     if compiler is None:
         print(f"there is no C compiler: none of {', '.join(COMPILERS)}", file=sys.stderr)
         return 1

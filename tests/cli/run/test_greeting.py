@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.cli.run.greeting import greeting
-from services.cli.run.plan import SuitePlan
+from services.cli.run.plan import ChildPlan, SuitePlan
+from services.engine.native import sources
 
 PLAN = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "127.0.0.1:52000", "little-one")
 
@@ -47,3 +48,22 @@ def test_a_model_that_anybody_may_use_comes_with_a_warning():
     assert "Warning" not in greeting(PLAN, Path(".run"))
     text = greeting(replace(PLAN, keyless=True), Path(".run"))
     assert "Warning: other machines reach REST and gRPC, and nobody needs an API key" in text
+
+
+def shown(device):
+    worker = ChildPlan("decode", ("decode", "--device", device), "127.0.0.1:50053")
+    return greeting(SuitePlan((worker,), "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "it"), Path(".run"))
+
+
+def test_a_missing_compiler_shows_on_the_start_screen(monkeypatch):
+    assert "compiler" not in shown("cpu")
+    monkeypatch.setattr(sources.shutil, "which", lambda name: None)
+    assert "there is no C compiler (cc, gcc or clang)" in shown("cpu")
+    assert "compiler" not in shown("cuda:0")
+
+
+def test_a_library_that_was_compiled_before_needs_no_compiler(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources.shutil, "which", lambda name: None)
+    monkeypatch.setattr(sources, "prebuilt", lambda: tmp_path)
+    monkeypatch.setattr(sources, "_REQUIRED", {})
+    assert "compiler" not in shown("cpu")

@@ -13,6 +13,7 @@ from services.engine.model.attention.page_views import PageViews
 from services.engine.model.attention.paged_attention import PagedAttention
 from services.engine.model.attention.tiled_attention import TiledAttention
 from services.engine.native import library as native
+from services.engine.native import sources
 from tests.engine.model.attention.test_paged_attention import ITEMS, KEY, LATENT, case
 
 CPU = torch.device("cpu")
@@ -92,8 +93,8 @@ def test_odd_sizes_are_not_taken(sizes):
 
 @pytest.mark.parametrize("found", [None, "/bin/false"])
 def test_without_a_working_compiler_there_is_none_and_the_log_says_so(found, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native.shutil, "which", lambda name: found)
+    monkeypatch.setattr(native, "library_directory", lambda: tmp_path)
+    monkeypatch.setattr(sources.shutil, "which", lambda name: found)
     assert native.library.__wrapped__() is None
     assert "no compiled loops" in capsys.readouterr().out
 
@@ -101,16 +102,16 @@ def test_without_a_working_compiler_there_is_none_and_the_log_says_so(found, mon
 def test_the_library_is_compiled_once(monkeypatch, tmp_path):
     if native.library() is None:
         pytest.skip("nothing can be compiled here: see the log")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "library_directory", lambda: tmp_path)
     assert native.library.__wrapped__() is not None
-    made = list((tmp_path / "perigee").iterdir())
+    made = list(tmp_path.iterdir())
     monkeypatch.setattr(native.subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert native.library.__wrapped__() is not None
-    assert list((tmp_path / "perigee").iterdir()) == made
+    assert list(tmp_path.iterdir()) == made
 
 
 def test_what_was_compiled_elsewhere_needs_no_compiler(made_before):
-    if not native._REQUIRED.get(platform.machine(), frozenset()) <= native._processor_flags():
+    if not sources._REQUIRED.get(platform.machine(), frozenset()) <= sources.processor_flags():
         pytest.skip("it does not run on this processor")
     loops = native.library.__wrapped__()
     kernel = LatentKernel(loops, 3, LATENT, KEY)
@@ -118,5 +119,5 @@ def test_what_was_compiled_elsewhere_needs_no_compiler(made_before):
 
 
 def test_what_was_compiled_elsewhere_is_left_alone_by_an_older_processor(made_before, monkeypatch):
-    monkeypatch.setattr(native, "_REQUIRED", {platform.machine(): frozenset({"avx2", "a-new-thing"})})
+    monkeypatch.setattr(sources, "_REQUIRED", {platform.machine(): frozenset({"avx2", "a-new-thing"})})
     assert native.library.__wrapped__() is None
