@@ -1,6 +1,8 @@
 # Everything a contributor types. `make` alone lists it.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two stamps: of what running needs, and of what developing and testing need, which is more.
+RUN_STAMP := .venv/.set-up-to-run
 STAMP := .venv/.set-up
 # What checks the GPU: .venv where it is, else an interpreter that has the wheels. Neither is set up for it.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
@@ -16,11 +18,17 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv with all that running and testing needs
 
-$(STAMP): pyproject.toml scripts/setup
-	PYTHON=$(PYTHON) scripts/setup
+SETUP := pyproject.toml scripts/setup $(wildcard scripts/environment/*.py)
+
+$(STAMP): $(SETUP)
+	@PYTHON=$(PYTHON) scripts/setup dev
+	@touch $(RUN_STAMP) $@
+
+$(RUN_STAMP): $(SETUP)
+	@PYTHON=$(PYTHON) scripts/setup run $(ARGS)
 	@touch $@
 
-run: $(STAMP) ## start the suite here and keep it running until Ctrl-C (options: ARGS="--http-port 8080")
+run: $(RUN_STAMP) ## start the suite here and keep it running until Ctrl-C (options: ARGS="--http-port 8080")
 	@$(BIN)/perigee run $(ARGS)
 
 test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")

@@ -52,8 +52,8 @@ def processor_flags() -> set[str]:
 
 
 def library_directory() -> Path:
-    """The directory of compiled libraries, which is created: in the virtual environment, or if this Python has
-    none that it can write to, in the user's cache. Raises OSError.
+    """The directory of compiled libraries: in the virtual environment, or where this user can write to none,
+    in the user's cache. It is created. Raises OSError.
 
     It must belong to this user, because its contents are executed.
     """

@@ -1,0 +1,1 @@
+"""Makes the virtual environment `.venv`. Runs before anything is installed: standard library only."""

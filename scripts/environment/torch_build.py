@@ -1,0 +1,68 @@
+"""Which build of torch is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from scripts.environment.commands import CommandFailed, QuietCommands
+from scripts.environment.narrator import Narrator
+
+VERSION = "2.13.0"
+NVIDIA = Path("/dev/nvidiactl")
+_NOT_FOUND = "No matching distribution found"
+_NO_CPU_BUILD = f"""\
+pip finds no CPU build of torch {VERSION}. Its default build brings several GB of CUDA libraries, which are
+of no use here: there is no NVIDIA device. Set this and repeat; PyTorch's installation page shows the ADDRESS
+for Pip and CPU:
+
+  export PIP_EXTRA_INDEX_URL=ADDRESS
+
+To take the default build all the same: export TORCH=torch=={VERSION}
+"""
+
+
+class NoCpuBuild(Exception):
+    """Only a build with CUDA libraries is in sight, which takes gigabytes. The message says what to set."""
+
+    def __init__(self) -> None:
+        super().__init__(_NO_CPU_BUILD)
+
+
+def choose_torch(
+    env: Mapping[str, str],
+    python: str,
+    wheels: Path,
+    commands: QuietCommands,
+    narrator: Narrator,
+    nvidia: Path,
+) -> str:
+    """Returns what pip is asked to install: TORCH of the environment; the default build if there is an NVIDIA
+    device (`nvidia`); else the CPU build, whose wheel is then in the directory `wheels`.
+
+    Raises NoCpuBuild before anything large is downloaded, and CommandFailed if pip fails for another reason.
+    """
+    if env.get("TORCH"):
+        return env["TORCH"]
+    if nvidia.exists():
+        return f"torch=={VERSION}"
+    narrator.step(f"looking for the CPU build of torch {VERSION}")
+    wanted = f"torch=={VERSION}+cpu"
+    try:
+        commands.run(
+            python,
+            "-m",
+            "pip",
+            "download",
+            "--progress-bar",
+            "off",
+            "--no-deps",
+            "--dest",
+            str(wheels),
+            wanted,
+        )
+    except CommandFailed as error:
+        if any(_NOT_FOUND in line for line in error.output):
+            raise NoCpuBuild from error
+        raise
+    return wanted
