@@ -99,7 +99,7 @@ fix: $(STAMP) ## format, and fix what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-protos: $(STAMP) ## generate the Python code of protos/ again
+protos: $(STAMP) ## generate the Python code of protos/ and the texts of REST fields again
 	scripts/protos
 
 pictures: $(STAMP) ## draw the pictures of docs/ again, from docs/pictures/*.toml

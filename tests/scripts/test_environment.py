@@ -113,7 +113,9 @@ def test_taken_ports_stop_it_before_pip_is_asked(clone, monkeypatch, capsys):
 
 def test_a_full_disk_stops_it_before_pip_is_asked(clone, monkeypatch, capsys):
     shutil.rmtree(clone / ".venv")
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9 * 10**9, 8 * 10**9, 10**9))
+    monkeypatch.setattr(
+        disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9 * 10**9, 8 * 10**9, 10**9)
+    )
     assert setup.main(["run"]) == 2
     assert not (clone / ".venv").exists()
     assert "1,000 MB free, and 2,420 MB are needed" in capsys.readouterr().err

@@ -35,7 +35,7 @@ class App:
         self._cors = cors
         documents = DocumentPages()
         offered = operations(parts, documents)
-        documents.publish(describe(offered, parts.model.vocab_size))
+        documents.publish(describe(offered, parts.model.vocab_size, parts.model.names[0]))
         self._keys = KeyCheck(gatekeeper, parts.admission, offered)
         # POST endpoints handle their own errors and bypass Starlette, which would wrap every event.
         self._posts: dict[str, ASGIApp] = {

@@ -14,7 +14,8 @@ EVENTS = "text/event-stream"
 
 @dataclass(frozen=True)
 class Operation:
-    """One path. `endpoint`: an ASGI application, or a function of a request. `body`: the JSON body's schema.
+    """One path. `endpoint`: an ASGI application, or a function of a request. `body`: the JSON body's schema;
+    `example`: one such body, without the model's name.
 
     `answers`: by media type, the schema of a good answer or an event; None: text. `path`: as
     OpenAPI spells it; `route`: as Starlette does, where that differs. `names`: what may stand for the path's
@@ -27,6 +28,7 @@ class Operation:
     summary: str
     answers: Mapping[str, Any]
     body: Any = None
+    example: Mapping[str, Any] | None = None
     route: str = ""
     names: tuple[str, ...] = ()
 

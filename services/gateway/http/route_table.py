@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from services.gateway.admission import Admission
+from services.gateway.http import examples
 from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
@@ -68,17 +69,23 @@ class DoorParts:
     asks_for_keys: bool = False
 
     def post(
-        self, path: str, answer: BodyHandler, body: Any, good: dict[str, Any], summary: str
+        self,
+        path: str,
+        answer: BodyHandler,
+        body: Any,
+        example: Mapping[str, Any],
+        good: dict[str, Any],
+        summary: str,
     ) -> Operation:
         """A route that takes a body."""
         endpoint = PostEndpoint(answer, self.admission, self.bodies, self.keep_alive)
-        return Operation(path, ("POST",), endpoint, summary, good, body)
+        return Operation(path, ("POST",), endpoint, summary, good, body, example)
 
 
 def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, ...]:
     """Every route there is."""
     home = Operation("/", ("GET",), HomePage().show, "The workers and a chat, for people.", {_HTML: None})
-    return (home, *_generating(parts), *_tokenizing(parts), *_describing(parts, documents))
+    return (*_generating(parts), *_tokenizing(parts), *_describing(parts, documents), home)
 
 
 def _generating(parts: DoorParts) -> Iterator[Operation]:
@@ -86,6 +93,7 @@ def _generating(parts: DoorParts) -> Iterator[Operation]:
         "/v1/chat/completions",
         ChatEndpoint(parts.pipeline, parts.model, parts.reasoning).answer,
         ChatBody,
+        examples.CHAT,
         {JSON: ChatAnswer, EVENTS: ChatChunk},
         "Continue a conversation.",
     )
@@ -93,6 +101,7 @@ def _generating(parts: DoorParts) -> Iterator[Operation]:
         "/v1/completions",
         CompletionEndpoint(parts.batches, parts.model).answer,
         CompletionBody,
+        examples.COMPLETION,
         {JSON: CompletionAnswer, EVENTS: CompletionAnswer},
         "Continue prompts as they are.",
     )
@@ -101,6 +110,7 @@ def _generating(parts: DoorParts) -> Iterator[Operation]:
         "/generate",
         GenerateEndpoint(parts.batches, parts.model).answer,
         GenerateBody,
+        examples.GENERATE,
         {JSON: one_or_more, EVENTS: GenerateAnswer},
         "Continue prompts as they are, in SGLang's spelling; a stream's events are cumulative.",
     )
@@ -114,6 +124,7 @@ def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
             f"{prefix}/tokenize",
             endpoint.tokenize,
             TokenizeBody,
+            examples.TOKENIZE,
             {JSON: TokenizeAnswer},
             "Token ids of a text, or of a chat body as a whole, which is then the rest of this body.",
         )
@@ -121,6 +132,7 @@ def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
             f"{prefix}/detokenize",
             endpoint.detokenize,
             DetokenizeBody,
+            examples.DETOKENIZE,
             {JSON: DetokenizeAnswer},
             "The text of token ids.",
         )

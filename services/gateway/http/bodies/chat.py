@@ -66,6 +66,9 @@ class ReasoningDetailBody(Struct):
     text: str | None = None
 
 
+REFUSED_IN_MESSAGES = ("function_call", "audio")
+
+
 class MessageBody(Struct):
     """One turn of the conversation. `partial`: the answer goes on with this message, the last one.
 
@@ -91,9 +94,7 @@ class MessageBody(Struct):
 
 @with_controls("openai")
 class ChatBody(KnownFields, kw_only=True):
-    """The request. The first block is served; of the second, and of KnownFields, what changes the answer
-    is refused.
-    """
+    """A conversation, and how it goes on. Null means absent."""
 
     messages: Annotated[list[MessageBody], SOME]
     model: str | None = None
@@ -123,6 +124,7 @@ class ChatBody(KnownFields, kw_only=True):
     regex: str | None = None
     ebnf: str | None = None
 
+    # Not supported, as KnownFields are not.
     modalities: list[str] | None = None
     audio: Any = None
     prediction: Any = None

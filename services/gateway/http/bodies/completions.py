@@ -22,12 +22,7 @@ DEFAULT_MAX_TOKENS = 16
 
 @with_controls("openai")
 class CompletionBody(KnownFields, kw_only=True):
-    """`prompt`: a text, several, token ids, or several lists of them. `parse_special`: whether special-token
-    strings in texts become control tokens; by default they are ordinary text. `logprobs`: of how many likely
-    alternatives beside the sampled token, with `echo` of the prompt's tokens too; `prompt_logprobs`: of how
-    many beside each token of the prompt, as vLLM gives them. Of the second block what changes the answer is
-    refused.
-    """
+    """Prompts to continue. Null means absent."""
 
     prompt: PromptField
     model: str | None = None
@@ -44,6 +39,7 @@ class CompletionBody(KnownFields, kw_only=True):
     regex: str | None = None
     ebnf: str | None = None
 
+    # Not supported, as KnownFields are not; `best_of` may be n.
     best_of: int | None = None
     suffix: str | None = None
     image_data: Any = None

@@ -20,12 +20,13 @@ DEFAULT_MAX_TOKENS = 128
 
 @with_controls("sglang")
 class GenerateParams(Struct, kw_only=True):
-    """Sampling controls in SGLang's spelling. Of the second block what changes the answer is refused."""
+    """Sampling controls in SGLang's spelling. Null means absent."""
 
     json_schema: str | dict[str, Any] | bool | None = None
     regex: str | None = None
     ebnf: str | None = None
 
+    # Not supported, apart from the first, which changes nothing.
     spaces_between_special_tokens: bool | None = None
     no_stop_trim: bool | None = None
     stop_regex: str | list[str] | None = None
@@ -37,9 +38,7 @@ class GenerateParams(Struct, kw_only=True):
 
 class GenerateBody(KnownFields, kw_only=True):
     """Exactly one of `text` and `input_ids`, each one prompt or several. Lists of other fields: one entry per
-    prompt. `logprob_start_len`: with `return_logprob`, the first token of the prompt whose log-probability is
-    wanted; -1, or by default: none. `parse_special` as in CompletionBody. `rid` names the answer. Of the
-    second block what changes the answer is refused.
+    prompt. Null means absent.
     """
 
     text: TextField | None = None
@@ -54,6 +53,7 @@ class GenerateBody(KnownFields, kw_only=True):
     parse_special: bool | None = None
     cache_salt: SaltField | None = None
 
+    # Not supported, as KnownFields are not.
     prompt_logprobs: int | None = None
     token_ids_logprob: Any = None
     input_embeds: Any = None

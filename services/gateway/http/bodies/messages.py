@@ -7,7 +7,7 @@ from typing import Any
 
 from services.common.errors import InvalidRequest, UnsupportedValue
 from services.families.conversation import ImagePart, Message, Part, TextPart, ToolCall, VideoPart
-from services.gateway.http.bodies.chat import MessageBody, PartBody, ToolCallBody
+from services.gateway.http.bodies.chat import REFUSED_IN_MESSAGES, MessageBody, PartBody, ToolCallBody
 from services.gateway.http.bodies.fields.nested import read_url
 from services.gateway.media.images import ImageSource
 from services.gateway.media.request_media import MediaSource
@@ -26,7 +26,7 @@ def read_message(
 
     Raises InvalidRequest or UnsupportedValue naming the field.
     """
-    for field in ("function_call", "audio"):
+    for field in REFUSED_IN_MESSAGES:
         if getattr(body, field) is not None:
             raise UnsupportedValue(f"{param}.{field} is not supported by this server", f"{param}.{field}")
     role = template_role(body.role, f"{param}.role")

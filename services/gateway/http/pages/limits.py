@@ -10,10 +10,10 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from services.common.sampling.control import TOKEN_ID
-from services.gateway.http.bodies.chat import ChatBody
+from services.gateway.http.bodies.chat import REFUSED_IN_MESSAGES, ChatBody, MessageBody
 from services.gateway.http.bodies.completions import REFUSED as REFUSED_OF_COMPLETIONS
 from services.gateway.http.bodies.completions import CompletionBody
-from services.gateway.http.bodies.fields.known import KNOWN, NOTHING
+from services.gateway.http.bodies.fields.known import KNOWN, NOTHING, CallerMetadata
 from services.gateway.http.bodies.fields.limited import INSTEAD, TOGETHER
 from services.gateway.http.bodies.generate import REFUSED as REFUSED_OF_GENERATE
 from services.gateway.http.bodies.generate import REFUSED_PARAMS, GenerateBody, GenerateParams
@@ -21,6 +21,10 @@ from services.gateway.http.bodies.unsupported import NEUTRAL
 from services.gateway.http.routes.tokenize import UNSUPPORTED, TokenizeBody
 
 _UNSUPPORTED = "Not supported: any other value is refused."
+REFUSED = "x-refused"
+"""The keyword that marks fields of which only the values that change nothing are taken."""
+_FIRST = ("model", "messages", "prompt", "text", "input_ids", "tokens", "sampling_params", "role", "content")
+_IGNORED = frozenset(field.name for field in fields(CallerMetadata))
 
 _Values = Mapping[str, tuple[Any, ...]]
 
@@ -33,13 +37,27 @@ def narrowed(components: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
     made = {name: _replaced(schema, vocab_size) for name, schema in components.items()}
     for name, usual in _usual_values().items():
         for field, values in usual.items():
-            made[name]["properties"][field] = {"description": _UNSUPPORTED, "enum": values, "default": None}
+            refused = {"description": _UNSUPPORTED, "enum": values, "default": None, REFUSED: True}
+            made[name]["properties"][field] = refused
     for name, kinds in TOGETHER.items():
         made[name]["anyOf"] = _replaced(kinds, vocab_size)
     made["TokenizeBody"]["properties"]["messages"] = {
         "anyOf": [made["ChatBody"]["properties"]["messages"], {"type": "null"}]
     }
+    for schema in made.values():
+        if "properties" in schema:
+            schema["properties"] = dict(sorted(schema["properties"].items(), key=_place))
     return made
+
+
+def _place(field: tuple[str, Mapping[str, Any]]) -> tuple[int, int]:
+    """Sort key: the most important first, then as declared, then the caller's own, then refused ones."""
+    name, node = field
+    if node.get(REFUSED):
+        return 3, 0
+    if name in _FIRST:
+        return 0, _FIRST.index(name)
+    return (2, 0) if name in _IGNORED else (1, int(name == "priority"))
 
 
 def _replaced(node: Any, vocab_size: int) -> Any:
@@ -67,6 +85,7 @@ def _usual_values() -> dict[str, dict[str, list[Any]]]:
     return {
         kind.__name__: _typed(kind, values)
         for kind, values in (
+            (MessageBody, dict.fromkeys(REFUSED_IN_MESSAGES, (None,))),
             (ChatBody, {**KNOWN, **chat}),
             (CompletionBody, {**KNOWN, **dict.fromkeys(REFUSED_OF_COMPLETIONS, NOTHING)}),
             (GenerateBody, {**KNOWN, **generate}),

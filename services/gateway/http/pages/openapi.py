@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from services.gateway.http.operations import EVENTS, JSON, Operation
+from services.gateway.http.pages.field_texts import add_descriptions
 from services.gateway.http.pages.limits import narrowed
 from services.gateway.http.shapes.errors import ErrorAnswer
 
@@ -21,9 +22,9 @@ _INTRODUCTION = (
 _NAME = "X-Request-Id"
 
 
-def describe(operations: Sequence[Operation], vocab_size: int) -> dict[str, Any]:
-    """The document. `vocab_size`: of the served model, for limits of token ids."""
-    schemas = _Schemas(operations, vocab_size)
+def describe(operations: Sequence[Operation], vocab_size: int, model: str) -> dict[str, Any]:
+    """The document. `vocab_size`, `model`: size of the served model's vocabulary, and its name."""
+    schemas = _Schemas(operations, vocab_size, model)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths[operation.path] = {
@@ -40,13 +41,15 @@ def describe(operations: Sequence[Operation], vocab_size: int) -> dict[str, Any]
 class _Schemas:
     """References to the schemas of all operations."""
 
-    def __init__(self, operations: Sequence[Operation], vocab_size: int) -> None:
+    def __init__(self, operations: Sequence[Operation], vocab_size: int, model: str) -> None:
+        self._model = model
         types = [ErrorAnswer]
         for operation in operations:
             types += [each for each in (operation.body, *operation.answers.values()) if each is not None]
         made, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
         self._schemas = dict(zip(types, made, strict=True))
         self.components = narrowed(components, vocab_size)
+        add_descriptions(self.components)
 
     def item(self, operation: Operation, method: str) -> dict[str, Any]:
         """An operation object."""
@@ -57,7 +60,8 @@ class _Schemas:
             "parameters": _parameters(operation),
         }
         if operation.body is not None:
-            content = {JSON: {"schema": self._schemas[operation.body]}}
+            example = {"model": self._model, **(operation.example or {})}
+            content = {JSON: {"schema": self._schemas[operation.body], "example": example}}
             item["requestBody"] = {"required": True, "content": content}
         return item
 

@@ -26,14 +26,14 @@ from services.gateway.pipeline.request import ChatPrompt, TextPrompt
 
 
 class TokenizeBody(msgspec.Struct):
-    """`messages` are decoded with the rest of the chat body. Null means absent everywhere.
+    """A text, or a conversation with all else that a chat's body may hold. Null means absent.
 
-    `parse_special` (with `prompt` only): whether special-token strings become control tokens. By default they
-    are ordinary text, as in chats; engines that run the published tokenizer's default parse them.
-    `add_special_tokens` is accepted and changes nothing: this tokenizer adds none.
+    Special-token strings in texts are ordinary text by default, as in chats; engines that run the published
+    tokenizer's default parse them.
     """
 
     prompt: str | None = None
+    # Decoded with the rest of the chat body.
     messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     model: str | None = None
     parse_special: bool | None = None
@@ -44,7 +44,7 @@ class TokenizeBody(msgspec.Struct):
 
 
 class DetokenizeBody(msgspec.Struct):
-    """`skip_special_tokens`: leave out tokens flagged special by the tokenizer's files; default: no."""
+    """Token ids to convert to text. Null means absent."""
 
     tokens: list[IdField]
     model: str | None = None

@@ -1,6 +1,7 @@
 """The description of the door, compared with the door."""
 
 import json
+import re
 
 import msgspec
 import pytest
@@ -267,7 +268,6 @@ async def test_the_page_for_people_loads_nothing_from_elsewhere(suite, document)
     answer = await suite.http.get("/docs")
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
-    assert "//" not in answer.text.replace("</", "")
-    assert "<script" not in answer.text
-    for path in document["paths"]:
-        assert path.replace("{", "{") in answer.text
+    assert not re.findall(r"<(?!/|!)(?:script|link|img|iframe|object|form)", answer.text)
+    assert not re.findall(r"@import|url\(|\ssrc=|\son\w+=", answer.text)
+    assert {target[0] for target in re.findall(r'href="([^"]*)"', answer.text)} == {"/", "#"}
