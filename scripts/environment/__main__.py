@@ -77,7 +77,7 @@ def _install(kind: Kind, fresh: bool) -> None:
         narrator.step(f"making {VENV}")
         commands.run(sys.executable, "-m", "venv", str(VENV))
     with tempfile.TemporaryDirectory() as scratch:
-        torch = _torch(kind, python, Path(scratch), commands, narrator)
+        torch = _torch(kind, Path(scratch), commands, narrator)
         narrator.step("looking for what else is needed")
         pip = (python, "-m", "pip", "install", "--progress-bar", "off", "--find-links", scratch)
         # torch is named, for nixl depends on it and would bring a build of its own choice.
@@ -85,10 +85,10 @@ def _install(kind: Kind, fresh: bool) -> None:
     narrator.step(f"{VENV} is ready; {narrator.downloaded_mb:,.0f} MB were downloaded")
 
 
-def _torch(kind: Kind, python: str, wheels: Path, commands: QuietCommands, narrator: Narrator) -> str:
+def _torch(kind: Kind, wheels: Path, commands: QuietCommands, narrator: Narrator) -> str:
     """As `choose_torch`, but developers get the default build after a warning: CI cannot set a variable."""
     try:
-        return choose_torch(os.environ, python, wheels, commands, narrator, NVIDIA)
+        return choose_torch(os.environ, VENV, wheels, commands, narrator, NVIDIA)
     except NoCpuBuild as error:
         if kind is KINDS["run"]:
             raise

@@ -31,36 +31,29 @@ class NoCpuBuild(Exception):
 
 def choose_torch(
     env: Mapping[str, str],
-    python: str,
+    venv: Path,
     wheels: Path,
     commands: QuietCommands,
     narrator: Narrator,
     nvidia: Path,
 ) -> str:
     """Returns what pip is asked to install: TORCH of the environment; the default build if there is an NVIDIA
-    device (`nvidia`); else the CPU build, whose wheel is then in the directory `wheels`.
+    device (`nvidia`); the build that `venv` has; else the CPU build, whose wheel is then in the directory
+    `wheels`.
 
     Raises NoCpuBuild before anything large is downloaded, and CommandFailed if pip fails for another reason.
     """
     if env.get("TORCH"):
         return env["TORCH"]
-    if nvidia.exists():
-        return f"torch=={VERSION}"
+    default = f"torch=={VERSION}"
+    if nvidia.exists() or any(venv.glob(f"lib/python*/site-packages/torch-{VERSION}*.dist-info")):
+        return default
     narrator.step(f"looking for the CPU build of torch {VERSION}")
-    wanted = f"torch=={VERSION}+cpu"
+    wanted = f"{default}+cpu"
+    python = str(venv / "bin" / "python")
     try:
-        commands.run(
-            python,
-            "-m",
-            "pip",
-            "download",
-            "--progress-bar",
-            "off",
-            "--no-deps",
-            "--dest",
-            str(wheels),
-            wanted,
-        )
+        pip = (python, "-m", "pip", "download", "--progress-bar", "off", "--no-deps")
+        commands.run(*pip, "--dest", str(wheels), wanted)
     except CommandFailed as error:
         if any(_NOT_FOUND in line for line in error.output):
             raise NoCpuBuild from error

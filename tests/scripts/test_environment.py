@@ -68,6 +68,13 @@ def test_the_default_build_is_installed_where_there_is_one(clone):
     assert " torch==2.13.0 " in line
 
 
+def test_a_build_that_is_there_is_not_looked_for_again(clone):
+    (clone / ".venv" / "lib" / "python3" / "site-packages" / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    setup.main(["run"])
+    (line,) = asked(clone)
+    assert " torch==2.13.0 " in line
+
+
 def test_torch_names_the_build(clone, monkeypatch):
     monkeypatch.setenv("TORCH", "torch==2.13.0+mine")
     setup.main(["run"])
