@@ -105,8 +105,8 @@ protos: $(STAMP) ## generate the Python code of protos/ and the texts of REST fi
 pictures: $(STAMP) ## draw the pictures of docs/ again, from docs/pictures/*.toml
 	$(BIN)/python -m docs.pictures
 
-up: ## build the images and start the suite in containers (options: ARGS="--scale decode=2")
-	$(COMPOSE) up --build --detach $(ARGS)
+up: ## build the images, start the suite in containers, return when it serves (options: ARGS="--scale decode=2")
+	@COMPOSE="$(COMPOSE)" scripts/up $(ARGS)
 
 down: ## stop the containers and remove them
 	$(COMPOSE) down

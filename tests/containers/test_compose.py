@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import version
 
 import pytest
+import yaml
 
 from services.cli.placement.patience import BASE_S, LEAST_BYTES_PER_S
 from services.cli.roles import ROLES, config_class
@@ -17,9 +19,9 @@ from tests.support.published_model import published_config
 
 # Keys of services that docker-compose 1.29 and Compose v2 both know, and that scaling allows.
 KEYS = {
-    "build", "cap_drop", "depends_on", "devices", "environment", "healthcheck", "logging", "mem_limit",
-    "pids_limit", "ports", "read_only", "restart", "runtime", "scale", "security_opt", "shm_size",
-    "stop_grace_period", "tmpfs", "ulimits", "volumes",
+    "build", "cap_drop", "depends_on", "devices", "environment", "healthcheck", "image", "logging",
+    "mem_limit", "networks", "pids_limit", "ports", "profiles", "read_only", "restart", "runtime", "scale",
+    "security_opt", "shm_size", "stop_grace_period", "tmpfs", "ulimits", "volumes",
 }  # fmt: skip
 
 
@@ -27,8 +29,8 @@ def test_all_files_hold_the_four_services_with_keys_that_every_compose_knows(
     compose, gpu_compose, aggregated_compose
 ):
     for file in (compose, gpu_compose, aggregated_compose):
-        assert {key for key in file if not key.startswith("x-")} == {"services"}
-        assert set(file["services"]) == set(ROLES)
+        assert {key for key in file if not key.startswith("x-")} <= {"services", "networks", "volumes"}
+        assert set(file["services"]) - {"prometheus"} == set(ROLES)
         for service in file["services"].values():
             assert set(service) <= KEYS
 
@@ -54,7 +56,7 @@ def test_a_service_has_longer_to_stop_than_it_takes(compose, role):
     assert seconds >= config_class(role)().grace_seconds + closing
 
 
-def test_workers_differ_in_their_dockerfile_only_but_decode_has_the_gateways_prefill_pool(compose):
+def test_workers_differ_in_their_image_only_but_decode_has_the_gateways_prefill_pool(compose):
     services = [dict(compose["services"][role]) for role in WORKERS]
     decode = services[WORKERS.index("decode")]
     decode["environment"] = dict(decode["environment"])
@@ -62,11 +64,17 @@ def test_workers_differ_in_their_dockerfile_only_but_decode_has_the_gateways_pre
     assert pool == compose["services"]["gateway"]["environment"]["PERIGEE_PREFILL"]
     for service in services:
         service["build"] = {k: v for k, v in service["build"].items() if k != "dockerfile"}
+        del service["image"]
     assert services[0] == services[1] == services[2]
 
 
 def test_only_the_gateway_publishes_ports_and_does_so_on_loopback_by_default(compose):
     assert [role for role in ROLES if "ports" in compose["services"][role]] == ["gateway"]
+    assert {name for name, service in compose["services"].items() if "ports" in service} - set(ROLES) == {
+        "prometheus"
+    }
+    [monitoring] = compose["services"]["prometheus"]["ports"]
+    assert default(monitoring) == "127.0.0.1:9090:9090"
     config = config_class("gateway")()
     for text, port in zip(
         compose["services"]["gateway"]["ports"], (config.http_port, config.grpc_port), strict=True
@@ -83,7 +91,8 @@ def test_the_gateway_finds_each_pool_by_its_name_and_waits_for_it(compose):
 
 def test_services_are_given_only_settings_they_have(compose, gpu_compose, aggregated_compose):
     for file in (compose, gpu_compose, aggregated_compose):
-        for role, service in file["services"].items():
+        for role in ROLES:
+            service = file["services"][role]
             known = {env_name(key) for key in config_class(role).__dataclass_fields__} | {"PERIGEE_LOG_LEVEL"}
             given = service.get("environment", {})
             assert {name for name in given if name.startswith("PERIGEE_")} <= known
@@ -204,3 +213,43 @@ def test_the_volumes_of_certificates_take_their_owner_from_the_image(secure_comp
     mounted = [mount.split(":")[1] for mount in secure_compose["services"]["certs"]["volumes"]]
     assert "--owner=10001 --group=10001" in made
     assert set(mounted) <= set(made.split())
+
+
+@pytest.mark.parametrize("role", WORKERS)
+def test_workers_are_in_a_network_that_nothing_outside_reaches(compose, role):
+    assert compose["services"][role]["networks"] == ["workers"]
+    assert compose["networks"]["workers"] == {"internal": True}
+    assert compose["services"]["gateway"]["networks"] == ["default", "workers"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_images_have_names_and_by_default_the_version_as_their_tag(compose, secure_compose, role):
+    assert default(compose["services"][role]["image"]) == f"perigee/{role}:{version('perigee')}"
+    for service in secure_compose["services"].values():
+        assert service.get("image", compose["services"]["gateway"]["image"]).startswith("perigee/gateway:")
+
+
+def test_prometheus_runs_only_if_asked_for_and_reads_the_gateways_page(compose, repository):
+    service = compose["services"]["prometheus"]
+    assert service["profiles"] == ["monitoring"]
+    assert service["read_only"] is True
+    [mounted] = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith("./")]
+    [job] = yaml.safe_load((repository / mounted).read_text())["scrape_configs"]
+    [discovery] = job["dns_sd_configs"]
+    assert discovery["names"] == ["gateway"]
+    assert discovery["port"] == config_class("gateway")().http_port
+
+
+def test_every_variable_of_the_compose_files_is_in_the_example_with_its_default(repository):
+    example = (repository / ".env.example").read_text()
+    shown = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    used = {}
+    for file in repository.glob("docker-compose*.yml"):
+        code = "".join(
+            line for line in file.read_text().splitlines(True) if not line.lstrip().startswith("#")
+        )
+        for name, value in re.findall(r"\$\{(\w+)(?::[-?]([^}]*))?\}", code):
+            used.setdefault(name, set()).add(value)
+    assert set(shown) == set(used) | {"COMPOSE_PROFILES"}
+    for name, values in used.items():
+        assert shown[name] in values | {"/data/checkpoint"}, name

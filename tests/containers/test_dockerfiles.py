@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -28,6 +31,9 @@ def test_the_workers_files_are_the_same_down_to_the_line_so_that_layers_are_shar
     for role in WORKERS:
         _, tail = dockerfiles[role].text.split(LINE)
         assert set(re.findall(r"^[A-Z]+", tail, re.MULTILINE)) == {
+            "FROM",
+            "COPY",
+            "RUN",
             "LABEL",
             "EXPOSE",
             "HEALTHCHECK",
@@ -86,3 +92,54 @@ def test_what_is_copied_is_in_the_repository_and_not_ignored(dockerfiles, reposi
 
 def test_the_script_that_fills_an_image_can_be_executed(repository):
     assert os.access(repository / "scripts" / "image-environment", os.X_OK)
+
+
+def copied(dockerfile) -> list[tuple[str, str]]:
+    """What is copied out of the repository, and where to; a trailing slash means into it."""
+    pairs = []
+    for argument in dockerfile.every("COPY"):
+        *sources, target = argument.split()
+        if not argument.startswith("--from"):
+            pairs += [
+                (source, target + source.rpartition("/")[2] * target.endswith("/")) for source in sources
+            ]
+    return pairs
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_change_of_one_role_rebuilds_its_image_only(dockerfiles, role):
+    """The settings of other roles are shared: the command checks all variables by them."""
+    of_others = {
+        source
+        for source, _ in copied(dockerfiles[role])
+        for other in ROLES
+        if other != role and source.startswith(f"services/{other}")
+    }
+    assert of_others
+    for source in of_others:
+        assert source.endswith((".py",)), source
+        assert source.endswith(
+            ("__init__.py", "config.py", "profile.py", "output_format.py", "allowed_hosts.py")
+        )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_holds_every_module_that_its_role_imports(dockerfiles, repository, tmp_path, role):
+    for source, target in copied(dockerfiles[role]):
+        if source.split("/")[0] in ("services", "kernels"):
+            where = tmp_path / target.rstrip("./")
+            where.parent.mkdir(parents=True, exist_ok=True)
+            if (repository / source).is_dir():
+                shutil.copytree(repository / source, where, dirs_exist_ok=True)
+            else:
+                shutil.copy(repository / source, where)
+    program = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import services.cli.main, services.cli.commands.health, services.cli.commands.role, services.{role}.main
+from services.cli.roles import ROLES, config_class
+assert services.__file__.startswith({str(tmp_path)!r}), services.__file__
+list(map(config_class, ROLES))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
