@@ -11,7 +11,7 @@ COMPOSE = """#!/bin/sh
 echo "$@" | head -1 >>"$NOTES/asked"
 case "$1" in
 exec) [ "$(grep -c ^exec "$NOTES/asked")" -ge "$READY_AT" ] && echo http ;;
-port) echo 0.0.0.0:3$2 ;;
+port) echo 0.0.0.0:3$3 ;;
 logs) echo "a line of a log" ;;
 esac
 """
