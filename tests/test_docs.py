@@ -94,7 +94,9 @@ def test_the_flags_of_the_roles_exist(pages):
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", line)
     }
     assert len(flags) > 5
-    assert not {(page, flag) for page, flag in flags if flag not in known | {"--help", "--dry-run", "--log-level"}}
+    assert not {
+        (page, flag) for page, flag in flags if flag not in known | {"--help", "--dry-run", "--log-level"}
+    }
 
 
 def test_every_flag_occurs_in_the_code(quoted, code, words):

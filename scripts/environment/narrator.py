@@ -40,7 +40,8 @@ class Narrator:
         elif found := _COLLECTING.match(line):
             self._now_doing = f"looking for {found[1]}"
         elif found := _INSTALLING.match(line):
-            self.step(f"installing {len(found[1].split(', '))} packages")
+            count = len(found[1].split(", "))
+            self.step(f"installing {count} package{'s' if count > 1 else ''}")
         self.beat()
 
     def beat(self) -> None:

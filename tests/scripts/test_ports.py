@@ -6,7 +6,7 @@ import pytest
 
 from scripts.environment import ports
 from scripts.environment.ports import PortSetting, taken_ports
-from services.cli.run_config import _PORTS, RunConfig
+from services.cli.run_config import PORTS, RunConfig
 from services.common.settings import flag_name
 
 
@@ -48,5 +48,5 @@ def test_all_ports_of_a_setting_are_looked_at(taken, monkeypatch):
 
 
 def test_the_ports_are_those_of_perigee_run():
-    counts = {flag_name(key): (getattr(RunConfig(), key), count) for key, count in _PORTS}
+    counts = {flag_name(key): (getattr(RunConfig(), key), count) for key, count in PORTS}
     assert {setting.flag: (setting.first, setting.count) for setting in ports.SETTINGS} == counts

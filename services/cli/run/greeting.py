@@ -28,7 +28,7 @@ def greeting(plan: SuitePlan, run_dir: Path) -> str:
     address = "" if plan.grpc_address == _DEFAULT_DOOR else f" --address {plan.grpc_address}"
     messages = '[{"role": "user", "content": "Hello"}]'
     body = f'{{"model": "{plan.model_name}", "max_tokens": 64, "messages": {messages}}}'
-    slow = f"\n  note      {reason}" if (reason := why_slow(plan)) else ""
+    slow = f"\n  note      {reason}" if (reason := _why_slow(plan)) else ""
     return f"""
 Perigee is ready and serves {plan.model_name}.
 
@@ -50,7 +50,7 @@ From a second terminal:
 """
 
 
-def why_slow(plan: SuitePlan) -> str | None:
+def _why_slow(plan: SuitePlan) -> str | None:
     """Returns why workers on CPUs compute without compiled loops: there is no C compiler. None otherwise."""
     on_cpus = any(child.role in WORKERS and child.device == "cpu" for child in plan.children)
     if not on_cpus or has_prebuilt() or find_compiler():
