@@ -7,7 +7,7 @@ from openai import OpenAI
 
 QUESTION = sys.argv[1] if len(sys.argv) > 1 else "Give me JSON with server Alice and port 17."
 URL = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:30000/v1"
-# The schema is enforced while tokens are sampled: the text cannot be anything else, unless max_tokens cuts it.
+# Enforced while tokens are sampled: the text cannot be anything else, unless max_tokens cuts it.
 SCHEMA = {
     "type": "object",
     "properties": {"server": {"type": "string"}, "port": {"type": "integer"}},

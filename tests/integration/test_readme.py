@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -83,3 +84,34 @@ def test_the_prompts_get_the_answers_that_readme_shows(nano):
             }
             reply = client.post("/v1/chat/completions", json=body).json()
             assert reply["choices"][0]["message"]["content"] == answer
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [
+        ("agent", 'get_weather({"location": "Beijing"}) = {"temperature": 22, "condition": "sunny"}\n'),
+        ("agent", "22 degrees"),
+        ("structured", "{'server': 'Alice', 'port': 17}\n"),
+        ("vision", "The total is 2.46."),
+    ],
+)
+def test_an_example_prints_what_the_model_answers(nano, program, printed):
+    command = [sys.executable, REPOSITORY / "examples" / f"{program}.py"]
+    words = {
+        "agent": ["What's the weather in Beijing?"],
+        "structured": ["Give me JSON with server Alice and port 17."],
+    }
+    words["vision"] = [
+        str(REPOSITORY / "examples" / "receipt.png"),
+        "What is in this image? Describe it in detail.",
+    ]
+    done = subprocess.run(
+        [*command, *words[program], f"{nano.base_url}/v1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"no_proxy": "127.0.0.1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
