@@ -23,6 +23,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "services.cli.commands.chat",
             "ask a running suite a question; the answer streams over gRPC",
         ),
+        "bench": (
+            "services.cli.bench.command",
+            "measure an endpoint under load, and compare measurements",
+        ),
         "workers": (
             "services.cli.commands.operator.workers",
             "list the workers a gateway knows, and their states",

@@ -1,0 +1,1 @@
+"""`perigee bench`: measures an endpoint under load, and compares measurements."""

@@ -1,0 +1,1 @@
+"""What `perigee bench` makes of its records: tables and pictures."""

@@ -1,0 +1,1 @@
+"""How `perigee bench` asks an endpoint: over HTTP or gRPC."""

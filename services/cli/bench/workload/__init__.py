@@ -1,0 +1,1 @@
+"""What `perigee bench` asks: scenarios, prompts, agents."""
