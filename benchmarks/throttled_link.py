@@ -72,7 +72,7 @@ class Decoder:
             prefill_addresses=[self._prefill],
         )
         began = time.monotonic()
-        self._up.put(decode_pb2.SessionRequest(submit=submit))
+        self._up.put(decode_pb2.SessionRequest(submits=[submit]))
         (delta,) = next(self._down).deltas
         if delta.HasField("error"):
             raise RuntimeError(delta.error.message)

@@ -213,9 +213,9 @@ class Session:
 
     async def _read(self, requests: AsyncIterator[decode_pb2.SessionRequest]) -> None:
         async for message in requests:
-            if message.WhichOneof("message") == "submit":
-                sampling = message.submit.sampling
-                name = Responses.of(message.submit.handle, self._letter)
+            for submit in message.submits:
+                sampling = submit.sampling
+                name = Responses.of(submit.handle, self._letter)
                 self._steps.add(Stream(sampling.seed, sampling.max_tokens, self, name))
 
 

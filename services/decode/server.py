@@ -82,17 +82,15 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         """
         try:
             async for message in messages:
-                if message.WhichOneof("message") == "cancel":
-                    cancel = functools.partial(self._engine.cancel, session, message.cancel.handle)
-                    self._loop.post(cancel)
-                    continue
-                submit = message.submit
-                try:
-                    request = self._request(session, submit)
-                except PerigeeError as error:
-                    batches.put_nowait(_refusal(submit, error))
-                    continue
-                self._loop.post(functools.partial(self._submit, request))
+                for submit in message.submits:
+                    try:
+                        request = self._request(session, submit)
+                    except PerigeeError as error:
+                        batches.put_nowait(_refusal(submit, error))
+                        continue
+                    self._loop.post(functools.partial(self._submit, request))
+                for cancel in message.cancels:
+                    self._loop.post(functools.partial(self._engine.cancel, session, cancel.handle))
         finally:
             batches.put_nowait(None)
 

@@ -77,7 +77,7 @@ def submit(handle: int, prompt: list[int], max_tokens: int | None = 4, **fields)
     if max_tokens is not None:
         sampling.max_tokens = max_tokens
     message = decode_pb2.Submit(handle=handle, prompt_token_ids=prompt, sampling=sampling, **fields)
-    return decode_pb2.SessionRequest(submit=message)
+    return decode_pb2.SessionRequest(submits=[message])
 
 
 async def deltas(session, finishes: int = 1) -> list[decode_pb2.SequenceDelta]:
@@ -143,7 +143,7 @@ async def test_a_cancel_ends_every_choice_and_frees_the_pages(worker):
     session = worker.stub.Session()
     await session.write(submit(1, prompt_of(10), 400, sampling={"n": 2}))
     await session.read()
-    await session.write(decode_pb2.SessionRequest(cancel=decode_pb2.Cancel(handle=1)))
+    await session.write(decode_pb2.SessionRequest(cancels=[decode_pb2.Cancel(handle=1)]))
     heard = await deltas(session, 2)
     assert [delta.finish_reason for delta in heard][-2:] == [CANCELLED, CANCELLED]
     assert not heard[-1].HasField("error")

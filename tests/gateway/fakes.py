@@ -157,13 +157,13 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     async def _read(self, requests: AsyncIterator[decode_pb2.SessionRequest], outbox: asyncio.Queue) -> None:
         playing: dict[int, asyncio.Task] = {}
         async for message in requests:
-            if message.WhichOneof("message") == "submit":
-                self.submits.append(message.submit)
-                playing[message.submit.handle] = asyncio.create_task(self._play(message.submit, outbox))
-            else:
-                self.cancels.append(message.cancel.handle)
+            for submit in message.submits:
+                self.submits.append(submit)
+                playing[submit.handle] = asyncio.create_task(self._play(submit, outbox))
+            for cancel in message.cancels:
+                self.cancels.append(cancel.handle)
                 self.cancelled.set()
-                task = playing.get(message.cancel.handle)
+                task = playing.get(cancel.handle)
                 if task is not None:
                     task.cancel()
 

@@ -56,7 +56,7 @@ GOOD: dict[str, list[Message]] = {
     "GenerateRequest": [generation_pb2.GenerateRequest(text="Hi", sampling=SAMPLING)],
     "SessionRequest": [
         decode_pb2.SessionRequest(
-            submit=decode_pb2.Submit(handle=1, prompt_token_ids=[1, 2, 3], sampling=SAMPLING)
+            submits=[decode_pb2.Submit(handle=1, prompt_token_ids=[1, 2, 3], sampling=SAMPLING)]
         )
     ],
     "EncodeRequest": [vision_pb2.EncodeRequest(image=picture())],

@@ -123,7 +123,7 @@ CHAT_REQUEST = chat_pb2.ChatRequest(
     messages=[chat_pb2.Message(role="user", content=[chat_pb2.ContentPart(text="Hello")])]
 ).SerializeToString()
 SUBMIT = decode_pb2.SessionRequest(
-    submit=decode_pb2.Submit(handle=1, prompt_token_ids=[1, 2, 3])
+    submits=[decode_pb2.Submit(handle=1, prompt_token_ids=[1, 2, 3])]
 ).SerializeToString()
 HELLO = worker_pb2.HandshakeRequest(hello=worker_pb2.ReaderHello(incarnation="x")).SerializeToString()
 METHODS = {

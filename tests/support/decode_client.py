@@ -79,7 +79,7 @@ class DecodeClient:
             timeout_ms=timeout_ms,
             own_address=own_address,
         )
-        self._up.put(decode_pb2.SessionRequest(submit=submit))
+        self._up.put(decode_pb2.SessionRequest(submits=[submit]))
         return handle, outcome
 
     def generate(self, prompt: Sequence[int], max_tokens: int, prefill: Sequence[str], **options) -> Outcome:
@@ -92,7 +92,7 @@ class DecodeClient:
 
     def cancel(self, handle: int) -> None:
         """Cancels a request."""
-        self._up.put(decode_pb2.SessionRequest(cancel=decode_pb2.Cancel(handle=handle)))
+        self._up.put(decode_pb2.SessionRequest(cancels=[decode_pb2.Cancel(handle=handle)]))
 
     def break_off(self) -> None:
         """Cancels the session, like a gateway that dies."""

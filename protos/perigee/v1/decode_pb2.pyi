@@ -23,33 +23,34 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SessionRequest(_message.Message):
-    """From the gateway."""
+    """From the gateway.
+
+    A worker that knows one of each per message loses the others: upgrade decode workers before gateways.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SUBMIT_FIELD_NUMBER: _builtins.int
-    CANCEL_FIELD_NUMBER: _builtins.int
+    SUBMITS_FIELD_NUMBER: _builtins.int
+    CANCELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def submit(self) -> Global___Submit:
-        """A new request."""
+    def submits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Submit]:
+        """New requests."""
 
     @_builtins.property
-    def cancel(self) -> Global___Cancel:
-        """Stops a request. Unknown or finished handles are ignored."""
+    def cancels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cancel]:
+        """Stop requests, of this message or earlier ones. Unknown or finished handles are ignored."""
 
     def __init__(
         self,
         *,
-        submit: Global___Submit | None = ...,
-        cancel: Global___Cancel | None = ...,
+        submits: _abc.Iterable[Global___Submit] | None = ...,
+        cancels: _abc.Iterable[Global___Cancel] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "message", b"message", "submit", b"submit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "message", b"message", "submit", b"submit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancels", b"cancels", "submits", b"submits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["submit", "cancel"]  # noqa: Y015
-    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionRequest: _TypeAlias = SessionRequest  # noqa: Y015
 

@@ -47,7 +47,7 @@ class DecodeServiceServicer:
     """
 
     def Session(self, request_iterator, context):
-        """One stream per gateway and worker. The gateway sends `submit` and `cancel`; the worker sends one batch per engine
+        """One stream per gateway and worker. The gateway sends submits and cancels; the worker sends one batch per engine
         step, with every sequence's new tokens. Every submit gets exactly one finish per choice, unless the stream breaks,
         which cancels all its requests.
         """

@@ -13,10 +13,10 @@ from perigee.v1 import decode_pb2, decode_pb2_grpc
 from services.common.errors import InternalError, PerigeeError, Unavailable, WorkerLost
 from services.common.logs import raised_at
 from services.common.rpc.cancellation import raise_if_cancelled
-from services.common.rpc.outgoing import until_none
 from services.common.rpc.status import from_rpc_error
 from services.gateway.workers.backoff import Backoff
 from services.gateway.workers.link import WorkerLink
+from services.gateway.workers.outbox import Outbox
 from services.gateway.workers.remote_error import failure_of
 from services.gateway.workers.session_reader import SessionReader
 from services.gateway.workers.stream.token_delta import TokenDelta
@@ -28,7 +28,6 @@ _SLICE = 16
 """Tokens per slice; between slices the loop runs other tasks."""
 _FEW = 8
 """Responses at once. Beyond, joining a choice's tokens into one event costs less than a shortcut for each."""
-_Outbox = asyncio.Queue[decode_pb2.SessionRequest | None]
 
 
 class DecodeSession:
@@ -48,7 +47,7 @@ class DecodeSession:
         self._handles = handles
         self._clock = clock
         self._streams: dict[int, TokenStream] = {}
-        self._outbox: _Outbox | None = None
+        self._outbox: Outbox | None = None
 
     @property
     def connected(self) -> bool:
@@ -72,7 +71,7 @@ class DecodeSession:
         stream = TokenStream(submit.handle, self.address, max(1, submit.sampling.n), inbox, self._close)
         stream.circuit = self._link.circuit
         self._streams[submit.handle] = stream
-        self._outbox.put_nowait(decode_pb2.SessionRequest(submit=submit))
+        self._outbox.submit(submit)
         self._link.note_sent()
         return stream
 
@@ -90,8 +89,8 @@ class DecodeSession:
             await asyncio.sleep(backoff.delay())
 
     async def _converse(self, backoff: Backoff) -> None:
-        outbox: _Outbox = asyncio.Queue()
-        call = decode_pb2_grpc.DecodeServiceStub(self._link.channel).Session(until_none(outbox))
+        outbox = Outbox()
+        call = decode_pb2_grpc.DecodeServiceStub(self._link.channel).Session(outbox.messages())
         self._outbox = outbox
         reader = SessionReader(call, self._clock)
         cause = "closed the session"
@@ -107,7 +106,7 @@ class DecodeSession:
             raise
         finally:
             self._outbox = None
-            outbox.put_nowait(None)
+            outbox.close()
             reader.close()
             call.cancel()
             self._fail_all(WorkerLost(f"{self._name} {cause}"))
@@ -194,8 +193,7 @@ class DecodeSession:
         self._link.note_ended()
         if stream.finished or self._outbox is None:
             return
-        cancel = decode_pb2.Cancel(handle=stream.handle)
-        self._outbox.put_nowait(decode_pb2.SessionRequest(cancel=cancel))
+        self._outbox.cancel(stream.handle)
 
     def _fail_all(self, error: PerigeeError) -> None:
         streams, self._streams = self._streams, {}
