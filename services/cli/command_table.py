@@ -19,6 +19,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "services.cli.commands.suite.serve",
             "like run, with the flags of SGLang's command lines for this model",
         ),
+        "status": ("services.cli.commands.suite.status", "show how the suite on this machine is"),
+        "logs": ("services.cli.commands.suite.logs", "show the logs of its services, or follow them"),
+        "restart": ("services.cli.commands.suite.restart", "replace its services while it serves"),
+        "stop": ("services.cli.commands.suite.stop", "stop it"),
         "chat": (
             "services.cli.commands.chat",
             "ask a running suite a question; the answer streams over gRPC",

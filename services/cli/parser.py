@@ -23,7 +23,8 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is None or value in action.choices:
+        # None of several words, where none need be there, is checked as an empty list.
+        if action.choices is None or value == [] or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
         raise argparse.ArgumentError(

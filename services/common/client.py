@@ -77,6 +77,17 @@ def user_message(text: str, images: Sequence[bytes] = ()) -> chat_pb2.Message:
     return chat_pb2.Message(role="user", content=[*parts, chat_pb2.ContentPart(text=text)])
 
 
+def system_message(text: str) -> chat_pb2.Message:
+    """What the model is told before a conversation."""
+    return chat_pb2.Message(role="system", content=[chat_pb2.ContentPart(text=text)])
+
+
+def assistant_message(text: str, reasoning: str = "") -> chat_pb2.Message:
+    """An earlier turn of the model."""
+    content = [chat_pb2.ContentPart(text=text)]
+    return chat_pb2.Message(role="assistant", content=content, reasoning_content=reasoning)
+
+
 class PerigeeClient:
     """Calls ChatService over the caller's channel, which it does not close. Failures raise PerigeeError."""
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from services.cli.terminal import DIM, PLAIN, harmless
 from services.common.client import Content, Finished, Piece, Reasoning, ToolCallPart, Used
 
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _QUOTE = "> "
-# The model's text must not control the terminal: control characters except newline and tab are replaced.
-_HARMLESS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class ChatPrinter:
@@ -51,7 +49,7 @@ class ChatPrinter:
 
     def _enter(self, *, reasoning: bool) -> None:
         if reasoning and not self._reasoning:
-            self._out.write(_DIM if self._terminal else "")
+            self._out.write(DIM if self._terminal else "")
         elif self._reasoning and not reasoning:
             self._end_reasoning()
             self._end_line()
@@ -59,7 +57,7 @@ class ChatPrinter:
         self._reasoning = reasoning
 
     def _write(self, text: str) -> None:
-        shown = text.translate(_HARMLESS)
+        shown = harmless(text)
         if self._reasoning and not self._terminal:
             for line in shown.splitlines(keepends=True):
                 self._out.write((_QUOTE if self._at_line_start else "") + line)
@@ -71,7 +69,7 @@ class ChatPrinter:
 
     def _end_reasoning(self) -> None:
         if self._reasoning and self._terminal:
-            self._out.write(_PLAIN)
+            self._out.write(PLAIN)
         self._reasoning = False
 
     def _end_line(self) -> None:

@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from services.cli.run.successors import Instance, Successors
 from services.cli.run.supervisor import Supervisor
 from services.cli.run_config import RunConfig
 from services.cli.run_directory.lock import held
+from services.cli.run_directory.states import ServiceState, StateFile, SuiteState
 from services.cli.setting_flags import flags_of
 from services.cli.settings_source import Sources, add_setting_flags, add_suite_flags
 from services.common.logs import LossyStream
@@ -114,7 +116,8 @@ def _security(config: RunConfig) -> Security:
 
 async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None:
     progress = Progress(cast(TextIO, LossyStream(sys.stdout)), [child.role for child in plan.children])
-    keepers = list(map(_Keepers(config, endpoints, plan, progress).make, plan.children))
+    states = StateFile(config.run_dir, _first_state(config, plan))
+    keepers = list(map(_Keepers(config, endpoints, plan, progress, states).make, plan.children))
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -126,19 +129,47 @@ async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None
     progress.print(f"starting {plan.model_name} …")
     connected = functools.partial(until_healthy, endpoints, "gateway", plan.operator_address, "workers")
     requests = functools.partial(running_requests, endpoints, plan.operator_address)
-    stopping = Stopping(keepers, progress, config.stop_timeout_seconds, requests)
+    stopping = Stopping(keepers, progress, config.stop_timeout_seconds, requests, states.say)
     supervisor = Supervisor(keepers, progress, stopping, connected)
-    await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
+    try:
+        await supervisor.run(stop, hurry, lambda: progress.print(greeting(plan, config.run_dir)))
+    finally:
+        states.close()
+
+
+def _first_state(config: RunConfig, plan: SuitePlan) -> SuiteState:
+    now = time.time()
+    return SuiteState(
+        pid=os.getpid(),
+        model=plan.model_name,
+        rest=f"{'https' if plan.public_tls_dir else 'http'}://{plan.rest_address}",
+        grpc=plan.grpc_address,
+        operator=plan.operator_address,
+        since=now,
+        stop_seconds=config.stop_timeout_seconds,
+        start_seconds=float(config.start_timeout_seconds),
+        services=tuple(
+            ServiceState(child.role, address=child.grpc_address, since=now) for child in plan.children
+        ),
+    )
 
 
 class _Keepers:
     """Makes the keepers of one suite."""
 
-    def __init__(self, config: RunConfig, endpoints: Endpoints, plan: SuitePlan, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        endpoints: Endpoints,
+        plan: SuitePlan,
+        progress: Progress,
+        states: StateFile,
+    ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._gateway = plan.children[-1].grpc_address
         self._progress = progress
+        self._states = states
         self._turn = asyncio.Lock()
 
     def make(self, plan: ChildPlan) -> Keeper:
@@ -158,7 +189,7 @@ class _Keepers:
             )
             successors.publish(first)
         times = float(config.start_timeout_seconds), config.stop_timeout_seconds
-        return Keeper(plan.role, first, self._progress, *times, successors)
+        return Keeper(plan.role, first, self._progress, *times, successors, record=self._states.record)
 
     def _instance(self, plan: ChildPlan) -> Instance:
         asks = plan.role in WORKERS

@@ -6,15 +6,26 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from services.cli.run.child import Child, describe_exit
 from services.cli.run.progress import Progress
 from services.cli.run.successors import Instance, Successors
 from services.cli.run_directory.load_log import LoadLog
+from services.cli.run_directory.states import State
 from services.common.errors import ConfigError, Unavailable
 from services.common.graces import SUITE_S
 
 _TICK_S = 0.5
+
+Record: TypeAlias = Callable[..., None]
+"""StateFile.record: takes a role and changes of its ServiceState."""
+
+
+def _nowhere(role: str, **changes: Any) -> None:
+    pass
+
+
 # How often a successor is started before its predecessor drains without one.
 _ATTEMPTS = 3
 
@@ -53,9 +64,11 @@ class Keeper:
         successors: Successors | None = None,
         policy: RestartPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        record: Record = _nowhere,
     ) -> None:
         """`start_timeout_s`: healthy so long after a start, or killed; `stop_timeout_s`: gone so long after
         a predecessor was told to end, or killed. Without `successors` the service never asks for one.
+        `record`: told of every change.
         """
         self.role = role
         self.ready = asyncio.Event()
@@ -69,6 +82,8 @@ class Keeper:
         self._successors = successors
         self._policy = policy or RestartPolicy()
         self._clock = clock
+        self._record = record
+        self._starts = 0
         self._began = 0.0
 
     @property
@@ -82,8 +97,8 @@ class Keeper:
         while True:
             failure = await self._start(self._present, "loading…")
             if failure is None:
-                self._progress.update(
-                    self.role, f"ready in {self._clock() - self._began:.1f} s, process {self.child.pid}"
+                self._say(
+                    "serving", f"ready in {self._clock() - self._began:.1f} s, process {self.child.pid}"
                 )
                 self.ready.set()
                 failure = await self._until_ended()
@@ -91,15 +106,16 @@ class Keeper:
                     crashes = 0
                     continue
             elif not self.ready.is_set():
-                self._progress.update(self.role, f"failed: {failure}")
+                self._say("failed", f"failed: {failure}")
                 raise Unavailable(self._account(failure))
             crashes = self._policy.count(crashes, self._clock() - self._began)
             pause = self._policy.pause(crashes)
-            self._progress.update(self.role, f"ended ({failure}); restarting in {pause:.1f} s")
+            self._say("restarting", f"ended ({failure}); restarting in {pause:.1f} s")
             await asyncio.sleep(pause)
 
     async def stop(self, timeout_s: float) -> bool:
         """Stops all processes of the service, after `run`. Returns False if one had to be killed."""
+        self._record(self.role, state="stopping")
         for task in self._ending:
             task.cancel()
         instances = (self._present, *self._others)
@@ -117,7 +133,7 @@ class Keeper:
         while (status := await self.child.wait_or_asked()) is None:
             failure = await self._replace()
             if failure is not None:
-                self._progress.update(self.role, f"ends before its successor starts ({failure})")
+                self._say("replacing", f"ends before its successor starts ({failure})")
                 await self.child.stop(self._stop_timeout_s)
                 return None
         return describe_exit(status)
@@ -125,7 +141,7 @@ class Keeper:
     async def _replace(self) -> str | None:
         """Has a successor serve in place of the present process; returns why that is not possible."""
         assert self._successors is not None
-        self._progress.update(self.role, "asked to end")
+        self._say("replacing", "asked to end")
         # One role after the other: two that look for room at once would take the same.
         async with self._successors.turn:
             if (reason := await self._successors.why_not(self._present)) is not None:
@@ -134,7 +150,7 @@ class Keeper:
                 failure = await self._try_successor(self._successors)
                 if failure is None:
                     return None
-                self._progress.update(self.role, f"the successor did not start ({failure})")
+                self._say("replacing", f"the successor did not start ({failure})")
         return "no successor started"
 
     async def _try_successor(self, successors: Successors) -> str | None:
@@ -164,8 +180,8 @@ class Keeper:
     def _take_over(self, successor: Instance) -> None:
         former, self._present = self._present, successor
         self._others[self._others.index(successor)] = former
-        self._progress.update(
-            self.role,
+        self._say(
+            "serving",
             f"successor ready in {self._clock() - self._began:.1f} s, process {self.child.pid};"
             " the former one finishes",
         )
@@ -177,14 +193,16 @@ class Keeper:
         await former.child.stop(self._stop_timeout_s)
         status = await former.child.wait()
         self._others.remove(former)
-        self._progress.update(self.role, f"the former one has ended ({describe_exit(status)})")
+        self._say(None, f"the former one has ended ({describe_exit(status)})")
 
     async def _start(self, instance: Instance, state: str) -> str | None:
         """Starts a process and waits until it is healthy; returns None, or the failure. Kills a slow one."""
         self._began = began = self._clock()
-        self._progress.update(self.role, state)
+        self._starts += 1
+        self._say("starting" if instance is self._present else "replacing", state)
         log = LoadLog(instance.child.log)
         await instance.child.start()
+        self._record(self.role, pid=self.child.pid)
         healthy = asyncio.ensure_future(instance.is_healthy())
         ended = asyncio.ensure_future(instance.child.wait())
         try:
@@ -192,6 +210,7 @@ class Keeper:
                 loaded = log.latest()
                 text = f"{state} {elapsed:.0f} s{f', {loaded}' if loaded else ''}"
                 self._progress.update_in_place(self.role, text, worth_a_line=bool(loaded))
+                self._record(self.role, detail=text)
                 await asyncio.wait({healthy, ended}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
                     return describe_exit(ended.result())
@@ -204,6 +223,13 @@ class Keeper:
         finally:
             healthy.cancel()
             ended.cancel()
+
+    def _say(self, state: State | None, detail: str) -> None:
+        """Shows the news, and records them; None: the state is the same."""
+        self._progress.update(self.role, detail)
+        changes = {} if state is None else {"state": state}
+        present = {"pid": self.child.pid, "address": self._present.address, "starts": self._starts}
+        self._record(self.role, detail=detail, **present, **changes)
 
     def _account(self, failure: str) -> str:
         lines = "\n".join(f"    {line}" for line in self.child.tail())

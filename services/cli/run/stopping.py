@@ -36,13 +36,17 @@ class Stopping:
         progress: Progress,
         timeout_s: float,
         requests: Requests = unknown,
+        record: Callable[[str], None] = lambda detail: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout_s`: all are gone so long after the call of `run`, or killed."""
+        """`timeout_s`: all are gone so long after the call of `run`, or killed. `record`: told what `run`
+        waits for.
+        """
         self._keepers = list(keepers)
         self._progress = progress
         self._timeout_s = timeout_s
         self._requests = requests
+        self._record = record
         self._clock = clock
 
     async def run(self, hurry: asyncio.Event) -> None:
@@ -80,13 +84,15 @@ class Stopping:
         counted = f"{requests} request{'' if requests == 1 else 's'}" if requests else "requests"
         what = f" ({counted} may finish)" if "gateway" in roles else ""
         at_most = max(0.0, give_up - self._clock())
-        self._progress.print(f"waiting for {', '.join(roles)}{what}, {at_most:.0f} s at most")
+        detail = f"waiting for {', '.join(roles)}{what}, {at_most:.0f} s at most"
+        self._progress.print(detail)
+        self._record(detail)
 
     async def _stop_one(self, keeper: Keeper, give_up: float) -> None:
         if not await keeper.stop(max(0.0, give_up - self._clock())):
-            self._progress.print(
-                f"{keeper.role} did not stop within the suite's {self._timeout_s:.0f} s and was killed"
-            )
+            detail = f"{keeper.role} did not stop within the suite's {self._timeout_s:.0f} s and was killed"
+            self._progress.print(detail)
+            self._record(detail)
 
 
 async def running_requests(endpoints: Endpoints, operators: str) -> int | None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import io
+import json
 import os
+import pty
+import re
 import socket
 import subprocess
 import sys
@@ -9,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from perigee.v1 import chat_pb2, chat_pb2_grpc
+from perigee.v1 import chat_pb2, chat_pb2_grpc, sampling_pb2
 from services.cli.main import main
 from services.common.errors import ModelNotFound
 from services.common.rpc.status import to_status
@@ -26,8 +30,11 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
         if request.model == "unknown":
             context.abort_with_status(to_status(ModelNotFound("no model is called unknown", "model")))
         yield chat_pb2.ChatChunk(deltas=[chat_pb2.ChatDelta(reasoning_content="hm")])
-        text = request.messages[0].content[-1].text
+        text = request.messages[-1].content[-1].text
         yield chat_pb2.ChatChunk(deltas=[chat_pb2.ChatDelta(content=text.upper())])
+        finish = sampling_pb2.FINISH_REASON_STOP
+        usage = sampling_pb2.Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=1, reasoning_tokens=1)
+        yield chat_pb2.ChatChunk(deltas=[chat_pb2.ChatDelta(finish_reason=finish)], usage=usage)
 
 
 @pytest.fixture
@@ -111,3 +118,68 @@ def test_nobody_listening_is_said_at_once_with_what_to_do(capsys):
 def test_wrong_arguments_are_named(arguments, named, capsys):
     assert main(["chat", "hello", *arguments]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_without_a_text_the_question_comes_from_standard_input(gateway, monkeypatch, capsys):
+    _, address = gateway
+    for words in (["chat"], ["chat", "-"]):
+        monkeypatch.setattr("sys.stdin", io.StringIO("from a\npipe\n"))
+        assert main([*words, "--address", address]) == 0
+        assert capsys.readouterr().out == "> hm\n\nFROM A\nPIPE\n"
+
+
+def test_standard_input_is_left_alone_if_there_is_a_text(gateway, monkeypatch):
+    stdin = io.StringIO("something else")
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["chat", "hello", "--address", gateway[1]]) == 0
+    assert stdin.read() == "something else"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("  \n", "there is no message"), ("x" * ((16 << 20) + 1), "16,777,216 characters")]
+)
+def test_an_empty_or_endless_standard_input_is_no_question(text, named, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert main(["chat"]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_json_is_one_line_with_everything(gateway, capsys):
+    assert main(["chat", "hello", "--json", "--timing", "--address", gateway[1]]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (1, "")
+    answer = json.loads(out)
+    timing = answer.pop("timing")
+    assert answer == {
+        "content": "HELLO",
+        "reasoning_content": "hm",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 5, "cached_tokens": 1, "completion_tokens": 3, "reasoning_tokens": 1},
+    }
+    assert 0 <= timing["first_token_seconds"] <= timing["seconds"]
+
+
+def test_timing_is_a_note_beside_the_answer(gateway, capsys):
+    assert main(["chat", "hello", "--timing", "--address", gateway[1]]) == 0
+    note = r"\[first token after \d\.\d\d s; .*tokens/s after it; \d\.\d\d s in all\]\n$"
+    assert re.search(note, capsys.readouterr().err)
+
+
+def test_a_terminal_gets_a_conversation(gateway):
+    servicer, address = gateway
+    master, slave = pty.openpty()
+    words = ["chat", "--system", "be brief", "--address", address]
+    command = [sys.executable, "-m", "services.cli.main", *words]
+    with subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        os.close(slave)
+        os.write(master, b"one\ntwo\n/quit\n")
+        out, _ = process.communicate(timeout=60)
+        os.close(master)
+    assert (process.returncode, out) == (0, b"> hm\n\nONE\n> hm\n\nTWO\n")
+    said = [
+        [(each.role, each.content[-1].text) for each in request.messages] for request in servicer.requests
+    ]
+    assert said == [
+        [("system", "be brief"), ("user", "one")],
+        [("system", "be brief"), ("user", "one"), ("assistant", "ONE"), ("user", "two")],
+    ]

@@ -153,8 +153,18 @@ def test_the_suite_starts_answers_survives_a_crash_and_stops(suite, nano_dir):
     wait_until(lambda: sum("prefill" in line and "ready in" in line for line in suite.lines) == 2, 120)
     after = suite.children()
     assert after["prefill"] != before["prefill"]
-    assert suite.end(signal.SIGINT) == 0
+    own = ["--run-dir", str(suite.run_dir)]
+    state = {each["role"]: each for each in json.loads(perigee("status", "--json", *own).stdout)["services"]}
+    assert {role: each["pid"] for role, each in state.items()} == after
+    assert (state["prefill"]["starts"], state["decode"]["starts"]) == (2, 1)
+    restarted = perigee("restart", "vision", "gateway", *own).stdout
+    assert re.search(r"vision: successor ready in .*\n(.*\n)*gateway: ready in", restarted)
+    assert "serving" in perigee("logs", "vision", "--level", "info", *own).stdout
+    stopped = perigee("stop", *own).stdout.splitlines()
+    assert (stopped[0].split(",")[0], stopped[-1]) == ("waiting for gateway (requests may finish)", "stopped")
+    assert suite.process.wait(timeout=60) == 0
     until_gone(after.values())
+    assert not (suite.run_dir / "suite.json").exists()
     assert (suite.run_dir / "prefill.log").is_file()
 
 

@@ -197,6 +197,38 @@ async def test_the_pause_before_a_restart_doubles_until_a_child_lives_long_enoug
     assert "decode   ready in 1.0 s" in screen.getvalue()
 
 
+@pytest.mark.virtual_time
+async def test_every_change_of_a_service_is_recorded(keep, progress):
+    states, present = [], {}
+
+    def record(role, **changes):
+        present.update(changes)
+        if not states or states[-1][0] != present["state"]:
+            states.append((present["state"], present["address"], present["starts"]))
+
+    child, successors = FakeChild(), FakeSuccessors()
+    policy = RestartPolicy(first_s=1.0)
+    keeper = virtual_keeper(child, progress, successors=successors, policy=policy, record=record)
+    keep(keeper)
+    await advance(1.1)
+    child.end(-9)
+    await advance(2.1)
+    child.asked.set()
+    await advance(10.0)
+    await keeper.stop(30.0)
+    assert states == [
+        ("starting", "first", 1),
+        ("serving", "first", 1),
+        ("restarting", "first", 1),
+        ("starting", "first", 2),
+        ("serving", "first", 2),
+        ("replacing", "first", 2),
+        ("serving", "successor 1", 3),
+        ("stopping", "successor 1", 3),
+    ]
+    assert present["pid"] == 7
+
+
 def test_pauses_double_up_to_the_longest():
     policy = RestartPolicy(first_s=1.0, longest_s=5.0)
     assert [policy.pause(crashes) for crashes in (1, 2, 3, 4, 100)] == [1.0, 2.0, 4.0, 5.0, 5.0]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from services.cli.run_directory.lock import held
+from services.cli.run_directory.lock import held, holder
 from services.common.errors import ConfigError
 
 HOLDER = """
@@ -49,4 +49,13 @@ def test_a_place_that_cannot_be_a_directory_is_named(tmp_path):
         pytest.raises(ConfigError, match=r"run_dir: .*file/run cannot be used: Not a directory"),
         held(tmp_path / "file" / "run"),
     ):
+        pass
+
+
+def test_who_has_a_directory_is_known_without_taking_it(tmp_path):
+    assert holder(tmp_path / "absent") is None
+    with held(tmp_path):
+        assert holder(tmp_path) == holder(tmp_path) == os.getpid()
+    assert holder(tmp_path) is None
+    with held(tmp_path):
         pass
