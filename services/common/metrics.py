@@ -10,7 +10,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 log = structlog.get_logger()
@@ -20,7 +26,11 @@ _REQUEST_TIMEOUT_S = 2.0
 
 
 def new_registry(role: str) -> CollectorRegistry:
-    """Returns a registry with metrics of the process (CPU, memory, files) and the build; one per process."""
+    """Returns a registry with metrics of the process (CPU, memory, files) and the build; one per process.
+
+    From now on no metric of the process has a series of when it was made: it would double the counters.
+    """
+    disable_created_metrics()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     build = Gauge(

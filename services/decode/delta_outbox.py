@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from perigee.v1 import sampling_pb2
@@ -17,7 +17,12 @@ class DeltaOutbox:
     of its last choice. Engine thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: Callable[[Request], None], on_end: Callable[[Request], None]) -> None:
+        """`on_first` takes a request whose stats are about to be sent, `on_end` one whose last choice has
+        ended.
+        """
+        self._on_first = on_first
+        self._on_end = on_end
         self._sessions: set[Session] = set()
         self._deltas: dict[Session, list[Delta]] = {}
 
@@ -87,5 +92,8 @@ class DeltaOutbox:
                 del requests[request.handle]
         if not request.stats_sent:
             request.stats_sent = True
+            self._on_first(request)
             delta = replace(delta, stats=request.stats)
         self._deltas.setdefault(request.session, []).append(delta)
+        if not request.unfinished:
+            self._on_end(request)

@@ -17,6 +17,7 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.fairness.competition import Competition
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.decode.delta_outbox import DeltaOutbox
@@ -26,6 +27,7 @@ from services.decode.prompts.fetch import FetchResult
 from services.decode.prompts.prompt_queue import EngineIO, PromptQueue
 from services.decode.prompts.prompt_rate import PromptRate
 from services.decode.request import Prompt, Request, Sequence, Session
+from services.decode.request_measures import STAGES, RequestMeasures
 from services.decode.running import RunningSequences
 from services.decode.stepper import Step, Stepper
 from services.engine.kv_cache.idle_check import IdleCheck
@@ -56,6 +58,7 @@ class DecodeEngine:
         io: EngineIO,
         on_serving: abc.Callable[[bool], None],
         *,
+        metrics: TextWorkerMetrics | None = None,
         clock: abc.Callable[[], float] = time.monotonic,
     ) -> None:
         """`masks`: those that the stepper waits for. `on_serving` is called with True when the first page is
@@ -73,7 +76,8 @@ class DecodeEngine:
         self._rate = PromptRate()
         self._prompts = PromptQueue(pages, limits, io, self._rate, clock)
         self._running = RunningSequences(pages, self._prompts.append_front)
-        self._outbox = DeltaOutbox()
+        self._measures = RequestMeasures(metrics or TextWorkerMetrics(STAGES), clock)
+        self._outbox = DeltaOutbox(self._measures.answered, self._measures.ended)
         self._postprocessor = Postprocessor(pages, masks, self._outbox, self._running.end, self._fail)
         self._idle_check = IdleCheck(pages.check_integrity)
         self._landed_at = self._signed_at = clock()
@@ -86,6 +90,7 @@ class DecodeEngine:
 
     def submit(self, request: Request) -> None:
         """Queues a request, or refuses it at once by an error."""
+        self._measures.arrived(request)
         self._idle_check.note_request()
         self.competition.note(request.tenant)
         if not self._outbox.add_request(request):
@@ -121,12 +126,14 @@ class DecodeEngine:
         for request in list(session.requests.values()):
             self._withdraw(request)
             request.unfinished.clear()
+            self._measures.ended(request)
         session.requests.clear()
         self._outbox.drop_session(session)
 
     def fetch_ended(self, prompt: Prompt, result: FetchResult) -> None:
         """The fetch of a prompt's pages is over: no read will be posted any more."""
         self._transfer_bytes += result.bytes_read
+        self._measures.fetched(prompt.address, result)
         error = self._prompts.fetch_ended(prompt, result)
         if error is not None:
             self._fail(prompt.request, error)
@@ -156,6 +163,7 @@ class DecodeEngine:
 
     def constraint_made(self, request: Request, made: TokenConstraint | PerigeeError) -> None:
         """A request's grammar is compiled, or cannot be."""
+        self._measures.grammar_made(request)
         if isinstance(made, TokenConstraint):
             made.is_cut = request.output_is_cut
             request.constraint = made
@@ -314,7 +322,9 @@ class DecodeEngine:
         """
         began, self._landed_at = max(step.began, self._landed_at), self._clock()
         tokens = sum(end - start for _, start, end in step.chunks)
-        self._rate.note(tokens, step.budget, self._landed_at - began)
+        seconds = self._landed_at - began
+        self._rate.note(tokens, step.budget, seconds)
+        self._measures.passed(step, seconds, tokens)
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -350,6 +360,7 @@ class DecodeEngine:
             self._prompts.leave(prompt)
 
     def _fail(self, request: Request, error: PerigeeError) -> None:
+        self._measures.failed(error)
         self._withdraw(request)
         self._outbox.put_error(request, error)
 

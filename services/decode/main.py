@@ -12,6 +12,7 @@ from perigee.v1 import decode_pb2_grpc, pages_pb2_grpc, worker_pb2
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.name_resolver import NameResolver
 from services.common.rpc.pool_address import parse_pool
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.config import DecodeConfig
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.mask_threads import MaskThreads
@@ -19,6 +20,7 @@ from services.decode.engine import DecodeEngine
 from services.decode.engine_io import DecodeIO
 from services.decode.limits import DecodeLimits
 from services.decode.page_server import PageServicer
+from services.decode.request_measures import STAGES
 from services.decode.server import DecodeServicer
 from services.decode.token_stepper import SingleTokenStepper
 from services.engine.kv_cache.page_manager import PageManager
@@ -63,7 +65,10 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
     sampler = Sampler(worker.vocab_size, draw_on(device))
     stepper = SingleTokenStepper(worker.runner, sampler, masks, overlaps=device.type != "cpu")
     page_manager = PageManager(worker.kv_pages.shape[0], worker.runner)
-    engine = DecodeEngine(stepper, page_manager, masks, limits, io, worker.transfer.set_serving)
+    metrics = TextWorkerMetrics(STAGES)
+    engine = DecodeEngine(
+        stepper, page_manager, masks, limits, io, worker.transfer.set_serving, metrics=metrics
+    )
     constraints = ConstraintMaker(read_tokens, worker.vocab_size, lambda: engine.competition.goes_on)
     loop = EngineLoop("decode-engine", engine.step, fail, watch=worker.watch)
     loop.post(partial(compute_on, device))
@@ -89,6 +94,7 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
         worker_servicer,
         [("perigee.v1.DecodeService", add_service), ("perigee.v1.PageService", add_pages)],
         _counters(engine),
+        metrics,
         stop,
         failure,
     )

@@ -10,6 +10,7 @@ import torch
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
+from services.common.telemetry.timeline import Timeline
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.engine.batch import PAGE_TOKENS, BatchBuilder
@@ -57,7 +58,9 @@ class Delta:
 
 @dataclass
 class RequestStats:
-    """The origin of the prompt's KV; bytes and seconds of the last transfer that succeeded."""
+    """The origin of the prompt's KV; bytes and seconds of the last transfer that succeeded; the seconds of
+    the stages before the first token.
+    """
 
     cached_tokens: int = 0
     prefill_cached_tokens: int = 0
@@ -65,6 +68,10 @@ class RequestStats:
     transfer_bytes_before_done: int = 0
     transfer_tail_s: float = 0.0
     prefill_address: str = ""
+    queue_s: float = 0.0
+    media_s: float = 0.0
+    prefill_s: float = 0.0
+    transfer_s: float = 0.0
 
 
 @dataclass(eq=False)
@@ -74,7 +81,8 @@ class Request:
     `constraint`: compiled from `rules`, in the state where every choice starts; None until compiled.
     `tenant`, of this `weight`: whose it is; 0: nobody's in particular. `output_is_cut`: whether a constraint
     replaced one of `output_ids` on the worker that generated them. `scoring`:
-    which tokens of the prompt are scored; None once the scores are sent.
+    which tokens of the prompt are scored; None once the scores are sent. `timeline`: its stages, by the
+    engine's clock; so are `arrived_at`, `ready_at` (its KV is complete) and `answered_at` (its first delta).
     """
 
     session: Session
@@ -104,6 +112,10 @@ class Request:
     stats_sent: bool = False
     accepted: bool = False
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
+    arrived_at: float = 0.0
+    ready_at: float = 0.0
+    answered_at: float = 0.0
 
     @property
     def has_begun(self) -> bool:
@@ -184,7 +196,7 @@ class Prompt:
     All choices of a fresh request share one prompt. A preempted or resumed choice, which has output, has a
     prompt of its own. `computed`: leading tokens that have KV. `scores`: those so far. `retried`: whether a
     failed transfer was repeated. `attempts`: fetches started. `admitted`: whether a prefill worker has
-    admitted it.
+    admitted it. `since`: when the stage began that it is in.
     """
 
     request: Request
@@ -199,6 +211,7 @@ class Prompt:
     retried: bool = False
     attempts: int = 0
     admitted: bool = False
+    since: float = 0.0
 
     @property
     def priority(self) -> int:

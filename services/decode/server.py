@@ -246,6 +246,10 @@ def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
                 transfer_bytes_before_done=stats.transfer_bytes_before_done,
                 transfer_tail_seconds=stats.transfer_tail_s,
                 prefill_address=stats.prefill_address,
+                queue_seconds=stats.queue_s,
+                media_seconds=stats.media_s,
+                prefill_seconds=stats.prefill_s,
+                transfer_seconds=stats.transfer_s,
             )
         )
     return message

@@ -27,6 +27,7 @@ from services.gateway.access.tenant import Tenant
 from services.gateway.cut_off import CutOff
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_record import RequestRecord, finish_name
+from services.gateway.workers.stream.token_delta import PromptStats
 
 _METER_S = 1.0
 
@@ -49,6 +50,7 @@ class Ticket:
         self._charged = 0
         self._metrics = metrics
         self._last: dict[int, float] = {}
+        self._first = 0.0
         metrics.waiting.inc()
 
     @property
@@ -65,8 +67,36 @@ class Ticket:
             self._metrics.waiting.dec()
             self._metrics.running.inc()
             self._metrics.first_token.observe(now - self.started)
-            self.record.reached("first_token")
+            self._first = now
         self._last[choice] = now
+
+    def answered(
+        self, stats: PromptStats, prompt_tokens: int, rendered: float, sent: float, now: float
+    ) -> None:
+        """Notes that a worker has answered its prompt with tokens or their end: the prompt was rendered, a
+        worker asked, and this answer came, at these times of the monotonic clock.
+
+        The worker counts seconds only: its stages are laid one after the other from `sent` on, and the rest
+        is the first step and the way.
+        """
+        add = self.record.timeline.add
+        add("submit", rendered, sent)
+        began = sent
+        for stage, seconds in stats.seconds.items():
+            if seconds:
+                ended = min(now, began + seconds)
+                add(stage, began, ended)
+                began = ended
+        add("first_step", began, now)
+        sources = self._metrics.token_sources
+        sources.inc("decode_cache", stats.cached_tokens)
+        sources.inc("prefill_cache", stats.prefill_cached_tokens)
+        sources.inc("computed", max(0, prompt_tokens - stats.all_cached_tokens))
+
+    def gave_up(self, rendered: float, sent: float, now: float) -> None:
+        """Notes that no worker answers its prompt any more; times as for `answered`."""
+        self.record.timeline.add("submit", rendered, sent)
+        self.record.timeline.add("wait", sent, now)
 
     def take_prompt(self, tokens: int, generated: Callable[[], int]) -> None:
         """Charges the tenant for a prompt that is about to be submitted, and from now on for what
@@ -93,6 +123,8 @@ class Ticket:
         Called once per prompt.
         """
         self.record.spent(usage, finishes)
+        if self._last:
+            self.record.decoded(self._first, max(self._last.values()))
         self.charge()
         self._metrics.prompt_tokens.inc(usage.prompt_tokens)
         self._metrics.cached_tokens.inc(usage.cached_tokens)

@@ -52,6 +52,7 @@ from services.gateway.pipeline.prompt.limits import RequestRules
 from services.gateway.pipeline.prompt.rendering import Renderer
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.readiness import Readiness
+from services.gateway.request_log import RequestLog
 from services.gateway.rpc.bounds import connection_options, request_reader
 from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.chat import ChatServicer
@@ -106,7 +107,8 @@ class Gateway:
         self._key_watch = (
             KeyWatch(Path(config.api_keys), self._gatekeeper.replace) if config.api_keys else None
         )
-        self._calls = Calls(self._admission, self._gatekeeper)
+        self._requests = RequestLog(self._metrics)
+        self._calls = Calls(self._admission, self._gatekeeper, self._requests)
         self._readiness = Readiness(self.pool, self._admission)
         self._constraints = ConstraintBuilder(self._model.chat, closes_calls=config.close_cut_calls)
         self._downloader = Downloader(
@@ -256,6 +258,7 @@ class Gateway:
                 admission=self._admission,
                 bodies=bodies,
                 keep_alive=KeepAlive(config.sse_keep_alive, config.sse_keep_alive_seconds),
+                requests=self._requests,
                 directory=config.tokenizer or config.model,
                 reasoning=config.reasoning_field,
                 asks_for_keys=self._gatekeeper.asks,

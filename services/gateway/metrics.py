@@ -6,7 +6,14 @@ import functools
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from services.gateway.cheap_metrics import Latencies, Tally
+from services.common.telemetry.cheap_metrics import (
+    STAGE_BUCKETS,
+    Distribution,
+    LabelledTally,
+    StageTimes,
+    Tally,
+)
+from services.gateway.request_record import STAGES
 
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BETWEEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -51,10 +58,26 @@ class GatewayMetrics:
             buckets=_FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
-        self.between_tokens = Latencies(
+        self.between_tokens = Distribution(
             "perigee_inter_token_latency_seconds",
             "Between two deltas of one choice",
             _BETWEEN_BUCKETS,
+            registry,
+        )
+        self.duration = Distribution(
+            "perigee_request_duration_seconds",
+            "From a request's arrival to the end of its answer, of those that asked for tokens",
+            STAGE_BUCKETS,
+            registry,
+        )
+        self.stages = StageTimes(STAGES, registry)
+        self.errors = LabelledTally(
+            "perigee_request_errors", "Requests that ended with an error, by its reason", "reason", registry
+        )
+        self.token_sources = LabelledTally(
+            "perigee_prompt_tokens_by_source",
+            "Prompt tokens of answered requests, by who had their KV (decode_cache, prefill_cache, computed)",
+            "source",
             registry,
         )
         self.prompt_tokens = Tally(

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from perigee.v1 import sampling_pb2
 from services.common.ids import request_id
+from services.common.telemetry.timeline import Timeline
 
 HEADER = "x-request-id"
 """The header, and over gRPC the metadata, in which a request's name comes and is answered."""
+
+STAGES = (
+    "accept", "queue", "render", "grammar", "submit", "encode", "worker_queue", "media", "prefill",
+    "transfer", "first_step", "wait", "decode", "finish",
+)  # fmt: skip
+"""The stages of a request, as its log line, metrics and trace name them.
+
+accept: from its arrival until its body is read and it is admitted and checked. queue: until its turn. render:
+the token ids of its prompt are made; grammar: the part of that in which a grammar is. submit: a worker is
+chosen and asked; encode: the part of that in which vision workers encode. Then, as the decode worker counts,
+worker_queue: until it has room; media: it reads embeddings; prefill: the prompt is computed; transfer: the
+rest of its KV is read; first_step: the first token is sampled and comes here. wait: all this, where none
+came. decode: until the last token. finish: until the answer is sent.
+"""
+
+WITHIN = {"grammar": "render", "encode": "submit"}
+"""Stages that lie within another one. The others follow each other."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # A batch may have many prompts and meet many workers; its line is to stay a line.
@@ -37,7 +55,8 @@ class RequestRecord:
 
     `name`: as `request_name` gives it; `completions`: the ids that the client and the workers know, one for
     each of the first prompts; `status`: the answer's, as its door spells it; `reason`: of the failure, as
-    errors spell theirs; `key`: the label of the caller's API key.
+    errors spell theirs; `key`: the label of the caller's API key; `timeline`: its stages, by the monotonic
+    clock, as is `arrived`.
     """
 
     name: str = ""
@@ -50,11 +69,14 @@ class RequestRecord:
     prompts: int = 0
     completions: list[str] = field(default_factory=list)
     failovers: int = 0
+    timeline: Timeline = field(default_factory=Timeline)
+    arrived: float = field(default_factory=time.monotonic)
     _usage: sampling_pb2.Usage = field(default_factory=sampling_pb2.Usage)
     _finishes: dict[str, int] = field(default_factory=dict)
     _workers: dict[str, list[str]] = field(default_factory=dict)
-    _seconds: dict[str, float] = field(default_factory=dict)
-    _started: float = field(default_factory=time.monotonic)
+    _first_token_at: float = 0.0
+    _last_token_at: float = 0.0
+    _ended_at: float = 0.0
 
     def opened(self, completion: str, model: str) -> None:
         """A prompt of the request is about to be rendered."""
@@ -63,18 +85,37 @@ class RequestRecord:
         if len(self.completions) < _MOST_NAMED:
             self.completions.append(completion)
 
-    def reached(self, moment: str) -> None:
-        """Notes how long after its arrival the request came to this moment for the first time."""
-        self._seconds.setdefault(moment, time.monotonic() - self._started)
+    def accepted(self) -> None:
+        """Its body is read, it is admitted and checked; now it waits for its turn. Counts once."""
+        if "accept" not in self.timeline.totals:
+            self.timeline.add("accept", self.arrived, time.monotonic())
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of the block to the stage's."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Adds the block as a stage."""
+        return self.timeline.stage(name)
+
+    def decoded(self, first: float, last: float) -> None:
+        """The first and the last token of a prompt's choices came at these times."""
+        self.timeline.add("decode", first, last)
+        self._first_token_at = min(self._first_token_at or first, first)
+        self._last_token_at = max(self._last_token_at, last)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token has come."""
+        return self._last_token_at > 0
+
+    def ended(self) -> None:
+        """The answer is sent, or will never be. Counts once."""
+        if not self._ended_at:
+            self._ended_at = time.monotonic()
+            if self._last_token_at:
+                self.timeline.add("finish", self._last_token_at, self._ended_at)
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from its arrival to its end."""
+        return self._ended_at - self.arrived
 
     def served_by(self, role: str, address: str) -> None:
         """A worker had a part in the answer, or was to have one. Nothing for an empty address."""
@@ -95,7 +136,9 @@ class RequestRecord:
 
     def line(self) -> dict[str, Any]:
         """The fields of the line, without those that say nothing; times in seconds."""
-        self.reached("total")
+        self.ended()
+        first_token_s = self._first_token_at - self.arrived if self._first_token_at else 0.0
+        seconds = {**self.timeline.totals, "first_token": first_token_s, "total": self.total_s}
         fields: dict[str, Any] = {
             "request_id": self.name,
             "completion_id": ",".join(self.completions),
@@ -109,7 +152,7 @@ class RequestRecord:
             "failovers": self.failovers,
             "finish": ",".join(f"{name}:{count}" for name, count in self._finishes.items()),
             **{role: ",".join(addresses) for role, addresses in self._workers.items()},
-            **{f"{name}_s": round(seconds, 6) for name, seconds in self._seconds.items()},
+            **{f"{name}_s": round(each, 6) for name, each in seconds.items()},
         }
         shown = {name: value for name, value in fields.items() if value}
         if self.prompts:

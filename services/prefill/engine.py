@@ -12,6 +12,7 @@ from perigee.v1 import prefill_pb2
 from services.common.errors import NotFound, PagesExhausted, PerigeeError
 from services.common.fairness.competition import Competition
 from services.common.fairness.share import within_share
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.idle_check import IdleCheck
 from services.engine.kv_cache.page_manager import PageManager
@@ -25,7 +26,7 @@ from services.engine.scheduler.token_budget import share_budget
 from services.prefill.announcer import Announcer
 from services.prefill.chunk_pass import ChunkPass
 from services.prefill.events import Admitted, Done, NeedsMedia, Refused
-from services.prefill.job import Job, JobState
+from services.prefill.job import STAGES, Job, JobState
 from services.prefill.job_leases import EXPIRED, JobLeases
 from services.prefill.limits import PrefillLimits, PrefillLoad
 from services.prefill.source import PageSource, SourceResult
@@ -48,6 +49,7 @@ class PrefillEngine:
         on_serving: Callable[[bool], None],
         source: PageSource,
         *,
+        metrics: TextWorkerMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_serving`: see Lessor. `source` reads the pages that a job's reader has and this worker lacks.
@@ -62,6 +64,7 @@ class PrefillEngine:
         self._pass = ChunkPass(runner, self._announcer, self._renew_during_pass)
         self._idle_check = IdleCheck(self._pages.check_integrity)
         self._clock = clock
+        self._metrics = metrics or TextWorkerMetrics(STAGES)
         self._competition = Competition(clock)
         self._budget = PassBudget(limits.chunk_tokens, self._competition)
         self._waiting: FairLine[Job] = FairLine()
@@ -78,6 +81,7 @@ class PrefillEngine:
         """Queues a job, or refuses it at once."""
         self._idle_check.note_request()
         self._competition.note(job.tenant)
+        job.since = self._clock()
         job.table = self._pages.new_table()
         num_pages = self._pages.pool.num_pages
         if self._draining:
@@ -96,10 +100,14 @@ class PrefillEngine:
     def source_ended(self, job: Job, result: SourceResult) -> None:
         """The read of a job's leading pages is over; those that did not arrive are computed."""
         self._transfer_bytes += result.bytes_read
+        self._metrics.transfers.note(
+            job.source_address, result.bytes_read, result.read_s, result.read_s, failed=not result.arrived
+        )
         self._pages.quarantine(result.pages_at_risk)
         if job.state is not JobState.READING:
             job.table.free()  # it ended while the read went on
             return
+        self._pass_stage(job, "source")
         job.state = JobState.COMPUTING
         first = self._pages.whole_pages(job.computed)
         job.source_tokens = result.arrived * PAGE_TOKENS
@@ -120,6 +128,7 @@ class PrefillEngine:
     def media_arrived(self, job: Job, embeddings: dict[int, torch.Tensor]) -> None:
         """The media the engine asked for with NeedsMedia are there: rows [num_tokens, hidden] by index."""
         if job.state is JobState.NEEDS_MEDIA:
+            self._pass_stage(job, "media")
             job.embeddings = embeddings
             job.state = JobState.COMPUTING
 
@@ -225,7 +234,8 @@ class PrefillEngine:
             self._refuse(job, _FAILED, error.message)
             return
         job.lease_id = lease.id
-        job.admitted_at = self._clock()
+        self._pass_stage(job, "queue")
+        job.admitted_at = job.since
         job.emit(Admitted(lease, tuple(leased), job.cached_tokens))
         self._announcer.announce(job, 0, job.cached_tokens // PAGE_TOKENS, 0, self._announcer.num_layers)
         wanted = job.wanted_from_source()
@@ -251,8 +261,10 @@ class PrefillEngine:
         """Computes a chunk of each job, and finishes those that are complete."""
         for job, _ in shares:
             job.started_at = job.started_at or self._clock()
+        began = self._clock()
         if not self._pass.compute(shares):
             return  # the messages that end the jobs have come already
+        self._metrics.step(self._clock() - began, len(shares), sum(chunk for _, chunk in shares))
         for job, chunk in shares:
             job.computed += chunk
             self._active.charge(job, chunk)
@@ -263,7 +275,9 @@ class PrefillEngine:
 
     def _finish(self, job: Job) -> None:
         """Everything is written: from here on the lease alone pins the pages."""
-        now = self._clock()
+        self._pass_stage(job, "compute")
+        self._measure_job(job)
+        now = job.since
         started = job.started_at or now
         computed = job.num_tokens - job.cached_tokens - job.source_tokens
         job.emit(Done(computed, job.source_tokens, started - job.admitted_at, now - started))
@@ -282,6 +296,8 @@ class PrefillEngine:
     def _refuse(self, job: Job, reason: prefill_pb2.PrefillRefusal.ValueType, message: str) -> None:
         """Ends a job with a reason. Its lease, if any, goes on until the reader releases it."""
         self._end(job)
+        name = prefill_pb2.PrefillRefusal.Name(reason)
+        self._metrics.errors.inc(name.removeprefix("PREFILL_REFUSAL_"))
         job.emit(Refused(reason, message))
 
     def _refuse_expired(self, job: Job) -> None:
@@ -289,6 +305,7 @@ class PrefillEngine:
 
     def _end(self, job: Job) -> None:
         """Takes a job out of the engine, whatever its state. Idempotent. The lease is not touched."""
+        self._measure_job(job)
         if job in self._waiting:
             self._waiting.remove(job)
         elif job in self._active:
@@ -299,6 +316,18 @@ class PrefillEngine:
                 job.table.free()
         job.embeddings = {}
         job.state = JobState.ENDED
+
+    def _pass_stage(self, job: Job, stage: str) -> None:
+        """Notes that a job has passed a stage; the next one begins."""
+        now = self._clock()
+        job.timeline.add(stage, job.since, now)
+        job.since = now
+
+    def _measure_job(self, job: Job) -> None:
+        """Adds a job that is finished, or ends before that, to the metrics. Idempotent."""
+        if not job.measured:
+            job.measured = True
+            self._metrics.stages.observe(job.timeline)
 
     def _measure(self) -> PrefillLoad:
         jobs = (*self._active, *self._waiting)

@@ -9,6 +9,7 @@ import grpc
 
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
 from services.common.rpc.endpoints import Endpoints
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.serving.loop import EngineLoop
 from services.engine.serving.text_backend import TextWorkerBackend
@@ -18,7 +19,7 @@ from services.engine.serving.worker_server import failure_future, tune_process
 from services.engine.serving.worker_service import WorkerServicer
 from services.prefill.config import PrefillConfig
 from services.prefill.engine import PrefillEngine
-from services.prefill.job import Job
+from services.prefill.job import STAGES, Job
 from services.prefill.limits import PrefillLimits
 from services.prefill.server import PrefillServicer
 from services.prefill.source import SourceResult
@@ -46,7 +47,10 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
 
     checksum_fraction = 0.0 if worker.kv_pages.is_cuda else config.checksum_fraction
     limits = PrefillLimits(chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
-    engine = PrefillEngine(worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source)
+    metrics = TextWorkerMetrics(STAGES)
+    engine = PrefillEngine(
+        worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source, metrics=metrics
+    )
     loop = EngineLoop("prefill-engine", engine.step, fail, watch=worker.watch)
     loop.post(partial(compute_on, worker.kv_pages.device))
     backend = TextWorkerBackend(worker, engine, engine, loop)
@@ -71,6 +75,7 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
         worker_servicer,
         [("perigee.v1.PrefillService", add_service)],
         _counters(engine),
+        metrics,
         stop,
         failure,
     )

@@ -14,12 +14,13 @@ class SourceResult:
     """How reading from a source ended. No read is posted after this.
 
     arrived: number of leading pages of the order that hold their KV. pages_at_risk: other pages of it, in
-    which bytes may still land; `pages_settled` follows.
+    which bytes may still land; `pages_settled` follows. read_s: seconds in which reads were in flight.
     """
 
     arrived: int = 0
     pages_at_risk: tuple[int, ...] = ()
     bytes_read: int = 0
+    read_s: float = 0.0
 
 
 class PageSource(Protocol):

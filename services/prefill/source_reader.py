@@ -82,7 +82,8 @@ class SourceReader:
             lease.cancel()  # from here on no read is posted, so the pages at risk are known
             # Arrived pages are final, even if NIXL has not finished the read that brought them.
             at_risk = set(order.pages[lease.arrived :]).intersection(lease.group.pages_at_risk)
-            result = SourceResult(lease.arrived, tuple(sorted(at_risk)), lease.group.bytes_read)
+            group = lease.group
+            result = SourceResult(lease.arrived, tuple(sorted(at_risk)), group.bytes_read, group.busy_s)
             if not complete:
                 self._tasks.close_later(self._close(lease, result))
         self._on_end(job, result)

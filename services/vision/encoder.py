@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from services.common.errors import Cancelled, PerigeeError, Unavailable
 from services.common.fairness.turns import FairSemaphore
 from services.common.media.image_file import ImagePreprocess
 from services.common.media.video_file import VideoLimits
+from services.common.telemetry.timeline import Timeline
+from services.common.telemetry.worker_metrics import WorkerMetrics
 from services.families.media import ImageGrid, MediaArithmetic, VideoChunk, chunk_hash
 from services.vision.backlog import Backlog, Terms
 from services.vision.embedding_pool import PAGE_ROWS, EmbeddingPool, StoredEmbedding, pages_of
@@ -53,12 +56,18 @@ class _Job:
 
     terms: Terms
     own_time: OwnTime
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 Run: TypeAlias = Callable[[_Job], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
 Decoded = TypeVar("Decoded")
 Result = TypeVar("Result")
 _ANY_TERMS = Terms()
+
+STAGES = ("queue", "preprocess", "compute")
+"""The stages of a file. queue: it waits for a thread or the model; preprocess: it is decoded and resized;
+compute: the model encodes it, alone or with others.
+"""
 
 
 class ImageEncoder:
@@ -79,8 +88,10 @@ class ImageEncoder:
         backlog: Backlog,
         threads: int,
         batch: int = 1,
+        metrics: WorkerMetrics | None = None,
     ) -> None:
-        """`batch`: as in ModelThread."""
+        """`batch`: as in ModelThread; `metrics`: with STAGES."""
+        self._metrics = metrics or WorkerMetrics(STAGES)
         self._pool = pool
         self._model = model
         self._arithmetic = arithmetic
@@ -179,16 +190,27 @@ class ImageEncoder:
                 flight.task.cancel()
 
     def _start(self, content_hash: bytes, run: Run, terms: Terms) -> _Flight:
-        self._backlog.check(terms)
+        try:
+            self._backlog.check(terms)
+        except PerigeeError as error:
+            self._metrics.errors.inc(error.reason)
+            raise
         job = _Job(terms, OwnTime(terms.limit_s))
         flight = _Flight(asyncio.create_task(run(job)))
         self._backlog.enter(job, terms, terms.patches)
         flight.task.add_done_callback(lambda _: self._backlog.leave(job))
+        flight.task.add_done_callback(lambda task: self._measure(task, job))
         self._flights[content_hash] = flight
         self._tasks.add(flight.task)
         flight.task.add_done_callback(self._tasks.discard)
         flight.task.add_done_callback(lambda _: self._forget(content_hash, flight))
         return flight
+
+    def _measure(self, task: asyncio.Task[tuple[StoredEmbedding, ...]], job: _Job) -> None:
+        """Adds a file that has ended to the metrics."""
+        self._metrics.stages.observe(job.timeline)
+        if not task.cancelled() and isinstance(error := task.exception(), PerigeeError):
+            self._metrics.errors.inc(error.reason)
 
     def _forget(self, content_hash: bytes, flight: _Flight) -> None:
         """Removes a flight when it ends or its last caller leaves; the next caller starts a new one."""
@@ -209,17 +231,23 @@ class ImageEncoder:
         """Runs `decode` on a decoding thread, in its turn."""
         terms = job.terms
         turn = self._decode_turns.turn(terms.tenant, terms.weight, max(1, terms.patches))
+        came = time.monotonic()
         async with turn, job.own_time.spend():
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *given)
+            job.timeline.add("queue", came, time.monotonic())
+            with job.timeline.stage("preprocess"):
+                return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, *given)
 
     @contextlib.asynccontextmanager
     async def _turn(self, job: _Job, patches: int) -> AsyncIterator[None]:
         """A turn at the model, alone or with the others of its batch; the time until then is not counted."""
         turn = self._turns.turn(job.terms.tenant, job.terms.weight, patches)
+        came = time.monotonic()
         async with turn, job.own_time.spend():
+            job.timeline.add("queue", came, time.monotonic())
             self._in_model += 1
             try:
-                yield
+                with job.timeline.stage("compute"):
+                    yield
             finally:
                 self._in_model -= 1
 

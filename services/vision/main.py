@@ -18,6 +18,7 @@ from services.common.ids import incarnation
 from services.common.media.video_file import VideoLimits
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
+from services.common.telemetry.worker_metrics import WorkerMetrics
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.opening import TransferOpening
@@ -42,7 +43,7 @@ from services.vision.backlog import Backlog
 from services.vision.config import VisionConfig
 from services.vision.embedding_lessor import EmbeddingLessor
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
-from services.vision.encoder import ImageEncoder
+from services.vision.encoder import STAGES, ImageEncoder
 from services.vision.model_thread import ModelThread
 from services.vision.server import VisionServicer
 
@@ -62,6 +63,7 @@ class VisionWorker:
     model: ModelThread
     arithmetic: MediaArithmetic
     encoder: ImageEncoder
+    metrics: WorkerMetrics
     lessor: EmbeddingLessor
     backend: VisionWorkerBackend
 
@@ -91,6 +93,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     report = await asyncio.to_thread(transfer.start)
 
     thread = ModelThread(model, rows, batch)
+    metrics = WorkerMetrics(STAGES)
     encoder = ImageEncoder(
         pool,
         thread,
@@ -100,11 +103,12 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
         Backlog(config.max_waiting, config.max_waiting_patches),
         config.preprocess_threads,
         batch,
+        metrics,
     )
     lessor = EmbeddingLessor(pool, transfer.set_serving)
     info = worker_info(name, directory, report, deterministic=batch == 1)
     backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lessor, encoder)
-    return VisionWorker(info, transfer, thread, arithmetic, encoder, lessor, backend)
+    return VisionWorker(info, transfer, thread, arithmetic, encoder, metrics, lessor, backend)
 
 
 def _arithmetic(directory: Path) -> MediaArithmetic:
@@ -167,6 +171,7 @@ async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event)
     try:
         registry = new_registry(endpoints.role)
         LoadMetrics(registry, lambda: worker.backend.last_load, counters(worker))
+        registry.register(worker.metrics)
         worker.info.metrics_port = serve_metrics(registry, endpoints, config.host, config.metrics_port)
         await serve_worker(
             config, endpoints, worker.backend, worker_servicer, services, stop, triggers, config.lease_seconds

@@ -40,6 +40,12 @@ def test_every_process_tells_what_runs_in_it(server):
     assert "process_resident_memory_bytes" in text
 
 
+def test_no_series_says_when_a_metric_was_made(registry, server):
+    """They would be as many as the counters, and no question needs them."""
+    Counter("perigee_example", "An example", ["kind"], registry=registry).labels("a").inc()
+    assert "_created" not in httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+
+
 def test_other_paths_are_not_found(server):
     assert httpx.get(f"http://127.0.0.1:{server.port}/").status_code == 404
 

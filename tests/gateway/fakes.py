@@ -108,6 +108,8 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
     cached_tokens_resumed: int | None = None
     """What a submit that continues another worker's output reports instead."""
     prefill_address: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Fields of RequestStats: how long the stages before the first token took."""
     refuse: decode_pb2.RequestError | None = None
     refusals: int = 1_000_000
     fail_after: int | None = None
@@ -235,7 +237,9 @@ class FakeDecode(decode_pb2_grpc.DecodeServiceServicer):
         if choice == submit.first_choice:
             resumed = self.cached_tokens_resumed if done else None
             cached = self.cached_tokens if resumed is None else resumed
-            stats = decode_pb2.RequestStats(cached_tokens=cached, prefill_address=self.prefill_address)
+            stats = decode_pb2.RequestStats(
+                cached_tokens=cached, prefill_address=self.prefill_address, **self.seconds
+            )
             deltas[0].stats.CopyFrom(stats)
         return deltas
 

@@ -11,11 +11,13 @@ import torch
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder, FetchResult
 from services.decode.request import Delta, Prompt, Request, RequestStats, Session
+from services.decode.request_measures import STAGES
 from services.decode.stepper import Stepper
 from services.decode.token_stepper import SingleTokenStepper
 from services.engine.kv_cache.page_manager import PageManager
@@ -119,6 +121,7 @@ class Bench:
             "context_length": num_pages * 64,
         }
         self.masks = MaskThreads()
+        self.metrics = TextWorkerMetrics(STAGES)
         make = stepper or partial(SingleTokenStepper, overlaps=ahead)
         self.stepper = make(self.runner, Sampler(vocab_size), self.masks)
         self.engine = DecodeEngine(
@@ -128,6 +131,7 @@ class Bench:
             DecodeLimits(**(defaults | limits), lease_s=lease_s),
             self.io,
             self.serving.append,
+            metrics=self.metrics,
             clock=clock,
         )
         self.heard: dict[int, Heard] = {}

@@ -9,6 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from perigee.v1 import prefill_pb2
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.leases.source_order import SourceOrder
 from services.engine.media import Medium
@@ -16,7 +17,7 @@ from services.engine.runner import ModelRunner
 from services.engine.sampling.scores import Scoring
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused
-from services.prefill.job import Job
+from services.prefill.job import STAGES, Job
 from services.prefill.limits import PrefillLimits
 from services.prefill.source import SourceResult
 from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context, write_context
@@ -108,8 +109,15 @@ class PrefillBench:
         self.serving: list[bool] = []
         limits = PrefillLimits(chunk_tokens, max_waiting, lease_s, checksums)
         self.source = StrawSource()
+        self.metrics = TextWorkerMetrics(STAGES)
         self.engine = PrefillEngine(
-            self.runner, self.kv_pages, limits, self.serving.append, self.source, clock=self.clock
+            self.runner,
+            self.kv_pages,
+            limits,
+            self.serving.append,
+            self.source,
+            metrics=self.metrics,
+            clock=self.clock,
         )
         self.keys = 0
 

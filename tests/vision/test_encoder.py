@@ -9,14 +9,16 @@ import torch
 
 from services.common.errors import InternalError, InvalidRequest, Overloaded, PagesExhausted, Unavailable
 from services.common.media.video_file import VideoLimits
+from services.common.telemetry.worker_metrics import WorkerMetrics
 from services.families.kimi.family import MEDIA
 from services.families.media import chunk_hash
 from services.vision.backlog import Backlog
 from services.vision.embedding_pool import EmbeddingPool, allocate_embedding_rows
-from services.vision.encoder import ImageEncoder
+from services.vision.encoder import STAGES, ImageEncoder
 from services.vision.model_thread import ModelThread
 from services.vision.preprocess import preprocess_image
 from services.vision.video import preprocess_video, read_chunks
+from tests.support.samples import samples
 from tests.support.videos import film
 from tests.support.waiting import let_tasks_run, until
 
@@ -39,7 +41,12 @@ def pool(rows):
 
 
 @pytest.fixture
-async def encoder(model, rows, pool):
+def metrics():
+    return WorkerMetrics(STAGES)
+
+
+@pytest.fixture
+async def encoder(model, rows, pool, metrics):
     thread = ModelThread(model, rows)
     encoder = ImageEncoder(
         pool,
@@ -49,6 +56,7 @@ async def encoder(model, rows, pool):
         video_limits=VIDEO_LIMITS,
         backlog=Backlog(MAX_WAITING, 100_000),
         threads=1,
+        metrics=metrics,
     )
     yield encoder
     model.gate.set()
@@ -247,3 +255,15 @@ async def test_a_video_that_does_not_fit_or_is_broken_is_refused_and_leaves_noth
         with pytest.raises(InvalidRequest):
             await encoder.encode_video(sha256(video), video)
     assert pool.counts().free == PAGES
+
+
+async def test_each_file_has_its_stages_and_each_failure_its_reason(encode, encoder, metrics, image_file):
+    image = image_file()
+    await encode(image)
+    await encode(image)  # from the cache
+    with pytest.raises(InvalidRequest):
+        await encode(b"no image")
+    await until(lambda: not encoder.waiting)
+    counts = samples(metrics, "perigee_stage_seconds_count")
+    assert counts == {("queue",): 2, ("preprocess",): 2, ("compute",): 1}
+    assert samples(metrics, "perigee_request_errors_total") == {("INVALID_REQUEST",): 1}

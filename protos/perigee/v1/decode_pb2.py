@@ -27,7 +27,7 @@ from perigee.v1 import scores_pb2 as perigee_dot_v1_dot_scores__pb2
 from perigee.v1 import vision_pb2 as perigee_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17perigee/v1/decode.proto\x12\nperigee.v1\x1a\x19perigee/v1/sampling.proto\x1a\x17perigee/v1/scores.proto\x1a\x17perigee/v1/vision.proto\"Z\n\x0eSessionRequest\x12#\n\x07submits\x18\x01 \x03(\x0b\x32\x12.perigee.v1.Submit\x12#\n\x07\x63\x61ncels\x18\x02 \x03(\x0b\x32\x12.perigee.v1.Cancel\"\xc9\x03\n\x06Submit\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x03 \x03(\r\x12\x18\n\x10output_token_ids\x18\x04 \x03(\r\x12,\n\x08sampling\x18\x05 \x01(\x0b\x32\x1a.perigee.v1.SamplingParams\x12#\n\x05media\x18\x06 \x03(\x0b\x32\x14.perigee.v1.MediaRef\x12\x12\n\ncache_salt\x18\x07 \x01(\t\x12\x19\n\x11prefill_addresses\x18\x08 \x03(\t\x12\x12\n\ntimeout_ms\x18\t \x01(\r\x12\x14\n\x0c\x66irst_choice\x18\n \x01(\r\x12\x13\n\x0bown_address\x18\x0b \x01(\t\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x15\n\routput_is_cut\x18\r \x01(\x08\x12*\n\x07scoring\x18\x0e \x01(\x0b\x32\x19.perigee.v1.PromptScoring\x12\x0e\n\x06tenant\x18\x0f \x01(\x06\x12\x15\n\rtenant_weight\x18\x10 \x01(\r\x12*\n\nconstraint\x18\x14 \x01(\x0b\x32\x16.perigee.v1.Constraint\"y\n\nConstraint\x12\x0f\n\x07grammar\x18\x01 \x01(\t\x12\x14\n\x0cin_reasoning\x18\x02 \x01(\x08\x12\x13\n\x0bhas_section\x18\x03 \x01(\x08\x12\x19\n\x11waits_for_section\x18\x04 \x01(\x08\x12\x14\n\x0c\x63loses_calls\x18\x05 \x01(\x08\"\x18\n\x06\x43\x61ncel\x12\x0e\n\x06handle\x18\x01 \x01(\x04\"\xc4\x01\n\x0fSessionResponse\x12)\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x19.perigee.v1.SequenceDelta\x12(\n\x06tokens\x18\x02 \x01(\x0b\x32\x18.perigee.v1.TokenColumns\x12\x17\n\x0fwaiting_handles\x18\x03 \x03(\x04\x12\x18\n\x10\x61\x63\x63\x65pted_handles\x18\x04 \x03(\x04\x12)\n\x06scores\x18\x05 \x01(\x0b\x32\x19.perigee.v1.RequestScores\"I\n\rRequestScores\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12(\n\x06scores\x18\x02 \x01(\x0b\x32\x18.perigee.v1.PromptScores\"C\n\x0cTokenColumns\x12\x0f\n\x07handles\x18\x01 \x03(\x04\x12\x0f\n\x07\x63hoices\x18\x02 \x03(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\"\x85\x02\n\rSequenceDelta\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12.\n\x08logprobs\x18\x04 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\x12/\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12\'\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.perigee.v1.RequestError\x12\'\n\x05stats\x18\x07 \x01(\x0b\x32\x18.perigee.v1.RequestStats\x12\x0e\n\x06is_cut\x18\x08 \x01(\x08\"U\n\x0cRequestError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\"\xb8\x01\n\x0cRequestStats\x12\x15\n\rcached_tokens\x18\x01 \x01(\r\x12\x1d\n\x15prefill_cached_tokens\x18\x02 \x01(\r\x12\x16\n\x0etransfer_bytes\x18\x03 \x01(\x04\x12\"\n\x1atransfer_bytes_before_done\x18\x04 \x01(\x04\x12\x1d\n\x15transfer_tail_seconds\x18\x05 \x01(\x01\x12\x17\n\x0fprefill_address\x18\x06 \x01(\t2W\n\rDecodeService\x12\x46\n\x07Session\x12\x1a.perigee.v1.SessionRequest\x1a\x1b.perigee.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17perigee/v1/decode.proto\x12\nperigee.v1\x1a\x19perigee/v1/sampling.proto\x1a\x17perigee/v1/scores.proto\x1a\x17perigee/v1/vision.proto\"Z\n\x0eSessionRequest\x12#\n\x07submits\x18\x01 \x03(\x0b\x32\x12.perigee.v1.Submit\x12#\n\x07\x63\x61ncels\x18\x02 \x03(\x0b\x32\x12.perigee.v1.Cancel\"\xde\x03\n\x06Submit\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x03 \x03(\r\x12\x18\n\x10output_token_ids\x18\x04 \x03(\r\x12,\n\x08sampling\x18\x05 \x01(\x0b\x32\x1a.perigee.v1.SamplingParams\x12#\n\x05media\x18\x06 \x03(\x0b\x32\x14.perigee.v1.MediaRef\x12\x12\n\ncache_salt\x18\x07 \x01(\t\x12\x19\n\x11prefill_addresses\x18\x08 \x03(\t\x12\x12\n\ntimeout_ms\x18\t \x01(\r\x12\x14\n\x0c\x66irst_choice\x18\n \x01(\r\x12\x13\n\x0bown_address\x18\x0b \x01(\t\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x15\n\routput_is_cut\x18\r \x01(\x08\x12*\n\x07scoring\x18\x0e \x01(\x0b\x32\x19.perigee.v1.PromptScoring\x12\x0e\n\x06tenant\x18\x0f \x01(\x06\x12\x15\n\rtenant_weight\x18\x10 \x01(\r\x12\x13\n\x0btraceparent\x18\x11 \x01(\t\x12*\n\nconstraint\x18\x14 \x01(\x0b\x32\x16.perigee.v1.Constraint\"y\n\nConstraint\x12\x0f\n\x07grammar\x18\x01 \x01(\t\x12\x14\n\x0cin_reasoning\x18\x02 \x01(\x08\x12\x13\n\x0bhas_section\x18\x03 \x01(\x08\x12\x19\n\x11waits_for_section\x18\x04 \x01(\x08\x12\x14\n\x0c\x63loses_calls\x18\x05 \x01(\x08\"\x18\n\x06\x43\x61ncel\x12\x0e\n\x06handle\x18\x01 \x01(\x04\"\xc4\x01\n\x0fSessionResponse\x12)\n\x06\x64\x65ltas\x18\x01 \x03(\x0b\x32\x19.perigee.v1.SequenceDelta\x12(\n\x06tokens\x18\x02 \x01(\x0b\x32\x18.perigee.v1.TokenColumns\x12\x17\n\x0fwaiting_handles\x18\x03 \x03(\x04\x12\x18\n\x10\x61\x63\x63\x65pted_handles\x18\x04 \x03(\x04\x12)\n\x06scores\x18\x05 \x01(\x0b\x32\x19.perigee.v1.RequestScores\"I\n\rRequestScores\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12(\n\x06scores\x18\x02 \x01(\x0b\x32\x18.perigee.v1.PromptScores\"C\n\x0cTokenColumns\x12\x0f\n\x07handles\x18\x01 \x03(\x04\x12\x0f\n\x07\x63hoices\x18\x02 \x03(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\"\x85\x02\n\rSequenceDelta\x12\x0e\n\x06handle\x18\x01 \x01(\x04\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\r\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12.\n\x08logprobs\x18\x04 \x03(\x0b\x32\x1c.perigee.v1.PositionLogprobs\x12/\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x18.perigee.v1.FinishReason\x12\'\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x18.perigee.v1.RequestError\x12\'\n\x05stats\x18\x07 \x01(\x0b\x32\x18.perigee.v1.RequestStats\x12\x0e\n\x06is_cut\x18\x08 \x01(\x08\"U\n\x0cRequestError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\"\x99\x02\n\x0cRequestStats\x12\x15\n\rcached_tokens\x18\x01 \x01(\r\x12\x1d\n\x15prefill_cached_tokens\x18\x02 \x01(\r\x12\x16\n\x0etransfer_bytes\x18\x03 \x01(\x04\x12\"\n\x1atransfer_bytes_before_done\x18\x04 \x01(\x04\x12\x1d\n\x15transfer_tail_seconds\x18\x05 \x01(\x01\x12\x17\n\x0fprefill_address\x18\x06 \x01(\t\x12\x15\n\rqueue_seconds\x18\x07 \x01(\x01\x12\x15\n\rmedia_seconds\x18\x08 \x01(\x01\x12\x17\n\x0fprefill_seconds\x18\t \x01(\x01\x12\x18\n\x10transfer_seconds\x18\n \x01(\x01\x32W\n\rDecodeService\x12\x46\n\x07Session\x12\x1a.perigee.v1.SessionRequest\x1a\x1b.perigee.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,23 +37,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONREQUEST']._serialized_start=116
   _globals['_SESSIONREQUEST']._serialized_end=206
   _globals['_SUBMIT']._serialized_start=209
-  _globals['_SUBMIT']._serialized_end=666
-  _globals['_CONSTRAINT']._serialized_start=668
-  _globals['_CONSTRAINT']._serialized_end=789
-  _globals['_CANCEL']._serialized_start=791
-  _globals['_CANCEL']._serialized_end=815
-  _globals['_SESSIONRESPONSE']._serialized_start=818
-  _globals['_SESSIONRESPONSE']._serialized_end=1014
-  _globals['_REQUESTSCORES']._serialized_start=1016
-  _globals['_REQUESTSCORES']._serialized_end=1089
-  _globals['_TOKENCOLUMNS']._serialized_start=1091
-  _globals['_TOKENCOLUMNS']._serialized_end=1158
-  _globals['_SEQUENCEDELTA']._serialized_start=1161
-  _globals['_SEQUENCEDELTA']._serialized_end=1422
-  _globals['_REQUESTERROR']._serialized_start=1424
-  _globals['_REQUESTERROR']._serialized_end=1509
-  _globals['_REQUESTSTATS']._serialized_start=1512
-  _globals['_REQUESTSTATS']._serialized_end=1696
-  _globals['_DECODESERVICE']._serialized_start=1698
-  _globals['_DECODESERVICE']._serialized_end=1785
+  _globals['_SUBMIT']._serialized_end=687
+  _globals['_CONSTRAINT']._serialized_start=689
+  _globals['_CONSTRAINT']._serialized_end=810
+  _globals['_CANCEL']._serialized_start=812
+  _globals['_CANCEL']._serialized_end=836
+  _globals['_SESSIONRESPONSE']._serialized_start=839
+  _globals['_SESSIONRESPONSE']._serialized_end=1035
+  _globals['_REQUESTSCORES']._serialized_start=1037
+  _globals['_REQUESTSCORES']._serialized_end=1110
+  _globals['_TOKENCOLUMNS']._serialized_start=1112
+  _globals['_TOKENCOLUMNS']._serialized_end=1179
+  _globals['_SEQUENCEDELTA']._serialized_start=1182
+  _globals['_SEQUENCEDELTA']._serialized_end=1443
+  _globals['_REQUESTERROR']._serialized_start=1445
+  _globals['_REQUESTERROR']._serialized_end=1530
+  _globals['_REQUESTSTATS']._serialized_start=1533
+  _globals['_REQUESTSTATS']._serialized_end=1814
+  _globals['_DECODESERVICE']._serialized_start=1816
+  _globals['_DECODESERVICE']._serialized_end=1903
 # @@protoc_insertion_point(module_scope)

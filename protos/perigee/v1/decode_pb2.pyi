@@ -76,6 +76,7 @@ class Submit(_message.Message):
     SCORING_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """Chosen by the gateway, unique within the session. Never 0."""
@@ -107,6 +108,10 @@ class Submit(_message.Message):
     """
     tenant_weight: _builtins.int
     """The tenant's weight, 1 to 100. 0: 1."""
+    traceparent: _builtins.str
+    """W3C trace context of the gateway's span, in the form of the header `traceparent`. Empty, or not of that form: the
+    request is not traced.
+    """
     @_builtins.property
     def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The rendered prompt, media pads expanded. At least one."""
@@ -158,11 +163,12 @@ class Submit(_message.Message):
         scoring: _scores_pb2.PromptScoring | None = ...,
         tenant: _builtins.int = ...,
         tenant_weight: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
         constraint: Global___Constraint | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling", "scoring", b"scoring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "scoring", b"scoring", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "constraint", b"constraint", "first_choice", b"first_choice", "handle", b"handle", "media", b"media", "output_is_cut", b"output_is_cut", "output_token_ids", b"output_token_ids", "own_address", b"own_address", "prefill_addresses", b"prefill_addresses", "priority", b"priority", "prompt_token_ids", b"prompt_token_ids", "request_id", b"request_id", "sampling", b"sampling", "scoring", b"scoring", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "timeout_ms", b"timeout_ms", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,6 +472,10 @@ class RequestStats(_message.Message):
     TRANSFER_BYTES_BEFORE_DONE_FIELD_NUMBER: _builtins.int
     TRANSFER_TAIL_SECONDS_FIELD_NUMBER: _builtins.int
     PREFILL_ADDRESS_FIELD_NUMBER: _builtins.int
+    QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
+    MEDIA_SECONDS_FIELD_NUMBER: _builtins.int
+    PREFILL_SECONDS_FIELD_NUMBER: _builtins.int
+    TRANSFER_SECONDS_FIELD_NUMBER: _builtins.int
     cached_tokens: _builtins.int
     """Prompt tokens whose pages were in this worker's cache and that no worker computed again."""
     prefill_cached_tokens: _builtins.int
@@ -478,6 +488,16 @@ class RequestStats(_message.Message):
     """Seconds from prefill's `done` to the last byte."""
     prefill_address: _builtins.str
     """The prefill worker that served it. Empty: computed here."""
+    queue_seconds: _builtins.float
+    """The next four follow each other and end before the first token is sampled. Seconds from the request's arrival until
+    it has pages, all its waits for them together.
+    """
+    media_seconds: _builtins.float
+    """Seconds in which this worker read embeddings."""
+    prefill_seconds: _builtins.float
+    """Seconds in which the prompt was computed, here or by prefill workers, waits there and failed attempts included."""
+    transfer_seconds: _builtins.float
+    """Seconds from prefill's `done` until it has confirmed the last page."""
     def __init__(
         self,
         *,
@@ -487,10 +507,14 @@ class RequestStats(_message.Message):
         transfer_bytes_before_done: _builtins.int = ...,
         transfer_tail_seconds: _builtins.float = ...,
         prefill_address: _builtins.str = ...,
+        queue_seconds: _builtins.float = ...,
+        media_seconds: _builtins.float = ...,
+        prefill_seconds: _builtins.float = ...,
+        transfer_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "prefill_address", b"prefill_address", "prefill_cached_tokens", b"prefill_cached_tokens", "transfer_bytes", b"transfer_bytes", "transfer_bytes_before_done", b"transfer_bytes_before_done", "transfer_tail_seconds", b"transfer_tail_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "media_seconds", b"media_seconds", "prefill_address", b"prefill_address", "prefill_cached_tokens", b"prefill_cached_tokens", "prefill_seconds", b"prefill_seconds", "queue_seconds", b"queue_seconds", "transfer_bytes", b"transfer_bytes", "transfer_bytes_before_done", b"transfer_bytes_before_done", "transfer_seconds", b"transfer_seconds", "transfer_tail_seconds", b"transfer_tail_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

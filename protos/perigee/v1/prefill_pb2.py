@@ -26,29 +26,29 @@ from perigee.v1 import scores_pb2 as perigee_dot_v1_dot_scores__pb2
 from perigee.v1 import vision_pb2 as perigee_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18perigee/v1/prefill.proto\x12\nperigee.v1\x1a\x17perigee/v1/scores.proto\x1a\x17perigee/v1/vision.proto\"\x9c\x01\n\x0ePrefillRequest\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.perigee.v1.PrefillStartH\x00\x12\'\n\x05renew\x18\x02 \x01(\x0b\x32\x16.perigee.v1.LeaseRenewH\x00\x12+\n\x07release\x18\x03 \x01(\x0b\x32\x18.perigee.v1.LeaseReleaseH\x00\x42\t\n\x07message\"\xe4\x02\n\x0cPrefillStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12reader_incarnation\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12#\n\x05media\x18\x04 \x03(\x0b\x32\x14.perigee.v1.MediaRef\x12\x12\n\ncache_salt\x18\x05 \x01(\t\x12\x1b\n\x13reader_cached_pages\x18\x06 \x01(\r\x12\x11\n\tlease_key\x18\x07 \x01(\x04\x12\x16\n\x0esource_address\x18\x08 \x01(\t\x12\x10\n\x08priority\x18\t \x01(\x05\x12\x14\n\x0creader_token\x18\n \x01(\x0c\x12*\n\x07scoring\x18\x0b \x01(\x0b\x32\x19.perigee.v1.PromptScoring\x12\x15\n\rnext_token_id\x18\x0c \x01(\r\x12\x0e\n\x06tenant\x18\x0e \x01(\x06\x12\x15\n\rtenant_weight\x18\x0f \x01(\r\"\xd6\x02\n\x0fPrefillResponse\x12/\n\x08\x61\x64mitted\x18\x01 \x01(\x0b\x32\x1b.perigee.v1.PrefillAdmittedH\x00\x12\'\n\x05ready\x18\x02 \x01(\x0b\x32\x16.perigee.v1.PagesReadyH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.perigee.v1.PrefillDoneH\x00\x12-\n\x07refused\x18\x04 \x01(\x0b\x32\x1a.perigee.v1.PrefillRefusedH\x00\x12+\n\x07renewed\x18\x05 \x01(\x0b\x32\x18.perigee.v1.LeaseRenewedH\x00\x12-\n\x08released\x18\x06 \x01(\x0b\x32\x19.perigee.v1.LeaseReleasedH\x00\x12*\n\x06scores\x18\x07 \x01(\x0b\x32\x18.perigee.v1.PromptScoresH\x00\x42\t\n\x07message\"^\n\x0fPrefillAdmitted\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.perigee.v1.LeaseGrant\x12\r\n\x05pages\x18\x02 \x03(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"k\n\nPagesReady\x12\x12\n\nfirst_page\x18\x01 \x01(\r\x12\x12\n\npage_count\x18\x02 \x01(\r\x12\x13\n\x0b\x66irst_layer\x18\x03 \x01(\r\x12\x11\n\tend_layer\x18\x04 \x01(\r\x12\r\n\x05\x63rc32\x18\x05 \x03(\x07\"m\n\x0bPrefillDone\x12\x17\n\x0f\x63omputed_tokens\x18\x01 \x01(\r\x12\x15\n\rqueue_seconds\x18\x02 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x03 \x01(\x01\x12\x15\n\rsource_tokens\x18\x04 \x01(\r\"M\n\x0ePrefillRefused\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.perigee.v1.PrefillRefusal\x12\x0f\n\x07message\x18\x02 \x01(\t*\xec\x01\n\x0ePrefillRefusal\x12\x1f\n\x1bPREFILL_REFUSAL_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPREFILL_REFUSAL_OVERLOADED\x10\x01\x12\x1c\n\x18PREFILL_REFUSAL_DRAINING\x10\x02\x12\x1c\n\x18PREFILL_REFUSAL_TOO_LONG\x10\x03\x12\x1e\n\x1aPREFILL_REFUSAL_MEDIA_LOST\x10\x04\x12\x1a\n\x16PREFILL_REFUSAL_FAILED\x10\x05\x12!\n\x1dPREFILL_REFUSAL_LEASE_EXPIRED\x10\x06\x32X\n\x0ePrefillService\x12\x46\n\x07Prefill\x12\x1a.perigee.v1.PrefillRequest\x1a\x1b.perigee.v1.PrefillResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18perigee/v1/prefill.proto\x12\nperigee.v1\x1a\x17perigee/v1/scores.proto\x1a\x17perigee/v1/vision.proto\"\x9c\x01\n\x0ePrefillRequest\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.perigee.v1.PrefillStartH\x00\x12\'\n\x05renew\x18\x02 \x01(\x0b\x32\x16.perigee.v1.LeaseRenewH\x00\x12+\n\x07release\x18\x03 \x01(\x0b\x32\x18.perigee.v1.LeaseReleaseH\x00\x42\t\n\x07message\"\xf9\x02\n\x0cPrefillStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1a\n\x12reader_incarnation\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12#\n\x05media\x18\x04 \x03(\x0b\x32\x14.perigee.v1.MediaRef\x12\x12\n\ncache_salt\x18\x05 \x01(\t\x12\x1b\n\x13reader_cached_pages\x18\x06 \x01(\r\x12\x11\n\tlease_key\x18\x07 \x01(\x04\x12\x16\n\x0esource_address\x18\x08 \x01(\t\x12\x10\n\x08priority\x18\t \x01(\x05\x12\x14\n\x0creader_token\x18\n \x01(\x0c\x12*\n\x07scoring\x18\x0b \x01(\x0b\x32\x19.perigee.v1.PromptScoring\x12\x15\n\rnext_token_id\x18\x0c \x01(\r\x12\x0e\n\x06tenant\x18\x0e \x01(\x06\x12\x15\n\rtenant_weight\x18\x0f \x01(\r\x12\x13\n\x0btraceparent\x18\x10 \x01(\t\"\xd6\x02\n\x0fPrefillResponse\x12/\n\x08\x61\x64mitted\x18\x01 \x01(\x0b\x32\x1b.perigee.v1.PrefillAdmittedH\x00\x12\'\n\x05ready\x18\x02 \x01(\x0b\x32\x16.perigee.v1.PagesReadyH\x00\x12\'\n\x04\x64one\x18\x03 \x01(\x0b\x32\x17.perigee.v1.PrefillDoneH\x00\x12-\n\x07refused\x18\x04 \x01(\x0b\x32\x1a.perigee.v1.PrefillRefusedH\x00\x12+\n\x07renewed\x18\x05 \x01(\x0b\x32\x18.perigee.v1.LeaseRenewedH\x00\x12-\n\x08released\x18\x06 \x01(\x0b\x32\x19.perigee.v1.LeaseReleasedH\x00\x12*\n\x06scores\x18\x07 \x01(\x0b\x32\x18.perigee.v1.PromptScoresH\x00\x42\t\n\x07message\"^\n\x0fPrefillAdmitted\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.perigee.v1.LeaseGrant\x12\r\n\x05pages\x18\x02 \x03(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"k\n\nPagesReady\x12\x12\n\nfirst_page\x18\x01 \x01(\r\x12\x12\n\npage_count\x18\x02 \x01(\r\x12\x13\n\x0b\x66irst_layer\x18\x03 \x01(\r\x12\x11\n\tend_layer\x18\x04 \x01(\r\x12\r\n\x05\x63rc32\x18\x05 \x03(\x07\"m\n\x0bPrefillDone\x12\x17\n\x0f\x63omputed_tokens\x18\x01 \x01(\r\x12\x15\n\rqueue_seconds\x18\x02 \x01(\x01\x12\x17\n\x0f\x63ompute_seconds\x18\x03 \x01(\x01\x12\x15\n\rsource_tokens\x18\x04 \x01(\r\"M\n\x0ePrefillRefused\x12*\n\x06reason\x18\x01 \x01(\x0e\x32\x1a.perigee.v1.PrefillRefusal\x12\x0f\n\x07message\x18\x02 \x01(\t*\xec\x01\n\x0ePrefillRefusal\x12\x1f\n\x1bPREFILL_REFUSAL_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPREFILL_REFUSAL_OVERLOADED\x10\x01\x12\x1c\n\x18PREFILL_REFUSAL_DRAINING\x10\x02\x12\x1c\n\x18PREFILL_REFUSAL_TOO_LONG\x10\x03\x12\x1e\n\x1aPREFILL_REFUSAL_MEDIA_LOST\x10\x04\x12\x1a\n\x16PREFILL_REFUSAL_FAILED\x10\x05\x12!\n\x1dPREFILL_REFUSAL_LEASE_EXPIRED\x10\x06\x32X\n\x0ePrefillService\x12\x46\n\x07Prefill\x12\x1a.perigee.v1.PrefillRequest\x1a\x1b.perigee.v1.PrefillResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perigee.v1.prefill_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PREFILLREFUSAL']._serialized_start=1349
-  _globals['_PREFILLREFUSAL']._serialized_end=1585
+  _globals['_PREFILLREFUSAL']._serialized_start=1370
+  _globals['_PREFILLREFUSAL']._serialized_end=1606
   _globals['_PREFILLREQUEST']._serialized_start=91
   _globals['_PREFILLREQUEST']._serialized_end=247
   _globals['_PREFILLSTART']._serialized_start=250
-  _globals['_PREFILLSTART']._serialized_end=606
-  _globals['_PREFILLRESPONSE']._serialized_start=609
-  _globals['_PREFILLRESPONSE']._serialized_end=951
-  _globals['_PREFILLADMITTED']._serialized_start=953
-  _globals['_PREFILLADMITTED']._serialized_end=1047
-  _globals['_PAGESREADY']._serialized_start=1049
-  _globals['_PAGESREADY']._serialized_end=1156
-  _globals['_PREFILLDONE']._serialized_start=1158
-  _globals['_PREFILLDONE']._serialized_end=1267
-  _globals['_PREFILLREFUSED']._serialized_start=1269
-  _globals['_PREFILLREFUSED']._serialized_end=1346
-  _globals['_PREFILLSERVICE']._serialized_start=1587
-  _globals['_PREFILLSERVICE']._serialized_end=1675
+  _globals['_PREFILLSTART']._serialized_end=627
+  _globals['_PREFILLRESPONSE']._serialized_start=630
+  _globals['_PREFILLRESPONSE']._serialized_end=972
+  _globals['_PREFILLADMITTED']._serialized_start=974
+  _globals['_PREFILLADMITTED']._serialized_end=1068
+  _globals['_PAGESREADY']._serialized_start=1070
+  _globals['_PAGESREADY']._serialized_end=1177
+  _globals['_PREFILLDONE']._serialized_start=1179
+  _globals['_PREFILLDONE']._serialized_end=1288
+  _globals['_PREFILLREFUSED']._serialized_start=1290
+  _globals['_PREFILLREFUSED']._serialized_end=1367
+  _globals['_PREFILLSERVICE']._serialized_start=1608
+  _globals['_PREFILLSERVICE']._serialized_end=1696
 # @@protoc_insertion_point(module_scope)

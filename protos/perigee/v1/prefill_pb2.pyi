@@ -119,6 +119,7 @@ class PrefillStart(_message.Message):
     NEXT_TOKEN_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """For logs and traces; up to 64 characters."""
     reader_incarnation: _builtins.str
@@ -141,6 +142,8 @@ class PrefillStart(_message.Message):
     """As in Submit: whose prompt it is. 0: nobody's in particular."""
     tenant_weight: _builtins.int
     """The tenant's weight, 1 to 100. 0: 1."""
+    traceparent: _builtins.str
+    """W3C trace context of the reader's span, as in Submit."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens to compute KV for: the prompt without its last token. At least one."""
@@ -172,10 +175,11 @@ class PrefillStart(_message.Message):
         next_token_id: _builtins.int = ...,
         tenant: _builtins.int = ...,
         tenant_weight: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scoring", b"scoring"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "next_token_id", b"next_token_id", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token", "request_id", b"request_id", "scoring", b"scoring", "source_address", b"source_address", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "lease_key", b"lease_key", "media", b"media", "next_token_id", b"next_token_id", "priority", b"priority", "reader_cached_pages", b"reader_cached_pages", "reader_incarnation", b"reader_incarnation", "reader_token", b"reader_token", "request_id", b"request_id", "scoring", b"scoring", "source_address", b"source_address", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "token_ids", b"token_ids", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

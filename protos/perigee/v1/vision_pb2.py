@@ -24,43 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17perigee/v1/vision.proto\x12\nperigee.v1\"}\n\rEncodeRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63ontent_hash\x18\x02 \x01(\x0c\x12\x0e\n\x06parity\x18\x03 \x01(\x08\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x12\x0e\n\x06tenant\x18\x05 \x01(\x06\x12\x15\n\rtenant_weight\x18\x06 \x01(\r\"r\n\x12\x45ncodeVideoRequest\x12\r\n\x05video\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63ontent_hash\x18\x02 \x01(\x0c\x12\x10\n\x08limit_ms\x18\x03 \x01(\r\x12\x0e\n\x06tenant\x18\x04 \x01(\x06\x12\x15\n\rtenant_weight\x18\x05 \x01(\r\"A\n\x13\x45ncodeVideoResponse\x12*\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1a.perigee.v1.EncodeResponse\"\xa0\x01\n\x0e\x45ncodeResponse\x12\x14\n\x0c\x63ontent_hash\x18\x01 \x01(\x0c\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\x12\x0e\n\x06grid_t\x18\x03 \x01(\r\x12\x0e\n\x06grid_h\x18\x04 \x01(\r\x12\x0e\n\x06grid_w\x18\x05 \x01(\r\x12\x0f\n\x07hold_ms\x18\x06 \x01(\r\x12\x13\n\x0bincarnation\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x08 \x01(\x08\"p\n\x08MediaRef\x12\x14\n\x0c\x63ontent_hash\x18\x01 \x01(\x0c\x12\x14\n\x0ctoken_offset\x18\x02 \x01(\r\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\xaa\x01\n\x15\x45mbeddingLeaseRequest\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.perigee.v1.EmbeddingLeaseStartH\x00\x12\'\n\x05renew\x18\x02 \x01(\x0b\x32\x16.perigee.v1.LeaseRenewH\x00\x12+\n\x07release\x18\x03 \x01(\x0b\x32\x18.perigee.v1.LeaseReleaseH\x00\x42\t\n\x07message\"r\n\x13\x45mbeddingLeaseStart\x12\x1a\n\x12reader_incarnation\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontent_hashes\x18\x02 \x03(\x0c\x12\x11\n\tlease_key\x18\x03 \x01(\x04\x12\x14\n\x0creader_token\x18\x04 \x01(\x0c\"\x0c\n\nLeaseRenew\"4\n\x0cLeaseRelease\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\xb5\x01\n\x16\x45mbeddingLeaseResponse\x12\x34\n\x07granted\x18\x01 \x01(\x0b\x32!.perigee.v1.EmbeddingLeaseGrantedH\x00\x12+\n\x07renewed\x18\x02 \x01(\x0b\x32\x18.perigee.v1.LeaseRenewedH\x00\x12-\n\x08released\x18\x03 \x01(\x0b\x32\x19.perigee.v1.LeaseReleasedH\x00\x42\t\n\x07message\"n\n\x15\x45mbeddingLeaseGranted\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.perigee.v1.LeaseGrant\x12.\n\nembeddings\x18\x02 \x03(\x0b\x32\x1a.perigee.v1.EmbeddingPages\"3\n\x0e\x45mbeddingPages\x12\r\n\x05pages\x18\x01 \x03(\r\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\"G\n\nLeaseGrant\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0b\x64uration_ms\x18\x03 \x01(\r\" \n\x0cLeaseRenewed\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"#\n\rLeaseReleased\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x32\xf4\x01\n\rVisionService\x12?\n\x06\x45ncode\x12\x19.perigee.v1.EncodeRequest\x1a\x1a.perigee.v1.EncodeResponse\x12N\n\x0b\x45ncodeVideo\x12\x1e.perigee.v1.EncodeVideoRequest\x1a\x1f.perigee.v1.EncodeVideoResponse\x12R\n\x05Lease\x12!.perigee.v1.EmbeddingLeaseRequest\x1a\".perigee.v1.EmbeddingLeaseResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17perigee/v1/vision.proto\x12\nperigee.v1\"\x92\x01\n\rEncodeRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63ontent_hash\x18\x02 \x01(\x0c\x12\x0e\n\x06parity\x18\x03 \x01(\x08\x12\x10\n\x08limit_ms\x18\x04 \x01(\r\x12\x0e\n\x06tenant\x18\x05 \x01(\x06\x12\x15\n\rtenant_weight\x18\x06 \x01(\r\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"\x87\x01\n\x12\x45ncodeVideoRequest\x12\r\n\x05video\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63ontent_hash\x18\x02 \x01(\x0c\x12\x10\n\x08limit_ms\x18\x03 \x01(\r\x12\x0e\n\x06tenant\x18\x04 \x01(\x06\x12\x15\n\rtenant_weight\x18\x05 \x01(\r\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\"A\n\x13\x45ncodeVideoResponse\x12*\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1a.perigee.v1.EncodeResponse\"\xa0\x01\n\x0e\x45ncodeResponse\x12\x14\n\x0c\x63ontent_hash\x18\x01 \x01(\x0c\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\x12\x0e\n\x06grid_t\x18\x03 \x01(\r\x12\x0e\n\x06grid_h\x18\x04 \x01(\r\x12\x0e\n\x06grid_w\x18\x05 \x01(\r\x12\x0f\n\x07hold_ms\x18\x06 \x01(\r\x12\x13\n\x0bincarnation\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x08 \x01(\x08\"p\n\x08MediaRef\x12\x14\n\x0c\x63ontent_hash\x18\x01 \x01(\x0c\x12\x14\n\x0ctoken_offset\x18\x02 \x01(\r\x12\x12\n\nnum_tokens\x18\x03 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\xaa\x01\n\x15\x45mbeddingLeaseRequest\x12\x30\n\x05start\x18\x01 \x01(\x0b\x32\x1f.perigee.v1.EmbeddingLeaseStartH\x00\x12\'\n\x05renew\x18\x02 \x01(\x0b\x32\x16.perigee.v1.LeaseRenewH\x00\x12+\n\x07release\x18\x03 \x01(\x0b\x32\x18.perigee.v1.LeaseReleaseH\x00\x42\t\n\x07message\"r\n\x13\x45mbeddingLeaseStart\x12\x1a\n\x12reader_incarnation\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontent_hashes\x18\x02 \x03(\x0c\x12\x11\n\tlease_key\x18\x03 \x01(\x04\x12\x14\n\x0creader_token\x18\x04 \x01(\x0c\"\x0c\n\nLeaseRenew\"4\n\x0cLeaseRelease\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\xb5\x01\n\x16\x45mbeddingLeaseResponse\x12\x34\n\x07granted\x18\x01 \x01(\x0b\x32!.perigee.v1.EmbeddingLeaseGrantedH\x00\x12+\n\x07renewed\x18\x02 \x01(\x0b\x32\x18.perigee.v1.LeaseRenewedH\x00\x12-\n\x08released\x18\x03 \x01(\x0b\x32\x19.perigee.v1.LeaseReleasedH\x00\x42\t\n\x07message\"n\n\x15\x45mbeddingLeaseGranted\x12%\n\x05lease\x18\x01 \x01(\x0b\x32\x16.perigee.v1.LeaseGrant\x12.\n\nembeddings\x18\x02 \x03(\x0b\x32\x1a.perigee.v1.EmbeddingPages\"3\n\x0e\x45mbeddingPages\x12\r\n\x05pages\x18\x01 \x03(\r\x12\x12\n\nnum_tokens\x18\x02 \x01(\r\"G\n\nLeaseGrant\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0b\x64uration_ms\x18\x03 \x01(\r\" \n\x0cLeaseRenewed\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"#\n\rLeaseReleased\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x32\xf4\x01\n\rVisionService\x12?\n\x06\x45ncode\x12\x19.perigee.v1.EncodeRequest\x1a\x1a.perigee.v1.EncodeResponse\x12N\n\x0b\x45ncodeVideo\x12\x1e.perigee.v1.EncodeVideoRequest\x1a\x1f.perigee.v1.EncodeVideoResponse\x12R\n\x05Lease\x12!.perigee.v1.EmbeddingLeaseRequest\x1a\".perigee.v1.EmbeddingLeaseResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'perigee.v1.vision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENCODEREQUEST']._serialized_start=39
-  _globals['_ENCODEREQUEST']._serialized_end=164
-  _globals['_ENCODEVIDEOREQUEST']._serialized_start=166
-  _globals['_ENCODEVIDEOREQUEST']._serialized_end=280
-  _globals['_ENCODEVIDEORESPONSE']._serialized_start=282
-  _globals['_ENCODEVIDEORESPONSE']._serialized_end=347
-  _globals['_ENCODERESPONSE']._serialized_start=350
-  _globals['_ENCODERESPONSE']._serialized_end=510
-  _globals['_MEDIAREF']._serialized_start=512
-  _globals['_MEDIAREF']._serialized_end=624
-  _globals['_EMBEDDINGLEASEREQUEST']._serialized_start=627
-  _globals['_EMBEDDINGLEASEREQUEST']._serialized_end=797
-  _globals['_EMBEDDINGLEASESTART']._serialized_start=799
-  _globals['_EMBEDDINGLEASESTART']._serialized_end=913
-  _globals['_LEASERENEW']._serialized_start=915
-  _globals['_LEASERENEW']._serialized_end=927
-  _globals['_LEASERELEASE']._serialized_start=929
-  _globals['_LEASERELEASE']._serialized_end=981
-  _globals['_EMBEDDINGLEASERESPONSE']._serialized_start=984
-  _globals['_EMBEDDINGLEASERESPONSE']._serialized_end=1165
-  _globals['_EMBEDDINGLEASEGRANTED']._serialized_start=1167
-  _globals['_EMBEDDINGLEASEGRANTED']._serialized_end=1277
-  _globals['_EMBEDDINGPAGES']._serialized_start=1279
-  _globals['_EMBEDDINGPAGES']._serialized_end=1330
-  _globals['_LEASEGRANT']._serialized_start=1332
-  _globals['_LEASEGRANT']._serialized_end=1403
-  _globals['_LEASERENEWED']._serialized_start=1405
-  _globals['_LEASERENEWED']._serialized_end=1437
-  _globals['_LEASERELEASED']._serialized_start=1439
-  _globals['_LEASERELEASED']._serialized_end=1474
-  _globals['_VISIONSERVICE']._serialized_start=1477
-  _globals['_VISIONSERVICE']._serialized_end=1721
+  _globals['_ENCODEREQUEST']._serialized_start=40
+  _globals['_ENCODEREQUEST']._serialized_end=186
+  _globals['_ENCODEVIDEOREQUEST']._serialized_start=189
+  _globals['_ENCODEVIDEOREQUEST']._serialized_end=324
+  _globals['_ENCODEVIDEORESPONSE']._serialized_start=326
+  _globals['_ENCODEVIDEORESPONSE']._serialized_end=391
+  _globals['_ENCODERESPONSE']._serialized_start=394
+  _globals['_ENCODERESPONSE']._serialized_end=554
+  _globals['_MEDIAREF']._serialized_start=556
+  _globals['_MEDIAREF']._serialized_end=668
+  _globals['_EMBEDDINGLEASEREQUEST']._serialized_start=671
+  _globals['_EMBEDDINGLEASEREQUEST']._serialized_end=841
+  _globals['_EMBEDDINGLEASESTART']._serialized_start=843
+  _globals['_EMBEDDINGLEASESTART']._serialized_end=957
+  _globals['_LEASERENEW']._serialized_start=959
+  _globals['_LEASERENEW']._serialized_end=971
+  _globals['_LEASERELEASE']._serialized_start=973
+  _globals['_LEASERELEASE']._serialized_end=1025
+  _globals['_EMBEDDINGLEASERESPONSE']._serialized_start=1028
+  _globals['_EMBEDDINGLEASERESPONSE']._serialized_end=1209
+  _globals['_EMBEDDINGLEASEGRANTED']._serialized_start=1211
+  _globals['_EMBEDDINGLEASEGRANTED']._serialized_end=1321
+  _globals['_EMBEDDINGPAGES']._serialized_start=1323
+  _globals['_EMBEDDINGPAGES']._serialized_end=1374
+  _globals['_LEASEGRANT']._serialized_start=1376
+  _globals['_LEASEGRANT']._serialized_end=1447
+  _globals['_LEASERENEWED']._serialized_start=1449
+  _globals['_LEASERENEWED']._serialized_end=1481
+  _globals['_LEASERELEASED']._serialized_start=1483
+  _globals['_LEASERELEASED']._serialized_end=1518
+  _globals['_VISIONSERVICE']._serialized_start=1521
+  _globals['_VISIONSERVICE']._serialized_end=1765
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,7 @@ class EncodeRequest(_message.Message):
     LIMIT_MS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     """The encoded file (PNG, JPEG, WebP, GIF, BMP)."""
     content_hash: _builtins.bytes
@@ -46,6 +47,8 @@ class EncodeRequest(_message.Message):
     """Number of the tenant whose file it is, as in Submit: tenants share the queue by weight. 0: nobody in particular."""
     tenant_weight: _builtins.int
     """The tenant's weight, 1 to 100. 0: 1."""
+    traceparent: _builtins.str
+    """W3C trace context of the gateway's span, as in Submit."""
     def __init__(
         self,
         *,
@@ -55,10 +58,11 @@ class EncodeRequest(_message.Message):
         limit_ms: _builtins.int = ...,
         tenant: _builtins.int = ...,
         tenant_weight: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "limit_ms", b"limit_ms", "parity", b"parity", "tenant", b"tenant", "tenant_weight", b"tenant_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "image", b"image", "limit_ms", b"limit_ms", "parity", b"parity", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,6 +79,7 @@ class EncodeVideoRequest(_message.Message):
     LIMIT_MS_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TENANT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     video: _builtins.bytes
     """The encoded file (MP4, QuickTime, WebM, Matroska, AVI)."""
     content_hash: _builtins.bytes
@@ -85,6 +90,8 @@ class EncodeVideoRequest(_message.Message):
     """Number of the tenant whose file it is, as in Submit: tenants share the queue by weight. 0: nobody in particular."""
     tenant_weight: _builtins.int
     """The tenant's weight, 1 to 100. 0: 1."""
+    traceparent: _builtins.str
+    """W3C trace context of the gateway's span, as in Submit."""
     def __init__(
         self,
         *,
@@ -93,10 +100,11 @@ class EncodeVideoRequest(_message.Message):
         limit_ms: _builtins.int = ...,
         tenant: _builtins.int = ...,
         tenant_weight: _builtins.int = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "limit_ms", b"limit_ms", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_hash", b"content_hash", "limit_ms", b"limit_ms", "tenant", b"tenant", "tenant_weight", b"tenant_weight", "traceparent", b"traceparent", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,7 +47,8 @@ class FetchResult:
     pages_at_risk: pages in which bytes may still land; `pages_settled` follows.
     computed_tokens: tokens the worker computed, neither cached there nor read from this worker.
     bytes_read: KV bytes read. bytes_before_done: those read before prefill's `done` message.
-    tail_s: seconds from `done` to the last byte.
+    tail_s: seconds from `done` to the last byte. done_at: when `done` came, in seconds of the clock.
+    read_s: seconds in which reads were in flight.
     scores: of all tokens asked for, in order.
     """
 
@@ -57,4 +58,6 @@ class FetchResult:
     bytes_read: int = 0
     bytes_before_done: int = 0
     tail_s: float = 0.0
+    done_at: float = 0.0
+    read_s: float = 0.0
     scores: tuple[Scores, ...] = ()

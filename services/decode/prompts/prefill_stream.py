@@ -105,6 +105,8 @@ class PrefillStream:
             bytes_read=self.group.bytes_read,
             bytes_before_done=self._bytes_before_done,
             tail_s=tail_s,
+            done_at=self._done_at,
+            read_s=self.group.busy_s,
             scores=tuple(self._scores.parts),
         )
 

@@ -139,6 +139,8 @@ class PromptQueue:
         """Tokens `start` to `end` of a prompt have been computed here, or are about to be."""
         prompt.computed = end
         self._active.charge(prompt, end - start)
+        if end == prompt.num_tokens:
+            self._pass_stage(prompt, "prefill")
 
     def is_within_share(self, request: Request) -> bool:
         """Whether a request's tenant may have one more waiting; all may who come without one."""
@@ -195,6 +197,7 @@ class PromptQueue:
             if not self._reserve(prompt, alone=not occupied):
                 return prompt
             self._waiting.remove(prompt)
+            self._pass_stage(prompt, "queue")
             uncached = prompt.num_tokens - prompt.computed
             self._waiting.charge(prompt, uncached + _SEQUENCE_COST * len(prompt.sequences))
             self._active.append(prompt)
@@ -214,6 +217,7 @@ class PromptQueue:
         for prompt in complete:
             self._active.remove(prompt)
             prompt.state = PromptState.ENDED
+            prompt.request.ready_at = prompt.since
         return complete
 
     def fork(self, prompt: Prompt) -> list[Sequence]:
@@ -256,6 +260,8 @@ class PromptQueue:
         """
         self._pages.quarantine(result.pages_at_risk)
         if result.error is None and prompt.state is PromptState.FETCHING:
+            self._pass_stage(prompt, "prefill", result.done_at)
+            self._pass_stage(prompt, "transfer")
             note_fetch(prompt, result)
             prompt.scores = list(result.scores)
             first = self._pages.whole_pages(prompt.computed)
@@ -269,6 +275,7 @@ class PromptQueue:
             prompt.state = PromptState.ENDED
             return None
         self._active.remove(prompt)
+        self._pass_stage(prompt, "prefill")
         return self._try_elsewhere(prompt, result.error)
 
     def media_arrived(self, prompt: Prompt, embeddings: dict[int, torch.Tensor]) -> None:
@@ -276,9 +283,17 @@ class PromptQueue:
         if prompt.state is PromptState.NEEDS_MEDIA:
             prompt.request.embeddings.update(embeddings)
             prompt.state = PromptState.EXTENDING
+            self._pass_stage(prompt, "media")
 
     def _prompt(self, request: Request, sequences: list[Sequence]) -> Prompt:
-        return Prompt(request, sequences, self._pages.new_table(), list(request.prefill_addresses))
+        table = self._pages.new_table()
+        return Prompt(request, sequences, table, list(request.prefill_addresses), since=self._clock())
+
+    def _pass_stage(self, prompt: Prompt, stage: str, until: float = 0.0) -> None:
+        """Notes that a prompt has passed a stage, now or at `until`; the next one has begun then."""
+        ended = max(prompt.since, until) if until else self._clock()
+        prompt.request.timeline.add(stage, prompt.since, ended)
+        prompt.since = ended
 
     def _reserve(self, prompt: Prompt, *, alone: bool) -> bool:
         """Takes cached pages and allocates the rest, including the next token's slot. Returns False, and

@@ -90,7 +90,8 @@ class RemotePrefill:
         if fetch is not None and result.error is not None:
             fetch.cancel()  # from here on no read is posted, so the pages at risk are known
             at_risk = tuple(fetch.group.pages_at_risk)
-            result = replace(result, pages_at_risk=at_risk, bytes_read=fetch.group.bytes_read)
+            group = fetch.group
+            result = replace(result, pages_at_risk=at_risk, bytes_read=group.bytes_read, read_s=group.busy_s)
             self._tasks.close_later(self._close(fetch, result))
         self._on_end(prompt, result)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,8 +26,17 @@ class ReadGroup:
     else.
     """
 
-    def __init__(self, transfer: TransferThread, agent_name: str, kind: RegionKind) -> None:
+    def __init__(
+        self,
+        transfer: TransferThread,
+        agent_name: str,
+        kind: RegionKind,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._transfer = transfer
+        self._clock = clock
+        self._busy_since = 0.0
+        self._busy_s = 0.0
         self._agent_name = agent_name
         self._kind = kind
         self._loop = asyncio.get_running_loop()
@@ -48,6 +58,8 @@ class ReadGroup:
     ) -> None:
         """Starts a read into `local_entries`, which lie in the local pages `pages`."""
         read = next(self._ids)
+        if not self._incomplete:
+            self._busy_since = self._clock()
         self._incomplete.add(read)
         self._unsettled[read] = pages
         self._transfer.read(
@@ -63,6 +75,11 @@ class ReadGroup:
                 on_settled=lambda: self._call(self._settled, read),
             )
         )
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which a read was in flight, so far."""
+        return self._busy_s + (self._clock() - self._busy_since if self._incomplete else 0.0)
 
     @property
     def pages_at_risk(self) -> list[int]:
@@ -100,6 +117,8 @@ class ReadGroup:
 
     def _completed(self, read: int, outcome: ReadOutcome) -> None:
         self._incomplete.discard(read)
+        if not self._incomplete:
+            self._busy_s += self._clock() - self._busy_since
         if outcome.status is ReadStatus.DONE:
             self.bytes_read += outcome.bytes
         elif self.failure is None:

@@ -34,6 +34,12 @@ class LoadMetrics(Collector):
         for state in PAGE_STATES:
             pages.add_metric([state], getattr(load.pages, state))
         yield pages
+        held = load.pages.used + load.pages.leased + load.pages.quarantined
+        yield GaugeMetricFamily(
+            "perigee_kv_usage_ratio",
+            "Pages that are neither free nor only cached, of all",
+            value=held / max(1, held + load.pages.free + load.pages.cached),
+        )
         yield GaugeMetricFamily("perigee_requests_running", "Requests being computed", value=load.running)
         yield GaugeMetricFamily("perigee_requests_waiting", "Requests queued", value=load.waiting)
         yield GaugeMetricFamily("perigee_draining", "1 while nothing new is admitted", value=load.draining)

@@ -11,6 +11,7 @@ import grpc
 from services.common.errors import ConfigError, PerigeeError
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
+from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.batch import PAGE_TOKENS
 from services.engine.serving.load_metrics import LoadMetrics
 from services.engine.serving.process_exit import exit_within
@@ -52,13 +53,14 @@ async def serve_text_worker(
     worker_servicer: WorkerServicer,
     services: Sequence[tuple[str, Callable[[grpc.aio.Server], None]]],
     counters: Counters,
+    metrics: TextWorkerMetrics,
     stop: asyncio.Event,
     failure: asyncio.Future[None],
 ) -> None:
     """Starts the backend's loop and serves as `serve_worker` does; then ends the loop and closes the worker.
     If the worker failed, what is to be closed may hang: the process ends in 10 s all the same.
 
-    `counters` are as in LoadMetrics, in addition to those of every engine.
+    `counters` are as in LoadMetrics, in addition to those of every engine; `metrics`: what else is shown.
     """
     worker = backend.worker
     max_quarantined = config.max_quarantined_pages or max(1, worker.kv_pages.shape[0] // 2)
@@ -69,6 +71,7 @@ async def serve_text_worker(
     )
     registry = new_registry(endpoints.role)
     LoadMetrics(registry, backend.load, {**counters, "perigee_integrity_failures": integrity})
+    registry.register(metrics)
     try:
         worker.info.metrics_port = serve_metrics(registry, endpoints, config.host, config.metrics_port)
         backend.loop.start()

@@ -19,6 +19,7 @@ from services.gateway.http.connection.disconnect import run_while_connected
 from services.gateway.http.connection.streaming_protocol import BODY_CHUNKS
 from services.gateway.http.guards.key_check import tenant_of
 from services.gateway.http.request_names import name_of
+from services.gateway.request_log import RequestLog
 from services.gateway.request_record import RequestRecord
 
 log = structlog.get_logger()
@@ -35,13 +36,18 @@ class PostEndpoint:
     """
 
     def __init__(
-        self, answer: BodyHandler, admission: Admission, bodies: BodyReader, keep_alive: KeepAlive
+        self,
+        answer: BodyHandler,
+        admission: Admission,
+        bodies: BodyReader,
+        keep_alive: KeepAlive,
+        requests: RequestLog,
     ) -> None:
         self._answer = answer
         self._admission = admission
         self._bodies = bodies
         self._keep_alive = keep_alive
-        self._log = log.bind()  # structlog makes a new logger for each line that `log` itself is given
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = Reply(send, self._keep_alive, (scope.get("extensions") or {}).get(BODY_CHUNKS))
@@ -69,9 +75,6 @@ class PostEndpoint:
         finally:
             reply.close()
             record.status = reply.status
-            record.reached("total")
+            record.ended()
             # The line is made in the loop's next turn: the last tokens of other answers are written first.
-            asyncio.get_running_loop().call_soon(self._log_end, record)
-
-    def _log_end(self, record: RequestRecord) -> None:
-        self._log.info("request", **record.line())
+            asyncio.get_running_loop().call_soon(self._requests.ended, record)

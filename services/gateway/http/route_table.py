@@ -42,6 +42,7 @@ from services.gateway.pipeline.batch import BatchPipeline
 from services.gateway.pipeline.pipeline import Pipeline
 from services.gateway.pipeline.prompt.tokenizing import Tokenizing
 from services.gateway.readiness import Readiness
+from services.gateway.request_log import RequestLog
 from services.gateway.served_model import ServedModel
 from services.gateway.workers.pool import WorkerPool
 
@@ -64,6 +65,7 @@ class DoorParts:
     admission: Admission
     bodies: BodyReader
     keep_alive: KeepAlive
+    requests: RequestLog
     directory: str
     reasoning: ReasoningField = "reasoning_content"
     asks_for_keys: bool = False
@@ -78,7 +80,7 @@ class DoorParts:
         summary: str,
     ) -> Operation:
         """A route that takes a body."""
-        endpoint = PostEndpoint(answer, self.admission, self.bodies, self.keep_alive)
+        endpoint = PostEndpoint(answer, self.admission, self.bodies, self.keep_alive, self.requests)
         return Operation(path, ("POST",), endpoint, summary, good, body, example)
 
 

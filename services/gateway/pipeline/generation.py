@@ -53,6 +53,8 @@ class Generation:
         self._ticket = ticket
         self._scored = scored
         self._cached_tokens: int | None = None
+        self._began = time.monotonic()
+        self._answered = False
         self._sink: Sink | None = None
         self._shortcuts: dict[tuple[int, TextKind], Shortcut] = {}
 
@@ -154,6 +156,9 @@ class Generation:
 
     def close(self) -> None:
         """Tells the workers to stop unless all is done. Idempotent."""
+        if not self._answered:
+            self._answered = True
+            self._ticket.gave_up(self._began, self._sent_at(), time.monotonic())
         self._source.close()
         # The sink refers to this generation: without this, only the garbage collector would free both.
         self._sink = None
@@ -178,6 +183,10 @@ class Generation:
             shortcut = self._shortcuts[index, plain] = tokens.take
         self._source.shortcuts[index] = shortcut
 
+    def _sent_at(self) -> float:
+        """When a worker was asked last; where none has been, now."""
+        return self._source.sent_at or time.monotonic()
+
     def _note(self, delta: TokenDelta, now: float) -> None:
         if delta.token_ids:
             self._ticket.tokens(delta.choice, now)
@@ -187,4 +196,6 @@ class Generation:
             if self._cached_tokens is not None:
                 return
             # After a failure, cached pages may be those of the failed attempt, which save the caller nothing.
-            self._cached_tokens = 0 if self._source.failovers else delta.stats.cached_tokens
+            self._cached_tokens = 0 if self._source.failovers else delta.stats.all_cached_tokens
+            self._answered = True
+            self._ticket.answered(delta.stats, self._prompt.prompt_tokens, self._began, self._sent_at(), now)

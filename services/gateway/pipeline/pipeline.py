@@ -87,15 +87,17 @@ class Pipeline:
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                await self._turnstile.enter(tenant, weight)
-                record.reached("queue")
+                record.accepted()
+                with record.stage("queue"):
+                    await self._turnstile.enter(tenant, weight)
                 chat = request.prompt.conversation if isinstance(request.prompt, ChatPrompt) else None
                 head = Completion(
                     completion_id(chat=chat is not None), int(time.time()), self._model.resolve(request.model)
                 )
                 record.opened(head.id, head.model)
                 with record.stage("render"):
-                    constraint = await self._constraints.build(request.output, chat, ticket.whose)
+                    with record.stage("grammar"):
+                        constraint = await self._constraints.build(request.output, chat, ticket.whose)
                     submit = decode_pb2.Submit(
                         request_id=head.id,
                         cache_salt=request.cache_salt,

@@ -43,8 +43,10 @@ class Submission:
     ) -> None:
         """`submit`: all that is the same for every worker. `media`: the files of `submit.media`, in order.
         `deadline`: seconds of `clock` after which no worker may go on; `record`: where workers and times go;
-        `scores`: where those of the prompt go, which are asked for until they are complete.
+        `scores`: where those of the prompt go, which are asked for until they are complete. `sent_at`: when
+        it was last sent to a worker, 0 before that.
         """
+        self.sent_at = 0.0
         self.submit = submit
         self._media = media
         self._pages = pages
@@ -111,6 +113,7 @@ class Submission:
         submit.own_address = worker.link.address
         for ref in submit.media:
             ref.MergeFrom(encoded[ref.content_hash])
+        self.sent_at = self._clock()
         if self._scores is None:
             return worker.session.submit(submit, inbox)
         if self._scores.complete:

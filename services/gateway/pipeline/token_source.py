@@ -142,6 +142,11 @@ class TokenSource:
             if deltas:
                 return deltas
 
+    @property
+    def sent_at(self) -> float:
+        """When a worker was asked last, in seconds of the clock; 0: none has been."""
+        return self._submission.sent_at
+
     def count_generated(self) -> int:
         """Number of tokens that workers have sent so far, of all choices."""
         return sum(map(len, self.outputs))

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import grpc
-import structlog
 
 from services.common.errors import PerigeeError
 from services.common.rpc.status import code_of
@@ -15,9 +14,8 @@ from services.gateway.access.gatekeeper import Gatekeeper, key_in
 from services.gateway.access.rules import RPCS
 from services.gateway.access.tenant import Tenant
 from services.gateway.admission import Admission, Ticket
+from services.gateway.request_log import RequestLog
 from services.gateway.request_record import HEADER, RequestRecord, request_name
-
-log = structlog.get_logger()
 
 _PACKAGE = "/perigee.v1."
 
@@ -31,9 +29,10 @@ class Calls:
     is answered by trailing metadata alone: after initial metadata no gRPC client retries a call.
     """
 
-    def __init__(self, admission: Admission, gatekeeper: Gatekeeper) -> None:
+    def __init__(self, admission: Admission, gatekeeper: Gatekeeper, requests: RequestLog) -> None:
         """`gatekeeper`: knows whose call it is."""
         self._admission = admission
+        self._requests = requests
         self._gatekeeper = gatekeeper
 
     @asynccontextmanager
@@ -49,7 +48,7 @@ class Calls:
             with _noting(record), self._admission.enter("grpc", record, tenant) as ticket:
                 yield ticket
         finally:
-            log.info("request", **record.line())
+            self._requests.ended(record)
 
     @asynccontextmanager
     async def reading(self, context: Context, method: str) -> AsyncIterator[None]:
@@ -60,7 +59,7 @@ class Calls:
             with self._admission.failing("grpc"), _noting(record):
                 yield
         except BaseException:
-            log.info("request", **record.line())
+            self._requests.ended(record)
             raise
 
     def tenant(self, context: Context, method: str) -> Tenant | None:

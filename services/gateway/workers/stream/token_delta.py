@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from perigee.v1 import decode_pb2, sampling_pb2
 
 
 @dataclass(frozen=True)
 class PromptStats:
-    """The origin of the prompt's pages. `cached_tokens`: of the prompt, in a cache of either worker."""
+    """The origin of the prompt's pages, and how long it took. `cached_tokens`: of the prompt, in the decode
+    worker's cache; `prefill_cached_tokens`: beyond these in the prefill worker's. `seconds`: by stage, one
+    after the other.
+    """
 
     prefill_address: str
     cached_tokens: int
+    prefill_cached_tokens: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def all_cached_tokens(self) -> int:
+        """Tokens of the prompt in a cache of either worker."""
+        return self.cached_tokens + self.prefill_cached_tokens
+
+    @classmethod
+    def from_proto(cls, stats: decode_pb2.RequestStats) -> PromptStats:
+        """The same."""
+        seconds = {
+            "worker_queue": stats.queue_seconds,
+            "media": stats.media_seconds,
+            "prefill": stats.prefill_seconds,
+            "transfer": stats.transfer_seconds,
+        }
+        return cls(stats.prefill_address, stats.cached_tokens, stats.prefill_cached_tokens, seconds)
 
 
 @dataclass(slots=True)
@@ -38,8 +59,7 @@ class TokenDelta:
         """The same, without the failure that the message may report."""
         stats = None
         if delta.HasField("stats"):
-            found = delta.stats.cached_tokens + delta.stats.prefill_cached_tokens
-            stats = PromptStats(delta.stats.prefill_address, found)
+            stats = PromptStats.from_proto(delta.stats)
         return cls(
             delta.choice,
             tuple(delta.token_ids),

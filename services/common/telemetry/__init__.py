@@ -1,0 +1,1 @@
+"""Measuring requests: their stages, metrics and traces."""
