@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import httpx
@@ -19,9 +20,14 @@ _LOOK_S = 0.1
 
 
 class Suite:
-    """A context manager: runs from a `checkout` with its own .venv. Logs go to `logs`."""
+    """A context manager: runs from a `checkout` with its own .venv. Logs go to `logs`; `environment` is added
+    to this process's.
+    """
 
-    def __init__(self, checkout: Path, logs: Path) -> None:
+    def __init__(
+        self, checkout: Path, logs: Path, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._environment = {**os.environ, **environment}
         self._checkout = checkout
         self._logs = logs
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,7 +45,11 @@ class Suite:
             words += [f"--{name.replace('_', '-')}", str(value)]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                words, stdout=output, stderr=subprocess.STDOUT, cwd=self._checkout
+                words,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._checkout,
+                env=self._environment,
             )
         wait_until_up("the suite", lambda: self._missing() == [], self._process, log)
         return self

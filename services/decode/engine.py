@@ -17,6 +17,7 @@ from services.common.errors import (
     Unavailable,
 )
 from services.common.fairness.competition import Competition
+from services.common.telemetry.tracer import Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.constraint.token_constraint import TokenConstraint
@@ -59,6 +60,7 @@ class DecodeEngine:
         on_serving: abc.Callable[[bool], None],
         *,
         metrics: TextWorkerMetrics | None = None,
+        tracer: Tracer | None = None,
         clock: abc.Callable[[], float] = time.monotonic,
     ) -> None:
         """`masks`: those that the stepper waits for. `on_serving` is called with True when the first page is
@@ -76,7 +78,7 @@ class DecodeEngine:
         self._rate = PromptRate()
         self._prompts = PromptQueue(pages, limits, io, self._rate, clock)
         self._running = RunningSequences(pages, self._prompts.append_front)
-        self._measures = RequestMeasures(metrics or TextWorkerMetrics(STAGES), clock)
+        self._measures = RequestMeasures(metrics or TextWorkerMetrics(STAGES), tracer, clock)
         self._outbox = DeltaOutbox(self._measures.answered, self._measures.ended)
         self._postprocessor = Postprocessor(pages, masks, self._outbox, self._running.end, self._fail)
         self._idle_check = IdleCheck(pages.check_integrity)
@@ -360,7 +362,7 @@ class DecodeEngine:
             self._prompts.leave(prompt)
 
     def _fail(self, request: Request, error: PerigeeError) -> None:
-        self._measures.failed(error)
+        self._measures.failed(request, error)
         self._withdraw(request)
         self._outbox.put_error(request, error)
 

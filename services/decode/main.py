@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from perigee.v1 import decode_pb2_grpc, pages_pb2_grpc, worker_pb2
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.name_resolver import NameResolver
 from services.common.rpc.pool_address import parse_pool
+from services.common.telemetry.opened_tracer import opened_tracer
+from services.common.telemetry.tracer import Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.config import DecodeConfig
 from services.decode.constraint.maker import ConstraintMaker
@@ -38,6 +41,13 @@ from services.families.registry import FAMILIES
 
 async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a decode worker until `stop` is set, then drains it."""
+    with opened_tracer(endpoints.role, os.environ) as tracer:
+        await _serve(config, endpoints, stop, tracer)
+
+
+async def _serve(
+    config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event, tracer: Tracer | None
+) -> None:
     chunk_tokens = config.chunk_on(parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
@@ -67,7 +77,7 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
     page_manager = PageManager(worker.kv_pages.shape[0], worker.runner)
     metrics = TextWorkerMetrics(STAGES)
     engine = DecodeEngine(
-        stepper, page_manager, masks, limits, io, worker.transfer.set_serving, metrics=metrics
+        stepper, page_manager, masks, limits, io, worker.transfer.set_serving, metrics=metrics, tracer=tracer
     )
     constraints = ConstraintMaker(read_tokens, worker.vocab_size, lambda: engine.competition.goes_on)
     loop = EngineLoop("decode-engine", engine.step, fail, watch=worker.watch)
@@ -76,7 +86,13 @@ async def serve(config: DecodeConfig, endpoints: Endpoints, stop: asyncio.Event)
     backend = TextWorkerBackend(worker, engine, engine.lending, loop)
     worker_servicer = WorkerServicer(backend)
     servicer = DecodeServicer(
-        engine, loop, constraints, worker.vocab_size, context_length, config.request_timeout_seconds
+        engine,
+        loop,
+        constraints,
+        worker.vocab_size,
+        context_length,
+        config.request_timeout_seconds,
+        tracer=tracer,
     )
 
     pages = PageServicer(engine.lending, loop, worker_servicer.readers.authenticate)

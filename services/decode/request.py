@@ -11,6 +11,7 @@ import torch
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
 from services.common.telemetry.timeline import Timeline
+from services.common.telemetry.tracer import Trace
 from services.decode.constraint.rules import ConstraintRules
 from services.decode.constraint.token_constraint import TokenConstraint
 from services.engine.batch import PAGE_TOKENS, BatchBuilder
@@ -72,6 +73,7 @@ class RequestStats:
     media_s: float = 0.0
     prefill_s: float = 0.0
     transfer_s: float = 0.0
+    first_step_s: float = 0.0
 
 
 @dataclass(eq=False)
@@ -83,6 +85,7 @@ class Request:
     replaced one of `output_ids` on the worker that generated them. `scoring`:
     which tokens of the prompt are scored; None once the scores are sent. `timeline`: its stages, by the
     engine's clock; so are `arrived_at`, `ready_at` (its KV is complete) and `answered_at` (its first delta).
+    `trace`: its span here, if it has one; `failure`: the reason of the error that ended it.
     """
 
     session: Session
@@ -113,6 +116,8 @@ class Request:
     accepted: bool = False
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
     timeline: Timeline = field(default_factory=Timeline)
+    trace: Trace | None = None
+    failure: str = ""
     arrived_at: float = 0.0
     ready_at: float = 0.0
     answered_at: float = 0.0

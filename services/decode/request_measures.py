@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from services.common.errors import Cancelled, PerigeeError
+from services.common.telemetry.tracer import Attributes, Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.prompts.fetch import FetchResult
 from services.decode.request import Request
@@ -18,16 +19,19 @@ until the last one. Beside them, grammar: it is compiled.
 
 
 class RequestMeasures:
-    """Notes the moments of requests in their timelines, and at their ends in the metrics. Engine thread."""
+    """Notes the moments of requests in their timelines, and at their ends in the metrics and traces. Engine
+    thread.
+    """
 
-    def __init__(self, metrics: TextWorkerMetrics, clock: Callable[[], float]) -> None:
-        """`clock`: the engine's."""
+    def __init__(self, metrics: TextWorkerMetrics, tracer: Tracer | None, clock: Callable[[], float]) -> None:
+        """`tracer`: of the requests' traces; `clock`: the engine's."""
         self._metrics = metrics
+        self._tracer = tracer
         self._clock = clock
 
     def arrived(self, request: Request) -> None:
         """A request has come."""
-        request.arrived_at = self._clock()
+        request.arrived_at = request.arrived_at or self._clock()
 
     def grammar_made(self, request: Request) -> None:
         """Its grammar is compiled, or cannot be."""
@@ -41,15 +45,31 @@ class RequestMeasures:
         if request.ready_at:
             request.answered_at = self._clock()
             timeline.add("first_step", request.ready_at, request.answered_at)
+            stats.first_step_s = timeline.seconds("first_step")
 
     def ended(self, request: Request) -> None:
         """Its last choice has ended, or its gateway is gone."""
+        now = self._clock()
         if request.answered_at:
-            request.timeline.add("decode", request.answered_at, self._clock())
+            request.timeline.add("decode", request.answered_at, now)
         self._metrics.stages.observe(request.timeline)
+        if request.trace is not None and self._tracer is not None:
+            stats, seconds = request.stats, now - request.arrived_at
+            attributes: Attributes = {
+                "request_id": request.request_id,
+                "prompt_tokens": len(request.prompt_ids),
+                "cached_tokens": stats.cached_tokens,
+                "prefill_cached_tokens": stats.prefill_cached_tokens,
+                "transfer_bytes": stats.transfer_bytes,
+                "transfer_exposed_s": stats.transfer_tail_s,
+                "prefill": stats.prefill_address,
+                "total_s": seconds,
+            }
+            self._tracer.end(request.trace, request.timeline, now, attributes, request.failure)
 
-    def failed(self, error: PerigeeError) -> None:
+    def failed(self, request: Request, error: PerigeeError) -> None:
         """A request ends with an error."""
+        request.failure = error.reason
         self._metrics.errors.inc(error.reason)
 
     def fetched(self, address: str, result: FetchResult) -> None:

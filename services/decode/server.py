@@ -12,6 +12,7 @@ from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.status import code_of
 from services.common.sampling.controls import MAX_CHOICES
+from services.common.telemetry.tracer import Trace, Tracer
 from services.decode import request as domain
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.rules import rules_from_proto
@@ -42,6 +43,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         context_length: int,
         request_timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         self._engine = engine
         self._loop = loop
@@ -50,6 +52,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
         self._context_length = context_length
         self._request_timeout_s = request_timeout_s
         self._clock = clock
+        self._tracer = tracer
 
     async def Session(
         self,
@@ -143,6 +146,7 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             )
         scoring = _scoring(submit)
         timeout_s = submit.timeout_ms / 1000 or self._request_timeout_s
+        now = self._clock()
         return Request(
             session=session,
             handle=submit.handle,
@@ -160,11 +164,19 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             weight=max(1, submit.tenant_weight),
             prefill_addresses=tuple(submit.prefill_addresses),
             own_address=submit.own_address,
-            deadline=self._clock() + min(timeout_s, self._request_timeout_s),
+            deadline=now + min(timeout_s, self._request_timeout_s),
             rules=rules_from_proto(submit.constraint) if submit.HasField("constraint") else None,
             output_is_cut=submit.output_is_cut,
             scoring=scoring,
+            trace=self._trace(submit, now),
+            arrived_at=now,
         )
+
+    def _trace(self, submit: decode_pb2.Submit, now: float) -> Trace | None:
+        """The span of a request, if the gateway's trace is to go on here."""
+        if self._tracer is None or not submit.traceparent:
+            return None
+        return self._tracer.begin("decode request", {"traceparent": submit.traceparent}, now)
 
 
 def _scoring(submit: decode_pb2.Submit) -> Scoring | None:
@@ -250,6 +262,7 @@ def to_proto(delta: Delta) -> decode_pb2.SequenceDelta:
                 media_seconds=stats.media_s,
                 prefill_seconds=stats.prefill_s,
                 transfer_seconds=stats.transfer_s,
+                first_step_seconds=stats.first_step_s,
             )
         )
     return message

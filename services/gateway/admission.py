@@ -77,7 +77,7 @@ class Ticket:
         worker asked, and this answer came, at these times of the monotonic clock.
 
         The worker counts seconds only: its stages are laid one after the other from `sent` on, and the rest
-        is the first step and the way.
+        is the way to it and back.
         """
         add = self.record.timeline.add
         add("submit", rendered, sent)
@@ -87,7 +87,7 @@ class Ticket:
                 ended = min(now, began + seconds)
                 add(stage, began, ended)
                 began = ended
-        add("first_step", began, now)
+        add("transit", began, now)
         sources = self._metrics.token_sources
         sources.inc("decode_cache", stats.cached_tokens)
         sources.inc("prefill_cache", stats.prefill_cached_tokens)

@@ -17,6 +17,7 @@ from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.health import DRAINING, Health, add_health
 from services.common.rpc.name_resolver import NameResolver
 from services.common.rpc.pool_address import parse_pool
+from services.common.telemetry.tracer import Tracer
 from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.access.key_watch import KeyWatch
 from services.gateway.access.rules import RPCS
@@ -87,8 +88,11 @@ class Gateway:
         config: GatewayConfig,
         endpoints: Endpoints,
         network: httpcore.AsyncNetworkBackend | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """`network`: how hosts of media are reached; by default only public addresses are."""
+        """`network`: how hosts of media are reached; by default only public addresses are. `tracer`: of the
+        requests' traces.
+        """
         self._config = config
         self._endpoints = endpoints
         self._model = _served_model(config)
@@ -107,7 +111,7 @@ class Gateway:
         self._key_watch = (
             KeyWatch(Path(config.api_keys), self._gatekeeper.replace) if config.api_keys else None
         )
-        self._requests = RequestLog(self._metrics)
+        self._requests = RequestLog(self._metrics, tracer)
         self._calls = Calls(self._admission, self._gatekeeper, self._requests)
         self._readiness = Readiness(self.pool, self._admission)
         self._constraints = ConstraintBuilder(self._model.chat, closes_calls=config.close_cut_calls)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 
 from services.common.fairness.cores import switch_quickly
 from services.common.rpc.endpoints import Endpoints
+from services.common.telemetry.opened_tracer import opened_tracer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
 
@@ -18,12 +20,13 @@ async def serve(config: GatewayConfig, endpoints: Endpoints, stop: asyncio.Event
     """Serves both doors until `stop` is set, then drains. Raises CheckpointError or ConfigError at start."""
     _return_freed_memory()
     switch_quickly()
-    gateway = Gateway(config, endpoints)
-    try:
-        await gateway.start()
-        await stop.wait()
-    finally:
-        await gateway.stop()
+    with opened_tracer(endpoints.role, os.environ) as tracer:
+        gateway = Gateway(config, endpoints, tracer=tracer)
+        try:
+            await gateway.start()
+            await stop.wait()
+        finally:
+            await gateway.stop()
 
 
 def _return_freed_memory() -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from perigee.v1 import sampling_pb2
 from services.common.ids import request_id
 from services.common.telemetry.timeline import Timeline
+from services.common.telemetry.tracer import Trace
 
 HEADER = "x-request-id"
 """The header, and over gRPC the metadata, in which a request's name comes and is answered."""
 
 STAGES = (
     "accept", "queue", "render", "grammar", "submit", "encode", "worker_queue", "media", "prefill",
-    "transfer", "first_step", "wait", "decode", "finish",
+    "transfer", "first_step", "transit", "wait", "decode", "finish",
 )  # fmt: skip
 """The stages of a request, as its log line, metrics and trace name them.
 
@@ -26,8 +27,9 @@ accept: from its arrival until its body is read and it is admitted and checked. 
 the token ids of its prompt are made; grammar: the part of that in which a grammar is. submit: a worker is
 chosen and asked; encode: the part of that in which vision workers encode. Then, as the decode worker counts,
 worker_queue: until it has room; media: it reads embeddings; prefill: the prompt is computed; transfer: the
-rest of its KV is read; first_step: the first token is sampled and comes here. wait: all this, where none
-came. decode: until the last token. finish: until the answer is sent.
+rest of its KV is read; first_step: the first token is sampled; transit: what is left of the time until it
+comes, which is the way there and back. wait: all this, where none came. decode: until the last token. finish:
+until the answer is sent.
 """
 
 WITHIN = {"grammar": "render", "encode": "submit"}
@@ -56,7 +58,7 @@ class RequestRecord:
     `name`: as `request_name` gives it; `completions`: the ids that the client and the workers know, one for
     each of the first prompts; `status`: the answer's, as its door spells it; `reason`: of the failure, as
     errors spell theirs; `key`: the label of the caller's API key; `timeline`: its stages, by the monotonic
-    clock, as is `arrived`.
+    clock, as is `arrived`; `trace`: its span, if it has one.
     """
 
     name: str = ""
@@ -71,6 +73,7 @@ class RequestRecord:
     failovers: int = 0
     timeline: Timeline = field(default_factory=Timeline)
     arrived: float = field(default_factory=time.monotonic)
+    trace: Trace | None = None
     _usage: sampling_pb2.Usage = field(default_factory=sampling_pb2.Usage)
     _finishes: dict[str, int] = field(default_factory=dict)
     _workers: dict[str, list[str]] = field(default_factory=dict)
@@ -100,11 +103,6 @@ class RequestRecord:
         self._first_token_at = min(self._first_token_at or first, first)
         self._last_token_at = max(self._last_token_at, last)
 
-    @property
-    def has_token(self) -> bool:
-        """Whether a token has come."""
-        return self._last_token_at > 0
-
     def ended(self) -> None:
         """The answer is sent, or will never be. Counts once."""
         if not self._ended_at:
@@ -113,9 +111,19 @@ class RequestRecord:
                 self.timeline.add("finish", self._last_token_at, self._ended_at)
 
     @property
+    def ended_at(self) -> float:
+        """When it ended."""
+        return self._ended_at
+
+    @property
     def total_s(self) -> float:
         """Seconds from its arrival to its end."""
         return self._ended_at - self.arrived
+
+    @property
+    def traceparent(self) -> str:
+        """The context of its trace for workers; empty without one."""
+        return "" if self.trace is None else self.trace.traceparent
 
     def served_by(self, role: str, address: str) -> None:
         """A worker had a part in the answer, or was to have one. Nothing for an empty address."""
@@ -142,6 +150,7 @@ class RequestRecord:
         fields: dict[str, Any] = {
             "request_id": self.name,
             "completion_id": ",".join(self.completions),
+            "trace_id": "" if self.trace is None else self.trace.trace_id,
             "door": self.door,
             "route": self.route,
             "status": self.status,

@@ -12,6 +12,7 @@ from perigee.v1 import prefill_pb2
 from services.common.errors import NotFound, PagesExhausted, PerigeeError
 from services.common.fairness.competition import Competition
 from services.common.fairness.share import within_share
+from services.common.telemetry.tracer import Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.batch import PAGE_TOKENS
 from services.engine.kv_cache.idle_check import IdleCheck
@@ -26,8 +27,9 @@ from services.engine.scheduler.token_budget import share_budget
 from services.prefill.announcer import Announcer
 from services.prefill.chunk_pass import ChunkPass
 from services.prefill.events import Admitted, Done, NeedsMedia, Refused
-from services.prefill.job import STAGES, Job, JobState
+from services.prefill.job import Job, JobState
 from services.prefill.job_leases import EXPIRED, JobLeases
+from services.prefill.job_measures import STAGES, JobMeasures
 from services.prefill.limits import PrefillLimits, PrefillLoad
 from services.prefill.source import PageSource, SourceResult
 
@@ -50,6 +52,7 @@ class PrefillEngine:
         source: PageSource,
         *,
         metrics: TextWorkerMetrics | None = None,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_serving`: see Lessor. `source` reads the pages that a job's reader has and this worker lacks.
@@ -64,7 +67,7 @@ class PrefillEngine:
         self._pass = ChunkPass(runner, self._announcer, self._renew_during_pass)
         self._idle_check = IdleCheck(self._pages.check_integrity)
         self._clock = clock
-        self._metrics = metrics or TextWorkerMetrics(STAGES)
+        self._measures = JobMeasures(metrics or TextWorkerMetrics(STAGES), tracer, clock)
         self._competition = Competition(clock)
         self._budget = PassBudget(limits.chunk_tokens, self._competition)
         self._waiting: FairLine[Job] = FairLine()
@@ -81,7 +84,7 @@ class PrefillEngine:
         """Queues a job, or refuses it at once."""
         self._idle_check.note_request()
         self._competition.note(job.tenant)
-        job.since = self._clock()
+        self._measures.arrived(job)
         job.table = self._pages.new_table()
         num_pages = self._pages.pool.num_pages
         if self._draining:
@@ -100,14 +103,12 @@ class PrefillEngine:
     def source_ended(self, job: Job, result: SourceResult) -> None:
         """The read of a job's leading pages is over; those that did not arrive are computed."""
         self._transfer_bytes += result.bytes_read
-        self._metrics.transfers.note(
-            job.source_address, result.bytes_read, result.read_s, result.read_s, failed=not result.arrived
-        )
+        self._measures.read(job, result)
         self._pages.quarantine(result.pages_at_risk)
         if job.state is not JobState.READING:
             job.table.free()  # it ended while the read went on
             return
-        self._pass_stage(job, "source")
+        self._measures.passed(job, "source")
         job.state = JobState.COMPUTING
         first = self._pages.whole_pages(job.computed)
         job.source_tokens = result.arrived * PAGE_TOKENS
@@ -128,7 +129,7 @@ class PrefillEngine:
     def media_arrived(self, job: Job, embeddings: dict[int, torch.Tensor]) -> None:
         """The media the engine asked for with NeedsMedia are there: rows [num_tokens, hidden] by index."""
         if job.state is JobState.NEEDS_MEDIA:
-            self._pass_stage(job, "media")
+            self._measures.passed(job, "media")
             job.embeddings = embeddings
             job.state = JobState.COMPUTING
 
@@ -234,8 +235,7 @@ class PrefillEngine:
             self._refuse(job, _FAILED, error.message)
             return
         job.lease_id = lease.id
-        self._pass_stage(job, "queue")
-        job.admitted_at = job.since
+        job.admitted_at = self._measures.passed(job, "queue")
         job.emit(Admitted(lease, tuple(leased), job.cached_tokens))
         self._announcer.announce(job, 0, job.cached_tokens // PAGE_TOKENS, 0, self._announcer.num_layers)
         wanted = job.wanted_from_source()
@@ -264,7 +264,7 @@ class PrefillEngine:
         began = self._clock()
         if not self._pass.compute(shares):
             return  # the messages that end the jobs have come already
-        self._metrics.step(self._clock() - began, len(shares), sum(chunk for _, chunk in shares))
+        self._measures.computed(shares, self._clock() - began)
         for job, chunk in shares:
             job.computed += chunk
             self._active.charge(job, chunk)
@@ -275,9 +275,8 @@ class PrefillEngine:
 
     def _finish(self, job: Job) -> None:
         """Everything is written: from here on the lease alone pins the pages."""
-        self._pass_stage(job, "compute")
-        self._measure_job(job)
-        now = job.since
+        now = self._measures.passed(job, "compute")
+        self._measures.ended(job)
         started = job.started_at or now
         computed = job.num_tokens - job.cached_tokens - job.source_tokens
         job.emit(Done(computed, job.source_tokens, started - job.admitted_at, now - started))
@@ -295,9 +294,8 @@ class PrefillEngine:
 
     def _refuse(self, job: Job, reason: prefill_pb2.PrefillRefusal.ValueType, message: str) -> None:
         """Ends a job with a reason. Its lease, if any, goes on until the reader releases it."""
+        self._measures.refused(job, reason)
         self._end(job)
-        name = prefill_pb2.PrefillRefusal.Name(reason)
-        self._metrics.errors.inc(name.removeprefix("PREFILL_REFUSAL_"))
         job.emit(Refused(reason, message))
 
     def _refuse_expired(self, job: Job) -> None:
@@ -305,7 +303,7 @@ class PrefillEngine:
 
     def _end(self, job: Job) -> None:
         """Takes a job out of the engine, whatever its state. Idempotent. The lease is not touched."""
-        self._measure_job(job)
+        self._measures.ended(job)
         if job in self._waiting:
             self._waiting.remove(job)
         elif job in self._active:
@@ -316,18 +314,6 @@ class PrefillEngine:
                 job.table.free()
         job.embeddings = {}
         job.state = JobState.ENDED
-
-    def _pass_stage(self, job: Job, stage: str) -> None:
-        """Notes that a job has passed a stage; the next one begins."""
-        now = self._clock()
-        job.timeline.add(stage, job.since, now)
-        job.since = now
-
-    def _measure_job(self, job: Job) -> None:
-        """Adds a job that is finished, or ends before that, to the metrics. Idempotent."""
-        if not job.measured:
-            job.measured = True
-            self._metrics.stages.observe(job.timeline)
 
     def _measure(self) -> PrefillLoad:
         jobs = (*self._active, *self._waiting)

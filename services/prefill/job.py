@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 import torch
 
 from services.common.telemetry.timeline import Timeline
+from services.common.telemetry.tracer import Trace
 from services.engine.batch import PAGE_TOKENS, BatchBuilder
 from services.engine.kv_cache.page_table import PageTable
 from services.engine.media import Medium, embeds_within, media_within
 from services.engine.sampling.scores import Scoring
 from services.prefill.events import Event
-
-STAGES = ("queue", "source", "media", "compute")
-"""The stages of a job. queue: it waits for pages; source: it reads some that its reader has; media: it reads
-embeddings; compute: until the last page is written.
-"""
 
 
 class JobState(enum.Enum):
@@ -45,8 +41,8 @@ class Job:
     Any thread may call `emit` and set `abandoned`. `computed`: leading tokens that have KV;
     `tenant`, of this `weight`: whose it is, 0: nobody's in particular;
     `next_token_id`: with `scoring`, the prompt's last token, which is not in `token_ids`. `timeline`: its
-    stages (STAGES), by the engine's clock; `since`: when the present one began; `measured`: whether they are
-    in the metrics.
+    stages, by the engine's clock; `since`: when the present one began; `measured`: whether they are in the
+    metrics; `trace`: its span here, if it has one.
     """
 
     request_id: str
@@ -79,6 +75,7 @@ class Job:
     timeline: Timeline = field(default_factory=Timeline)
     since: float = 0.0
     measured: bool = False
+    trace: Trace | None = None
 
     @property
     def pages(self) -> Sequence[int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 
 import grpc
 
 from perigee.v1 import prefill_pb2_grpc, worker_pb2
 from services.common.rpc.endpoints import Endpoints
+from services.common.telemetry.opened_tracer import opened_tracer
+from services.common.telemetry.tracer import Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.loading.hardware import compute_on, parse_device
 from services.engine.serving.loop import EngineLoop
@@ -19,7 +22,8 @@ from services.engine.serving.worker_server import failure_future, tune_process
 from services.engine.serving.worker_service import WorkerServicer
 from services.prefill.config import PrefillConfig
 from services.prefill.engine import PrefillEngine
-from services.prefill.job import STAGES, Job
+from services.prefill.job import Job
+from services.prefill.job_measures import STAGES
 from services.prefill.limits import PrefillLimits
 from services.prefill.server import PrefillServicer
 from services.prefill.source import SourceResult
@@ -28,6 +32,13 @@ from services.prefill.source_reader import SourceReader
 
 async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
     """Runs a prefill worker until `stop` is set, then drains it."""
+    with opened_tracer(endpoints.role, os.environ) as tracer:
+        await _serve(config, endpoints, stop, tracer)
+
+
+async def _serve(
+    config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event, tracer: Tracer | None
+) -> None:
     chunk_tokens = config.chunk_on(parse_device(config.device).type)
     check_chunk_tokens(chunk_tokens)
     tune_process(config.threads)
@@ -49,7 +60,13 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
     limits = PrefillLimits(chunk_tokens, config.max_waiting, config.lease_seconds, checksum_fraction)
     metrics = TextWorkerMetrics(STAGES)
     engine = PrefillEngine(
-        worker.runner, worker.kv_pages, limits, worker.transfer.set_serving, source, metrics=metrics
+        worker.runner,
+        worker.kv_pages,
+        limits,
+        worker.transfer.set_serving,
+        source,
+        metrics=metrics,
+        tracer=tracer,
     )
     loop = EngineLoop("prefill-engine", engine.step, fail, watch=worker.watch)
     loop.post(partial(compute_on, worker.kv_pages.device))
@@ -63,6 +80,7 @@ async def serve(config: PrefillConfig, endpoints: Endpoints, stop: asyncio.Event
         worker_servicer.readers.authenticate,
         worker.vocab_size,
         context_length,
+        tracer,
     )
 
     def add_service(server: grpc.aio.Server) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import InvalidRequest, PerigeeError
+from services.common.telemetry.tracer import Trace, Tracer
 from services.engine.batch import PAGE_TOKENS
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.leases.lease_stream import Authenticate, grant_to_proto
@@ -43,13 +45,18 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
         authenticate: Authenticate,
         vocab_size: int,
         context_length: int,
+        tracer: Tracer | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock`: the engine's."""
         self._engine = engine
         self._loop = loop
         self._embeddings = embeddings
         self._authenticate = authenticate
         self._vocab_size = vocab_size
         self._context_length = context_length
+        self._tracer = tracer
+        self._clock = clock
 
     async def Prefill(
         self,
@@ -117,6 +124,7 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
                     f"{start.reader_cached_pages} cached pages leave out scores from {scoring.first} on",
                     "reader_cached_pages",
                 )
+        now = self._clock()
         return Job(
             request_id=start.request_id,
             reader=start.reader_incarnation,
@@ -132,7 +140,15 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             emit=emit,
             scoring=scoring,
             next_token_id=start.next_token_id,
+            since=now,
+            trace=self._trace(start, now),
         )
+
+    def _trace(self, start: prefill_pb2.PrefillStart, now: float) -> Trace | None:
+        """The span of a job, if its reader's trace is to go on here."""
+        if self._tracer is None or not start.traceparent:
+            return None
+        return self._tracer.begin("prefill request", {"traceparent": start.traceparent}, now)
 
     async def _receive(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
         """Passes renewals and the release to the engine. A message that cannot be decoded ends the job.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.common.errors import Overloaded
 from services.common.fairness.share import served_meanwhile, within_share
+from services.common.telemetry.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Terms:
 
     `limit_s`: the most seconds that an image or a chunk may take, time in queues apart; None: any. `left_s`:
     seconds until the caller leaves; None: it stays. `tenant`: whose file it is, 0 for nobody's in particular;
-    `weight`: that tenant's.
+    `weight`: that tenant's. `timeline`: gets the stages of the file if this caller is the first one with it.
     """
 
     patches: int = 0
@@ -24,6 +25,7 @@ class Terms:
     left_s: float | None = None
     tenant: int = 0
     weight: int = 1
+    timeline: Timeline | None = None
 
 
 class Backlog:

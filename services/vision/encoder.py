@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from services.common.errors import Cancelled, PerigeeError, Unavailable
@@ -52,11 +52,11 @@ class EncodeCounts:
 
 @dataclass(eq=False)
 class _Job:
-    """A file on its way: on whose terms, and the time spent on it."""
+    """A file on its way: on whose terms, the time spent on it, and its stages."""
 
     terms: Terms
     own_time: OwnTime
-    timeline: Timeline = field(default_factory=Timeline)
+    timeline: Timeline
 
 
 Run: TypeAlias = Callable[[_Job], Coroutine[Any, Any, tuple[StoredEmbedding, ...]]]
@@ -195,7 +195,7 @@ class ImageEncoder:
         except PerigeeError as error:
             self._metrics.errors.inc(error.reason)
             raise
-        job = _Job(terms, OwnTime(terms.limit_s))
+        job = _Job(terms, OwnTime(terms.limit_s), terms.timeline or Timeline())
         flight = _Flight(asyncio.create_task(run(job)))
         self._backlog.enter(job, terms, terms.patches)
         flight.task.add_done_callback(lambda _: self._backlog.leave(job))

@@ -18,6 +18,8 @@ from services.common.ids import incarnation
 from services.common.media.video_file import VideoLimits
 from services.common.metrics import new_registry
 from services.common.rpc.endpoints import Endpoints
+from services.common.telemetry.opened_tracer import opened_tracer
+from services.common.telemetry.tracer import Tracer
 from services.common.telemetry.worker_metrics import WorkerMetrics
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.agents.transport_report import TransportReport
@@ -141,6 +143,13 @@ async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event)
 
     Raises CheckpointError, ConfigError, TransferFailed at start; Unavailable when it must be restarted.
     """
+    with opened_tracer(endpoints.role, os.environ) as tracer:
+        await _serve(config, endpoints, stop, tracer)
+
+
+async def _serve(
+    config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event, tracer: Tracer | None
+) -> None:
     tune_process(config.threads)
     failure, fail = failure_future()
     worker = await build_vision_worker(config)
@@ -152,6 +161,7 @@ async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event)
         worker_servicer.readers.authenticate,
         worker.info.incarnation,
         round(1000 * config.hold_seconds),
+        tracer,
     )
 
     def add_vision_service(server: grpc.aio.Server) -> None:

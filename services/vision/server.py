@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
 from perigee.v1 import vision_pb2, vision_pb2_grpc
-from services.common.errors import InvalidRequest
+from services.common.errors import InvalidRequest, PerigeeError
 from services.common.media.image_file import ImagePreprocess, image_hash
+from services.common.telemetry.timeline import Timeline
+from services.common.telemetry.tracer import Tracer
 from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
 from services.families.media import MediaArithmetic
@@ -22,6 +27,14 @@ from services.vision.encoder import Encoded, ImageEncoder
 from services.vision.preprocess import count_patches
 
 HASH_BYTES = 32
+
+
+@dataclass
+class _Span:
+    """What a call says about itself."""
+
+    timeline: Timeline = field(default_factory=Timeline)
+    attributes: dict[str, str | int | float] = field(default_factory=dict)
 
 
 class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
@@ -35,6 +48,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         authenticate: Authenticate,
         incarnation: str,
         hold_ms: int,
+        tracer: Tracer | None = None,
     ) -> None:
         self._encoder = encoder
         self._arithmetic = arithmetic
@@ -42,27 +56,51 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         self._authenticate = authenticate
         self._incarnation = incarnation
         self._hold_ms = hold_ms
+        self._tracer = tracer
 
     async def Encode(
         self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeResponse:
         preprocess: ImagePreprocess = "parity" if request.parity else "standard"
-        content_hash, patches = await asyncio.to_thread(self._looked_at, request.image, preprocess)
-        # A wrong hash would file one image's embedding under another's name, here and in prefix caches.
-        if request.content_hash and request.content_hash != content_hash:
-            raise InvalidRequest("content_hash is not that of image", "content_hash")
-        terms = _terms(request, context, patches)
-        return self._answer(await self._encoder.encode(content_hash, request.image, preprocess, terms))
+        with self._traced(request) as span:
+            content_hash, patches = await asyncio.to_thread(self._looked_at, request.image, preprocess)
+            # A wrong hash would file one image's embedding under another's name, here and in prefix caches.
+            if request.content_hash and request.content_hash != content_hash:
+                raise InvalidRequest("content_hash is not that of image", "content_hash")
+            terms = _terms(request, context, span.timeline, patches)
+            encoded = await self._encoder.encode(content_hash, request.image, preprocess, terms)
+            span.attributes |= {"patches": patches, "cached": int(encoded.cached)}
+            return self._answer(encoded)
 
     async def EncodeVideo(
         self, request: vision_pb2.EncodeVideoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeVideoResponse:
-        content_hash = await asyncio.to_thread(sha256, request.video)
-        if request.content_hash and request.content_hash != content_hash:
-            raise InvalidRequest("content_hash is not the SHA-256 of video", "content_hash")
-        terms = _terms(request, context)
-        chunks = await self._encoder.encode_video(content_hash, request.video, terms)
-        return vision_pb2.EncodeVideoResponse(chunks=map(self._answer, chunks))
+        with self._traced(request) as span:
+            content_hash = await asyncio.to_thread(sha256, request.video)
+            if request.content_hash and request.content_hash != content_hash:
+                raise InvalidRequest("content_hash is not the SHA-256 of video", "content_hash")
+            terms = _terms(request, context, span.timeline)
+            chunks = await self._encoder.encode_video(content_hash, request.video, terms)
+            span.attributes["chunks"] = len(chunks)
+            return vision_pb2.EncodeVideoResponse(chunks=map(self._answer, chunks))
+
+    @contextlib.contextmanager
+    def _traced(self, request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest) -> Iterator[_Span]:
+        """Gives what a call fills in for its span, which ends with the block."""
+        span = _Span()
+        if self._tracer is None or not request.traceparent:
+            yield span
+            return
+        trace = self._tracer.begin("encode request", {"traceparent": request.traceparent}, time.monotonic())
+        error = "CANCELLED"
+        try:
+            yield span
+            error = ""
+        except PerigeeError as failure:
+            error = failure.reason
+            raise
+        finally:
+            self._tracer.end(trace, span.timeline, time.monotonic(), span.attributes, error)
 
     def _looked_at(self, image: bytes, preprocess: ImagePreprocess) -> tuple[bytes, int]:
         """The image's name and its patches. Takes milliseconds for a large image."""
@@ -113,11 +151,12 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
 def _terms(
     request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest,
     context: grpc.aio.ServicerContext[Any, Any],
+    timeline: Timeline,
     patches: int = 0,
 ) -> Terms:
     limit_s = request.limit_ms / 1000 if request.limit_ms else None
     weight = max(1, request.tenant_weight)
-    return Terms(patches, limit_s, context.time_remaining(), request.tenant, weight)
+    return Terms(patches, limit_s, context.time_remaining(), request.tenant, weight, timeline)
 
 
 def sha256(data: bytes) -> bytes:

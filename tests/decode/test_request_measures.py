@@ -9,6 +9,7 @@ from services.decode.prompts.fetch import FetchResult
 from tests.support.decode_bench import Bench, medium, prompt_of
 from tests.support.fake_runner import write_context
 from tests.support.manual_clock import ManualClock
+from tests.support.recorded_traces import RecordedTracer
 from tests.support.samples import samples, stage_seconds
 
 
@@ -44,6 +45,7 @@ def test_the_stages_of_a_request_follow_each_other_from_its_arrival_to_its_last_
     assert heard.finish() == "LENGTH"
     [stats] = heard.stats
     assert (stats.queue_s, stats.media_s, stats.prefill_s, stats.transfer_s) == (1.0, 0.0, 4.0, 0.5)
+    assert stats.first_step_s == 0.125
     assert stage_seconds(bench.metrics) == {
         "queue": 1.0, "prefill": 4.0, "transfer": 0.5, "first_step": 0.125, "decode": 8.0,
     }  # fmt: skip
@@ -103,3 +105,32 @@ def test_a_request_whose_gateway_leaves_is_measured_once_and_a_refused_one_is_co
     bench.engine.drain()
     bench.submit(prompt_of(100))
     assert samples(bench.metrics, "perigee_request_errors_total") == {("UNAVAILABLE",): 1}
+
+
+def test_a_traced_request_has_a_span_from_its_arrival_to_its_end_and_prefill_gets_its_context(clock):
+    tracer = RecordedTracer()
+    bench = Bench(16, clock=clock, tracer=tracer)
+    trace = tracer.begin("decode", {}, clock.now)
+    bench.submit(prompt_of(200), max_tokens=2, prefill=["prefill:1"], trace=trace)
+    bench.engine.step()
+    assert bench.io.orders[-1][1].traceparent == trace.traceparent
+    clock.now += 4.0
+    end_fetch(bench, bytes_read=300)
+    bench.run()
+    assert [stage.name for stage in trace.stages] == [
+        "queue", "prefill", "transfer", "first_step", "decode",
+    ]  # fmt: skip
+    assert (trace.ended, trace.error) == (clock.now, "")
+    assert trace.attributes["prompt_tokens"] == 200
+    assert trace.attributes["transfer_bytes"] == 300
+
+
+def test_the_span_of_a_request_that_fails_has_the_reason(clock):
+    tracer = RecordedTracer()
+    bench = Bench(16, clock=clock, tracer=tracer)
+    trace = tracer.begin("decode", {}, clock.now)
+    bench.submit(prompt_of(100), trace=trace, timeout_s=1.0)
+    clock.now += 2.0
+    bench.run()
+    assert trace.error == "DEADLINE_EXCEEDED"
+    assert trace.ended == clock.now

@@ -265,6 +265,8 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
     calls: int = 0
     whose: list[tuple[int, int]] = field(default_factory=list)
     """The tenant of each call, and its weight."""
+    traceparents: list[str] = field(default_factory=list)
+    """The trace context of each call."""
     refuse: PerigeeError | None = None
     pace_s: float = 0.0
     """How long each image takes, one after another."""
@@ -276,6 +278,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
     async def Encode(self, request, context):
         self.calls += 1
         self.whose.append((request.tenant, request.tenant_weight))
+        self.traceparents.append(request.traceparent)
         if self.refuse is not None:
             status = to_status(self.refuse)
             await context.abort(status.code, status.details, status.trailing_metadata)

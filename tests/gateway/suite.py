@@ -21,6 +21,7 @@ import httpx
 from perigee.v1 import decode_pb2, worker_pb2
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.tls.security import Security
+from services.common.telemetry.tracer import Tracer
 from services.families.kimi.tokenizer import KimiTokenizer
 from services.gateway.config import GatewayConfig
 from services.gateway.gateway import Gateway
@@ -129,6 +130,7 @@ async def open_suite(
     more_decodes: tuple[str, ...] = (),
     network: httpcore.AsyncNetworkBackend | None = None,
     door: Security | None = None,
+    tracer: Tracer | None = None,
     **settings: Any,
 ) -> AsyncIterator[Suite]:
     """Starts workers, then a gateway, and waits until it is healthy.
@@ -162,7 +164,7 @@ async def open_suite(
         grace_seconds=0.2,
     )
     endpoints = ENDPOINTS if door is None else Endpoints("gateway", door)
-    gateway = Gateway(dataclasses.replace(config, **settings), endpoints, network)
+    gateway = Gateway(dataclasses.replace(config, **settings), endpoints, network, tracer)
     await gateway.start()
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.grpc_port}")
     operator = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.operator_port}")

@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from benchmarks.collector import Collector
 from perigee.v1 import (
     admin_pb2,
     chat_pb2,
@@ -89,11 +90,21 @@ EVERYWHERE = (
 
 
 @pytest.fixture(scope="module")
-def talkative(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """All four processes, logging all that they can, and fetching media by URL."""
+def collector() -> Iterator[Collector]:
+    """Gets all spans."""
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def talkative(
+    nano_dir: Path, tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[Stack]:
+    """All four processes, logging and tracing all that they can, and fetching media by URL."""
     flags: dict[str, dict[str, object]] = {role: {"log_level": "DEBUG"} for role in ROLES}
     flags["gateway"]["allowed_media_hosts"] = "*"
-    with Stack(nano_dir, tmp_path_factory.mktemp("talkative"), flags) as stack:
+    logs = tmp_path_factory.mktemp("talkative")
+    with Stack(nano_dir, logs, flags, collector.environment) as stack:
         stack.start()
         yield stack
 
@@ -106,9 +117,9 @@ def _answer(stack: Stack) -> str:
 
 
 @pytest.fixture
-def silent(talkative: Stack) -> Iterator[None]:
-    """Fails if the canary stands in a log, in a metric, or on a page that the gateway shows everybody, or if
-    another's answer is not what it was before.
+def silent(talkative: Stack, collector: Collector) -> Iterator[None]:
+    """Fails if the canary stands in a log, in a metric, in a span, or on a page that the gateway shows
+    everybody, or if another's answer is not what it was before.
     """
     answer, processes = _answer(talkative), dict(talkative.processes)
     yield
@@ -125,8 +136,10 @@ def silent(talkative: Stack) -> Iterator[None]:
         ]
     for path in ("/server_info", "/health", "/v1/models"):
         found += [line for line in _page(talkative.http_port, path) if CANARY.lower() in line.lower()]
+    found += [text for text in map(str, collector.spans()) if CANARY.lower() in text.lower()]
     assert not found, "\n".join(line[:1000] for line in found[:20])
     assert all(talkative.log(role) for role in ROLES)
+    assert {span.service for span in collector.spans()} >= {"gateway", "decode"}
 
 
 def _page(port: int, path: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support.decode_bench import prompt_of
 from tests.support.prefill_bench import PrefillBench
+from tests.support.recorded_traces import RecordedTracer
 from tests.support.samples import samples, stage_seconds
 
 
@@ -38,3 +39,20 @@ def test_refusals_are_counted_by_reason():
     bench.submit(prompt_of(64))
     counts = samples(bench.metrics, "perigee_request_errors_total")
     assert counts == {("TOO_LONG",): 1, ("DRAINING",): 2}
+
+
+def test_a_traced_job_has_a_span_until_its_last_page_or_its_refusal():
+    tracer = RecordedTracer()
+    bench = PrefillBench(16, tracer=tracer)
+    reader = bench.submit(prompt_of(200), trace=tracer.begin("prefill", {}, bench.clock.now))
+    bench.clock.now += 1.0
+    bench.run()
+    bench.clock.now += 1.0
+    bench.engine.release(reader.job)
+    bench.engine.drain()
+    bench.submit(prompt_of(64), trace=tracer.begin("prefill", {}, bench.clock.now))
+    done, refused = tracer.traces
+    assert [stage.name for stage in done.stages] == ["queue", "compute"]
+    assert (done.ended, done.error) == (bench.clock.now - 1.0, "")
+    assert done.attributes["prompt_tokens"] == 200
+    assert refused.error == "DRAINING"

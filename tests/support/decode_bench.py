@@ -11,6 +11,7 @@ import torch
 
 from perigee.v1 import sampling_pb2
 from services.common.errors import PerigeeError
+from services.common.telemetry.tracer import Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.decode.constraint.mask_threads import MaskThreads
 from services.decode.engine import DecodeEngine
@@ -102,7 +103,7 @@ class Bench:
         self, num_pages: int, *, lease_s: float = 60.0, ahead: bool = False, late: bool = False,
         io: RecordedIO | None = None, clock: Callable[[], float] = monotonic,
         runner: type[FakeRunner] | None = None, vocab_size: int = VOCAB,
-        stepper: MakeStepper | None = None, **limits: int,
+        stepper: MakeStepper | None = None, tracer: Tracer | None = None, **limits: int,
     ) -> None:  # fmt: skip
         """`ahead`: launches the next step before the host knows the result of the last one. `late` (implied
         by `ahead`): the device does its work at the last possible moment. `stepper`: makes another one.
@@ -132,6 +133,7 @@ class Bench:
             self.io,
             self.serving.append,
             metrics=self.metrics,
+            tracer=tracer,
             clock=clock,
         )
         self.heard: dict[int, Heard] = {}

@@ -9,6 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from perigee.v1 import prefill_pb2
+from services.common.telemetry.tracer import Trace, Tracer
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.kv_cache.kv_pages import page_crc32
 from services.engine.leases.source_order import SourceOrder
@@ -17,7 +18,8 @@ from services.engine.runner import ModelRunner
 from services.engine.sampling.scores import Scoring
 from services.prefill.engine import PrefillEngine
 from services.prefill.events import Admitted, Event, Ready, Refused
-from services.prefill.job import STAGES, Job
+from services.prefill.job import Job
+from services.prefill.job_measures import STAGES
 from services.prefill.limits import PrefillLimits
 from services.prefill.source import SourceResult
 from tests.support.fake_runner import NUM_LAYERS, FakeRunner, fake_pages, read_context, write_context
@@ -101,6 +103,7 @@ class PrefillBench:
     def __init__(
         self, num_pages: int, *, chunk_tokens: int = 128, max_waiting: int = 16, lease_s: float = 60.0,
         checksums: float = 1.0, make_runner: Callable[[Tensor], ModelRunner] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:  # fmt: skip
         """`make_runner`: makes another runner over the pages."""
         self.clock = ManualClock()
@@ -117,6 +120,7 @@ class PrefillBench:
             self.serving.append,
             self.source,
             metrics=self.metrics,
+            tracer=tracer,
             clock=self.clock,
         )
         self.keys = 0
@@ -125,7 +129,7 @@ class PrefillBench:
         self, tokens: Sequence[int], *, reader: str = "decode-a", cached_pages: int = 0, key: int = 0,
         media: Sequence[Medium] = (), source: str = "", priority: int = 0, scoring: Scoring | None = None,
         next_token: int = 0,
-        tenant: int = 0, weight: int = 1,
+        tenant: int = 0, weight: int = 1, trace: Trace | None = None,
     ) -> Reader:  # fmt: skip
         """Submits a job; returns its reader."""
         self.keys += 1
@@ -145,6 +149,7 @@ class PrefillBench:
             next_token_id=next_token,
             tenant=tenant,
             weight=weight,
+            trace=trace,
         )
         self.engine.submit(news.job)
         return news

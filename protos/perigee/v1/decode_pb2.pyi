@@ -476,6 +476,7 @@ class RequestStats(_message.Message):
     MEDIA_SECONDS_FIELD_NUMBER: _builtins.int
     PREFILL_SECONDS_FIELD_NUMBER: _builtins.int
     TRANSFER_SECONDS_FIELD_NUMBER: _builtins.int
+    FIRST_STEP_SECONDS_FIELD_NUMBER: _builtins.int
     cached_tokens: _builtins.int
     """Prompt tokens whose pages were in this worker's cache and that no worker computed again."""
     prefill_cached_tokens: _builtins.int
@@ -489,7 +490,7 @@ class RequestStats(_message.Message):
     prefill_address: _builtins.str
     """The prefill worker that served it. Empty: computed here."""
     queue_seconds: _builtins.float
-    """The next four follow each other and end before the first token is sampled. Seconds from the request's arrival until
+    """The next five follow each other, up to the first token. Seconds from the request's arrival until
     it has pages, all its waits for them together.
     """
     media_seconds: _builtins.float
@@ -498,6 +499,8 @@ class RequestStats(_message.Message):
     """Seconds in which the prompt was computed, here or by prefill workers, waits there and failed attempts included."""
     transfer_seconds: _builtins.float
     """Seconds from prefill's `done` until it has confirmed the last page."""
+    first_step_seconds: _builtins.float
+    """Seconds from then until the first token is sampled; the grammar may have come last."""
     def __init__(
         self,
         *,
@@ -511,10 +514,11 @@ class RequestStats(_message.Message):
         media_seconds: _builtins.float = ...,
         prefill_seconds: _builtins.float = ...,
         transfer_seconds: _builtins.float = ...,
+        first_step_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "media_seconds", b"media_seconds", "prefill_address", b"prefill_address", "prefill_cached_tokens", b"prefill_cached_tokens", "prefill_seconds", b"prefill_seconds", "queue_seconds", b"queue_seconds", "transfer_bytes", b"transfer_bytes", "transfer_bytes_before_done", b"transfer_bytes_before_done", "transfer_seconds", b"transfer_seconds", "transfer_tail_seconds", b"transfer_tail_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "first_step_seconds", b"first_step_seconds", "media_seconds", b"media_seconds", "prefill_address", b"prefill_address", "prefill_cached_tokens", b"prefill_cached_tokens", "prefill_seconds", b"prefill_seconds", "queue_seconds", b"queue_seconds", "transfer_bytes", b"transfer_bytes", "transfer_bytes_before_done", b"transfer_bytes_before_done", "transfer_seconds", b"transfer_seconds", "transfer_tail_seconds", b"transfer_tail_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,7 +16,7 @@ class FetchOrder:
 
     The fetch owns the pages until it reports its end. `source_address`: where the worker may read the first
     `cached_pages` pages, which are cached on this decode worker; empty: nowhere. `scoring`: which tokens are
-    scored, `next_token_id`, the one after `token_ids`, included.
+    scored, `next_token_id`, the one after `token_ids`, included. `traceparent`: of the request's span.
     """
 
     address: str
@@ -32,6 +32,7 @@ class FetchOrder:
     next_token_id: int = 0
     tenant: int = 0
     weight: int = 1
+    traceparent: str = ""
 
     @property
     def num_scores(self) -> int:

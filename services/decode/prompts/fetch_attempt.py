@@ -29,6 +29,7 @@ def next_order(prompt: Prompt, cached_pages: int) -> FetchOrder:
         source_address=request.own_address if cached_pages else "",
         scoring=request.scoring,
         next_token_id=prompt.context[-1],
+        traceparent="" if request.trace is None else request.trace.traceparent,
     )
 
 

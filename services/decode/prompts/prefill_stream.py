@@ -156,6 +156,7 @@ class PrefillStream:
             source_address=self._order.source_address,
             scoring=None if scoring is None else scoring.to_proto(),
             next_token_id=0 if scoring is None else self._order.next_token_id,
+            traceparent=self._order.traceparent,
         )
 
     async def _receive_all(self) -> None:

@@ -88,7 +88,7 @@ class PromptQueue:
 
         A request resumed from another worker has waited already: it precedes new ones of its priority.
         """
-        prompt = self._prompt(request, sequences)
+        prompt = self._prompt(request, sequences, request.arrived_at)
         refusal = None if prompt.candidates else self._refusal(prompt)
         if refusal is None:
             (self._waiting.append_front if request.output_ids else self._waiting.append)(prompt)
@@ -104,7 +104,7 @@ class PromptQueue:
 
     def append_front(self, sequence: Sequence) -> None:
         """Queues a sequence that lost or never got its pages, before others of its priority."""
-        self._waiting.append_front(self._prompt(sequence.request, [sequence]))
+        self._waiting.append_front(self._prompt(sequence.request, [sequence], self._clock()))
 
     def of(self, request: Request) -> list[Prompt]:
         """Returns the prompts of a request."""
@@ -285,9 +285,9 @@ class PromptQueue:
             prompt.state = PromptState.EXTENDING
             self._pass_stage(prompt, "media")
 
-    def _prompt(self, request: Request, sequences: list[Sequence]) -> Prompt:
+    def _prompt(self, request: Request, sequences: list[Sequence], since: float) -> Prompt:
         table = self._pages.new_table()
-        return Prompt(request, sequences, table, list(request.prefill_addresses), since=self._clock())
+        return Prompt(request, sequences, table, list(request.prefill_addresses), since=since)
 
     def _pass_stage(self, prompt: Prompt, stage: str, until: float = 0.0) -> None:
         """Notes that a prompt has passed a stage, now or at `until`; the next one has begun then."""

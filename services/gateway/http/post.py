@@ -53,6 +53,7 @@ class PostEndpoint:
         reply = Reply(send, self._keep_alive, (scope.get("extensions") or {}).get(BODY_CHUNKS))
         tenant = tenant_of(scope)
         record = RequestRecord(name_of(scope), "rest", scope["path"], key=tenant.label if tenant else "")
+        self._requests.trace(record, scope["headers"])
         try:
             with self._bodies.hold(tenant) as hold:
                 with self._admission.failing("rest"):

@@ -105,6 +105,7 @@ class Pipeline:
                         tenant=tenant,
                         tenant_weight=weight,
                         constraint=constraint.proto,
+                        traceparent=record.traceparent,
                     )
                     media, pages = await self._renderer.fill(submit, request.prompt)
                 scores, scored = None, None

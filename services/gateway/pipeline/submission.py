@@ -128,7 +128,10 @@ class Submission:
             return {}
         with self._record.stage("encode"):
             encoded = await vision.encode(
-                self._media, self._deadline, (self.submit.tenant, self.submit.tenant_weight)
+                self._media,
+                self._deadline,
+                (self.submit.tenant, self.submit.tenant_weight),
+                self.submit.traceparent,
             )
         for ref in encoded.values():
             self._record.served_by("vision", ref.address)

@@ -41,6 +41,7 @@ class Calls:
         key may have been revoked while the message was read.
         """
         record = _record(context, method)
+        self._requests.trace(record, context.invocation_metadata() or ())
         try:
             with self._admission.failing("grpc"), _noting(record):
                 tenant = self.tenant(context, _PACKAGE + method)

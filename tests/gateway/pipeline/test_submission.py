@@ -57,7 +57,7 @@ class Vision:
 
     address = ""
 
-    async def encode(self, media, deadline, tenant):
+    async def encode(self, media, deadline, tenant, traceparent):
         return {
             each.content_hash: vision_pb2.MediaRef(
                 content_hash=each.content_hash, num_tokens=each.num_tokens, address=self.address

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -36,6 +37,16 @@ class _TooSlow(Unavailable):
     """A worker has spent a file's whole limit on it: the same worker would do so again."""
 
 
+@dataclass(frozen=True)
+class _File:
+    """The media of one file, until when workers may queue it, whose it is, and its request's trace."""
+
+    media: Sequence[PromptMedium]
+    deadline: float
+    whose: tuple[int, int]
+    traceparent: str
+
+
 class VisionStage:
     """Asks vision workers for embeddings; cancelling it cancels every call it has open."""
 
@@ -46,13 +57,17 @@ class VisionStage:
         self._clock = clock
 
     async def encode(
-        self, media: Sequence[PromptMedium], deadline: float, whose: tuple[int, int] = (0, 1)
+        self,
+        media: Sequence[PromptMedium],
+        deadline: float,
+        whose: tuple[int, int] = (0, 1),
+        traceparent: str = "",
     ) -> dict[bytes, vision_pb2.MediaRef]:
         """Returns the address of each medium's embedding, by content hash; offsets are left unset.
 
         `deadline`: seconds of the clock until which workers may queue it. `whose`: the tenant's number and
-        weight. One worker encodes all chunks of a
-        video and is sent the file once. Raises InvalidRequest naming the medium's field, Overloaded,
+        weight; `traceparent`: of the request's span. One worker encodes all chunks of a video and is sent
+        the file once. Raises InvalidRequest naming the medium's field, Overloaded,
         Unavailable, Incompatible when the worker counts rows otherwise, or DeadlineExceeded. The first
         failure cancels the others.
         """
@@ -62,24 +77,25 @@ class VisionStage:
             files.setdefault(key, []).append(medium)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._encode(file, deadline, whose)) for file in files.values()]
+                tasks = [
+                    group.create_task(self._encode(_File(file, deadline, whose, traceparent)))
+                    for file in files.values()
+                ]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return {ref.content_hash: ref for task in tasks for ref in task.result()}
 
-    async def _encode(
-        self, media: Sequence[PromptMedium], deadline: float, whose: tuple[int, int]
-    ) -> list[vision_pb2.MediaRef]:
+    async def _encode(self, file: _File) -> list[vision_pb2.MediaRef]:
         """All media of one file; the first of them stands for it in routing."""
         tried: set[str] = set()
         while True:
-            links = self._router.vision(media[0].content_hash)
+            links = self._router.vision(file.media[0].content_hash)
             untried = [link for link in links if link.address not in tried]
             # When all have been tried the best one is asked again: it may have been restarted meanwhile.
             link = untried[0] if untried else links[0]
             link.circuit.chosen()
             try:
-                encoded = await self._ask(link, media, deadline, whose)
+                encoded = await self._ask(link, file)
             except (Unavailable, Overloaded) as error:
                 if isinstance(error, Unavailable):
                     link.circuit.failed()
@@ -93,22 +109,20 @@ class VisionStage:
                 return encoded
             tried.add(link.address)
 
-    async def _ask(
-        self, link: WorkerLink, media: Sequence[PromptMedium], deadline: float, whose: tuple[int, int]
-    ) -> list[vision_pb2.MediaRef]:
-        first = media[0]
-        left_s = deadline - self._clock()
+    async def _ask(self, link: WorkerLink, file: _File) -> list[vision_pb2.MediaRef]:
+        media, first = file.media, file.media[0]
+        left_s = file.deadline - self._clock()
         param = first.video.param if isinstance(first, PromptChunk) else first.param
         link.note_sent()
         try:
             if isinstance(first, PromptChunk):
-                asking = _encode_video(link, first.video, self._limit_s, left_s, whose)
+                asking = _encode_video(link, first.video, self._limit_s, left_s, file)
             else:
-                asking = _encode_image(link, first, self._limit_s, left_s, whose)
+                asking = _encode_image(link, first, self._limit_s, left_s, file)
             answers = await link.while_up(asking)
         except grpc.aio.AioRpcError as error:
             cause = from_rpc_error(error)
-            if isinstance(cause, DeadlineExceeded) and self._clock() < deadline:
+            if isinstance(cause, DeadlineExceeded) and self._clock() < file.deadline:
                 raise _TooSlow(
                     f"vision worker {link.address} did not encode {param} in {self._limit_s:g} s"
                 ) from error
@@ -125,29 +139,31 @@ class VisionStage:
 
 
 async def _encode_video(
-    link: WorkerLink, video: VideoFile, limit_s: float, left_s: float, whose: tuple[int, int]
+    link: WorkerLink, video: VideoFile, limit_s: float, left_s: float, file: _File
 ) -> list[vision_pb2.EncodeResponse]:
     request = vision_pb2.EncodeVideoRequest(
         video=video.data,
         content_hash=video.content_hash,
         limit_ms=_milliseconds(limit_s),
-        tenant=whose[0],
-        tenant_weight=whose[1],
+        tenant=file.whose[0],
+        tenant_weight=file.whose[1],
+        traceparent=file.traceparent,
     )
     stub = vision_pb2_grpc.VisionServiceStub(link.channel)
     return list((await stub.EncodeVideo(request, timeout=left_s)).chunks)
 
 
 async def _encode_image(
-    link: WorkerLink, image: PromptImage, limit_s: float, left_s: float, whose: tuple[int, int]
+    link: WorkerLink, image: PromptImage, limit_s: float, left_s: float, file: _File
 ) -> list[vision_pb2.EncodeResponse]:
     request = vision_pb2.EncodeRequest(
         image=image.data,
         content_hash=image.content_hash,
         parity=image.preprocess == "parity",
         limit_ms=_milliseconds(limit_s),
-        tenant=whose[0],
-        tenant_weight=whose[1],
+        tenant=file.whose[0],
+        tenant_weight=file.whose[1],
+        traceparent=file.traceparent,
     )
     return [await vision_pb2_grpc.VisionServiceStub(link.channel).Encode(request, timeout=left_s)]
 

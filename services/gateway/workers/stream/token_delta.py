@@ -33,6 +33,7 @@ class PromptStats:
             "media": stats.media_seconds,
             "prefill": stats.prefill_seconds,
             "transfer": stats.transfer_seconds,
+            "first_step": stats.first_step_seconds,
         }
         return cls(stats.prefill_address, stats.cached_tokens, stats.prefill_cached_tokens, seconds)
 
