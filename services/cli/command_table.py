@@ -41,6 +41,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "drain": ("services.cli.commands.operator.drain", "take a worker out of rotation"),
         "undrain": ("services.cli.commands.operator.undrain", "put a drained worker back into rotation"),
+        "log-level": (
+            "services.cli.commands.operator.log_level",
+            "change what running services log",
+        ),
         "flush": ("services.cli.commands.operator.flush", "drop the workers' cached pages and embeddings"),
         "health": ("services.cli.commands.operator.health", "check whether a server is serving"),
         "checkpoint": (

@@ -11,6 +11,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from services.common.errors import InvalidRequest
+
 _SHARED: tuple[Any, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
@@ -19,6 +21,7 @@ _SHARED: tuple[Any, ...] = (
 
 
 _MOST_SHOWN = 8
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def raised_at(error: BaseException) -> str:
@@ -77,12 +80,10 @@ def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: s
     """Configures structlog and the standard library's logging. Call once, at the start of a process.
 
     `level` is a name such as INFO. Lines are JSON unless `stream` (stderr by default) is a terminal; lines
-    that cannot be written are lost. `bound` is added to every line, e.g. role="prefill". Raises ValueError
-    for an unknown level.
+    that cannot be written are lost. `bound` is added to every line, e.g. role="prefill". Raises
+    InvalidRequest for an unknown level.
     """
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
-        raise ValueError(f"unknown log level {level!r}")
+    number = _number(level_name(level))
     _open_standard_descriptors()
     out = standard_error() if stream is None else cast(TextIO, LossyStream(stream))
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -93,8 +94,7 @@ def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: s
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries log from WARNING on: their INFO lines concern only their internals.
-    root.setLevel(max(number, logging.WARNING))
+    root.setLevel(_of_libraries(number))
     structlog.configure(
         processors=[*_SHARED, *_renderers(out.isatty())],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -104,6 +104,35 @@ def configure_logs(level: str = "INFO", stream: TextIO | None = None, **bound: s
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**bound)
+
+
+def level_name(text: str) -> str:
+    """The level's name as logs have it. Raises InvalidRequest for an unknown one."""
+    name = text.strip().upper()
+    if name not in _LEVELS:
+        raise InvalidRequest(f"unknown log level {text!r}; use {', '.join(_LEVELS)}", "level")
+    return name
+
+
+def set_log_level(level: str) -> None:
+    """Changes the level of a process whose logs are configured. Raises InvalidRequest for an unknown one.
+
+    A logger that somebody keeps, as the result of `bind`, keeps its level.
+    """
+    number = _number(level_name(level))
+    logging.getLogger().setLevel(_of_libraries(number))
+    structlog.configure(
+        **structlog.get_config() | {"wrapper_class": structlog.make_filtering_bound_logger(number)}
+    )
+
+
+def _number(name: str) -> int:
+    return logging.getLevelNamesMapping()[name]
+
+
+def _of_libraries(number: int) -> int:
+    """Libraries log from WARNING on: their INFO lines concern only their internals."""
+    return max(number, logging.WARNING)
 
 
 def _open_standard_descriptors() -> None:

@@ -59,6 +59,7 @@ from services.gateway.rpc.calls import Calls
 from services.gateway.rpc.chat import ChatServicer
 from services.gateway.rpc.generation import GenerationServicer
 from services.gateway.rpc.key_interceptor import KeyInterceptor
+from services.gateway.rpc.log_levels import LogLevels
 from services.gateway.rpc.models import ModelServicer
 from services.gateway.rpc.operator_server import OperatorServer
 from services.gateway.served_model import ServedModel
@@ -144,8 +145,11 @@ class Gateway:
             door=True,
         )
         self._add_servicers(self._grpc)
+        shared = Path(config.crew).parent / "log_level" if config.crew else None
+        self._levels = LogLevels(self.pool, shared, self._requests.rebind)
         self._operators = OperatorServer(
             self.pool,
+            self._levels,
             endpoints,
             self._gatekeeper,
             config.operator_host,
@@ -299,6 +303,7 @@ class Gateway:
                 await health.say(DRAINING, serving=draining)
                 await self._operators.say_ready(ready=ready, workers=workers, draining=draining)
             await self._operators.say_workers()
+            self._levels.follow()
             await asyncio.sleep(_HEALTH_POLL_S)
 
 

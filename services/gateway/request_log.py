@@ -25,6 +25,10 @@ class RequestLog:
         """`tracer`: None where nobody wants traces."""
         self._metrics = metrics
         self._tracer = tracer
+        self.rebind()
+
+    def rebind(self) -> None:
+        """Takes over the level of the logs, which has changed."""
         self._log = log.bind()  # structlog makes a new logger for each line that `log` itself is given
 
     def trace(self, record: RequestRecord, fields: Iterable[tuple[Any, Any]]) -> None:

@@ -47,6 +47,8 @@ class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
         self.drained: list[str] = []
         self.forced: list[str] = []
         self.undrained: list[str] = []
+        self.levels: list[tuple[str, str]] = []
+        self.level_errors: dict[str, str] = {}
         self.flush_errors: dict[str, str] = {}
         self.outstanding = 2
         self.rdma = False
@@ -87,6 +89,16 @@ class GatewayDouble(admin_pb2_grpc.AdminServiceServicer):
             context.abort_with_status(to_status(NotFound("no such worker", "address")))
         (self.forced if request.force else self.drained).append(request.address)
         return admin_pb2.DrainWorkerResponse(outstanding=self.outstanding)
+
+    def SetLogLevel(self, request, context):
+        self.levels.append((request.level, request.address))
+        addresses = [request.address] if request.address else ["gateway", *(w.address for w in self.workers)]
+        return admin_pb2.SetLogLevelsResponse(
+            services=[
+                admin_pb2.ChangedLogLevel(address=address, error=self.level_errors.get(address, ""))
+                for address in addresses
+            ]
+        )
 
     def UndrainWorker(self, request, context):
         self.undrained.append(request.address)

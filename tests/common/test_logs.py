@@ -7,7 +7,8 @@ import logging
 import pytest
 import structlog
 
-from services.common.logs import configure_logs, raised_at
+from services.common.errors import InvalidRequest
+from services.common.logs import configure_logs, raised_at, set_log_level
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +101,7 @@ def test_where_an_error_was_raised_is_told_without_its_text_or_those_of_its_caus
 
 
 def test_an_unknown_level_is_refused():
-    with pytest.raises(ValueError, match="LOUD"):
+    with pytest.raises(InvalidRequest, match=r"LOUD.*DEBUG, INFO, WARNING, ERROR"):
         configure_logs(level="LOUD")
 
 
@@ -130,3 +131,19 @@ def test_without_a_standard_error_lines_are_lost(monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     configure_logs()
     structlog.get_logger().info("lost")
+
+
+def test_the_level_changes_while_a_process_runs_and_nothing_else_does():
+    out = io.StringIO()
+    configure_logs("INFO", stream=out, role="prefill")
+    log = structlog.get_logger()
+    log.debug("not yet")
+    set_log_level("debug")
+    log.debug("now", pages=3)
+    set_log_level("ERROR")
+    log.warning("no more")
+    logging.getLogger("library").warning("nor this")
+    [line] = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (line["event"], line["role"], line["pages"]) == ("now", "prefill", 3)
+    with pytest.raises(InvalidRequest, match="quiet"):
+        set_log_level("quiet")

@@ -51,6 +51,8 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.flushed = 0
         self.checks: list[worker_pb2.CheckTransferRequest] = []
         self.check_fails: PerigeeError | None = None
+        self.levels: list[str] = []
+        self.level_fails: str | None = None
 
     async def GetInfo(self, request, context):
         return self.info
@@ -74,6 +76,12 @@ class FakeWorker(worker_pb2_grpc.WorkerServiceServicer):
     async def Drain(self, request, context):
         self.load.draining = True
         return worker_pb2.DrainResponse(outstanding=2)
+
+    async def SetLogLevel(self, request, context):
+        if self.level_fails is not None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self.level_fails)
+        self.levels.append(request.level)
+        return worker_pb2.SetLogLevelResponse()
 
     async def Undrain(self, request, context):
         self.load.draining = False

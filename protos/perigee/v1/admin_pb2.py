@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from perigee.v1 import worker_pb2 as perigee_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16perigee/v1/admin.proto\x12\nperigee.v1\x1a\x17perigee/v1/worker.proto\"\x14\n\x12ListWorkersRequest\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.perigee.v1.WorkerStatus\"\xb0\x01\n\x0cWorkerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12$\n\x04info\x18\x03 \x01(\x0b\x32\x16.perigee.v1.WorkerInfo\x12$\n\x04load\x18\x04 \x01(\x0b\x32\x16.perigee.v1.LoadReport\x12\x12\n\ndiscovered\x18\x05 \x01(\x08\x12\x0c\n\x04mtls\x18\x06 \x01(\x08\x12\x0e\n\x06paused\x18\x07 \x01(\x08\"\x15\n\x13\x46lushWorkersRequest\"B\n\x14\x46lushWorkersResponse\x12*\n\x07workers\x18\x01 \x03(\x0b\x32\x19.perigee.v1.FlushedWorker\"x\n\rFlushedWorker\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\x12\r\n\x05pages\x18\x03 \x01(\x04\x12\x12\n\nembeddings\x18\x04 \x01(\x04\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"4\n\x12\x44rainWorkerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"*\n\x13\x44rainWorkerResponse\x12\x13\n\x0boutstanding\x18\x01 \x01(\r\"\'\n\x14UndrainWorkerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\x17\n\x15UndrainWorkerResponse\"D\n\x13\x43heckWorkersRequest\x12\x0e\n\x06reader\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06rounds\x18\x03 \x01(\r2\xa5\x03\n\x0c\x41\x64minService\x12N\n\x0bListWorkers\x12\x1e.perigee.v1.ListWorkersRequest\x1a\x1f.perigee.v1.ListWorkersResponse\x12J\n\x05\x46lush\x12\x1f.perigee.v1.FlushWorkersRequest\x1a .perigee.v1.FlushWorkersResponse\x12N\n\x0b\x44rainWorker\x12\x1e.perigee.v1.DrainWorkerRequest\x1a\x1f.perigee.v1.DrainWorkerResponse\x12T\n\rUndrainWorker\x12 .perigee.v1.UndrainWorkerRequest\x1a!.perigee.v1.UndrainWorkerResponse\x12S\n\rCheckTransfer\x12\x1f.perigee.v1.CheckWorkersRequest\x1a!.perigee.v1.CheckTransferResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16perigee/v1/admin.proto\x12\nperigee.v1\x1a\x17perigee/v1/worker.proto\"\x14\n\x12ListWorkersRequest\"@\n\x13ListWorkersResponse\x12)\n\x07workers\x18\x01 \x03(\x0b\x32\x18.perigee.v1.WorkerStatus\"\xb0\x01\n\x0cWorkerStatus\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12$\n\x04info\x18\x03 \x01(\x0b\x32\x16.perigee.v1.WorkerInfo\x12$\n\x04load\x18\x04 \x01(\x0b\x32\x16.perigee.v1.LoadReport\x12\x12\n\ndiscovered\x18\x05 \x01(\x08\x12\x0c\n\x04mtls\x18\x06 \x01(\x08\x12\x0e\n\x06paused\x18\x07 \x01(\x08\"\x15\n\x13\x46lushWorkersRequest\"B\n\x14\x46lushWorkersResponse\x12*\n\x07workers\x18\x01 \x03(\x0b\x32\x19.perigee.v1.FlushedWorker\"x\n\rFlushedWorker\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.perigee.v1.WorkerRole\x12\r\n\x05pages\x18\x03 \x01(\x04\x12\x12\n\nembeddings\x18\x04 \x01(\x04\x12\r\n\x05\x65rror\x18\x05 \x01(\t\"4\n\x12\x44rainWorkerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"*\n\x13\x44rainWorkerResponse\x12\x13\n\x0boutstanding\x18\x01 \x01(\r\"\'\n\x14UndrainWorkerRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\x17\n\x15UndrainWorkerResponse\"5\n\x13SetLogLevelsRequest\x12\r\n\x05level\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"E\n\x14SetLogLevelsResponse\x12-\n\x08services\x18\x01 \x03(\x0b\x32\x1b.perigee.v1.ChangedLogLevel\"1\n\x0f\x43hangedLogLevel\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05\x65rror\x18\x02 \x01(\t\"D\n\x13\x43heckWorkersRequest\x12\x0e\n\x06reader\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06rounds\x18\x03 \x01(\r2\xf7\x03\n\x0c\x41\x64minService\x12N\n\x0bListWorkers\x12\x1e.perigee.v1.ListWorkersRequest\x1a\x1f.perigee.v1.ListWorkersResponse\x12J\n\x05\x46lush\x12\x1f.perigee.v1.FlushWorkersRequest\x1a .perigee.v1.FlushWorkersResponse\x12N\n\x0b\x44rainWorker\x12\x1e.perigee.v1.DrainWorkerRequest\x1a\x1f.perigee.v1.DrainWorkerResponse\x12T\n\rUndrainWorker\x12 .perigee.v1.UndrainWorkerRequest\x1a!.perigee.v1.UndrainWorkerResponse\x12S\n\rCheckTransfer\x12\x1f.perigee.v1.CheckWorkersRequest\x1a!.perigee.v1.CheckTransferResponse\x12P\n\x0bSetLogLevel\x12\x1f.perigee.v1.SetLogLevelsRequest\x1a .perigee.v1.SetLogLevelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,8 +52,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNDRAINWORKERREQUEST']._serialized_end=680
   _globals['_UNDRAINWORKERRESPONSE']._serialized_start=682
   _globals['_UNDRAINWORKERRESPONSE']._serialized_end=705
-  _globals['_CHECKWORKERSREQUEST']._serialized_start=707
-  _globals['_CHECKWORKERSREQUEST']._serialized_end=775
-  _globals['_ADMINSERVICE']._serialized_start=778
-  _globals['_ADMINSERVICE']._serialized_end=1199
+  _globals['_SETLOGLEVELSREQUEST']._serialized_start=707
+  _globals['_SETLOGLEVELSREQUEST']._serialized_end=760
+  _globals['_SETLOGLEVELSRESPONSE']._serialized_start=762
+  _globals['_SETLOGLEVELSRESPONSE']._serialized_end=831
+  _globals['_CHANGEDLOGLEVEL']._serialized_start=833
+  _globals['_CHANGEDLOGLEVEL']._serialized_end=882
+  _globals['_CHECKWORKERSREQUEST']._serialized_start=884
+  _globals['_CHECKWORKERSREQUEST']._serialized_end=952
+  _globals['_ADMINSERVICE']._serialized_start=955
+  _globals['_ADMINSERVICE']._serialized_end=1458
 # @@protoc_insertion_point(module_scope)

@@ -279,6 +279,82 @@ class UndrainWorkerResponse(_message.Message):
 Global___UndrainWorkerResponse: _TypeAlias = UndrainWorkerResponse  # noqa: Y015
 
 @_typing.final
+class SetLogLevelsRequest(_message.Message):
+    """The level, and whose."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    level: _builtins.str
+    """As in SetLogLevelRequest."""
+    address: _builtins.str
+    """A worker as ListWorkers shows it, or "gateway". Empty: the gateway, all its processes, and all workers."""
+    def __init__(
+        self,
+        *,
+        level: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "level", b"level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLogLevelsRequest: _TypeAlias = SetLogLevelsRequest  # noqa: Y015
+
+@_typing.final
+class SetLogLevelsResponse(_message.Message):
+    """The result per service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangedLogLevel]:
+        """The gateway first, if it was meant, then workers ordered by role, then address."""
+
+    def __init__(
+        self,
+        *,
+        services: _abc.Iterable[Global___ChangedLogLevel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLogLevelsResponse: _TypeAlias = SetLogLevelsResponse  # noqa: Y015
+
+@_typing.final
+class ChangedLogLevel(_message.Message):
+    """One service that was to change its level."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """As ListWorkers shows it, or "gateway"."""
+    error: _builtins.str
+    """Why it has not changed. Empty: it has."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "error", b"error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangedLogLevel: _TypeAlias = ChangedLogLevel  # noqa: Y015
+
+@_typing.final
 class CheckWorkersRequest(_message.Message):
     """The pair to check."""
 

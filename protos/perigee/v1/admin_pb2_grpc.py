@@ -61,6 +61,11 @@ class AdminServiceStub:
                 request_serializer=perigee_dot_v1_dot_admin__pb2.CheckWorkersRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
                 _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/perigee.v1.AdminService/SetLogLevel',
+                request_serializer=perigee_dot_v1_dot_admin__pb2.SetLogLevelsRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_admin__pb2.SetLogLevelsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -107,6 +112,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLogLevel(self, request, context):
+        """Changes what the gateway and its workers log, until they end. Idempotent. The status is OK even if a worker fails:
+        its entry has the error. INVALID_ARGUMENT for an unknown level, NOT_FOUND for an unknown address.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -134,6 +147,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CheckTransfer,
                     request_deserializer=perigee_dot_v1_dot_admin__pb2.CheckWorkersRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=perigee_dot_v1_dot_admin__pb2.SetLogLevelsRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_admin__pb2.SetLogLevelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -272,6 +290,33 @@ class AdminService:
             '/perigee.v1.AdminService/CheckTransfer',
             perigee_dot_v1_dot_admin__pb2.CheckWorkersRequest.SerializeToString,
             perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.AdminService/SetLogLevel',
+            perigee_dot_v1_dot_admin__pb2.SetLogLevelsRequest.SerializeToString,
+            perigee_dot_v1_dot_admin__pb2.SetLogLevelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,11 @@ class WorkerServiceStub:
                 request_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.SerializeToString,
                 response_deserializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
                 _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/perigee.v1.WorkerService/SetLogLevel',
+                request_serializer=perigee_dot_v1_dot_worker__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=perigee_dot_v1_dot_worker__pb2.SetLogLevelResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -134,6 +139,13 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLogLevel(self, request, context):
+        """Changes what the worker logs, until it ends. Idempotent. INVALID_ARGUMENT for an unknown level.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -171,6 +183,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.CheckTransfer,
                     request_deserializer=perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.FromString,
                     response_serializer=perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=perigee_dot_v1_dot_worker__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=perigee_dot_v1_dot_worker__pb2.SetLogLevelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -363,6 +380,33 @@ class WorkerService:
             '/perigee.v1.WorkerService/CheckTransfer',
             perigee_dot_v1_dot_worker__pb2.CheckTransferRequest.SerializeToString,
             perigee_dot_v1_dot_worker__pb2.CheckTransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perigee.v1.WorkerService/SetLogLevel',
+            perigee_dot_v1_dot_worker__pb2.SetLogLevelRequest.SerializeToString,
+            perigee_dot_v1_dot_worker__pb2.SetLogLevelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,7 +17,7 @@ import uvloop
 from services.cli.roles import ROLES, Serve, config_class, serve_function
 from services.cli.run.handover import WorkersEnd
 from services.cli.settings_source import add_setting_flags, resolve_settings
-from services.common.errors import ConfigError
+from services.common.errors import ConfigError, InvalidRequest
 from services.common.logs import configure_logs
 from services.common.parent_death import die_with_parent
 from services.common.rpc.endpoints import Endpoints
@@ -50,8 +50,8 @@ def execute(role: Role, arguments: argparse.Namespace) -> int:
     level = arguments.log_level or os.environ.get("PERIGEE_LOG_LEVEL") or "INFO"
     try:
         configure_logs(level, role=role)
-    except ValueError as error:
-        raise ConfigError(f"log_level: {error}") from error
+    except InvalidRequest as error:
+        raise ConfigError(f"log_level: {error.message}") from error
     config = resolve_settings(config_class(role), role, arguments, os.environ)
     structlog.get_logger().info("configuration", **dataclasses.asdict(config))
     security = _security(role, config)

@@ -55,6 +55,12 @@ class AdminClient:
         answer: admin_pb2.FlushWorkersResponse = _call(self._stub.Flush, admin_pb2.FlushWorkersRequest())
         return answer.workers
 
+    def set_log_level(self, level: str, address: str) -> Sequence[admin_pb2.ChangedLogLevel]:
+        """Changes what the service at `address` logs (or `gateway`; empty: all); returns what each says."""
+        request = admin_pb2.SetLogLevelsRequest(level=level, address=address)
+        answer: admin_pb2.SetLogLevelsResponse = _call(self._stub.SetLogLevel, request)
+        return answer.services
+
     def drain(self, address: str, *, force: bool = False) -> int:
         """Takes the worker out of rotation; returns the number of requests it still has.
 

@@ -17,6 +17,7 @@ from services.common.errors import (
     PermissionDenied,
     PreconditionFailed,
 )
+from services.common.logs import level_name, set_log_level
 from services.common.rpc.authorization import certified_role
 from services.common.rpc.role import Role, worker_role
 from services.engine.kv_cache.cache_journal import CacheJournal, Changes
@@ -158,6 +159,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             )
         await self._backend.undrain()
         return worker_pb2.UndrainResponse()
+
+    async def SetLogLevel(
+        self, request: worker_pb2.SetLogLevelRequest, context: Context
+    ) -> worker_pb2.SetLogLevelResponse:
+        set_log_level(request.level)
+        log.info("log level", level=level_name(request.level))
+        return worker_pb2.SetLogLevelResponse()
 
     async def CheckTransfer(
         self, request: worker_pb2.CheckTransferRequest, context: Context

@@ -68,6 +68,7 @@ OPERATOR_RPCS: Mapping[str, Need] = MappingProxyType(
         "/perigee.v1.AdminService/DrainWorker": "admin",
         "/perigee.v1.AdminService/UndrainWorker": "admin",
         "/perigee.v1.AdminService/CheckTransfer": "admin",
+        "/perigee.v1.AdminService/SetLogLevel": "admin",
         f"{_HEALTH}Check": None,
         f"{_HEALTH}List": None,
         f"{_HEALTH}Watch": None,

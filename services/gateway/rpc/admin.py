@@ -11,6 +11,7 @@ from perigee.v1 import admin_pb2, admin_pb2_grpc, worker_pb2
 from services.common.errors import NotFound, PreconditionFailed
 from services.common.rpc.status import from_rpc_error
 from services.gateway.rpc.calls import Context
+from services.gateway.rpc.log_levels import LogLevels
 from services.gateway.workers.flush import flush_workers
 from services.gateway.workers.link import WorkerLink
 from services.gateway.workers.pool import WorkerPool
@@ -25,9 +26,10 @@ _CHECK_TIMEOUT_S = 90.0
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     """Reads the pool's links. Drains one worker at a time, so that two drains at once cannot empty a role."""
 
-    def __init__(self, pool: WorkerPool, *, mtls: bool) -> None:
+    def __init__(self, pool: WorkerPool, levels: LogLevels, *, mtls: bool) -> None:
         """`mtls`: how the gateway connects to its workers."""
         self._pool = pool
+        self._levels = levels
         self._mtls = mtls
         self._draining = asyncio.Lock()
 
@@ -82,6 +84,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error).about(f"reader {reader.address}") from error
         return answer
+
+    async def SetLogLevel(
+        self, request: admin_pb2.SetLogLevelsRequest, context: Context
+    ) -> admin_pb2.SetLogLevelsResponse:
+        changed = await self._levels.set(request.level, request.address)
+        return admin_pb2.SetLogLevelsResponse(services=changed)
 
     def _others_serve(self, link: WorkerLink) -> bool:
         return any(

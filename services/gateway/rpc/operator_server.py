@@ -9,6 +9,7 @@ from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.access.rules import OPERATOR_RPCS
 from services.gateway.rpc.admin import AdminServicer
 from services.gateway.rpc.key_interceptor import KeyInterceptor
+from services.gateway.rpc.log_levels import LogLevels
 from services.gateway.workers.pool import WorkerPool
 
 _SERVICE = "perigee.v1.AdminService"
@@ -20,6 +21,7 @@ class OperatorServer:
     def __init__(
         self,
         pool: WorkerPool,
+        levels: LogLevels,
         endpoints: Endpoints,
         gatekeeper: Gatekeeper,
         host: str,
@@ -34,7 +36,7 @@ class OperatorServer:
             [KeyInterceptor(gatekeeper, OPERATOR_RPCS, None)], share_port=share_port
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(pool, mtls=endpoints.mtls), self._server
+            AdminServicer(pool, levels, mtls=endpoints.mtls), self._server
         )
         self._pool = pool
         self._health: Health | None = None

@@ -95,7 +95,7 @@ def test_the_rules_that_keep_the_memory_of_workers_from_others():
     assert CALLERS["/perigee.v1.PrefillService/Prefill"] == {"decode"}
     assert CALLERS["/perigee.v1.WorkerService/Handshake"] == {"prefill", "decode"}
     admin = [callers for rpc, callers in CALLERS.items() if "AdminService" in rpc]
-    assert admin == [{"operator"}] * 5
+    assert admin == [{"operator"}] * 6
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
+import json
 import logging
 
 import grpc
 import pytest
+import structlog
 import torch
 
 from perigee.v1 import worker_pb2, worker_pb2_grpc
@@ -19,6 +22,7 @@ from services.common.errors import (
     PermissionDenied,
     Unavailable,
 )
+from services.common.logs import configure_logs
 from services.common.rpc.status import from_rpc_error
 from services.engine.kv_cache.kv_pages import kv_layout
 from services.engine.kv_transfer.agents.memory_agent import MemoryFabric
@@ -264,3 +268,23 @@ async def test_a_check_without_address_or_role_or_with_too_many_rounds_names_the
     assert error.param == field
     assert field in error.message
     assert owner.backend.heard == []
+
+
+async def test_its_log_level_changes_and_a_wrong_one_is_refused(owner, stub):
+    """The worker runs in this process, so it is this process's logs that change."""
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    out = io.StringIO()
+    configure_logs("INFO", stream=out)
+    try:
+        await stub.SetLogLevel(worker_pb2.SetLogLevelRequest(level="debug"))
+        structlog.get_logger().debug("details")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.SetLogLevel(worker_pb2.SetLogLevelRequest(level="loud"))
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        logging.getLogger().handlers[:] = handlers
+        logging.getLogger().setLevel(level)
+    assert isinstance(from_rpc_error(caught.value), InvalidRequest)
+    events = [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+    assert events == ["log level", "details"]
