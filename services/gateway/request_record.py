@@ -32,6 +32,8 @@ comes, which is the way there and back. wait: all this, where none came. decode:
 until the answer is sent.
 """
 
+_FIELDS = {stage: f"{stage}_s" for stage in STAGES}
+
 WITHIN = {"grammar": "render", "encode": "submit"}
 """Stages that lie within another one. The others follow each other."""
 
@@ -146,7 +148,7 @@ class RequestRecord:
         """The fields of the line, without those that say nothing; times in seconds."""
         self.ended()
         first_token_s = self._first_token_at - self.arrived if self._first_token_at else 0.0
-        seconds = {**self.timeline.totals, "first_token": first_token_s, "total": self.total_s}
+        times = {_FIELDS[stage]: round(each, 6) for stage, each in self.timeline.totals.items()}
         fields: dict[str, Any] = {
             "request_id": self.name,
             "completion_id": ",".join(self.completions),
@@ -161,7 +163,9 @@ class RequestRecord:
             "failovers": self.failovers,
             "finish": ",".join(f"{name}:{count}" for name, count in self._finishes.items()),
             **{role: ",".join(addresses) for role, addresses in self._workers.items()},
-            **{f"{name}_s": round(each, 6) for name, each in seconds.items()},
+            **times,
+            "first_token_s": round(first_token_s, 6),
+            "total_s": round(self.total_s, 6),
         }
         shown = {name: value for name, value in fields.items() if value}
         if self.prompts:

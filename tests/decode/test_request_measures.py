@@ -117,7 +117,7 @@ def test_a_traced_request_has_a_span_from_its_arrival_to_its_end_and_prefill_get
     clock.now += 4.0
     end_fetch(bench, bytes_read=300)
     bench.run()
-    assert [stage.name for stage in trace.stages] == [
+    assert [name for name, _, _ in trace.stages] == [
         "queue", "prefill", "transfer", "first_step", "decode",
     ]  # fmt: skip
     assert (trace.ended, trace.error) == (clock.now, "")

@@ -52,7 +52,7 @@ def test_a_traced_job_has_a_span_until_its_last_page_or_its_refusal():
     bench.engine.drain()
     bench.submit(prompt_of(64), trace=tracer.begin("prefill", {}, bench.clock.now))
     done, refused = tracer.traces
-    assert [stage.name for stage in done.stages] == ["queue", "compute"]
+    assert [name for name, _, _ in done.stages] == ["queue", "compute"]
     assert (done.ended, done.error) == (bench.clock.now - 1.0, "")
     assert done.attributes["prompt_tokens"] == 200
     assert refused.error == "DRAINING"

@@ -44,9 +44,9 @@ async def test_an_image_has_its_stages_and_from_the_cache_none(servicer, tracer,
     await servicer.Encode(request, CONTEXT)
     first, second = tracer.traces
     assert first.carried == {"traceparent": PARENT}
-    assert {stage.name for stage in first.stages} == {"queue", "preprocess", "compute"}
-    assert first.began <= min(stage.began for stage in first.stages)
-    assert max(stage.ended for stage in first.stages) <= first.ended
+    assert {name for name, _, _ in first.stages} == {"queue", "preprocess", "compute"}
+    assert first.began <= min(began for _, began, _ in first.stages)
+    assert max(ended for _, _, ended in first.stages) <= first.ended
     assert (first.attributes["cached"], second.attributes["cached"]) == (0, 1)
     assert second.stages == []
 

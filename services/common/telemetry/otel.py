@@ -106,14 +106,15 @@ class OtelTracer:
         holders: list[tuple[Stage, Context]] = []
         for inner in (False, True):
             for stage in timeline.stages:
-                if (stage.name in within) is not inner:
+                name, began, ended = stage
+                if (name in within) is not inner:
                     continue
                 context = root
-                for holder, below in holders if inner else ():
-                    if holder.name == within[stage.name] and holder.began <= stage.began <= holder.ended:
+                for (holder, first, last), below in holders if inner else ():
+                    if holder == within[name] and first <= began <= last:
                         context = below
-                span = self._tracer.start_span(stage.name, context=context, start_time=trace.at(stage.began))
-                span.end(trace.at(stage.ended))
+                span = self._tracer.start_span(name, context=context, start_time=trace.at(began))
+                span.end(trace.at(ended))
                 if not inner:
                     holders.append((stage, set_span_in_context(span, Context())))
 

@@ -96,8 +96,10 @@ class Pipeline:
                 )
                 record.opened(head.id, head.model)
                 with record.stage("render"):
-                    with record.stage("grammar"):
-                        constraint = await self._constraints.build(request.output, chat, ticket.whose)
+                    began = time.monotonic()
+                    constraint = await self._constraints.build(request.output, chat, ticket.whose)
+                    if constraint.proto is not None:
+                        record.timeline.add("grammar", began, time.monotonic())
                     submit = decode_pb2.Submit(
                         request_id=head.id,
                         cache_salt=request.cache_salt,
