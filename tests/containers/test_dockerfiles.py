@@ -46,8 +46,8 @@ def test_only_the_gateway_is_built_without_the_workers_dependencies(dockerfiles)
         role: [run for run in file.every("RUN") if "image-environment" in run]
         for role, file in dockerfiles.items()
     }
-    assert installed.pop("gateway") == ["./image-environment gateway certs"]
-    assert list(installed.values()) == [["./image-environment worker"]] * 3
+    assert installed.pop("gateway") == ["./image-environment gateway certs otel"]
+    assert list(installed.values()) == [["./image-environment worker otel"]] * 3
 
 
 @pytest.mark.parametrize("role", ROLES)
