@@ -22,8 +22,7 @@ def rows(page):
 
 
 def flags_of(command: str) -> set[str]:
-    _, parsers = build_parser([command])
-    return set(parsers[command].flags())
+    return set(build_parser([command]).reached([command]).flags())
 
 
 def test_every_setting_it_names_belongs_to_the_service_it_names(page):

@@ -23,20 +23,19 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def build_parser(chosen: Collection[str] = ()) -> tuple[Parser, dict[str, Parser]]:
-    """Returns a parser with all subcommands, and theirs by name; only `chosen` ones get their arguments.
+def build_parser(chosen: Collection[str] = ()) -> Parser:
+    """Returns a parser with all subcommands; only `chosen` ones get their arguments.
 
     It sets `execute`, a function from the parsed arguments to an exit status.
     """
     parser = Parser(prog="perigee", description="Kimi-K2.5 as a suite of gRPC services.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version of Perigee")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parsers: dict[str, Parser] = {}
     for name, (module, purpose) in COMMANDS.items():
-        parsers[name] = commands.add_parser(name, help=purpose, description=f"{purpose}.")
+        command = commands.add_parser(name, help=purpose, description=f"{purpose}.")
         if name in chosen:
-            importlib.import_module(module).add_arguments(parsers[name])
-    return parser, parsers
+            importlib.import_module(module).add_arguments(command)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,11 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     chosen = next((word for word in words if not word.startswith("-")), "")
-    parser, parsers = build_parser({chosen})
+    parser = build_parser({chosen})
     arguments, extras = parser.parse_known_args(words)
     try:
         if extras:
-            raise unknown(extras, parsers[arguments.command])
+            raise unknown(extras, parser.reached(words))
         status: int = arguments.execute(arguments)
     except PerigeeError as error:
         print(f"perigee {arguments.command}: {error.message}", file=sys.stderr)

@@ -31,6 +31,16 @@ class Parser(argparse.ArgumentParser):
             action, f"{value!r} is not {_nearest(str(value), known) or 'one of ' + ', '.join(known)}"
         )
 
+    def reached(self, words: Sequence[str]) -> Parser:
+        """Returns the parser of the last subcommand that these words name."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for index, word in enumerate(words):
+                    found = action.choices.get(word)
+                    if isinstance(found, Parser):
+                        return found.reached(words[index + 1 :])
+        return self
+
     def flags(self) -> list[str]:
         """Returns all flags that users may give: those in the help, and of `run` those of each service."""
         return [

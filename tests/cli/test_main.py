@@ -104,6 +104,7 @@ def test_a_word_that_is_no_command_is_refused_with_the_nearest_or_with_all_there
         ("decode --kvpages 5", "did you mean --kv-pages?"),
         ("workers --jsn", "did you mean --json?"),
         ("workers more", "unexpected 'more'"),
+        ("keys create me --scop chat", "did you mean --scope?; see `perigee keys create --help`"),
     ],
 )
 def test_a_flag_that_is_none_is_refused_with_what_would_be_right(words, right, capsys):

@@ -33,6 +33,6 @@ def execute(arguments: argparse.Namespace) -> int:
     from services.cli.command_table import COMMANDS
     from services.cli.main import build_parser
 
-    parser, _ = build_parser(COMMANDS)
+    parser = build_parser(COMMANDS)
     print(_SCRIPTS[arguments.shell](list(commands_of(parser))), end="")
     return 0

@@ -1,9 +1,11 @@
 """When workers fail, are missing or are too busy: what the client is told."""
 
 import asyncio
+import functools
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from perigee.v1 import (
     admin_pb2,
@@ -317,8 +319,24 @@ async def test_two_hundred_streams_at_once_all_finish_with_their_text(suite):
     assert suite.gateway.pool.decode.workers[0].session.active == 0
 
 
+async def drains(channel):
+    """Whether a port's health says so."""
+    request = health_pb2.HealthCheckRequest(service="draining")
+    try:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request)
+    except grpc.aio.AioRpcError:
+        return None  # not known yet
+    return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def serves_on(channel):
+    return await drains(channel) is False
+
+
 async def test_shutting_down_lets_what_runs_finish():
     async with open_suite(grace_seconds=10.0) as suite:
+        for channel in (suite.channel, suite.operator):
+            await wait_until(functools.partial(serves_on, channel))
         suite.decode.admit.clear()
         running = asyncio.create_task(suite.chat())
         await wait_until(lambda: suite.decode.submits)
@@ -328,6 +346,8 @@ async def test_shutting_down_lets_what_runs_finish():
         for path in ("/health", "/ready"):
             health = await suite.http.get(path)
             assert (health.status_code, health.json()["status"]) == (503, "stopping")
+        for channel in (suite.channel, suite.operator):
+            await wait_until(functools.partial(drains, channel))
         suite.decode.admit.set()
         assert (await running).status_code == 200
         await stopping

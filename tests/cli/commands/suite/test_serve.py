@@ -20,8 +20,7 @@ COOKBOOK = (
 
 
 def parsed(line):
-    parser, _ = build_parser({"serve"})
-    return parser.parse_args(shlex.split(line))
+    return build_parser({"serve"}).parse_args(shlex.split(line))
 
 
 def test_a_command_line_of_the_cookbook_starts_the_suite_it_means(nano_dir):
