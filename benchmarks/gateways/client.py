@@ -1,4 +1,8 @@
-"""Clients that read streamed chat completions at low cost, and record when each token arrives."""
+"""Clients that read streamed chat completions at low cost, and record when each token arrives.
+
+What they do with a token must not delay the next one: for streams, they note when bytes arrive, and decrypt
+and read them a little later.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,14 @@ from typing import cast
 from msgspec import json
 
 from benchmarks.gateways.stamps import Stamps
+from benchmarks.gateways.tls import TlsStream
 
 _CONTENT = re.compile(rb'"content": ?"([^"]*)"')
 _DONE = b"[DONE]"
 _END = b"0\r\n\r\n"
+_HOST = "127.0.0.1"
+_LATER_S = 0.005
+"""Longer than a step's tokens take to arrive, and shorter than a step."""
 
 
 @dataclass
@@ -29,7 +37,11 @@ class Load:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection, with one request at a time. The network may split the text anywhere."""
 
-    def __init__(self, stamps: Stamps, lags: list[float], key: str) -> None:
+    def __init__(self, stamps: Stamps, lags: list[float], key: str, tls: ssl.SSLContext | None) -> None:
+        self._tls = None if tls is None else TlsStream(tls, _HOST)
+        self._arrived: list[tuple[float, bytes]] = []
+        self._later_s = 0.0
+        self.ready = asyncio.get_running_loop().create_future()
         self._stamps = stamps
         self._lags = lags
         self._key = key
@@ -42,9 +54,15 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio's."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._tls is None:
+            self.ready.set_result(None)
+        else:
+            self._transport.write(self._tls.shake())
 
     def ask(self, stream: int, length: int, model: str) -> asyncio.Future[int]:
-        """Sends a request; resolves to the number of tokens that arrived."""
+        """Sends a request; resolves to the number of tokens that arrived. An answer of several tokens is read
+        later than it arrives.
+        """
         body = json.encode(
             {
                 "model": model,
@@ -62,12 +80,31 @@ class _Connection(asyncio.Protocol):
         )
         self._stream, self._tokens, self._unread = stream, 0, b""
         self._done = asyncio.get_running_loop().create_future()
-        self._transport.write(head.encode() + body)
+        self._later_s = _LATER_S if length > 1 else 0.0
+        request = head.encode() + body
+        self._transport.write(request if self._tls is None else self._tls.encrypt(request))
         return self._done
 
     def data_received(self, data: bytes) -> None:
         """asyncio's."""
         now = time.monotonic()
+        if self._tls is not None and not self._tls.ready:
+            self._transport.write(self._tls.shake(data))
+            if self._tls.ready:
+                self.ready.set_result(None)
+            return
+        if not self._arrived and self._later_s:
+            asyncio.get_running_loop().call_later(self._later_s, self._read_all)
+        self._arrived.append((now, data))
+        if not self._later_s:
+            self._read_all()
+
+    def _read_all(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for when, data in arrived:
+            self._read(when, data if self._tls is None else self._tls.decrypt(data))
+
+    def _read(self, now: float, data: bytes) -> None:
         text = self._unread + data
         cut = text.rfind(b"\n\n") + 2
         if cut < 2 and not text.endswith(_END):
@@ -89,6 +126,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's."""
         self.closed = True
+        if not self.ready.done():
+            self.ready.set_exception(exc or ConnectionError("the gateway refused a connection"))
         if self._done is not None and not self._done.done():
             self._done.set_exception(exc or ConnectionError("the gateway closed a connection"))
 
@@ -113,11 +152,9 @@ class Clients:
         self._connections = [connection for connection in self._connections if not connection.closed]
         while len(self._connections) < number:
             _, connection = await loop.create_connection(
-                lambda: _Connection(self._stamps, self._lags, self._key),
-                "127.0.0.1",
-                self._port,
-                ssl=self._tls,
+                lambda: _Connection(self._stamps, self._lags, self._key, self._tls), _HOST, self._port
             )
+            await connection.ready
             self._connections.append(connection)
 
     async def stream(self, number: int, length: int) -> Load:
