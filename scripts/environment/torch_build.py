@@ -10,7 +10,8 @@ from scripts.environment.narrator import Narrator
 
 VERSION = "2.13.0"
 NVIDIA = Path("/dev/nvidiactl")
-_NOT_FOUND = "No matching distribution found"
+# What pip says where it finds no such build, the second where it has constraints too.
+_NOT_FOUND = ("No matching distribution found", "conflicting dependencies")
 _NO_CPU_BUILD = f"""\
 pip finds no CPU build of torch {VERSION}. Its default build brings several GB of CUDA libraries, which are
 of no use here: there is no NVIDIA device. Set this and repeat; PyTorch's installation page shows the ADDRESS
@@ -55,7 +56,7 @@ def choose_torch(
         pip = (python, "-m", "pip", "download", "--progress-bar", "off", "--no-deps")
         commands.run(*pip, "--dest", str(wheels), wanted)
     except CommandFailed as error:
-        if any(_NOT_FOUND in line for line in error.output):
+        if any(words in line for words in _NOT_FOUND for line in error.output):
             raise NoCpuBuild from error
         raise
     return wanted

@@ -82,10 +82,17 @@ def test_torch_names_the_build(clone, monkeypatch):
     assert " torch==2.13.0+mine " in line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ERROR: No matching distribution found for torch==2.13.0+cpu",
+        "ERROR: Cannot install torch because these package versions have conflicting dependencies.",
+    ],
+)
 def test_where_only_the_cuda_build_is_in_sight_nothing_is_downloaded_and_one_line_says_what_to_set(
-    clone, monkeypatch, capsys
+    clone, monkeypatch, capsys, words
 ):
-    monkeypatch.setenv("DOWNLOAD_SAYS", "ERROR: No matching distribution found for torch==2.13.0+cpu")
+    monkeypatch.setenv("DOWNLOAD_SAYS", words)
     monkeypatch.setenv("DOWNLOAD_STATUS", "1")
     assert setup.main(["run"]) == 1
     assert not [line for line in asked(clone) if " install " in line]
