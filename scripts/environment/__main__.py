@@ -69,7 +69,7 @@ def _install(kind: Kind, fresh: bool) -> None:
         print(
             f"With torch for CPUs: about {kind.download_mb} MB to download, {kind.installed_mb:,} MB of disk."
         )
-    narrator = Narrator(lambda line: print(line, flush=True), time.monotonic)
+    narrator = Narrator(lambda line: print(line, flush=True), time.monotonic, _count_packages)
     python = str(VENV / "bin" / "python")
     VENV.mkdir(exist_ok=True)
     commands = QuietCommands(narrator, VENV / "setup.log")
@@ -94,6 +94,10 @@ def _torch(kind: Kind, wheels: Path, commands: QuietCommands, narrator: Narrator
             raise
         print(f"\n{error}\nGoing on with the default build.\n", file=sys.stderr)
         return f"torch=={VERSION}"
+
+
+def _count_packages() -> int:
+    return sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
 
 
 def _other_python() -> list[str]:

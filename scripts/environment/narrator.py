@@ -17,15 +17,21 @@ _MB = {"bytes": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
 class Narrator:
     """Prints when a step begins, when a large file is downloaded, and every few seconds otherwise."""
 
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float], count_packages: Callable[[], int]
+    ) -> None:
+        """`count_packages`: returns how many packages are installed."""
         self._write = write
         self._clock = clock
+        self._count_packages = count_packages
+        self._packages: tuple[int, int] | None = None
         self._began = self._last = clock()
         self._now_doing = ""
         self.downloaded_mb = 0.0
 
     def step(self, text: str) -> None:
         """A step begins."""
+        self._packages = None
         self._now_doing = text
         self._print(text)
 
@@ -42,12 +48,18 @@ class Narrator:
         elif found := _INSTALLING.match(line):
             count = len(found[1].split(", "))
             self.step(f"installing {count} package{'s' if count > 1 else ''}")
+            self._packages = self._count_packages(), count
         self.beat()
 
     def beat(self) -> None:
         """Prints what is still being done if nothing was printed for BEAT_S."""
-        if self._clock() - self._last >= BEAT_S:
+        if self._clock() - self._last < BEAT_S:
+            return
+        if self._packages is None:
             self._print(f"still {self._now_doing}")
+        else:
+            before, count = self._packages
+            self._print(f"{max(0, self._count_packages() - before)} of {count} packages are installed")
 
     def _print(self, text: str) -> None:
         self._last = self._clock()

@@ -142,7 +142,7 @@ def test_an_environment_of_another_python_is_not_mixed_with_this_one(clone, caps
 
 
 def test_a_failure_shows_the_end_of_what_the_command_wrote(tmp_path):
-    commands = QuietCommands(Narrator(lambda line: None, ManualClock()), tmp_path / "log")
+    commands = QuietCommands(Narrator(lambda line: None, ManualClock(), lambda: 0), tmp_path / "log")
     program = "for n in range(99): print('line', n)\nraise SystemExit(3)"
     with pytest.raises(CommandFailed, match="ended with status 3:\n\nline 84\n"):
         commands.run(sys.executable, "-c", program)

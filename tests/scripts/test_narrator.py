@@ -17,8 +17,13 @@ def lines():
 
 
 @pytest.fixture
-def narrator(clock, lines):
-    return Narrator(lines.append, clock)
+def installed():
+    return ["pip"]
+
+
+@pytest.fixture
+def narrator(clock, lines, installed):
+    return Narrator(lines.append, clock, lambda: len(installed))
 
 
 def test_a_large_download_has_a_line_and_small_ones_have_none(narrator, lines):
@@ -48,3 +53,15 @@ def test_many_small_steps_of_pip_show_now_and_then(narrator, lines, clock):
 def test_the_installation_says_how_many_packages_it_is_about(narrator, lines):
     narrator.pip_says("Installing collected packages: sympy, numpy, torch")
     assert lines == ["  0:00  installing 3 packages"]
+
+
+def test_a_long_installation_counts_what_is_there(narrator, lines, installed, clock):
+    narrator.pip_says("Installing collected packages: sympy, numpy, torch")
+    installed += ["sympy", "numpy"]
+    clock.now += BEAT_S
+    narrator.beat()
+    assert lines[1:] == ["  0:05  2 of 3 packages are installed"]
+    narrator.step("done")
+    clock.now += BEAT_S
+    narrator.beat()
+    assert lines[-1] == "  0:10  still done"
