@@ -20,12 +20,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "like run, with the flags of SGLang's command lines for this model",
         ),
         "status": ("services.cli.commands.suite.status", "show how the suite on this machine is"),
-        "logs": ("services.cli.commands.suite.logs", "show the logs of its services, or follow them"),
-        "restart": ("services.cli.commands.suite.restart", "replace its services while it serves"),
-        "stop": ("services.cli.commands.suite.stop", "stop it"),
+        "logs": ("services.cli.commands.suite.logs", "show the logs of the suite's services, or follow them"),
+        "restart": ("services.cli.commands.suite.restart", "replace services of the suite while it serves"),
+        "stop": ("services.cli.commands.suite.stop", "stop the suite on this machine"),
         "chat": (
             "services.cli.commands.chat",
-            "ask a running suite a question; the answer streams over gRPC",
+            "ask a running suite a question, or hold a conversation",
         ),
         "bench": (
             "services.cli.bench.command",

@@ -57,11 +57,9 @@ def hold(model):
 
 
 def test_each_message_is_sent_with_all_that_was_said(model, hold):
-    hold("one", "", "two")
-    assert model.requests == [
-        [("user", "one", 0)],
-        [("user", "one", 0), ("assistant", "ONE", 0), ("user", "two", 0)],
-    ]
+    hold("one", "", "two", "three")
+    one, two = ([("user", word, 0), ("assistant", word.upper(), 0)] for word in ("one", "two"))
+    assert model.requests == [one[:1], [*one, *two[:1]], [*one, *two, ("user", "three", 0)]]
 
 
 def test_a_line_that_ends_with_a_backslash_goes_on(model, hold):

@@ -38,6 +38,13 @@ def test_on_a_cpu_auto_is_a_number_that_any_machine_has_room_for(config, pages):
     assert page_count(config(kv_pages=7), CONFIG, CPU) == 7
 
 
+def test_more_pages_than_the_machine_has_memory_for_are_refused_with_what_fits():
+    with pytest.raises(
+        ConfigError, match=r"^kv_pages: 1,000,000,000 pages are asked for; at most [\d,]+ fit"
+    ):
+        page_count(DecodeConfig(kv_pages=10**9), CONFIG, CPU)
+
+
 def test_as_many_as_are_asked_for_are_taken_if_they_fit():
     assert pages_of(DecodeConfig(tp=8, kv_pages=12_500)) == 12_500
     with pytest.raises(ConfigError, match=r"^kv_pages: 20,000 pages are asked for; at most 13,\d+ fit"):

@@ -76,9 +76,22 @@ def test_a_service_that_does_not_serve_is_left_alone(tmp_path, states, decode):
 
 
 def test_a_process_that_is_not_the_suite_s_gets_no_signal(tmp_path, states):
-    states.record("decode", pid=os.getppid())
-    with pytest.raises(PreconditionFailed, match="has just ended"):
-        restart(tmp_path, "decode")
+    """Another one may have got the number of a worker that has ended."""
+    with subprocess.Popen(
+        ["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True
+    ) as shell:
+        grandchild = int(shell.stdout.readline())
+        try:
+            states.record("decode", pid=grandchild)
+            with pytest.raises(PreconditionFailed, match="has just ended"):
+                restart(tmp_path, "decode", lambda: 0.0, end_at_once)
+            assert shell.poll() is None
+        finally:
+            os.kill(grandchild, signal.SIGKILL)
+
+
+def end_at_once(seconds):
+    raise AssertionError("it was taken for a process of the suite")
 
 
 def test_a_service_that_the_suite_has_not_is_named(tmp_path, states, capsys):
