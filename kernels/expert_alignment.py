@@ -14,7 +14,7 @@ from kernels.launch import require
 _TILE = 1024
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs"])
 def count_kernel(
     experts: tl.tensor, counts: tl.tensor, num_pairs: int, first_expert: int, tile: tl.constexpr
 ) -> None:
@@ -29,7 +29,7 @@ def count_kernel(
     tl.store(counts + local, count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs"])
 def place_kernel(
     experts: tl.tensor,
     counts: tl.tensor,

@@ -50,7 +50,7 @@ def load_halves(
     return low, high
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_pairs", "max_blocks"])
 def product_kernel(
     x: tl.tensor,
     values: tl.tensor,

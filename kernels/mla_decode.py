@@ -19,7 +19,7 @@ MOST_PARTIAL = 1 << 28
 """Most values of the splits' results held at a time: 1 GiB."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["page_table", "context_lens", "table_stride", "num_splits"])
 def split_kernel(
     query: tl.tensor,
     pages: tl.tensor,
@@ -98,7 +98,7 @@ def split_kernel(
         tl.store(logsumexp + first_head + head, highest + tl.log2(total), mask=head < heads)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["context_lens", "num_splits"])
 def combine_kernel(
     partial: tl.tensor,
     logsumexp: tl.tensor,

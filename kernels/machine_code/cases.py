@@ -31,6 +31,8 @@ _PAGES, _TABLE, _ROWS, _CONTEXT = 64, 32, 64, 32768
 _ROUTED_SCALE, _EPS = 2.827, 1e-5
 # The average of an expert: one for each number of pairs in a block.
 _PAIRS = (16, 32, 64)
+# Beside all heads of a rank: as many at a time as their expanded keys allow, for long contexts.
+_FEWER_HEADS = (4, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def cases() -> Iterator[Case]:
             yield Case(f"decode attention {layout}{mode}", _decode_attention(heads, deterministic))
         yield Case(f"prefill attention {layout}", _prefill_attention(heads))
         yield Case(f"rotate {layout}", _rotate(heads))
+    for heads in _FEWER_HEADS:
+        yield Case(f"prefill attention, {heads} heads at a time", _prefill_attention(heads))
     yield Case("norms of hidden rows", lambda: add_rms_norm(_rows(HIDDEN), _rows(HIDDEN), _rows()[0], _EPS))
     yield Case("norm of query rows", lambda: rms_norm(_rows(QUERY_LATENT), _rows(QUERY_LATENT)[0], _EPS))
     yield Case("norm of hidden rows", lambda: rms_norm(_rows(HIDDEN), _rows(HIDDEN)[0], _EPS))

@@ -57,13 +57,14 @@ def record(call: Callable[[], object], capability: int) -> list[Launch]:
     def run(kernel: Any, *values: Any, grid: Any, warmup: bool, **named: Any) -> None:
         launches.append(_launch(kernel, values, named))
 
-    with _gpu(capability), mock.patch.object(JITFunction, "run", run):
+    with gpu(capability), mock.patch.object(JITFunction, "run", run):
         call()
     return launches
 
 
 @contextmanager
-def _gpu(capability: int) -> Iterator[None]:
+def gpu(capability: int) -> Iterator[None]:
+    """All tensors pass for those of a GPU of that compute capability."""
     properties = SimpleNamespace(multi_processor_count=_MULTIPROCESSORS)
     with (
         mock.patch.object(torch.Tensor, "is_cuda", True),
@@ -81,13 +82,14 @@ def _launch(kernel: Any, values: tuple[Any, ...], named: dict[str, Any]) -> Laun
     types, constants, aligned = [], [], set()
     for parameter in kernel.params:
         name, value = parameter.name, arguments[parameter.name]
+        specialised = not parameter.do_not_specialize
         # Triton compiles an integer of 1 in.
-        if parameter.is_constexpr or (type(value) is int and value == 1):
+        if parameter.is_constexpr or (specialised and type(value) is int and value == 1):
             constants.append((name, value))
             continue
         types.append((name, _type(value)))
         # The allocator's addresses are multiples of 512.
-        if isinstance(value, Tensor) or (type(value) is int and value % 16 == 0):
+        if specialised and (isinstance(value, Tensor) or (type(value) is int and value % 16 == 0)):
             aligned.add(name)
     return Launch(kernel, tuple(types), tuple(constants), frozenset(aligned), **options)
 

@@ -69,6 +69,20 @@ def test_workers_have_the_environment_that_perigee_run_gives_them(dockerfiles):
         assert environment.items() <= dockerfiles[role].environment().items()
 
 
+def test_kernels_are_compiled_in_a_layer_that_other_code_does_not_change(dockerfiles, repository):
+    for role in WORKERS:
+        instructions = [" ".join(instruction) for instruction in dockerfiles[role].instructions]
+        order = [
+            "COPY kernels kernels",
+            "RUN /opt/perigee/bin/python -m kernels.prebuilt",
+            "COPY services/engine services/engine",
+        ]
+        places = [instructions.index(line) for line in order]
+        assert places == sorted(places)
+    # What was compiled here, with another triton, stays here.
+    assert "kernels/prebuilt/cache" in (repository / ".dockerignore").read_text().splitlines()
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_images_set_only_settings_their_role_has(dockerfiles, role):
     known = {env_name(key) for key in config_class(role).__dataclass_fields__}

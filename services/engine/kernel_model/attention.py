@@ -126,7 +126,7 @@ class KernelAttention:
         cached = gather_pages(kv_pages, chunk.page_ids, layer, layer + 1).flatten(0, 2)
         latent, key_rope = cached.split([config.kv_lora_rank, config.qk_rope_head_dim], dim=-1)
         heads, width, _ = self._kv_up.shape
-        group = max(1, MOST_EXPANDED // (len(cached) * width))
+        group = heads_at_a_time(len(cached), width)
         rows = slice(chunk.start, chunk.end)
         for start in range(0, heads, group):
             some = slice(start, start + group)
@@ -144,3 +144,11 @@ class KernelAttention:
                 self._scale,
                 chunk.end - chunk.start,
             )
+
+
+def heads_at_a_time(tokens: int, width: int) -> int:
+    """How many heads' keys and values, `width` each, are expanded at a time for a context of so many tokens.
+
+    A power of two, because every number of heads is a kernel of its own, which takes seconds to compile.
+    """
+    return 1 << (max(1, MOST_EXPANDED // (tokens * width)).bit_length() - 1)

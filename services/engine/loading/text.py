@@ -64,14 +64,19 @@ def load_kernel_text_model(
     """Like `load_text_model`, for a GPU, whose kernels compute with packed int4 experts. All ranks of a
     group must call it together: each reads a part of what is split by columns, and they exchange it.
 
-    Raises ConfigError for a GPU that the kernels were not made for, and for layers that they do not compute.
+    Raises ConfigError for a GPU that the kernels were not made for or cannot be launched on, and for layers
+    that they do not compute.
     """
     # Imported only here: not every machine without a GPU has triton.
     from kernels.launch import why_unsupported
+    from services.engine.kernel_model.kernel_cache import open_kernel_cache, reach_driver
     from services.engine.kernel_model.text_model import KernelTextModel
 
-    if torch.device(device).type == "cuda" and (reason := why_unsupported(device)):
-        raise ConfigError(f"device: {reason}")
+    if torch.device(device).type == "cuda":
+        if reason := why_unsupported(device):
+            raise ConfigError(f"device: {reason}")
+        open_kernel_cache()
+        reach_driver()
     checkpoint = Checkpoint.checked(directory)
     architecture = architecture_of(checkpoint.config)
     if architecture.text_layer() is not common_text_layer():
