@@ -22,7 +22,7 @@ class GrpcTarget:
     def __init__(self, address: Address, options: AskOptions) -> None:
         self._options = options
         self._client = AsyncClient(
-            f"{address.host}:{address.port}",
+            address.authority,
             timeout_s=options.timeout_s,
             retry=None,
             credentials=grpc.ssl_channel_credentials(options.ca) if address.tls else None,

@@ -65,7 +65,7 @@ class HttpTarget:
     async def _exchange(self, method: str, route: str, body: bytes, on_line: LineReader) -> None:
         address = self._address
         head = (
-            f"{method} {address.path}{route} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
+            f"{method} {address.path}{route} HTTP/1.1\r\nHost: {address.authority}\r\n"
             f"Accept: */*\r\nConnection: close\r\n"
         )
         if self._options.key:

@@ -49,6 +49,11 @@ class Address:
         return self.scheme in ("https", "grpcs")
 
     @property
+    def authority(self) -> str:
+        """HOST:PORT, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def grpc(self) -> bool:
         """Whether it speaks Perigee's gRPC."""
         return self.scheme.startswith("grpc")
