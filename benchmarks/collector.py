@@ -12,6 +12,8 @@ from typing import Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from benchmarks.child import Pipe
+
 
 @dataclass(frozen=True)
 class Span:
@@ -31,7 +33,8 @@ class Span:
 class Collector:
     """A context manager: listens on a free port of the loopback interface and keeps every span."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        """`keeps`: else it only reads them."""
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,7 +42,8 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                collector.take(body)
+                if keeps:
+                    collector.take(body)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -99,3 +103,10 @@ class Collector:
         """The spans of a trace so far."""
         with self._lock:
             return list(self._traces.get(trace_id, ()))
+
+
+def collect(pipe: Pipe) -> None:
+    """A child of a benchmark: a collector that keeps nothing. Sends its variables; ends with the pipe."""
+    with Collector(keeps=False) as collector:
+        pipe.send({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.environment["OTEL_EXPORTER_OTLP_ENDPOINT"]})
+        pipe.wait()

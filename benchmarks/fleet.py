@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import grpc
@@ -29,11 +29,19 @@ _STOP_S = 30.0
 class Fleet:
     """A context manager; ends what it has started. Logs go to `logs`, one file per process.
 
-    `certificates`: a directory of `perigee certs dev`, for mTLS between all.
+    `certificates`: a directory of `perigee certs dev`, for mTLS between all; `environment`: added to this
+    process's.
     """
 
-    def __init__(self, model: Path, logs: Path, certificates: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        logs: Path,
+        certificates: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._certificates = certificates
+        self._environment = environment
         self._model = model
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -112,7 +120,8 @@ class Fleet:
         tls = {"tls_dir": self._certificates / role} if self._certificates else {}
         for name, value in {**tls, **flags}.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
+        own = {"OMP_WAIT_POLICY": "passive", "NIXL_LOG_LEVEL": "WARN"}
+        environment = {**os.environ, **own, **self._environment}
         log = self._logs / f"{role}-{len(self._processes)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)

@@ -10,7 +10,8 @@ of the rounds. `python -m benchmarks.peers` installs the others; one that is not
 with 1 if a bound against sglang-router is not held.
 
 `--only perigee perigee-mtls perigee-tls --rounds 9` compares ours with itself: with mTLS to the engine and
-an API key, and with TLS on REST besides.
+an API key, and with TLS on REST besides. `--only perigee perigee-traces --rounds 20`: with traces of every
+tenth request.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from pathlib import Path
 import httpx
 import uvloop
 
+from benchmarks.child import Child
 from benchmarks.fleet import Fleet, free_port, stop, wait_until_up
 from benchmarks.gateways.client import Clients, Load
 from benchmarks.gateways.commands import COMMANDS
@@ -48,7 +51,7 @@ from services.gateway.access.secret import digest, new_key
 STREAMS = (16, 64, 256)
 MODEL = Path("models/kimi-nano")
 OURS, DIRECT, REFERENCE = "perigee", "direct", "sglang-router"
-MTLS, TLS = "perigee-mtls", "perigee-tls"
+MTLS, TLS, TRACES = "perigee-mtls", "perigee-tls", "perigee-traces"
 BOUNDS = {
     (64, "p50_ms"): 2.0,
     (64, "p99_ms"): 1.2,
@@ -58,6 +61,7 @@ BOUNDS = {
 """The most that ours may take, as a multiple of the reference."""
 _COUNT_S = 2.0
 _COUNT_STREAMS = 32
+_COLLECTOR_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,10 @@ class Bench:
             fleet = stack.enter_context(Fleet(MODEL, self._directory))
             url = fleet.gateway([f"127.0.0.1:{self._grpc}"])
             return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0])
+        if name == TRACES:
+            fleet = stack.enter_context(Fleet(MODEL, self._directory, environment=_collecting(stack)))
+            url = fleet.gateway([f"127.0.0.1:{self._grpc}"])
+            return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0])
         if name in (MTLS, TLS):
             return self._start_secured(stack, self._certificates / PUBLIC if name == TLS else None)
         port = free_port()
@@ -198,6 +206,17 @@ class Bench:
         url = fleet.gateway([f"127.0.0.1:{self._secure}"], more=more)
         tls = ssl.create_default_context(cafile=public / CA) if public else None
         return Target(int(url.rpartition(":")[2]), MODEL.name, fleet.pids[0], tls, self._key)
+
+
+def _collecting(stack: contextlib.ExitStack) -> dict[str, str]:
+    """Starts a collector, which ends with the stack; returns the variables of a gateway that exports a tenth
+    of its traces to it.
+    """
+    collector = Child("collector", "benchmarks.collector", "collect")
+    stack.callback(collector.close)
+    sampled = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+    found: dict[str, str] = collector.receive(time.monotonic() + _COLLECTOR_S)
+    return found | sampled
 
 
 @contextlib.contextmanager
@@ -242,9 +261,11 @@ def ratios(results: dict[str, Result]) -> dict[str, float]:
 
 
 def costs(rounds: dict[str, list[Result]]) -> dict[str, float]:
-    """What certificates and keys cost: the median, over the rounds, of ours with divided by without."""
+    """What certificates with keys, and traces, cost: the median, over the rounds, of ours with divided by
+    without.
+    """
     found = {}
-    for name in (MTLS, TLS):
+    for name in (MTLS, TLS, TRACES):
         pairs = list(zip(rounds.get(name, ()), rounds.get(OURS, ()), strict=False))
         for number in STREAMS if pairs else ():
             for what in ("p50_ms", "p99_ms", "finish_s", "cpu_us"):

@@ -11,6 +11,7 @@ from benchmarks.gateways.__main__ import (
     MTLS,
     OURS,
     TLS,
+    TRACES,
     Bench,
     Lag,
     Result,
@@ -29,7 +30,7 @@ def bench(tmp_path_factory, repository):
         yield bench
 
 
-@pytest.mark.parametrize("name", [DIRECT, OURS, MTLS, TLS])
+@pytest.mark.parametrize("name", [DIRECT, OURS, MTLS, TLS, TRACES])
 def test_every_token_of_every_stream_comes_after_it_was_sent(bench, name, monkeypatch):
     # Few connections: other tests choose free ports meanwhile.
     monkeypatch.setattr("benchmarks.gateways.__main__.STREAMS", (3, 8))
