@@ -228,6 +228,7 @@ class Admission:
     def refused(self, door: str, error: PerigeeError) -> None:
         """Counts a request that is answered by an error before anything of it was read."""
         self._count(door, None, _outcome(error))
+        self._metrics.errors.inc(error.reason)
 
     @property
     def closed(self) -> bool:

@@ -8,9 +8,12 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.gateway.access.key_file import KeyFile
+from services.gateway.access.key_record import KeyRecord
+from services.gateway.access.secret import digest, new_key
 from services.gateway.request_record import STAGES, WITHIN
 from tests.gateway.pictures import image_part, picture
-from tests.gateway.suite import wait_until
+from tests.gateway.suite import open_suite, wait_until
 from tests.gateway.tools import TOOLS
 
 STEPS = [stage for stage in STAGES if stage not in WITHIN]
@@ -113,6 +116,14 @@ async def test_errors_are_counted_by_reason(suite):
     await suite.chat(model="other")
     errors = await shown(suite, "perigee_request_errors_total")
     assert errors == {("INVALID_REQUEST",): 1, ("MODEL_NOT_FOUND",): 2}
+
+
+async def test_a_caller_who_is_turned_away_is_counted_by_reason_too(tmp_path):
+    keys = tmp_path / "keys.json"
+    KeyFile(keys).add(KeyRecord("ops", digest(new_key()), ["admin"]))
+    async with open_suite(api_keys=str(keys)) as suite:
+        assert (await suite.chat()).status_code == 401
+        assert dict(suite.gateway._metrics.errors.counts) == {"INVALID_API_KEY": 1}
 
 
 async def test_prompt_tokens_are_counted_by_who_had_them(suite):
