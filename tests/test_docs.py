@@ -90,6 +90,7 @@ def test_the_flags_of_the_roles_exist(pages):
     classes = (RunConfig, *(config_class(role) for role in ROLES))
     known = {flag_name(key) for cls in classes for key in cls.__dataclass_fields__} | {"--config"}
     known |= {flag_name(key, role) for role in ROLES for key in config_class(role).__dataclass_fields__}
+    known |= {flag_name("log_level", role) for role in ROLES}
     starts = re.compile(rf"perigee (?:run|{'|'.join(ROLES)})((?: [^`\n]*)?)")
     flags = {
         (page, flag.replace("--no-", "--"))

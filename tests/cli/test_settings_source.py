@@ -6,7 +6,13 @@ import pytest
 
 from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
-from services.cli.settings_source import add_setting_flags, resolve_settings
+from services.cli.settings_source import (
+    Sources,
+    add_setting_flags,
+    add_suite_flags,
+    log_level,
+    resolve_settings,
+)
 from services.common.errors import ConfigError
 
 
@@ -36,8 +42,32 @@ def test_flags_win_over_the_file(tmp_path):
     assert resolved(config_class("prefill"), "prefill", words).port == 8
 
 
+def levels(*words):
+    parser = argparse.ArgumentParser()
+    add_setting_flags(parser, RunConfig)
+    add_suite_flags(parser)
+    return Sources.of(parser.parse_args(words), {}).levels
+
+
+def test_a_log_level_of_the_suite_reaches_all_services_and_one_of_a_service_that_one():
+    env = levels("--log-level", "warning", "--decode.log-level", "debug")
+    assert [log_level(role, env) for role in ("prefill", "decode", "gateway")] == [
+        "WARNING",
+        "DEBUG",
+        "WARNING",
+    ]
+    assert log_level("decode", {}) == "INFO"
+    with pytest.raises(ConfigError, match=r"--decode\.log-level: unknown log level 'loud'; use DEBUG"):
+        levels("--decode.log-level", "loud")
+
+
 def test_a_variable_of_another_role_is_no_error_but_a_misspelt_one_is():
-    env = {"PERIGEE_HTTP_PORT": "1", "PERIGEE_SHARED": "/x", "PERIGEE_LOG_LEVEL": "INFO"}
+    env = {
+        "PERIGEE_HTTP_PORT": "1",
+        "PERIGEE_SHARED": "/x",
+        "PERIGEE_LOG_LEVEL": "INFO",
+        "PERIGEE_PREFILL_LOG_LEVEL": "DEBUG",
+    }
     assert resolved(config_class("decode"), "decode", env=env)
     with pytest.raises(ConfigError, match="PERIGEE_KV_PAGE"):
         resolved(config_class("decode"), "decode", env={"PERIGEE_KV_PAGE": "1"})

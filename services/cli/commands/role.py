@@ -16,7 +16,7 @@ import uvloop
 
 from services.cli.roles import ROLES, Serve, config_class, serve_function
 from services.cli.run.handover import WorkersEnd
-from services.cli.settings_source import add_setting_flags, resolve_settings
+from services.cli.settings_source import add_setting_flags, log_level, resolve_settings
 from services.common.errors import ConfigError, InvalidRequest
 from services.common.logs import configure_logs
 from services.common.parent_death import die_with_parent
@@ -47,7 +47,7 @@ def execute(role: Role, arguments: argparse.Namespace) -> int:
     if arguments.die_with is not None:
         die_with_parent(arguments.die_with)
     handover = None if arguments.handover is None else WorkersEnd(arguments.handover)
-    level = arguments.log_level or os.environ.get("PERIGEE_LOG_LEVEL") or "INFO"
+    level = arguments.log_level or log_level(role, os.environ)
     try:
         configure_logs(level, role=role)
     except InvalidRequest as error:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, cast
@@ -85,7 +85,7 @@ def run_suite(config: RunConfig, sources: Sources, *, dry_run: bool = False) -> 
     endpoints = Endpoints("operator", security)
     with held(config.run_dir), security.watching():
         plan, _ = placed_plan(config, endpoints, sources, machine)
-        asyncio.run(_run(config, endpoints, plan))
+        asyncio.run(_run(config, endpoints, plan, child_environment({**os.environ, **sources.levels})))
     return 0
 
 
@@ -114,10 +114,11 @@ def _security(config: RunConfig) -> Security:
     return Security.of(replace(config, tls_dir=own), "operator")
 
 
-async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan) -> None:
+async def _run(config: RunConfig, endpoints: Endpoints, plan: SuitePlan, env: Mapping[str, str]) -> None:
+    """`env`: the services' environment."""
     progress = Progress(cast(TextIO, LossyStream(sys.stdout)), [child.role for child in plan.children])
     states = StateFile(config.run_dir, _first_state(config, plan))
-    keepers = list(map(_Keepers(config, endpoints, plan, progress, states).make, plan.children))
+    keepers = list(map(_Keepers(config, endpoints, plan, progress, states, env).make, plan.children))
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -164,12 +165,14 @@ class _Keepers:
         plan: SuitePlan,
         progress: Progress,
         states: StateFile,
+        env: Mapping[str, str],
     ) -> None:
         self._config = config
         self._endpoints = endpoints
         self._gateway = plan.children[-1].grpc_address
         self._progress = progress
         self._states = states
+        self._env = env
         self._turn = asyncio.Lock()
 
     def make(self, plan: ChildPlan) -> Keeper:
@@ -193,7 +196,7 @@ class _Keepers:
 
     def _instance(self, plan: ChildPlan) -> Instance:
         asks = plan.role in WORKERS
-        child = Child(plan.command(), child_environment(os.environ), self._log(plan), asks=asks)
+        child = Child(plan.command(), self._env, self._log(plan), asks=asks)
         is_healthy = functools.partial(until_healthy, self._endpoints, plan.role, plan.grpc_address)
         return Instance(child, plan.grpc_address, is_healthy)
 
