@@ -125,7 +125,22 @@ class RateLimited(Overloaded):
 
 
 class Unavailable(PerigeeError):
-    """The gateway is not reachable, no worker of a role can serve, or the worker that served died."""
+    """The gateway is not reachable, no worker of a role can serve, or the worker that served died.
+
+    `retry_after_s` as in Overloaded.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float | None = None,
+        *,
+        code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
+        reason: str = "UNAVAILABLE",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message, code=code, reason=reason, request_id=request_id)
+        self.retry_after_s = retry_after_s
 
 
 class ShuttingDown(Unavailable):

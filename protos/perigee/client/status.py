@@ -100,7 +100,7 @@ def error_of(failed: grpc.RpcError) -> PerigeeError:
     if issubclass(kind, InvalidRequest | NotFound):
         fields = (v.field for bad in _of(error_details_pb2.BadRequest, details) for v in bad.field_violations)
         return kind(message, next(fields, None), **common)
-    if issubclass(kind, Overloaded):
+    if issubclass(kind, Overloaded | Unavailable):
         delays = (retry.retry_delay for retry in _of(error_details_pb2.RetryInfo, details))
         return kind(message, next((delay.ToNanoseconds() / 1e9 for delay in delays), None), **common)
     return kind(message, **common)
