@@ -40,7 +40,8 @@ class Narrator:
         if found := _DOWNLOADING.match(line):
             size = float(found[2]) * _MB[found[3]]
             self.downloaded_mb += size
-            self._now_doing = f"downloading {_project(found[1])}, {size:.0f} MB"
+            shown = f", {size:.0f} MB" if size >= 1.0 else ""
+            self._now_doing = f"downloading {_project(found[1])}{shown}"
             if size >= _LARGE_MB:
                 self._print(self._now_doing)
         elif found := _COLLECTING.match(line):
