@@ -20,24 +20,27 @@ from scripts.environment.commands import CommandFailed, QuietCommands
 from scripts.environment.disk import MB, missing_space
 from scripts.environment.narrator import Narrator
 from scripts.environment.ports import taken_ports
-from scripts.environment.torch_build import NVIDIA, VERSION, NoCpuBuild, choose_torch
+from scripts.environment.torch_build import NVIDIA, VERSION, NoCpuBuild, choose_torch, is_cpu_build
 
 VENV = Path(".venv")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is installed: extras of pyproject.toml. Megabytes, measured with the CPU build of torch."""
+    """What is installed: extras of pyproject.toml; `on_cpus`: that of workers, where torch is the CPU build.
+    Megabytes, measured with that build.
+    """
 
     purpose: str
     extras: str
+    on_cpus: str
     download_mb: int
     installed_mb: int
 
 
 KINDS = {
-    "run": Kind("running", "gateway,worker,certs,examples", 410, 1600),
-    "dev": Kind("developing and testing", "gateway,worker,dev", 710, 2800),
+    "run": Kind("running", "certs,examples,gateway,otel", "worker-cpu", 365, 1500),
+    "dev": Kind("developing and testing", "dev,gateway", "worker", 710, 2800),
 }
 
 
@@ -81,7 +84,8 @@ def _install(kind: Kind, fresh: bool) -> None:
         narrator.step("looking for what else is needed")
         pip = (python, "-m", "pip", "install", "--progress-bar", "off", "--find-links", scratch)
         # torch is named, for nixl depends on it and would bring a build of its own choice.
-        commands.run(*pip, torch, "--editable", f".[{kind.extras}]")
+        worker = kind.on_cpus if is_cpu_build(torch) else "worker"
+        commands.run(*pip, torch, "--editable", f".[{kind.extras},{worker}]")
     narrator.step(f"{VENV} is ready; {narrator.downloaded_mb:,.0f} MB were downloaded")
 
 

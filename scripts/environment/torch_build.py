@@ -47,8 +47,10 @@ def choose_torch(
     if env.get("TORCH"):
         return env["TORCH"]
     default = f"torch=={VERSION}"
-    if nvidia.exists() or any(venv.glob(f"lib/python*/site-packages/torch-{VERSION}*.dist-info")):
+    if nvidia.exists():
         return default
+    for installed in venv.glob(f"lib/python*/site-packages/torch-{VERSION}*.dist-info"):
+        return installed.name.removesuffix(".dist-info").replace("-", "==")
     narrator.step(f"looking for the CPU build of torch {VERSION}")
     wanted = f"{default}+cpu"
     python = str(venv / "bin" / "python")
@@ -60,3 +62,8 @@ def choose_torch(
             raise NoCpuBuild from error
         raise
     return wanted
+
+
+def is_cpu_build(torch: str) -> bool:
+    """Whether a requirement names a build without CUDA."""
+    return "+cpu" in torch

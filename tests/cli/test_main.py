@@ -19,7 +19,7 @@ def test_version_names_perigee_and_what_it_stands_on(capsys):
 
 
 def test_version_works_where_torch_is_not_installed(monkeypatch, capsys):
-    monkeypatch.setattr(version_command, "_SHOWN", ("surely-not-installed",))
+    monkeypatch.setattr(version_command, "_SHOWN", (("surely-not-installed", "nor-this"),))
     assert main(["version"]) == 0
     assert "surely-not-installed not installed" in capsys.readouterr().out
 

@@ -50,10 +50,13 @@ def asked(clone):
 def test_running_needs_fewer_packages_than_developing(clone, repository):
     assert setup.main(["run"]) == setup.main(["dev"]) == 0
     run, dev = [line for line in asked(clone) if " install " in line]
-    assert run.endswith(".[gateway,worker,certs,examples]")
-    assert dev.endswith(".[gateway,worker,dev]")
+    assert run.endswith(".[certs,examples,gateway,otel,worker-cpu]")
+    assert dev.endswith(".[dev,gateway,worker]")
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {*extras["certs"], *extras["examples"]} <= set(extras["dev"])
+    nixl = {name: {line for line in extras[name] if "nixl" in line} for name in ("worker", "worker-cpu")}
+    assert set(extras["worker"]) - nixl["worker"] == set(extras["worker-cpu"]) - nixl["worker-cpu"]
+    assert nixl == {"worker": {"nixl==1.5.1"}, "worker-cpu": {"nixl-cu13==1.5.1"}}
 
 
 def test_the_cpu_build_is_installed_where_there_is_no_nvidia_device(clone):
@@ -66,13 +69,14 @@ def test_the_default_build_is_installed_where_there_is_one(clone):
     setup.main(["run"])
     (line,) = asked(clone)
     assert " torch==2.13.0 " in line
+    assert line.endswith(",worker]")
 
 
 def test_a_build_that_is_there_is_not_looked_for_again(clone):
     (clone / ".venv" / "lib" / "python3" / "site-packages" / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
     setup.main(["run"])
     (line,) = asked(clone)
-    assert " torch==2.13.0 " in line
+    assert " torch==2.13.0+cpu " in line
 
 
 def test_torch_names_the_build(clone, monkeypatch):
@@ -132,7 +136,7 @@ def test_a_full_disk_stops_it_before_pip_is_asked(clone, monkeypatch, capsys):
     )
     assert setup.main(["run"]) == 2
     assert not (clone / ".venv").exists()
-    assert "1,000 MB free, and 2,420 MB are needed" in capsys.readouterr().err
+    assert "1,000 MB free, and 2,230 MB are needed" in capsys.readouterr().err
 
 
 def test_an_environment_of_another_python_is_not_mixed_with_this_one(clone, capsys):

@@ -61,7 +61,7 @@ class NixlAgent:
         # NIXL logs to stdout at INFO unless this is set before it is loaded.
         os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
         with self._log.captured():
-            api = importlib.import_module("nixl._api")
+            api = _api()
             bindings = vars(api.nixlBind)
             self._gone = tuple(bindings[name] for name in _GONE if name in bindings)
             named = (value for name, value in bindings.items() if name.startswith("nixl"))
@@ -228,3 +228,15 @@ def _state(word: str) -> TransferState:
     if word == "ERR":
         raise AgentError("NIXL reports an error without a cause")
     return TransferState.DONE if word == "DONE" else TransferState.PROCESSING
+
+
+def _api() -> Any:
+    """NIXL's Python API, from the package that chooses a backend by torch's CUDA, or where that is not
+    installed, from the backend that it takes without CUDA.
+    """
+    try:
+        return importlib.import_module("nixl._api")
+    except ModuleNotFoundError as error:
+        if error.name != "nixl":
+            raise
+        return importlib.import_module("nixl_cu13._api")

@@ -1,11 +1,14 @@
 """What the real agent makes of NIXL's habits."""
 
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
 
 from services.common.errors import ConfigError
+from services.engine.kv_transfer.agents import nixl_agent
 from services.engine.kv_transfer.agents.agent import AgentError
 from services.engine.kv_transfer.agents.nixl_agent import NixlAgent
 from services.engine.kv_transfer.agents.pool_device import Host
@@ -79,3 +82,24 @@ def test_entries_beyond_four_gibibytes_have_their_own_addresses(agent):
     assert agent.release(transfer)
     assert (memory[5999] == 7).all()
     assert not memory[5999 - 4096].any()
+
+
+class WithoutNixl:
+    def find_spec(self, name, path=None, target=None):
+        if name == "nixl":
+            raise ModuleNotFoundError("No module named 'nixl'", name="nixl")
+
+
+def test_without_the_package_that_chooses_a_backend_the_one_for_machines_without_cuda_is_taken(monkeypatch):
+    backend = pytest.importorskip("nixl_cu13._api")
+    monkeypatch.setattr(sys, "meta_path", [WithoutNixl(), *sys.meta_path])
+    for name in ("nixl", "nixl._api"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert nixl_agent._api() is backend
+
+
+def test_a_broken_package_is_not_taken_for_a_missing_one(monkeypatch):
+    monkeypatch.delitem(sys.modules, "nixl._api", raising=False)
+    monkeypatch.setitem(sys.modules, "nixl", types.ModuleType("nixl"))
+    with pytest.raises(ModuleNotFoundError, match=r"nixl\._api"):
+        nixl_agent._api()
