@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import TextIO
 
 _LINE_S = 30.0
+# So long after the start, somebody waits and gets a line at least every _SILENCE_S.
+_AWAITED_S, _SILENCE_S = 60.0, 7.0
 _UP_AND_CLEAR = "\x1b[{count}A\x1b[J"
 
 
@@ -17,6 +19,7 @@ class Progress:
         self, out: TextIO, roles: Iterable[str], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._clock = clock
+        self._began = self._last = clock()
         self._next: dict[str, float] = {}
         self._out = out
         self._terminal = out.isatty()
@@ -34,12 +37,12 @@ class Progress:
 
     def update_in_place(self, role: str, text: str, *, worth_a_line: bool = False) -> None:
         """Shows the new state of a role on a terminal, where it takes no new line; elsewhere only if it is
-        `worth_a_line`, and at most every 30 s.
+        `worth_a_line`, and at most every 30 s, or in the first minute if nothing was printed for 7 s.
         """
         self._lines[role] = text
         if self._terminal and self._drawn:
             self._draw()
-        elif not self._terminal and worth_a_line and self._clock() >= self._next.get(role, 0.0):
+        elif not self._terminal and (self._silent() or (worth_a_line and self._due(role))):
             self._next[role] = self._clock() + _LINE_S
             self._write(self._line(role))
 
@@ -59,6 +62,13 @@ class Progress:
             self._drawn = 0
             self._draw()
 
+    def _due(self, role: str) -> bool:
+        return self._clock() >= self._next.get(role, 0.0)
+
+    def _silent(self) -> bool:
+        now = self._clock()
+        return now - self._began < _AWAITED_S and now - self._last >= _SILENCE_S
+
     def _draw(self) -> None:
         if not self._terminal:
             return
@@ -71,5 +81,6 @@ class Progress:
         return f"  {role:<{self._width}}{self._lines[role]}"
 
     def _write(self, text: str) -> None:
+        self._last = self._clock()
         self._out.write(text + "\n")
         self._out.flush()

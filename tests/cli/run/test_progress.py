@@ -51,9 +51,19 @@ def test_a_remark_leaves_the_block_whole():
 
 
 def test_elsewhere_what_is_worth_a_line_gets_one_every_thirty_seconds():
-    now, screen = [100.0], io.StringIO()
+    now, screen = [0.0], io.StringIO()
     progress = Progress(screen, ["vision", "decode"], clock=lambda: now[0])
     for second in range(62):
         now[0] = 100.0 + second
         progress.update_in_place("decode", f"loading… {second} s, 1 of 2 shards", worth_a_line=True)
     assert [line.split()[2] for line in screen.getvalue().splitlines()] == ["0", "30", "60"]
+
+
+def test_elsewhere_the_first_minute_is_never_silent_for_eight_seconds():
+    now, screen = [0.0], io.StringIO()
+    progress = Progress(screen, ["vision", "decode"], clock=lambda: now[0])
+    for second in range(100):
+        now[0] = float(second)
+        for role in ("vision", "decode"):
+            progress.update_in_place(role, f"loading… {second} s")
+    assert [line.split()[2] for line in screen.getvalue().splitlines()] == [str(7 * n) for n in range(1, 9)]
