@@ -11,7 +11,7 @@ TRITONS ?= 3.6.0 3.7.1
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-check gpu-check-kernels gpu-check-slice gpu-check-nixl sass check fix protos pictures up down clean
+.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -67,17 +67,14 @@ eval: $(STAMP) ## score the skills of the suite that make run started (options: 
 bench: $(STAMP) ## measure this machine, and peers if installed, against bounds (some: ARGS="gateways routing"; all: 15 minutes)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-gpu-check-kernels: ## test and time the kernels on a GPU, at most 8 minutes; without one it says so
-	$(GPU_PYTHON) -m kernels.gpu_check $(ARGS)
+gpu-first: ## try a GPU, at most 9 minutes (options: ARGS="--from STEP"; on the CPU: ARGS=--dry-run; GPU_PYTHON=python3)
+	$(GPU_PYTHON) -m benchmarks.gpu_first first $(ARGS)
 
-gpu-check-slice: ## a slice of Kimi-K2.5 on a GPU: logits, decode steps, prefill; without one it says so
-	$(GPU_PYTHON) -m benchmarks.layer_slice $(ARGS)
+gpu-first-nixl: ## move pages between two processes' GPU memories, at most 150 s (on the CPU: ARGS=--dry-run)
+	$(GPU_PYTHON) -m benchmarks.gpu_first nixl $(ARGS)
 
-gpu-check-nixl: ## two processes move pages from one GPU memory to the other; without one it says so
-	PYTHONPATH="protos$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) -m benchmarks.kv_transfer --device cuda:0 --pages 2048 $(ARGS)
-
-gpu-check: ## all that is checked on a GPU, one after another (with another interpreter: GPU_PYTHON=python3)
-	$(MAKE) --keep-going --jobs=1 gpu-check-kernels gpu-check-slice gpu-check-nixl
+gpu-wheels: $(STAMP) ## what a GPU machine lacks beside torch and triton, in .gpu-wheels, small enough to carry there
+	$(BIN)/python -m benchmarks.gpu_first.wheels $(ARGS)
 
 sass: $(STAMP) ## compile every kernel for H200, B200, B300 with each triton, write kernels/machine_code/table.json (5 minutes)
 	set -e; for version in $(TRITONS); do \

@@ -19,18 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.engine_alone import EngineAlone
 from benchmarks.result import write_result
-from services.decode.constraint.mask_threads import MaskThreads
-from services.decode.engine import DecodeEngine
 from services.decode.limits import DecodeLimits
 from services.decode.prompts.fetch import FetchOrder
-from services.decode.request import Delta, Prompt, Request, Session
-from services.decode.token_stepper import SingleTokenStepper
+from services.decode.request import Delta, Prompt
 from services.engine.batch import PAGE_TOKENS, DeviceTokens, ForwardBatch
 from services.engine.host_copy import DeviceEvent
-from services.engine.kv_cache.kv_format import FLOAT32
-from services.engine.kv_cache.kv_pages import allocate_kv_pages
-from services.engine.kv_cache.page_manager import PageManager
 from services.engine.sampling.sampler import Sampler
 from services.engine.sampling.spec import SamplingSpec
 from services.engine.sampling.state import SamplingState
@@ -101,7 +96,6 @@ class Bench:
     def __init__(self, batch: int, context: int, on_host: bool = True) -> None:
         self.tokens = 0
         each = context // PAGE_TOKENS + 8
-        pages = allocate_kv_pages(batch * each, 1, 1, FLOAT32)
         limits = DecodeLimits(
             max_running=batch,
             max_waiting=batch,
@@ -111,20 +105,14 @@ class Bench:
             context_length=each * PAGE_TOKENS,
             lease_s=60.0,
         )
-        model, masks = NoModel(), MaskThreads()
         sampler = Sampler(_VOCAB) if on_host else Sampler(_VOCAB, no_draw)
-        self._engine = DecodeEngine(
-            SingleTokenStepper(model, sampler, masks, overlaps=not on_host),
-            PageManager(len(pages), model),
-            masks,
-            limits,
-            NoIO(),
-            lambda serving: None,
+        alone = EngineAlone(
+            NoModel(), sampler, batch * each, limits, NoIO(), self._take, overlaps=not on_host
         )
-        session = Session(self._take)
+        self._engine = alone.engine
         for handle in range(1, batch + 1):
             prompt = [(handle * 31 + place // 7) % _VOCAB for place in range(context)]
-            self._engine.submit(_request(session, handle, prompt, limits.context_length))
+            alone.submit(prompt, limits.context_length, SamplingSpec(temperature=1.0, top_p=0.95))
         while self._engine.load.running < batch:
             self._engine.step()
 
@@ -145,25 +133,6 @@ def medians(benches: dict[int, Bench], steps: int) -> dict[int, float]:
         for name, bench in benches.items():
             times[name].append(bench.step_ms())
     return {name: statistics.median(each) for name, each in times.items()}
-
-
-def _request(session: Session, handle: int, prompt: list[int], most: int) -> Request:
-    return Request(
-        session=session,
-        handle=handle,
-        request_id=f"host-{handle}",
-        prompt_ids=prompt,
-        output_ids=[],
-        spec=SamplingSpec(temperature=1.0, top_p=0.95),
-        seed=handle,
-        choices=range(1),
-        max_tokens=most,
-        media=(),
-        cache_salt="",
-        prefill_addresses=(),
-        own_address="",
-        deadline=time.monotonic() + 600.0,
-    )
 
 
 def main(argv: list[str] | None = None) -> int:

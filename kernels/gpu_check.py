@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernels.benchmarks.limit import LAST_ROW_S, LIMIT_S, time_limit
+from kernels.benchmarks.limit import ROWS_S, time_limit
 from kernels.benchmarks.report import RESULTS
 from kernels.benchmarks.wheels import not_installed
 
@@ -40,25 +40,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--results", type=Path, default=None, help="where to write, instead of beside the code"
     )
+    parser.add_argument(
+        "--kernels",
+        nargs="+",
+        choices=BENCHES,
+        default=BENCHES,
+        metavar="NAME",
+        help=f"of {', '.join(BENCHES)}",
+    )
+    parser.add_argument("--seconds", type=float, default=ROWS_S, help="begin no new row after so long")
     options = parser.parse_args(argv)
     if options.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported
     if reason := not_installed("torch", "triton"):
-        print(f"gpu-check-kernels: not run: {reason}")
+        print(f"gpu check: not run: {reason}")
         return 0
     with time_limit():
-        return _check(options.dry_run, options.results)
+        return _check(options.dry_run, options.kernels, options.seconds, options.results)
 
 
-def _check(dry_run: bool, results: Path | None) -> int:
+def _check(dry_run: bool, names: Sequence[str], seconds: float, results: Path | None) -> int:
     # Imported late, because it imports triton.
     script = importlib.import_module("kernels.benchmarks.script")
-    benches = {name: importlib.import_module(f"kernels.benchmarks.bench_{name}").cases for name in BENCHES}
-    seconds = LIMIT_S - LAST_ROW_S
+    benches = {name: importlib.import_module(f"kernels.benchmarks.bench_{name}").cases for name in names}
     if dry_run:
         return int(script.try_on_cpu(benches, seconds, results))
     if not script.torch.cuda.is_available():
-        print(f"gpu-check-kernels: {script.NO_GPU}")
+        print(f"gpu check: {script.NO_GPU}")
         return 0
     return int(script.check_on_gpu(benches, seconds, results or RESULTS))
 

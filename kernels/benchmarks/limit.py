@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 LIMIT_S = 465.0
 """Seconds that a process may run: 8 minutes, minus its start."""
-LAST_ROW_S = 60.0
-"""Seconds that a row may take if it began just before no time for new rows was left."""
+ROWS_S = LIMIT_S - 60.0
+"""Seconds after which no new row begins: the last one may take a minute."""
 
 
 @contextmanager

@@ -41,6 +41,12 @@ class Report:
         return text
 
 
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts above a written table."""
+    lines = path.read_text().partition("\n\n")[0].splitlines()
+    return dict(line.removeprefix("- ").split(": ", 1) for line in lines if ": " in line)
+
+
 def _render(facts: Mapping[str, str], names: list[str], lines: list[dict[str, str]]) -> str:
     table = ["| " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * len(names) + "|"]
     table += ["| " + " | ".join(_cell(line[name]) for name in names) + " |" for line in lines]

@@ -31,17 +31,16 @@ def doubles(monkeypatch):
     monkeypatch.setattr(kv_transfer, "WAYS", "tests.benchmarks.doubles")
 
 
-def check(device, directory):
+def check(device, directory, **bound):
     """The exit status, and the rows that were written for the GPU."""
-    status = kv_transfer.check_on_gpu(Plan(device, 1, 1, 1), directory)
+    status = kv_transfer.check_on_gpu(Plan(device, 1, 1, 1), directory, **bound)
     with (directory / "some-gpu/nixl.csv").open() as file:
         return status, list(csv.DictReader(file))
 
 
-def test_every_way_moves_all_bytes_and_the_rates_are_written(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(kv_transfer, "BOUND", 0.0)
+def test_every_way_moves_all_bytes_and_the_rates_are_written(tmp_path, capsys):
     out = tmp_path / "transfer.json"
-    arguments = ["--pages", "3", "--layers", "2", "--rounds", "1", "--out", str(out)]
+    arguments = ["--pages", "3", "--layers", "2", "--rounds", "1", "--bound", "0", "--out", str(out)]
     assert kv_transfer.main(arguments) == 0
     found = json.loads(out.read_text())
     assert found["entries"] == 6
@@ -138,6 +137,5 @@ def test_on_a_gpu_a_defect_of_ours_is_no_reason_not_to_run(tmp_path):
 
 
 @pytest.mark.usefixtures("doubles")
-def test_a_bound_that_is_not_held_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(kv_transfer, "BOUND", 0.95)
-    assert check("cuda", tmp_path)[0] == 1
+def test_a_bound_that_is_not_held_fails(tmp_path):
+    assert check("cuda", tmp_path, bound=0.95)[0] == 1

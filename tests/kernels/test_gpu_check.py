@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -119,48 +117,6 @@ def test_a_kernel_that_hangs_ends_the_check_and_keeps_what_was_found_before(tmp_
     assert "- complete: no" in (tmp_path / "kernels.md").read_text()
 
 
-PARTS = {
-    "kernels": " PYTHON -m kernels.gpu_check",
-    "slice": " PYTHON -m benchmarks.layer_slice",
-    # Where nothing is installed, not even this, generated code is not on the path.
-    "nixl": 'PYTHONPATH="protos${PYTHONPATH:+:$PYTHONPATH}" PYTHON'
-    " -m benchmarks.kv_transfer --device cuda:0 --pages 2048",
-}
-
-
-OF_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "ARGS", "GPU_PYTHON"}
-
-
-def commands_of_make(directory, *arguments):
-    words = [
-        "make",
-        "--dry-run",
-        "--no-print-directory",
-        *(f"gpu-check-{part}" for part in PARTS),
-        *arguments,
-    ]
-    # A `make test` around this test hands its own flags and variables on.
-    env = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
-    done = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=True, env=env)
-    return [line.strip() for line in done.stdout.splitlines()]
-
-
-def commands_with(python):
-    return [words.replace(" PYTHON ", f" {python} ").removeprefix(" ") for words in PARTS.values()]
-
-
-def test_make_checks_with_the_interpreter_that_is_named_and_sets_nothing_up(repository):
-    assert commands_of_make(repository, "GPU_PYTHON=some-python") == commands_with("some-python")
-
-
-def test_make_takes_the_virtual_environment_if_there_is_one(repository, tmp_path):
-    shutil.copy(repository / "Makefile", tmp_path)
-    assert commands_of_make(tmp_path) == commands_with("python3")
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/bin/python").touch()
-    assert commands_of_make(tmp_path) == commands_with(".venv/bin/python")
-
-
 def test_every_kernel_has_a_benchmark_in_the_check(repository):
     found = {path.stem.removeprefix("bench_") for path in repository.glob("kernels/benchmarks/bench_*.py")}
     assert found == set(gpu_check.BENCHES)
@@ -169,7 +125,7 @@ def test_every_kernel_has_a_benchmark_in_the_check(repository):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_that_it_did_not_run(capsys):
     assert gpu_check.main([]) == 0
-    assert capsys.readouterr().out == f"gpu-check-kernels: {script.NO_GPU}\n"
+    assert capsys.readouterr().out == f"gpu check: {script.NO_GPU}\n"
 
 
 def test_without_triton_it_says_that_it_did_not_run(capsys, monkeypatch):
@@ -177,7 +133,7 @@ def test_without_triton_it_says_that_it_did_not_run(capsys, monkeypatch):
         gpu_check.importlib.util, "find_spec", lambda name: None if name == "triton" else name
     )
     assert gpu_check.main([]) == 0
-    assert capsys.readouterr().out == "gpu-check-kernels: not run: triton not installed\n"
+    assert capsys.readouterr().out == "gpu check: not run: triton not installed\n"
 
 
 def test_a_wrong_result_fails_the_check_and_is_not_timed():
