@@ -84,6 +84,9 @@ class NoIO:
         """Never called."""
         raise AssertionError
 
+    def stop_media(self, prompt: Prompt) -> None:
+        """Nothing to stop."""
+
 
 def no_draw(logits: Tensor, states: Sequence[SamplingState]) -> Tensor:
     """Returns some tokens at once: a device's draw costs the host nothing."""
