@@ -20,6 +20,8 @@ from benchmarks.gpu_first.steps import MACHINE, Call, Step
 ROOT = Path(__file__).parents[2]
 _MARGIN_S = 20.0
 """Seconds of a step's limit in which it begins no new row."""
+_EXIT_S = 3.0
+"""Seconds of a step's limit in which its process ends by itself."""
 _ENDING_S = 10.0
 """Seconds of a call's limit that are kept for the end of a step that is killed."""
 _LEAST_S = 5.0
@@ -121,7 +123,12 @@ class Runner:
 
     def _process(self, step: Step, limit_s: float, log: BinaryIO, scratch: Path, trace: Path) -> Ending:
         template = step.rehearsal if self._rehearses else step.command
-        places = {"out": str(scratch), "trace": str(trace), "seconds": f"{max(limit_s - _MARGIN_S, 1):.0f}"}
+        places = {
+            "out": str(scratch),
+            "trace": str(trace),
+            "seconds": f"{max(limit_s - _MARGIN_S, 1):.0f}",
+            "patience": f"{max(limit_s - _EXIT_S, 1):.0f}",
+        }
         words = [word.format_map(places) for word in shlex.split(template)]
         return run_process([sys.executable, "-m", *words], limit_s, log, ROOT, self._env)
 

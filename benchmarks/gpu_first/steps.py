@@ -13,7 +13,8 @@ class Step:
     """A process: `python -m` with the words of `command`, ended after `limit_s` seconds.
 
     In the words {out} is a directory of the step's own, where it leaves what it found; {trace} is the file of
-    the profiler's trace; {seconds} is how long it may begin new rows. `rehearsal` are the words that take the
+    the profiler's trace; {seconds} is how long it may begin new rows, {patience} how long it may take at all.
+    `rehearsal` are the words that take the
     same way without a GPU; `stand_in` says what does the GPU's work there.
     """
 
@@ -37,7 +38,8 @@ _INTERPRETER = "Triton's interpreter, tiny sizes"
 _KERNELS = "kernels.gpu_check --seconds {seconds} --results {out}"
 _SLICE = "benchmarks.layer_slice --seconds {seconds} --results {out}"
 _START = "benchmarks.gpu_first.start --out {out}"
-_READS = "benchmarks.kv_transfer --seconds {seconds} --results {out} --out {out}/found.json --bound 0"
+_PAGES = "benchmarks.kv_transfer --seconds {patience} --results {out}"
+_READS = f"{_PAGES} --out {{out}}/found.json --bound 0"
 
 _MACHINE = Step(
     MACHINE,
@@ -118,15 +120,15 @@ NIXL = Call(
         _MACHINE,
         Step(
             "nixl-host",
-            40.0,
+            45.0,
             f"{_READS} --pages 256",
             f"{_READS} --pages 16 --rounds 2",
             "this machine, fewer pages",
         ),
         Step(
             "nixl-vram",
-            70.0,
-            "benchmarks.kv_transfer --seconds {seconds} --results {out} --device cuda:0 --pages 2048",
+            65.0,
+            f"{_PAGES} --device cuda:0 --pages 2048",
             f"{_READS} --pages 32 --rounds 2",
             "host memory, fewer pages",
         ),
