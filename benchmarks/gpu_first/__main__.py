@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, scratch: Path) -> int:
     with place.log.open("ab") as whole:
         whole.write(f"\n==== {call.name} call\n".encode() + log.read_bytes())
     record.begin_call(call, steps, machine)
-    well = runner.run(steps, record, place, _software(machine))
+    well = runner.run(steps, record, place, machine)
     print(f"{runner.seconds:.0f} s of {call.limit_s:.0f}; {place.record}")
     return int(not well)
 
@@ -93,11 +93,6 @@ def _place(options: argparse.Namespace, machine: Mapping[str, Any]) -> Place:
         directory = results_of(machine["gpu"], options.results or RESULTS)
     directory.mkdir(parents=True, exist_ok=True)
     return Place(directory)
-
-
-def _software(machine: Mapping[str, Any]) -> str:
-    triton = machine["packages"].get("triton", "none")
-    return f"Python {machine['python']}, torch {machine['torch']}, triton {triton}"
 
 
 def _parser() -> argparse.ArgumentParser:

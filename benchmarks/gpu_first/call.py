@@ -79,16 +79,22 @@ class Runner:
             ending = self._process(step, self._limit_s(step), log, scratch, Path(os.devnull))
         return ending, read_findings(scratch)[0], path
 
-    def run(self, steps: Sequence[Step], record: Record, place: Place, software: str) -> bool:
-        """Runs steps; returns whether none of them failed. One for which no time is left is "not run"."""
+    def run(self, steps: Sequence[Step], record: Record, place: Place, machine: Mapping[str, Any]) -> bool:
+        """Runs steps; returns whether none of them failed. One for which no time is left, or that lacks a
+        package, is "not run".
+        """
         well = True
         with place.log.open("ab", buffering=0) as log:
             for step in steps:
-                known = self._known(step, software)
+                known = self._known(step, machine)
                 limit_s = self._limit_s(step)
+                lacks = [name for name in step.needs if name not in machine["packages"]]
+                reason = f"{' and '.join(lacks)} not installed" if lacks else ""
                 if limit_s < _LEAST_S:
-                    record.put(step, outcome="not run", reason="no time was left", **known)
-                    print(f"{step.name:14} not run: no time was left", flush=True)
+                    reason = "no time was left"
+                if reason:
+                    record.put(step, outcome="not run", reason=reason, **known)
+                    print(f"{step.name:14} not run: {reason}", flush=True)
                     continue
                 record.put(step, outcome="running", **known)
                 known = self._step(step, limit_s, log, place) | known
@@ -99,8 +105,10 @@ class Runner:
         record.end_call(self._call, self.seconds)
         return well
 
-    def _known(self, step: Step, software: str) -> dict[str, Any]:
+    def _known(self, step: Step, machine: Mapping[str, Any]) -> dict[str, Any]:
         on = f"CPU: {step.stand_in}" if self._rehearses else "GPU"
+        triton = machine["packages"].get("triton", "none")
+        software = f"Python {machine['python']}, torch {machine['torch']}, triton {triton}"
         return {"call": self._call.name, "on": on, "software": software, "limit_s": step.limit_s}
 
     def _limit_s(self, step: Step) -> float:

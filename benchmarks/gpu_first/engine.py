@@ -35,8 +35,8 @@ from services.engine.sampling.sampler import Draw, Sampler
 from services.engine.sampling.spec import SamplingSpec
 
 NANO = Path(__file__).parents[2] / "models" / "kimi-nano"
-TOLERANCE = 0.5
-"""Standard deviations of the logits: bfloat16 in five layers, against float32."""
+TOLERANCE = 0.25
+"""Standard deviations of the logits: bfloat16 in five layers, against float32; on a CPU it was 0.06."""
 DELAY_S = 0.1
 _PROMPT_PAGES = 8
 

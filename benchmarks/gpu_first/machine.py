@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu_first.findings import Findings
 
-_PACKAGES = (
+PACKAGES = (
     "triton",
     "numpy",
     "structlog",
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         torch=torch.__version__,
         cuda=torch.version.cuda or "none",
         compiler=compiler,
-        packages={name: version for name in _PACKAGES if (version := _version(name))},
+        packages={name: version for name in PACKAGES if (version := _version(name))},
         gpu=None,
     )
     if torch.cuda.is_available():

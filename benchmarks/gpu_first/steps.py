@@ -14,8 +14,8 @@ class Step:
 
     In the words {out} is a directory of the step's own, where it leaves what it found; {trace} is the file of
     the profiler's trace; {seconds} is how long it may begin new rows, {patience} how long it may take at all.
-    `rehearsal` are the words that take the
-    same way without a GPU; `stand_in` says what does the GPU's work there.
+    `rehearsal` are the words that take the same way without a GPU; `stand_in` says what does the GPU's work
+    there. `needs` are the packages without which the step is not run.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Step:
     command: str
     rehearsal: str
     stand_in: str
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ _SLICE = "benchmarks.layer_slice --seconds {seconds} --results {out}"
 _START = "benchmarks.gpu_first.start --out {out}"
 _PAGES = "benchmarks.kv_transfer --seconds {patience} --results {out}"
 _READS = f"{_PAGES} --out {{out}}/found.json --bound 0"
+
+_TRITON = ("triton", "numpy")
+_MODEL = (*_TRITON, "structlog")
+_ENGINE = (*_MODEL, "msgspec", "llguidance", "protobuf", "tiktoken")
+_NIXL = ("numpy", "protobuf", "nixl")
 
 _MACHINE = Step(
     MACHINE,
@@ -59,14 +65,16 @@ FIRST = Call(
             f"{_START} compiler",
             f"{_START} --dry-run compiler",
             "compiled for sm_90, loaded nowhere",
+            _TRITON,
         ),
-        Step("launch", 30.0, f"{_START} launch", f"{_START} --dry-run launch", _INTERPRETER),
+        Step("launch", 30.0, f"{_START} launch", f"{_START} --dry-run launch", _INTERPRETER, _TRITON),
         Step(
             "all-reduce",
             40.0,
             f"{_START} all-reduce",
             f"{_START} --dry-run all-reduce",
             "gloo instead of NCCL; computed again instead of a graph",
+            _MODEL,
         ),
         Step(
             "thread",
@@ -81,6 +89,7 @@ FIRST = Call(
             f"{_SLICE} --part logits",
             f"{_SLICE} --part logits --dry-run",
             _INTERPRETER,
+            _MODEL,
         ),
         Step(
             "engine",
@@ -88,6 +97,7 @@ FIRST = Call(
             "benchmarks.gpu_first.engine --out {out}",
             "benchmarks.gpu_first.engine --out {out} --dry-run",
             "2 rows in Triton's interpreter; copies of pages in plain PyTorch, which are made at once",
+            _ENGINE,
         ),
         Step(
             "slice-times",
@@ -95,6 +105,7 @@ FIRST = Call(
             f"{_SLICE} --part times --trace {{trace}}",
             f"{_SLICE} --part times --trace {{trace}} --dry-run",
             _INTERPRETER,
+            _MODEL,
         ),
         Step(
             "kernels",
@@ -102,6 +113,7 @@ FIRST = Call(
             f"{_KERNELS} --kernels mla_decode mla_prefill experts sampling",
             f"{_KERNELS} --kernels mla_decode mla_prefill experts sampling --dry-run",
             _INTERPRETER,
+            _TRITON,
         ),
         Step(
             "other-kernels",
@@ -110,6 +122,7 @@ FIRST = Call(
             f"{_KERNELS} --kernels rms_norm silu_mul rope latent_store router expert_alignment page_copy"
             " --dry-run",
             _INTERPRETER,
+            _TRITON,
         ),
     ),
 )
@@ -124,6 +137,7 @@ NIXL = Call(
             f"{_READS} --pages 256",
             f"{_READS} --pages 16 --rounds 2",
             "this machine, fewer pages",
+            _NIXL,
         ),
         Step(
             "nixl-vram",
@@ -131,6 +145,7 @@ NIXL = Call(
             f"{_PAGES} --device cuda:0 --pages 2048",
             f"{_READS} --pages 32 --rounds 2",
             "host memory, fewer pages",
+            _NIXL,
         ),
     ),
 )

@@ -99,13 +99,22 @@ def without(wheel: Path, patterns: tuple[str, ...]) -> None:
 
 
 def unpack(directory: Path, site: Path) -> Path | None:
-    """Unpacks the wheels of a folder into `site`, which is returned; None if there is no such folder."""
-    if not directory.is_dir():
+    """Unpacks the wheels of a folder into `site`, which is returned; None if there is no such folder, or if
+    it was made for another Python.
+    """
+    wheels = sorted(directory.glob("*.whl"))
+    if not wheels or not all(suits(wheel.name) for wheel in wheels):
         return None
-    for wheel in sorted(directory.glob("*.whl")):
+    for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
     return site
+
+
+def suits(name: str) -> bool:
+    """Whether this Python can import a wheel of that file name."""
+    tag, abi = name.removesuffix(".whl").split("-")[-3:-1]
+    return abi == "abi3" or tag in ("py3", "py2.py3", f"cp{sys.version_info.major}{sys.version_info.minor}")
 
 
 def size_of(directory: Path) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks.gpu_first.record import Record
 from benchmarks.gpu_first.steps import Call, Step
 from tests.support.manual_clock import ManualClock
 
+MACHINE = {"gpu": "some GPU", "python": "3.12", "torch": "2.11", "packages": {"triton": "3.6", "numpy": "2"}}
 MODULE = "tests.benchmarks.gpu_first.doubles"
 
 
@@ -34,8 +36,8 @@ def run(tmp_path, monkeypatch):
         call = Call("first", limit_s, steps)
         runner = Runner(call, environment(os.environ, None, rehearses=True), rehearses=True, clock=clock)
         document = Record.continued(place.record)
-        document.begin_call(call, steps, {"gpu": "some GPU"})
-        well = runner.run(steps, document, place, "torch 2")
+        document.begin_call(call, steps, MACHINE)
+        well = runner.run(steps, document, place, MACHINE)
         return well, json.loads(place.record.read_text())
 
     run_steps.place = place
@@ -96,6 +98,14 @@ def test_what_is_not_run_is_no_failure(run):
     assert run(step("missing"), step("right"))[0]
 
 
+def test_a_step_that_lacks_a_package_is_not_run_and_names_it(run):
+    well, found = run(replace(step("right"), needs=("triton", "structlog", "nixl")), step("missing"))
+    assert well
+    right = found["steps"]["right"]
+    assert (right["outcome"], right["reason"]) == ("not run", "structlog and nixl not installed")
+    assert right["software"] == "Python 3.12, torch 2.11, triton 3.6"
+
+
 def test_a_step_that_ends_well_leaves_no_process_behind(run):
     assert run(step("leaves_a_child"))[0]
     assert not is_alive(child_of(run.place))
@@ -124,7 +134,7 @@ def test_a_run_from_a_later_step_keeps_the_results_of_the_earlier_ones(run, monk
     monkeypatch.setattr(record, "_ORDER", ["right", "wrong"])
     document = Record.continued(run.place.record)
     call = Call("first", 300.0, (step("right"), step("wrong")))
-    document.begin_call(call, call.steps[1:], {"gpu": "some GPU"})
+    document.begin_call(call, call.steps[1:], MACHINE)
     meanwhile = json.loads(run.place.record.read_text())
     assert meanwhile["steps"] == {"right": before["right"]}
     assert not meanwhile["calls"]["first"]["complete"]

@@ -13,7 +13,9 @@ import sys
 import pytest
 
 from benchmarks.gpu_first import __main__ as command
+from benchmarks.gpu_first import machine
 from benchmarks.gpu_first.steps import CALLS, FIRST, MACHINE, NIXL
+from benchmarks.gpu_first.wheels import PACKAGES
 from kernels import gpu_check
 
 STEPS = [step for call in CALLS.values() for step in call.steps]
@@ -41,6 +43,12 @@ def test_the_page_names_every_step_and_its_limit(repository):
         for name, limit in zip(names.split(","), limits.split(","), strict=True)
     }
     assert named == {(step.name, step.limit_s) for step in STEPS if step.name != MACHINE}
+
+
+def test_what_the_steps_need_is_looked_for_and_carried_or_comes_with_torch():
+    needed = {name for step in STEPS for name in step.needs}
+    assert needed <= set(machine.PACKAGES)
+    assert needed - {"triton", "numpy"} <= set(PACKAGES)
 
 
 def test_both_calls_together_check_every_kernel():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 
 import pytest
@@ -18,12 +19,13 @@ FILES = {
     "nixl_ep_cu13/big.so": "x" * 9000,
     "lib-1.data/headers/a.h": "x",
 }
+PYTHON = f"cp3{sys.version_info.minor}"
 KEPT = {"lib/__init__.py", "lib.libs/libucp.so", "lib.libs/nixl/libplugin_UCX.so"}
 
 
 @pytest.fixture
 def wheel(tmp_path):
-    path = tmp_path / "nixl_cu13-1-cp312-cp312-manylinux_2_28_x86_64.whl"
+    path = tmp_path / f"nixl_cu13-1-{PYTHON}-{PYTHON}-manylinux_2_28_x86_64.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in FILES.items():
             archive.writestr(name, text)
@@ -45,6 +47,17 @@ def test_unpacked_wheels_can_be_imported(wheel, tmp_path, monkeypatch):
     site = wheels.unpack(wheel.parent, tmp_path / "site")
     assert (site / "lib" / "__init__.py").read_text() == "answer = 42\n"
     assert wheels.unpack(tmp_path / "absent", tmp_path / "other") is None
+
+
+def test_wheels_for_another_python_are_left_alone(wheel, tmp_path):
+    wheel.rename(wheel.with_name("nixl_cu13-1-cp39-cp39-manylinux_2_28_x86_64.whl"))
+    assert wheels.unpack(wheel.parent, tmp_path / "site") is None
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("name", ["a-1-py3-none-any.whl", "a-1-cp39-abi3-manylinux_2_31_x86_64.whl"])
+def test_wheels_for_any_python_suit_this_one(name):
+    assert wheels.suits(name)
 
 
 def test_the_versions_are_those_of_the_project():
