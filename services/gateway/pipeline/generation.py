@@ -44,8 +44,11 @@ class Generation:
         prompt: sampling_pb2.Usage,
         ticket: Ticket,
         scored: ScoredPrompt | None = None,
+        rendered: float | None = None,
     ) -> None:
-        """`prompt`: the tokens of the prompt alone. `scored`: those whose log-probabilities are wanted."""
+        """`prompt`: the tokens of the prompt alone. `scored`: those whose log-probabilities are wanted.
+        `rendered`: when the prompt was, by the monotonic clock; by default now.
+        """
         self.head = head
         self._source = source
         self._choices = choices
@@ -53,7 +56,7 @@ class Generation:
         self._ticket = ticket
         self._scored = scored
         self._cached_tokens: int | None = None
-        self._began = time.monotonic()
+        self._began = time.monotonic() if rendered is None else rendered
         self._answered = False
         self._sink: Sink | None = None
         self._shortcuts: dict[tuple[int, TextKind], Shortcut] = {}

@@ -110,7 +110,7 @@ class Pipeline:
                         traceparent=record.traceparent,
                     )
                     media, pages = await self._renderer.fill(submit, request.prompt)
-                scores, scored = None, None
+                rendered, scores, scored = time.monotonic(), None, None
                 if request.prompt_logprobs is not None:
                     scores = ask_scores(request.prompt_logprobs, submit)
                     first, token_ids = request.prompt_logprobs.first, submit.prompt_token_ids
@@ -136,6 +136,7 @@ class Pipeline:
                     prompt=prompt_usage(submit, media),
                     ticket=ticket,
                     scored=scored,
+                    rendered=rendered,
                 )
                 await source.open()
                 try:
