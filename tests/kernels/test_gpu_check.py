@@ -117,6 +117,17 @@ def test_a_kernel_that_hangs_ends_the_check_and_keeps_what_was_found_before(tmp_
     assert "- complete: no" in (tmp_path / "kernels.md").read_text()
 
 
+def test_some_kernels_are_checked_within_the_seconds_that_are_given(monkeypatch):
+    asked = []
+    monkeypatch.setattr(gpu_check, "_check", lambda *words: asked.append(words) or 0)
+    assert gpu_check.main(["--kernels", "experts", "rope", "--seconds", "60"]) == 0
+    assert gpu_check.main([]) == 0
+    assert asked == [
+        (False, ["experts", "rope"], 60.0, None),
+        (False, gpu_check.BENCHES, gpu_check.ROWS_S, None),
+    ]
+
+
 def test_every_kernel_has_a_benchmark_in_the_check(repository):
     found = {path.stem.removeprefix("bench_") for path in repository.glob("kernels/benchmarks/bench_*.py")}
     assert found == set(gpu_check.BENCHES)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import json
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import layer_slice, slice_logits
+from benchmarks import layer_slice, slice_logits, slice_script
 from benchmarks.slice_check import SliceCheck
 from benchmarks.slice_logits import SliceLogits
 from benchmarks.slice_row import Row
@@ -23,9 +26,10 @@ H200 = Ceilings(bandwidth=4.3e12, rate=790e12)
 STEPS = ("prompt of 35", "prompt of 5", "prompt of 23", "decode step 1 of 3 rows", "decode step 2 of 3 rows")
 
 
-def test_a_dry_run_with_few_packages_finds_the_logits_of_both_modes_right_and_writes_both_files(tmp_path):
-    wheels = {"structlog", "services", "benchmarks"}
-    done = run_alone("benchmarks.layer_slice", wheels, "--dry-run", "--results", str(tmp_path))
+def test_a_dry_run_with_few_packages_finds_the_logits_of_both_modes_right_and_writes_all_files(tmp_path):
+    wheels, trace = {"structlog", "services", "benchmarks"}, tmp_path / "slice.json.gz"
+    words = ("--dry-run", "--results", str(tmp_path), "--trace", str(trace))
+    done = run_alone("benchmarks.layer_slice", wheels, *words)
     assert done.returncode == 0, done.stderr + done.stdout
     with (tmp_path / "layer_slice.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -36,11 +40,24 @@ def test_a_dry_run_with_few_packages_finds_the_logits_of_both_modes_right_and_wr
         **dict.fromkeys(logits, "right"),
         "decode B=3 context=70": "",
         "prefill 20 in chunks of 8192": "",
+        "trace in slice.json.gz": "",
     }
-    assert all(float(row["microseconds"]) > 0 for row in rows if not row["verdict"])
+    assert all(float(row["microseconds"]) > 0 for row in rows if not row["verdict"] and not row["note"])
+    assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     table = (tmp_path / "layer_slice.md").read_text()
     assert "dry run" in table
     assert "- complete: yes" in table
+
+
+@pytest.mark.parametrize("part", ["logits", "times"])
+def test_one_part_is_run_without_the_other(part, tmp_path, monkeypatch):
+    made = []
+    for name, kind in (("logits", "SliceLogits"), ("times", "SliceTimes")):
+        cases = SimpleNamespace(cases=lambda: iter(()))
+        monkeypatch.setattr(slice_script, kind, lambda *_, name=name, cases=cases: made.append(name) or cases)
+    monkeypatch.setattr(slice_script.Ceilings, "measure", lambda *_, **__: H200)
+    assert slice_script.try_on_cpu(tmp_path, slice_script.SlicePlan((part,), 60.0)) == 0
+    assert made == [part]
 
 
 def test_batches_of_the_dry_run_fill_no_graph():
