@@ -52,7 +52,7 @@ forge: $(STAMP) ## serve 1,000 requests beside messages forged in a worker's nam
 rotation: $(STAMP) ## replace the CA and all certificates under 50 streams and READs (options: STREAMS=20)
 	ROTATION_STREAMS=$(or $(STREAMS),50) $(BIN)/pytest -s --timeout 1500 tests/integration/test_mtls.py -k rotation $(ARGS)
 
-test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover (about 10 minutes)
+test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover, kernels (about 15 minutes)
 	scripts/test-compose $(ARGS)
 
 test-clients: $(STAMP) ## install nine clients from their lock files and run each against the suite (5 minutes; needs Node)
