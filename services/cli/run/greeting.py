@@ -56,7 +56,7 @@ def _why_slow(plan: SuitePlan) -> str | None:
     if not on_cpus or has_prebuilt() or find_compiler():
         return None
     names = f"{', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}"
-    return f"there is no C compiler ({names}): without compiled loops the workers compute slowly; install one"
+    return f"there is no C compiler ({names}): without one, answers are ten times slower"
 
 
 def _program(url: str, model: str, messages: str) -> str:
