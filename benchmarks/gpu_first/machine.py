@@ -21,6 +21,7 @@ PACKAGES = (
     "structlog",
     "msgspec",
     "llguidance",
+    "prometheus-client",
     "protobuf",
     "tiktoken",
     "nixl",

@@ -44,7 +44,7 @@ _READS = f"{_PAGES} --out {{out}}/found.json --bound 0"
 
 _TRITON = ("triton", "numpy")
 _MODEL = (*_TRITON, "structlog")
-_ENGINE = (*_MODEL, "msgspec", "llguidance", "protobuf", "tiktoken")
+_ENGINE = (*_MODEL, "msgspec", "llguidance", "prometheus-client", "protobuf", "tiktoken")
 _NIXL = ("numpy", "protobuf", "nixl")
 
 _MACHINE = Step(

@@ -22,7 +22,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WHEELS = ROOT / ".gpu-wheels"
-PACKAGES = ("llguidance", "msgspec", "nixl", "protobuf", "regex", "structlog", "tiktoken")
+PACKAGES = (
+    "llguidance",
+    "msgspec",
+    "nixl",
+    "prometheus-client",
+    "protobuf",
+    "regex",
+    "structlog",
+    "tiktoken",
+)
 """What the steps import beside torch, triton and what these bring."""
 MOST_BYTES = 64 * 2**20
 _MANYLINUX = ("2014", "1", *(f"_2_{minor}" for minor in (5, 12, 17, 24, 26, 27, 28, 31, 34, 35)))
