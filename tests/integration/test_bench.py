@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -45,3 +46,15 @@ def test_images_are_part_of_prompts(suite, tmp_path, capsys):
     words = ("chat-1", "--scale", "0.03", "--requests", "2", "--images", "1", "--image-size", "56")
     (found,), _ = measured(suite, tmp_path, capsys, *words)
     assert (found["completed"], found["failed"]) == (2, 0)
+
+
+def test_separate_pools_are_compared_with_one_pool_of_as_many_workers(nano_dir, tmp_path, capsys):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("two workers need a core each")
+    out = tmp_path / "runs.jsonl"
+    words = ("chat-16", "--scale", "0.01", "--requests", "4", "--kv-pages", "128", "--chunks", "64")
+    compared = ("--compare", "aggregated", "--checkpoint", str(nano_dir), "--out", str(out))
+    assert main(["bench", *words, *compared]) == 0
+    assert [run.began.label for run in read_runs([out])] == ["disaggregated", "aggregated/64"]
+    assert all(not request.error for run in read_runs([out]) for request in run.requests)
+    assert "disaggregated to the best chunk size, aggregated/64" in capsys.readouterr().out
