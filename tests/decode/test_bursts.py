@@ -49,14 +49,17 @@ def plain(num_pages: int, **options) -> Bench:
 
 
 def answer(heard: Heard) -> dict[str, object]:
-    """What a request's gateway got, however it was divided into deltas."""
+    """What a request's gateway got, however it was divided into deltas and whatever time it took."""
     return {
         "tokens": heard.tokens,
         "logprobs": heard.logprobs,
         "finishes": heard.finishes,
         "cuts": bool(heard.cut_at),
         "errors": [(type(error), error.message) for error in heard.errors],
-        "stats": [vars(stats) for stats in heard.stats],
+        "stats": [
+            {name: value for name, value in vars(stats).items() if not name.endswith("_s")}
+            for stats in heard.stats
+        ],
     }
 
 

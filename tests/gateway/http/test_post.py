@@ -11,6 +11,7 @@ from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.body import BodyReader
 from services.gateway.http.post import PostEndpoint
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.request_log import RequestLog
 from tests.support.waiting import let_tasks_run
 
 
@@ -32,12 +33,8 @@ async def test_requests_that_end_together_are_all_answered_before_a_line_is_logg
 
         return next_message
 
-    endpoint = PostEndpoint(
-        answer,
-        Admission(2, GatewayMetrics(CollectorRegistry())),
-        BodyReader(ByteBudget(1000), 1000, 10.0),
-        KeepAlive("none", 1.0),
-    )
+    metrics = GatewayMetrics(CollectorRegistry())
+    bodies = BodyReader(ByteBudget(1000), 1000, 10.0)
     scope = {
         "type": "http",
         "path": "/v1/chat/completions",
@@ -46,6 +43,9 @@ async def test_requests_that_end_together_are_all_answered_before_a_line_is_logg
         "perigee.tenant": None,
     }
     with structlog.testing.capture_logs() as lines:
+        endpoint = PostEndpoint(
+            answer, Admission(2, metrics), bodies, KeepAlive("none", 1.0), RequestLog(metrics)
+        )
         calls = [asyncio.create_task(endpoint(scope, receive(), send)) for _ in range(2)]
         await let_tasks_run()
         end.set()
