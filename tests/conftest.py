@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.fidelity import FidelityReport
 from tests.support.virtual_time import VirtualTimeLoop
@@ -23,6 +24,14 @@ FIDELITY = pytest.StashKey[FidelityReport]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIDELITY] = FidelityReport()
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """How a test configures the logs of its process ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.hookimpl(tryfirst=True)
