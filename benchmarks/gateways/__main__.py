@@ -52,6 +52,8 @@ STREAMS = (16, 64, 256)
 MODEL = Path("models/kimi-nano")
 OURS, DIRECT, REFERENCE = "perigee", "direct", "sglang-router"
 MTLS, TLS, TRACES = "perigee-mtls", "perigee-tls", "perigee-traces"
+NUMBERS = ("first_ms", "p50_ms", "p99_ms", "finish_s", "cpu_us")
+"""What is measured of each number of streams."""
 BOUNDS = {
     (64, "p50_ms"): 2.0,
     (64, "p99_ms"): 1.2,
@@ -66,10 +68,12 @@ _COLLECTOR_S = 60.0
 
 @dataclass(frozen=True)
 class Lag:
-    """How late the tokens of a number of streams arrive. `finish_s`: until the last stream had ended.
+    """How late the tokens of a number of streams arrive. `first_ms`: from a request to its first token, the
+    median; p50, p99: of all others, after the engine sent them. `finish_s`: until the last stream had ended.
     `cpu_us`: processor time of the gateway per token, in microseconds; it varies less than the lags.
     """
 
+    first_ms: float
     p50_ms: float
     p99_ms: float
     finish_s: float
@@ -80,7 +84,9 @@ class Lag:
         """Computes it from all arrivals of a load; `cpu_s`: seconds of processor time of the gateway."""
         lags = sorted(load.lags)
         p99 = lags[int(0.99 * (len(lags) - 1))]
-        return cls(1e3 * lags[len(lags) // 2], 1e3 * p99, load.seconds, 1e6 * cpu_s / len(lags))
+        tokens = len(lags) + len(load.firsts)
+        first_ms = 1e3 * statistics.median(load.firsts)
+        return cls(first_ms, 1e3 * lags[len(lags) // 2], 1e3 * p99, load.seconds, 1e6 * cpu_s / tokens)
 
 
 @dataclass(frozen=True)
@@ -120,10 +126,7 @@ def median(rounds: list[Result]) -> Result:
     return Result(
         {
             number: Lag(
-                *(
-                    statistics.median(getattr(each.lags[number], name) for each in rounds)
-                    for name in ("p50_ms", "p99_ms", "finish_s", "cpu_us")
-                )
+                *(statistics.median(getattr(each.lags[number], name) for each in rounds) for name in NUMBERS)
             )
             for number in STREAMS
         },
@@ -268,7 +271,7 @@ def costs(rounds: dict[str, list[Result]]) -> dict[str, float]:
     for name in (MTLS, TLS, TRACES):
         pairs = list(zip(rounds.get(name, ()), rounds.get(OURS, ()), strict=False))
         for number in STREAMS if pairs else ():
-            for what in ("p50_ms", "p99_ms", "finish_s", "cpu_us"):
+            for what in NUMBERS:
                 each = [getattr(a.lags[number], what) / getattr(b.lags[number], what) for a, b in pairs]
                 found[f"{name}, {number} streams, {what}"] = statistics.median(each)
         if pairs:
@@ -279,11 +282,12 @@ def costs(rounds: dict[str, list[Result]]) -> dict[str, float]:
 
 def table(results: dict[str, Result]) -> str:
     """The results as text."""
-    heads = "".join(f"  C={number:<3} p50 /    p99 ms  finish s    CPU us" for number in STREAMS)
+    heads = "".join(f"  C={number:<3} first / p50 / p99 ms  finish s    CPU us" for number in STREAMS)
     lines = [f"{'':14}{heads}  requests/s  RSS MiB"]
     for name, each in results.items():
         lags = "".join(
-            f"{lag.p50_ms:11.2f} /{lag.p99_ms:9.2f}{lag.finish_s:10.2f}{lag.cpu_us:10.1f}"
+            f"{lag.first_ms:13.1f} /{lag.p50_ms:5.2f} /{lag.p99_ms:6.2f}"
+            f"{lag.finish_s:10.2f}{lag.cpu_us:10.1f}"
             for lag in each.lags.values()
         )
         lines.append(f"{name:14}{lags}{each.requests_per_second:12.0f}{each.rss_mib:9.0f}")

@@ -28,22 +28,28 @@ _LATER_S = 0.005
 
 @dataclass
 class Load:
-    """`lags`: seconds from the engine's sending of a token to its arrival; `seconds`: of the whole load."""
+    """`lags`: seconds from the engine's sending of a token to its arrival, without the first one of each
+    stream; `firsts`: seconds from a request to its first token; `seconds`: of the whole load.
+
+    By its lag, a first token would be the later the sooner a gateway has sent the request on.
+    """
 
     lags: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
 class _Connection(asyncio.Protocol):
     """One keep-alive connection, with one request at a time. The network may split the text anywhere."""
 
-    def __init__(self, stamps: Stamps, lags: list[float], key: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, stamps: Stamps, load: Load, key: str, tls: ssl.SSLContext | None) -> None:
         self._tls = None if tls is None else TlsStream(tls, _HOST)
         self._arrived: list[tuple[float, bytes]] = []
         self._later_s = 0.0
         self.ready = asyncio.get_running_loop().create_future()
         self._stamps = stamps
-        self._lags = lags
+        self._load = load
+        self._asked_at = 0.0
         self._key = key
         self._unread = b""
         self._stream = 0
@@ -79,6 +85,7 @@ class _Connection(asyncio.Protocol):
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         self._stream, self._tokens, self._unread = stream, 0, b""
+        self._asked_at = time.monotonic()
         self._done = asyncio.get_running_loop().create_future()
         self._later_s = _LATER_S if length > 1 else 0.0
         request = head.encode() + body
@@ -113,7 +120,10 @@ class _Connection(asyncio.Protocol):
         whole, self._unread = text[:cut], text[cut:]
         for content in _CONTENT.findall(whole):
             for _ in content:
-                self._lags.append(now - self._stamps.get(self._stream, self._tokens))
+                if self._tokens:
+                    self._load.lags.append(now - self._stamps.get(self._stream, self._tokens))
+                else:
+                    self._load.firsts.append(now - self._asked_at)
                 self._tokens += 1
         if self._done is not None and not self._done.done():
             if whole.startswith(b"HTTP/1.1 ") and not whole.startswith(b"HTTP/1.1 200"):
@@ -143,7 +153,7 @@ class Clients:
         self._key = key
         self._model = model
         self._stamps = stamps
-        self._lags: list[float] = []
+        self._load = Load()
         self._connections: list[_Connection] = []
 
     async def open(self, number: int) -> None:
@@ -152,7 +162,7 @@ class Clients:
         self._connections = [connection for connection in self._connections if not connection.closed]
         while len(self._connections) < number:
             _, connection = await loop.create_connection(
-                lambda: _Connection(self._stamps, self._lags, self._key, self._tls), _HOST, self._port
+                lambda: _Connection(self._stamps, self._load, self._key, self._tls), _HOST, self._port
             )
             await connection.ready
             self._connections.append(connection)
@@ -160,7 +170,8 @@ class Clients:
     async def stream(self, number: int, length: int) -> Load:
         """Runs so many streams at once to their end. Raises RuntimeError if tokens are missing."""
         await self.open(number)
-        self._lags.clear()
+        self._load.lags.clear()
+        self._load.firsts.clear()
         began = time.monotonic()
         connections = self._connections[:number]
         asked = [each.ask(index, length, self._model) for index, each in enumerate(connections)]
@@ -168,7 +179,7 @@ class Clients:
         seconds = time.monotonic() - began
         if set(counts) != {length}:
             raise RuntimeError(f"not every stream had {length} tokens: {sorted(set(counts))}")
-        return Load(list(self._lags), seconds)
+        return Load(list(self._load.lags), list(self._load.firsts), seconds)
 
     async def count(self, number: int, seconds: float) -> float:
         """Requests of one token per second that `number` connections get answered."""

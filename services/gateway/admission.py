@@ -32,6 +32,10 @@ from services.gateway.workers.stream.token_delta import PromptStats
 _METER_S = 1.0
 
 
+def _nothing() -> int:
+    return 0
+
+
 class Ticket:
     """One admitted request, or one prompt of a batch: its start and the times of its tokens."""
 
@@ -46,7 +50,7 @@ class Ticket:
         self.started = clock()
         self.record = record
         self.tenant = tenant
-        self._generated: Callable[[], int] = lambda: 0
+        self._generated: Callable[[], int] = _nothing
         self._charged = 0
         self._metrics = metrics
         self._last: dict[int, float] = {}
@@ -157,6 +161,8 @@ class Ticket:
 
     def end(self) -> None:
         """Called once, by Admission."""
+        # What counts refers to this ticket: without this, only the garbage collector would free both.
+        self._generated = _nothing
         (self._metrics.running if self._last else self._metrics.waiting).dec()
 
 

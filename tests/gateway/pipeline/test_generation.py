@@ -1,6 +1,7 @@
 """Deltas that have come together are joined, and nothing is lost or put in another order."""
 
 import asyncio
+import contextlib
 import gc
 import weakref
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from services.families.output import OutputRules
 from services.gateway.pipeline.generation import Generation
 from services.gateway.pipeline.output.choice import ChoiceDecoder
 from services.gateway.workers.stream.token_delta import TokenDelta
+from tests.gateway.access.keys import add_key
+from tests.gateway.suite import chat_body, open_suite
 from tests.support.waiting import let_tasks_run, until
 
 STOP = sampling_pb2.FINISH_REASON_STOP
@@ -168,10 +171,10 @@ async def test_plain_tokens_go_to_a_sink_once_the_first_delta_is_shown(make, del
     assert source.outputs == [[letter, letter]]
 
 
-async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):
-    """A chat of megabytes is not to stay until the collector comes, which is seldom."""
-    seen = []
-    attach = Generation.attach
+@contextlib.contextmanager
+def watched_generations():
+    """Weak references to the generations of the block, in which no garbage is collected."""
+    seen, attach = [], Generation.attach
 
     def watch(generation, sink):
         seen.append(weakref.ref(generation))
@@ -182,7 +185,21 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Generation, "attach", watch)
-            await suite.stream()
-        await until(lambda: [each() for each in seen] == [None])
+            yield seen
     finally:
         gc.enable()
+
+
+async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):
+    """A chat of megabytes is not to stay until the collector comes, which is seldom."""
+    with watched_generations() as seen:
+        await suite.stream()
+        await until(lambda: [each() for each in seen] == [None])
+
+
+async def test_nothing_of_a_tenants_request_waits_for_the_garbage_collector(tmp_path):
+    headers = {"authorization": f"Bearer {add_key(tmp_path / 'keys.json', 'tenant')}"}
+    async with open_suite(api_keys=str(tmp_path / "keys.json")) as suite:
+        with watched_generations() as seen:
+            await suite.http.post("/v1/chat/completions", json=chat_body(stream=True), headers=headers)
+            await until(lambda: [each() for each in seen] == [None])
