@@ -173,11 +173,11 @@ async def test_plain_tokens_go_to_a_sink_once_the_first_delta_is_shown(make, del
 
 @contextlib.contextmanager
 def watched_generations():
-    """Weak references to the generations of the block, in which no garbage is collected."""
+    """Weak references to the generations of the block and their sources; no garbage is collected in it."""
     seen, attach = [], Generation.attach
 
     def watch(generation, sink):
-        seen.append(weakref.ref(generation))
+        seen.extend((weakref.ref(generation), weakref.ref(generation._source)))
         attach(generation, sink)
 
     gc.collect()
@@ -194,7 +194,7 @@ async def test_nothing_of_a_request_waits_for_the_garbage_collector(suite):
     """A chat of megabytes is not to stay until the collector comes, which is seldom."""
     with watched_generations() as seen:
         await suite.stream()
-        await until(lambda: [each() for each in seen] == [None])
+        await until(lambda: [each() for each in seen] == [None, None])
 
 
 async def test_nothing_of_a_tenants_request_waits_for_the_garbage_collector(tmp_path):
@@ -202,4 +202,4 @@ async def test_nothing_of_a_tenants_request_waits_for_the_garbage_collector(tmp_
     async with open_suite(api_keys=str(tmp_path / "keys.json")) as suite:
         with watched_generations() as seen:
             await suite.http.post("/v1/chat/completions", json=chat_body(stream=True), headers=headers)
-            await until(lambda: [each() for each in seen] == [None])
+            await until(lambda: [each() for each in seen] == [None, None])
