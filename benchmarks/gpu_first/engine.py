@@ -51,7 +51,7 @@ class Hardware:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights and of the pages."""
+        """The dtype of weights and pages."""
         return self.kv_format.dtype
 
 

@@ -18,7 +18,7 @@ MOST_COUNT = 2**31 - 1
 """What a count can be in a message."""
 MOST_BYTES = 2**40
 MOST_THREADS = 1024
-"""Of threads or processes: more is a mistake, and a machine that starts them stands still."""
+"""The most threads or processes: more is a mistake, and a machine that starts them stands still."""
 
 
 def check_seconds(config: object, *keys: str, or_zero: bool = False) -> None:

@@ -12,7 +12,7 @@ from perigee.v1 import decode_pb2, decode_pb2_grpc, sampling_pb2
 from services.common.errors import Cancelled, InvalidRequest, Overloaded, PerigeeError
 from services.common.rpc.status import code_of
 from services.common.sampling.controls import MAX_CHOICES
-from services.common.telemetry.tracer import Trace, Tracer
+from services.common.telemetry.tracer import Tracer, gone_on
 from services.decode import request as domain
 from services.decode.constraint.maker import ConstraintMaker
 from services.decode.constraint.rules import rules_from_proto
@@ -168,15 +168,9 @@ class DecodeServicer(decode_pb2_grpc.DecodeServiceServicer):
             rules=rules_from_proto(submit.constraint) if submit.HasField("constraint") else None,
             output_is_cut=submit.output_is_cut,
             scoring=scoring,
-            trace=self._trace(submit, now),
+            trace=gone_on(self._tracer, "decode request", submit.traceparent, now),
             arrived_at=now,
         )
-
-    def _trace(self, submit: decode_pb2.Submit, now: float) -> Trace | None:
-        """The span of a request, if the gateway's trace is to go on here."""
-        if self._tracer is None or not submit.traceparent:
-            return None
-        return self._tracer.begin("decode request", {"traceparent": submit.traceparent}, now)
 
 
 def _scoring(submit: decode_pb2.Submit) -> Scoring | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from perigee.v1 import prefill_pb2, prefill_pb2_grpc, vision_pb2
 from services.common.errors import InvalidRequest, PerigeeError
-from services.common.telemetry.tracer import Trace, Tracer
+from services.common.telemetry.tracer import Tracer, gone_on
 from services.engine.batch import PAGE_TOKENS
 from services.engine.leases.embedding_reader import EmbeddingReader
 from services.engine.leases.lease_stream import Authenticate, grant_to_proto
@@ -141,14 +141,8 @@ class PrefillServicer(prefill_pb2_grpc.PrefillServiceServicer):
             scoring=scoring,
             next_token_id=start.next_token_id,
             since=now,
-            trace=self._trace(start, now),
+            trace=gone_on(self._tracer, "prefill request", start.traceparent, now),
         )
-
-    def _trace(self, start: prefill_pb2.PrefillStart, now: float) -> Trace | None:
-        """The span of a job, if its reader's trace is to go on here."""
-        if self._tracer is None or not start.traceparent:
-            return None
-        return self._tracer.begin("prefill request", {"traceparent": start.traceparent}, now)
 
     async def _receive(self, job: Job, requests: AsyncIterator[prefill_pb2.PrefillRequest]) -> None:
         """Passes renewals and the release to the engine. A message that cannot be decoded ends the job.

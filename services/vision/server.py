@@ -16,7 +16,7 @@ from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest, PerigeeError
 from services.common.media.image_file import ImagePreprocess, image_hash
 from services.common.telemetry.timeline import Timeline
-from services.common.telemetry.tracer import Tracer
+from services.common.telemetry.tracer import Tracer, gone_on
 from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
 from services.engine.leases.lease_table import Lease
 from services.families.media import MediaArithmetic
@@ -88,10 +88,10 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     def _traced(self, request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest) -> Iterator[_Span]:
         """Gives what a call fills in for its span, which ends with the block."""
         span = _Span()
-        if self._tracer is None or not request.traceparent:
+        trace = gone_on(self._tracer, "encode request", request.traceparent, time.monotonic())
+        if self._tracer is None or trace is None:
             yield span
             return
-        trace = self._tracer.begin("encode request", {"traceparent": request.traceparent}, time.monotonic())
         error = "CANCELLED"
         try:
             yield span

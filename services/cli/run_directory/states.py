@@ -17,7 +17,7 @@ from services.common.errors import NotFound
 _FILE = "suite.json"
 
 State: TypeAlias = Literal["starting", "serving", "replacing", "restarting", "failed", "stopping"]
-"""Of a service: `replacing`, it got SIGTERM and its successor starts; `restarting`, it has ended itself."""
+"""`replacing`: the service got SIGTERM and its successor starts; `restarting`: it has ended itself."""
 
 
 @dataclass(frozen=True)

@@ -42,3 +42,12 @@ class Tracer(Protocol):
         """Ends the span, with one below it for each stage of the timeline, whose clock must be the monotonic
         one. `error`: the reason of a failure; `within`: stages that lie within another one, by name.
         """
+
+
+def gone_on(tracer: Tracer | None, name: str, traceparent: str, began: float) -> Trace | None:
+    """Begins the span of a worker's part in a request; None without a tracer, or if the message carried no
+    context. `began`: as for `Tracer.begin`.
+    """
+    if tracer is None or not traceparent:
+        return None
+    return tracer.begin(name, {"traceparent": traceparent}, began)

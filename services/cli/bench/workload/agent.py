@@ -11,7 +11,8 @@ from services.cli.bench.workload.ask import Answer, Ask, Message, Turns
 from services.cli.bench.workload.prompts import TextMaker
 from services.cli.bench.workload.scenario import Scenario, scaled_length
 
-# Of the median prompt: what all conversations share, what a task adds, and what each result adds on average.
+# Fractions of the median prompt: all conversations share the first, a task adds the second, and each result
+# the third on average.
 # With 16 rounds and answers of 1/160 the median prompt is the 1 that it should be, and 90 % of all prompt
 # tokens were in the prompt or the answer before, or in the shared part.
 _SHARED, _TASK, _RESULT = 0.125, 0.0564, 0.1029
