@@ -59,7 +59,8 @@ class PostEndpoint:
                 with self._admission.failing("rest"):
                     body = await self._bodies.read(scope, receive, hold)
                 with self._admission.enter("rest", record, tenant) as ticket:
-                    await run_while_connected(receive, self._answer(body, ticket, reply))
+                    answer = self._answer(body, ticket, reply)
+                    await run_while_connected(receive, answer, lambda: reply.ended)
         except PerigeeError as error:
             record.reason = error.reason
             await reply.fail(error)

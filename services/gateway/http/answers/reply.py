@@ -20,7 +20,8 @@ _BEGIN, _END = b"data: ", b"\n\n"
 
 class Reply:
     """Writes to the client. `started` says whether the status is already sent, so that only an event can tell
-    of a failure; `status`: the one that was sent, or 0."""
+    of a failure; `status`: the one that was sent, or 0; `ended`: whether the end mark of an event stream is.
+    """
 
     def __init__(self, send: Send, keep_alive: KeepAlive, chunks: BodyChunks | None = None) -> None:
         """`keep_alive`: of event streams. `chunks`: what the server offers beside `send`. `close` must be
@@ -31,7 +32,7 @@ class Reply:
         self._chunks = chunks
         self._written = False
         self._living: asyncio.Task[None] | None = None
-        self.started = False
+        self.started = self.ended = False
         self.status = 0
 
     async def json(
@@ -81,9 +82,12 @@ class Reply:
             self._chunks.join()
 
     async def end_events(self) -> None:
-        """OpenAI's end mark."""
+        """OpenAI's end mark. Returns one turn of the event loop after it is written."""
         self.close()
         await self._data(b"[DONE]", more=False)
+        self.ended = True
+        # The caller's clean-up comes next: the last tokens of other answers are written before it.
+        await asyncio.sleep(0)
 
     async def fail(self, error: PerigeeError) -> None:
         """The error object, as the answer or, mid-stream, as the last event."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.types import Receive
@@ -11,10 +11,13 @@ from starlette.types import Receive
 from services.common.errors import Cancelled
 
 
-async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+async def run_while_connected(
+    receive: Receive, work: Coroutine[Any, Any, None], answered: Callable[[], bool] = lambda: False
+) -> None:
     """Runs `work` to its end, or cancels it the moment the client disconnects and raises Cancelled.
 
-    The body must have been read. Returns or raises only after `work` has unwound.
+    The body must have been read. Returns or raises only after `work` has unwound. `answered`: whether the
+    whole answer is sent; servers report a disconnect after that, too, which ends nothing.
     """
     # The work runs in the caller's task: one of its own costs a token's time per request.
     task = asyncio.current_task()
@@ -26,6 +29,8 @@ async def run_while_connected(receive: Receive, work: Coroutine[Any, Any, None])
         if over or watch.cancelled():
             return
         watch.exception()  # a connection that cannot be read is gone, too
+        if answered():
+            return
         is_gone = True
         task.cancel()
 

@@ -67,6 +67,24 @@ async def test_events_go_out_at_once_while_the_client_has_room_and_wait_for_it_o
     assert bodies[2:] == [b"data: 3\n\n", b"data: [DONE]\n\n"]
 
 
+async def test_streams_that_end_together_are_all_written_before_any_of_them_is_cleaned_up():
+    done = []
+
+    async def stream(name):
+        async def send(message):
+            if message["type"] == "http.response.body":
+                done.append(f"{name} written")
+
+        reply = Reply(send, SILENT)
+        await reply.start_events(empty)
+        await reply.end_events()
+        assert reply.ended
+        done.append(f"{name} cleaned up")
+
+    await asyncio.gather(stream("first"), stream("second"))
+    assert done == ["first written", "second written", "first cleaned up", "second cleaned up"]
+
+
 async def test_where_a_server_offers_nothing_every_event_is_sent():
     bodies = []
 

@@ -49,6 +49,19 @@ async def test_a_client_that_leaves_behind_its_answer_cancels_nobody():
     assert asyncio.current_task().cancelling() == 0
 
 
+async def test_a_client_that_leaves_once_all_is_answered_does_not_end_the_clean_up_behind_it():
+    client, cleaned = Client(), []
+
+    async def answer():
+        client.leave()
+        await let_tasks_run()
+        cleaned.append(True)
+
+    await run_while_connected(client.receive, answer(), lambda: True)
+    assert cleaned
+    assert asyncio.current_task().cancelling() == 0
+
+
 async def test_the_works_own_failure_is_the_callers_whether_its_client_left_meanwhile_or_not():
     async def fails(client):
         try:
