@@ -93,9 +93,9 @@ class Ticket:
                 began = ended
         add("transit", began, now)
         sources = self._metrics.token_sources
-        sources.inc("decode_cache", stats.cached_tokens)
-        sources.inc("prefill_cache", stats.prefill_cached_tokens)
-        sources.inc("computed", max(0, prompt_tokens - stats.all_cached_tokens))
+        sources.inc("decode_cache", by=stats.cached_tokens)
+        sources.inc("prefill_cache", by=stats.prefill_cached_tokens)
+        sources.inc("computed", by=max(0, prompt_tokens - stats.all_cached_tokens))
 
     def gave_up(self, rendered: float, sent: float, now: float) -> None:
         """Notes that no worker answers its prompt any more; times as for `answered`."""
@@ -108,7 +108,7 @@ class Ticket:
         """
         if self.tenant is not None:
             self.tenant.take_prompt(tokens)
-            self._metrics.tokens_of_key(self.tenant.shown, "prompt").inc(tokens)
+            self._metrics.key_tokens.inc(self.tenant.shown, "prompt", by=tokens)
             self._generated = generated
 
     def charge(self) -> None:
@@ -117,7 +117,7 @@ class Ticket:
             count = self._generated() - self._charged
             self._charged += count
             self.tenant.take_generated(count)
-            self._metrics.tokens_of_key(self.tenant.shown, "generated").inc(count)
+            self._metrics.key_tokens.inc(self.tenant.shown, "generated", by=count)
 
     def spent(
         self, usage: sampling_pb2.Usage, finishes: Sequence[sampling_pb2.FinishReason.ValueType]
@@ -259,9 +259,9 @@ class Admission:
         return True
 
     def _count(self, door: str, tenant: Tenant | None, outcome: str) -> None:
-        self._metrics.requests_of_door(door, outcome).inc()
+        self._metrics.requests.inc(door, outcome)
         if tenant is not None:
-            self._metrics.requests_of_key(tenant.shown, outcome).inc()
+            self._metrics.key_requests.inc(tenant.shown, outcome)
 
     def _check(self, tenant: Tenant | None) -> None:
         """Counts a tenant's request in, unless something is against it."""

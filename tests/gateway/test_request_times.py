@@ -124,7 +124,7 @@ async def test_a_caller_who_is_turned_away_is_counted_by_reason_too(tmp_path):
     KeyFile(keys).add(KeyRecord("ops", digest(new_key()), ["admin"]))
     async with open_suite(api_keys=str(keys)) as suite:
         assert (await suite.chat()).status_code == 401
-        assert dict(suite.gateway._metrics.errors.counts) == {"INVALID_API_KEY": 1}
+        assert dict(suite.gateway._metrics.errors.counts) == {("INVALID_API_KEY",): 1}
 
 
 async def test_prompt_tokens_are_counted_by_who_had_them(suite):

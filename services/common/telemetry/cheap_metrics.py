@@ -128,30 +128,32 @@ class Tally(Collector):
 
 
 class LabelledTally(Collector):
-    """Prometheus' counter with one label, whose values are few: a reason, a source."""
+    """Prometheus' counter with labels, whose values are few: a reason, a source."""
 
-    def __init__(self, name: str, about: str, label: str, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, name: str, about: str, labels: Sequence[str], registry: CollectorRegistry | None = None
+    ) -> None:
         self._name = name
         self._about = about
-        self._label = label
-        self._counts: dict[str, int] = {}
+        self._labels = labels
+        self._counts: dict[tuple[str, ...], int] = {}
         if registry is not None:
             registry.register(self)
 
     @property
-    def counts(self) -> Mapping[str, int]:
-        """The count of each value that has one."""
+    def counts(self) -> Mapping[tuple[str, ...], int]:
+        """The count by the labels' values, where there is one."""
         return self._counts
 
-    def inc(self, value: str, by: int = 1) -> None:
-        """Counts up what the label has this value for."""
-        self._counts[value] = self._counts.get(value, 0) + by
+    def inc(self, *values: str, by: int = 1) -> None:
+        """Counts up for these values of the labels, in the labels' order."""
+        self._counts[values] = self._counts.get(values, 0) + by
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Prometheus': the counts."""
-        family = CounterMetricFamily(self._name, self._about, labels=[self._label])
-        for value, count in list(self._counts.items()):
-            family.add_metric([value], count)
+        family = CounterMetricFamily(self._name, self._about, labels=self._labels)
+        for values, count in list(self._counts.items()):
+            family.add_metric(values, count)
         yield family
 
 

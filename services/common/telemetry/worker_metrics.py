@@ -22,7 +22,7 @@ class WorkerMetrics(Collector):
         """`stages`: names of the stages that a request passes through here."""
         self.stages = StageTimes(stages)
         self.errors = LabelledTally(
-            "perigee_request_errors", "Requests that ended with an error, by its reason", "reason"
+            "perigee_request_errors", "Requests that ended with an error, by its reason", ["reason"]
         )
 
     def collect(self) -> Iterator[Metric]:

@@ -14,6 +14,8 @@ _BUSY_S = 1.0
 class Tenant:
     """The holder of one API key. `id`: its number for the workers, from the label; never 0. `shown`: its
     label in metrics, whose number is bounded.
+
+    Requests and tokens per minute are counted while there is a limit on them.
     """
 
     def __init__(self, record: KeyRecord, usage: Usage, shown: str = "") -> None:
@@ -42,12 +44,12 @@ class Tenant:
                 f"this API key has {limits.max_concurrent} requests in flight, its limit; retry later",
                 _BUSY_S,
             )
-        if limits.requests_per_minute:
-            self._require(Kind.REQUESTS, 1, limits.requests_per_minute)
         if limits.tokens_per_minute:
             self._require(Kind.TOKENS, 1, limits.tokens_per_minute)
+        if limits.requests_per_minute:
+            self._require(Kind.REQUESTS, 1, limits.requests_per_minute)
+            usage.add(Kind.REQUESTS, 1)
         usage.enter()
-        usage.add(Kind.REQUESTS, 1)
 
     def leave(self) -> None:
         """A request that was counted in has ended."""
@@ -55,18 +57,19 @@ class Tenant:
 
     def take_prompt(self, tokens: int) -> None:
         """Counts the tokens of a prompt. Raises RateLimited if they do not fit; nothing is counted then."""
-        limit = self.record.tokens_per_minute
-        if tokens > limit > 0:
+        if not (limit := self.record.tokens_per_minute):
+            return
+        if tokens > limit:
             raise RateLimited(
                 f"the prompt has {tokens} tokens; this API key may use {limit} in a minute", _BUSY_S
             )
-        if limit:
-            self._require(Kind.TOKENS, tokens, limit)
+        self._require(Kind.TOKENS, tokens, limit)
         self._usage.add(Kind.TOKENS, tokens)
 
     def take_generated(self, tokens: int) -> None:
         """Counts tokens that have been generated."""
-        self._usage.add(Kind.TOKENS, tokens)
+        if self.record.tokens_per_minute:
+            self._usage.add(Kind.TOKENS, tokens)
 
     def _require(self, kind: Kind, count: int, limit: int) -> None:
         wait_s = self._usage.wait_s(kind, count, limit)

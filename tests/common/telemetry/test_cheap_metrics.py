@@ -119,18 +119,18 @@ def test_the_page_of_stages_is_the_one_of_a_histogram_by_stage():
     assert page(ours, observe) == page(theirs, observe)
 
 
-def test_the_page_of_a_counter_by_label_is_the_one_that_prometheus_gives():
+def test_the_page_of_a_counter_by_labels_is_the_one_that_prometheus_gives():
     def ours(registry):
-        return LabelledTally("a_errors", "About", "reason", registry)
+        return LabelledTally("a_errors", "About", ["door", "reason"], registry)
 
     def theirs(registry):
-        return Counter("a_errors", "About", ["reason"], registry=registry)
+        return Counter("a_errors", "About", ["door", "reason"], registry=registry)
 
     def count(counter):
         for reason, by in (("OVERLOADED", 2), ("CANCELLED", 1), ("OVERLOADED", 3)):
             if isinstance(counter, LabelledTally):
-                counter.inc(reason, by)
+                counter.inc("rest", reason, by=by)
             else:
-                counter.labels(reason).inc(by)
+                counter.labels("rest", reason).inc(by)
 
     assert page(ours, count) == page(theirs, count)
