@@ -1,7 +1,7 @@
 """Clients that read streamed chat completions at low cost, and record when each token arrives.
 
 What they do with a token must not delay the next one: for streams, they note when bytes arrive, and decrypt
-and read them a little later.
+and read them when no more come.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _CONTENT = re.compile(rb'"content": ?"([^"]*)"')
 _DONE = b"[DONE]"
 _END = b"0\r\n\r\n"
 _HOST = "127.0.0.1"
-_LATER_S = 0.005
-"""Longer than a step's tokens take to arrive, and shorter than a step."""
+_QUIET_S = 0.06
+"""Longer than the engine's steps: a stream in which nothing arrives for so long has most likely ended."""
 
 
 @dataclass
 class Load:
     """`lags`: seconds from the engine's sending of a token to its arrival, without the first one of each
-    stream; `firsts`: seconds from a request to its first token; `seconds`: of the whole load.
+    stream; `firsts`: seconds from a request to its first token; `seconds`: until the last byte arrived.
 
     By its lag, a first token would be the later the sooner a gateway has sent the request on.
     """
@@ -37,6 +37,7 @@ class Load:
     lags: list[float] = field(default_factory=list)
     firsts: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    last: float = 0.0
 
 
 class _Connection(asyncio.Protocol):
@@ -45,7 +46,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, stamps: Stamps, load: Load, key: str, tls: ssl.SSLContext | None) -> None:
         self._tls = None if tls is None else TlsStream(tls, _HOST)
         self._arrived: list[tuple[float, bytes]] = []
-        self._later_s = 0.0
+        self._reads_at_once = True
         self.ready = asyncio.get_running_loop().create_future()
         self._stamps = stamps
         self._load = load
@@ -67,7 +68,7 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, stream: int, length: int, model: str) -> asyncio.Future[int]:
         """Sends a request; resolves to the number of tokens that arrived. An answer of several tokens is read
-        later than it arrives.
+        by `read` alone.
         """
         body = json.encode(
             {
@@ -87,7 +88,7 @@ class _Connection(asyncio.Protocol):
         self._stream, self._tokens, self._unread = stream, 0, b""
         self._asked_at = time.monotonic()
         self._done = asyncio.get_running_loop().create_future()
-        self._later_s = _LATER_S if length > 1 else 0.0
+        self._reads_at_once = length == 1
         request = head.encode() + body
         self._transport.write(request if self._tls is None else self._tls.encrypt(request))
         return self._done
@@ -100,13 +101,13 @@ class _Connection(asyncio.Protocol):
             if self._tls.ready:
                 self.ready.set_result(None)
             return
-        if not self._arrived and self._later_s:
-            asyncio.get_running_loop().call_later(self._later_s, self._read_all)
         self._arrived.append((now, data))
-        if not self._later_s:
-            self._read_all()
+        self._load.last = now
+        if self._reads_at_once:
+            self.read()
 
-    def _read_all(self) -> None:
+    def read(self) -> None:
+        """Reads what has arrived since the last time."""
         arrived, self._arrived = self._arrived, []
         for when, data in arrived:
             self._read(when, data if self._tls is None else self._tls.decrypt(data))
@@ -175,8 +176,13 @@ class Clients:
         began = time.monotonic()
         connections = self._connections[:number]
         asked = [each.ask(index, length, self._model) for index, each in enumerate(connections)]
+        while not all(answer.done() for answer in asked):
+            await asyncio.sleep(_QUIET_S)
+            if time.monotonic() - self._load.last > _QUIET_S:
+                for each in connections:
+                    each.read()
         counts = await asyncio.gather(*asked)
-        seconds = time.monotonic() - began
+        seconds = self._load.last - began
         if set(counts) != {length}:
             raise RuntimeError(f"not every stream had {length} tokens: {sorted(set(counts))}")
         return Load(list(self._load.lags), list(self._load.firsts), seconds)
