@@ -34,15 +34,22 @@ class AdminClient:
 
         Raises NotFound listing the known workers.
         """
+        found = self.find_all(name)
+        if len(found) != 1:
+            raise _not_found(f"{name!r} matches several workers", found)
+        return found[0]
+
+    def find_all(self, name: str) -> Sequence[admin_pb2.WorkerStatus]:
+        """Returns the worker at address `name`, or all whose incarnations start with it, at least one.
+
+        Raises NotFound listing the known workers.
+        """
         workers = self.list_workers().workers
         at_address = [worker for worker in workers if worker.address == name]
-        by_prefix = [worker for worker in workers if name and worker.info.incarnation.startswith(name)]
-        found = at_address or by_prefix
-        if len(found) != 1:
-            known = ", ".join(describe(worker) for worker in found or workers) or "none"
-            what = f"{name!r} matches several workers" if found else f"{name!r} matches no worker"
-            raise NotFound(f"{what}; give an address or the start of an incarnation: {known}")
-        return found[0]
+        found = at_address or [each for each in workers if name and each.info.incarnation.startswith(name)]
+        if not found:
+            raise _not_found(f"{name!r} matches no worker", workers)
+        return found
 
     def check_transfer(self, reader: str, owner: str, rounds: int) -> worker_pb2.CheckTransferResponse:
         """Makes the worker at `reader` read the probe buffer of the one at `owner`."""
@@ -83,6 +90,11 @@ def role_name(role: worker_pb2.WorkerRole.ValueType) -> str:
 def describe(worker: admin_pb2.WorkerStatus) -> str:
     """Returns role and address, e.g. "prefill 127.0.0.1:50052"."""
     return f"{role_name(worker.info.role)} {worker.address}"
+
+
+def _not_found(what: str, workers: Sequence[admin_pb2.WorkerStatus]) -> NotFound:
+    known = ", ".join(describe(worker) for worker in workers) or "none"
+    return NotFound(f"{what}; give an address or the start of an incarnation: {known}")
 
 
 def _call(method: Any, request: Any, timeout_s: float = _CALL_TIMEOUT_S) -> Any:

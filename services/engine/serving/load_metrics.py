@@ -14,7 +14,7 @@ PAGE_STATES = ("free", "used", "cached", "leased", "quarantined")
 
 
 class LoadMetrics(Collector):
-    """Pages by state, running and waiting requests, and counters by name."""
+    """Pages by state, running and waiting requests, queued tokens, and counters by name."""
 
     def __init__(
         self,
@@ -42,6 +42,9 @@ class LoadMetrics(Collector):
         )
         yield GaugeMetricFamily("perigee_requests_running", "Requests being computed", value=load.running)
         yield GaugeMetricFamily("perigee_requests_waiting", "Requests queued", value=load.waiting)
+        yield GaugeMetricFamily(
+            "perigee_queued_tokens", "Prompt tokens that are not computed yet", value=load.queued_tokens
+        )
         yield GaugeMetricFamily("perigee_draining", "1 while nothing new is admitted", value=load.draining)
         for name, (text, read) in self._counters.items():
             yield CounterMetricFamily(name, text, value=read())

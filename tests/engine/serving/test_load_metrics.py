@@ -9,12 +9,13 @@ from services.engine.serving.load_metrics import PAGE_STATES, LoadMetrics
 
 
 def test_every_look_takes_the_load_anew():
-    report = worker_pb2.LoadReport(running=2, waiting=3)
+    report = worker_pb2.LoadReport(running=2, waiting=3, queued_tokens=4096)
     count = 7
     registry = CollectorRegistry()
     LoadMetrics(registry, lambda: report, {"perigee_things": ("Things", lambda: count)})
     assert registry.get_sample_value("perigee_requests_running") == 2
     assert registry.get_sample_value("perigee_requests_waiting") == 3
+    assert registry.get_sample_value("perigee_queued_tokens") == 4096
     assert registry.get_sample_value("perigee_draining") == 0
     assert registry.get_sample_value("perigee_things_total") == 7
     report, count = worker_pb2.LoadReport(running=1, draining=True), 8

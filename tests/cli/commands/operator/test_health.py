@@ -86,3 +86,27 @@ def test_a_port_nobody_listens_at_is_named_in_one_line(capsys):
 def test_an_address_that_is_none_is_a_wrong_argument(capsys):
     assert main(["health", "nowhere"]) == 2
     assert "ADDRESS: 'nowhere' is not host:port" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_serve_is_alive(server, capsys):
+    start(server[0], NOT_SERVING)
+    assert main(["health", server[1], "--alive"]) == 0
+    assert capsys.readouterr().out == f"{server[1]} is not serving: NOT_SERVING\n"
+
+
+def test_a_server_that_does_not_answer_is_not_alive(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        assert main(["health", f"127.0.0.1:{mute.getsockname()[1]}", "--alive"]) == 1
+    assert "DEADLINE_EXCEEDED" in capsys.readouterr().err
+
+
+def test_an_ability_has_a_health_of_its_own(server, capsys):
+    servicer = health.HealthServicer()
+    servicer.set("", SERVING)
+    servicer.set("workers", NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server[0])
+    server[0].start()
+    assert main(["health", server[1]]) == 0
+    assert main(["health", server[1], "--ability", "workers"]) == 1
+    assert main(["health", server[1], "--ability", "nothing"]) == 1
+    assert "NOT_FOUND" in capsys.readouterr().err

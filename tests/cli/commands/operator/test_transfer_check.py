@@ -4,7 +4,7 @@ import pytest
 
 from services.cli.main import main
 from services.common.errors import TransferFailed
-from tests.cli.gateway_double import VISION, worker
+from tests.cli.gateway_double import PREFILL, VISION, worker
 
 VISION_AT, PREFILL_AT, DECODE_AT = "10.0.0.1:50051", "10.0.0.2:50052", "10.0.0.3:50053"
 
@@ -41,6 +41,22 @@ def test_an_rdma_path_is_said_to_be_one(door, capsys):
     out = capsys.readouterr().out
     assert out.count("RDMA       yes") == 2
     assert "the CPUs move the bytes" not in out
+
+
+def test_where_rdma_is_expected_tcp_is_a_failure_of_each_direction(door, capsys):
+    command = ["transfer-check", PREFILL_AT, DECODE_AT, "--expect", "rdma", "--address", door.address]
+    assert main(command) == 1
+    assert capsys.readouterr().out.count("  FAILED     RDMA is expected, and cma is none") == 2
+    door.rdma = True
+    assert main(command) == 0
+    assert "FAILED" not in capsys.readouterr().out
+
+
+def test_every_worker_of_a_role_is_checked_with_every_one_of_another(door):
+    door.workers.append(worker(PREFILL, "10.0.0.9:50052", "d4d4d4d4"))
+    assert main(["transfer-check", "prefill", "decode", "--every", "--address", door.address]) == 0
+    both = {(PREFILL_AT, DECODE_AT), ("10.0.0.9:50052", DECODE_AT)}
+    assert {pair[:2] for pair in asked(door)} == both | {(owner, reader) for reader, owner in both}
 
 
 @pytest.mark.parametrize("names", [(VISION_AT, DECODE_AT), (DECODE_AT, VISION_AT)])
