@@ -11,7 +11,7 @@ TRITONS ?= 3.6.0 3.7.1
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures up down clean
+.PHONY: kubernetes-tools manifests help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -101,6 +101,12 @@ protos: $(STAMP) ## generate the Python code of protos/ and the texts of REST fi
 
 pictures: $(STAMP) ## draw the pictures of docs/ again, from docs/pictures/*.toml
 	$(BIN)/python -m docs.pictures
+
+kubernetes-tools: $(STAMP) ## fetch helm and kubectl for make manifests and tests/deploy (38 MB, into .run/kubernetes)
+	$(BIN)/python -m scripts.manifests --tools
+
+manifests: $(STAMP) ## write deploy/kustomize again, from the chart deploy/helm/perigee (needs helm)
+	$(BIN)/python -m scripts.manifests
 
 up: ## build the images, start the suite in containers, return when it serves (options: ARGS="--scale decode=2")
 	@COMPOSE="$(COMPOSE)" scripts/up $(ARGS)

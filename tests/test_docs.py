@@ -18,6 +18,7 @@ CODE = (
     "tests/support/*.py",
     "benchmarks/**/*.py", "training/**/*.py", "evals/**/*.py", "examples/*.py", "scripts/*", "Makefile",
     "*.toml", "*.yml", "models/kimi-nano/*config.json", "services/*/Dockerfile",
+    "deploy/helm/**/*.yaml", "deploy/helm/**/*.tpl",
 )  # fmt: skip
 FILE_OR_DIRECTORY = re.compile(r"\.?[\w-][\w.-]*/[\w./-]*")
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

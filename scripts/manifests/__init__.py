@@ -1,0 +1,1 @@
+"""Renders the Helm chart into kustomize bases and components."""
