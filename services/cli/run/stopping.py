@@ -71,18 +71,28 @@ class Stopping:
 
     async def _stop(self, keepers: Sequence[Keeper], give_up: float) -> None:
         """Stops these at once; until the last has ended, says every 5 s which are left."""
+        # Counted first: a gateway without requests ends at once, and answers nobody any more.
+        requests = await self._count(keepers)
         left = {asyncio.ensure_future(self._stop_one(keeper, give_up)): keeper.role for keeper in keepers}
         while left:
-            await self._say(list(left.values()), give_up)
+            self._say(list(left.values()), requests, give_up)
             done, _ = await asyncio.wait(left, timeout=_REPEAT_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
                 del left[task]
+            if left:
+                requests = await self._count(keepers)
 
-    async def _say(self, roles: Sequence[str], give_up: float) -> None:
-        requests = await self._requests() if "gateway" in roles else None
-        counted = f"{requests} request{'' if requests == 1 else 's'}" if requests else "requests"
-        what = f" ({counted} may finish)" if "gateway" in roles else ""
+    async def _count(self, keepers: Sequence[Keeper]) -> int | None:
+        """Returns how many requests these services still have; None if nobody knows. Only the gateway is
+        asked: workers end after it.
+        """
+        serve = any(keeper.role == "gateway" and keeper.ready.is_set() for keeper in keepers)
+        return await self._requests() if serve else 0
+
+    def _say(self, roles: Sequence[str], requests: int | None, give_up: float) -> None:
+        counted = "requests" if requests is None else f"{requests} request{'' if requests == 1 else 's'}"
+        what = "" if requests == 0 else f" ({counted} may finish)"
         at_most = max(0.0, give_up - self._clock())
         detail = f"waiting for {', '.join(roles)}{what}, {at_most:.0f} s at most"
         self._progress.print(detail)
