@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.cli.run.plan import WORKERS, SuitePlan
 from services.common.rpc.tls.bundle import CA
-from services.engine.native.sources import COMPILERS, find_compiler, has_prebuilt
+from services.engine.native.sources import COMPILERS, NO_LOOPS, find_compiler, has_prebuilt
 
 _KEYLESS = """\
 Warning: other machines reach REST and gRPC, and nobody needs an API key. `perigee keys create` makes one,
@@ -16,6 +16,8 @@ Warning: other machines reach REST and gRPC, and nobody needs an API key. `perig
 
 """
 _DEFAULT_DOOR = "127.0.0.1:50050"
+# What a worker logs until it serves is less.
+_MOST_READ = 1 << 20
 
 
 def greeting(plan: SuitePlan, run_dir: Path) -> str:
@@ -28,7 +30,7 @@ def greeting(plan: SuitePlan, run_dir: Path) -> str:
     address = "" if plan.grpc_address == _DEFAULT_DOOR else f" --address {plan.grpc_address}"
     messages = '[{"role": "user", "content": "Hello"}]'
     body = f'{{"model": "{plan.model_name}", "max_tokens": 64, "messages": {messages}}}'
-    slow = f"\n  note      {reason}" if (reason := _why_slow(plan)) else ""
+    slow = f"\n  note      {reason}" if (reason := _why_slow(plan, run_dir)) else ""
     return f"""
 Perigee is ready and serves {plan.model_name}.
 
@@ -50,13 +52,28 @@ From a second terminal:
 """
 
 
-def _why_slow(plan: SuitePlan) -> str | None:
-    """Returns why workers on CPUs compute without compiled loops: there is no C compiler. None otherwise."""
-    on_cpus = any(child.role in WORKERS and child.device == "cpu" for child in plan.children)
-    if not on_cpus or has_prebuilt() or find_compiler():
+def _why_slow(plan: SuitePlan, run_dir: Path) -> str | None:
+    """Returns why workers on CPUs compute without compiled loops; None if they have them."""
+    on_cpus = [child.role for child in plan.children if child.role in WORKERS and child.device == "cpu"]
+    if not on_cpus or has_prebuilt():
         return None
-    names = f"{', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}"
-    return f"there is no C compiler ({names}): without one, answers are ten times slower"
+    if not find_compiler():
+        names = f"{', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}"
+        return f"there is no C compiler ({names}): without one, answers are ten times slower"
+    # One may be there without what it needs, such as the headers of the C library.
+    failed = next((role for role in on_cpus if _has_no_loops(run_dir / f"{role}.log")), None)
+    if failed is None:
+        return None
+    return f"the C compiler fails, so answers are ten times slower; perigee logs {failed} has its words"
+
+
+def _has_no_loops(log: Path) -> bool:
+    """Whether a worker has logged that it could not compile them."""
+    try:
+        with log.open("rb") as file:
+            return NO_LOOPS.encode() in file.read(_MOST_READ)
+    except OSError:
+        return False
 
 
 def _program(url: str, model: str, messages: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from services.engine.native.sources import (
     COMPILERS,
+    NO_LOOPS,
     SOURCES,
     find_compiler,
     has_prebuilt,
@@ -38,12 +39,12 @@ def library() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(prebuilt()))
     compiler = find_compiler()
     if compiler is None:
-        log.info("no compiled loops: there is no C compiler", tried=COMPILERS)
+        log.info(f"{NO_LOOPS}: there is no C compiler", tried=COMPILERS)
         return None
     try:
         return ctypes.CDLL(str(_compiled(compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("no compiled loops", detail=_detail(error))
+        log.warning(NO_LOOPS, detail=_detail(error))
         return None
 
 

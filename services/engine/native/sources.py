@@ -15,6 +15,8 @@ SOURCES = tuple(
 )
 HEADERS = tuple(Path(__file__).with_name(f"{name}.h") for name in ("loops", "vectors"))
 COMPILERS = ("cc", "gcc", "clang")
+NO_LOOPS = "no compiled loops"
+"""What a worker logs that has none although there is a compiler."""
 _REQUIRED = {"x86_64": frozenset(("avx2", "fma"))}
 """Processor features that a library compiled elsewhere requires."""
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from services.cli.run.greeting import greeting
 from services.cli.run.plan import ChildPlan, SuitePlan
+from services.common.logs import configure_logs
 from services.engine.native import sources
 
 PLAN = SuitePlan((), "127.0.0.1:31000", "127.0.0.1:51000", "127.0.0.1:52000", "little-one")
@@ -50,9 +52,9 @@ def test_a_model_that_anybody_may_use_comes_with_a_warning():
     assert "Warning: other machines reach REST and gRPC, and nobody needs an API key" in text
 
 
-def shown(device):
+def shown(device, run_dir=Path("/nowhere")):
     worker = ChildPlan("decode", ("decode", "--device", device), "127.0.0.1:50053")
-    return greeting(SuitePlan((worker,), "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "it"), Path(".run"))
+    return greeting(SuitePlan((worker,), "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "it"), run_dir)
 
 
 def test_a_missing_compiler_shows_on_the_start_screen(monkeypatch):
@@ -67,3 +69,17 @@ def test_a_library_that_was_compiled_before_needs_no_compiler(monkeypatch, tmp_p
     monkeypatch.setattr(sources, "prebuilt", lambda: tmp_path)
     monkeypatch.setattr(sources, "_REQUIRED", {})
     assert "compiler" not in shown("cpu")
+
+
+def test_a_compiler_that_fails_shows_on_the_start_screen(monkeypatch, tmp_path):
+    monkeypatch.setattr(sources.shutil, "which", lambda name: "/bin/cc")
+    log = tmp_path / "decode.log"
+    with log.open("w") as stream:
+        configure_logs("INFO", stream)
+        structlog.get_logger().info("loading")
+        assert "C compiler" not in shown("cpu", tmp_path)
+        structlog.get_logger().warning(sources.NO_LOOPS, detail="stdio.h: No such file or directory")
+        stream.flush()
+        assert "the C compiler fails" in shown("cpu", tmp_path)
+    assert "perigee logs decode" in shown("cpu", tmp_path)
+    assert "C compiler" not in shown("cuda:0", tmp_path)
