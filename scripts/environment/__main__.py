@@ -23,6 +23,8 @@ from scripts.environment.ports import taken_ports
 from scripts.environment.torch_build import NVIDIA, VERSION, NoCpuBuild, choose_torch, is_cpu_build
 
 VENV = Path(".venv")
+NEWEST_TRIED = (3, 13)
+"""Of Python; packages may have no wheels for a newer one."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def main(words: Sequence[str]) -> int:
     """Returns the exit status."""
     kind = KINDS[words[0]]
     fresh = not all((VENV / name).exists() for name in ("bin/pip", "pyvenv.cfg"))
-    problems = taken_ports(words[1:], os.environ) if words[0] == "run" else []
+    problems = _other_system()
+    problems += taken_ports(words[1:], os.environ) if words[0] == "run" else []
     if fresh:
         problems += missing_space(Path.cwd(), kind.installed_mb * MB, 2 * kind.download_mb * MB)
     else:
@@ -68,6 +71,8 @@ def main(words: Sequence[str]) -> int:
 
 def _install(kind: Kind, fresh: bool) -> None:
     print(f"Installing what {kind.purpose} needs into {VENV}, with Python {platform.python_version()}.")
+    if sys.version_info[:2] > NEWEST_TRIED:
+        print("It was never tried with such a new one: if it fails, name Python 3.11 to 3.13 with PYTHON=...")
     if fresh:
         print(
             f"With torch for CPUs: about {kind.download_mb} MB to download, {kind.installed_mb:,} MB of disk."
@@ -102,6 +107,12 @@ def _torch(kind: Kind, wheels: Path, commands: QuietCommands, narrator: Narrator
 
 def _count_packages() -> int:
     return sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
+
+
+def _other_system() -> list[str]:
+    """A line if this is not Linux."""
+    system = platform.system()
+    return [] if system == "Linux" else [f"Perigee needs Linux, and this is {system}"]
 
 
 def _other_python() -> list[str]:

@@ -145,6 +145,26 @@ def test_an_environment_of_another_python_is_not_mixed_with_this_one(clone, caps
     assert ".venv was made with Python 3.9.1" in capsys.readouterr().err
 
 
+def test_another_system_than_linux_is_refused_before_anything_is_made(clone, monkeypatch, capsys):
+    shutil.rmtree(clone / ".venv")
+    monkeypatch.setattr(setup.platform, "system", lambda: "Darwin")
+    assert setup.main(["run"]) == 2
+    assert not (clone / ".venv").exists()
+    assert "Perigee needs Linux, and this is Darwin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("newest", "warned"), [((3, 10), True), (sys.version_info[:2], False)])
+def test_a_python_that_is_too_new_to_have_been_tried_is_said(clone, monkeypatch, capsys, newest, warned):
+    monkeypatch.setattr(setup, "NEWEST_TRIED", newest)
+    assert setup.main(["run"]) == 0
+    assert ("never tried with such a new one" in capsys.readouterr().out) is warned
+
+
+def test_the_newest_python_tried_is_the_newest_that_is_declared(repository):
+    declared = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["classifiers"]
+    assert declared[-1].endswith(f" {'.'.join(map(str, setup.NEWEST_TRIED))}")
+
+
 def test_a_failure_shows_the_end_of_what_the_command_wrote(tmp_path):
     commands = QuietCommands(Narrator(lambda line: None, ManualClock(), lambda: 0), tmp_path / "log")
     program = "for n in range(99): print('line', n)\nraise SystemExit(3)"
