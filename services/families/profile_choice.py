@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from services.families.family import Family
 from services.families.model_profile import ModelProfile
 
 TEMPLATE_NAME = "chat_template.jinja"
-# Published templates have some kilobytes.
-_MOST_TEMPLATE_BYTES = 1 << 20
+MOST_TEMPLATE_BYTES = 1 << 20
+"""Published templates have some kilobytes."""
 # A download cache keeps a checkpoint as models--OWNER--NAME/snapshots/REVISION.
 _PARENTS = 2
 
@@ -50,10 +51,21 @@ def choose_profile(
     return ChosenProfile(find_profile(family, suggestion.name), suggestion.because)
 
 
+def read_template(directory: Path) -> bytes:
+    """Returns the checkpoint's template, of one that is too large the first MOST_TEMPLATE_BYTES + 1 bytes.
+
+    Raises OSError, also for what is no regular file: a pipe's end may never come.
+    """
+    path = directory / TEMPLATE_NAME
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file")
+    with path.open("rb") as file:
+        return file.read(MOST_TEMPLATE_BYTES + 1)
+
+
 def _template(directory: Path) -> str | None:
     try:
-        with (directory / TEMPLATE_NAME).open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MOST_TEMPLATE_BYTES)
+        return read_template(directory)[:MOST_TEMPLATE_BYTES].decode(errors="replace")
     except OSError:
         return None
 

@@ -14,12 +14,17 @@ from services.cli.template_check.sandbox import Rendering, render_in_sandbox
 from services.common.errors import CheckpointError, UnsupportedValue
 from services.families.family import ChatFormat
 from services.families.model_profile import ModelProfile
-from services.families.profile_choice import TEMPLATE_NAME, ChosenProfile, choose_profile
+from services.families.profile_choice import (
+    MOST_TEMPLATE_BYTES,
+    TEMPLATE_NAME,
+    ChosenProfile,
+    choose_profile,
+    read_template,
+)
 from services.families.registry import family_of_tokenizer
 from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.to_request import prompt_from_body
 
-_MOST_BYTES = 1 << 20
 _SWITCHES: tuple[dict[str, bool], ...] = (
     {},
     {"thinking": True},
@@ -107,20 +112,21 @@ def compare_template(directory: Path) -> Verdict:
     """
     family = family_of_tokenizer(directory)
     chat = family.open_chat(directory)
-    template = _read(directory / TEMPLATE_NAME)
+    template = _template(directory)
     trials = tuple(_trials())
     renderings = render_in_sandbox(template, [trial.variables(chat) for trial in trials])
     fits = (_fit(profile, chat, trials, renderings) for profile in family.profiles)
     return Verdict(tuple(fits), choose_profile(family, directory))
 
 
-def _read(path: Path) -> str:
+def _template(directory: Path) -> str:
+    path = directory / TEMPLATE_NAME
     try:
-        data = path.open("rb").read(_MOST_BYTES + 1)
+        data = read_template(directory)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > _MOST_BYTES:
-        raise CheckpointError(f"{path} is larger than {_MOST_BYTES:,} bytes")
+    if len(data) > MOST_TEMPLATE_BYTES:
+        raise CheckpointError(f"{path} is larger than {MOST_TEMPLATE_BYTES:,} bytes")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

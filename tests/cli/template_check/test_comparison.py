@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from services.cli.main import main
@@ -99,6 +101,11 @@ def test_a_checkpoint_without_a_template_or_tokenizer_is_refused(nano_dir, tmp_p
     (tmp_path / "bare").mkdir()
     with pytest.raises(CheckpointError, match=r"tiktoken\.model"):
         compare_template(tmp_path / "bare")
+    piped = checkpoint("", "piped")
+    (piped / "chat_template.jinja").unlink()
+    os.mkfifo(piped / "chat_template.jinja")
+    with pytest.raises(CheckpointError, match="cannot be read: Not a regular file"):
+        compare_template(piped)
     large = checkpoint("x" * ((1 << 20) + 1), "large")
     with pytest.raises(CheckpointError, match="is larger than 1,048,576 bytes"):
         compare_template(large)

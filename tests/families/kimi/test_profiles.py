@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from services.common.errors import ConfigError
@@ -69,9 +71,12 @@ def test_the_setting_wins_and_an_unknown_one_is_refused(tmp_path):
         choose_profile(KIMI, tmp_path, (), "K2.6")
 
 
-def test_a_template_that_is_no_text_or_a_directory_ends_no_start(tmp_path):
+def test_a_template_that_is_no_text_or_no_file_ends_no_start(tmp_path):
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe" * 10)
     assert choose_profile(KIMI, tmp_path, ("k2.6",)).profile.name == "k2.6"
     (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / "chat_template.jinja").mkdir()
+    assert choose_profile(KIMI, tmp_path).profile.name == "k2.5"
+    (tmp_path / "chat_template.jinja").rmdir()
+    os.mkfifo(tmp_path / "chat_template.jinja")
     assert choose_profile(KIMI, tmp_path).profile.name == "k2.5"
