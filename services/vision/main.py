@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import structlog
+import torch
 
 from perigee.v1 import vision_pb2_grpc, worker_pb2
 from services.common.errors import CheckpointError
@@ -25,7 +26,11 @@ from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, repor
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
+from services.engine.leases.embedding_reader import row_page_bytes
+from services.engine.loading.gpu_memory import usable_bytes
 from services.engine.loading.hardware import parse_device, parse_dtype
+from services.engine.loading.memory_plan import physical_bytes
+from services.engine.loading.page_memory import check_pages
 from services.engine.loading.vision import load_vision_model
 from services.engine.model.architectures import load_config
 from services.engine.serving.identity import model_identity
@@ -87,6 +92,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     device = parse_device(config.device)
     batch = config.max_batch or _BATCH[device.type]
     dtype = parse_dtype(config.dtype, device)
+    _check_pool(config.embedding_pages, directory, device)
     model = await asyncio.to_thread(load_vision_model, directory, dtype, device)
     rows = allocate_embedding_rows(config.embedding_pages, model.config.text_hidden_size, device)
     pool = EmbeddingPool(rows, config.hold_seconds, config.lease_seconds)
@@ -111,6 +117,15 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     info = worker_info(name, directory, report, deterministic=batch == 1)
     backend = VisionWorkerBackend(info, offer_to_proto(transfer.offer()), pool, lessor, encoder)
     return VisionWorker(info, transfer, thread, arithmetic, encoder, metrics, lessor, backend)
+
+
+def _check_pool(pages: int, directory: Path, device: torch.device) -> None:
+    """Raises ConfigError if so many pages do not fit where the embeddings live."""
+    page_bytes = row_page_bytes(load_config(directory).text.hidden_size)
+    if device.type == "cpu":
+        check_pages("embedding_pages", pages, page_bytes, physical_bytes())
+    else:
+        check_pages("embedding_pages", pages, page_bytes, usable_bytes(device, 1), "the GPU's memory")
 
 
 def _arithmetic(directory: Path) -> MediaArithmetic:

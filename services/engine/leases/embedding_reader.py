@@ -32,6 +32,11 @@ ROWS_DTYPE = torch.float32
 log = structlog.get_logger()
 
 
+def row_page_bytes(hidden_size: int) -> int:
+    """Returns the bytes of a page of embedding rows of that width."""
+    return ROWS_PER_PAGE * hidden_size * ROWS_DTYPE.itemsize
+
+
 class EmbeddingReader:
     """Reads embeddings into a bounded, registered staging area and hands out copies. Event loop only.
 

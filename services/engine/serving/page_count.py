@@ -12,6 +12,7 @@ from services.common.errors import ConfigError
 from services.common.setting_ranges import AUTO, AutoCount
 from services.engine.loading.gpu_memory import usable_bytes
 from services.engine.loading.memory_plan import does_not_fit, host_bytes, physical_bytes, planned
+from services.engine.loading.page_memory import check_pages
 from services.engine.loading.worker_shape import WorkerShape
 from services.engine.model.config.model_config import ModelConfig
 
@@ -50,11 +51,7 @@ def page_count(
         if asked == AUTO:
             return settings.cpu_pages
         page_bytes = host_bytes(config, settings.dtype, settings.kv_format).page
-        if (most := physical_bytes() // page_bytes) < asked:
-            raise ConfigError(
-                f"kv_pages: {asked:,} pages are asked for; at most {most:,} fit into this machine's memory,"
-                f" {page_bytes:,} bytes each"
-            )
+        check_pages("kv_pages", asked, page_bytes, physical_bytes())
         return asked
     shape = settings.shape_on(device.type)
     plan = planned(config, shape, usable(device, shape.rank.count), int(settings.reserved_gb * 1e9))

@@ -25,7 +25,12 @@ from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_layout, kv_r
 from services.engine.kv_transfer.agents.offer_proto import offer_to_proto, report_to_proto
 from services.engine.kv_transfer.opening import TransferOpening
 from services.engine.kv_transfer.transfer_thread import TransferThread
-from services.engine.leases.embedding_reader import ROWS_DTYPE, ROWS_PER_PAGE, EmbeddingReader
+from services.engine.leases.embedding_reader import (
+    ROWS_DTYPE,
+    ROWS_PER_PAGE,
+    EmbeddingReader,
+    row_page_bytes,
+)
 from services.engine.loading.for_worker import load_for
 from services.engine.loading.hardware import (
     is_deterministic,
@@ -34,6 +39,8 @@ from services.engine.loading.hardware import (
     parse_kv_format,
     parse_options,
 )
+from services.engine.loading.memory_plan import physical_bytes
+from services.engine.loading.page_memory import check_pages
 from services.engine.model.architectures import load_config
 from services.engine.model.config.model_config import ModelConfig
 from services.engine.model.tensor_group import NoGroup, TensorGroup
@@ -148,6 +155,8 @@ async def build_text_worker(
     text = config.text
     device = parse_device(settings.device)
     num_pages = await asyncio.to_thread(page_count, settings, config, device)
+    staging_bytes = row_page_bytes(text.hidden_size)
+    check_pages("staging_blocks", settings.staging_blocks, staging_bytes, physical_bytes())
     context_length = served_context(settings.context_length, text.max_position_embeddings, num_pages)
     log.info("loading", model=str(directory), device=str(device), kv_pages=num_pages)
     name = incarnation(worker_pb2.WorkerRole.Name(role).removeprefix("WORKER_ROLE_").lower())
