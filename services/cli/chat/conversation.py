@@ -46,10 +46,11 @@ class Conversation:
 def read_image(path: str, flag: str) -> bytes:
     """Returns the bytes of a file. Raises ConfigError naming `flag` and the file if it cannot be read."""
     try:
-        file = Path(path).expanduser()
-        size = file.stat().st_size
-        if size > _MOST_IMAGE_BYTES:
-            raise ConfigError(f"{flag} {path}: has {size:,} bytes; at most {_MOST_IMAGE_BYTES:,} can be sent")
-        return file.read_bytes()
+        # What is no regular file does not say its size before.
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(_MOST_IMAGE_BYTES + 1)
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"{flag} {path}: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > _MOST_IMAGE_BYTES:
+        raise ConfigError(f"{flag} {path}: has more than the {_MOST_IMAGE_BYTES:,} bytes that can be sent")
+    return data

@@ -110,6 +110,7 @@ def test_nobody_listening_is_said_at_once_with_what_to_do(capsys):
         (["--address", "nowhere"], "--address"),
         (["--address", "a:99999"], "--address"),
         (["--image", "/absent.png"], "/absent.png"),
+        (["--image", "/dev/zero"], "--image /dev/zero: has more than the 67,108,864 bytes"),
         (["--max-tokens", "-1"], "--max-tokens"),
         (["--max-tokens", str(1 << 32)], "--max-tokens"),
         (["--seed", str(1 << 64)], "--seed"),
