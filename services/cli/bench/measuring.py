@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,11 +42,14 @@ class Measured:
 
 
 def measure(options: BenchOptions) -> Measured:
-    """Runs all scenarios. Raises ConfigError if the file cannot be written or has runs of another scale,
-    Unavailable if the endpoint does not answer.
+    """Runs all scenarios. Says at the end, also at one by a failure or Ctrl-C, where the records are.
+
+    Raises ConfigError if the file cannot be written or has runs of another scale, Unavailable if the endpoint
+    does not answer.
     """
     path = options.out or Path(datetime.now(UTC).strftime("bench-%Y%m%d-%H%M%S.jsonl"))
-    if path.exists() and path.stat().st_size:
+    is_new = not path.exists()
+    if not is_new and path.stat().st_size:
         _check_scale(path, options.scale)
     progress = progress_on()
     runs: set[str] = set()
@@ -63,6 +68,11 @@ def measure(options: BenchOptions) -> Measured:
         raise ConfigError(f"--out {path}: {error.strerror}") from error
     finally:
         progress.close()
+        if runs:
+            print(f"{path} has the records; perigee bench report compares them with others", file=sys.stderr)
+        elif is_new:
+            with contextlib.suppress(OSError):
+                path.unlink()
     return Measured(path, frozenset(runs))
 
 

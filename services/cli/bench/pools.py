@@ -83,7 +83,7 @@ async def started(arrangement: Arrangement, model: Path, logs: Path) -> AsyncIte
     Raises ConfigError if `model` is no checkpoint, Unavailable if a process does not start.
     """
     if not (model / "config.json").is_file():
-        raise ConfigError(f"--model: {model} is not a checkpoint directory (it has no config.json)")
+        raise ConfigError(f"--checkpoint: {model} is not a checkpoint directory (it has no config.json)")
     endpoints = Endpoints("operator")
     with ExitStack() as held:
         ports = take_ports(endpoints, LOOPBACK, 0, 2 * len(arrangement.workers) + 3, _FLAG, held)

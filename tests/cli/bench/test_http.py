@@ -86,6 +86,7 @@ async def test_an_answer_may_end_with_its_connection(endpoint):
         ([text_event("a"), event(error={"message": "worker lost"}), DONE], True, "worker lost"),
         ([b"data: [1]\n\n", DONE], True, "an event of an unknown form"),
         ([b"data: {\n\n", DONE], True, "truncated"),
+        ([delta_event(tool_calls=[{"index": 10**9}]), DONE], True, "a tool call of the index 1000000000"),
     ],
 )
 async def test_an_answer_that_is_not_whole_has_failed(endpoint, pieces, chunked, said):

@@ -59,7 +59,7 @@ class GrpcTarget:
                         timeline.add_text(timeline.end, delta.text, "")
                         _take_finish(delta.finish_reason, timeline)
                     _take_usage(chunk, timeline)
-        except (PerigeeError, TypeError) as error:
+        except (PerigeeError, TypeError, ValueError) as error:
             timeline.error = str(error)
         timeline.end = timeline.end or options.clock()
         if not timeline.error and timeline.output_tokens is None:

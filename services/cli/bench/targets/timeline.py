@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from services.cli.bench.workload.ask import Answer
 
+_MOST_CALLS = 1024
+"""More calls in one answer are a mistake of the endpoint."""
+
 
 @dataclass
 class Timeline:
@@ -31,7 +34,11 @@ class Timeline:
             self.answer.reasoning += reasoning
 
     def add_call(self, at: float, index: int, call_id: str, name: str, arguments: str) -> None:
-        """Records a piece of the tool call `index`; the texts are appended to what it has."""
+        """Records a piece of the tool call `index`; the texts are appended to what it has. Raises ValueError
+        for an index that no call has.
+        """
+        if not 0 <= index < _MOST_CALLS:
+            raise ValueError(f"the answer has a tool call of the index {index}")
         self.texts.append(at)
         calls = self.answer.calls
         while len(calls) <= index:
