@@ -8,6 +8,9 @@ from typing import get_type_hints
 
 import pytest
 
+from services.cli.command_table import COMMANDS
+from services.cli.completion.words import commands_of
+from services.cli.main import build_parser
 from services.cli.roles import ROLES, config_class
 from services.cli.run_config import RunConfig
 from services.common.errors import ConfigError
@@ -59,6 +62,18 @@ def test_every_duration_is_called_seconds_and_is_in_seconds():
     assert not [key for cls in CLASSES for key in cls.__dataclass_fields__ if short.search(key)]
     durations = {key for cls in CLASSES for key in cls.__dataclass_fields__ if key.endswith("_seconds")}
     assert len(durations) > 15
+
+
+def test_every_flag_that_takes_a_duration_says_its_unit():
+    short = re.compile(r"-(s|ms|secs|minutes|min|hours|timeout|wait|grace|interval)$")
+    flags = {
+        name
+        for command in commands_of(build_parser(COMMANDS))
+        for flag in command.flags
+        for name in flag.names
+    }
+    assert not [name for name in flags if short.search(name)]
+    assert {"--wait-seconds", "--timeout-seconds"} < flags
 
 
 def test_a_variable_of_a_role_means_no_setting_of_all():

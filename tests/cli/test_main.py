@@ -131,7 +131,7 @@ def test_what_processes_tell_each_other_is_in_no_help(command, flag, capsys):
         ("checkpoint verify x --tp 2 --gpu-memory nan", "--gpu-memory: must be 0.001 to 10,000, is nan"),
         ("checkpoint verify x --tp 0 --gpu-memory 8", "--tp: must be 1 to 1,024, is 0"),
         ("transfer-check a b --rounds -5", "--rounds must be from 1 to"),
-        ("drain a --wait inf", "--wait must be from 0 to"),
+        ("drain a --wait-seconds inf", "--wait-seconds must be from 0 to"),
     ],
 )
 def test_a_number_out_of_range_is_one_sentence_with_what_would_be_right(words, sentence, capsys):
@@ -141,9 +141,11 @@ def test_a_number_out_of_range_is_one_sentence_with_what_would_be_right(words, s
 
 
 def test_a_word_in_place_of_a_number_is_one_sentence(capsys):
-    status, error = ended(capsys, "drain", "worker", "--wait", "long")
+    status, error = ended(capsys, "drain", "worker", "--wait-seconds", "long")
     assert status == 2
-    assert error == ("perigee drain: argument --wait: 'long' is not a number; see `perigee drain --help`\n")
+    assert error == (
+        "perigee drain: argument --wait-seconds: 'long' is not a number; see `perigee drain --help`\n"
+    )
 
 
 def test_without_a_command_there_is_help(capsys):

@@ -143,7 +143,7 @@ def states(suite: Stack) -> dict[str, str]:
     ],
 )
 def test_a_drained_worker_that_is_undrained_computes_again(suite, role, counter):
-    assert operate(suite, "drain", role, "--force", "--wait", "20").returncode == 0
+    assert operate(suite, "drain", role, "--force", "--wait-seconds", "20").returncode == 0
     assert states(suite)[role] == "draining"
     assert operate(suite, "undrain", role).returncode == 0
     assert states(suite)[role] == "serving"
@@ -168,7 +168,7 @@ def test_a_worker_is_drained_checked_and_seen_to_be_gone(nano_dir: Path, tmp_pat
         stack.start()
         last = operate(stack, "drain", "decode")
         assert (last.returncode, "is the last decode worker" in last.stderr) == (1, True)
-        drained = operate(stack, "drain", "decode", "--force", "--wait", "20")
+        drained = operate(stack, "drain", "decode", "--force", "--wait-seconds", "20")
         assert drained.returncode == 0, drained.stderr
         assert "admits no new requests; 0 requests outstanding\n" in drained.stdout
         assert "\nall requests finished" in drained.stdout

@@ -106,7 +106,7 @@ def _check(arguments: argparse.Namespace) -> None:
     numbers = {
         "--scale": (arguments.scale, 1000.0),
         "--rate": (arguments.rate, 1e6),
-        "--timeout": (arguments.timeout, 86_400.0),
+        "--timeout-seconds": (arguments.timeout_seconds, 86_400.0),
     }
     for flag, (number, greatest) in numbers.items():
         if number is not None and not 0 < number <= greatest:
@@ -152,7 +152,7 @@ def _ask(arguments: argparse.Namespace) -> AskOptions:
         model=arguments.model,
         full_length=not arguments.stop_early,
         extra=extra,
-        timeout_s=arguments.timeout,
+        timeout_s=arguments.timeout_seconds,
         ca=_ca(arguments.ca),
         key=key_from_environment(),
     )

@@ -89,6 +89,17 @@ def test_an_endpoint_that_refuses_is_not_measured(endpoint, tmp_path, capsys):
     endpoint.status, endpoint.script = 401, lambda body: [b"no key"]
     assert bench(endpoint, tmp_path, "chat-1", *SMALL) == 1
     assert "HTTP status 401: no key" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scenario_that_cannot_begin_ends_the_command_which_says_where_the_records_are(
+    endpoint, tmp_path, capsys
+):
+    endpoint.script = lambda body: full_answer(body) if len(body["prompt"]) < 20 else [None]
+    assert bench(endpoint, tmp_path, "chat-1", "summary-1", *SMALL, "--range-ratio", "1") == 1
+    assert f"{tmp_path / 'runs.jsonl'} has the records" in capsys.readouterr().err
+    (run,) = read_runs([tmp_path / "runs.jsonl"])
+    assert (run.began.scenario, len(run.requests)) == ("chat-1", 4)
 
 
 def test_a_file_takes_further_runs_of_its_own_scale_only(endpoint, tmp_path, capsys):
@@ -125,7 +136,8 @@ def test_a_report_draws_where_asked(endpoint, tmp_path, capsys):
         (["chat-1", "agent", "--name", "x"], "--name"),
         (["--scale", "0"], "--scale: must be above 0"),
         (["--rate", "-1"], "--rate: must be above 0"),
-        (["--timeout", "0"], "--timeout"),
+        (["--timeout-seconds", "0"], "--timeout-seconds: must be above 0"),
+        (["--timeout", "0"], "--timeout-seconds"),
         (["--concurrency", "-1"], "--concurrency: must be 0 to"),
         (["--requests", "0"], "--requests: must be 1 to"),
         (["--range-ratio", "2"], "--range-ratio: must be 0 to 1"),

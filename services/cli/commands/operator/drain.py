@@ -19,15 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Takes a worker out of rotation: it admits no new requests, finishes those it has and keeps serving "
         "reads of its memory. `perigee undrain` or a restart brings it back. Exit status 0: accepted and, "
-        "with --wait, all requests finished; 1: otherwise."
+        "with --wait-seconds, all requests finished; 1: otherwise."
     )
     parser.add_argument("worker", metavar="WORKER", help="address or start of the incarnation")
     parser.add_argument(
-        "--wait",
+        "--wait-seconds",
         type=float,
-        metavar="SECONDS",
+        metavar="X",
         help="wait until all its requests have finished, at most this long",
     )
+    parser.add_argument("--wait", dest="wait_seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument(
         "--force",
         action="store_true",
@@ -39,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Drains the worker. Raises DeadlineExceeded if requests are left after the wait."""
-    wait_s = arguments.wait
+    wait_s = arguments.wait_seconds
     if wait_s is not None and not 0 <= wait_s <= _LONGEST_WAIT_S:
-        raise ConfigError(f"--wait must be from 0 to {_LONGEST_WAIT_S} seconds, is {wait_s:g}")
+        raise ConfigError(f"--wait-seconds must be from 0 to {_LONGEST_WAIT_S} seconds, is {wait_s:g}")
     with connected(arguments) as channel:
         client = AdminClient(channel)
         worker = client.find(arguments.worker)

@@ -35,7 +35,7 @@ def test_waiting_ends_when_the_drained_worker_has_nothing_left(door, capsys):
         load.running = int(count == 3)
 
     door.on_list = later
-    assert main(["drain", PREFILL_AT, "--wait", "10", "--address", door.address]) == 0
+    assert main(["drain", PREFILL_AT, "--wait-seconds", "10", "--address", door.address]) == 0
     assert door.lists == 4
     assert "all requests finished after" in capsys.readouterr().out
 
@@ -51,14 +51,14 @@ def test_waiting_ends_when_the_drained_worker_has_nothing_left(door, capsys):
 )
 def test_a_worker_that_is_gone_or_replaced_is_waited_for_no_longer(door, capsys, leave):
     door.on_list = lambda count: leave(door) if count == 2 else None
-    assert main(["drain", PREFILL_AT, "--wait", "10", "--address", door.address]) == 0
+    assert main(["drain", PREFILL_AT, "--wait-seconds", "10", "--address", door.address]) == 0
     assert "gone after" in capsys.readouterr().out
 
 
 def test_a_wait_that_was_too_short_fails_and_counts_what_is_left(door, capsys):
     door.workers[1].load.draining = True
     door.workers[1].load.waiting = 1
-    assert main(["drain", PREFILL_AT, "--wait", "0.3", "--address", door.address]) == 1
+    assert main(["drain", PREFILL_AT, "--wait-seconds", "0.3", "--address", door.address]) == 1
     assert f"prefill {PREFILL_AT}: 1 request left after 0.3 s" in capsys.readouterr().err
 
 
@@ -70,6 +70,6 @@ def test_an_unknown_worker_is_not_drained(door, capsys):
 
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf"])
 def test_a_wait_that_has_no_end_is_a_wrong_argument(door, capsys, seconds):
-    assert main(["drain", PREFILL_AT, f"--wait={seconds}", "--address", door.address]) == 2
-    assert "--wait" in capsys.readouterr().err
+    assert main(["drain", PREFILL_AT, f"--wait-seconds={seconds}", "--address", door.address]) == 2
+    assert "--wait-seconds" in capsys.readouterr().err
     assert door.drained == []
