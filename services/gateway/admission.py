@@ -21,7 +21,7 @@ from services.common.errors import (
     Unauthenticated,
     Unavailable,
 )
-from services.common.fairness.share import within_share
+from services.common.fairness.share import largest_share, within_share
 from services.families.output import DropReason
 from services.gateway.access.tenant import Tenant
 from services.gateway.cut_off import CutOff
@@ -210,6 +210,19 @@ class Admission:
                 if not self._inside:
                     self._idle.set()
         self._count(door, tenant, "ok")
+
+    def check_batch(self, count: int, tenant: Tenant | None, param: str) -> None:
+        """Raises InvalidRequest for `count` requests of one call, field `param`, that could never be inside
+        together.
+        """
+        most, whose = self._limit, "this gateway takes"
+        if tenant is not None:
+            share = largest_share(tenant.weight, self._limit)
+            most, whose = min(share, tenant.record.max_concurrent or share), "this API key may have"
+        if count > most:
+            raise InvalidRequest(
+                f"{count:,} prompts are {count:,} requests, and {whose} at most {most:,} at a time", param
+            )
 
     async def meter(self) -> None:
         """Charges running requests once a second, until cancelled: a long answer counts while it is made."""

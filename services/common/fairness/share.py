@@ -18,6 +18,11 @@ def within_share(held: float, weight: int, free: float) -> bool:
     return held < _TIMES * weight * free
 
 
+def largest_share(weight: int, total: int) -> int:
+    """Returns how many of `total` a tenant may come to hold one by one, by `within_share`, if it is alone."""
+    return -(-_TIMES * weight * total // (1 + _TIMES * weight))
+
+
 def served_meanwhile(others: Iterable[tuple[int, int]], due: int, weight: int) -> int:
     """How much other tenants are given while a tenant of `weight` is given `due`, taking turns.
 

@@ -111,10 +111,11 @@ class BatchPipeline:
     @asynccontextmanager
     async def open(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> AsyncIterator[Batch]:
         """Like Pipeline.open; also raises Overloaded unless all requests fit in, and InvalidRequest if they
-        want too many log-probabilities of their prompts together.
+        never could, or want too many log-probabilities of their prompts together.
 
         Every request is checked before the first is submitted.
         """
+        self._admission.check_batch(len(requests), ticket.tenant, requests[0].prompt_param.partition("[")[0])
         for request in requests:
             self._pipeline.check(request)
         async with AsyncExitStack() as stack:

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.errors import RateLimited
-from services.common.fairness.share import within_share
+from services.common.fairness.share import largest_share, within_share
 from services.gateway.access.gatekeeper import Gatekeeper
 from services.gateway.access.tenant import Tenant
 from services.gateway.access.usage import Usage
@@ -128,3 +128,9 @@ def test_however_many_ask_something_is_left_for_the_next_one_and_weights_count()
     assert within_share(0, 1, 512 - sum(shares))
     heavy, light = held_by([10, 1], 512)
     assert heavy > 5 * light > 0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 8, 512])
+@pytest.mark.parametrize("weight", [1, 10])
+def test_the_largest_share_is_what_one_alone_comes_to_hold(limit, weight):
+    assert held_by([weight], limit, rounds=1) == [largest_share(weight, limit)]

@@ -153,6 +153,17 @@ async def test_one_keys_flood_leaves_places_for_another_key(path):
         assert {(await task).status_code for task in flooding} == {200, 429}
 
 
+@pytest.mark.parametrize(("limits", "most"), [({}, 6), ({"max_concurrent": 4}, 4)])
+async def test_a_key_is_told_how_many_prompts_it_may_send_at_once(path, limits, most):
+    key = add_key(path, **limits)
+    async with open_suite(api_keys=str(path), max_concurrent_requests=8) as suite:
+        for count, status in ((most + 1, 400), (most, 200)):
+            body = {"prompt": ["a"] * count, "max_tokens": 1}
+            answer = await suite.http.post("/v1/completions", json=body, headers=bearer(key))
+            assert answer.status_code == status
+            assert (f"may have at most {most} at a time" in answer.text) == (status == 400)
+
+
 async def test_each_prompt_of_a_batch_counts(path):
     key = add_key(path, requests_per_minute=3)
     async with open_suite(api_keys=str(path)) as suite:

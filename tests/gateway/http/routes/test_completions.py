@@ -171,10 +171,26 @@ async def test_a_wrong_value_is_refused_by_name(suite, fields, param):
 
 async def test_each_prompt_counts_as_a_request_and_leaves_with_it():
     async with open_suite(max_concurrent_requests=2) as suite:
+        suite.decode.admit = asyncio.Event()
+        other = asyncio.create_task(suite.http.post(URL, json={"prompt": "a"}))
+        await wait_until(lambda: suite.decode.submits)
+        assert (await suite.http.post(URL, json={"prompt": ["a", "b"]})).status_code == 429
+        suite.decode.admit.set()
+        assert (await other).status_code == 200
+        assert (await suite.http.post(URL, json={"prompt": ["a", "b"]})).status_code == 200
+        assert (await suite.http.post(URL, json={"prompt": ["a", "b"]})).status_code == 200
+
+
+async def test_more_prompts_than_can_ever_run_together_are_refused_with_the_bound():
+    async with open_suite(max_concurrent_requests=2) as suite:
         answer = await suite.http.post(URL, json={"prompt": ["a", "b", "c"]})
-        assert answer.status_code == 429
-        assert (await suite.http.post(URL, json={"prompt": ["a", "b"]})).status_code == 200
-        assert (await suite.http.post(URL, json={"prompt": ["a", "b"]})).status_code == 200
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], "at most 2 at a time" in error["message"]) == (
+            400,
+            "prompt",
+            True,
+        )
+        assert not suite.decode.submits
 
 
 @pytest.mark.parametrize("streaming", [False, True])
