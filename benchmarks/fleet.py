@@ -45,6 +45,7 @@ class Fleet:
         self._model = model
         self._logs = logs
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._prefill: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -71,10 +72,17 @@ class Fleet:
     ) -> str:
         """Starts a prefill, decode or vision worker; returns its address once it is healthy. `within`: words
         before the command.
+
+        A decode worker may ask the prefill workers that this fleet has started before it.
         """
-        own = {"host": "127.0.0.1", "port": free_port(), "metrics_port": free_port()} | dict(flags or {})
+        own: dict[str, object] = {"host": "127.0.0.1", "port": free_port(), "metrics_port": free_port()}
+        if role == "decode":
+            own["prefill_pool"] = ",".join(self._prefill)
+        own |= dict(flags or {})
         address = f"{own['host']}:{own['port']}"
         self._start(role, cores, own, address, within)
+        if role == "prefill":
+            self._prefill.append(address)
         return address
 
     def gateway(

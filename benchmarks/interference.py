@@ -18,8 +18,9 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,18 @@ def measure(
             os.sched_setaffinity(0, all_cores)
 
 
+def begin_apart(fleet: Fleet, decode_core: int, prefill_core: int) -> str:
+    """Starts a worker that decodes, one that computes prompts, and a gateway beside it; returns its URL."""
+    prefill = fleet.worker("prefill", [prefill_core])
+    decode = fleet.worker("decode", [decode_core])
+    return fleet.gateway([decode], prefill=[prefill], cores=[prefill_core])
+
+
+def begin_together(fleet: Fleet, chunk: int, cores: Sequence[int]) -> str:
+    """Starts a worker on each core that does both, and a gateway; returns its URL."""
+    return fleet.gateway([fleet.worker("decode", [core], {"chunk_tokens": chunk}) for core in cores])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.interference", description=__doc__)
@@ -180,23 +193,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     first, second = cores[:2]
     load = (options.streams, options.prompt_tokens, options.seconds)
-
-    def apart(fleet: Fleet) -> str:
-        decode = fleet.worker("decode", [first])
-        return fleet.gateway([decode], prefill=[fleet.worker("prefill", [second])], cores=[second])
-
-    def together(chunk: int) -> Callable[[Fleet], str]:
-        def begin(fleet: Fleet) -> str:
-            return fleet.gateway(
-                [fleet.worker("decode", [core], {"chunk_tokens": chunk}) for core in (first, second)]
-            )
-
-        return begin
-
+    apart = partial(begin_apart, decode_core=first, prefill_core=second)
     results = [measure("disaggregated", options.model, apart, [second], *load)]
     for chunk in CHUNKS:
         name = f"aggregated, chunks of {chunk}"
-        results.append(measure(name, options.model, together(chunk), [first, second], *load))
+        together = partial(begin_together, chunk=chunk, cores=(first, second))
+        results.append(measure(name, options.model, together, [first, second], *load))
     print(f"{'':28}{'p50 ms':>8}{'p99 ms':>8}{'most ms':>9}{'tokens/s':>10}{'prompts/s':>11}{'TTFT ms':>9}")
     for each in results:
         print(

@@ -151,7 +151,8 @@ def main(argv: list[str] | None = None) -> int:
     else:
         with tempfile.TemporaryDirectory() as logs, Fleet(options.model, Path(logs)) as fleet:
             cores = os.sched_getaffinity(0)
-            url = fleet.gateway([fleet.worker("decode", cores)], [fleet.worker("prefill", cores)])
+            prefill = fleet.worker("prefill", cores)
+            url = fleet.gateway([fleet.worker("decode", cores)], [prefill])
             talks = measure(url, *load)
     ratio = compare(talks)
     print(f"the last turn takes {ratio:.2f} times as long as a fresh one (bound {BOUND})")

@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
             file.add(KeyRecord(label, digest(key), ["chat"], max_concurrent=limit))
         vision = fleet.worker("vision", others[:1], within=_LAST)
         prefill = fleet.worker("prefill", others[:1], within=_LAST)
-        decode = fleet.worker("decode", cores[-1:], {"prefill_pool": prefill})
+        decode = fleet.worker("decode", cores[-1:])
         url, grpc_port = fleet.both_doors([decode], [prefill], [vision], others, {"api_keys": file.path})
         steady = Steady(url, keys["steady"], options.rate)
         steady.measure(3)  # whatever is made at first use
