@@ -11,7 +11,7 @@ TRITONS ?= 3.6.0 3.7.1
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: kubernetes-tools manifests help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures up down clean
+.PHONY: kubernetes-tools manifests help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval first-hour eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -60,6 +60,9 @@ test-clients: $(STAMP) ## install nine clients from their lock files and run eac
 
 test-lm-eval: $(STAMP) ## run lm-eval, installed from its lock file, on 200 items and compare with a forward in one process
 	$(BIN)/pytest --lm-eval tests/lm_eval $(ARGS)
+
+first-hour: $(STAMP) ## do what a new user does first: numbered checks on a clean clone, with downloads (options: ARGS=--keep)
+	$(BIN)/python -m scripts.first_hour --python $(PYTHON) $(ARGS)
 
 eval: $(STAMP) ## score the skills of the suite that make run started (options: ARGS="--cases 50 --out result.json")
 	$(BIN)/python -m evals.skills $(ARGS)
