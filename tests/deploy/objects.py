@@ -50,7 +50,7 @@ def pod_templates(objects: Objects) -> dict[str, Object]:
     """The pod templates of what runs services, by its name."""
     found = {name: each["spec"]["template"] for name, each in of_kind(objects, "Deployment").items()}
     for name, each in of_kind(objects, "LeaderWorkerSet").items():
-        found[name] = each["spec"]["leaderWorkerTemplate"]["workerTemplate"]
+        found[name.removesuffix("-groups")] = each["spec"]["leaderWorkerTemplate"]["workerTemplate"]
     return found
 
 

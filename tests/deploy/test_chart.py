@@ -62,17 +62,26 @@ def test_a_digest_and_a_registry_are_part_of_the_image(helm):
 def test_two_releases_share_no_name_and_select_no_pod_of_each_other(helm):
     files = [f"--values={CHART / f'values-{name}.yaml'}" for name in ("h200-pd", "monitoring", "secure")]
 
-    def render(release):
-        done = subprocess.run(
-            [helm, "template", release, str(CHART), *files], capture_output=True, text=True, check=True
-        )
-        return done.stdout
-
-    one, other = render("perigee"), render("second")
+    one, other = (released(helm, name, *files) for name in ("perigee", "second"))
     names = [set(_names(text)) for text in (one, other)]
     assert not names[0] & names[1]
     assert "app.kubernetes.io/instance: perigee" not in other
 
 
+def test_names_are_not_too_long_for_labels_or_the_release_is_refused(helm):
+    files = [f"--values={CHART / f'values-{name}.yaml'}" for name in ("h200-pd", "monitoring", "secure")]
+    revisions = "--set=image.tag=1.2.3-with.a.very-long-tag.4,model.download.revision=revision-of-14"
+    assert max(map(len, _names(released(helm, "r" * 24, *files, revisions)))) <= 63
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        released(helm, "r" * 25)
+    assert "24 characters at most" in refused.value.stderr
+
+
+def released(helm, name, *flags):
+    """The text that `helm template` gives for a release of this name."""
+    command = [helm, "template", name, str(CHART), *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def _names(text):
-    return [line for line in text.splitlines() if line.startswith("  name: ")]
+    return [line.removeprefix("  name: ") for line in text.splitlines() if line.startswith("  name: ")]

@@ -213,11 +213,13 @@ def test_other_images_make_another_preflight_because_a_job_cannot_change(helm):
 def test_a_group_of_ranks_is_one_pod_and_its_first_pod_serves(rendered):
     objects = rendered["h200-pd-lws"]
     groups = of_kind(objects, "LeaderWorkerSet")
-    assert groups.keys() == {"perigee-prefill", "perigee-decode"}
+    assert groups.keys() == {"perigee-prefill-groups", "perigee-decode-groups"}
+    # Its controller makes a Service of a set's name.
+    assert not groups.keys() & of_kind(objects, "Service").keys()
     for name, each in groups.items():
         template = each["spec"]["leaderWorkerTemplate"]
         assert (template["size"], template["restartPolicy"]) == (1, "RecreateGroupOnPodRestart")
-        selector = of_kind(objects, "Service")[name]["spec"]["selector"]
+        selector = of_kind(objects, "Service")[name.removesuffix("-groups")]["spec"]["selector"]
         assert selector["leaderworkerset.sigs.k8s.io/worker-index"] == "0"
 
 

@@ -64,8 +64,9 @@ def test_groups_are_scaled_as_groups(helm):
     assert target == {
         "apiVersion": "leaderworkerset.x-k8s.io/v1",
         "kind": "LeaderWorkerSet",
-        "name": "perigee-decode",
+        "name": "perigee-decode-groups",
     }
+    assert ("LeaderWorkerSet", target["name"]) in objects
 
 
 def test_where_prometheus_reads_several_suites_each_selector_says_which(helm):

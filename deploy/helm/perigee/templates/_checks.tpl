@@ -1,5 +1,8 @@
 {{/* What values.schema.json cannot say: values that contradict each other. */}}
 {{- define "perigee.checks" -}}
+{{- if gt (len .Release.Name) 24 }}
+{{- fail "the release's name: 24 characters at most, since names of objects, which begin with it, have 63" }}
+{{- end }}
 {{- $volume := .Values.model.volume }}
 {{- $volumes := list (ne $volume.existingClaim "") (ne $volume.hostPath "") $volume.create.enabled }}
 {{- if gt (len (without $volumes false)) 1 }}

@@ -17,7 +17,7 @@ imagePullSecrets:
 {{/* The end of the preflight's name: other images make another Job. */}}
 {{- define "perigee.preflight.revision" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
-{{ .Values.transfer.preflight.revision | default (regexReplaceAll "[^a-z0-9]+" (lower $tag) "-" | trunc 20 | trimSuffix "-") }}
+{{ .Values.transfer.preflight.revision | default (regexReplaceAll "[^a-z0-9]+" (lower $tag) "-" | trunc 14 | trimSuffix "-") }}
 {{- end }}
 
 {{/* The image of the download, which is no image of Perigee: image.registry does not apply. */}}
