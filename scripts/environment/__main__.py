@@ -41,8 +41,8 @@ class Kind:
 
 
 KINDS = {
-    "run": Kind("running", "certs,examples,gateway,otel", "worker-cpu", 365, 1500),
-    "dev": Kind("developing and testing", "dev,gateway", "worker", 710, 2800),
+    "run": Kind("running", "certs,examples,gateway,otel,video", "worker-cpu", 365, 1500),
+    "dev": Kind("developing and testing", "dev,gateway,video", "worker", 710, 2800),
 }
 
 

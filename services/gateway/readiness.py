@@ -28,7 +28,7 @@ class Readiness:
 
     @property
     def images(self) -> bool:
-        """Whether images and videos can be served, too."""
+        """Whether images can be served, too, and videos where this gateway reads any."""
         return self.text and _serves(self._pool.vision)
 
     @property

@@ -15,6 +15,7 @@ import grpc
 from perigee.v1 import vision_pb2, vision_pb2_grpc
 from services.common.errors import InvalidRequest, PerigeeError
 from services.common.media.image_file import ImagePreprocess, image_hash
+from services.common.media.video_file import check_offered
 from services.common.telemetry.timeline import Timeline
 from services.common.telemetry.tracer import Tracer, gone_on
 from services.engine.leases.lease_stream import Authenticate, check_start, grant_to_proto, until_released
@@ -76,6 +77,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
         self, request: vision_pb2.EncodeVideoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeVideoResponse:
         with self._traced(request) as span:
+            check_offered("this vision worker", "video")
             content_hash = await asyncio.to_thread(sha256, request.video)
             if request.content_hash and request.content_hash != content_hash:
                 raise InvalidRequest("content_hash is not the SHA-256 of video", "content_hash")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from av.video.frame import VideoFrame
 from PIL import Image
 
 from services.common.errors import InvalidRequest
 from services.common.media.video_file import VideoLimits, open_video, read_header
 from services.families.media import MediaArithmetic, VideoChunk
 from services.vision.preprocess import Patches, image_patches
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 # A decoder may drop this many pictures; a file in which more are missing is damaged.
 _MAY_BE_MISSING = 16

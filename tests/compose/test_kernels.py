@@ -22,7 +22,8 @@ def image(repository):
     torch = next(line for line in extras["worker"] if line.startswith("torch=="))
     triton = next(line for line in extras["dev"] if line.startswith("triton=="))
     command = ["docker", "build", "--network", "host", "--file", "services/decode/Dockerfile"]
-    command += ["--build-arg", f"TORCH={torch} {triton}", "--tag", IMAGE, "."]
+    # BASE comes from the environment, if it is there.
+    command += ["--build-arg", "BASE", "--build-arg", f"TORCH={torch} {triton}", "--tag", IMAGE, "."]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return IMAGE

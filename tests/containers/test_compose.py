@@ -248,8 +248,19 @@ def test_every_variable_of_the_compose_files_is_in_the_example_with_its_default(
         code = "".join(
             line for line in file.read_text().splitlines(True) if not line.lstrip().startswith("#")
         )
-        for name, value in re.findall(r"\$\{(\w+)(?::[-?]([^}]*))?\}", code):
+        for name, value in re.findall(r"\$\{(\w+)(?::?[-?]([^}]*))?\}", code):
             used.setdefault(name, set()).add(value)
     assert set(shown) == set(used) | {"COMPOSE_PROFILES"}
     for name, values in used.items():
         assert shown[name] in values | {"/data/checkpoint"}, name
+
+
+def test_every_build_takes_the_dockerfiles_base_and_extras_unless_the_environment_names_others(
+    compose, secure_compose, dockerfiles
+):
+    base = dockerfiles["gateway"].every("ARG")[0].removeprefix("BASE=")
+    for file in (compose, secure_compose):
+        for build in [service["build"] for service in file["services"].values() if "build" in service]:
+            assert build["args"]["BASE"] == f"${{BASE:-{base}}}"
+            # With :- an empty value could not leave the extra out.
+            assert build["args"]["EXTRAS"] == "${EXTRAS-video}"

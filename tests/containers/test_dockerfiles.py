@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -15,6 +16,12 @@ from services.cli.run.plan import WORKERS, child_environment
 from services.common.settings import env_name
 
 LINE = "# " + "-" * 108
+
+
+@pytest.fixture(scope="module")
+def project(repository):
+    """The table of that name in pyproject.toml."""
+    return tomllib.loads((repository / "pyproject.toml").read_text())["project"]
 
 
 def ports(role):
@@ -46,8 +53,43 @@ def test_only_the_gateway_is_built_without_the_workers_dependencies(dockerfiles)
         role: [run for run in file.every("RUN") if "image-environment" in run]
         for role, file in dockerfiles.items()
     }
-    assert installed.pop("gateway") == ["./image-environment gateway certs otel"]
-    assert list(installed.values()) == [["./image-environment worker otel"]] * 3
+    assert installed.pop("gateway") == ["./image-environment gateway certs otel ${EXTRAS}"]
+    assert list(installed.values()) == [["./image-environment worker otel ${EXTRAS}"]] * 3
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_image_holds_ffmpeg_unless_its_build_leaves_the_extra_out(dockerfiles, project, role):
+    [extras] = [value for value in dockerfiles[role].every("ARG") if value.startswith("EXTRAS=")]
+    assert extras == "EXTRAS=video"
+    extras = project["optional-dependencies"]
+    assert extras["video"] == ["av==18.1.0"]
+    for name in ("gateway", "worker", "worker-cpu", "certs", "otel"):
+        assert not set(extras["video"]) & set(extras[name])
+
+
+def test_all_images_begin_with_the_same_base_which_a_digest_fixes(dockerfiles):
+    bases = {file.every("ARG")[0] for file in dockerfiles.values()}
+    assert len(bases) == 1
+    assert re.fullmatch(r"BASE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", bases.pop())
+    for file in dockerfiles.values():
+        begins = {line.split()[0] for line in file.every("FROM")}
+        assert begins - {"environment", "package", "worker"} == {"${BASE}"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_labels_say_what_an_image_is_of_which_version_and_from_which_base(dockerfiles, project, role):
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', dockerfiles[role].text))
+    assert labels.pop("description").startswith("Perigee's ")
+    assert labels == {
+        "licenses": project["license"],
+        "version": project["version"],
+        "base.name": "${BASE}",
+        "title": f"perigee-{role}",
+    }
+    # Without its own ARG a stage does not see the one above the first FROM.
+    order = [name + (argument == "BASE") * " BASE" for name, argument in dockerfiles[role].instructions]
+    assert order.index("ARG BASE") < order.index("LABEL")
+    assert "FROM" not in order[order.index("ARG BASE") : order.index("LABEL")]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -152,6 +194,7 @@ def test_an_image_holds_every_module_that_its_role_imports(dockerfiles, reposito
     program = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
+sys.modules["av"] = None  # an image may leave it out
 import services.{role}.main
 from services.cli.main import build_parser
 from services.cli.roles import ROLES, config_class

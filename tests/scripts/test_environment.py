@@ -50,8 +50,8 @@ def asked(clone):
 def test_running_needs_fewer_packages_than_developing(clone, repository):
     assert setup.main(["run"]) == setup.main(["dev"]) == 0
     run, dev = [line for line in asked(clone) if " install " in line]
-    assert run.endswith(".[certs,examples,gateway,otel,worker-cpu]")
-    assert dev.endswith(".[dev,gateway,worker]")
+    assert run.endswith(".[certs,examples,gateway,otel,video,worker-cpu]")
+    assert dev.endswith(".[dev,gateway,video,worker]")
     extras = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {*extras["certs"], *extras["examples"]} <= set(extras["dev"])
     nixl = {name: {line for line in extras[name] if "nixl" in line} for name in ("worker", "worker-cpu")}

@@ -1,5 +1,7 @@
 """Opens video files with PyAV and reads their headers without decoding, for gateway and vision workers.
 
+PyAV comes with the extra `video`, which an installation may leave out.
+
 The file's first bytes select the demuxer, which may open nothing else: FFmpeg's own detection could select a
 playlist, which names other files and hosts.
 """
@@ -11,13 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
-
-from services.common.errors import InvalidRequest
+from services.common.errors import InvalidRequest, UnsupportedValue
 from services.common.media.video_pictures import PictureCount
+
+try:
+    import av
+except ModuleNotFoundError:  # without the extra `video`
+    av = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg")
 
@@ -42,6 +50,15 @@ class VideoHeader:
     height: int
     num_frames: int
     fps: float
+
+
+def check_offered(server: str, param: str) -> None:
+    """Raises UnsupportedValue naming the field `param` if PyAV is not installed.
+
+    `server`: what this process is, for the message.
+    """
+    if av is None:
+        raise UnsupportedValue(f"{server} reads no videos: it lacks the extra perigee[video]", param)
 
 
 def read_header(data: bytes, limits: VideoLimits) -> VideoHeader:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from services.common.errors import InvalidRequest
 from services.gateway.media.download.downloader import Allowance, Downloader
 from services.gateway.media.images import ImageSource
-from services.gateway.media.request_media import MediaLimits, MediaSource, check_counts
+from services.gateway.media.request_media import MediaLimits, MediaSource, check_sources
 
 
 class RemoteMedia:
@@ -25,7 +25,7 @@ class RemoteMedia:
 
         Raises InvalidRequest or UnsupportedValue naming the medium's field; the first failure ends all.
         """
-        check_counts(sources, self.limits)
+        check_sources(sources, self.limits)
         wanted: dict[str, list[MediaSource]] = {}
         for source in sources:
             if isinstance(source.source, str) and _is_remote(source.source):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from services.common.errors import InvalidRequest
+from services.common.media.video_file import check_offered
 from services.families.conversation import Conversation, Message, Part, VideoPart
 from services.families.media import MediaArithmetic
 from services.gateway.media.images import ImageLimits, ImageSource, PromptImage, load_images
@@ -53,7 +54,7 @@ def load_media(
 
     Raises InvalidRequest or UnsupportedValue naming the medium's field.
     """
-    check_counts(sources, limits)
+    check_sources(sources, limits)
     images = load_images(
         tuple(source for source in sources if isinstance(source, ImageSource)),
         limits.images,
@@ -72,8 +73,15 @@ def load_media(
     return LoadedMedia(tuple(media), tuple(timestamps))
 
 
-def check_counts(sources: Sequence[MediaSource], limits: MediaLimits) -> None:
-    """Raises InvalidRequest naming the field of the first image or video too many."""
+def check_sources(sources: Sequence[MediaSource], limits: MediaLimits) -> None:
+    """Raises InvalidRequest naming the field of the first image or video too many.
+
+    Where this gateway reads no videos, raises UnsupportedValue naming the field of the first one.
+    """
+    for source in sources:
+        if isinstance(source, VideoSource):
+            check_offered("this gateway", source.param)
+            break
     for name, kind, most in (
         ("images", ImageSource, limits.images.count),
         ("videos", VideoSource, limits.videos.count),

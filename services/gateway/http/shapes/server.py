@@ -73,8 +73,8 @@ class ServerInfo(ModelInfo):
 
 
 class HealthAnswer(AnswerShape):
-    """`status`: ok while text can be served; `text`, `images` (and videos): what can be served now;
-    `missing`: configured roles that nobody serves; `workers`: address to state.
+    """`status`: ok while text can be served; `text`, `images` (and videos, with their extra): what can be
+    served now; `missing`: configured roles that nobody serves; `workers`: address to state.
     """
 
     status: Literal["ok", "unavailable", "stopping"]
