@@ -5,6 +5,9 @@ from __future__ import annotations
 import faulthandler
 import os
 
+GONE_S = 9.0
+"""A worker that failed is gone after 10 s; up to one of them goes to the end of its server."""
+
 
 def exit_within(seconds: float) -> None:
     """Ends this process with exit code 1 after that time, if it still runs then, whatever its threads wait

@@ -14,7 +14,7 @@ from services.common.rpc.endpoints import Endpoints
 from services.common.telemetry.worker_metrics import TextWorkerMetrics
 from services.engine.batch import PAGE_TOKENS
 from services.engine.serving.load_metrics import LoadMetrics
-from services.engine.serving.process_exit import exit_within
+from services.engine.serving.process_exit import GONE_S, exit_within
 from services.engine.serving.text_backend import TextWorkerBackend
 from services.engine.serving.worker_server import (
     ServerSettings,
@@ -25,8 +25,6 @@ from services.engine.serving.worker_server import (
 from services.engine.serving.worker_service import WorkerServicer
 
 Counters = Mapping[str, tuple[str, Callable[[], int]]]
-_GONE_S = 9.0
-"""A worker that failed is gone after 10 s; up to one of them goes to the end of its server."""
 
 
 class TextServerSettings(ServerSettings, Protocol):
@@ -79,7 +77,7 @@ async def serve_text_worker(
             config, endpoints, backend, worker_servicer, services, stop, triggers, config.lease_seconds
         )
     except PerigeeError:
-        exit_within(_GONE_S)
+        exit_within(GONE_S)
         await worker.abort_ranks()
         raise
     finally:

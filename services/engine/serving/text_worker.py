@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ import structlog
 import torch
 
 from perigee.v1 import worker_pb2
-from services.common.errors import Unavailable
 from services.common.ids import incarnation
 from services.common.rpc.endpoints import Endpoints
 from services.common.rpc.role import Role
@@ -53,7 +53,7 @@ from services.engine.sampling.sampler import Draw
 from services.engine.serving.context_length import served_context
 from services.engine.serving.identity import model_identity
 from services.engine.serving.page_count import PageSettings, page_count
-from services.engine.serving.process_exit import exit_within
+from services.engine.serving.process_exit import GONE_S, exit_within
 from services.engine.step_watch import StepWatch
 
 T = TypeVar("T")
@@ -61,7 +61,6 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 _LOOK_S = 0.5
-_GONE_S = 10.0
 
 
 class TextWorkerSettings(PageSettings, Protocol):
@@ -189,23 +188,24 @@ async def build_text_worker(
         kv_pages = allocate_kv_pages(*shape, kv_format, device)
     else:
         kv_pages, group = ranks.kv_pages, ranks.group
-    load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
-    model, steps = await _beside(
-        ranks, asyncio.to_thread(load, directory, deterministic, dtype, kv_pages, kv_format)
-    )
-    if ranks is not None:
-        await _beside(ranks, asyncio.to_thread(ranks.wait_until_ready))
+    async with _ended_if_it_fails(ranks):
+        load = partial(load_for, kernels=on_gpu, decodes=decodes, group=group)
+        model, steps = await _beside(
+            ranks, asyncio.to_thread(load, directory, deterministic, dtype, kv_pages, kv_format)
+        )
+        if ranks is not None:
+            await _beside(ranks, asyncio.to_thread(ranks.wait_until_ready))
+        staging = torch.zeros(settings.staging_blocks, ROWS_PER_PAGE, text.hidden_size, dtype=ROWS_DTYPE)
+        regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
+        others = ranks.readers if ranks is not None else ()
+        transfer = opening.shared(regions, others, text.num_hidden_layers) if others else opening(regions)
+        report = await asyncio.to_thread(transfer.start)
+        identity = model_identity(directory, config, context_length)
     watch = StepWatch()
     if on_gpu:
         from services.engine.kernel_model.compilation import before_compilation
 
         before_compilation(watch.exempt)
-    staging = torch.zeros(settings.staging_blocks, ROWS_PER_PAGE, text.hidden_size, dtype=ROWS_DTYPE)
-    regions = [kv_region(kv_pages), EmbeddingReader.region(staging)]
-    others = ranks.readers if ranks is not None else ()
-    transfer = opening.shared(regions, others, text.num_hidden_layers) if others else opening(regions)
-    report = await asyncio.to_thread(transfer.start)
-    identity = model_identity(directory, config, context_length)
     layout = kv_layout(kv_pages, kv_format)
     hello = worker_pb2.ReaderHello(incarnation=name, role=role, model=identity, layout=layout)
     peers = PeerDirectory(hello, transfer, endpoints, pools)
@@ -246,13 +246,22 @@ async def _beside(ranks: RankGroup | None, work: Awaitable[T]) -> T:
     """
     task = asyncio.ensure_future(work)
     while ranks is not None and not (await asyncio.wait({task}, timeout=_LOOK_S))[0]:
-        try:
-            ranks.check()
-        except Unavailable:
-            exit_within(_GONE_S)
-            await asyncio.to_thread(ranks.abort)
-            raise
+        ranks.check()
     return await task
+
+
+@asynccontextmanager
+async def _ended_if_it_fails(ranks: RankGroup | None) -> AsyncIterator[None]:
+    """Ends the other ranks if the block fails, and this process within 10 s: the others would wait for this
+    rank, which has nothing more to say, and the end of this process for them.
+    """
+    try:
+        yield
+    except BaseException:
+        if ranks is not None:
+            exit_within(GONE_S)
+            await asyncio.to_thread(ranks.abort)
+        raise
 
 
 def draw_on(device: torch.device) -> Draw | None:
