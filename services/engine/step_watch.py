@@ -1,12 +1,19 @@
-"""Measures the turns of an engine thread, and finds the one that does not end."""
+"""Measures the turns of the thread that uses a worker's device, and finds the one that does not end."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import structlog
+
+from services.common.errors import Unavailable
+
+log = structlog.get_logger()
 
 LEAST_S = 2.0
 TIMES_P99 = 20
@@ -51,17 +58,19 @@ class _Turn:
 
 
 class StepWatch:
-    """The engine thread calls `begin`, `computes` and `end`; another thread calls `tick` about ten times a
-    second. The deadline of a step is 20 times the 99th percentile of recent steps of its kind, at least 2 s.
+    """The thread that uses the device calls `begin`, `computes` and `end`; another one calls `tick` about ten
+    times a second (`report` starts one). The deadline of a step is 20 times the 99th percentile of recent
+    steps of its kind, at least 2 s.
 
     Time counts only while the watching thread runs: not while the process or the machine stands still.
     """
 
     tick_s = _TICK_S
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic, of: str = "engine") -> None:
+        """`clock`: seconds. `of`: whose steps they are, for what is said."""
         self._clock = clock
+        self._of = of
         self._turn: _Turn | None = None
         # What a device may still compute while this turn goes on.
         self._before = NOTHING
@@ -70,7 +79,7 @@ class StepWatch:
         self._ticked = clock()
         self._age = 0.0
 
-    # -- engine thread -------------------------------------------------------------------------------------
+    # -- thread that uses the device -----------------------------------------------------------------------
 
     def begin(self, *, is_step: bool) -> None:
         """A turn begins: a step, or a message."""
@@ -102,6 +111,20 @@ class StepWatch:
 
     # -- watching thread -----------------------------------------------------------------------------------
 
+    def report(self, name: str, ended: threading.Event, on_hang: Callable[[BaseException], None]) -> None:
+        """Starts a thread that calls `tick` until `ended` is set, and `on_hang`, once, for a turn that hangs.
+        `name`: of the thread that is watched.
+        """
+
+        def look() -> None:
+            while not ended.wait(self.tick_s):
+                if (hangs := self.tick()) is not None:
+                    log.error("thread hangs", thread=name, reason=hangs)
+                    on_hang(Unavailable(hangs))
+                    return
+
+        threading.Thread(target=look, name=f"{name}-watch", daemon=True).start()
+
     def tick(self) -> str | None:
         """Counts the time since the last call; returns what is wrong if the turn is past its deadline."""
         now, turn = self._clock(), self._turn
@@ -115,7 +138,7 @@ class StepWatch:
         deadline = self._deadline(turn)
         if self._age <= deadline:
             return None
-        what = "a step of the engine" if turn.is_step else "a message to the engine"
+        what = f"a step of the {self._of}" if turn.is_step else f"a message to the {self._of}"
         return f"{what} has run for {self._age:.1f} s; its deadline is {deadline:.1f} s"
 
     def _deadline(self, turn: _Turn) -> float:

@@ -14,7 +14,7 @@ import structlog
 import torch
 
 from perigee.v1 import vision_pb2_grpc, worker_pb2
-from services.common.errors import CheckpointError
+from services.common.errors import CheckpointError, PerigeeError
 from services.common.ids import incarnation
 from services.common.media.video_file import VideoLimits
 from services.common.metrics import new_registry
@@ -35,6 +35,7 @@ from services.engine.loading.vision import load_vision_model
 from services.engine.model.architectures import load_config
 from services.engine.serving.identity import model_identity
 from services.engine.serving.load_metrics import LoadMetrics
+from services.engine.serving.process_exit import GONE_S, exit_within
 from services.engine.serving.worker_server import (
     ShutdownTriggers,
     failure_future,
@@ -81,8 +82,11 @@ class VisionWorker:
         await asyncio.to_thread(self.transfer.close)
 
 
-async def build_vision_worker(config: VisionConfig) -> VisionWorker:
-    """Loads the model, allocates and registers the pool, and tests the transport.
+async def build_vision_worker(
+    config: VisionConfig, on_fatal: Callable[[BaseException], None]
+) -> VisionWorker:
+    """Loads the model, allocates and registers the pool, and tests the transport. `on_fatal`: as in
+    ModelThread.
 
     Raises CheckpointError, ConfigError, TransferFailed.
     """
@@ -100,7 +104,7 @@ async def build_vision_worker(config: VisionConfig) -> VisionWorker:
     transfer = TransferOpening(name, {}, config.expected_transport)([pool.region()])
     report = await asyncio.to_thread(transfer.start)
 
-    thread = ModelThread(model, rows, batch)
+    thread = ModelThread(model, rows, batch, on_fatal)
     metrics = WorkerMetrics(STAGES)
     encoder = ImageEncoder(
         pool,
@@ -154,7 +158,8 @@ def worker_info(
 
 
 async def serve(config: VisionConfig, endpoints: Endpoints, stop: asyncio.Event) -> None:
-    """Runs a vision worker until `stop` is set, then drains it.
+    """Runs a vision worker until `stop` is set, then drains it. If the worker failed, its threads may hang:
+    the process ends in 10 s all the same.
 
     Raises CheckpointError, ConfigError, TransferFailed at start; Unavailable when it must be restarted.
     """
@@ -167,7 +172,7 @@ async def _serve(
 ) -> None:
     tune_process(config.threads)
     failure, fail = failure_future()
-    worker = await build_vision_worker(config)
+    worker = await build_vision_worker(config, fail)
     worker_servicer = WorkerServicer(worker.backend)
     servicer = VisionServicer(
         worker.encoder,
@@ -201,6 +206,9 @@ async def _serve(
         await serve_worker(
             config, endpoints, worker.backend, worker_servicer, services, stop, triggers, config.lease_seconds
         )
+    except PerigeeError:
+        exit_within(GONE_S)
+        raise
     finally:
         ticking.cancel()
         await worker.close()

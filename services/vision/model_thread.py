@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,16 +13,18 @@ import structlog
 import torch
 from torch import Tensor
 
-from services.common.errors import Cancelled, InternalError
+from services.common.errors import Cancelled, InternalError, Unavailable
 from services.engine.host_copy import DeviceEvent
 from services.engine.loading.hardware import compute_on
 from services.engine.model.vision.media import Grid
 from services.engine.model.vision.model import VisionModel
+from services.engine.step_watch import StepWatch
 from services.vision.embedding_pool import write_embedding
 from services.vision.preprocess import Patches
 
 log = structlog.get_logger()
 
+_NAME = "vision-model"
 _MOST_PATCHES = 65_536
 """In a batch: four of the largest images, or one whatever its size."""
 
@@ -48,17 +50,29 @@ class ModelThread:
     device.
     """
 
-    def __init__(self, model: VisionModel, rows: Tensor, batch: int = 1) -> None:
+    def __init__(
+        self,
+        model: VisionModel,
+        rows: Tensor,
+        batch: int = 1,
+        on_fatal: Callable[[BaseException], None] = lambda _: None,
+        watch: StepWatch | None = None,
+    ) -> None:
         """`rows`: the pool's memory, [pages, 64, width], on the model's device; `batch`: most images at a
-        time.
+        time. `on_fatal` is called, once or more often, with the reason why nothing can be encoded any more: a
+        layer does not end, as `watch` says, or the device fails.
         """
         self._model = model
         self._rows = rows
         self._batch = batch
+        self._on_fatal = on_fatal
+        self._watch = watch or StepWatch(of="vision model")
         self._waiting: deque[_Work] = deque()
         self._executor = ThreadPoolExecutor(
-            1, thread_name_prefix="vision-model", initializer=partial(compute_on, rows.device)
+            1, thread_name_prefix=_NAME, initializer=partial(compute_on, rows.device)
         )
+        self._ended = threading.Event()
+        self._watch.report(_NAME, self._ended, on_fatal)
 
     def encode(self, patches: Patches, pages: Sequence[int], stop: threading.Event) -> Future[float]:
         """Writes the embedding of `patches` into `pages`.
@@ -79,6 +93,7 @@ class ModelThread:
         for work in waiting:
             work.done.cancel()
         self._executor.shutdown(cancel_futures=True)
+        self._ended.set()
 
     def _turn(self) -> None:
         """Encodes what waits; an earlier turn may have done it."""
@@ -103,6 +118,11 @@ class ModelThread:
         try:
             self._compute(batch)
         except (RuntimeError, ValueError) as error:
+            if (lost := self._lost_device()) is not None:
+                for work in batch:
+                    work.done.set_exception(lost)
+                self._on_fatal(lost)
+                return
             # torch raises these when memory runs out or a shape is unsupported: only that image fails.
             if len(batch) > 1:
                 for work in batch:
@@ -123,12 +143,36 @@ class ModelThread:
 
     def _compute(self, batch: Sequence[_Work]) -> None:
         """Returns when the embeddings are in the pool's memory."""
+        lengths = [len(work.patches.pixels) for work in batch]
+        size = sum(lengths), sum(length**2 for length in lengths)
 
-        def check() -> None:
+        def before_layer() -> None:
             if all(work.stop.is_set() for work in batch):
                 raise Cancelled("every caller waiting for the image has left")
+            # A layer is a step: on a CPU all of them may take minutes. On a GPU the last one waits for all.
+            self._watch.end()
+            self._begin_step(*size)
 
-        media = [(torch.from_numpy(work.patches.pixels), work.grid) for work in batch]
-        for work, values in zip(batch, self._model.encode_all(media, check), strict=True):
-            write_embedding(self._rows, work.pages, values)
-        DeviceEvent(self._rows.device).wait()  # a reader would not
+        self._begin_step(*size)
+        try:
+            media = [(torch.from_numpy(work.patches.pixels), work.grid) for work in batch]
+            for work, values in zip(batch, self._model.encode_all(media, before_layer), strict=True):
+                write_embedding(self._rows, work.pages, values)
+            DeviceEvent(self._rows.device).wait()  # a reader would not
+        finally:
+            self._watch.end()
+
+    def _begin_step(self, patches: int, pairs: int) -> None:
+        self._watch.begin(is_step=True)
+        self._watch.computes(patches, pairs)
+
+    def _lost_device(self) -> Unavailable | None:
+        """Why the device does nothing any more; None if it works: most errors of a GPU last until its process
+        ends.
+        """
+        try:
+            DeviceEvent(self._rows.device).wait()
+        except RuntimeError as error:
+            log.exception("the device of the model fails")
+            return Unavailable(f"the device of the vision model fails: {error}")
+        return None

@@ -8,7 +8,7 @@ import os
 import queue
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -52,14 +52,21 @@ class Vision:
 
     @classmethod
     def start(
-        cls, model: Path, log: Path, environment: dict[str, str] | None = None, **flags: object
+        cls,
+        model: Path,
+        log: Path,
+        environment: dict[str, str] | None = None,
+        command: Sequence[str] = ("tests.vision.vision_process",),
+        **flags: object,
     ) -> Vision:
+        """`command`: the module to run, and its words after the settings."""
+        module, *words = command
         port, metrics_port = free_port(), free_port()
         settings = {"model": model, "port": port, "metrics_port": metrics_port, **flags}
         arguments = json.dumps({name: str(value) for name, value in settings.items()})
         with log.open("ab") as file:
             process = shared_nursery().start(
-                "tests.vision.vision_process", [arguments], {**os.environ, **(environment or {})}, file
+                module, [arguments, *words], {**os.environ, **(environment or {})}, file
             )
         vision = cls(process, f"127.0.0.1:{port}", metrics_port)
         vision._wait_ready(log)

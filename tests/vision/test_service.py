@@ -21,7 +21,7 @@ from services.families.media import chunk_hash
 from services.vision.preprocess import preprocess_image
 from tests.support.nursery import shared_nursery
 from tests.support.videos import film
-from tests.support.waiting import wait_until
+from tests.support.waiting import scaled, wait_until
 from tests.vision.client import Vision
 from tests.vision.tiny_checkpoint import write_checkpoint
 
@@ -289,3 +289,20 @@ def test_a_video_is_answered_chunk_by_chunk_and_a_wrong_hash_or_file_is_refused(
     for bad in (lambda: vision.encode_video(video, bytes(32)), lambda: vision.encode_video(video[:300])):
         assert code_of(bad) is grpc.StatusCode.INVALID_ARGUMENT
     assert vision.encode_video(video, content_hash) == chunks
+
+
+def test_a_worker_whose_model_hangs_ends_in_time_although_its_thread_does_not(
+    checkpoint, image_file, tmp_path
+):
+    log = tmp_path / "vision.log"
+    command = "tests.vision.hanging_process", "7"
+    worker = Vision.start(checkpoint, log, command=command, **SETTINGS)
+    try:
+        for seed in range(6):
+            worker.encode(image_file(seed=seed))
+        hanging = worker.encode_later(image_file(seed=6))
+        assert worker.process.wait(scaled(15)) == 1
+        assert "a step of the vision model has run for" in log.read_text()
+        assert hanging.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    finally:
+        worker.process.kill()

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import structlog
 
-from services.common.errors import Unavailable
 from services.engine.step_watch import StepWatch
 
 T = TypeVar("T")
@@ -48,9 +47,7 @@ class EngineLoop:
         """Starts the thread; once."""
         self._thread.start()
         if self._watch is not None:
-            threading.Thread(
-                target=self._look, args=(self._watch,), name=f"{self._thread.name}-watch", daemon=True
-            ).start()
+            self._watch.report(self._thread.name, self._ended, self._on_fatal)
 
     def post(self, message: Callable[[], None]) -> None:
         """Runs `message` on the engine thread. Any thread may call this; never blocks."""
@@ -97,14 +94,6 @@ class EngineLoop:
         result = run()
         self._watch.end()
         return result
-
-    def _look(self, watch: StepWatch) -> None:
-        """Reports a turn that hangs, once."""
-        while not self._ended.wait(watch.tick_s):
-            if (hangs := watch.tick()) is not None:
-                log.error("engine loop hangs", loop=self._thread.name, reason=hangs)
-                self._on_fatal(Unavailable(hangs))
-                return
 
     def _drain_inbox(self, *, wait: bool) -> bool:
         """Runs all pending messages, after waiting for the first one if asked. False: the loop must end."""
