@@ -7,10 +7,12 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from services.common.errors import ConfigError
 from services.engine.kv_transfer.agents.agent import Agent
 from services.engine.kv_transfer.agents.device_choice import device_of
+from services.engine.kv_transfer.agents.gpu import Gpu
 from services.engine.kv_transfer.agents.memory_agent import InMemoryAgent
 from services.engine.kv_transfer.agents.pool_device import HostBytes
 from services.engine.kv_transfer.agents.region import Region, RegionKind
@@ -55,15 +57,21 @@ class ContextAgent(InMemoryAgent):
 
 
 class Worker:
-    """A transfer thread over `memory` [8, 256] bytes, registered as device memory."""
+    """A transfer thread over regions of `memory` [8, 256] bytes, by default one of KV in device memory."""
 
-    def __init__(self, name, fabric, seed, **options) -> None:
+    def __init__(self, name, fabric, seed, kinds=((RegionKind.KV, "VRAM"),), **options) -> None:
         self.memory = np.random.default_rng(seed).integers(0, 256, (8, 256), dtype=np.uint8)
         self.device = GpuDouble()
         self.agent = ContextAgent(name, fabric, self.device)
-        region = Region(RegionKind.KV, self.memory.ctypes.data, 256, 8, device_id=3, memory_type="VRAM")
+        address = self.memory.ctypes.data
+        regions = [
+            Region(
+                kind, address, 256, 8, device_id=3 if memory_type == "VRAM" else 0, memory_type=memory_type
+            )
+            for kind, memory_type in kinds
+        ]
         self.thread = TransferThread(
-            self.agent, [region], name, device=self.device, close_grace_s=0.05, **options
+            self.agent, regions, name, device=self.device, close_grace_s=0.05, **options
         )
 
 
@@ -98,6 +106,49 @@ def test_the_probe_and_what_it_is_read_into_lie_where_the_pool_does(new_gpu_work
     reader.thread.connect(source.thread.offer()).result(5)
     registered = {(region.kind, region.memory_type) for region in reader.agent._registered}
     assert registered == {(RegionKind.KV, "VRAM"), (RegionKind.PROBE, "VRAM")}
+
+
+def test_a_path_is_tried_to_where_reads_from_that_peer_land_pages_to_the_gpu_embeddings_to_the_host(
+    new_gpu_worker, fabric
+):
+    text = (RegionKind.KV, "VRAM"), (RegionKind.EMBEDDING, "DRAM")
+    reader, prefill = new_gpu_worker("reader", kinds=text), new_gpu_worker("prefill", seed=1, kinds=text)
+    vision = new_gpu_worker("vision", seed=2, kinds=[(RegionKind.EMBEDDING, "VRAM")])
+    for peer, memory_type in ((prefill, "VRAM"), (vision, "DRAM")):
+        before = set(reader.agent._registered)
+        reader.thread.connect(peer.thread.offer()).result(5)
+        [landing] = set(reader.agent._registered) - before
+        assert (landing.kind, landing.memory_type) == (RegionKind.PROBE, memory_type)
+    fabric.corrupting["vision"] = 1
+    with pytest.raises(Exception, match="CRC-32"):
+        reader.thread.check("vision", 2).result(5)
+
+
+def test_on_a_gpu_the_thread_has_a_stream_of_its_own_and_waits_for_no_other(monkeypatch):
+    waited, chosen = [], []
+
+    class Stream:
+        """A torch.cuda.Stream."""
+
+        def __init__(self, name) -> None:
+            self.name = name
+
+        def synchronize(self) -> None:
+            waited.append(self.name)
+
+    engines = Stream("the engine's")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: Stream("its own"))
+    monkeypatch.setattr(torch.cuda, "set_stream", chosen.append)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: chosen[-1] if chosen else engines)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: waited.append("everything"))
+    gpu = Gpu(0)
+    monkeypatch.setattr(gpu, "_device", torch.device("cpu"))
+    gpu.bind()
+    placed = gpu.place(np.arange(8, dtype=np.uint8))
+    placed.clear()
+    assert not placed.read().any()
+    assert waited == ["its own"] * 3
 
 
 def test_wrong_bytes_in_device_memory_are_noticed(new_gpu_worker, fabric):

@@ -21,14 +21,18 @@ class Gpu:
         self._device = torch.device("cuda", device_id)
 
     def bind(self) -> None:
-        """See PoolDevice."""
+        """See PoolDevice. The thread gets a stream of its own, too: on that of the engine, what it does would
+        wait for a whole pass.
+        """
         torch.cuda.set_device(self._device)
-        torch.cuda.synchronize(self._device)  # a call that cannot do without a context
+        stream = torch.cuda.Stream(self._device)
+        torch.cuda.set_stream(stream)
+        stream.synchronize()  # a call that cannot do without a context
 
     def place(self, values: npt.NDArray[np.uint8]) -> DeviceBytes:
         """See PoolDevice."""
         placed = GpuBytes(torch.from_numpy(values).to(self._device))
-        torch.cuda.synchronize(self._device)
+        torch.cuda.current_stream(self._device).synchronize()
         return placed
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from services.common.errors import Incompatible, Overloaded, PerigeeError, TransferFailed
 from services.engine.kv_transfer.agents.agent import Agent, AgentError
 from services.engine.kv_transfer.agents.offer import Offer
-from services.engine.kv_transfer.agents.pool_device import PoolDevice
+from services.engine.kv_transfer.agents.pool_device import Host, PoolDevice
 from services.engine.kv_transfer.agents.region import RegionKind
 from services.engine.kv_transfer.agents.transport_report import TransportReport
 from services.engine.kv_transfer.pairing.pair_probe import CONNECT_ROUNDS, PairProbe
@@ -43,9 +43,9 @@ class PeerTable:
         check_timeout_s: float,
         clock: Callable[[], float],
     ) -> None:
-        """`device`: probes are read into its memory. `objection` returns why a path is not good enough for
-        this worker, "" if it is. A peer unused for `idle_check_s` must answer a probe within
-        `check_timeout_s` before it is read again.
+        """`device`: that of the own pool. `objection` returns why a path is not good enough for this worker,
+        "" if it is. A peer unused for `idle_check_s` must answer a probe within `check_timeout_s` before it
+        is read again.
         """
         self._agent = agent
         self._own = own
@@ -77,7 +77,7 @@ class PeerTable:
             reject(command.future, Incompatible(f"the offer is not the one under which {name} is known"))
             return
         if peer is None:
-            peer = TransferPeer(command.offer, ProbeBuffer(self._device), connects=[command])
+            peer = TransferPeer(command.offer, self._new_landing(command.offer), connects=[command])
             self._peers[peer.name] = peer
             self._open(peer, command.deadline)
         elif peer.state is PeerState.READY and peer.report is not None:
@@ -198,6 +198,14 @@ class PeerTable:
         else:
             self._probe(peer, deadline, CONNECT_ROUNDS)
 
+    def _new_landing(self, offer: Offer) -> ProbeBuffer:
+        """Memory to read a peer's probe into: of the host, if all that is read from this peer lands there, as
+        embeddings do. From a GPU that is another path than to the memory of one.
+        """
+        kinds = [region.kind for region in offer.regions if region.kind is not RegionKind.PROBE]
+        types = {own.memory_type for own in map(self._own.region, kinds) if own is not None}
+        return ProbeBuffer(Host() if types == {Host.memory_type} else self._device)
+
     def _check_layout(self, offer: Offer) -> None:
         if offer.region(RegionKind.PROBE) is None:
             raise Incompatible(f"{offer.agent_name} offers no probe")
@@ -271,7 +279,7 @@ class PeerTable:
 
     def _renew(self, peer: TransferPeer) -> None:
         self._release(peer)
-        landing = ProbeBuffer(self._device)
+        landing = self._new_landing(peer.offer)
         fresh = TransferPeer(
             peer.offer, landing, established=True, waiting=peer.waiting, connects=peer.connects
         )
