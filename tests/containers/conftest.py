@@ -11,6 +11,14 @@ import yaml
 from services.cli.roles import ROLES
 
 
+class ComposeLoader(yaml.SafeLoader):
+    """Reads what `!reset` marks as RESET: Compose drops what earlier files say there."""
+
+
+RESET = "!reset"
+ComposeLoader.add_constructor(RESET, lambda loader, node: RESET)
+
+
 class Dockerfile:
     """The instructions of a Dockerfile."""
 
@@ -59,6 +67,12 @@ def gpu_compose(repository):
 def aggregated_compose(repository):
     """The override for one worker on a machine of eight GPUs, alone."""
     return yaml.safe_load((repository / "docker-compose.aggregated.yml").read_text())
+
+
+@pytest.fixture(scope="session")
+def host_compose(repository):
+    """The override for the machine's own network, alone."""
+    return yaml.load((repository / "docker-compose.host.yml").read_text(), ComposeLoader)
 
 
 @pytest.fixture(scope="session")

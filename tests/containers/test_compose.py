@@ -15,6 +15,7 @@ from services.cli.run.plan import WORKERS
 from services.common.graces import GATEWAY_CLOSE_S, WORKER_CLOSE_S
 from services.common.settings import env_name
 from services.engine.loading.workspace import vision_bytes
+from tests.containers.conftest import RESET
 from tests.support.published_model import published_config
 
 # Keys of services that docker-compose 1.29 and Compose v2 both know, and that scaling allows.
@@ -155,6 +156,47 @@ def test_on_eight_gpus_decode_is_alone_with_vision_and_nobody_looks_for_prefill(
     assert float(of_decode["PERIGEE_RESERVED_GB"]) >= vision_bytes(published_config()) / 1e9
     assert aggregated_compose["services"]["gateway"]["environment"]["PERIGEE_PREFILL"] == ""
     assert aggregated_compose["services"]["prefill"] == {"scale": 0}
+
+
+def merged(*files, role):
+    """A service as Compose 2.24 or later merges its keys, and the keys of its environment."""
+    service = {"environment": {}}
+    for file in files:
+        for key, value in file["services"][role].items():
+            if key == "environment":
+                service[key] |= value
+            elif value == RESET:
+                service.pop(key, None)
+            else:
+                service[key] = value
+    return service
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_in_the_machines_own_network_a_service_has_no_other_publishes_nothing_and_listens_on_loopback(
+    compose, gpu_compose, host_compose, role
+):
+    service = merged(compose, gpu_compose, host_compose, role=role)
+    assert service["network_mode"] == "host"
+    assert not {"networks", "ports"} & service.keys()
+    assert default(service["environment"]["PERIGEE_HOST"]) == "127.0.0.1"
+    known = {env_name(key) for key in config_class(role).__dataclass_fields__} | {"PERIGEE_LOG_LEVEL"}
+    assert {name for name in service["environment"] if name.startswith("PERIGEE_")} <= known
+
+
+def test_in_the_machines_own_network_services_find_each_other_at_their_own_ports(
+    compose, gpu_compose, host_compose, aggregated_compose
+):
+    files = compose, gpu_compose, host_compose
+    gateway, decode = (merged(*files, role=role)["environment"] for role in ("gateway", "decode"))
+    places = {role: f"127.0.0.1:{config_class(role)().port}" for role in WORKERS}
+    assert {role: gateway[env_name(role)] for role in WORKERS} == places
+    assert decode["PERIGEE_PREFILL_POOL"] == places["prefill"]
+    config = config_class("gateway")()
+    ports = {key: int(default(gateway[env_name(key)])) for key in ("http_port", "grpc_port")}
+    assert ports == {key: getattr(config, key) for key in ports}
+    alone = [merged(*files, aggregated_compose, role=role)["environment"] for role in ("gateway", "decode")]
+    assert (alone[0]["PERIGEE_PREFILL"], alone[1]["PERIGEE_PREFILL_POOL"]) == ("", "")
 
 
 @pytest.mark.parametrize("role", WORKERS)
