@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from benchmarks.child import Blocked, Pipe, Wrong
 from benchmarks.transfer_plan import Plan
 from kernels.benchmarks.wheels import not_installed
 from perigee.v1 import worker_pb2
-from services.common.errors import ConfigError, TransferFailed
+from services.common.errors import ConfigError, PerigeeError, TransferFailed
 from services.engine.kv_cache.kv_format import BFLOAT16
 from services.engine.kv_cache.kv_pages import allocate_kv_pages, kv_region, layer_pages
 from services.engine.kv_transfer.agents.agent import AgentError, TransferState
@@ -64,13 +65,17 @@ def serve(pipe: Pipe, plan: Plan) -> None:
 
 
 def read(_: Pipe, plan: Plan, offer: str) -> dict[str, object]:
-    """The reader of an offer as `serve` sends it: the findings of `measure`, and `reads`: the device's
-    bytes/s, or why not.
+    """The reader of an offer as `serve` sends it: the findings of `measure`, `into_host`: the GB/s of
+    `read_into_host`, or what went wrong, and `reads`: the device's bytes/s, or why not.
     """
     torch.set_num_threads(1)
     found = measure(plan, offer_from_hex(offer))
+    try:
+        into_host: float | str = read_into_host(plan, offer_from_hex(offer))
+    except (RuntimeError, PerigeeError, TimeoutError, Wrong) as error:
+        into_host = f"failed: {error}"
     # After the transfers: nothing else may use the device while a graph is recorded.
-    return {**found, "reads": _reads(plan)}
+    return {**found, "into_host": into_host, "reads": _reads(plan)}
 
 
 def offer_from_hex(offer: str) -> Offer:
@@ -83,10 +88,10 @@ class Ours:
 
     name = "transfer thread"
 
-    def __init__(self, plan: Plan, offer: Offer) -> None:
+    def __init__(self, plan: Plan, offer: Offer, agent: str = "reader") -> None:
         self.pool = make_pool(plan)
         self._offer = offer
-        self._thread = TransferThread(NixlAgent("reader"), [kv_region(self.pool)], "reader")
+        self._thread = TransferThread(NixlAgent(agent), [kv_region(self.pool)], agent)
         self._thread.start()
         self._transport = self._thread.connect(offer).result(PATIENCE_S).transport
 
@@ -198,6 +203,19 @@ def measure(plan: Plan, offer: Offer) -> dict[str, object]:
     }
 
 
+def read_into_host(plan: Plan, offer: Offer) -> float:
+    """GB/s of one read into memory of the host, where a worker's reads of embeddings land whatever device has
+    them. Raises an error if it fails, and Wrong if bytes differ.
+    """
+    on_host = replace(plan, device="cpu")
+    entries = layer_pages(range(plan.pages), plan.layers, 0, plan.layers)
+    with closing(Ours(on_host, offer, "host-reader")) as way:
+        way.read(entries[:1], entries[:1])  # connects
+        seconds = _seconds(lambda: way.read(entries, entries))
+        _compare([way], plan)
+        return way.pool.nbytes / seconds / 1e9
+
+
 def _rates(ways: Sequence[Way], order: npt.NDArray[np.int32], rounds: int) -> dict[str, list[float]]:
     """GB/s of each round except the first, which connects."""
     rates: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -212,7 +230,7 @@ def _compare(ways: Sequence[Way], plan: Plan) -> None:
     expected = make_pool(plan)
     fill(expected)
     for way in ways:
-        if not torch.equal(way.pool, expected):
+        if not torch.equal(way.pool.to(expected.device), expected):
             raise Wrong(f"{way.name}: the bytes differ from the source's")
 
 

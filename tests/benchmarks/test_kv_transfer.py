@@ -46,6 +46,7 @@ def test_every_way_moves_all_bytes_and_the_rates_are_written(tmp_path, capsys):
     assert found["entries"] == 6
     assert set(found["gigabytes_per_second"]) == {"transfer thread", "bare NIXL", "copy in memory"}
     assert all(rate > 0 for rate in found["gigabytes_per_second"].values())
+    assert found["into_host"] > 0
     assert "of bare NIXL" in capsys.readouterr().out
 
 
@@ -134,6 +135,21 @@ def test_on_a_gpu_bytes_that_differ_fail_the_check(tmp_path):
 def test_on_a_gpu_a_defect_of_ours_is_no_reason_not_to_run(tmp_path):
     with pytest.raises(RuntimeError, match=r"the reader failed:(.|\n)*ValueError: a defect"):
         check("cuda, a defect", tmp_path)
+
+
+@pytest.mark.usefixtures("doubles")
+def test_a_gpu_whose_memory_cannot_be_read_into_that_of_the_host_fails_the_check_and_has_its_rates(tmp_path):
+    status, rows = check("cuda, no way to the host", tmp_path)
+    assert (status, [row["verdict"] for row in rows]) == (1, ["right"] * 3)
+    assert (
+        "- into host memory: failed: the read did not succeed" in (tmp_path / "some-gpu/nixl.md").read_text()
+    )
+
+
+def test_bytes_that_differ_in_memory_of_the_host_are_noticed(monkeypatch, offer):
+    monkeypatch.setattr(transfer_ways.Ours, "read", lambda self, local, remote: None)
+    with pytest.raises(Wrong, match="the bytes differ"):
+        transfer_ways.read_into_host(PLAN, offer)
 
 
 @pytest.mark.usefixtures("doubles")
