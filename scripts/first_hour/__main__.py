@@ -27,7 +27,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("make run serves, from a clean clone with an empty home", setting_up.serves),
     ("make run downloads at most 420 MB", setting_up.downloads_little),
     ("make run is never silent for 10 s", setting_up.never_silent),
-    ("compiled loops lie in the clone; the home has pip's cache alone", setting_up.stays_in_the_clone),
+    ("compiled loops lie in the clone; the home has what is pip's alone", setting_up.stays_in_the_clone),
     ("the commands of the start screen answer", serving.greeting_answers),
     ("perigee status", serving.status),
     ("perigee logs [-f] [SERVICE]", serving.logs),

@@ -15,6 +15,8 @@ MOST_MB = 420
 MOST_SILENCE_S = 10.0
 _READY = r"^Perigee is ready"
 _SET_UP_S = 1800.0
+# Its cache, and what a Rust of rustup notes when pip asks for its version, to tell the index.
+_OF_PIP = (Path(".cache/pip"), Path(".rustup"))
 
 
 def ports_first(clone: Clone) -> str:
@@ -66,14 +68,10 @@ def never_silent(clone: Clone) -> str:
 
 
 def stays_in_the_clone(clone: Clone) -> str:
-    """Compiled loops lie in .venv, and the home has pip's cache alone."""
+    """Compiled loops lie in .venv, and the home has what is pip's alone."""
     loops = [path for name in (".venv", ".run") for path in (clone.directory / name).rglob("perigee/*.so")]
     expect(len(loops) == 1, f"compiled loops: {', '.join(map(str, loops)) or 'none'}")
-    cache = Path(".cache/pip")
-    others = [
-        path.relative_to(clone.home)
-        for path in clone.home.rglob("*")
-        if path.is_file() and not path.relative_to(clone.home).is_relative_to(cache)
-    ]
+    found = [path.relative_to(clone.home) for path in clone.home.rglob("*") if path.is_file()]
+    others = [path for path in found if not any(map(path.is_relative_to, _OF_PIP))]
     expect(not others, f"in the home: {', '.join(map(str, others))}")
     return f"{loops[0].relative_to(clone.directory).parent}"

@@ -19,15 +19,20 @@ class Timing:
     tokens: int
 
     @property
+    def total_s(self) -> float:
+        """From asking to the last piece."""
+        return self.first_s + self.rest_s
+
+    @property
     def tokens_per_second(self) -> float | None:
-        """The rate after the first token; None for an answer too short to have one."""
-        return (self.tokens - 1) / self.rest_s if self.tokens > 1 and self.rest_s > 0 else None
+        """The rate over the whole time, for the first piece may hold many tokens. None without tokens."""
+        return self.tokens / self.total_s if self.tokens and self.total_s > 0 else None
 
     def line(self) -> str:
         """Returns it for people."""
         rate = self.tokens_per_second
-        shown = "" if rate is None else f"{rate:.1f} tokens/s after it; "
-        return f"[first token after {self.first_s:.2f} s; {shown}{self.first_s + self.rest_s:.2f} s in all]"
+        shown = "" if rate is None else f", {rate:.1f} tokens/s"
+        return f"[first token after {self.first_s:.2f} s; {self.total_s:.2f} s in all{shown}]"
 
 
 class Answer:
@@ -74,7 +79,7 @@ class Answer:
         if timing:
             found["timing"] = {
                 "first_token_seconds": round(self.timing.first_s, 4),
-                "seconds": round(self.timing.first_s + self.timing.rest_s, 4),
+                "seconds": round(self.timing.total_s, 4),
                 "tokens_per_second": self.timing.tokens_per_second,
             }
         return found
