@@ -11,7 +11,7 @@ TRITONS ?= 3.6.0 3.7.1
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: kubernetes-tools manifests help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval first-hour eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures up down clean
+.PHONY: kubernetes-tools manifests help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval first-hour eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures dashboards up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -93,6 +93,7 @@ check: $(STAMP) ## format, lint, types, import layers, protos, pages; changes no
 	$(BIN)/buf lint protos
 	scripts/protos --check
 	$(BIN)/python -m docs.pictures --check
+	$(BIN)/python -m monitoring.dashboards --check
 	$(BIN)/pytest --quiet tests/test_docs.py tests/test_readme.py
 
 fix: $(STAMP) ## format, and fix what the linter can
@@ -110,6 +111,9 @@ kubernetes-tools: $(STAMP) ## fetch helm and kubectl for make manifests and test
 
 manifests: $(STAMP) ## write deploy/kustomize again, from the chart deploy/helm/perigee (needs helm)
 	$(BIN)/python -m scripts.manifests
+
+dashboards: $(STAMP) ## write monitoring/dashboards/*.json again, from the descriptions beside them
+	$(BIN)/python -m monitoring.dashboards
 
 up: ## build the images, start the suite in containers, return when it serves (options: ARGS="--scale decode=2")
 	@COMPOSE="$(COMPOSE)" scripts/up $(ARGS)

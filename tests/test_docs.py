@@ -17,7 +17,7 @@ CODE = (
     "services/**/*.py", "kernels/**/*.py", "protos/perigee/v1/*.proto", "protos/perigee/client/*.py",
     "tests/support/*.py",
     "benchmarks/**/*.py", "training/**/*.py", "evals/**/*.py", "examples/*.py", "scripts/*", "Makefile",
-    "*.toml", "*.yml", "models/kimi-nano/*config.json", "services/*/Dockerfile",
+    "*.toml", "*.yml", "monitoring/*.yml", "models/kimi-nano/*config.json", "services/*/Dockerfile",
     "deploy/helm/**/*.yaml", "deploy/helm/**/*.tpl",
 )  # fmt: skip
 FILE_OR_DIRECTORY = re.compile(r"\.?[\w-][\w.-]*/[\w./-]*")
@@ -157,7 +157,7 @@ def test_the_pools_they_describe_are_the_defaults(pages, repository):
 
 
 def test_the_ports_they_name_are_the_defaults(pages):
-    page = pages["docs/operating.md"]
+    page = pages["docs/operations.md"]
     gateway = config_class("gateway")()
     assert f"| gateway | {gateway.grpc_port} | {gateway.http_port}:" in page
     assert f"| gateway, for operators | {gateway.operator_port} |" in page

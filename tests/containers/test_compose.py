@@ -271,12 +271,16 @@ def test_images_have_names_and_by_default_the_version_as_their_tag(compose, secu
         assert service.get("image", compose["services"]["gateway"]["image"]).startswith("perigee/gateway:")
 
 
-def test_prometheus_runs_only_if_asked_for_and_reads_the_gateways_page(compose, repository):
+def test_prometheus_runs_only_if_asked_for_and_has_the_gateways_page_and_the_rules(compose, repository):
     service = compose["services"]["prometheus"]
     assert service["profiles"] == ["monitoring"]
     assert service["read_only"] is True
-    [mounted] = [volume.split(":")[0] for volume in service["volumes"] if volume.startswith("./")]
-    [job] = yaml.safe_load((repository / mounted).read_text())["scrape_configs"]
+    mounted = [volume.split(":") for volume in service["volumes"] if volume.startswith("./")]
+    files = {inside: repository / outside for outside, inside, _ in mounted}
+    configuration = yaml.safe_load(files["/etc/prometheus/prometheus.yml"].read_text())
+    for name in configuration["rule_files"]:
+        assert files[f"/etc/prometheus/{name}"] == repository / "monitoring" / name
+    [job] = configuration["scrape_configs"]
     [discovery] = job["dns_sd_configs"]
     assert discovery["names"] == ["gateway"]
     assert discovery["port"] == config_class("gateway")().http_port

@@ -40,7 +40,7 @@ matchExpressions:
 {{- toYaml $found }}
 {{- end }}
 
-{{/* Ports by role: those of docs/operating.md. */}}
+{{/* Ports by role: those of docs/operations.md. */}}
 {{- define "perigee.ports" -}}
 vision: {grpc: 50051, metrics: 9151}
 prefill: {grpc: 50052, metrics: 9152}

@@ -44,7 +44,7 @@ lifecycle:
     exec: {command: [sh, -c, touch /tmp/leaving && exec sleep {{ .root.Values.shutdown.noticeSeconds }}]}
 {{- end }}
 
-{{/* The notice, the named grace, and what a process needs to close (docs/operating.md, "Stopping"). */}}
+{{/* The notice, the named grace, and what a process needs to close (docs/operations.md, "Stopping"). */}}
 {{- define "perigee.terminationSeconds" -}}
 {{ add .root.Values.shutdown.noticeSeconds (index .root.Values .role).graceSeconds 10 }}
 {{- end }}

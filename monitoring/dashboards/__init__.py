@@ -1,0 +1,1 @@
+"""Grafana dashboards: described here, written as JSON beside by `make dashboards`."""
