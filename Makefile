@@ -11,7 +11,7 @@ TRITONS ?= 3.6.0 3.7.1
 # Compose v2 where docker has it, else docker-compose 1.29.
 COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: kubernetes-tools manifests help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval first-hour eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures dashboards up down clean
+.PHONY: kubernetes-tools manifests third-party wheels help setup run test fidelity fuzz test-openapi resume forge rotation test-compose test-clients test-lm-eval first-hour eval bench gpu-first gpu-first-nixl gpu-wheels sass check fix protos pictures dashboards up down clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 19
@@ -114,6 +114,12 @@ manifests: $(STAMP) ## write deploy/kustomize again, from the chart deploy/helm/
 
 dashboards: $(STAMP) ## write monitoring/dashboards/*.json again, from the descriptions beside them
 	$(BIN)/python -m monitoring.dashboards
+
+third-party: $(STAMP) ## write docs/third-party.md again, from the packages that are installed
+	$(BIN)/python -m scripts.third_party
+
+wheels: $(STAMP) ## build the wheels into dist and try perigee's in empty environments (ARGS="python3.11 python3.13")
+	scripts/wheels $(ARGS)
 
 up: ## build the images, start the suite in containers, return when it serves (options: ARGS="--scale decode=2")
 	@COMPOSE="$(COMPOSE)" scripts/up $(ARGS)

@@ -56,6 +56,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         **{role: ("services.cli.commands.role", f"run one {role} service in this process") for role in ROLES},
         "config": ("services.cli.commands.config", "show each setting's value and where it comes from"),
         "completion": ("services.cli.commands.completion", "print a completion script for your shell"),
+        "sbom": (
+            "services.cli.commands.sbom",
+            "print the packages of this installation and their licences, as CycloneDX",
+        ),
         "version": (
             "services.cli.commands.version",
             "print the versions of Perigee and its main dependencies",

@@ -14,6 +14,9 @@ from services.cli.command_table import COMMANDS
 from services.cli.parser import Parser, unknown
 from services.common.errors import CheckpointError, ConfigError, PerigeeError
 
+_OURS = ("perigee", "services", "kernels", "")
+_ALL_SERVICES = "what all services need: pip install 'perigee[gateway,worker,video]'"
+
 
 class _Version(argparse.Action):
     """Prints the version when it is asked for: reading it takes longer than parsing."""
@@ -47,6 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     chosen = next((word for word in words if not word.startswith("-")), "")
+    try:
+        return _run(words, chosen)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in _OURS:
+            raise
+        print(f"perigee {chosen}: {package} is not installed; {_ALL_SERVICES}", file=sys.stderr)
+        return 2
+
+
+def _run(words: Sequence[str], chosen: str) -> int:
     parser = build_parser({chosen})
     arguments, extras = parser.parse_known_args(words)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import subprocess
 import sys
@@ -10,6 +9,8 @@ import tomllib
 import zipfile
 
 import pytest
+
+from tests.support.linked_packages import link
 
 PUBLIC = {"chat", "generation", "models", "sampling"}
 PROGRAM = """
@@ -24,18 +25,6 @@ with Client("127.0.0.1:1", retry=None, timeout_s=5) as client:
 tops = {name.partition(".")[0] for name in sys.modules}
 print(sorted(tops & {"perigee", "services", "kernels", "grpc_status", "structlog", "numpy"}))
 """
-
-
-def needed(name, found=None):
-    """The distribution and all that it depends on."""
-    found = {} if found is None else found
-    if name in found:
-        return found
-    found[name] = importlib.metadata.distribution(name)
-    for requirement in found[name].requires or ():
-        if "extra ==" not in requirement:
-            needed(re.match(r"[\w.-]+", requirement)[0], found)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +82,7 @@ def test_installed_alone_it_works_where_torch_and_the_services_are_not(wheel, tm
         str(wheel),
     ]
     subprocess.run(install, capture_output=True, check=True)
-    for name in ("grpcio", "protobuf", "googleapis-common-protos"):
-        for distribution in needed(name).values():
-            for top in {file.parts[0] for file in distribution.files or ()} - {".."}:
-                if not (site / top).exists():
-                    (site / top).symlink_to(distribution.locate_file(top))
+    link(("grpcio", "protobuf", "googleapis-common-protos"), site)
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.append({str(site)!r})\n{PROGRAM}"],
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ import pytest
 
 from services.cli.roles import ROLES, config_class
 from services.cli.run.plan import WORKERS, child_environment
+from services.cli.sbom.libraries import LibraryTable
+from services.cli.sbom.packages import described
 from services.common.settings import env_name
 
 LINE = "# " + "-" * 108
@@ -148,6 +151,18 @@ def test_what_is_copied_is_in_the_repository_and_not_ignored(dockerfiles, reposi
 
 def test_the_script_that_fills_an_image_can_be_executed(repository):
     assert os.access(repository / "scripts" / "image-environment", os.X_OK)
+
+
+def test_images_hold_no_module_whose_licence_forbids_to_distribute_it(repository):
+    table = LibraryTable()
+    script = (repository / "scripts" / "image-environment").read_text()
+    for wheel in ("nixl-cu12", "nixl-cu13"):
+        libraries = described(importlib.metadata.distribution(wheel), table).libraries
+        kept = [each.file.partition(".")[0] for each in libraries if "Proprietary" in each.licence]
+        assert len(kept) == 3
+        assert [
+            name for name in kept if not re.search(rf"^    for module in .*\b{name}\b", script, re.MULTILINE)
+        ] == []
 
 
 def copied(dockerfile) -> list[tuple[str, str]]:
