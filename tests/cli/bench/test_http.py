@@ -114,6 +114,8 @@ async def test_nobody_at_the_address_is_an_error_of_the_request(endpoint):
     gone = target(endpoint)
     endpoint.close()
     assert "onnect" in (await gone.ask(IDS)).error
+    with pytest.raises(Unavailable, match=rf"^{endpoint.url}/v1/models: .*onnect.*; --target names another"):
+        await gone.model()
 
 
 async def test_the_first_model_listed_is_asked(endpoint):

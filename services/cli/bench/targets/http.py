@@ -31,14 +31,19 @@ class HttpTarget:
         if self._model:
             return self._model
         lines: list[bytes] = []
+        where = f"{self._address.scheme}://{self._address.authority}{self._address.path}/v1/models"
         try:
             async with asyncio.timeout(self._options.timeout_s):
                 await self._exchange("GET", "/v1/models", b"", lambda line, at: lines.append(line))
             self._model = str(msgspec.json.decode(b"\n".join(lines))["data"][0]["id"])
-        except (OSError, RuntimeError, TimeoutError) as error:
-            raise Unavailable(f"/v1/models: {_described(error)}") from error
+        except RuntimeError as error:
+            raise Unavailable(f"{where}: {_described(error)}") from error
+        except OSError as error:
+            raise Unavailable(
+                f"{where}: {_described(error)}; --target names another endpoint, `make run` starts one"
+            ) from error
         except (msgspec.DecodeError, LookupError, TypeError) as error:
-            raise Unavailable("/v1/models: the answer names no model; name one with --model") from error
+            raise Unavailable(f"{where}: the answer names no model; name one with --model") from error
         return self._model
 
     async def ask(self, ask: Ask) -> Timeline:
