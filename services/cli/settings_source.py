@@ -57,6 +57,10 @@ class Sources:
             for variable, flag in _LEVEL_VARIABLES.items()
             if (given := getattr(arguments, variable, None)) is not None
         }
+        for variable in _LEVEL_VARIABLES:
+            # Commands that start a suite have these flags: its services would all refuse to start.
+            if hasattr(arguments, variable) and env.get(variable):
+                _checked_level(variable, env[variable])
         return cls(env, arguments.config or env.get("PERIGEE_CONFIG") or None, of_roles, levels)
 
     def given(
@@ -95,11 +99,11 @@ def log_level(role: Role, env: Mapping[str, str]) -> str:
     return env.get(own) or env.get(common) or "INFO"
 
 
-def _checked_level(flag: str, given: str) -> str:
+def _checked_level(source: str, given: str) -> str:
     try:
         return level_name(given)
     except InvalidRequest as error:
-        raise ConfigError(f"{flag}: {error.message}") from None
+        raise ConfigError(f"{source}: {error.message}") from None
 
 
 def resolve_settings(

@@ -42,11 +42,11 @@ def test_flags_win_over_the_file(tmp_path):
     assert resolved(config_class("prefill"), "prefill", words).port == 8
 
 
-def levels(*words):
+def levels(*words, **env):
     parser = argparse.ArgumentParser()
     add_setting_flags(parser, RunConfig)
     add_suite_flags(parser)
-    return Sources.of(parser.parse_args(words), {}).levels
+    return Sources.of(parser.parse_args(words), env).levels
 
 
 def test_a_log_level_of_the_suite_reaches_all_services_and_one_of_a_service_that_one():
@@ -59,6 +59,12 @@ def test_a_log_level_of_the_suite_reaches_all_services_and_one_of_a_service_that
     assert log_level("decode", {}) == "INFO"
     with pytest.raises(ConfigError, match=r"--decode\.log-level: unknown log level 'loud'; use DEBUG"):
         levels("--decode.log-level", "loud")
+
+
+def test_a_variable_with_an_unknown_log_level_is_refused_before_any_service_starts():
+    with pytest.raises(ConfigError, match=r"PERIGEE_LOG_LEVEL: unknown log level 'loud'"):
+        levels(PERIGEE_LOG_LEVEL="loud")
+    assert levels(PERIGEE_DECODE_LOG_LEVEL="debug") == {}
 
 
 def test_a_variable_of_another_role_is_no_error_but_a_misspelt_one_is():
