@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from monitoring.dashboards import __main__ as command
 from monitoring.dashboards.files import FILES
 from monitoring.dashboards.grafana import Dashboard, Panel, Query, Row
 from tests.monitoring.expressions import dashboards
+from tests.support.promtool import promtool
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -66,3 +68,17 @@ def test_panels_that_do_not_fit_into_a_line_begin_the_next_one():
     content = json.loads(Dashboard("u", "t", "a", [Row("r", panels)]).json())
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in content["panels"]]
     assert places == [(0, 0), (0, 1), (10, 1), (0, 9)]
+
+
+def test_prometheus_can_read_every_expression(tmp_path):
+    """As rules, for promtool reads no dashboards."""
+    targets = [
+        target["expr"].replace("$__rate_interval", "1m").replace("$worker", ".+")
+        for dashboard in dashboards().values()
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+    ]
+    rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(targets)]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    assert f"{len(targets)} rules found" in promtool("check", "rules", str(file))
