@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.manifests.__main__ import update
+from scripts.manifests.__main__ import chart_files, update
 from tests.deploy.objects import SCENARIOS, kustomized, templated
 
 KUSTOMIZE = Path("deploy/kustomize")
@@ -40,6 +40,13 @@ def test_components_fit_other_bases_and_each_other(helm, kubectl, tmp_path, base
 
 def test_the_committed_files_are_what_the_chart_gives(helm):
     assert update(helm, write=False) == [], "run `make manifests`"
+
+
+def test_the_chart_has_the_rules_and_dashboards_of_monitoring():
+    """Needs no Helm: who changes them may have none."""
+    files = chart_files()
+    assert len(files) >= 3
+    assert {path: path.read_text() for path in files} == files, "run `make manifests`"
 
 
 @pytest.mark.parametrize("component", ["monitoring", "secure"])

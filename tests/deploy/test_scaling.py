@@ -1,10 +1,12 @@
-"""Each role is scaled by its own signal, made of metrics that exist."""
+"""Each role is scaled by its own signal, made of metrics that exist; rules and dashboards come along."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 
 from perigee.v1 import worker_pb2
@@ -73,3 +75,19 @@ def test_where_prometheus_reads_several_suites_each_selector_says_which(helm):
     flags = '--set=monitoring.prometheus.selector=namespace="here"'
     for query in queries(templated(helm, ["cpu-demo", "monitoring"], flags)).values():
         assert query.count("{") == query.count('namespace="here"}')
+
+
+def test_prometheus_gets_the_rules_and_grafana_the_dashboards_as_they_are(rendered, repository):
+    objects = rendered["monitoring"]
+    rules = yaml.safe_load((repository / "monitoring" / "rules.yml").read_text())["groups"]
+    given = of_kind(objects, "PrometheusRule")["perigee"]["spec"]["groups"]
+    assert {group["name"]: group["rules"] for group in given} == {
+        group["name"]: group["rules"] for group in rules
+    }
+    dashboards = {
+        path.name: json.loads(path.read_text())
+        for path in (repository / "monitoring" / "dashboards").glob("*.json")
+    }
+    maps = of_kind(objects, "ConfigMap").values()
+    assert {name: json.loads(text) for each in maps for name, text in each["data"].items()} == dashboards
+    assert all(each["metadata"]["labels"]["grafana_dashboard"] == "1" for each in maps)
