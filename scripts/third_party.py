@@ -36,8 +36,8 @@ build of torch brings triton (MIT) and packages named `nvidia-*`, under NVIDIA's
 _LIBRARIES = """
 ## Shared libraries inside the wheels
 
-The licences are those of `services/cli/sbom/libraries.toml`, for wheels seldom say them. "unknown": nobody
-has found it out.
+The licences are those of `services/cli/sbom/libraries.toml`, because few wheels state them. "unknown":
+nobody has found it out.
 
 | library | licence | in the wheel of |
 |---|---|---|
