@@ -8,7 +8,6 @@ every rank reads its share of them from peers, then the ranks exchange what they
 
 from __future__ import annotations
 
-import atexit
 import os
 import socket
 import time
@@ -68,9 +67,6 @@ class RankGroup:
             memory = f"/proc/{os.getpid()}/fd/{self._memory}"
         port = bound.getsockname()[1]
         self._meeting = Meeting.host(bound, plan.ranks, self.check)
-        # Where nobody closes the group, the end of this process waits for those of the others, which ignore
-        # the signal that multiprocessing sends them.
-        atexit.register(self._kill)
         try:
             for rank in range(1, plan.ranks):
                 self._start(rank, port, memory)
@@ -134,8 +130,8 @@ class RankGroup:
 
         Any thread may call it. Idempotent.
         """
-        self._kill()
-        atexit.unregister(self._kill)
+        for follower in self._followers:
+            follower.kill()
         for follower in self._followers:
             follower.join(_REAP_S)
         if not leave_group(self._plan.device, _CLOSE_S):
@@ -143,10 +139,6 @@ class RankGroup:
         memory, self._memory = self._memory, None
         if memory is not None:
             os.close(memory)
-
-    def _kill(self) -> None:
-        for follower in self._followers:
-            follower.kill()
 
     def _start(self, rank: int, port: int, memory: str) -> None:
         context = get_context("spawn")

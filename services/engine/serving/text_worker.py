@@ -252,8 +252,8 @@ async def _beside(ranks: RankGroup | None, work: Awaitable[T]) -> T:
 
 @asynccontextmanager
 async def _ended_if_it_fails(ranks: RankGroup | None) -> AsyncIterator[None]:
-    """Ends the other ranks if the block fails, and this process within 10 s: the others would wait for this
-    rank, which has nothing more to say, and the end of this process for them.
+    """Ends the other ranks if the block fails, and this process within 10 s: collectives of the others wait
+    for this rank, and so may the end of its own group.
     """
     try:
         yield

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -153,21 +151,3 @@ def test_aborting_ends_a_pass_that_waits_for_a_stopped_rank(nano_dir, followers)
     group.abort()
     assert failed.wait(CLOSED_S)
     assert not followers()
-
-
-ENDS_ALONE = """
-import sys
-from pathlib import Path
-from tests.engine.ranks.test_group_start import plan_of
-from tests.support.rank_groups import start_ranks
-group = start_ranks(plan_of(Path(sys.argv[1])))
-sys.exit(3)
-"""
-
-
-def test_a_process_that_ends_without_closing_its_group_does_not_wait_for_the_other_ranks(
-    nano_dir, repository
-):
-    command = [sys.executable, "-c", ENDS_ALONE, str(nano_dir)]
-    ended = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 3, ended.stderr
