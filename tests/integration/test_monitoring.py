@@ -10,12 +10,21 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.monitoring.expressions import MONITORING, expressions, recorded
+from tests.monitoring.expressions import MONITORING, expressions, panels, recorded
 from tests.support.promql import Page, unknown
-from tests.support.promtool import promtool
-from tests.support.stack import Stack
+from tests.support.promtool import promtool, running_prometheus
+from tests.support.stack import Stack, free_port
+from tests.support.waiting import scaled, wait_until
 
 MINUTES = 30
+# Panels that are empty until something of the kind has happened.
+EVENTS = {
+    "Alerts",
+    "Answers that lack something",
+    "Errors/s by reason",
+    "Rejected and failed requests/s by reason",
+    "Tokens/s of the busiest API keys",
+}
 TARGET = 'instance="gateway:30000",job="perigee"'
 
 
@@ -86,3 +95,34 @@ def test_nothing_fires_in_thirty_quiet_minutes(suite, client, tmp_path, requests
     file = tmp_path / "quiet.yml"
     file.write_text(yaml.safe_dump(rules))
     promtool("test", "rules", str(file))
+
+
+def test_a_prometheus_that_reads_the_suite_can_evaluate_every_rule_and_fill_every_panel(
+    suite, client, tmp_path
+):
+    configuration = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    configuration["rule_files"] = [str(MONITORING / "rules.yml")]
+    address = suite.base_url.removeprefix("http://")
+    configuration["scrape_configs"] = [
+        {"job_name": "perigee", "static_configs": [{"targets": [address]}]},
+    ]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(configuration))
+    with running_prometheus(file, free_port()) as prometheus:
+
+        def unhealthy() -> dict[str, str]:
+            groups = prometheus.get("rules")["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            return {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"}
+
+        def empty() -> set[str]:
+            return {
+                title for title, expr in panels() if not prometheus.get("query", query=expr)["result"]
+            } - EVENTS
+
+        def complete() -> bool:
+            talk(client, 1)
+            return not unhealthy() and not empty()
+
+        wait_until(complete, min(scaled(60.0), 240.0), every_s=1.0, detail=lambda: f"{unhealthy()} {empty()}")

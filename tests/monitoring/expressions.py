@@ -44,6 +44,16 @@ def dashboards() -> dict[str, dict[str, Any]]:
     return {path.name: json.loads(path.read_text()) for path in (MONITORING / "dashboards").glob("*.json")}
 
 
+def panels() -> list[tuple[str, str]]:
+    """Title and expression of everything that dashboards draw, over ten seconds and for all workers."""
+    return [
+        (panel["title"], target["expr"].replace("$__rate_interval", "10s").replace("$worker", ".+"))
+        for dashboard in dashboards().values()
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+    ]
+
+
 def expressions() -> list[Expression]:
     """Every expression of rules and dashboards; in place of series that rules record, theirs."""
     return [*_of_rules(), *_of_dashboards()]
