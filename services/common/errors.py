@@ -76,9 +76,16 @@ class UnsupportedValue(InvalidRequest):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """The prompt, or prompt plus requested completion, is longer than the model's context."""
+    """The prompt, or prompt plus requested completion, is longer than the model's context.
+
+    `tokens`, `most`: of the prompt (or fewer, where it is not encoded yet) and of the context; 0: not known.
+    """
 
     reason = "CONTEXT_LENGTH_EXCEEDED"
+
+    def __init__(self, message: str, param: str | None = None, tokens: int = 0, most: int = 0) -> None:
+        super().__init__(message, param)
+        self.tokens, self.most = tokens, most
 
 
 class UnsupportedOperation(PerigeeError):

@@ -117,6 +117,10 @@ class OutputParser(Protocol):
         """What text would be shown as here. None: not at all, or as part of a call."""
 
     @property
+    def matched_stop(self) -> str:
+        """The stop string that ended the output; empty: none did."""
+
+    @property
     def num_characters(self) -> int:
         """Characters of the text of all tokens so far: reasoning and content, certain or not."""
 

@@ -224,6 +224,23 @@ class Admission:
                 f"{count:,} prompts are {count:,} requests, and {whose} at most {most:,} at a time", param
             )
 
+    @contextmanager
+    def aside(
+        self, door: str, record: RequestRecord | None = None, tenant: Tenant | None = None
+    ) -> Iterator[Ticket]:
+        """Like `enter`, for a request that asks no worker and is bounded elsewhere: it takes no slot, neither
+        of the gateway nor of its tenant, and counts against no limit. Raises ShuttingDown alone.
+        """
+        with self.failing(door, tenant), self._cut_off.watched():
+            if self._closed:
+                raise ShuttingDown("the gateway is shutting down")
+            ticket = Ticket(self._metrics, record or RequestRecord(), self._clock, tenant)
+            try:
+                yield ticket
+            finally:
+                ticket.end()
+        self._count(door, tenant, "ok")
+
     async def meter(self) -> None:
         """Charges running requests once a second, until cancelled: a long answer counts while it is made."""
         while True:

@@ -119,6 +119,27 @@ class GatewayConfig(TlsSettings):
         default="",
         metadata={"help": "names the model answers to, primary first; empty: the directory's name"},
     )
+    model_alias: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "other names that callers may use, PATTERN=NAME, comma-separated, such as"
+            " claude-*=kimi-k2.5; * stands for any characters, NAME is a served name; empty: none"
+        },
+    )
+    strict_fields: bool = field(
+        default=False,
+        metadata={
+            "help": "refuse requests of the agents' routes (/v1/messages) that have fields, tools or"
+            " anthropic-beta values unknown here; by default these are ignored, and named in Perigee-Ignored"
+        },
+    )
+    billing_header: Literal["drop", "keep"] = field(
+        default="drop",
+        metadata={
+            "help": "the x-anthropic-billing-header in system prompts of /v1/messages: drop: the model does"
+            " not see it; keep: it does, and no prompt is cached, because it differs in every request"
+        },
+    )
     model_profile: str = field(
         default="",
         metadata={

@@ -32,6 +32,7 @@ from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.request_protocol import Patience
 from services.gateway.http.guards.cors import Cors
 from services.gateway.http.guards.host_check import HostCheck
+from services.gateway.http.ignored import IgnoredFields
 from services.gateway.http.pages.metrics_page import MetricsPage, WorkerCounts
 from services.gateway.http.pages.process_metrics import ProcessMetrics
 from services.gateway.http.route_table import DoorParts
@@ -96,7 +97,7 @@ class Gateway:
         """
         self._config = config
         self._endpoints = endpoints
-        self._model = _served_model(config)
+        self._model = _served_model(config).with_aliases(config.model_alias)
         self.pool = WorkerPool(*config.pools, endpoints)
         pools = {role: parse_pool(pool) for role, pool in zip(_ROLES, config.pools, strict=True)}
         # A thread per entry, and others for media: no name waits for another one's thread.
@@ -267,9 +268,11 @@ class Gateway:
                 bodies=bodies,
                 keep_alive=KeepAlive(config.sse_keep_alive, config.sse_keep_alive_seconds),
                 requests=self._requests,
+                ignored=IgnoredFields(self._metrics, strict=config.strict_fields),
                 directory=config.tokenizer or config.model,
                 reasoning=config.reasoning_field,
                 asks_for_keys=self._gatekeeper.asks,
+                drops_billing=config.billing_header == "drop",
             ),
             HostCheck(config.allowed_hosts),
             Cors(config.cors_origins),

@@ -116,6 +116,12 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        self.ignored_fields = Counter(
+            "perigee_ignored_fields",
+            "What of agents' requests was ignored, by kind (field, tool, beta)",
+            ["kind"],
+            registry=registry,
+        )
         self.unreachable_pages = Counter(
             "perigee_worker_metrics_unreachable",
             "Times a worker's metrics page could not be gathered",

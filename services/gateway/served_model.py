@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from services.common.errors import CheckpointError, ModelNotFound
+from services.common.errors import CheckpointError, ConfigError, ModelNotFound
 from services.common.model_types import read_config
 from services.families.family import ChatFormat, Family
 from services.families.model_profile import ModelProfile
@@ -22,7 +24,7 @@ class ServedModel:
     `chat`: the family's format with the checkpoint's tokenizer. `context_length` (0: not known) and
     `vocab_size`: tokens; `vision`: whether the model sees and an image encoder is configured; `profile`:
     which of the family's models it is, and `profile_because` why; `created`: Unix seconds the gateway started
-    serving it.
+    serving it; `aliases`: patterns of other names, each with the served name that it stands for.
     """
 
     names: tuple[str, ...]
@@ -34,6 +36,7 @@ class ServedModel:
     profile: ModelProfile
     profile_because: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_dir(
@@ -92,10 +95,29 @@ class ServedModel:
         """Longest prompt plus completion, tokens, where workers take at most `workers` (None: unknown)."""
         return self.context_length if workers is None else min(workers, self.context_length)
 
+    def with_aliases(self, entries: Sequence[str]) -> ServedModel:
+        """The same model with these aliases, each `PATTERN=NAME`. Raises ConfigError for what is none."""
+        aliases = []
+        for entry in entries:
+            pattern, equals, name = (part.strip() for part in entry.rpartition("="))
+            if not (pattern and equals):
+                raise ConfigError(
+                    f"model_alias: {entry!r} is no PATTERN=NAME, such as claude-*={self.names[0]}"
+                )
+            if name not in self.names:
+                raise ConfigError(f"model_alias: {name!r} is not served; served: {', '.join(self.names)}")
+            aliases.append((pattern, name))
+        return replace(self, aliases=tuple(aliases))
+
     def resolve(self, name: str, param: str = "model") -> str:
-        """The served name a caller means; empty is the primary one. Raises ModelNotFound naming `param`."""
+        """The served name a caller means; empty is the primary one. A served name counts before aliases, and
+        the first alias that fits before others. Raises ModelNotFound naming `param`.
+        """
         if not name:
             return self.names[0]
         if name not in self.names:
+            for pattern, served in self.aliases:
+                if fnmatchcase(name, pattern):
+                    return served
             raise ModelNotFound(f"no model {name!r} is served here; served: {', '.join(self.names)}", param)
         return name

@@ -24,7 +24,9 @@ def completed(case: Any) -> Any:
         body.pop("model", None)
         if "tokenize" not in path:
             body["stream"] = bool(len(body) % 2)  # left to chance, few would be
-        if path == "/generate":
+        if path.startswith("/v1/messages"):
+            _settle_messages(body)
+        elif path == "/generate":
             _settle_generate(body)
         elif "detokenize" not in path:
             _settle_answer(body, "max_tokens", "min_tokens")
@@ -63,6 +65,30 @@ def _settle_generate(body: dict[str, Any]) -> None:
     body["logprob_start_len"] = -1
     body["sampling_params"] = body.get("sampling_params") or {}
     _settle_answer(body["sampling_params"], "max_new_tokens", "min_new_tokens")
+
+
+def _settle_messages(body: dict[str, Any]) -> None:
+    body["max_tokens"] = (body.get("max_tokens") or 0) % (MOST_TOKENS + 1)
+    body["output_config"] = None
+    for turn in body.get("messages") or []:
+        if turn["role"] == "assistant" or not isinstance(turn.get("content"), list):
+            turn |= {"role": "user", "content": "Hi"}
+            continue
+        allowed = ("text", "image") if turn["role"] == "user" else ("text",)
+        turn["content"] = [_settled_block(block) for block in turn["content"] if block["type"] in allowed]
+    tools = body.get("tools") or []
+    for number, tool in enumerate(tools):
+        tool |= {"name": f"tool_{number}", "type": None, "input_schema": _PARAMETERS}
+    if not tools:
+        body.pop("tool_choice", None)
+    elif (body.get("tool_choice") or {}).get("type") == "tool":
+        body["tool_choice"]["name"] = "tool_0"
+
+
+def _settled_block(block: dict[str, Any]) -> dict[str, Any]:
+    if block["type"] == "image":
+        block["source"] = {"type": "url", "url": data_url(picture())}
+    return block
 
 
 def _settle_chat(body: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ class StopMatcher:
 
     The stop string that is complete first counts; of several complete at once, the longest. So the result
     does not depend on how the text is cut into pieces. Empty stop strings are ignored. After a stop, feed no
-    more.
+    more; `matched` is then the stop string, before that it is empty.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
+        self.matched = ""
         self._automata = [_PrefixAutomaton(stop) for stop in stops if stop]
         self._held = ""
 
@@ -27,6 +28,7 @@ class StopMatcher:
             longest = max(automaton.step(text[index]) for automaton in self._automata)
             if longest:
                 self._held = ""
+                self.matched = text[index + 1 - longest : index + 1]
                 return text[: index + 1 - longest], True
         held = max(automaton.matched for automaton in self._automata)
         certain = len(text) - held

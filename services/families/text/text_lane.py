@@ -38,6 +38,11 @@ class TextLane:
         return self._matcher is None and not self._certain and not self._detokenizer.inside
 
     @property
+    def matched_stop(self) -> str:
+        """The stop string that ended it; empty: none did."""
+        return "" if self._matcher is None else self._matcher.matched
+
+    @property
     def inside(self) -> bool:
         """Whether a character has begun that is not finished yet."""
         return self._detokenizer.inside

@@ -21,6 +21,8 @@ ROUTES: Mapping[str, Need] = MappingProxyType(
         "/ready": None,
         "/v1/chat/completions": "chat",
         "/v1/completions": "chat",
+        "/v1/messages": "chat",
+        "/v1/messages/count_tokens": "chat",
         "/generate": "chat",
         "/tokenize": "chat",
         "/v1/tokenize": "chat",

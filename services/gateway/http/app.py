@@ -11,8 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.errors import PerigeeError
 from services.gateway.access.gatekeeper import Gatekeeper
-from services.gateway.http.answers.page import json_page
-from services.gateway.http.errors import bad_request, to_http
+from services.gateway.http.error_page import error_page, refusal_page
 from services.gateway.http.guards.cors import Cors
 from services.gateway.http.guards.host_check import HostCheck
 from services.gateway.http.guards.key_check import KeyCheck
@@ -69,13 +68,12 @@ class App:
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         refusal = self._hosts.refusal(scope)
-        return None if refusal is None else json_page(bad_request(refusal, "host_not_allowed"), 421)
+        return None if refusal is None else refusal_page(scope, 421, refusal, "host_not_allowed")
 
 
 async def _perigee_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PerigeeError)
-    answer = to_http(error)
-    return json_page(answer.body, answer.status, answer.headers)
+    return error_page(request.scope, error)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -83,9 +81,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     code = {404: "unknown_route", 405: "method_not_allowed"}.get(error.status_code)
-    return json_page(bad_request(message, code), error.status_code, error.headers)
+    return refusal_page(request.scope, error.status_code, message, code, error.headers)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    answer = to_http(error)
-    return json_page(answer.body, answer.status)
+    return error_page(request.scope, error)

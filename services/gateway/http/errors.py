@@ -28,6 +28,7 @@ from services.common.errors import (
     UnsupportedOperation,
     UnsupportedValue,
 )
+from services.gateway.http.shapes.base import AnswerShape
 from services.gateway.http.shapes.errors import ErrorAnswer, ErrorDetail, ErrorType
 
 
@@ -90,7 +91,7 @@ class HttpError:
     """An HTTP answer: `headers` go beside `body`."""
 
     status: int
-    body: ErrorAnswer
+    body: AnswerShape
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

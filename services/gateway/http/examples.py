@@ -15,6 +15,10 @@ CHAT: Mapping[str, Any] = MappingProxyType(
         "max_tokens": 256,
     }
 )
+MESSAGE: Mapping[str, Any] = MappingProxyType(
+    {"messages": [{"role": "user", "content": "Which one is bigger, 9.11 or 9.9?"}], "max_tokens": 256}
+)
+COUNT: Mapping[str, Any] = MappingProxyType({"messages": [{"role": "user", "content": "Hello"}]})
 COMPLETION: Mapping[str, Any] = MappingProxyType({"prompt": _SUM, "temperature": 0, "max_tokens": 32})
 GENERATE: Mapping[str, Any] = MappingProxyType(
     {"text": _SUM, "sampling_params": {"temperature": 0, "max_new_tokens": 32}}

@@ -14,6 +14,7 @@ from services.common.logs import raised_at
 from services.gateway.admission import Admission, Ticket
 from services.gateway.http.answers.keep_alive import KeepAlive
 from services.gateway.http.answers.reply import Reply
+from services.gateway.http.answers.reply_form import OPENAI, ReplyForm
 from services.gateway.http.body import BodyReader
 from services.gateway.http.connection.disconnect import run_while_connected
 from services.gateway.http.connection.streaming_protocol import BODY_CHUNKS
@@ -42,7 +43,15 @@ class PostEndpoint:
         bodies: BodyReader,
         keep_alive: KeepAlive,
         requests: RequestLog,
+        form: ReplyForm = OPENAI,
+        *,
+        takes_slot: bool = True,
     ) -> None:
+        """`form`: the route's protocol. `takes_slot`: whether its requests count against the limits on
+        those in flight.
+        """
+        self._form = form
+        self._enter = admission.enter if takes_slot else admission.aside
         self._answer = answer
         self._admission = admission
         self._bodies = bodies
@@ -50,7 +59,8 @@ class PostEndpoint:
         self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = Reply(send, self._keep_alive, (scope.get("extensions") or {}).get(BODY_CHUNKS))
+        chunks = (scope.get("extensions") or {}).get(BODY_CHUNKS)
+        reply = Reply(send, self._keep_alive, chunks, self._form, name_of(scope), scope["headers"])
         tenant = tenant_of(scope)
         record = RequestRecord(name_of(scope), "rest", scope["path"], key=tenant.label if tenant else "")
         self._requests.trace(record, scope["headers"])
@@ -58,7 +68,7 @@ class PostEndpoint:
             with self._bodies.hold(tenant) as hold:
                 with self._admission.failing("rest"):
                     body = await self._bodies.read(scope, receive, hold)
-                with self._admission.enter("rest", record, tenant) as ticket:
+                with self._enter("rest", record, tenant) as ticket:
                     answer = self._answer(body, ticket, reply)
                     await run_while_connected(receive, answer, lambda: reply.ended)
         except PerigeeError as error:

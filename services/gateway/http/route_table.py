@@ -13,6 +13,19 @@ from services.gateway.http.bodies.chat import ChatBody
 from services.gateway.http.bodies.completions import CompletionBody
 from services.gateway.http.bodies.generate import GenerateBody
 from services.gateway.http.body import BodyReader
+from services.gateway.http.ignored import IgnoredFields
+from services.gateway.http.messages.body import CountBody, MessagesBody
+from services.gateway.http.messages.endpoint import MessagesEndpoint
+from services.gateway.http.messages.errors import MESSAGES
+from services.gateway.http.messages.protocol import PATH as MESSAGES_PATH
+from services.gateway.http.messages.shapes.errors import MessagesErrorAnswer
+from services.gateway.http.messages.shapes.events import MessageEvent
+from services.gateway.http.messages.shapes.message import (
+    AssistantMessage,
+    CountAnswer,
+    MessagesModel,
+    MessagesModels,
+)
 from services.gateway.http.operations import EVENTS, JSON, Operation
 from services.gateway.http.pages.docs import DocumentPages
 from services.gateway.http.pages.home import HomePage
@@ -28,6 +41,7 @@ from services.gateway.http.routes.tokenize import DetokenizeBody, TokenizeBody, 
 from services.gateway.http.shapes.chat import ChatAnswer, ReasoningField
 from services.gateway.http.shapes.chat_chunk import ChatChunk
 from services.gateway.http.shapes.completion import CompletionAnswer
+from services.gateway.http.shapes.errors import ErrorAnswer
 from services.gateway.http.shapes.generate import GenerateAnswer
 from services.gateway.http.shapes.server import (
     HealthAnswer,
@@ -52,7 +66,8 @@ _TEXT, _HTML = "text/plain", "text/html"
 @dataclass(frozen=True)
 class DoorParts:
     """What the routes need of the gateway. `directory`: of the checkpoint or tokenizer, as configured;
-    `reasoning`: the name that reasoning has in answers; `asks_for_keys`: whether callers need API keys.
+    `ignored`: what becomes of unknown fields in agents' requests; `reasoning`: the name that reasoning has in
+    answers; `asks_for_keys`: whether callers need API keys; `drops_billing`: as in MessagesEndpoint.
     """
 
     pipeline: Pipeline
@@ -66,9 +81,11 @@ class DoorParts:
     bodies: BodyReader
     keep_alive: KeepAlive
     requests: RequestLog
+    ignored: IgnoredFields
     directory: str
     reasoning: ReasoningField = "reasoning_content"
     asks_for_keys: bool = False
+    drops_billing: bool = True
 
     def post(
         self,
@@ -87,7 +104,7 @@ class DoorParts:
 def operations(parts: DoorParts, documents: DocumentPages) -> tuple[Operation, ...]:
     """Every route there is."""
     home = Operation("/", ("GET",), HomePage().show, "The workers and a chat, for people.", {_HTML: None})
-    return (*_generating(parts), *_tokenizing(parts), *_describing(parts, documents), home)
+    return (*_generating(parts), *_messages(parts), *_tokenizing(parts), *_describing(parts, documents), home)
 
 
 def _generating(parts: DoorParts) -> Iterator[Operation]:
@@ -119,6 +136,42 @@ def _generating(parts: DoorParts) -> Iterator[Operation]:
     yield replace(generate, methods=("POST", "PUT"))
 
 
+def _messages(parts: DoorParts) -> Iterator[Operation]:
+    endpoint = MessagesEndpoint(
+        parts.pipeline, parts.tokenizing, parts.model, parts.ignored, drops_billing=parts.drops_billing
+    )
+    keep_alive = replace(parts.keep_alive, kind="chunk")  # the protocol has an event for that
+    yield Operation(
+        MESSAGES_PATH,
+        ("POST",),
+        PostEndpoint(endpoint.answer, parts.admission, parts.bodies, keep_alive, parts.requests, MESSAGES),
+        "Continue a conversation, in Anthropic's spelling.",
+        {JSON: AssistantMessage, EVENTS: MessageEvent},
+        MessagesBody,
+        examples.MESSAGE,
+        failures=(MessagesErrorAnswer,),
+        end_mark=False,
+    )
+    yield Operation(
+        f"{MESSAGES_PATH}/count_tokens",
+        ("POST",),
+        PostEndpoint(
+            endpoint.count,
+            parts.admission,
+            parts.bodies,
+            keep_alive,
+            parts.requests,
+            MESSAGES,
+            takes_slot=False,
+        ),
+        "How many tokens the prompt of such a conversation has.",
+        {JSON: CountAnswer},
+        CountBody,
+        examples.COUNT,
+        failures=(MessagesErrorAnswer,),
+    )
+
+
 def _tokenizing(parts: DoorParts) -> Iterator[Operation]:
     endpoint = TokenizeEndpoint(parts.tokenizing, parts.model.profile)
     for prefix in ("", "/v1"):
@@ -144,15 +197,24 @@ def _describing(parts: DoorParts, documents: DocumentPages) -> Iterator[Operatio
     models = ModelPages(parts.model, parts.pool)
     info = InfoPages(parts.model, parts.pool, parts.directory)
     health = HealthPage(parts.pool, parts.readiness, shows_workers=not parts.asks_for_keys)
-    yield _get("/v1/models", models.index, ModelsAnswer, "What is served.")
+    failures = (ErrorAnswer, MessagesErrorAnswer)
+    yield Operation(
+        "/v1/models",
+        ("GET",),
+        models.index,
+        "What is served; in Anthropic's spelling where the request has the header anthropic-version.",
+        {JSON: (ModelsAnswer, MessagesModels)},
+        failures=failures,
+    )
     yield Operation(
         "/v1/models/{name}",
         ("GET",),
         models.show,
-        "One served name, slashes included.",
-        {JSON: ModelAnswer},
+        "One served name, slashes included; in Anthropic's spelling as above.",
+        {JSON: (ModelAnswer, MessagesModel)},
         route="/v1/models/{name:path}",
         names=tuple(parts.model.names),
+        failures=failures,
     )
     for path in ("/model_info", "/get_model_info"):
         yield _get(path, info.model, ModelInfo, "The model, in SGLang's spelling.")

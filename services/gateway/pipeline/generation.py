@@ -139,6 +139,10 @@ class Generation:
         """Whether the choice has ended; deltas of its last tokens may still be on their way."""
         return self._choices[choice].finished
 
+    def matched_stop(self, choice: int) -> str:
+        """The stop string that ended the choice; empty: none did."""
+        return self._choices[choice].matched_stop
+
     @property
     def all_ended(self) -> bool:
         """Whether no choice is running."""

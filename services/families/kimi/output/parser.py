@@ -78,6 +78,10 @@ class KimiParser:
         return TextKind.REASONING if self._sink is self._reasoning else None
 
     @property
+    def matched_stop(self) -> str:
+        return self._content.matched_stop
+
+    @property
     def num_characters(self) -> int:
         own = self._content.num_characters
         return own if self._reasoning is self._content else own + self._reasoning.num_characters

@@ -19,7 +19,7 @@ _HEADERS = (
     "user-agent", "http-referer", "x-title",
 )  # fmt: skip
 _FAMILIES = ("anthropic-", "openai-", "x-stainless-")
-_EXPOSED = b"x-request-id, retry-after"
+_EXPOSED = b"x-request-id, request-id, retry-after, perigee-ignored"
 _MAX_AGE_S = b"600"
 _VARY = (b"vary", b"Origin")
 _VARY_PREFLIGHT = (b"vary", b"Access-Control-Request-Method, Access-Control-Request-Headers")

@@ -10,8 +10,7 @@ from services.gateway.access.gatekeeper import Gatekeeper, LacksScope, Refused, 
 from services.gateway.access.rules import ROUTES
 from services.gateway.access.tenant import Tenant
 from services.gateway.admission import Admission
-from services.gateway.http.answers.page import json_page
-from services.gateway.http.errors import to_http
+from services.gateway.http.error_page import error_page
 from services.gateway.http.operations import Operation
 from services.gateway.http.request_names import name_of
 from services.gateway.request_record import RequestRecord
@@ -57,10 +56,12 @@ class KeyCheck:
 
     def _answer(self, scope: Scope, path: str, error: Refused | LacksScope) -> ASGIApp:
         self._admission.refused("rest", error)
-        answer = to_http(error)
-        record = RequestRecord(name_of(scope), "rest", path, answer.status, error.reason, key=error.label)
+        answer = error_page(scope, error)
+        record = RequestRecord(
+            name_of(scope), "rest", path, answer.status_code, error.reason, key=error.label
+        )
         log.info("request", **record.line(), why=error.why)
-        return json_page(answer.body, answer.status, answer.headers)
+        return answer
 
 
 def tenant_of(scope: Scope) -> Tenant | None:

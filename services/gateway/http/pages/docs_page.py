@@ -115,7 +115,8 @@ def _row(field: str, node: Mapping[str, Any], required: bool) -> str:
 def _answer(kind: str, schema: Mapping[str, Any]) -> str:
     if kind != EVENTS:
         return type_words(schema) if kind == JSON else html.escape(kind)
-    _, data = schema["properties"]["data"]["anyOf"]
+    data = schema["properties"]["data"]
+    data = data.get("anyOf", [data])[-1]  # behind the mark of the end, if there is one
     return f"with <code>stream</code>, events of {type_words(data['contentSchema'])}"
 
 

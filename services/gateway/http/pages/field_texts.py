@@ -24,6 +24,8 @@ MESSAGES: Mapping[str, Sequence[str]] = MappingProxyType(
         "MessageBody": ("Message",),
         "ToolCallBody": ("ToolCall",),
         "FunctionBody": ("ToolCall",),
+        "CountBody": ("ChatRequest",),
+        "MessagesBody": ("ChatRequest", "SamplingParams"),
         "CompletionBody": ("GenerateRequest", "SamplingParams"),
         "GenerateBody": ("GenerateRequest",),
         "GenerateParams": ("GenerateRequest", "SamplingParams"),

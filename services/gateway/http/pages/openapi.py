@@ -11,7 +11,6 @@ import msgspec
 from services.gateway.http.operations import EVENTS, JSON, Operation
 from services.gateway.http.pages.field_texts import add_descriptions
 from services.gateway.http.pages.limits import narrowed
-from services.gateway.http.shapes.errors import ErrorAnswer
 
 _INTRODUCTION = (
     "Unknown fields are ignored. A known one is honoured, or answered with 400 and its name; null, and a "
@@ -43,9 +42,12 @@ class _Schemas:
 
     def __init__(self, operations: Sequence[Operation], vocab_size: int, model: str) -> None:
         self._model = model
-        types = [ErrorAnswer]
+        found: list[Any] = []
         for operation in operations:
-            types += [each for each in (operation.body, *operation.answers.values()) if each is not None]
+            found += (*operation.failures, operation.body)
+            for answer in operation.answers.values():
+                found += _several(answer)
+        types = [each for each in _once(found) if each is not None]
         made, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
         self._schemas = dict(zip(types, made, strict=True))
         self.components = narrowed(components, vocab_size)
@@ -56,7 +58,11 @@ class _Schemas:
         item: dict[str, Any] = {
             "summary": operation.summary,
             "operationId": f"{method.lower()}{operation.path.translate(str.maketrans('/.{}', '____'))}",
-            "responses": {"200": self._good(operation), "4XX": self._bad(), "5XX": self._bad()},
+            "responses": {
+                "200": self._good(operation),
+                "4XX": self._bad(operation),
+                "5XX": self._bad(operation),
+            },
             "parameters": _parameters(operation),
         }
         if operation.body is not None:
@@ -68,14 +74,27 @@ class _Schemas:
     def _good(self, operation: Operation) -> dict[str, Any]:
         content = {}
         for media_type, answer in operation.answers.items():
-            schema = {"type": "string"} if answer is None else self._schemas[answer]
-            content[media_type] = {"schema": self._event(schema) if media_type == EVENTS else schema}
+            schema = {"type": "string"} if answer is None else self._any_of(_several(answer))
+            is_events = media_type == EVENTS
+            content[media_type] = {"schema": self._event(schema, operation) if is_events else schema}
         return {"description": "The answer.", "headers": _headers(), "content": content}
 
-    def _event(self, schema: dict[str, Any]) -> dict[str, Any]:
+    def _any_of(self, answers: Sequence[Any]) -> dict[str, Any]:
+        schemas = [self._schemas[answer] for answer in answers]
+        only: dict[str, Any] = schemas[0]
+        return only if len(schemas) == 1 else {"anyOf": schemas}
+
+    def _event(self, schema: dict[str, Any], operation: Operation) -> dict[str, Any]:
         """An event of a stream, whose data is a document of `schema`, a failure, or the mark of the end."""
-        document = {"anyOf": [schema, self._schemas[ErrorAnswer]]}
+        document = {"anyOf": [schema, self._any_of(operation.failures)]}
         data = {"type": "string", "contentMediaType": JSON, "contentSchema": document}
+        if not operation.end_mark:
+            return {
+                "description": "One event, named by its `type`; the last one is message_stop, or an error.",
+                "type": "object",
+                "properties": {"event": {"type": "string"}, "data": data},
+                "required": ["event", "data"],
+            }
         return {
             "description": "One event; the last one is [DONE], or an error.",
             "type": "object",
@@ -83,12 +102,21 @@ class _Schemas:
             "required": ["data"],
         }
 
-    def _bad(self) -> dict[str, Any]:
+    def _bad(self, operation: Operation) -> dict[str, Any]:
         return {
             "description": "An error object.",
             "headers": _headers(),
-            "content": {JSON: {"schema": self._schemas[ErrorAnswer]}},
+            "content": {JSON: {"schema": self._any_of(operation.failures)}},
         }
+
+
+def _several(answer: Any) -> tuple[Any, ...]:
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
+def _once(types: Sequence[Any]) -> list[Any]:
+    """Each once. Not by hash: unions of types have none that is theirs alone."""
+    return [each for index, each in enumerate(types) if each not in types[:index]]
 
 
 def _headers() -> dict[str, Any]:

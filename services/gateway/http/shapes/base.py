@@ -12,5 +12,10 @@ class AnswerShape(Struct, forbid_unknown_fields=True):
     """Base of all answers."""
 
 
+def event_name(answer: AnswerShape) -> bytes:
+    """The tag of an answer that has one, which is its `type`."""
+    return str(answer.__struct_config__.tag).encode()
+
+
 encode = json.Encoder().encode
 """The JSON of an answer, or of a list of them."""

@@ -21,10 +21,11 @@ class ModelAnswer(AnswerShape):
 
 
 class ModelsAnswer(AnswerShape):
-    """All served names."""
+    """All served names. `models`: always empty; Codex looks for this list, and does without entries."""
 
     object: Literal["list"]
     data: list[ModelAnswer]
+    models: list[dict[str, Any]]
 
 
 class ModelInfo(AnswerShape):

@@ -58,6 +58,11 @@ class ChoiceDecoder:
         return self.finished and self.reasoning_tokens > 0 and not self._has_answered
 
     @property
+    def matched_stop(self) -> str:
+        """The caller's stop string that ended the choice; empty: none did."""
+        return self._parser.matched_stop
+
+    @property
     def reasoning_tokens(self) -> int:
         """How many came before the content, whether reasoning is shown apart or not."""
         return self._parser.reasoning_tokens

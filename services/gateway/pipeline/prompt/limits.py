@@ -126,6 +126,8 @@ def _check_length(request: GenerationRequest, model: ServedModel, context_length
         raise ContextLengthExceeded(
             f"the prompt has {least} tokens or more; the context length is {context_length}",
             request.prompt_param,
+            least,
+            context_length,
         )
 
 
@@ -165,6 +167,8 @@ def token_budget(
         raise ContextLengthExceeded(
             f"the prompt has {prompt_tokens} tokens; the context length is {context_length}",
             request.prompt_param,
+            prompt_tokens,
+            context_length,
         )
     if not request.sampling.HasField("max_tokens"):
         return min(left, hosted.max_tokens or left) if hosted else left

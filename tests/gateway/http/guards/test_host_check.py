@@ -111,7 +111,9 @@ async def test_every_route_refuses_a_foreign_host_with_an_error_object(suite):
         assert answer.headers["x-request-id"]
         if method != "HEAD":
             error = answer.json()["error"]
-            assert (error["type"], error["code"]) == ("invalid_request_error", "host_not_allowed")
+            assert error["type"] == "invalid_request_error"
+            # Messages has no codes.
+            assert path.startswith("/v1/messages") or error["code"] == "host_not_allowed"
             assert "'evil.test'" in error["message"]
             assert "--allowed-hosts" in error["message"]
     assert not suite.decode.submits

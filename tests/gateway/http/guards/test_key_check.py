@@ -39,7 +39,7 @@ def bearer(key):
 
 
 def method_of(path):
-    posts = ("completions", "generate", "tokenize")
+    posts = ("completions", "generate", "tokenize", "messages", "count_tokens")
     return "POST" if path.endswith(posts) else "GET"
 
 

@@ -8,6 +8,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
+from services.gateway.http.messages.shapes.errors import MessagesErrorAnswer
+from services.gateway.http.messages.shapes.events import MessageEvent
+from services.gateway.http.messages.shapes.message import AssistantMessage, CountAnswer
 from services.gateway.http.operations import EVENTS, JSON
 from services.gateway.http.shapes.chat import ChatAnswer
 from services.gateway.http.shapes.chat_chunk import ChatChunk
@@ -23,6 +26,7 @@ from services.gateway.http.shapes.server import (
     TokenizerInfo,
 )
 from services.gateway.http.shapes.tokenize import DetokenizeAnswer, TokenizeAnswer
+from tests.gateway.http.messages.talk import parsed
 from tests.gateway.suite import parse_events
 
 
@@ -107,6 +111,12 @@ async def test_every_answer_has_exactly_the_fields_described(suite):
         "/generate": ErrorAnswer,
     }.items():
         exactly((await http.get(path)).json(), kind)
+    message = {"messages": [HI], "max_tokens": 5}
+    exactly((await http.post(MESSAGES, json=message)).json(), AssistantMessage)
+    exactly((await http.post(COUNT, json=message)).json(), CountAnswer)
+    exactly((await http.post(MESSAGES, json={})).json(), MessagesErrorAnswer)
+    for event in parsed((await http.post(MESSAGES, json=message | {"stream": True})).text):
+        exactly(event, MessageEvent)
     for path in ("/v1/completions", "/generate"):
         body = {"prompt": "x", "text": "x", "stream": True}
         kind = GenerateAnswer if path == "/generate" else CompletionAnswer
@@ -135,6 +145,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "add", "arguments": 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 FLAT = {"type": "function", "name": "add"}
 CHATS, TEXTS, GENERATE = "/v1/chat/completions", "/v1/completions", "/generate"
+MESSAGES, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 RIGHT = [
     (CHATS, {"messages": [HI], "temperature": 2, "top_p": 1, "top_k": -1, "seed": -1, "n": 16}),
     (CHATS, {"messages": [HI], "stop": ["a"], "logit_bias": {"5": 100}, "priority": -1000, "echo": False}),
@@ -187,6 +198,19 @@ RIGHT = [
     ("/tokenize", {"prompt": "a", "truncate_prompt_tokens": 0}),
     ("/tokenize", {"messages": [HI]}),
     ("/detokenize", {"tokens": [0, 1]}),
+    (MESSAGES, {"messages": [HI], "max_tokens": 0, "temperature": 2, "top_k": -1, "stop_sequences": ["a"]}),
+    (
+        MESSAGES,
+        {
+            "messages": [HI, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}],
+            "max_tokens": 1,
+            "system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}],
+            "tools": [{"name": "add", "input_schema": {"type": "object"}}, {"type": "bash_20250124"}],
+            "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+        },
+    ),
+    (COUNT, {"messages": [HI]}),
 ]
 WRONG = [
     (CHATS, {"messages": []}),
@@ -209,6 +233,14 @@ WRONG = [
         {"tools": [{"type": "function", "function": {"name": " x"}}]}, {"tools": [{"type": "function"}]},
         {"tools": [ADD], "tool_choice": "any"}, {"tools": [ADD], "tool_choice": {"type": "allowed_tools"}},
     )),
+    *((MESSAGES, {"messages": [HI], "max_tokens": 1, **wrong}) for wrong in (
+        {"messages": []}, {"max_tokens": None}, {"max_tokens": -1}, {"temperature": 2.1}, {"top_p": 0},
+        {"top_k": -2}, {"stop_sequences": [""]}, {"stop_sequences": ["x"] * 17}, {"stop_sequences": "x"},
+        {"messages": [{"role": "tool", "content": "1"}]}, {"thinking": {"type": "huge"}},
+        {"messages": [{"role": "user", "content": [{"type": "song"}]}]}, {"tool_choice": {"type": "all"}},
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, {"tools": {}},
+    )),
+    (COUNT, {"messages": []}),
     (TEXTS, {"prompt": ""}),
     (TEXTS, {"prompt": []}),
     (TEXTS, {"prompt": ["a", 1]}),

@@ -79,6 +79,10 @@ class TernParser:
         return self._lane.inside
 
     @property
+    def matched_stop(self) -> str:
+        return self._lane.matched_stop
+
+    @property
     def plain(self) -> TextKind | None:
         return TextKind.CONTENT if self._lane.free else None
 
