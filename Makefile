@@ -55,7 +55,7 @@ rotation: $(STAMP) ## replace the CA and all certificates under 50 streams and R
 test-compose: $(STAMP) ## test the suite in real containers: replicas, routing, failover, kernels (about 15 minutes)
 	scripts/test-compose $(ARGS)
 
-test-clients: $(STAMP) ## install nine clients from their lock files and run each against the suite (5 minutes; needs Node)
+test-clients: $(STAMP) ## install ten clients from their lock files and run each against the suite (5 minutes; needs Node)
 	$(BIN)/pytest tests/clients --clients $(ARGS)
 
 test-lm-eval: $(STAMP) ## run lm-eval, installed from its lock file, on 200 items and compare with a forward in one process
