@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from services.common.errors import ConfigError
 from services.common.model_types import read_config
 from services.engine.loading.memory_plan import plan_memory
-from services.engine.loading.text import stream_text_share
+from services.engine.loading.text import load_kernel_text_model, stream_text_share
 from services.engine.loading.worker_shape import WorkerShape
 from services.engine.model.architectures import parse_config
 from services.engine.model.rank import Rank
+from services.engine.model.tensor_group import NoGroup
 from services.engine.weights.checkpoint import Checkpoint
 from services.engine.weights.expected import StoredTensor, expected_tensors
 from services.engine.weights.headers import read_headers, shard_names
@@ -297,3 +298,22 @@ def test_nothing_behind_a_share_is_mapped(wide):
     with path.open("r+b") as file:
         file.truncate(header.start + before.nbytes)
     assert torch.equal(reader.read("rows"), before)
+
+
+def test_on_gpus_a_rank_reads_rows_of_what_is_split_by_columns_and_gets_its_columns_from_the_others(nano_dir):
+    exchanged = []
+
+    class Two(NoGroup):
+        """Rank 0 of two, the other of which has zeros."""
+
+        rank = Rank(0, 2, whole_experts=True)
+
+        def columns(self, rows):
+            exchanged.append(tuple(rows.shape))
+            return rows.new_zeros(2 * rows.shape[0], rows.shape[1] // 2)
+
+    load_kernel_text_model(nano_dir, False, torch.float32, "cpu", Two())
+    tensors = Checkpoint.checked(nano_dir).tensors.items()
+    split = [tensor.shape for name, tensor in tensors if tensor.split_dim == 1 and Two.rank.splits(name)]
+    assert len(split) > 5
+    assert sorted(exchanged) == sorted((rows // 2, columns) for rows, columns in split)
