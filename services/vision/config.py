@@ -48,7 +48,7 @@ class VisionConfig(TlsSettings):
     )
     max_quarantined_pages: int = field(
         default=0,
-        metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
+        metadata={"help": "so many pages in quarantine for a whole lease end the worker; 0: half the pool"},
     )
     expected_transport: Literal["any", "rdma"] = field(
         default="any", metadata={"help": "'rdma' refuses to start without remote DMA"}

@@ -32,7 +32,7 @@ class TextWorkerConfig(TlsSettings):
     )
     max_quarantined_pages: int = field(
         default=0,
-        metadata={"help": "quarantined pages at which the worker drains and restarts; 0: half the pool"},
+        metadata={"help": "so many pages in quarantine for a whole lease end the worker; 0: half the pool"},
     )
     lease_seconds: float = field(
         default=10.0, metadata={"help": "how long pages stay pinned for a reader without a renewal"}

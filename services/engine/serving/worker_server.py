@@ -88,8 +88,8 @@ async def serve_worker(
 
     `services` are full names with the functions that add them to a server. `lease_s`: how long the leases
     granted here last; `clock` measures the grace period. Raises Unavailable if a thread failed (at once) or
-    quarantine reached its bound (after what runs): the process must end and be restarted as a new
-    incarnation.
+    quarantine was at its bound for `lease_s` (after what runs): the process must end and be restarted as a
+    new incarnation.
     """
     server = endpoints.grpc_server(keepalive=Keepalive.of_lessor(lease_s))
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_servicer, server)
@@ -106,7 +106,7 @@ async def serve_worker(
         gigabytes_per_second=round(info.transport.gigabytes_per_second, 2), metrics_port=info.metrics_port,
     )  # fmt: skip
     try:
-        reason = await _until_stopped(backend, stop, triggers, health)
+        reason = await _until_stopped(backend, stop, triggers, health, lease_s, clock)
         worker_servicer.stopping()
         await health.say(DRAINING, serving=True)
         await health.set_not_serving()
@@ -126,12 +126,18 @@ def serve_metrics(registry: CollectorRegistry, endpoints: Endpoints, bind_host: 
 
 
 async def _until_stopped(
-    backend: WorkerBackend, stop: asyncio.Event, triggers: ShutdownTriggers, health: Health
+    backend: WorkerBackend,
+    stop: asyncio.Event,
+    triggers: ShutdownTriggers,
+    health: Health,
+    lease_s: float,
+    clock: Callable[[], float],
 ) -> Unavailable | None:
     """Waits until `stop` is set (returns None) or the worker must be restarted (returns the reason).
     Meanwhile `health` says whether an operator drains it.
     """
     draining: bool | None = None
+    below_at = clock()
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stopping.done():
@@ -143,7 +149,11 @@ async def _until_stopped(
                 draining = load.draining
                 await health.say(DRAINING, serving=draining)
             quarantined = load.pages.quarantined
-            if quarantined >= triggers.max_quarantined:
+            # The pages of requests that end while they are read are in quarantine until their reader has
+            # settled, which one that lives does within a lease: that is no reason to restart.
+            if quarantined < triggers.max_quarantined:
+                below_at = clock()
+            elif clock() - below_at >= lease_s:
                 return Unavailable(
                     f"{quarantined} pages are in quarantine, the bound is {triggers.max_quarantined}: only a "
                     "new incarnation makes them usable again"

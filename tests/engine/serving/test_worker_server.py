@@ -33,7 +33,9 @@ class Settings:
 class Served:
     """A worker under `serve_worker`."""
 
-    def __init__(self, backend: RecordingBackend, grace_s: float = 5.0, can_transfer=lambda: True) -> None:
+    def __init__(
+        self, backend: RecordingBackend, grace_s: float = 5.0, can_transfer=lambda: True, lease_s: float = 0.0
+    ) -> None:
         self.backend = backend
         self.stop = asyncio.Event()
         self.failure, self.fail = failure_future()
@@ -43,7 +45,9 @@ class Served:
         triggers = ShutdownTriggers(self.failure, 10, can_transfer, watch_s=0.005)
         servicer = WorkerServicer(backend)
         self.task = asyncio.create_task(
-            serve_worker(settings, ENDPOINTS, backend, servicer, [], self.stop, triggers, clock=self.clock)
+            serve_worker(
+                settings, ENDPOINTS, backend, servicer, [], self.stop, triggers, lease_s, clock=self.clock
+            )
         )
 
     async def health(self, service: str = "") -> int:
@@ -190,14 +194,17 @@ async def test_the_end_of_the_transfer_thread_ends_the_worker(backend):
         await asyncio.wait_for(served.task, 5)
 
 
-async def test_too_much_quarantine_ends_the_worker_after_what_runs(backend):
-    served = Served(backend)
+async def test_quarantine_that_stays_too_large_for_a_lease_ends_the_worker_after_what_runs(backend):
+    served = Served(backend, lease_s=10)
     await served.ready()
-    backend.report.pages.quarantined = 9
-    await backend.looks(3)
-    assert not served.task.done()
+    for quarantined in (9, 10, 9, 10):
+        backend.report.pages.quarantined = quarantined
+        await backend.looks(3)
+        served.clock.now += 9.5
+        await backend.looks(3)
+        assert backend.heard == [], "readers have settled within a lease"
     backend.report.running = 1
-    backend.report.pages.quarantined = 10
+    served.clock.now += 0.5
     await until(lambda: backend.heard == [("drain",)])
     await backend.looks(3)
     assert not served.task.done()
