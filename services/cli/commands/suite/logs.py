@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import collections
 import os
+import signal
 import sys
-import time
+import threading
 from collections.abc import Iterable
 
 from services.cli.parser import check_range
@@ -60,12 +61,12 @@ def execute(arguments: argparse.Namespace) -> int:
     logs = Logs(directory, services)
     latest = arguments.lines if arguments.lines is not None else _LATEST if arguments.follow else None
     _show(logs.all_lines(), arguments, latest)
-    while arguments.follow:
-        try:
-            time.sleep(_POLL_S)
-        except KeyboardInterrupt:
-            return 0
-        _show(logs.new_lines(), arguments)
+    if arguments.follow:
+        # An exception could come anywhere, also where Python ignores it.
+        ended = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: ended.set())
+        while not ended.wait(_POLL_S):
+            _show(logs.new_lines(), arguments)
     return 0
 
 
