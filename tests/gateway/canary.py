@@ -39,6 +39,26 @@ _CHAT: dict[str, Any] = {
     "user": CANARY,
     "metadata": {CANARY: CANARY},
 }
+_ANTHROPIC: dict[str, Any] = {
+    "model": "kimi-nano",
+    "max_tokens": 2,
+    "system": [{"type": "text", "text": CANARY, "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": CANARY}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": CANARY, "signature": CANARY},
+                {"type": "text", "text": CANARY},
+                {"type": "tool_use", "id": CANARY, "name": CANARY, "input": {CANARY: CANARY}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": CANARY, "content": CANARY}]},
+    ],
+    "stop_sequences": [CANARY],
+    "metadata": {"user_id": CANARY},
+}
+_ANTHROPIC_TOOL = {"name": CANARY, "description": CANARY, "input_schema": _SCHEMA}
 _TEXT = {"max_tokens": 2, "stop": CANARY, "user": CANARY, "cache_salt": CANARY}
 _RAW = {"max_new_tokens": 2, "stop": [CANARY]}
 
@@ -86,6 +106,15 @@ RIGHT: dict[str, tuple[dict[str, Any], ...]] = {
         {"text": [CANARY], "stream": True, "sampling_params": _RAW | {"json_schema": json.dumps(_SCHEMA)}},
         {"text": CANARY, "return_logprob": True, "logprob_start_len": 0, "sampling_params": _RAW},
     ),
+    "/v1/messages": (
+        _ANTHROPIC,
+        _ANTHROPIC | {"stream": True, "tools": [_ANTHROPIC_TOOL], "tool_choice": {"type": "auto"}},
+        _ANTHROPIC | {"tools": [_ANTHROPIC_TOOL], "tool_choice": {"type": "tool", "name": CANARY}},
+    ),
+    "/v1/messages/count_tokens": (
+        {name: _ANTHROPIC[name] for name in ("model", "system", "messages")},
+        _ANTHROPIC | {"tools": [_ANTHROPIC_TOOL]},
+    ),
     "/tokenize": ({"prompt": CANARY}, {"messages": _CHAT["messages"], "tools": [_TOOL]}),
     "/detokenize": ({"tokens": [1, 2]},),
 }
@@ -103,6 +132,17 @@ _WRONG: dict[str, tuple[Any, ...]] = {
         _CHAT
         | {"response_format": {"type": "json_schema", "json_schema": {"name": CANARY, "schema": CANARY}}},
         _CHAT | {"messages": [{"role": "user", "content": f"{CANARY} " * 20_000}]},
+    ),
+    "/v1/messages": (
+        *(
+            _ANTHROPIC | {"messages": [{"role": "user", "content": [{"type": "image", "source": source}]}]}
+            for source in (
+                *({"type": "url", "url": url} for url in _URLS),
+                {"type": "base64", "data": CANARY, "media_type": CANARY},
+            )
+        ),
+        _ANTHROPIC | {"tools": [_ANTHROPIC_TOOL, _ANTHROPIC_TOOL]},
+        _ANTHROPIC | {"tools": [_ANTHROPIC_TOOL], "tool_choice": {"type": "tool", "name": f"{CANARY}2"}},
     ),
     "/generate": ({"text": CANARY, "sampling_params": {"json_schema": f'{{"{CANARY}": {CANARY}'}},),
 }

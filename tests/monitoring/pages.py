@@ -50,8 +50,8 @@ async def gateway() -> CollectorRegistry:
     metrics.stages.observe(timeline(STAGES))
     metrics.duration.observe(1.0)
     metrics.unreachable_pages.labels("decode:1").inc()
-    metrics.requests_of_key("team", "ok").inc()
-    metrics.tokens_of_key("team", "prompt").inc()
+    metrics.key_requests.inc("team", "ok")
+    metrics.key_tokens.inc("team", "prompt")
     admission = Admission(1, metrics)
     for door in ("rest", "grpc"):
         for error in errors():

@@ -14,4 +14,4 @@ async def test_more_embedding_pages_than_memory_are_refused_with_what_fits(nano_
     with pytest.raises(
         ConfigError, match=r"^embedding_pages: 2,147,483,647 pages .* at most [\d,]+ fit into"
     ):
-        await build_vision_worker(config)
+        await build_vision_worker(config, on_fatal=lambda error: None)
