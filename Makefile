@@ -32,6 +32,7 @@ run: $(RUN_STAMP) ## start the suite here and keep it running until Ctrl-C (opti
 	@$(BIN)/perigee run $(ARGS)
 
 test: $(STAMP) ## run all tests (some of them: ARGS="tests/common -k settings")
+	-@test -e .run/kubernetes/helm || $(BIN)/python -m scripts.manifests --tools
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 fidelity: $(STAMP) ## compare with the references and write docs/fidelity.md (needs the golden vectors)
