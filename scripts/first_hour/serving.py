@@ -116,7 +116,7 @@ def restart(clone: Clone) -> str:
 
 
 def health_says_draining(clone: Clone) -> str:
-    """Of a worker that was drained, until it is back."""
+    """`perigee health` says that a worker is draining, until it is back."""
     address = clone.service("prefill")["address"]
     clone.answered("drain", "prefill", "--force", *clone.operator())
     drained = clone.perigee("health", address)

@@ -11,13 +11,15 @@ from msgspec.inspect import ListType, Metadata, StructType, Type, UnionType, typ
 
 
 class UnknownFields:
-    """Of bodies of one schema. Values of the type Any, and dictionaries, may hold anything."""
+    """Finds members of a body that its schema lacks. Values of type Any, and dictionaries, may hold any."""
 
     def __init__(self, schema: type[Struct]) -> None:
         self._schema = type_info(schema)
 
     def of(self, body: bytes) -> list[str]:
-        """Their paths without places in lists, each once, in order. `body`: one that the schema decodes."""
+        """Returns the paths of unknown members without places in lists, each once, in order. `body`: one that
+        the schema decodes.
+        """
         return list(dict.fromkeys(_unknown(msgspec.json.decode(body), self._schema, "")))
 
 

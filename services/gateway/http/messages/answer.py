@@ -21,7 +21,7 @@ from services.gateway.pipeline.output.answer import ChoiceAnswer
 from services.gateway.pipeline.output.events import Completion
 
 SIGNATURE = "perigee"
-"""Of reasoning. Clients want one and send it back; nothing is proved by it, and none is looked at."""
+"""The signature of all reasoning. Clients want one and send it back; it proves nothing, none is checked."""
 _CALLS = sampling_pb2.FINISH_REASON_TOOL_CALLS
 
 
