@@ -15,6 +15,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from scripts.generated import differing
 from services.cli.sbom.libraries import LibraryTable
 from services.cli.sbom.packages import Package, canonical, described
 
@@ -47,10 +48,8 @@ nobody has found it out.
 def main(words: Sequence[str]) -> int:
     """Returns the exit status."""
     text = page(brought_by(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]))
-    if "--check" not in words:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.read_text() == text:
+    checks = "--check" in words
+    if not differing({PAGE: text}, write=not checks) or not checks:
         return 0
     print("docs/third-party.md differs from what is installed: make third-party", file=sys.stderr)
     return 1

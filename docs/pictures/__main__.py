@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from docs.pictures.drawing import SOURCES, draw
+from scripts.generated import differing
 
 
 def main() -> int:
@@ -13,17 +14,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.pictures", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if one differs")
     checks = parser.parse_args().check
-    stale = []
-    for source in SOURCES:
-        picture = source.with_suffix(".svg")
-        svg = draw(source)
-        if not checks:
-            picture.write_text(svg)
-        elif not picture.exists() or picture.read_text() != svg:
-            stale.append(picture.name)
-    if stale:
-        print(f"{', '.join(stale)} differ from their sources: run 'make pictures'.", file=sys.stderr)
-    return 1 if stale else 0
+    found = differing({source.with_suffix(".svg"): draw(source) for source in SOURCES}, write=not checks)
+    if not checks or not found:
+        return 0
+    names = ", ".join(path.name for path in found)
+    print(f"{names} differ from their sources: run 'make pictures'.", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from monitoring.dashboards.files import FILES
+from scripts.generated import differing
 
 
 def main() -> int:
@@ -13,15 +14,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m monitoring.dashboards", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if one differs")
     checks = parser.parse_args().check
-    stale = []
-    for path, dashboard in FILES.items():
-        if not checks:
-            path.write_text(dashboard.json())
-        elif not path.exists() or path.read_text() != dashboard.json():
-            stale.append(path.name)
-    if stale:
-        print(f"{', '.join(stale)} differ from their descriptions: run 'make dashboards'.", file=sys.stderr)
-    return 1 if stale else 0
+    found = differing({path: dashboard.json() for path, dashboard in FILES.items()}, write=not checks)
+    if not checks or not found:
+        return 0
+    names = ", ".join(path.name for path in found)
+    print(f"{names} differ from their descriptions: run 'make dashboards'.", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from scripts.generated import differing
 from scripts.manifests.chart import CHART, Document, render
 from scripts.manifests.scenarios import ADDED_TO, BASES, COMPONENTS
 from scripts.manifests.tools import ToolMissing, fetch, find
@@ -31,27 +32,27 @@ def main(words: Sequence[str]) -> int:
         print(missing, file=sys.stderr)
         return 2
     try:
-        differing = update(helm, write=words != ["--check"])
+        found = update(helm, write=words != ["--check"])
     except subprocess.CalledProcessError as error:
         print(error.stderr, file=sys.stderr)
         return 1
-    for path in differing:
+    for path in found:
         print(f"{path} differs: run `make manifests`" if words else f"wrote {path}")
-    return 1 if words and differing else 0
+    return 1 if words and found else 0
 
 
 def update(helm: str, *, write: bool) -> list[Path]:
     """Returns the files that differ from what the chart gives, or are left over; writes or removes them if
     `write`.
     """
-    differing = _apply(chart_files(), [CHART / "files"], write)
+    found = _apply(chart_files(), [CHART / "files"], write)
     wanted: dict[Path, str] = {}
     for base, values in BASES.items():
         wanted |= base_files(KUSTOMIZE / "bases" / base, render(helm, values))
     for component in COMPONENTS:
         folder = KUSTOMIZE / "components" / component
         wanted |= _by_kind(folder, added(helm, BASES[ADDED_TO], component))
-    return differing + _apply(wanted, [KUSTOMIZE / "bases", KUSTOMIZE / "components"], write)
+    return found + _apply(wanted, [KUSTOMIZE / "bases", KUSTOMIZE / "components"], write)
 
 
 def chart_files() -> dict[Path, str]:
@@ -87,14 +88,10 @@ def _by_kind(folder: Path, documents: Sequence[Document]) -> dict[Path, str]:
 def _apply(wanted: dict[Path, str], folders: Sequence[Path], write: bool) -> list[Path]:
     there = {path: path.read_text() for folder in folders for path in folder.glob("**/*") if path.is_file()}
     left = [path for path, text in there.items() if path not in wanted and text.startswith(_GENERATED)]
-    changed = [path for path, text in wanted.items() if there.get(path) != text]
     if write:
         for path in left:
             path.unlink()
-        for path in changed:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[path])
-    return changed + left
+    return differing(wanted, write=write) + left
 
 
 if __name__ == "__main__":
