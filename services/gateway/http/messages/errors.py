@@ -13,6 +13,7 @@ from services.gateway.http.messages.shapes.errors import (
     MessagesErrorDetail,
     MessagesErrorType,
 )
+from services.gateway.http.shapes.errors import ErrorAnswer
 
 # All other 4xx are invalid_request_error, all other 5xx api_error.
 _TYPES: Mapping[int, MessagesErrorType] = MappingProxyType(
@@ -31,7 +32,9 @@ _TYPES: Mapping[int, MessagesErrorType] = MappingProxyType(
 def messages_error(error: BaseException, name: str) -> HttpError:
     """The answer for `error`: status and headers are as on the other routes. `name`: the request's."""
     answer = to_http(error, name)
-    return HttpError(answer.status, messages_refusal(answer.status, _text(error, name), name), answer.headers)
+    assert isinstance(answer.body, ErrorAnswer)
+    text = _text(error, answer.body.error.message)
+    return HttpError(answer.status, messages_refusal(answer.status, text, name), answer.headers)
 
 
 def messages_refusal(status: int, message: str, name: str) -> MessagesErrorAnswer:
@@ -44,12 +47,10 @@ MESSAGES = ReplyForm(messages_error, names_events=True)
 """The routes under /v1/messages."""
 
 
-def _text(error: BaseException, name: str) -> str:
-    """What the other routes say, and the field, which has no place of its own here. Agents recognise a prompt
-    that is too long by the beginning of the text, and read both numbers.
+def _text(error: BaseException, message: str) -> str:
+    """What the other routes say, `message`, and the field, which has no place of its own here. Agents
+    recognise a prompt that is too long by the beginning of the text, and read both numbers.
     """
-    detail = to_http(error, name).body.error  # type: ignore[attr-defined]
-    message: str = detail.message
     if isinstance(error, ContextLengthExceeded):
         if error.most:
             return f"prompt is too long: {error.tokens} tokens > {error.most} maximum"
