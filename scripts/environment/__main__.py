@@ -24,7 +24,7 @@ from scripts.environment.torch_build import NVIDIA, VERSION, NoCpuBuild, choose_
 
 VENV = Path(".venv")
 NEWEST_TRIED = (3, 13)
-"""Of Python; packages may have no wheels for a newer one."""
+"""The newest Python that was tried; packages may have no wheels for a newer one."""
 
 
 @dataclass(frozen=True)
